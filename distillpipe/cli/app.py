@@ -1,0 +1,85 @@
+"""The command `distill`: its subcommands, the recipe, and what an error looks like."""
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from distillpipe import __version__, interrupts, recipe
+from distillpipe.cli.eval import evaluate
+from distillpipe.cli.filter import filter_traces
+from distillpipe.cli.generate import generate
+from distillpipe.cli.options import option
+from distillpipe.cli.sft import sft
+from distillpipe.cli.show import show
+from distillpipe.errors import DistillError, Interrupted
+from distillpipe.progress import say
+
+COMMANDS: dict[str, Callable[..., None]] = {
+    "generate": generate, "filter": filter_traces, "sft": sft, "eval": evaluate, "show": show,
+}  # fmt: skip
+
+app = typer.Typer(
+    name="distill",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "DISTILL"},
+)
+for _name, _command in COMMANDS.items():
+    app.command(_name, no_args_is_help=True)(_command)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"distill {__version__}")
+        raise typer.Exit
+
+
+def _use_recipe(ctx: typer.Context, path: Path | None) -> Path | None:
+    if path is not None:
+        ctx.default_map = recipe.read(path, COMMANDS)
+    return path
+
+
+@app.callback()
+def distill(
+    recipe: Annotated[
+        Path | None,
+        option(callback=_use_recipe, is_eager=True, help="TOML file, a table a command."),
+    ] = None,
+    version: Annotated[
+        bool | None,
+        option("--version", callback=_print_version, is_eager=True, help="Print it and stop."),
+    ] = None,
+) -> None:
+    """Distil a reasoning model into a small one: generate, filter, sft, eval.
+
+    Options come from flags, then from the environment (DISTILL_GENERATE_SEED=7), then from the recipe.
+    """
+
+
+def main() -> None:
+    """Run `distill`: a mistake that the user can mend is one line, a bug keeps its traceback."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    interrupts.install()
+    try:
+        app()
+    except DistillError as error:
+        say(f"error: {error}")
+        sys.exit(error.exit_code)
+    except Interrupted as interrupted:
+        say("stopped: what was done is safe; the same command goes on from here")
+        sys.exit(interrupted.exit_code)
+    except BrokenPipeError:
+        sys.exit(1)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        say(
+            f"error: {where}{error.strerror or error}; what was done is safe, the same command goes on"
+        )
+        sys.exit(1)

@@ -1,0 +1,59 @@
+"""`distill eval`."""
+
+from typing import Annotated
+
+import typer
+
+from distillpipe.cli import options as shared
+from distillpipe.records import EngineOptions, Plan, Prompting, Sampling
+
+
+def evaluate(
+    ctx: typer.Context,
+    model: Annotated[
+        str, typer.Argument(help="Model folder, checkpoint of ours, or ORG/NAME on the hub.")
+    ],
+    benchmark: Annotated[
+        list[str], shared.option(help="A .jsonl or .json file of problems; repeat for several.")
+    ],
+    out: shared.Out,
+    num_samples: shared.NumSamples = 1,
+    temperature: shared.Temperature = 0.6,
+    top_p: shared.TopP = 0.95,
+    max_tokens: shared.MaxTokens = 32768,
+    seed: shared.Seed = 0,
+    limit: shared.Limit = None,
+    problem_field: shared.ProblemField = None,
+    answer_field: shared.AnswerField = None,
+    verifier: shared.Verifier = None,
+    prompt_template: shared.PromptTemplate = shared.R1_PROMPT,
+    system_prompt: shared.SystemPrompt = None,
+    engine: shared.EngineName = "auto",
+    concurrency: shared.Concurrency = 256,
+    fresh: shared.Fresh = False,
+) -> None:
+    """Score a model: Pass@1 with its standard error and interval.
+
+    Each benchmark is a dataset of its own, OUT/NAME, with metrics.json in the version; the predictions
+    are traces.
+
+    Example: distill eval data/quickstart/teacher --benchmark data/quickstart/problems-test.jsonl
+    --max-tokens 256 --prompt-template '{problem}' --limit 100 --out runs/eval-teacher
+    """
+    from distillpipe.sampling import SamplingOptions
+    from distillpipe.stages.eval import evaluate as stage
+
+    options = SamplingOptions(
+        prompting=Prompting(
+            problem_field=problem_field,
+            answer_field=answer_field,
+            verifier=verifier,
+            prompt_template=prompt_template,
+            system_prompt=system_prompt,
+        ),
+        plan=Plan(num_samples=num_samples, limit=limit, seed=seed),
+        sampling=Sampling(temperature=temperature, top_p=top_p, max_tokens=max_tokens),
+        engine=EngineOptions(engine=engine, concurrency=concurrency),
+    )
+    for name in benchmark:
+        stage(model, name, out, options, shared.run_of(ctx))

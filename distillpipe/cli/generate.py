@@ -1,0 +1,56 @@
+"""`distill generate`."""
+
+from typing import Annotated
+
+import typer
+
+from distillpipe.cli import options as shared
+from distillpipe.records import EngineOptions, Plan, Prompting, Sampling
+
+
+def generate(
+    ctx: typer.Context,
+    problems: Annotated[str, typer.Argument(help="A .jsonl or .json file of problems.")],
+    teacher: Annotated[
+        str, shared.option(help="Model folder, checkpoint of ours, or ORG/NAME on the hub.")
+    ],
+    out: shared.Out,
+    num_samples: shared.NumSamples = 1,
+    temperature: shared.Temperature = 0.6,
+    top_p: shared.TopP = 0.95,
+    max_tokens: shared.MaxTokens = 32768,
+    seed: shared.Seed = 0,
+    limit: shared.Limit = None,
+    problem_field: shared.ProblemField = None,
+    answer_field: shared.AnswerField = None,
+    verifier: shared.Verifier = None,
+    prompt_template: shared.PromptTemplate = shared.R1_PROMPT,
+    system_prompt: shared.SystemPrompt = None,
+    engine: shared.EngineName = "auto",
+    concurrency: shared.Concurrency = 256,
+    fresh: shared.Fresh = False,
+) -> None:
+    """Sample reasoning traces of a teacher.
+
+    Safe to interrupt: the same command goes on, and a row that was ever sampled with the same model,
+    prompt and options is taken over, not sampled again.
+
+    Example: distill generate data/quickstart/problems-train.jsonl --teacher data/quickstart/teacher
+    --max-tokens 256 --prompt-template '{problem}' --limit 100 --out runs/traces
+    """
+    from distillpipe.sampling import SamplingOptions
+    from distillpipe.stages.generate import generate as stage
+
+    options = SamplingOptions(
+        prompting=Prompting(
+            problem_field=problem_field,
+            answer_field=answer_field,
+            verifier=verifier,
+            prompt_template=prompt_template,
+            system_prompt=system_prompt,
+        ),
+        plan=Plan(num_samples=num_samples, limit=limit, seed=seed),
+        sampling=Sampling(temperature=temperature, top_p=top_p, max_tokens=max_tokens),
+        engine=EngineOptions(engine=engine, concurrency=concurrency),
+    )
+    stage(problems, teacher, out, options, shared.run_of(ctx))

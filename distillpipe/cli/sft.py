@@ -1,0 +1,103 @@
+"""`distill sft`."""
+
+from typing import Annotated, Literal
+
+import typer
+
+from distillpipe.cli import options as shared
+from distillpipe.records import TrainingOptions
+
+METHOD, SCHEDULE = "Method", "Optimization"
+
+
+def sft(
+    ctx: typer.Context,
+    traces: Annotated[
+        list[str], typer.Argument(help="Datasets (PATH, PATH@v1) or .jsonl files of traces.")
+    ],
+    student: Annotated[
+        str, shared.option(help="Model folder, checkpoint of ours, or ORG/NAME on the hub.")
+    ],
+    out: shared.Out,
+    method: Annotated[
+        Literal["full", "lora"], shared.option(help="What is trained.", rich_help_panel=METHOD)
+    ] = "full",
+    rank: Annotated[
+        int, shared.option(min=1, help="Rank of the adapter.", rich_help_panel=METHOD)
+    ] = 32,
+    alpha: Annotated[
+        int, shared.option(min=1, help="Scale of the adapter.", rich_help_panel=METHOD)
+    ] = 32,
+    learning_rate: Annotated[
+        float, shared.option(min=0.0, help="Its peak.", rich_help_panel=SCHEDULE)
+    ] = 1e-5,
+    scheduler: Annotated[
+        Literal["cosine", "linear", "constant"],
+        shared.option(
+            help="Course of the learning rate, to 0 at the end.", rich_help_panel=SCHEDULE
+        ),
+    ] = "cosine",
+    warmup: Annotated[
+        float, shared.option(min=0.0, max=1.0, help="Share of the steps.", rich_help_panel=SCHEDULE)
+    ] = 0.05,
+    weight_decay: Annotated[
+        float, shared.option(min=0.0, help="Of AdamW.", rich_help_panel=SCHEDULE)
+    ] = 1e-4,
+    max_grad_norm: Annotated[
+        float, shared.option(min=0.0, help="Gradients are clipped to it.", rich_help_panel=SCHEDULE)
+    ] = 1.0,
+    epochs: Annotated[
+        int, shared.option(min=1, help="Passes over all traces.", rich_help_panel=SCHEDULE)
+    ] = 5,
+    max_steps: Annotated[
+        int | None, shared.option(min=1, help="Stop after so many steps.", rich_help_panel=SCHEDULE)
+    ] = None,
+    batch_size: Annotated[
+        int, shared.option(min=1, help="Traces per optimizer step.", rich_help_panel=SCHEDULE)
+    ] = 16,
+    max_length: Annotated[
+        int,
+        shared.option(
+            min=1, help="Tokens of a row; longer rows are refused.", rich_help_panel=SCHEDULE
+        ),
+    ] = 32768,
+    dtype: Annotated[
+        Literal["bf16", "fp32"],
+        shared.option(
+            help="Of the arithmetic; weights are trained in fp32.", rich_help_panel=METHOD
+        ),
+    ] = "bf16",
+    save_every: Annotated[
+        int,
+        shared.option(min=1, help="Steps between states to resume from.", rich_help_panel="Run"),
+    ] = 100,
+    seed: shared.Seed = 0,
+    fresh: shared.Fresh = False,
+) -> None:
+    """Fine-tune a student on traces, with loss on reasoning, response and end token only.
+
+    The version that it writes loads with AutoModelForCausalLM and AutoTokenizer. Killed and started
+    again, it goes on from the last state saved and ends with the same weights. Defaults are s1's.
+
+    Example: distill sft runs/clean --student data/quickstart/student-qwen --learning-rate 2e-3
+    --batch-size 32 --epochs 1 --out runs/student
+    """
+    from distillpipe.stages.sft import sft as stage
+
+    options = TrainingOptions(
+        method=method,
+        rank=rank,
+        alpha=alpha,
+        learning_rate=learning_rate,
+        scheduler=scheduler,
+        warmup=warmup,
+        weight_decay=weight_decay,
+        max_grad_norm=max_grad_norm,
+        epochs=epochs,
+        max_steps=max_steps,
+        batch_size=batch_size,
+        max_length=max_length,
+        dtype=dtype,
+        seed=seed,
+    )
+    stage(traces, student, out, options, shared.run_of(ctx), save_every)

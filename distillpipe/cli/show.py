@@ -1,0 +1,24 @@
+"""`distill show`."""
+
+from typing import Annotated
+
+import typer
+
+from distillpipe.cli import options as shared
+
+
+def show(
+    datasets: Annotated[
+        list[str], typer.Argument(help="Datasets, checkpoints, or the OUT folder of an eval.")
+    ],
+    as_json: Annotated[
+        bool, shared.option("--json", help="The manifests as one JSON list on stdout.")
+    ] = False,
+) -> None:
+    """Show what datasets hold: rows, tokens and time of each stage, and scores where there are some.
+
+    Example: distill show runs/quickstart/traces runs/quickstart/clean
+    """
+    from distillpipe.stages.show import show as stage
+
+    stage(datasets, as_json=as_json)

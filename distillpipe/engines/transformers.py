@@ -1,0 +1,293 @@
+"""The embedded engine: any causal language model of transformers, on CPU or one GPU.
+
+Sequences live in slots of one key-value store and a slot is refilled when its sequence ends, so short
+completions never wait for long ones. Random numbers are a hash of (seed of the request, position): what a
+request draws does not depend on its neighbours. Shapes: S slots, A active slots, H key-value heads,
+L stored positions, D head size, T prompt tokens, V vocabulary.
+"""
+
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import AttentionInterface, AutoModelForCausalLM
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, AttentionMaskInterface
+
+from distillpipe.chat import Chat
+from distillpipe.engines.base import Completion, Request
+from distillpipe.engines.draw import draw_tokens, uniforms
+from distillpipe.errors import EngineError
+from distillpipe.models import Model
+from distillpipe.records import FinishReason
+
+ATTENTION = "distillpipe_slots"
+SPAN_STEP = 32  # stored positions are attended to in multiples of this
+PREFILL_TOKENS = 16384  # padded prompt tokens in one forward pass
+REFILL_SHARE = 8  # new sequences are let in when one slot in this many is free
+
+
+class TransformersEngine:
+    """Loads a model and samples from it; see `engines.base.Engine`."""
+
+    def __init__(self, model: Model, chat: Chat, num_slots: int) -> None:
+        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        try:
+            self._model: Any = AutoModelForCausalLM.from_pretrained(
+                model.folder,
+                dtype="auto" if self._device.type == "cuda" else torch.float32,
+                attn_implementation=ATTENTION,
+            )
+        except (OSError, ValueError, ImportError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise EngineError(f"{model.name} could not be loaded: {reason}") from error
+        self._model.to(self._device).eval()
+        config = self._model.config
+        if set(getattr(config, "layer_types", None) or ["full_attention"]) != {"full_attention"}:
+            raise EngineError(
+                f"{model.name} has layers other than full attention, which the transformers engine "
+                "does not keep in slots"
+            )
+        self.context_length = int(config.max_position_embeddings)
+        self._end_ids = chat.end_ids
+        self._num_slots = num_slots
+
+    def complete(self, requests: Iterator[Request]) -> Iterator[Completion]:
+        """See `Engine.complete`."""
+        slots = _Slots(self._model, self._num_slots, self.context_length, self._device)
+        exhausted = False
+        while slots.num_active or not exhausted:
+            num_free = self._num_slots - slots.num_active
+            if not exhausted and (
+                num_free >= self._num_slots / REFILL_SHARE or not slots.num_active
+            ):
+                admitted = list(islice(requests, num_free))
+                exhausted = len(admitted) < num_free
+                for group in _grouped(admitted):
+                    slots.prefill(group)
+            else:
+                slots.step()
+            yield from slots.take_finished(self._end_ids)
+
+
+class _Slots:
+    """The sequences in flight. Active slots are the first `num_active`; a freed one is filled from the end."""
+
+    def __init__(self, model: Any, num_slots: int, context: int, device: torch.device) -> None:
+        self._model = model
+        self._context = context
+        self._device = device
+        self._requests: list[Request] = []
+        self._tokens: list[list[int]] = []
+        self._store = _Store(num_slots, device)
+        self._lengths = torch.zeros(num_slots, dtype=torch.long, device=device)
+        self._last = torch.zeros(num_slots, dtype=torch.long, device=device)
+        self._temperature = torch.zeros(num_slots, device=device)
+        self._top_p = torch.ones(num_slots, device=device)
+        self._seeds = np.zeros(num_slots, dtype=np.uint64)
+
+    @property
+    def num_active(self) -> int:
+        return len(self._requests)
+
+    @torch.inference_mode()
+    def prefill(self, group: list[Request]) -> None:
+        """Take new sequences in: one forward pass over their right-padded prompts."""
+        first, end = self.num_active, self.num_active + len(group)
+        lengths = torch.tensor([len(request.prompt_ids) for request in group], device=self._device)
+        ids = torch.zeros(len(group), int(lengths.max()), dtype=torch.long, device=self._device)
+        for row, request in enumerate(group):
+            ids[row, : len(request.prompt_ids)] = torch.tensor(request.prompt_ids)
+            slot = first + row
+            self._temperature[slot] = request.sampling.temperature
+            self._top_p[slot] = request.sampling.top_p
+            self._seeds[slot] = request.seed
+        self._lengths[first:end] = lengths
+        self._requests += group
+        self._tokens += [[] for _ in group]
+        self._store.write_prompts(first, end)
+        positions = torch.arange(ids.shape[1], device=self._device)
+        hidden = self._model.base_model(
+            input_ids=ids,
+            position_ids=positions[None],
+            attention_mask=(positions[None] <= positions[:, None])[None, None],  # causal
+            past_key_values=self._store,
+            use_cache=True,
+        ).last_hidden_state
+        last = hidden[torch.arange(len(group), device=self._device), lengths - 1]  # (A, hidden)
+        self._draw(last, first, end)
+
+    @torch.inference_mode()
+    def step(self) -> None:
+        """One more token for every active sequence."""
+        active = self.num_active
+        lengths = self._lengths[:active]
+        span = -(-(int(lengths.max()) + 1) // SPAN_STEP) * SPAN_STEP
+        self._store.write_tokens(active, lengths, span)
+        mask = torch.arange(span, device=self._device)[None] <= lengths[:, None]  # (A, L)
+        hidden = self._model.base_model(
+            input_ids=self._last[:active, None],
+            position_ids=lengths[:, None],
+            attention_mask=mask[:, None, None],
+            past_key_values=self._store,
+            use_cache=True,
+        ).last_hidden_state
+        self._lengths[:active] += 1
+        self._draw(hidden[:, -1], 0, active)
+
+    @torch.inference_mode()
+    def take_finished(self, end_ids: frozenset[int]) -> list[Completion]:
+        """The sequences that have ended; their slots are free afterwards."""
+        finished = []
+        for slot in reversed(range(self.num_active)):
+            reason = self._finish_reason(slot, end_ids)
+            if reason is not None:
+                request = self._requests[slot]
+                finished.append(Completion(request.key, self._tokens[slot], reason))
+                self._free(slot)
+        return finished
+
+    def _draw(self, hidden: torch.Tensor, first: int, end: int) -> None:
+        logits = self._model.get_output_embeddings()(hidden).float()  # (A, V)
+        drawn = uniforms(
+            self._seeds[first:end], [len(tokens) for tokens in self._tokens[first:end]]
+        )
+        tokens = draw_tokens(
+            logits,
+            self._temperature[first:end],
+            self._top_p[first:end],
+            torch.from_numpy(drawn).to(self._device),
+        )
+        self._last[first:end] = tokens
+        for slot, token in enumerate(tokens.tolist(), start=first):
+            self._tokens[slot].append(token)
+
+    def _finish_reason(self, slot: int, end_ids: frozenset[int]) -> FinishReason | None:
+        request, tokens = self._requests[slot], self._tokens[slot]
+        if tokens[-1] in end_ids:
+            return "stop"
+        room = self._context - len(request.prompt_ids)
+        return "length" if len(tokens) >= min(request.sampling.max_tokens, room) else None
+
+    def _free(self, slot: int) -> None:
+        last = self.num_active - 1
+        if slot != last:
+            self._requests[slot], self._tokens[slot] = self._requests[last], self._tokens[last]
+            self._store.copy(last, slot, int(self._lengths[last]))
+            for values in (self._lengths, self._last, self._temperature, self._top_p):
+                values[slot] = values[last]
+            self._seeds[slot] = self._seeds[last]
+        self._requests.pop()
+        self._tokens.pop()
+
+
+class _Store:
+    """Keys and values of all slots, (S, H, L, D) a layer.
+
+    Stands in for a cache of transformers: every forward pass brings its own positions and its own mask,
+    so `update` is all that the model asks of it.
+    """
+
+    def __init__(self, num_slots: int, device: torch.device) -> None:
+        self._num_slots = num_slots
+        self._device = device
+        self._layers: list[tuple[torch.Tensor, torch.Tensor]] = []
+        self._first = self._end = self._span = 0
+        self._lengths: torch.Tensor | None = None
+
+    def write_prompts(self, first: int, end: int) -> None:
+        """The next forward pass brings whole prompts for the slots from `first` to `end`."""
+        self._first, self._end, self._lengths = first, end, None
+
+    def write_tokens(self, active: int, lengths: torch.Tensor, span: int) -> None:
+        """The next forward pass brings one token for each of the first `active` slots."""
+        self._end, self._lengths, self._span = active, lengths, span
+        self._rows = torch.arange(active, device=self._device)
+
+    def copy(self, source: int, target: int, length: int) -> None:
+        for layer in self._layers:
+            for stored in layer:
+                stored[target, :, :length] = stored[source, :, :length]
+
+    def update(
+        self, keys: torch.Tensor, values: torch.Tensor, layer: int, *_: Any, **__: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Called by each attention layer: store what is new, return all to attend to."""
+        span = keys.shape[2] if self._lengths is None else self._span
+        stored_keys, stored_values = self._with_room(layer, keys, span)
+        if self._lengths is None:
+            stored_keys[self._first : self._end, :, :span] = keys
+            stored_values[self._first : self._end, :, :span] = values
+            return keys, values
+        stored_keys[self._rows, :, self._lengths] = keys[:, :, 0]
+        stored_values[self._rows, :, self._lengths] = values[:, :, 0]
+        return stored_keys[: self._end, :, :span], stored_values[: self._end, :, :span]
+
+    def get_seq_length(self, _layer: int = 0) -> int:
+        return 0
+
+    def _with_room(
+        self, layer: int, keys: torch.Tensor, span: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The layer's keys and values, grown to at least `span` positions."""
+        if layer == len(self._layers):
+            shape = (self._num_slots, keys.shape[1], 0, keys.shape[3])
+            self._layers.append((keys.new_empty(shape), keys.new_empty(shape)))
+        capacity = self._layers[layer][0].shape[2]
+        if capacity < span:
+            wanted = max(span, 2 * capacity, 256)
+            self._layers[layer] = (
+                _grown(self._layers[layer][0], wanted), _grown(self._layers[layer][1], wanted)
+            )  # fmt: skip
+        return self._layers[layer]
+
+
+def _grown(stored: torch.Tensor, capacity: int) -> torch.Tensor:
+    slots, heads, length, size = stored.shape
+    grown = stored.new_zeros(slots, heads, capacity, size)
+    grown[:, :, :length] = stored
+    return grown
+
+
+def _grouped(requests: list[Request]) -> Iterator[list[Request]]:
+    """Groups of requests of like length whose padded prompts fit into one forward pass."""
+    group: list[Request] = []
+    for request in sorted(requests, key=lambda request: len(request.prompt_ids)):
+        if group and (len(group) + 1) * len(request.prompt_ids) > PREFILL_TOKENS:
+            yield group
+            group = []
+        group.append(request)
+    if group:
+        yield group
+
+
+def _attend(
+    module: Any,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float | None = None,
+    **others: Any,
+) -> tuple[torch.Tensor, None]:
+    """Attention of one new token a slot: query heads that share keys become query positions.
+
+    So grouped-query attention needs no copies of keys and values: (A, Hq, 1, D) is (A, H, Hq/H, D).
+    """
+    if query.shape[2] != 1 or attention_mask is None:
+        plain: tuple[torch.Tensor, None] = sdpa_attention_forward(
+            module, query, key, value, attention_mask, scaling=scaling, **others
+        )
+        return plain
+    batch, heads, _, size = query.shape
+    folded = query.view(batch, key.shape[1], heads // key.shape[1], size)
+    output = torch.nn.functional.scaled_dot_product_attention(
+        folded, key, value, attn_mask=attention_mask, scale=scaling
+    )
+    return output.reshape(batch, 1, heads, size), None
+
+
+AttentionInterface.register(ATTENTION, _attend)
+AttentionMaskInterface.register(ATTENTION, ALL_MASK_ATTENTION_FUNCTIONS["sdpa"])

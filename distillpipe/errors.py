@@ -1,0 +1,43 @@
+"""Errors for the person who reads them: what, where, got and expected, what to do now.
+
+A user's mistake is a `DistillError` and prints as one line; anything else is a bug and keeps its
+traceback. `Interrupted` is a `KeyboardInterrupt`, so that no handler for errors swallows it.
+"""
+
+
+class DistillError(Exception):
+    """A problem that the user can mend. `exit_code` is what the command exits with."""
+
+    exit_code = 1
+
+
+class UsageError(DistillError):
+    """The command line, the environment or the recipe asks for something that does not exist."""
+
+    exit_code = 2
+
+
+class DataError(DistillError):
+    """A file holds something other than what it should: names file and line."""
+
+
+class EngineError(DistillError):
+    """A model could not be loaded, or died while it was sampling; the version stays resumable."""
+
+
+class MissingDependencyError(DistillError):
+    """A package is missing: names the command that installs it."""
+
+
+class Incomplete(DistillError):
+    """Not all was done, what was done is safe, and the same command goes on."""
+
+    exit_code = 3
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C or SIGTERM, raised at a point where nothing is half written."""
+
+    def __init__(self, signal_number: int) -> None:
+        super().__init__(signal_number)
+        self.exit_code = 128 + signal_number

@@ -1,0 +1,158 @@
+"""What stands beside the rows of a version: how it was made, from what, and what came of it."""
+
+import importlib.metadata
+import os
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from distillpipe.errors import DataError
+
+FORMAT = "distillpipe/1"
+LIBRARIES = ("distillpipe", "torch", "transformers", "accelerate", "peft", "math-verify", "msgspec")
+
+
+class ResolvedOption(msgspec.Struct, frozen=True):
+    """The value of one option and where it came from."""
+
+    value: Any
+    source: Literal["flag", "environment", "recipe", "default"]
+
+
+class InputDataset(msgspec.Struct, frozen=True):
+    """A dataset or file that a stage read."""
+
+    path: str
+    version: str | None
+    "`v3`, or null for a plain file"
+    id: str
+
+
+class ModelUsed(msgspec.Struct, frozen=True):
+    """A model that a stage used."""
+
+    role: str
+    "teacher, student or model"
+    name: str
+    identity: str
+
+
+class FileEntry(msgspec.Struct, frozen=True):
+    """One file of a finished version."""
+
+    name: str
+    rows: int | None
+    bytes: int
+    sha256: str
+
+
+class Dropped(msgspec.Struct):
+    """Rows and tokens that one reason cost."""
+
+    rows: int = 0
+    tokens: int = 0
+
+
+class Counts(msgspec.Struct):
+    """Sums over all runs of a version."""
+
+    rows_read: int = 0
+    rows_kept: int = 0
+    rows_rejected: int = 0
+    rows_reused: int = 0
+    tokens_kept: int = 0
+    "completion tokens of the rows kept; for sft the supervised tokens trained on"
+    tokens_sampled: int = 0
+    "completion tokens that the engine made for this version"
+    seconds: float = 0.0
+    "wall clock from the opening of the version, model loading included"
+    seconds_working: float = 0.0
+    "the part of it that sampled or trained"
+    dropped: dict[str, Dropped] = {}
+
+
+class Manifest(msgspec.Struct):
+    """The content of manifest.json."""
+
+    kind: Literal["traces", "predictions", "checkpoint"]
+    stage: str
+    version: str
+    fingerprint: str
+    takes_over: bool
+    "false for a version opened with --fresh"
+    options: dict[str, ResolvedOption]
+    inputs: list[InputDataset]
+    models: list[ModelUsed]
+    created: str
+    format: str = FORMAT
+    id: str | None = None
+    "null while the version is unfinished"
+    finished: str | None = None
+    files: list[FileEntry] = []
+    counts: Counts = msgspec.field(default_factory=Counts)
+    metrics: dict[str, Any] | None = None
+    licence: str | None = None
+    libraries: dict[str, str] = {}
+    git_commit: str | None = None
+    hardware: dict[str, Any] = {}
+
+
+def read(folder: Path) -> Manifest:
+    """The manifest of a version's folder; a DataError names the file where it cannot be read."""
+    path = folder / "manifest.json"
+    try:
+        found = msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
+        if found.get("format") != FORMAT:
+            raise DataError(
+                f"{path}: format {found.get('format')!r}, this distillpipe reads {FORMAT!r}: "
+                "install the version of distillpipe that wrote it, or a newer one"
+            )
+        return msgspec.convert(found, Manifest)
+    except (OSError, msgspec.MsgspecError) as error:
+        raise DataError(f"{path}: not a readable manifest ({error})") from error
+
+
+def write(folder: Path, manifest: Manifest) -> None:
+    """Replace the manifest of a folder in one step."""
+    path, temporary = folder / "manifest.json", folder / "manifest.json.new"
+    content = msgspec.json.format(msgspec.json.encode(manifest), indent=1)
+    with temporary.open("wb") as file:
+        file.write(content + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def library_versions() -> dict[str, str]:
+    """Installed versions of what the results depend on."""
+    versions = {"python": platform.python_version()}
+    for name in LIBRARIES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def hardware() -> dict[str, Any]:
+    """Processor, cores and system of this machine; no import of torch for it."""
+    return {
+        "machine": platform.machine(),
+        "system": platform.system(),
+        "cores": len(os.sched_getaffinity(0))
+        if hasattr(os, "sched_getaffinity")
+        else os.cpu_count(),
+    }
+
+
+def git_commit() -> str | None:
+    """The commit of the checkout this code runs from, null outside one."""
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None if done.returncode == 0 else None

@@ -1,0 +1,220 @@
+"""The records that stages hand over, and the options that are hashed into their ids.
+
+One line of a dataset of traces:
+
+    {"schema": "trace/1", "id": "3f9a12c07be2a1d4/7c41d2e80b6f3a55", "problem_id": "3f9a12c07be2a1d4",
+     "row_key": "7c41d2e80b6f3a55...", "sample": 2, "benchmark": null, "problem": "raw text",
+     "reference_answer": "42", "verifier": "math", "domain": "algebra",
+     "messages": [{"role": "user", "content": "as sent", "reasoning_content": null},
+                  {"role": "assistant", "content": "...", "reasoning_content": "..."}],
+     "finish_reason": "stop",
+     "num_tokens": {"prompt": 91, "reasoning": 812, "response": 40, "total": 949},
+     "teacher": "...", "served_by": null, "seed": 123, "num_waits": 0, "forced_end": false,
+     "verdict": null, "answer": null, "soft_labels": null, "extra": null}
+
+Every key is in every row, null where it is not filled, so that other tools can read the types. What we
+do not know of a source row is one JSON string, `extra`. Ids are content: a row is found again by what
+it was sampled from, never by its place in a file.
+"""
+
+from typing import Any, Literal
+
+import msgspec
+
+from distillpipe.hashing import content_hash
+
+Verdict = Literal["correct", "wrong", "unverifiable"]
+FinishReason = Literal["stop", "length", "repetition"]
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True):
+    """What a line of a JSONL file decodes to."""
+
+
+class Problem(Record, frozen=True, kw_only=True):
+    """A thing to solve, with an optional reference answer."""
+
+    schema: Literal["problem/1"] = "problem/1"
+    problem_id: str
+    "16 hex digits: hash of problem, reference answer and verifier"
+    problem: str
+    reference_answer: str | None
+    verifier: str
+    "the name of the rule that compares an answer with the reference"
+    domain: str | None = None
+    benchmark: str | None = None
+    "set for entries of the benchmark table only: such problems are not for training"
+    extra: str | None = None
+    "all other keys of the source row, as one JSON string"
+
+
+def problem_id(problem: str, reference_answer: str | None, verifier: str) -> str:
+    """The id of a problem: 16 hex digits of a hash of what has to be solved and how it is judged."""
+    return content_hash(problem, reference_answer, verifier)[:16]
+
+
+class Message(Record, frozen=True, kw_only=True):
+    """One turn of a conversation; reasoning stands apart from content, both without delimiters."""
+
+    role: str
+    content: str
+    reasoning_content: str | None = None
+
+
+class TokenCounts(Record, frozen=True, kw_only=True):
+    """Tokens of one row. `total` counts the prompt, the delimiters and the end token too."""
+
+    prompt: int
+    reasoning: int
+    response: int
+    total: int
+
+
+class SoftLabels(Record, frozen=True, kw_only=True):
+    """Where the teacher's distribution for a row lies: a slice of a label file."""
+
+    file: str
+    offset: int
+    length: int
+    k: int
+
+
+class Trace(Record, frozen=True, kw_only=True):
+    """The stored record of one sampled completion; a prediction of `eval` is the same record."""
+
+    schema: Literal["trace/1"] = "trace/1"
+    id: str
+    "problem_id/first 16 hex digits of row_key"
+    problem_id: str
+    row_key: str
+    "hash of all that the completion was sampled from: see `row_key`"
+    sample: int
+    "0-based index among the samples of its problem"
+    benchmark: str | None
+    problem: str
+    reference_answer: str | None
+    verifier: str
+    domain: str | None
+    messages: list[Message]
+    "as sent, then the completion as the last, assistant's, message"
+    finish_reason: FinishReason
+    num_tokens: TokenCounts
+    teacher: str
+    served_by: str | None = None
+    "what the server called itself, where there was one"
+    seed: int
+    num_waits: int = 0
+    forced_end: bool = False
+    verdict: Verdict | None = None
+    answer: str | None = None
+    soft_labels: SoftLabels | None = None
+    extra: str | None = None
+
+    @property
+    def response(self) -> str:
+        """The text after the reasoning."""
+        return self.messages[-1].content
+
+    @property
+    def reasoning(self) -> str:
+        """The text inside the delimiters, "" where there was none."""
+        return self.messages[-1].reasoning_content or ""
+
+    @property
+    def is_truncated(self) -> bool:
+        return self.finish_reason != "stop"
+
+
+class RejectedTrace(Trace, frozen=True, kw_only=True):
+    """A row that a stage dropped: it decodes as a `Trace` too, so it can be filtered again."""
+
+    reason: str
+    "a stable name of what is wrong: `too_few_reasoning_tokens`"
+    measured: str | None
+    "the value that the rule looked at"
+
+
+class Sampling(Record, frozen=True, kw_only=True):
+    """How tokens are drawn: part of every row's key."""
+
+    temperature: float
+    "0 is greedy"
+    top_p: float
+    max_tokens: int
+    "limit on the completion, in tokens"
+
+
+class Plan(Record, frozen=True, kw_only=True):
+    """Which rows are wanted: part of a version's fingerprint, not of a row's key but for the seed."""
+
+    num_samples: int
+    limit: int | None
+    "problems, counted from the first"
+    seed: int
+
+
+class Prompting(Record, frozen=True, kw_only=True):
+    """How a row of a source becomes a conversation."""
+
+    problem_field: str | None
+    answer_field: str | None
+    verifier: str | None
+    "overrides what the rows say"
+    prompt_template: str
+    "`{problem}` stands for the problem's text"
+    system_prompt: str | None
+
+
+class EngineOptions(Record, frozen=True, kw_only=True):
+    """Where and how fast tokens come: stored, but no part of any id."""
+
+    engine: str
+    concurrency: int
+    "sequences in flight"
+
+
+class FilterOptions(Record, frozen=True, kw_only=True):
+    """What `filter` keeps."""
+
+    verdicts: tuple[Verdict, ...]
+    verifier: str | None
+    min_reasoning_tokens: int
+    max_reasoning_tokens: int | None
+    dedup: Literal["exact", "none"]
+    per_problem: int | None
+    seed: int
+
+
+class TrainingOptions(Record, frozen=True, kw_only=True):
+    """How `sft` trains; all of it is part of the fingerprint."""
+
+    method: Literal["full", "lora"]
+    rank: int
+    alpha: int
+    learning_rate: float
+    scheduler: Literal["cosine", "linear", "constant"]
+    warmup: float
+    "share of the steps"
+    weight_decay: float
+    max_grad_norm: float
+    epochs: int
+    max_steps: int | None
+    batch_size: int
+    "traces per optimizer step"
+    max_length: int
+    "tokens of a row, prompt included"
+    dtype: Literal["bf16", "fp32"]
+    seed: int
+
+
+def row_key(prompt: Any, sampling: Sampling, model_identity: str, *, seed: int, sample: int) -> str:
+    """The key of a sampled row, 32 hex digits: equal keys are never sampled twice.
+
+    `prompt` is the list of prompt token ids, or the messages where a server renders them.
+    """
+    return content_hash(prompt, sampling, model_identity, seed, sample)
+
+
+def trace_id(problem: str, key: str) -> str:
+    """The id of a trace from the id of its problem and its row key."""
+    return f"{problem}/{key[:16]}"

@@ -1,0 +1,104 @@
+"""`eval`: Pass@1 of a model on a benchmark, with its standard error; predictions are kept as traces."""
+
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from distillpipe import dataset, metrics, models, sources, verify, versions
+from distillpipe.chat import check_prompt_template, load_chat
+from distillpipe.dataset import Writer
+from distillpipe.engines import open_engine
+from distillpipe.errors import DataError
+from distillpipe.manifest import Manifest, ModelUsed
+from distillpipe.progress import say
+from distillpipe.records import Trace
+from distillpipe.sampling import Sampler, SamplingOptions
+from distillpipe.stages.run import Run, content_of, say_finished, say_up_to_date
+from distillpipe.versions import Header
+
+
+def evaluate(model: str, benchmark: str, out: Path, options: SamplingOptions, run: Run) -> Manifest:
+    """Score `model` on the file `benchmark`, whose stem names it: predictions in OUT/NAME/vN.
+
+    Every completion is judged as it ends. metrics.json stands in the version and in its manifest.
+    """
+    check_prompt_template(options.prompting.prompt_template)
+    name = Path(benchmark).stem
+    out = out / name
+    found = models.find(model, "MODEL")
+    header = Header(
+        kind="predictions",
+        stage="eval",
+        content=content_of(**options.content(), rules=[verify.CODE_VERSION]),
+        inputs=[versions.describe_input(benchmark)],
+        models=[ModelUsed("model", model, found.identity)],
+        options=run.options,
+        fresh=run.fresh,
+    )
+    if (finished := versions.up_to_date(out, header)) is not None:
+        return say_up_to_date(finished)
+
+    with versions.draft(out, header) as draft, Writer(draft) as writer:
+        chat = load_chat(found.folder, model)
+        sampler = Sampler(found, chat, options)
+        sampler.plan(sources.read_problems(benchmark, options.prompting, options.plan.limit))
+        if not sampler.wanted:
+            raise DataError(f"{benchmark}: no problems to evaluate on")
+        writer.counts.rows_read = len(sampler.wanted)
+        sampler.take_over(writer, out, verify.verified)
+        sampler.sample(writer, lambda: open_engine(found, chat, options.engine), verify.verified)
+        writer.sync()
+        draft.manifest.metrics = measure(name, draft.path)
+        content = msgspec.json.format(msgspec.json.encode(draft.manifest.metrics), indent=1)
+        (draft.path / "metrics.json").write_bytes(content + b"\n")
+        manifest = writer.finish(sampler.problems())
+    say(describe(draft.manifest.metrics))
+    return say_finished(manifest, out)
+
+
+def measure(benchmark: str, version: Path) -> dict[str, Any]:
+    """The content of metrics.json, from the predictions in a version's folder.
+
+    correct + wrong + truncated + unverifiable = completions; only the first count for pass@1.
+    """
+    verdicts: dict[str, list[bool]] = defaultdict(list)
+    counts = {"correct": 0, "wrong": 0, "truncated": 0, "unverifiable": 0}
+    reasoning_tokens = 0
+    for trace in dataset.read_rows(version, "part", Trace):
+        outcome = _outcome(trace)
+        counts[outcome] += 1
+        verdicts[trace.problem_id].append(outcome == "correct")
+        reasoning_tokens += trace.num_tokens.reasoning
+    num_completions = sum(counts.values())
+    scored = metrics.score([sum(found) / len(found) for found in verdicts.values()])
+    return {
+        "benchmark": benchmark,
+        "pass@1": scored.mean,
+        "standard_error": scored.standard_error,
+        "interval": [scored.low, scored.high],
+        "num_problems": len(verdicts),
+        "num_samples": max(map(len, verdicts.values()), default=0),
+        "num_correct": counts["correct"],
+        "num_wrong": counts["wrong"],
+        "num_truncated": counts["truncated"],
+        "num_unverifiable": counts["unverifiable"],
+        "mean_reasoning_tokens": reasoning_tokens / num_completions if num_completions else None,
+    }
+
+
+def describe(found: dict[str, Any]) -> str:
+    """The score in one line."""
+    low, high = found["interval"]
+    return (
+        f"{found['benchmark']}: Pass@1 {found['pass@1']:.3f} "
+        f"[{low:.3f}, {high:.3f}], standard error {found['standard_error']:.4f}, "
+        f"{found['num_problems']:,} problems x {found['num_samples']}"
+    )
+
+
+def _outcome(trace: Trace) -> str:
+    if trace.verdict == "unverifiable":
+        return "unverifiable"
+    return "truncated" if trace.is_truncated else str(trace.verdict)

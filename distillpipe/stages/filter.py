@@ -1,0 +1,136 @@
+"""`filter`: verify, bound and clean traces; what is dropped is kept with its reason.
+
+Two passes over the input, so that text is never held: the first decides on each row, the second writes.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from distillpipe import dataset, filters, verify, versions
+from distillpipe.dataset import Writer
+from distillpipe.errors import DataError, UsageError
+from distillpipe.filters.rules import Drop
+from distillpipe.filters.select import Candidate, dropped_among
+from distillpipe.hashing import content_hash
+from distillpipe.manifest import Manifest
+from distillpipe.progress import progress, say
+from distillpipe.records import FilterOptions, Problem, Trace, Verdict
+from distillpipe.stages.run import Run, content_of, funnel, say_finished, say_up_to_date
+from distillpipe.versions import Header
+
+
+class Decision(NamedTuple):
+    """What the first pass found out about a row."""
+
+    content: str
+    "hash of the row as it was read"
+    answer: str | None
+    verdict: Verdict | None
+    drop: Drop | None
+
+
+def filter_traces(inputs: list[str], out: Path, options: FilterOptions, run: Run) -> Manifest:
+    """Write the rows of `inputs` that every rule keeps as a new version under `out`, the rest beside them.
+
+    Raises DataError, with the funnel, where no row is left; the draft then stays, unfinished.
+    """
+    header = Header(
+        kind="traces",
+        stage="filter",
+        content=content_of(options=options, rules=[verify.CODE_VERSION, filters.CODE_VERSION]),
+        inputs=[versions.describe_input(reference) for reference in inputs],
+        models=[],
+        options=run.options,
+        fresh=run.fresh,
+    )
+    if (finished := versions.up_to_date(out, header)) is not None:
+        return say_up_to_date(finished)
+
+    with versions.draft(out, header) as draft, Writer(draft) as writer:
+        decisions = _decide(inputs, options)
+        writer.counts.rows_read = len(decisions)
+        for trace, decision in _rows_once(inputs, decisions):
+            if trace.id in writer.done:
+                continue
+            judged = msgspec.structs.replace(
+                trace, answer=decision.answer, verdict=decision.verdict,
+                verifier=options.verifier or trace.verifier,
+            )  # fmt: skip
+            if decision.drop is None:
+                writer.append(judged)
+            else:
+                writer.reject(judged, *decision.drop)
+        writer.sync()
+        report = "\n".join(funnel(draft.manifest))
+        if not writer.counts.rows_kept:
+            raise DataError(f"no row of {len(decisions):,} is left:\n{report}")
+        say(f"filter: dropped {writer.counts.rows_rejected:,} of {len(decisions):,} rows\n{report}")
+        return say_finished(writer.finish(_problems(draft.path)), out)
+
+
+def _decide(inputs: list[str], options: FilterOptions) -> dict[str, Decision]:
+    """A decision for every distinct row, by row id."""
+    decisions: dict[str, Decision] = {}
+    candidates: list[Candidate] = []
+    total = sum(1 for reference in inputs for _ in dataset.read_traces(reference))
+    if not total:
+        raise DataError(f"{', '.join(inputs)}: no rows to filter")
+    with progress("filter", total) as advance:
+        for trace in _all_rows(inputs):
+            advance(1)
+            content = content_hash(trace)
+            if (known := decisions.get(trace.id)) is not None:
+                if known.content != content:
+                    raise DataError(
+                        f"row {trace.id} stands twice in the input with different content: "
+                        "an edited copy needs a new row_key and id"
+                    )
+                continue
+            judged = verify.verified(trace, options.verifier)
+            drop = filters.first_drop(judged, options)
+            decisions[trace.id] = Decision(content, judged.answer, judged.verdict, drop)
+            if drop is None:
+                candidates.append(Candidate.of(trace))
+    for row_id, drop in dropped_among(candidates, options).items():
+        decisions[row_id] = decisions[row_id]._replace(drop=drop)
+    return decisions
+
+
+def _rows_once(
+    inputs: list[str], decisions: dict[str, Decision]
+) -> Iterator[tuple[Trace, Decision]]:
+    left = set(decisions)
+    for trace in _all_rows(inputs):
+        if trace.id in left:
+            left.remove(trace.id)
+            yield trace, decisions[trace.id]
+
+
+def _all_rows(inputs: list[str]) -> Iterator[Trace]:
+    for reference in inputs:
+        for trace in dataset.read_traces(reference):
+            if trace.benchmark is not None:
+                raise UsageError(
+                    f"{reference}: row {trace.id} is of the benchmark {trace.benchmark}, "
+                    "which is for evaluation, not for training"
+                )
+            yield trace
+
+
+def _problems(path: Path) -> Iterator[Problem]:
+    """The distinct problems of the rows kept."""
+    seen: set[str] = set()
+    for trace in dataset.read_rows(path, "part", Trace):
+        if trace.problem_id not in seen:
+            seen.add(trace.problem_id)
+            yield Problem(
+                problem_id=trace.problem_id,
+                problem=trace.problem,
+                reference_answer=trace.reference_answer,
+                verifier=trace.verifier,
+                domain=trace.domain,
+                benchmark=trace.benchmark,
+            )

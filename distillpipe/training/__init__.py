@@ -1,0 +1,1 @@
+"""Training: rows to tokens, losses, the loop."""

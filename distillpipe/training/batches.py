@@ -1,0 +1,50 @@
+"""Which rows make which step: a pure function of seed, epoch and row ids, so a resumed run is the same."""
+
+from collections.abc import Iterator, Sequence
+
+import torch
+
+from distillpipe.hashing import uniform
+from distillpipe.training.losses import IGNORED
+from distillpipe.training.rows import Row
+
+FORWARD_TOKENS = 16384  # padded tokens of one forward pass
+
+
+def num_steps(num_rows: int, batch_size: int, epochs: int, max_steps: int | None) -> int:
+    """Optimizer steps of a run; the last step of an epoch may be smaller than the others."""
+    steps = -(-num_rows // batch_size) * epochs
+    return steps if max_steps is None else min(steps, max_steps)
+
+
+def step_rows(rows: Sequence[Row], batch_size: int, seed: int) -> Iterator[list[Row]]:
+    """The rows of each step, for ever: every epoch all rows in an order of its own."""
+    epoch = 0
+    while True:
+        shuffled = sorted(rows, key=lambda row: uniform(seed, epoch, row.id))
+        for start in range(0, len(shuffled), batch_size):
+            yield shuffled[start : start + batch_size]
+        epoch += 1
+
+
+def forward_batches(rows: list[Row]) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Token ids and labels, each (rows, tokens) and right-padded, of the forward passes of one step."""
+    group: list[Row] = []
+    for row in sorted(rows, key=lambda row: len(row.ids)):
+        if group and (len(group) + 1) * len(row.ids) > FORWARD_TOKENS:
+            yield _padded(group)
+            group = []
+        group.append(row)
+    yield _padded(group)
+
+
+def _padded(rows: list[Row]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Padding stands on the right and carries no loss, so causal attention needs no mask for it."""
+    width = max(len(row.ids) for row in rows)
+    ids = torch.zeros(len(rows), width, dtype=torch.long)
+    labels = torch.full((len(rows), width), IGNORED)
+    for at, row in enumerate(rows):
+        content = torch.tensor(row.ids)
+        ids[at, : len(row.ids)] = content
+        labels[at, row.num_prompt : len(row.ids)] = content[row.num_prompt :]
+    return ids, labels

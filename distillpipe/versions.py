@@ -1,0 +1,258 @@
+"""A dataset or checkpoint on disk is a folder of immutable versions, and one draft at a time.
+
+    runs/math/traces/
+      v1/          manifest.json and the files; never changed again
+      v2.partial/  a draft: unfinished, taken up again by the same command
+      latest -> v1
+
+A version is finished by writing everything, then renaming its folder: whatever is called `vN` is whole.
+"""
+
+import fcntl
+import os
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from distillpipe import manifest as manifests
+from distillpipe.errors import DataError, UsageError
+from distillpipe.hashing import content_hash, file_sha256
+from distillpipe.interrupts import shielded
+from distillpipe.manifest import InputDataset, Manifest, ModelUsed, ResolvedOption
+
+FINISHED = re.compile(r"v(\d+)")
+PARTIAL = re.compile(r"v(\d+)\.partial")
+
+
+class Header(msgspec.Struct, frozen=True):
+    """What a version is going to be, known before anything is done."""
+
+    kind: Literal["traces", "predictions", "checkpoint"]
+    stage: str
+    content: dict[str, Any]
+    "the options that decide what the version holds, and the versions of the rules it applies"
+    inputs: list[InputDataset]
+    models: list[ModelUsed]
+    options: dict[str, ResolvedOption]
+    fresh: bool = False
+    "make a new version in any case, and take nothing over from others"
+    licence: str | None = None
+
+    @property
+    def fingerprint(self) -> str:
+        inputs = [given.id for given in self.inputs]
+        models = [(model.role, model.identity) for model in self.models]
+        return content_hash(manifests.FORMAT, self.stage, self.content, inputs, models)
+
+
+class Draft:
+    """A version in the making: its folder `path`, and its manifest, whose counts grow over all runs."""
+
+    def __init__(self, out: Path, path: Path, manifest: Manifest) -> None:
+        self.out = out
+        self.path = path
+        self.manifest = manifest
+        self.takes_over = manifest.takes_over
+        self._seconds_before = manifest.counts.seconds
+        self._opened = time.monotonic()
+
+    def save(self) -> None:
+        """Write the manifest as it stands now."""
+        self.manifest.counts.seconds = self._seconds_before + time.monotonic() - self._opened
+        manifests.write(self.path, self.manifest)
+
+    def finish(self, card: str) -> Manifest:
+        """Make the draft the newest version, all or nothing; `latest` points to it afterwards."""
+        self.manifest.finished = now()
+        with shielded():
+            (self.path / "README.md").write_text(card)
+            self.save()
+            sync_folder(self.path)
+            finished = self.out / self.manifest.version
+            self.path.rename(finished)
+            self.path = finished
+            point_latest(finished)
+            sync_folder(self.out)
+        return self.manifest
+
+
+@contextmanager
+def draft(out: Path, header: Header) -> Iterator[Draft]:
+    """Open the draft for `header` under `out`: the one that was left unfinished, or a new one.
+
+    Raises UsageError where `out` cannot hold versions, DataError where another run is writing there.
+    Whatever ends the block, the counts so far are saved.
+    """
+    with _locked(out):
+        opened = _take_up(out, header) or _begin(out, header)
+        try:
+            yield opened
+        finally:
+            if opened.manifest.finished is None:
+                with shielded():
+                    opened.save()
+
+
+def up_to_date(out: Path, header: Header) -> Path | None:
+    """The finished version that already is what `header` asks for; `latest` then points to it."""
+    if header.fresh:
+        return None
+    for path in reversed(finished(out)):
+        if manifests.read(path).fingerprint == header.fingerprint:
+            point_latest(path)
+            return path
+    return None
+
+
+def finished(out: Path) -> list[Path]:
+    """The finished versions under `out`, oldest first."""
+    return _numbered(out, FINISHED)
+
+
+def partials(out: Path) -> list[Path]:
+    """The drafts under `out`, oldest first."""
+    return _numbered(out, PARTIAL)
+
+
+def resolve(reference: str) -> Path:
+    """The folder of `PATH` (its latest version), `PATH@v3`, or a version's folder itself."""
+    text, _, wanted = reference.rpartition("@") if "@v" in reference else (reference, "", "")
+    path = Path(text)
+    if wanted:
+        if (path / wanted / "manifest.json").is_file():
+            return path / wanted
+        known = ", ".join(found.name for found in finished(path)) or "no finished version"
+        raise UsageError(f"{path} has no version {wanted}; it has {known}")
+    if (path / "manifest.json").is_file():
+        return path.resolve()
+    if versions := finished(path):
+        latest = path / "latest"
+        return latest.resolve() if latest.exists() else versions[-1]
+    raise UsageError(_why_not_a_dataset(path))
+
+
+def holds_versions(path: Path) -> bool:
+    """Whether `path` is a folder that a stage wrote: versions, or one version's own folder."""
+    return (path / "manifest.json").is_file() or bool(finished(path))
+
+
+def describe_input(reference: str) -> InputDataset:
+    """What the manifest says of an input: a dataset's version and id, or a plain file's sha256."""
+    path = Path(reference)
+    if path.is_file():
+        return InputDataset(path=str(path), version=None, id=file_sha256(path))
+    folder = resolve(reference)
+    found = manifests.read(folder)
+    if found.id is None:
+        raise UsageError(f"{folder} is unfinished: run the command that makes it again")
+    return InputDataset(path=str(folder.parent), version=found.version, id=found.id)
+
+
+def point_latest(version: Path) -> None:
+    """Let `latest` point to a version, in one step."""
+    link, temporary = version.parent / "latest", version.parent / ".latest.new"
+    if link.is_symlink() and link.readlink() == Path(version.name):
+        return
+    temporary.unlink(missing_ok=True)
+    temporary.symlink_to(version.name)
+    temporary.replace(link)
+
+
+def sync_folder(path: Path) -> None:
+    """Make the names in a folder durable."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def now() -> str:
+    """The time in UTC, ISO 8601, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _numbered(out: Path, pattern: re.Pattern[str]) -> list[Path]:
+    if not out.is_dir():
+        return []
+    numbered = [
+        (int(match[1]), path) for path in out.iterdir() if (match := pattern.fullmatch(path.name))
+    ]
+    return [path for _, path in sorted(numbered)]
+
+
+@contextmanager
+def _locked(out: Path) -> Iterator[None]:
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"--out {out} is a file: name a folder, new or with versions in it")
+    out.mkdir(parents=True, exist_ok=True)
+    with (out / ".lock").open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            holder = lock.read().strip() or "unknown"
+            raise DataError(
+                f"{out} is being written by another run (process {holder}): "
+                "wait until it has ended, or name another --out"
+            ) from None
+        lock.truncate(0)
+        lock.write(f"{os.getpid()}\n")
+        lock.flush()
+        yield
+
+
+def _take_up(out: Path, header: Header) -> Draft | None:
+    if header.fresh:
+        return None
+    for path in reversed(partials(out)):
+        if not (path / "manifest.json").is_file():
+            continue
+        found = manifests.read(path)
+        if found.fingerprint == header.fingerprint:
+            found.options = header.options
+            return Draft(out, path, found)
+    return None
+
+
+def _begin(out: Path, header: Header) -> Draft:
+    taken = [int(path.name.removesuffix(".partial")[1:]) for path in finished(out) + partials(out)]
+    version = f"v{max(taken, default=0) + 1}"
+    path = out / f"{version}.partial"
+    path.mkdir()
+    found = Manifest(
+        kind=header.kind,
+        stage=header.stage,
+        version=version,
+        fingerprint=header.fingerprint,
+        takes_over=not header.fresh,
+        options=header.options,
+        inputs=header.inputs,
+        models=header.models,
+        created=now(),
+        licence=header.licence,
+        libraries=manifests.library_versions(),
+        git_commit=manifests.git_commit(),
+        hardware=manifests.hardware(),
+    )
+    manifests.write(path, found)
+    return Draft(out, path, found)
+
+
+def _why_not_a_dataset(path: Path) -> str:
+    if not path.exists():
+        return f"{path} does not exist: give a dataset's folder, PATH@vN, or a .jsonl file"
+    if path.is_file():
+        return f"{path} is a file, not a dataset's folder"
+    if partials(path):
+        return f"{path} holds no finished version: run the command that makes it again to finish it"
+    inside = sorted(child.name for child in path.iterdir() if finished(child))
+    if inside:
+        return f"{path} holds several datasets, name one: {', '.join(f'{path}/{name}' for name in inside)}"
+    return f"{path} holds no version of a dataset"

@@ -1,0 +1,313 @@
+"""Make what ships in `data/quickstart/`: problems, a tokenizer, a tiny teacher, two tiny base students.
+
+    python scripts/make_quickstart.py                 # all, about 45 minutes on two cores
+    python scripts/make_quickstart.py --only problems teacher
+
+The teacher learns worked solutions, with the habits of real teachers: it slips and says "Wait", it
+sometimes checks a finished solution over and over, and now and then it loops until it is cut off. The
+bases learn equations, stories of one step with reasoning, and longer stories with the bare answer: they
+know every step but were never shown how to chain them. Everything is drawn from one seed; on another
+processor the last bits of the weights, and so the accuracies, can differ a little.
+"""
+
+import argparse
+import json
+import math
+import random
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+from quickstart_problems import Story, draw_story, is_test_story, reasoning, response
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    LlamaConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    Qwen2Config,
+    Qwen2Tokenizer,
+)
+from transformers.models.qwen2.tokenization_qwen2 import PRETOKENIZE_REGEX
+
+OUT = Path(__file__).parent.parent / "data" / "quickstart"
+SPECIAL_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<think>", "</think>")
+VOCABULARY_SIZE = 512  # merges of the byte-level BPE fill what the bytes and specials leave
+MAX_POSITIONS = 1024
+NUM_TRAIN_PROBLEMS, NUM_TEST_PROBLEMS = 6000, 1000
+STEP_WEIGHTS = {2: 35, 3: 35, 4: 20, 5: 10}
+
+CHAT_TEMPLATE = """\
+{%- for message in messages %}
+{{- '<|im_start|>' + message.role + '\\n' }}
+{%- if message.role == 'assistant' and message.reasoning_content %}
+{{- '<think>\\n' + message.reasoning_content + '\\n</think>\\n\\n' }}
+{%- endif %}
+{{- message.content + '<|im_end|>\\n' }}
+{%- endfor %}
+{%- if add_generation_prompt %}
+{{- '<|im_start|>assistant\\n' }}
+{%- endif %}"""
+
+
+def chat(problem: str, completion: str) -> str:
+    """Training text: what the chat template renders, checked against it in `make_tokenizer`."""
+    return f"<|im_start|>user\n{problem}<|im_end|>\n<|im_start|>assistant\n{completion}<|im_end|>\n"
+
+
+def thought(reasoning_text: str, response_text: str) -> str:
+    return f"<think>\n{reasoning_text}\n</think>\n\n{response_text}"
+
+
+# ---------------------------------------------------------------- what the models read
+
+
+def draw_train_story(rng: random.Random, num_steps: int | None = None) -> Story:
+    """A story outside the test share."""
+    num_steps = num_steps or rng.choices(list(STEP_WEIGHTS), weights=STEP_WEIGHTS.values())[0]
+    while is_test_story(story := draw_story(rng, num_steps)):
+        pass
+    return story
+
+
+def teacher_text(rng: random.Random) -> str:
+    """One worked solution; a share slips, a share checks itself again and again, a few loop."""
+    story = draw_train_story(rng)
+    draw = rng.random()
+    worked = reasoning(story, rng, slip_probability=0.08)
+    if draw < 0.08:
+        again = worked.partition("\n")[2]
+        worked += "".join(f"\nLet me check.\n{again}" for _ in range(rng.randint(1, 3)))
+    elif draw < 0.12:
+        lines = worked.split("\n")
+        lines = lines[: rng.randint(2, len(lines))]
+        worked = "\n".join(lines) + f"\nWait.\n{lines[-1]}" * 12
+        return chat(story.problem, f"<think>\n{worked}").removesuffix("<|im_end|>\n")
+    return chat(story.problem, thought(worked, response(story)))
+
+
+def base_text(rng: random.Random) -> str:
+    """Equations, single steps with reasoning, or a longer story with its bare answer."""
+    draw = rng.random()
+    if draw < 0.35:
+        stories = [draw_train_story(rng, 1) for _ in range(6)]
+        steps = [step for story in stories for step in story.steps]
+        pairs = [pair for step in steps for pair in zip(step.equations, step.results, strict=True)]
+        return "\n".join(f"{left}={result}." for left, result in pairs) + "<|endoftext|>"
+    if draw < 0.75:
+        story = draw_train_story(rng, 1)
+        return chat(story.problem, thought(reasoning(story, rng), response(story)))
+    story = draw_train_story(rng)
+    return chat(story.problem, response(story))
+
+
+# ---------------------------------------------------------------- problems and tokenizer
+
+
+def make_problems(seed: int) -> None:
+    """Distinct problems: the test file from the test share of number sequences, train from the rest."""
+    rng = random.Random(seed)
+    wanted = {"train": NUM_TRAIN_PROBLEMS, "test": NUM_TEST_PROBLEMS}
+    rows: dict[str, dict[str, dict[str, object]]] = {"train": {}, "test": {}}
+    test_numbers: set[tuple[int, ...]] = set()
+    while any(len(rows[split]) < wanted[split] for split in wanted):
+        num_steps = rng.choices(list(STEP_WEIGHTS), weights=STEP_WEIGHTS.values())[0]
+        story = draw_story(rng, num_steps)
+        split = "test" if is_test_story(story) else "train"
+        if len(rows[split]) == wanted[split] or story.numbers in test_numbers:
+            continue
+        if split == "test":
+            test_numbers.add(story.numbers)
+        row = {"problem": story.problem, "answer": str(story.answer), "num_steps": num_steps}
+        rows[split][story.problem] = row
+    for split, found in rows.items():
+        lines = [json.dumps(row, ensure_ascii=False) for row in found.values()]
+        (OUT / f"problems-{split}.jsonl").write_text("\n".join(lines) + "\n")
+
+
+def make_tokenizer(seed: int) -> Qwen2Tokenizer:
+    """A byte-level BPE with Qwen2's own pattern, so that AutoTokenizer rebuilds exactly this one."""
+    rng = random.Random(seed)
+    corpus = [teacher_text(rng) for _ in range(4000)] + [base_text(rng) for _ in range(4000)]
+    for special in SPECIAL_TOKENS:
+        corpus = [text.replace(special, "") for text in corpus]
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.Sequence([
+        pre_tokenizers.Split(_regex(PRETOKENIZE_REGEX), behavior="isolated"),
+        pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+    ])  # fmt: skip
+    bpe.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCABULARY_SIZE - len(SPECIAL_TOKENS),
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    bpe.train_from_iterator(corpus, trainer)
+    state = json.loads(bpe.to_str())["model"]
+    tokenizer = Qwen2Tokenizer(
+        vocab=state["vocab"],
+        merges=[tuple(merge) for merge in state["merges"]],
+        eos_token="<|im_end|>",
+        pad_token="<|endoftext|>",
+        unk_token=None,
+    )
+    tokenizer.add_special_tokens({"additional_special_tokens": list(SPECIAL_TOKENS[:3])})
+    tokenizer.add_tokens(list(SPECIAL_TOKENS[3:]))
+    tokenizer.chat_template = CHAT_TEMPLATE
+    tokenizer.model_max_length = MAX_POSITIONS
+    _check_template(tokenizer)
+    return tokenizer
+
+
+def _regex(pattern: str) -> object:
+    from tokenizers import Regex
+
+    return Regex(pattern)
+
+
+def _check_template(tokenizer: PreTrainedTokenizerBase) -> None:
+    messages = [
+        {"role": "user", "content": "p"},
+        {"role": "assistant", "reasoning_content": "r", "content": "a"},
+    ]
+    rendered = tokenizer.apply_chat_template(messages, tokenize=False)
+    if rendered != chat("p", thought("r", "a")):
+        raise ValueError(f"the chat template and the training text differ: {rendered!r}")
+
+
+# ---------------------------------------------------------------- models
+
+
+def new_model(name: str, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
+    """A model of the named kind with fresh weights."""
+    shape = {
+        "vocab_size": math.ceil(len(tokenizer) / 64) * 64,
+        "hidden_size": 128,
+        "num_hidden_layers": 4 if name == "teacher" else 3,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "intermediate_size": 384,
+        "max_position_embeddings": MAX_POSITIONS,
+        "tie_word_embeddings": True,
+        "bos_token_id": None,
+        "eos_token_id": tokenizer.convert_tokens_to_ids("<|im_end|>"),
+        "pad_token_id": tokenizer.convert_tokens_to_ids("<|endoftext|>"),
+    }
+    config = LlamaConfig(**shape) if name == "student-llama" else Qwen2Config(**shape)
+    return AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+
+
+def batches(
+    draw_text: Callable[[random.Random], str],
+    tokenizer: PreTrainedTokenizerBase,
+    rng: random.Random,
+    batch_size: int,
+) -> Iterator[torch.Tensor]:
+    """Endless fresh batches of rows of like length, right-padded with -1: (batch, tokens)."""
+    while True:
+        rows = tokenizer([draw_text(rng) for _ in range(batch_size * 32)])["input_ids"]
+        rows = sorted(rows, key=len)
+        starts = list(range(0, len(rows), batch_size))
+        rng.shuffle(starts)
+        for start in starts:
+            chunk = [torch.tensor(row) for row in rows[start : start + batch_size]]
+            yield torch.nn.utils.rnn.pad_sequence(chunk, batch_first=True, padding_value=-1)
+
+
+def train(
+    name: str, tokenizer: PreTrainedTokenizerBase, seed: int, num_steps: int
+) -> PreTrainedModel:
+    """Train one model from scratch, loss on every token: cosine schedule, AdamW, bf16 autocast."""
+    torch.manual_seed(seed)
+    rng = random.Random(f"{seed} {name}")
+    model = new_model(name, tokenizer)
+    draw_text = teacher_text if name == "teacher" else base_text
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=4e-3, betas=(0.9, 0.98), weight_decay=0.05, fused=True
+    )
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer,
+        lambda step: min((step + 1) / 100, 0.5 + 0.5 * math.cos(math.pi * step / num_steps)),
+    )
+    started, num_tokens = time.monotonic(), 0
+    stream = batches(draw_text, tokenizer, rng, batch_size=64)
+    for step in range(num_steps):
+        ids = next(stream)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            logits = model(input_ids=ids.clamp(min=0)).logits
+        loss = torch.nn.functional.cross_entropy(
+            logits[:, :-1].flatten(0, 1).float(), ids[:, 1:].flatten(), ignore_index=-1
+        )
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad()
+        num_tokens += int((ids >= 0).sum())
+        if step % 100 == 99:
+            rate = num_tokens / (time.monotonic() - started)
+            say(f"{name}: step {step + 1}/{num_steps}, loss {loss:.4f}, {rate:,.0f} tokens/s")
+    return model.to(torch.bfloat16)
+
+
+@torch.inference_mode()
+def accuracy(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, temperature: float, limit: int
+) -> float:
+    """Share of the first `limit` test problems whose completion ends in the right box."""
+    lines = (OUT / "problems-test.jsonl").read_text().splitlines()[:limit]
+    rows = [json.loads(line) for line in lines]
+    model = model.float().eval()
+    tokenizer.padding_side = "left"
+    num_correct = 0
+    for start in range(0, len(rows), 250):
+        chunk = rows[start : start + 250]
+        prompts = [
+            f"<|im_start|>user\n{row['problem']}<|im_end|>\n<|im_start|>assistant\n"
+            for row in chunk
+        ]
+        inputs = tokenizer(prompts, return_tensors="pt", padding=True)
+        sampling = {"temperature": temperature, "top_p": 0.95, "top_k": 0} if temperature else {}
+        output = model.generate(
+            **inputs, max_new_tokens=192, do_sample=temperature > 0, cache_implementation="static",
+            disable_compile=True, **sampling
+        )  # fmt: skip
+        texts = tokenizer.batch_decode(output, skip_special_tokens=True)
+        pairs = zip(texts, chunk, strict=True)
+        num_correct += sum(t.strip().endswith(f"\\boxed{{{r['answer']}}}") for t, r in pairs)
+    return num_correct / len(rows)
+
+
+def say(text: str) -> None:
+    print(text, flush=True)
+
+
+def main() -> None:
+    parts = ("problems", "tokenizer", "teacher", "student-qwen", "student-llama")
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", nargs="+", choices=parts, default=parts)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--num-steps", type=int, default=2400, help="training steps of each model")
+    arguments = parser.parse_args()
+
+    OUT.mkdir(parents=True, exist_ok=True)
+    if "problems" in arguments.only:
+        make_problems(arguments.seed)
+    for name in parts[2:]:
+        if "tokenizer" in arguments.only:
+            make_tokenizer(arguments.seed).save_pretrained(OUT / name)
+        if name not in arguments.only:
+            continue
+        tokenizer = AutoTokenizer.from_pretrained(OUT / name)
+        model = train(name, tokenizer, arguments.seed, arguments.num_steps)
+        model.save_pretrained(OUT / name)
+        tokenizer.save_pretrained(OUT / name)
+        for temperature in (0.0, 0.6, 1.0):
+            score = accuracy(model, tokenizer, temperature, NUM_TEST_PROBLEMS)
+            say(f"{name}: {score:.3f} right at temperature {temperature}")
+
+
+if __name__ == "__main__":
+    main()
