@@ -1,8 +1,9 @@
 """The rows of a version: append them durably, take over those of other versions, read them back.
 
-A row that was counted as done survives `kill -9`: lines go to disk with fsync, at the latest after
-`SYNC_ROWS` rows or `SYNC_SECONDS`. A torn last line is cut off when a draft is taken up again, and its
-row is made anew. Text is never held in memory, an index of ids is.
+A row that was appended survives `kill -9`, since its line goes to the system at once, and a power cut
+after the next fsync, which comes at the latest with the row after `SYNC_ROWS` or `SYNC_SECONDS`. A torn
+last line is cut off when a draft is taken up again, and its row is made anew. Text is never held in
+memory, an index of ids is.
 """
 
 import os
@@ -102,7 +103,7 @@ class Writer:
     def _recovered(self, line: bytes, where: str) -> None:
         try:
             row = msgspec.json.decode(line, type=_Index)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise DataError(
                 f"{where}: not a row of this draft ({error}): delete the folder to start it anew"
             ) from error
@@ -128,10 +129,10 @@ class _Stream:
         self._folder = folder
         self._prefix = prefix
         self.rows: dict[str, int] = {}
-        self._pending: list[bytes] = []
-        self._synced = time.monotonic()
         self._descriptor: int | None = None
         self._bytes = 0
+        self._unsynced = 0
+        self._synced = time.monotonic()
         for path in sorted(folder.glob(f"{prefix}-*.jsonl")):
             _cut_torn_line(path)
             self.rows[path.name] = 0
@@ -141,24 +142,25 @@ class _Stream:
             self._bytes = path.stat().st_size
 
     def append(self, row: Trace) -> str:
+        """Write a row; its hash."""
         line = _encoder.encode(row)
-        self._pending.append(line)
-        if len(self._pending) >= SYNC_ROWS or time.monotonic() - self._synced >= SYNC_SECONDS:
-            self.sync()
+        with shielded():
+            name, descriptor = self._open()
+            content = memoryview(line + b"\n")
+            self._bytes += len(content)
+            while content:
+                content = content[os.write(descriptor, content) :]
+            self.rows[name] += 1
+            self._unsynced += 1
+            if self._unsynced >= SYNC_ROWS or time.monotonic() - self._synced >= SYNC_SECONDS:
+                self.sync()
         return _row_hash(line)
 
     def sync(self) -> None:
-        if not self._pending:
-            return
-        with shielded():
-            name = self._open()
-            content = memoryview(b"".join(line + b"\n" for line in self._pending))
-            self._bytes += len(content)
-            while content:
-                content = content[os.write(self._descriptor or 0, content) :]
-            os.fsync(self._descriptor or 0)
-            self.rows[name] += len(self._pending)
-            self._pending.clear()
+        """Make what was written survive a power cut."""
+        if self._descriptor is not None and self._unsynced:
+            os.fsync(self._descriptor)
+            self._unsynced = 0
             self._synced = time.monotonic()
 
     def close(self) -> None:
@@ -167,11 +169,10 @@ class _Stream:
             os.close(self._descriptor)
             self._descriptor = None
 
-    def _open(self) -> str:
-        """Name of the file to append to, open; a full one is closed and the next one begun."""
-        if self._descriptor is not None and self._bytes >= PART_BYTES:
-            os.close(self._descriptor)
-            self._descriptor = None
+    def _open(self) -> tuple[str, int]:
+        """Name and descriptor of the file to append to; the next one is begun when it is full."""
+        if self._bytes >= PART_BYTES:
+            self.close()
         number = max(len(self.rows) - 1, 0) + (self._bytes >= PART_BYTES)
         name = f"{self._prefix}-{number:05d}.jsonl"
         if self._descriptor is None:
@@ -180,7 +181,7 @@ class _Stream:
             flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
             self._descriptor = os.open(self._folder / name, flags, 0o644)
             versions.sync_folder(self._folder)
-        return name
+        return name, self._descriptor
 
 
 def read_traces(reference: str) -> Iterator[Trace]:
@@ -195,6 +196,12 @@ def read_traces(reference: str) -> Iterator[Trace]:
     yield from read_rows(versions.resolve(reference), "part", Trace)
 
 
+def read_problems(reference: str) -> Iterator[Problem]:
+    """The problems of a dataset; none for a .jsonl file of traces, which has no list of its own."""
+    if not Path(reference).is_file():
+        yield from _decoded(versions.resolve(reference) / "problems.jsonl", Problem)
+
+
 def read_rows(folder: Path, prefix: str, record: type[R]) -> Iterator[R]:
     """Rows of the files of one version that begin with `prefix`, in their order."""
     for path in sorted(folder.glob(f"{prefix}-*.jsonl")):
@@ -204,32 +211,39 @@ def read_rows(folder: Path, prefix: str, record: type[R]) -> Iterator[R]:
 def sampled_before(out: Path, wanted: set[str]) -> Iterator[Trace]:
     """Rows in any finished or partial version under `out` whose row keys are `wanted`, each once."""
     left = set(wanted)
+    keys, traces = msgspec.json.Decoder(Sampled), msgspec.json.Decoder(Trace)
     for folder in versions.finished(out) + versions.partials(out):
-        for prefix in ("part", "rejected"):
-            for path in sorted(folder.glob(f"{prefix}-*.jsonl")):
-                for _, line in _lines(path, whole_only=True):
-                    if not left:
-                        return
-                    if msgspec.json.decode(line, type=_Key).row_key in left:
-                        trace = msgspec.json.decode(line, type=Trace)
-                        left.remove(trace.row_key)
-                        yield trace
+        for path in sorted(folder.glob("part-*.jsonl")):
+            for number, line in _lines(path, whole_only=True):
+                if not left:
+                    return
+                where = f"{path}:{number}"
+                if _decode(line, keys, where).row_key in left:
+                    trace = _decode(line, traces, where)
+                    left.remove(trace.row_key)
+                    yield trace
 
 
-class _Key(msgspec.Struct):
+class Sampled(msgspec.Struct):
+    """What of a row tells whether it is wanted; also the name of it in an error."""
+
     row_key: str
 
 
 def _decoded(path: Path, record: type[R]) -> Iterator[R]:
     decoder = msgspec.json.Decoder(record)
     for number, line in _lines(path):
-        try:
-            yield decoder.decode(line)
-        except msgspec.MsgspecError as error:
-            raise DataError(
-                f"{path}:{number}: not a row of kind {record.__name__} ({error}): "
-                "mend or remove the line, or make the dataset with `distill generate`"
-            ) from error
+        yield _decode(line, decoder, f"{path}:{number}")
+
+
+def _decode(line: bytes, decoder: msgspec.json.Decoder[R], where: str) -> R:
+    try:
+        return decoder.decode(line)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise DataError(
+            f"{where}: not a row of kind {decoder.type.__name__} ({error}): "
+            "mend or remove the line, or make the dataset with `distill generate`"
+        ) from error
 
 
 def _lines(path: Path, *, whole_only: bool = False) -> Iterator[tuple[int, bytes]]:

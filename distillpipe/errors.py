@@ -1,7 +1,7 @@
 """Errors for the person who reads them: what, where, got and expected, what to do now.
 
 A user's mistake is a `DistillError` and prints as one line; anything else is a bug and keeps its
-traceback. `Interrupted` is a `KeyboardInterrupt`, so that no handler for errors swallows it.
+traceback. `Interrupted` is no `Exception`, so that no handler for errors swallows it.
 """
 
 
@@ -35,7 +35,7 @@ class Incomplete(DistillError):
     exit_code = 3
 
 
-class Interrupted(KeyboardInterrupt):
+class Interrupted(BaseException):
     """Ctrl-C or SIGTERM, raised at a point where nothing is half written."""
 
     def __init__(self, signal_number: int) -> None:

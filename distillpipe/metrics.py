@@ -34,8 +34,9 @@ def score(problem_means: Sequence[float]) -> Score:
     mean = math.fsum(problem_means) / n
     if n == 1:
         return Score(mean, math.nan, *wilson_interval(mean, 1.0))
-    variance = math.fsum((one - mean) ** 2 for one in problem_means) / (n - 1)
-    error = math.sqrt(variance / n)
+    spread = math.fsum((one - mean) ** 2 for one in problem_means)
+    all_equal = min(problem_means) == max(problem_means)  # then rounding of the mean is no spread
+    error = 0.0 if all_equal else math.sqrt(spread / (n - 1) / n)
     effective = mean * (1 - mean) / error**2 if error > 0 else float(n)
     return Score(mean, error, *wilson_interval(mean, max(effective, 1.0)))
 

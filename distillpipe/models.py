@@ -34,9 +34,11 @@ class Model(msgspec.Struct, frozen=True):
 def find(reference: str, option: str) -> Model:
     """The model that `reference` names; a UsageError says what `option` should have been."""
     path = Path(reference)
-    if path.exists() or versions.holds_versions(Path(reference.partition("@")[0])):
-        folder = versions.resolve(reference) if _is_ours(reference) else path
-        return Model(reference, folder, _local_identity(folder, option))
+    if versions.holds_versions(versions.split_reference(reference)[0]):
+        folder = versions.resolve(reference)
+        return Model(reference, folder.resolve(), _local_identity(folder, option))
+    if path.exists():
+        return Model(reference, path.resolve(), _local_identity(path, option))
     if reference.count("/") == 1 and not reference.startswith((".", "/", "~")):
         folder = _hub_folder(reference, option)
         return Model(reference, folder, f"hub:{reference}@{folder.name}")
@@ -44,10 +46,6 @@ def find(reference: str, option: str) -> Model:
         f"{option} {reference}: no such folder; give a model folder, a checkpoint of "
         "`distill sft`, or a name on the hub (ORG/NAME)"
     )
-
-
-def _is_ours(reference: str) -> bool:
-    return versions.holds_versions(Path(reference.partition("@")[0]))
 
 
 def _local_identity(folder: Path, option: str) -> str:

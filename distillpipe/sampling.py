@@ -105,10 +105,14 @@ class Sampler:
         if not missing:
             return
         engine = open_engine()
+        stage = writer.draft.manifest.stage
+        say(
+            f"{stage}: sampling {len(missing):,} of {len(self.wanted):,} rows, {engine.description}"
+        )
         started, seconds_before = time.monotonic(), writer.counts.seconds_working
         done = len(self.wanted) - len(missing)
         requests = self._requests(missing, engine.context_length, writer)
-        with progress(writer.draft.manifest.stage, len(self.wanted), done) as advance:
+        with progress(stage, len(self.wanted), done) as advance:
             for completion in engine.complete(requests):
                 writer.append(finish(self._trace(completion)))
                 writer.counts.tokens_sampled += len(completion.token_ids)

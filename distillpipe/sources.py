@@ -3,7 +3,7 @@
     {"problem": "Tom has 14 coins. ...", "answer": "20", "num_steps": 2}
 
 The problem and the reference answer are found under the usual names or under the fields that are
-given; every other key of the row goes to `extra`. The problems of a dataset are read from its rows.
+given; every other key of the row goes to `extra`. A dataset stands for the problems of its rows.
 """
 
 from collections.abc import Iterator
@@ -28,10 +28,8 @@ def read_problems(reference: str, prompting: Prompting, limit: int | None) -> It
     Raises DataError naming file and line where a row is broken or has no problem.
     """
     path = Path(reference)
-    if path.is_dir() or (not path.exists() and "@v" in reference):
-        folder = versions.resolve(reference)
-        found = dataset.read_rows(folder, "problems", Problem)
-        yield from islice(found, limit)
+    if path.is_dir() or versions.split_reference(reference)[1] is not None:
+        yield from islice(dataset.read_problems(reference), limit)
         return
     if not path.is_file():
         raise UsageError(f"{reference} does not exist: give a .jsonl or .json file of problems")

@@ -122,9 +122,8 @@ def partials(out: Path) -> list[Path]:
 
 def resolve(reference: str) -> Path:
     """The folder of `PATH` (its latest version), `PATH@v3`, or a version's folder itself."""
-    text, _, wanted = reference.rpartition("@") if "@v" in reference else (reference, "", "")
-    path = Path(text)
-    if wanted:
+    path, wanted = split_reference(reference)
+    if wanted is not None:
         if (path / wanted / "manifest.json").is_file():
             return path / wanted
         known = ", ".join(found.name for found in finished(path)) or "no finished version"
@@ -135,6 +134,14 @@ def resolve(reference: str) -> Path:
         latest = path / "latest"
         return latest.resolve() if latest.exists() else versions[-1]
     raise UsageError(_why_not_a_dataset(path))
+
+
+def split_reference(reference: str) -> tuple[Path, str | None]:
+    """`PATH@v3` as path and version; the version is null where none is named."""
+    path, at, version = reference.rpartition("@")
+    if at and FINISHED.fullmatch(version):
+        return Path(path), version
+    return Path(reference), None
 
 
 def holds_versions(path: Path) -> bool:

@@ -28,6 +28,8 @@ class Completion(NamedTuple):
 class Engine(Protocol):
     """Samples completions. Raises EngineError when it dies; what it has yielded stays valid."""
 
+    description: str
+    "which engine on what: `transformers on cpu`"
     context_length: int
     "tokens of prompt and completion together that the model can take"
 

@@ -15,6 +15,7 @@ import torch
 from transformers import AttentionInterface, AutoModelForCausalLM
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, AttentionMaskInterface
+from transformers.utils.logging import disable_progress_bar
 
 from distillpipe.chat import Chat
 from distillpipe.engines.base import Completion, Request
@@ -22,6 +23,8 @@ from distillpipe.engines.draw import draw_tokens, uniforms
 from distillpipe.errors import EngineError
 from distillpipe.models import Model
 from distillpipe.records import FinishReason
+
+disable_progress_bar()  # of loading, which is quick and would break our own
 
 ATTENTION = "distillpipe_slots"
 SPAN_STEP = 32  # stored positions are attended to in multiples of this
@@ -51,6 +54,7 @@ class TransformersEngine:
                 "does not keep in slots"
             )
         self.context_length = int(config.max_position_embeddings)
+        self.description = f"transformers on {self._device}"
         self._end_ids = chat.end_ids
         self._num_slots = num_slots
 

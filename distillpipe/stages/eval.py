@@ -50,6 +50,10 @@ def evaluate(model: str, benchmark: str, out: Path, options: SamplingOptions, ru
         sampler.take_over(writer, out, verify.verified)
         sampler.sample(writer, lambda: open_engine(found, chat, options.engine), verify.verified)
         writer.sync()
+        if not writer.counts.rows_kept:
+            raise DataError(
+                f"{benchmark}: no prompt fits into the context of {model}, nothing was completed"
+            )
         draft.manifest.metrics = measure(name, draft.path)
         content = msgspec.json.format(msgspec.json.encode(draft.manifest.metrics), indent=1)
         (draft.path / "metrics.json").write_bytes(content + b"\n")

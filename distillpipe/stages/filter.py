@@ -68,7 +68,7 @@ def filter_traces(inputs: list[str], out: Path, options: FilterOptions, run: Run
         if not writer.counts.rows_kept:
             raise DataError(f"no row of {len(decisions):,} is left:\n{report}")
         say(f"filter: dropped {writer.counts.rows_rejected:,} of {len(decisions):,} rows\n{report}")
-        return say_finished(writer.finish(_problems(draft.path)), out)
+        return say_finished(writer.finish(_problems(inputs, draft.path)), out)
 
 
 def _decide(inputs: list[str], options: FilterOptions) -> dict[str, Decision]:
@@ -120,12 +120,17 @@ def _all_rows(inputs: list[str]) -> Iterator[Trace]:
             yield trace
 
 
-def _problems(path: Path) -> Iterator[Problem]:
-    """The distinct problems of the rows kept."""
-    seen: set[str] = set()
+def _problems(inputs: list[str], path: Path) -> Iterator[Problem]:
+    """The distinct problems of the rows kept: as the inputs list them, else from the rows."""
+    left = {trace.problem_id for trace in dataset.read_rows(path, "part", Trace)}
+    for reference in inputs:
+        for problem in dataset.read_problems(reference):
+            if problem.problem_id in left:
+                left.remove(problem.problem_id)
+                yield problem
     for trace in dataset.read_rows(path, "part", Trace):
-        if trace.problem_id not in seen:
-            seen.add(trace.problem_id)
+        if trace.problem_id in left:
+            left.remove(trace.problem_id)
             yield Problem(
                 problem_id=trace.problem_id,
                 problem=trace.problem,

@@ -15,6 +15,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 from transformers import AutoConfig, AutoModelForCausalLM, get_scheduler
+from transformers.utils.logging import disable_progress_bar
 
 from distillpipe.errors import EngineError, Interrupted
 from distillpipe.interrupts import shielded
@@ -24,6 +25,8 @@ from distillpipe.records import TrainingOptions
 from distillpipe.training.batches import forward_batches, num_steps, step_rows
 from distillpipe.training.losses import token_loss_sum
 from distillpipe.training.rows import Row
+
+disable_progress_bar()  # of loading, which is quick and would break our own
 
 LOSSES = "losses.jsonl"
 
@@ -82,7 +85,10 @@ def train(
     for _ in range(done):
         next(batches)
     started, seconds_before = time.monotonic(), sum(step.seconds for step in history)
-    with progress("sft", total, done) as advance, (folder / LOSSES).open("ab") as losses:
+    with (
+        progress("sft", total, done) as advance,
+        (folder / LOSSES).open("ab", buffering=0) as losses,
+    ):
         try:
             while done < total:
                 with shielded():
@@ -97,15 +103,12 @@ def train(
                     history.append(step)
                     losses.write(msgspec.json.encode(step) + b"\n")
                     if done % save_every == 0 and done < total:
-                        losses.flush()
                         _save_state(accelerator, folder, done)
                 advance(1, tokens)
         except Interrupted:
-            losses.flush()
             _save_state(accelerator, folder, done)
             say(f"sft: stopped after step {done} of {total}")
             raise
-        losses.flush()
         _save_state(accelerator, folder, done)
     _save_model(accelerator, model, student, folder)
     seconds = seconds_before + time.monotonic() - started

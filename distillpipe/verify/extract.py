@@ -3,7 +3,7 @@ r"""The answer of a response: the last balanced outermost `\\boxed{}`; joined bo
 import re
 
 _BOX = re.compile(r"\\f?box(?:ed)?\s*\{")
-_JOINT = re.compile(r"[\s$\\()]*(?:,|and|or|\\quad|\\text\{\s*(?:and|or)\s*\})[\s$,\\()]*")
+_JOINT = re.compile(r"[\s$\\()]*(?:(?:,|and|or|\\quad|\\text\{\s*(?:and|or)\s*\})[\s$\\()]*)+")
 
 
 def boxed_answer(response: str) -> str | None:

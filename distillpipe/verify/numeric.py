@@ -1,7 +1,7 @@
 r"""The verifier `numeric`: the same number, exactly, however it is written.
 
 Whole numbers, decimals, thousands separators, percent, simple fractions (`3/4`, `\\frac{3}{4}`), with a
-currency sign, a degree sign or a unit of one word beside them.
+dollar sign, a degree sign or a unit in `\\text{}` beside them.
 """
 
 import re
@@ -9,9 +9,8 @@ from fractions import Fraction
 
 from distillpipe.records import Verdict
 
-_LATEX_NOISE = re.compile(
-    r"\\(?:left|right|,|!|;|:| |\$|%)|\\(?:text|mathrm|mbox)\{[^{}]*\}|[$°]|\^\\circ|\^\{\\circ\}"
-)
+_LATEX_WORDS = re.compile(r"\\(?:text|mathrm|mbox)\{[^{}]*\}")
+_LATEX_NOISE = re.compile(r"\\(?:left|right|,|!|;|:| |\$|%)|[$°]|\^\\circ|\^\{\\circ\}")
 _FRACTION = re.compile(r"(?P<sign>[-+]?)\\[dt]?frac\s*(?:\{(\d+)\}|(\d))\s*(?:\{(\d+)\}|(\d))")
 _NUMBER = re.compile(r"[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+)?")
 _MAX_DIGITS = 1000
@@ -20,6 +19,7 @@ _MAX_DIGITS = 1000
 def number(text: str) -> Fraction | None:
     """The number that `text` stands for, null where it is not plainly one."""
     percent = text.rstrip("$ ").endswith("%")
+    text = _LATEX_WORDS.sub(" ", text)  # a space, so that `6\text{ and }8` is not 68
     text = _LATEX_NOISE.sub("", text).strip().rstrip(".%").strip()
     if not text or len(text) > _MAX_DIGITS:
         return None

@@ -1,0 +1,38 @@
+# The pipeline, for the Makefile of a recipe to include. A stage that is up to date says so and ends at
+# once, so every target is always run and no file times are compared.
+#
+#   NAME              the recipe's folder: recipes/$(NAME)/recipe.toml, runs/$(NAME)
+#   PROBLEMS          problems to distil on
+#   BENCHMARK         problems to evaluate on
+#   TEACHER           model reference
+#   STUDENT           short name of the student: part of the folder names
+#   STUDENT_MODEL     model reference of it
+
+ROOT := ../..
+RUNS := runs/$(NAME)
+DISTILL := cd $(ROOT) && .venv/bin/distill --recipe recipes/$(NAME)/recipe.toml
+SCORES := $(RUNS)/eval-teacher $(RUNS)/eval-base-$(STUDENT) $(RUNS)/eval-student-$(STUDENT)
+
+.DEFAULT_GOAL := report
+.PHONY: traces clean student eval-teacher eval-base eval-student report
+
+traces:
+	$(DISTILL) generate $(PROBLEMS) --teacher $(TEACHER) --out $(RUNS)/traces
+
+clean: traces
+	$(DISTILL) filter $(RUNS)/traces --out $(RUNS)/clean
+
+student: clean
+	$(DISTILL) sft $(RUNS)/clean --student $(STUDENT_MODEL) --out $(RUNS)/student-$(STUDENT)
+
+eval-teacher: student
+	$(DISTILL) eval $(TEACHER) --benchmark $(BENCHMARK) --out $(RUNS)/eval-teacher
+
+eval-base: eval-teacher
+	$(DISTILL) eval $(STUDENT_MODEL) --benchmark $(BENCHMARK) --out $(RUNS)/eval-base-$(STUDENT)
+
+eval-student: eval-base
+	$(DISTILL) eval $(RUNS)/student-$(STUDENT) --benchmark $(BENCHMARK) --out $(RUNS)/eval-student-$(STUDENT)
+
+report: eval-student
+	@$(DISTILL) show $(RUNS)/traces $(RUNS)/clean $(RUNS)/student-$(STUDENT) $(SCORES)

@@ -1,0 +1,266 @@
+"""Fixtures that all tests share. Helpers are fixtures that return functions, so that no test imports this."""
+
+import functools
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+import pytest
+from hypothesis import settings
+
+from distillpipe import versions
+from distillpipe.chat import Chat, load_chat
+from distillpipe.cli.app import main
+from distillpipe.dataset import Writer
+from distillpipe.hashing import content_hash
+from distillpipe.manifest import Manifest
+from distillpipe.records import Message, Problem, TokenCounts, Trace, problem_id, trace_id
+from distillpipe.versions import Header
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+SHARED_DATA = REPOSITORY.parent / "shared" / "data"
+
+settings.register_profile("distillpipe", deadline=None)  # a busy machine is no failure
+settings.load_profile("distillpipe")
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """The checkout that the tests belong to."""
+    return REPOSITORY
+
+
+@pytest.fixture(scope="session")
+def make_trace() -> Callable[..., Trace]:
+    """A factory of traces: `make_trace(problem=..., reasoning=..., response=..., **changes)`.
+
+    What is not given is a right and finished answer; `changes` replaces any field of the trace.
+    """
+
+    def factory(
+        problem: str = "Tom has 14 coins. Tom finds 6 coins. How many coins does Tom have now?",
+        reasoning: str | None = "14+6=20.",
+        response: str = "\\boxed{20}",
+        **changes: Any,
+    ) -> Trace:
+        reference = changes.get("reference_answer", "20")
+        verifier = changes.get("verifier", "math")
+        number = changes.get("problem_id", problem_id(problem, reference, verifier))
+        key = changes.get("row_key", "7c41d2e80b6f3a559d0c5b7e1f2a3b4c")
+        trace = Trace(
+            id=trace_id(number, key),
+            problem_id=number,
+            row_key=key,
+            sample=0,
+            benchmark=None,
+            problem=problem,
+            reference_answer=reference,
+            verifier=verifier,
+            domain=None,
+            messages=[
+                Message(role="user", content=problem),
+                Message(role="assistant", content=response, reasoning_content=reasoning),
+            ],
+            finish_reason="stop",
+            num_tokens=TokenCounts(prompt=30, reasoning=6, response=5, total=44),
+            teacher="teacher",
+            seed=123,
+        )
+        return msgspec.structs.replace(trace, **changes)
+
+    return factory
+
+
+@pytest.fixture(scope="session")
+def teacher_chat() -> Chat:
+    """The chat of the shipped teacher: single tokens for the tags, ends with <|im_end|>."""
+    return load_chat(REPOSITORY / "data" / "quickstart" / "teacher", "teacher")
+
+
+@pytest.fixture(scope="session")
+def shared_chat() -> Callable[[str], Chat]:
+    """The chat of a real tokenizer by the name of its folder; skips where it is absent."""
+
+    @functools.cache
+    def load(name: str) -> Chat:
+        folder = SHARED_DATA / "tokenizers" / name
+        if not folder.is_dir():
+            pytest.skip(f"no real tokenizer: {folder} does not exist")
+        return load_chat(folder, name)
+
+    return load
+
+
+@pytest.fixture(scope="session")
+def shared_rows() -> Callable[[str], list[dict[str, Any]]]:
+    """The rows of a JSONL file of the real data by its path there; skips where it is absent."""
+
+    def load(name: str) -> list[dict[str, Any]]:
+        path = SHARED_DATA / name
+        if not path.is_file():
+            pytest.skip(f"no real data: {path} does not exist")
+        return [json.loads(line) for line in path.read_bytes().splitlines()]
+
+    return load
+
+
+@pytest.fixture(scope="session")
+def make_traces(make_trace: Callable[..., Trace]) -> Callable[..., list[Trace]]:
+    """`make_traces(3)`: traces of three problems, "What is 0+1?" and on, each right and finished."""
+
+    def factory(count: int, **changes: Any) -> list[Trace]:
+        return [
+            make_trace(
+                problem=f"What is {number}+1?",
+                reasoning=f"{number}+1={number + 1}.",
+                response=f"\\boxed{{{number + 1}}}",
+                **{"reference_answer": str(number + 1), "row_key": content_hash(number), **changes},
+            )
+            for number in range(count)
+        ]
+
+    return factory
+
+
+@pytest.fixture(scope="session")
+def make_header() -> Callable[..., Header]:
+    """A factory of headers: `make_header("A")` and `make_header("B")` are headers of other versions."""
+
+    def factory(name: str = "A", **changes: Any) -> Header:
+        header = Header(
+            kind="traces",
+            stage="generate",
+            content={"name": name},
+            inputs=[],
+            models=[],
+            options={},
+        )
+        return msgspec.structs.replace(header, **changes)
+
+    return factory
+
+
+@pytest.fixture(scope="session")
+def write_dataset(make_header: Callable[..., Header]) -> Callable[..., Manifest]:
+    """`write_dataset(out, kept, rejected=[(trace, reason, measured)], name="A")` finishes a version."""
+
+    def factory(
+        out: Path,
+        kept: list[Trace],
+        rejected: list[tuple[Trace, str, object]] | None = None,
+        problems: list[Problem] | None = None,
+        **header: Any,
+    ) -> Manifest:
+        with versions.draft(out, make_header(**header)) as draft, Writer(draft) as writer:
+            for trace in kept:
+                writer.append(trace)
+            for dropped in rejected or []:
+                writer.reject(*dropped)
+            return writer.finish(problems or [])
+
+    return factory
+
+
+@pytest.fixture(scope="session")
+def write_checkpoint(make_header: Callable[..., Header]) -> Callable[..., Manifest]:
+    """`write_checkpoint(out, "id")` finishes a version that calls itself a checkpoint; it has no weights."""
+
+    def factory(out: Path, checkpoint_id: str) -> Manifest:
+        header = make_header(checkpoint_id, kind="checkpoint", stage="sft")
+        with versions.draft(out, header) as draft:
+            draft.manifest.id = checkpoint_id
+            return draft.finish("a card\n")
+
+    return factory
+
+
+class Outcome(NamedTuple):
+    """What came of a command."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def distill(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Iterator[Callable[..., Outcome]]:
+    """`distill("show", path)` runs the command in this process: its exit code, stdout and stderr."""
+    handlers = {one: signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)}
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    for name, value in (
+        ("TRANSFORMERS_VERBOSITY", "error"),
+        ("HF_HUB_DISABLE_PROGRESS_BARS", "1"),
+        ("TOKENIZERS_PARALLELISM", "false"),
+    ):
+        monkeypatch.setenv(name, value)  # what main sets too, and for good
+
+    def run(*arguments: object) -> Outcome:
+        monkeypatch.setattr(sys, "argv", ["distill", *map(str, arguments)])
+        capsys.readouterr()
+        code: Any = 0
+        try:
+            main()
+        except SystemExit as stop:
+            code = stop.code or 0
+        return Outcome(code, *capsys.readouterr())
+
+    yield run
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+@pytest.fixture(scope="session")
+def distill_process() -> Callable[..., Outcome]:
+    """`distill_process("show", path, NAME="value")` runs the command in a process of its own."""
+
+    def run(*arguments: object, **environment: str) -> Outcome:
+        program = "from distillpipe.cli.app import main; main()"
+        done = subprocess.run(
+            [sys.executable, "-c", program, *map(str, arguments)],
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**os.environ, **environment},
+        )
+        return Outcome(done.returncode, done.stdout, done.stderr)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Qwen2 of one layer with random weights and the shipped tokenizer: loads and samples at once."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen2Config
+
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    tokenizer_files = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
+    folder.mkdir()
+    for name in tokenizer_files:
+        shutil.copy(REPOSITORY / "data" / "quickstart" / "teacher" / name, folder / name)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    torch.manual_seed(0)
+    config = Qwen2Config(
+        vocab_size=-(-len(tokenizer) // 64) * 64,
+        hidden_size=64,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        intermediate_size=128,
+        max_position_embeddings=512,
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    AutoModelForCausalLM.from_config(config, dtype=torch.float32).save_pretrained(folder)
+    return folder

@@ -1,0 +1,180 @@
+"""The embedded engine against `model.generate` of transformers, on the shipped teacher and random models."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import (
+    AutoModelForCausalLM,
+    LlamaConfig,
+    PreTrainedConfig,
+    Qwen2Config,
+    Qwen3Config,
+)
+
+from distillpipe import models
+from distillpipe.chat import Chat, split
+from distillpipe.engines import open_engine
+from distillpipe.engines.base import Completion, Engine, Request
+from distillpipe.errors import EngineError, UsageError
+from distillpipe.records import EngineOptions, Message, Sampling
+
+SHAPE = {
+    "vocab_size": 512, "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "intermediate_size": 96, "max_position_embeddings": 128, "head_dim": 16,
+    "tie_word_embeddings": True, "bos_token_id": None, "eos_token_id": None, "pad_token_id": None,
+}  # fmt: skip
+PROBLEMS = [
+    " ".join([f"Mia has {a} pens.", *(f"Mia finds {b} pens." for b in range(2, 3 + a % 4))])
+    + " How many pens does Mia have now?"
+    for a in range(3, 23)
+]
+
+
+def open_folder(folder: Path, chat: Chat, num_slots: int) -> Engine:
+    options = EngineOptions(engine="auto", concurrency=num_slots)
+    return open_engine(models.find(str(folder), "--teacher"), chat, options)
+
+
+def requests_of(chat: Chat, temperature: float, max_tokens: int = 60) -> list[Request]:
+    sampling = Sampling(temperature=temperature, top_p=0.95, max_tokens=max_tokens)
+    prompts = [chat.prompt_ids([Message(role="user", content=text)]) for text in PROBLEMS]
+    return [Request(str(at), ids, sampling, at) for at, ids in enumerate(prompts)]
+
+
+def by_key(completions: Iterator[Completion]) -> dict[str, Completion]:
+    return {completion.key: completion for completion in completions}
+
+
+@pytest.fixture(scope="module")
+def teacher_folder(repository: Path) -> Path:
+    return repository / "data" / "quickstart" / "teacher"
+
+
+@pytest.mark.parametrize("num_slots", [1, 6, 64])
+def test_greedy_completions_are_those_of_generate(
+    teacher_folder: Path, teacher_chat: Chat, num_slots: int
+) -> None:
+    model = AutoModelForCausalLM.from_pretrained(teacher_folder, dtype=torch.float32)
+    found = by_key(open_folder(teacher_folder, teacher_chat, num_slots).complete(
+        iter(requests_of(teacher_chat, temperature=0.0))
+    ))  # fmt: skip
+    for request in requests_of(teacher_chat, temperature=0.0):
+        ids = torch.tensor([request.prompt_ids])
+        whole = model.generate(ids, max_new_tokens=60, do_sample=False)[0].tolist()
+        assert found[request.key].token_ids == whole[len(request.prompt_ids) :]
+        ended = whole[-1] in teacher_chat.end_ids
+        assert found[request.key].finish_reason == ("stop" if ended else "length")
+
+
+@pytest.mark.parametrize(
+    "config", [Qwen2Config(**SHAPE), LlamaConfig(**SHAPE), Qwen3Config(**SHAPE)]
+)
+def test_every_architecture_decodes_in_slots_as_it_does_in_transformers(
+    tmp_path: Path, teacher_chat: Chat, config: PreTrainedConfig
+) -> None:
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
+    model.save_pretrained(tmp_path)
+    found = by_key(open_folder(tmp_path, teacher_chat, 4).complete(
+        iter(requests_of(teacher_chat, temperature=0.0, max_tokens=20))
+    ))  # fmt: skip
+    for request in requests_of(teacher_chat, temperature=0.0):
+        ids = torch.tensor([[*request.prompt_ids, *found[request.key].token_ids]])
+        with torch.no_grad():
+            logits = model(ids).logits[0, len(request.prompt_ids) - 1 : -1]
+        chosen = logits.gather(-1, ids[0, len(request.prompt_ids) :, None])[:, 0]
+        assert torch.allclose(chosen, logits.max(-1).values, atol=1e-4)
+
+
+def test_a_seed_draws_the_same_whatever_is_beside_it(
+    teacher_folder: Path, teacher_chat: Chat
+) -> None:
+    alone = by_key(
+        open_folder(teacher_folder, teacher_chat, 1).complete(
+            iter(requests_of(teacher_chat, temperature=1.0))
+        )
+    )
+    crowd = by_key(
+        open_folder(teacher_folder, teacher_chat, 20).complete(
+            iter(requests_of(teacher_chat, temperature=1.0))
+        )
+    )
+    equal = sum(alone[key].token_ids == crowd[key].token_ids for key in alone)
+    assert equal >= len(alone) - 1  # neighbours change low bits, and a draw can fall between them
+
+
+def test_other_seeds_draw_other_completions(teacher_folder: Path, teacher_chat: Chat) -> None:
+    request = requests_of(teacher_chat, temperature=1.5)[0]
+    many = [request._replace(key=str(seed), seed=seed) for seed in range(20)]
+    found = open_folder(teacher_folder, teacher_chat, 20).complete(iter(many))
+    assert len({tuple(completion.token_ids) for completion in found}) > 5
+
+
+def test_requests_are_pulled_no_faster_than_slots_get_free(
+    teacher_folder: Path, teacher_chat: Chat
+) -> None:
+    pulled = 0
+
+    def lazily() -> Iterator[Request]:
+        nonlocal pulled
+        for request in requests_of(teacher_chat, temperature=0.0):
+            pulled += 1
+            yield request
+
+    completions = open_folder(teacher_folder, teacher_chat, 4).complete(lazily())
+    next(completions)
+    assert pulled == 4
+    assert len(list(completions)) == len(PROBLEMS) - 1
+
+
+def test_a_completion_ends_where_the_context_ends(tmp_path: Path, teacher_chat: Chat) -> None:
+    torch.manual_seed(0)
+    config = Qwen2Config(**{**SHAPE, "max_position_embeddings": 40})
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
+    engine = open_folder(tmp_path, teacher_chat, 2)
+    request = Request("0", [7] * 30, Sampling(temperature=0, top_p=1, max_tokens=1000), 0)
+    (completion,) = engine.complete(iter([request]))
+    assert engine.context_length == 40
+    assert len(completion.token_ids) <= 10
+    assert completion.finish_reason == "length" or completion.token_ids[-1] in teacher_chat.end_ids
+
+
+def test_no_requests_give_no_completions(teacher_folder: Path, teacher_chat: Chat) -> None:
+    assert list(open_folder(teacher_folder, teacher_chat, 4).complete(iter([]))) == []
+
+
+def test_a_model_with_sliding_windows_is_refused(tmp_path: Path, teacher_chat: Chat) -> None:
+    layers = ["full_attention", "sliding_attention"]
+    config = Qwen2Config(**SHAPE, use_sliding_window=True, layer_types=layers, sliding_window=16)
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
+    with pytest.raises(EngineError, match="layers other than full attention"):
+        open_folder(tmp_path, teacher_chat, 4)
+
+
+def test_broken_weights_are_an_error_that_names_the_model(
+    tmp_path: Path, teacher_folder: Path, teacher_chat: Chat
+) -> None:
+    (tmp_path / "config.json").write_bytes((teacher_folder / "config.json").read_bytes())
+    weights = (teacher_folder / "model.safetensors").read_bytes()
+    (tmp_path / "model.safetensors").write_bytes(weights[:-1000])
+    with pytest.raises(UsageError, match="was cut short"):
+        open_folder(tmp_path, teacher_chat, 4)
+
+
+def test_an_unknown_engine_is_refused(teacher_folder: Path, teacher_chat: Chat) -> None:
+    model = models.find(str(teacher_folder), "--teacher")
+    with pytest.raises(UsageError, match="no engine 'steam'"):
+        open_engine(model, teacher_chat, EngineOptions(engine="steam", concurrency=1))
+
+
+def test_the_teacher_reasons_and_stops(teacher_folder: Path, teacher_chat: Chat) -> None:
+    found = by_key(open_folder(teacher_folder, teacher_chat, 20).complete(
+        iter(requests_of(teacher_chat, temperature=0.0, max_tokens=200))
+    ))  # fmt: skip
+    assert [completion.finish_reason for completion in found.values()] == ["stop"] * len(PROBLEMS)
+    parts = split(teacher_chat.text(found["0"].token_ids))
+    assert parts[0] == "<think>\n"
+    assert parts[1].startswith("Mia starts with 3.")
+    assert parts[2] == "\n</think>\n\n"

@@ -1,0 +1,291 @@
+r"""Splitting is checked against written-out parts and, for any text, by what must always hold."""
+
+import json
+import shutil
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from distillpipe.chat import (
+    THINK_CLOSE,
+    Split,
+    check_prompt_template,
+    conversation,
+    load_chat,
+    split,
+)
+from distillpipe.errors import UsageError
+from distillpipe.records import Message, Problem, Prompting, TokenCounts
+
+COMPLETION = "<think>\n14+6=20.\n</think>\n\n\\boxed{20}"
+
+SPLITS = {
+    "a thought and a response": (
+        COMPLETION,
+        Split("<think>\n", "14+6=20.", "\n</think>\n\n", "\\boxed{20}"),
+    ),
+    "no white space beside the tags": (
+        "<think>a</think>b",
+        Split("<think>", "a", "</think>", "b"),
+    ),
+    "white space inside the thought stays": (
+        "<think>\n a\n\n b \n</think>\n c \n",
+        Split("<think>\n ", "a\n\n b", " \n</think>\n ", "c \n"),
+    ),
+    "white space before the opening tag": (
+        "\n\n<think>a</think>b",
+        Split("\n\n<think>", "a", "</think>", "b"),
+    ),
+    "a thought that the prompt opened": (
+        "14+6=20.\n</think>\n\n\\boxed{20}",
+        Split("", "14+6=20.", "\n</think>\n\n", "\\boxed{20}"),
+    ),
+    "a closing tag at the very start": (
+        "</think>\n\nHi",
+        Split("", "", "</think>\n\n", "Hi"),
+    ),
+    "an empty thought": (
+        "<think>\n\n</think>\n\nHi",
+        Split("<think>\n\n", "", "</think>\n\n", "Hi"),
+    ),
+    "a thought and no response": (
+        "<think>\na\n</think>",
+        Split("<think>\n", "a", "\n</think>", ""),
+    ),
+    "a second opening tag is text": (
+        "<think>a<think>b</think>c",
+        Split("<think>", "a<think>b", "</think>", "c"),
+    ),
+    "the first closing tag ends the thought": (
+        "<think>a</think>b</think>c",
+        Split("<think>", "a", "</think>", "b</think>c"),
+    ),
+    "a tag cut in half": ("<think>a</thin", Split("<think>", "a</thin", "", "")),
+    "an opening tag alone": ("<think>", Split("<think>", "", "", "")),
+    "no tag at all": ("\n\\boxed{20}", Split("", "", "", "\n\\boxed{20}")),
+    "an opening tag in mid-sentence is text": (
+        "The tag <think> opens.",
+        Split("", "", "", "The tag <think> opens."),
+    ),
+    "nothing": ("", Split("", "", "", "")),
+}
+
+
+@pytest.mark.parametrize(("text", "parts"), SPLITS.values(), ids=SPLITS.keys())
+def test_a_completion_splits_at_its_delimiters(text: str, parts: Split) -> None:
+    assert split(text) == parts
+
+
+def test_a_thought_that_is_never_closed_has_no_response() -> None:
+    assert split("<think>\n14+6=20. So \\boxed{20}").response == ""
+    assert split("<think>\n14+6=20. So \\boxed{20}").reasoning == "14+6=20. So \\boxed{20}"
+
+
+TEXTS = st.text() | st.lists(
+    st.sampled_from(["<think>", "</think>", "<", "/think>", " ", "\n", "\u2003", "a", "é"])
+).map("".join)
+
+
+@given(TEXTS)
+@example("\n<think>\n\n a \n</think>\n")
+def test_the_four_parts_add_up_to_the_text_byte_for_byte(text: str) -> None:
+    assert "".join(split(text)) == text
+
+
+@given(TEXTS)
+def test_white_space_beside_delimiters_belongs_to_them(text: str) -> None:
+    parts = split(text)
+    assert (THINK_CLOSE in parts.middle) == (parts.middle != "")
+    if parts.middle:
+        assert parts.reasoning == parts.reasoning.rstrip()
+        assert parts.response == parts.response.lstrip()
+    if parts.opening:
+        assert parts.reasoning == parts.reasoning.lstrip()
+
+
+WORDS = st.text().map(str.strip).filter(lambda text: "think>" not in text)
+
+
+@given(WORDS.filter(bool), WORDS.filter(bool))
+def test_what_a_template_joins_is_split_again(reasoning: str, response: str) -> None:
+    parts = split(f"<think>\n{reasoning}\n</think>\n\n{response}")
+    assert parts == ("<think>\n", reasoning, "\n</think>\n\n", response)
+
+
+def problem(text: str) -> Problem:
+    return Problem(problem_id="0" * 16, problem=text, reference_answer="2", verifier="math")
+
+
+def prompting(template: str = "{problem}", system_prompt: str | None = None) -> Prompting:
+    return Prompting(
+        problem_field=None,
+        answer_field=None,
+        verifier=None,
+        prompt_template=template,
+        system_prompt=system_prompt,
+    )
+
+
+@pytest.mark.parametrize(
+    ("template", "text", "content"),
+    [
+        ("{problem}", "1+1?", "1+1?"),
+        ("Q: {problem}\nuse \\boxed{}", "1+1?", "Q: 1+1?\nuse \\boxed{}"),
+        ("{problem} {problem}", "1+1?", "1+1? 1+1?"),
+        ("{problem}", "what is {problem}?", "what is {problem}?"),
+        ("{problem}", "{0} {x} %s", "{0} {x} %s"),
+        ("{problem}", "", ""),
+    ],
+)
+def test_the_prompt_template_takes_the_problem_as_it_is(
+    template: str, text: str, content: str
+) -> None:
+    assert conversation(problem(text), prompting(template)) == [
+        Message(role="user", content=content)
+    ]
+
+
+@pytest.mark.parametrize("system_prompt", ["Be brief.", ""])
+def test_a_system_prompt_comes_first_even_an_empty_one(system_prompt: str) -> None:
+    assert conversation(problem("1+1?"), prompting(system_prompt=system_prompt)) == [
+        Message(role="system", content=system_prompt),
+        Message(role="user", content="1+1?"),
+    ]
+
+
+def test_a_prompt_template_without_the_problem_is_refused() -> None:
+    check_prompt_template("Solve {problem}")
+    with pytest.raises(UsageError, match=r"'Solve \{\}' has no \{problem\} in it"):
+        check_prompt_template("Solve {}")
+
+
+ASKED = [Message(role="user", content="1+1?")]
+ANSWERED = Message(role="assistant", content="\\boxed{20}", reasoning_content="14+6=20.")
+
+
+def ids(chat, text: str) -> list[int]:
+    return chat.tokenizer(text, add_special_tokens=False)["input_ids"]
+
+
+def test_a_prompt_ends_where_the_assistant_begins(teacher_chat) -> None:
+    rendered = "<|im_start|>user\n1+1?<|im_end|>\n<|im_start|>assistant\n"
+    assert teacher_chat.prompt_ids(ASKED) == ids(teacher_chat, rendered)
+
+
+def test_a_row_is_the_prompt_and_the_completion_and_the_end(teacher_chat) -> None:
+    prompt = teacher_chat.prompt_ids(ASKED)
+    row = teacher_chat.row_ids([*ASKED, ANSWERED])
+    assert row == prompt + ids(teacher_chat, COMPLETION + "<|im_end|>\n")
+
+
+def test_a_system_prompt_is_rendered_before_the_question(teacher_chat) -> None:
+    system = Message(role="system", content="Be brief.")
+    rendered = "<|im_start|>system\nBe brief.<|im_end|>\n"
+    asked = teacher_chat.prompt_ids(ASKED)
+    assert teacher_chat.prompt_ids([system, *ASKED]) == ids(teacher_chat, rendered) + asked
+
+
+def test_text_keeps_the_tags_and_loses_the_end_token(teacher_chat) -> None:
+    completion = ids(teacher_chat, COMPLETION)
+    (end,) = teacher_chat.end_ids
+    assert teacher_chat.text([*completion, end]) == COMPLETION
+    assert teacher_chat.text(completion) == COMPLETION
+    assert teacher_chat.text([end]) == ""
+    assert teacher_chat.text([]) == ""
+
+
+@pytest.mark.parametrize("text", ["a , b . c ?", " two  spaces ", "\ttab\r\n", "é 漢字 😀", "x<y"])
+def test_text_is_given_back_as_it_was_encoded(teacher_chat, text: str) -> None:
+    assert teacher_chat.text(ids(teacher_chat, text)) == text
+
+
+# "\n14+6=20.\n" is 9 ids (digits are single, ".\n" is one), "\boxed{20}" is 5, with "\n\n" before it 6
+COUNTS = {
+    "a thought and a response": (COMPLETION + "<|im_end|>", (9, 6, 18)),
+    "cut before the end token": (COMPLETION, (9, 6, 17)),
+    "a thought that the prompt opened": (COMPLETION.removeprefix("<think>\n"), (8, 6, 15)),
+    "a thought that is not closed": ("<think>14+6=20", (7, 0, 8)),
+    "no thought": ("\\boxed{20}<|im_end|>", (0, 5, 6)),
+    "the end token alone": ("<|im_end|>", (0, 0, 1)),
+    "nothing": ("", (0, 0, 0)),
+}
+
+
+@pytest.mark.parametrize(("text", "expected"), COUNTS.values(), ids=COUNTS.keys())
+def test_tokens_are_counted_by_part_between_the_tags(teacher_chat, text, expected) -> None:
+    completion = ids(teacher_chat, text)
+    reasoning, response, sampled = expected
+    counted = teacher_chat.count([1, 2, 3], completion, split(teacher_chat.text(completion)))
+    assert counted == TokenCounts(
+        prompt=3, reasoning=reasoning, response=response, total=3 + sampled
+    )
+
+
+def test_tags_that_are_no_tokens_of_their_own_are_counted_by_encoding_the_parts(
+    shared_chat,
+) -> None:
+    chat = shared_chat("qwen2.5")
+    completion = ids(chat, COMPLETION)  # "<think>" is <th|ink|>\n, ".\n" and "</" merge
+    assert len(completion) == 20
+    counted = chat.count([1, 2, 3], completion, split(COMPLETION))
+    # 1 4 + 6 = 2 0 . and \ boxed { 2 0 }
+    assert counted == TokenCounts(prompt=3, reasoning=8, response=6, total=23)
+
+
+@pytest.mark.parametrize(
+    ("name", "end"), [("qwen3", "<|im_end|>"), ("r1-distill-qwen", "<｜end▁of▁sentence｜>")]
+)
+def test_tags_of_real_tokenizers_count_as_one_token_each(shared_chat, name: str, end: str) -> None:
+    chat = shared_chat(name)
+    completion = ids(chat, COMPLETION + end)
+    # <think> | \n 1 4 + 6 = 2 0 .\n | </think> | \n\n \ boxed { 2 0 } | end
+    counted = chat.count([], completion, split(chat.text(completion)))
+    assert counted == TokenCounts(prompt=0, reasoning=9, response=7, total=19)
+
+
+def test_a_template_that_emits_the_first_token_is_not_given_a_second_one(shared_chat) -> None:
+    prompt = shared_chat("r1-distill-qwen").prompt_ids([Message(role="user", content="hello")])
+    # <｜begin▁of▁sentence｜> <｜User｜> hello <｜Assistant｜> <think> \n
+    assert prompt == [151646, 151644, 14990, 151645, 151648, 198]
+
+
+@pytest.fixture
+def teacher_copy(repository, tmp_path):
+    """The teacher's tokenizer and template in a folder that a test may change."""
+    folder = tmp_path / "teacher"
+    folder.mkdir()
+    for name in ("chat_template.jinja", "tokenizer.json", "tokenizer_config.json"):
+        shutil.copyfile(repository / "data" / "quickstart" / "teacher" / name, folder / name)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("listed", "more"),
+    [({}, []), ({"eos_token_id": 463}, [463]), ({"eos_token_id": [1, 2]}, [1, 2])],
+)
+def test_end_tokens_of_the_generation_config_count_too(teacher_copy, teacher_chat, listed, more):
+    (teacher_copy / "generation_config.json").write_text(json.dumps(listed))
+    chat = load_chat(teacher_copy, "teacher")
+    assert chat.end_ids == teacher_chat.end_ids | set(more)
+    for end in chat.end_ids:
+        assert chat.text([*ids(chat, "14"), end]) == "14"
+
+
+def test_a_tokenizer_without_a_chat_template_is_refused(teacher_copy) -> None:
+    (teacher_copy / "chat_template.jinja").unlink()
+    with pytest.raises(UsageError, match="^my/base has no chat template: add a chat_template"):
+        load_chat(teacher_copy, "my/base")
+
+
+def test_a_tokenizer_without_an_end_token_is_refused(teacher_copy) -> None:
+    path = teacher_copy / "tokenizer_config.json"
+    config = json.loads(path.read_text())
+    path.write_text(json.dumps({**config, "eos_token": None}))
+    with pytest.raises(UsageError, match="^my/base: its tokenizer has no end token"):
+        load_chat(teacher_copy, "my/base")
+
+
+def test_a_folder_without_a_tokenizer_is_named(tmp_path) -> None:
+    with pytest.raises(UsageError, match="^my/base has no tokenizer that can be loaded"):
+        load_chat(tmp_path, "my/base")

@@ -1,0 +1,507 @@
+"""Rows on disk: what was appended is read back, survives a torn line, and is never written twice."""
+
+import hashlib
+import json
+import resource
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from distillpipe import dataset, versions
+from distillpipe.dataset import Writer, read_rows, read_traces, sampled_before
+from distillpipe.errors import DataError, UsageError
+from distillpipe.hashing import content_hash
+from distillpipe.manifest import Dropped, FileEntry, Manifest
+from distillpipe.records import Problem, RejectedTrace, TokenCounts, Trace
+from distillpipe.versions import Header
+
+MakeTraces = Callable[..., list[Trace]]
+MakeHeader = Callable[..., Header]
+WriteDataset = Callable[..., Manifest]
+
+
+def append_and_stop(out: Path, header: Header, rows: list[Trace]) -> Path:
+    """Leave a draft with these rows behind; its folder."""
+    with versions.draft(out, header) as draft, Writer(draft) as writer:
+        for row in rows:
+            writer.append(row)
+        return draft.path
+
+
+def as_line(row: msgspec.Struct) -> bytes:
+    return msgspec.json.encode(row) + b"\n"
+
+
+# ---------------------------------------------------------------- write and read
+
+
+def test_rows_are_read_back_as_they_were_appended(
+    tmp_path: Path, make_traces: MakeTraces, write_dataset: WriteDataset
+) -> None:
+    first, second = make_traces(2, served_by="r1-0528", domain="algebra", extra='{"a": 1}')
+    manifest = write_dataset(tmp_path / "out", [second, first])
+
+    assert list(read_traces(str(tmp_path / "out"))) == [second, first]
+    assert (tmp_path / "out/v1/part-00000.jsonl").read_bytes() == as_line(second) + as_line(first)
+    assert manifest.version == "v1"
+
+
+def test_every_key_is_in_every_row_null_where_it_is_not_filled(
+    tmp_path: Path, make_traces: MakeTraces, write_dataset: WriteDataset
+) -> None:
+    write_dataset(tmp_path, make_traces(1))
+
+    row = json.loads((tmp_path / "v1/part-00000.jsonl").read_text())
+    assert tuple(row) == Trace.__struct_fields__
+    assert [name for name in row if row[name] is None] == [
+        "benchmark", "domain", "served_by", "verdict", "answer", "soft_labels", "extra",
+    ]  # fmt: skip
+
+
+def test_text_of_any_script_and_line_breaks_inside_stay_one_line(
+    tmp_path: Path, make_trace: Callable[..., Trace], write_dataset: WriteDataset
+) -> None:
+    text = 'two\nlines\r\n\u2028\u0085 "quoted" \\frac{1}{2} 価格 🙂 \x00 \ud7ff'
+    row = make_trace(problem=text, reasoning=text, response=text)
+    write_dataset(tmp_path, [row])
+
+    assert (tmp_path / "v1/part-00000.jsonl").read_bytes().count(b"\n") == 1
+    assert list(read_traces(str(tmp_path))) == [row]
+
+
+@pytest.mark.parametrize(
+    "reference", ["{out}", "{out}@v1", "{out}/v1", "{out}/latest", "{out}/v1/part-00000.jsonl"]
+)
+def test_rows_are_read_from_every_form_of_a_reference(
+    tmp_path: Path, make_traces: MakeTraces, write_dataset: WriteDataset, reference: str
+) -> None:
+    rows = make_traces(2)
+    write_dataset(tmp_path / "out", rows)
+
+    assert list(read_traces(reference.format(out=tmp_path / "out"))) == rows
+
+
+def test_an_older_version_is_read_by_its_name(
+    tmp_path: Path, make_traces: MakeTraces, write_dataset: WriteDataset
+) -> None:
+    one, two = make_traces(2)
+    write_dataset(tmp_path, [one], name="A")
+    write_dataset(tmp_path, [two], name="B")
+
+    assert list(read_traces(f"{tmp_path}@v1")) == [one]
+    assert list(read_traces(f"{tmp_path}")) == [two]
+
+
+def test_rejected_rows_keep_reason_and_measured_and_decode_as_traces(
+    tmp_path: Path, make_traces: MakeTraces, write_dataset: WriteDataset
+) -> None:
+    long, silent, kept = make_traces(3)
+    write_dataset(
+        tmp_path,
+        [kept],
+        [(long, "too_many_reasoning_tokens", 512), (silent, "missing_reasoning", None)],
+    )
+
+    rejected = list(read_rows(tmp_path / "v1", "rejected", RejectedTrace))
+    assert [(row.id, row.reason, row.measured) for row in rejected] == [
+        (long.id, "too_many_reasoning_tokens", "512"),
+        (silent.id, "missing_reasoning", None),
+    ]
+    assert list(read_traces(str(tmp_path / "v1/rejected-00000.jsonl"))) == [long, silent]
+    assert list(read_traces(str(tmp_path))) == [kept]
+
+
+def test_counts_of_the_manifest_are_those_of_the_rows(
+    tmp_path: Path, make_traces: MakeTraces, write_dataset: WriteDataset
+) -> None:
+    tokens = TokenCounts(prompt=10, reasoning=4, response=3, total=20)
+    rows = make_traces(5, num_tokens=tokens)
+    rejected = [(rows[2], "unfinished", "length"), (rows[3], "unfinished", None)]
+    manifest = write_dataset(tmp_path, rows[:2], [*rejected, (rows[4], "duplicate", "x")])
+
+    assert manifest.counts.rows_kept == 2
+    assert manifest.counts.tokens_kept == 20
+    assert manifest.counts.rows_rejected == 3
+    assert manifest.counts.dropped == {
+        "unfinished": Dropped(rows=2, tokens=20),
+        "duplicate": Dropped(rows=1, tokens=10),
+    }
+
+
+def test_the_manifest_lists_every_file_with_rows_bytes_and_sha256(
+    tmp_path: Path, make_traces: MakeTraces, write_dataset: WriteDataset
+) -> None:
+    one, two, three = make_traces(3)
+    problem = Problem(problem_id="p", problem="1+1?", reference_answer="2", verifier="math")
+    manifest = write_dataset(tmp_path, [one, two], [(three, "duplicate", None)], [problem])
+
+    contents = {
+        "part-00000.jsonl": (2, as_line(one) + as_line(two)),
+        "problems.jsonl": (1, as_line(problem)),
+        "rejected-00000.jsonl": (1, (tmp_path / "v1/rejected-00000.jsonl").read_bytes()),
+    }
+    assert manifest.files == [
+        FileEntry(name, rows, len(content), hashlib.sha256(content).hexdigest())
+        for name, (rows, content) in contents.items()
+    ]
+
+
+def test_a_version_without_rows_is_whole_and_reads_as_none(
+    tmp_path: Path, write_dataset: WriteDataset
+) -> None:
+    manifest = write_dataset(tmp_path, [])
+
+    assert [entry.name for entry in manifest.files] == ["problems.jsonl"]
+    assert manifest.id == content_hash([])
+    assert list(read_traces(str(tmp_path))) == []
+
+
+# ---------------------------------------------------------------- the id of a dataset
+
+
+def test_the_id_of_a_dataset_does_not_depend_on_the_order_of_its_rows_or_parts(
+    tmp_path: Path,
+    make_traces: MakeTraces,
+    write_dataset: WriteDataset,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    one, two, three, four = make_traces(4)
+    forwards = write_dataset(tmp_path / "a", [one, two, three], [(four, "duplicate", None)])
+    monkeypatch.setattr(dataset, "PART_BYTES", 1)
+    backwards = write_dataset(tmp_path / "b", [three, one, two], [(four, "duplicate", None)])
+
+    assert len(list((tmp_path / "b/v1").glob("part-*"))) == 3
+    assert forwards.id == backwards.id
+
+
+def test_the_id_of_a_dataset_changes_with_a_row_and_with_what_became_of_it(
+    tmp_path: Path, make_traces: MakeTraces, write_dataset: WriteDataset
+) -> None:
+    one, two = make_traces(2)
+    changed = msgspec.structs.replace(two, verdict="correct")
+    versions_written = [
+        write_dataset(tmp_path, [one, two], name="both"),
+        write_dataset(tmp_path, [one], name="one"),
+        write_dataset(tmp_path, [one, changed], name="another verdict"),
+        write_dataset(tmp_path, [one], [(two, "duplicate", None)], name="rejected"),
+        write_dataset(tmp_path, [one], [(two, "unfinished", None)], name="another reason"),
+    ]
+
+    assert len({manifest.id for manifest in versions_written}) == 5
+
+
+def test_the_id_after_a_resume_is_that_of_an_undisturbed_run(
+    tmp_path: Path, make_traces: MakeTraces, make_header: MakeHeader, write_dataset: WriteDataset
+) -> None:
+    one, two, three = make_traces(3)
+    undisturbed = write_dataset(tmp_path / "a", [one, two], [(three, "duplicate", None)])
+    append_and_stop(tmp_path / "b", make_header(), [one])
+    resumed = write_dataset(tmp_path / "b", [two], [(three, "duplicate", None)])
+
+    assert resumed.id == undisturbed.id
+    assert resumed.files == undisturbed.files
+
+
+# ---------------------------------------------------------------- resume
+
+
+def test_a_draft_that_is_taken_up_knows_its_rows_and_keeps_them_byte_for_byte(
+    tmp_path: Path, make_traces: MakeTraces, make_header: MakeHeader
+) -> None:
+    one, two, three = make_traces(3)
+    with versions.draft(tmp_path, make_header()) as draft, Writer(draft) as writer:
+        writer.append(one)
+        writer.reject(two, "unfinished", "length")
+    before = (draft.path / "part-00000.jsonl").read_bytes()
+
+    with versions.draft(tmp_path, make_header()) as draft, Writer(draft) as writer:
+        assert writer.done == {one.id, two.id}
+        assert writer.counts.rows_kept == 1
+        assert writer.counts.dropped == {"unfinished": Dropped(rows=1, tokens=14)}
+        writer.append(three)
+        writer.finish([])
+
+    assert (tmp_path / "v1/part-00000.jsonl").read_bytes() == before + as_line(three)
+    assert list(read_traces(str(tmp_path))) == [one, three]
+
+
+@pytest.mark.parametrize("kept_bytes", [1, 20, -2, -1], ids=["one", "some", "two short", "no end"])
+def test_a_torn_last_line_is_dropped_and_redone(
+    tmp_path: Path, make_traces: MakeTraces, make_header: MakeHeader, kept_bytes: int
+) -> None:
+    one, two = make_traces(2)
+    path = append_and_stop(tmp_path, make_header(), [one]) / "part-00000.jsonl"
+    with path.open("ab") as file:
+        file.write(as_line(two)[:kept_bytes])
+
+    with versions.draft(tmp_path, make_header()) as draft, Writer(draft) as writer:
+        assert writer.done == {one.id}
+        assert path.read_bytes() == as_line(one)
+        writer.append(two)
+        manifest = writer.finish([])
+
+    assert list(read_traces(str(tmp_path))) == [one, two]
+    assert manifest.counts.rows_kept == 2
+
+
+def test_a_draft_with_nothing_but_a_torn_line_starts_with_no_row(
+    tmp_path: Path, make_traces: MakeTraces, make_header: MakeHeader
+) -> None:
+    (one,) = make_traces(1)
+    path = append_and_stop(tmp_path, make_header(), [one]) / "part-00000.jsonl"
+    path.write_bytes(as_line(one)[:-1])
+
+    with versions.draft(tmp_path, make_header()) as draft, Writer(draft) as writer:
+        assert writer.done == set()
+        writer.append(one)
+        writer.finish([])
+
+    assert (tmp_path / "v1/part-00000.jsonl").read_bytes() == as_line(one)
+
+
+def test_a_torn_line_longer_than_one_read_is_cut_off_whole(
+    tmp_path: Path, make_traces: MakeTraces, make_header: MakeHeader
+) -> None:
+    (one,) = make_traces(1)
+    path = append_and_stop(tmp_path, make_header(), [one]) / "part-00000.jsonl"
+    with path.open("ab") as file:
+        file.write(b"x" * 200_000)
+
+    with versions.draft(tmp_path, make_header()) as draft, Writer(draft) as writer:
+        assert writer.done == {one.id}
+
+    assert path.read_bytes() == as_line(one)
+
+
+@pytest.mark.parametrize("line", [b'{"schema": "trace/1", ', b"\xff\xfe", b"\0\0\0\0", b"[]"])
+def test_a_line_that_is_no_row_in_the_middle_of_a_draft_is_named_and_nothing_is_lost(
+    tmp_path: Path, make_traces: MakeTraces, make_header: MakeHeader, line: bytes
+) -> None:
+    one, two = map(as_line, make_traces(2))
+    path = append_and_stop(tmp_path, make_header(), []) / "part-00000.jsonl"
+    path.write_bytes(one + line + b"\n" + two)
+
+    with (
+        versions.draft(tmp_path, make_header()) as draft,
+        pytest.raises(DataError, match=rf"{path}:2: not a row of this draft .*delete the folder"),
+    ):
+        Writer(draft)
+    assert path.read_bytes() == one + line + b"\n" + two
+
+
+def test_a_row_for_which_the_disk_was_full_is_redone_and_the_others_are_whole(
+    tmp_path: Path, make_traces: MakeTraces, make_header: MakeHeader
+) -> None:
+    one, two = make_traces(2)
+    unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
+    room = len(as_line(one)) + 100
+    assert room < 1000 < len(as_line(one)) + len(as_line(two))  # the second row does not fit
+    with (
+        pytest.raises(OSError, match="File too large"),
+        versions.draft(tmp_path / "out", make_header()) as draft,
+        Writer(draft) as writer,
+    ):
+        writer.append(one)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (room, unlimited[1]))
+        try:
+            writer.append(two)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
+    assert (draft.path / "part-00000.jsonl").stat().st_size == room
+
+    with versions.draft(tmp_path / "out", make_header()) as draft, Writer(draft) as writer:
+        assert writer.done == {one.id}
+        writer.append(two)
+        writer.finish([])
+    assert list(read_traces(str(tmp_path / "out"))) == [one, two]
+
+
+def test_a_row_that_was_appended_is_on_disk_before_the_next_one(
+    tmp_path: Path, make_traces: MakeTraces, make_header: MakeHeader
+) -> None:
+    rows = make_traces(3)
+    with versions.draft(tmp_path, make_header()) as draft, Writer(draft) as writer:
+        for count, row in enumerate(rows, start=1):
+            writer.append(row)
+            assert list(read_rows(draft.path, "part", Trace)) == rows[:count]
+
+
+APPEND_FOR_EVER = """
+import itertools, sys
+from pathlib import Path
+import msgspec
+from distillpipe import versions
+from distillpipe.dataset import Writer
+from distillpipe.records import Trace
+from distillpipe.versions import Header
+
+row = msgspec.json.decode(sys.argv[2], type=Trace)
+header = Header(kind="traces", stage="generate", content={"name": "A"}, inputs=[], models=[], options={})
+with versions.draft(Path(sys.argv[1]), header) as draft, Writer(draft) as writer:
+    for number in itertools.count():
+        writer.append(msgspec.structs.replace(row, id=str(number)))
+        print(number, flush=True)
+"""
+
+
+@pytest.mark.slow
+def test_rows_that_a_killed_process_had_appended_are_all_there(
+    tmp_path: Path, make_traces: MakeTraces, make_header: MakeHeader
+) -> None:
+    (row,) = make_traces(1)
+    process = subprocess.Popen(
+        [sys.executable, "-c", APPEND_FOR_EVER, str(tmp_path), msgspec.json.encode(row).decode()],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    for line in process.stdout:
+        if int(line) == 500:
+            process.send_signal(signal.SIGKILL)
+            break
+    counted = 501 + len(process.stdout.read().splitlines())
+    process.wait()
+
+    with versions.draft(tmp_path, make_header()) as draft, Writer(draft) as writer:
+        assert writer.done >= {str(number) for number in range(counted)}
+        assert len(writer.done) - counted in (0, 1)
+        assert writer.counts.rows_kept == len(writer.done)
+
+
+# ---------------------------------------------------------------- parts
+
+
+def test_parts_rotate_at_a_bounded_size_and_a_resume_goes_on_in_the_last(
+    tmp_path: Path,
+    make_traces: MakeTraces,
+    make_header: MakeHeader,
+    write_dataset: WriteDataset,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rows = make_traces(6)
+    size = len(as_line(rows[0]))
+    assert {len(as_line(row)) for row in rows} == {size}
+    monkeypatch.setattr(dataset, "PART_BYTES", 2 * size)
+    append_and_stop(tmp_path, make_header(), rows[:3])
+    manifest = write_dataset(tmp_path, rows[3:5], [(rows[5], "duplicate", None)])
+
+    assert [(entry.name, entry.rows) for entry in manifest.files] == [
+        ("part-00000.jsonl", 2),
+        ("part-00001.jsonl", 2),
+        ("part-00002.jsonl", 1),
+        ("problems.jsonl", 0),
+        ("rejected-00000.jsonl", 1),
+    ]
+    assert list(read_traces(str(tmp_path))) == rows[:5]
+
+
+def test_a_resume_after_a_full_part_begins_the_next_one(
+    tmp_path: Path,
+    make_traces: MakeTraces,
+    make_header: MakeHeader,
+    write_dataset: WriteDataset,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    one, two = make_traces(2)
+    monkeypatch.setattr(dataset, "PART_BYTES", len(as_line(one)))
+    append_and_stop(tmp_path, make_header(), [one])
+    write_dataset(tmp_path, [two])
+
+    assert (tmp_path / "v1/part-00000.jsonl").read_bytes() == as_line(one)
+    assert (tmp_path / "v1/part-00001.jsonl").read_bytes() == as_line(two)
+
+
+# ---------------------------------------------------------------- rows that cannot be read
+
+
+@pytest.mark.parametrize(
+    ("line", "complaint"),
+    [
+        (b'{"schema": "trace/1", ', "truncated"),
+        (b"not json", "malformed"),
+        (b"[1, 2]", "Expected `object`, got `array`"),
+        (b'{"problem": "1+1?"}', "missing required field `id`"),
+        (b'{"schema": "trace/2"}', "Invalid enum value 'trace/2'"),
+        (b'{"id": "\xff"}', "can't decode byte 0xff"),
+    ],
+)
+def test_a_line_that_is_no_trace_is_an_error_with_file_and_line(
+    tmp_path: Path, make_traces: MakeTraces, line: bytes, complaint: str
+) -> None:
+    path = tmp_path / "traces.jsonl"
+    one, two = map(as_line, make_traces(2))
+    path.write_bytes(one + b"\n" + line + b"\n" + two)
+
+    rows = read_traces(str(path))
+    next(rows)
+    with pytest.raises(DataError, match=f"{path}:3: not a row of kind Trace") as raised:
+        next(rows)
+    assert complaint in str(raised.value)
+    assert "mend or remove the line" in str(raised.value)
+
+
+def test_an_empty_file_has_no_rows(tmp_path: Path) -> None:
+    (tmp_path / "empty.jsonl").touch()
+
+    assert list(read_traces(str(tmp_path / "empty.jsonl"))) == []
+
+
+def test_a_missing_dataset_is_an_error_that_says_what_to_give(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"nothing does not exist: give a dataset's folder"):
+        list(read_traces(str(tmp_path / "nothing")))
+
+
+# ---------------------------------------------------------------- rows sampled before
+
+
+def test_rows_sampled_before_come_from_finished_and_partial_versions_each_once(
+    tmp_path: Path, make_traces: MakeTraces, make_header: MakeHeader, write_dataset: WriteDataset
+) -> None:
+    one, two, three, four = make_traces(4)
+    write_dataset(tmp_path, [one, two], name="A")
+    append_and_stop(tmp_path, make_header("B"), [two, three])
+    wanted = {row.row_key for row in (one, two, three)} | {"never sampled"}
+
+    assert list(sampled_before(tmp_path, wanted)) == [one, two, three]
+    assert list(sampled_before(tmp_path, {four.row_key})) == []
+    assert list(sampled_before(tmp_path, set())) == []
+    assert list(sampled_before(tmp_path / "nothing", wanted)) == []
+
+
+def test_a_torn_last_line_of_another_draft_is_passed_over(
+    tmp_path: Path, make_traces: MakeTraces, make_header: MakeHeader
+) -> None:
+    one, two = make_traces(2)
+    path = append_and_stop(tmp_path, make_header(), [one, two]) / "part-00000.jsonl"
+    path.write_bytes(path.read_bytes()[:-1])
+
+    assert list(sampled_before(tmp_path, {one.row_key, two.row_key})) == [one]
+    assert not path.read_bytes().endswith(b"\n")
+
+
+def test_a_row_that_was_rejected_without_being_sampled_is_not_taken_over(
+    tmp_path: Path, make_traces: MakeTraces, write_dataset: WriteDataset
+) -> None:
+    nothing = TokenCounts(prompt=600, reasoning=0, response=0, total=600)
+    kept, refused = make_traces(2)
+    refused = msgspec.structs.replace(refused, num_tokens=nothing)
+    write_dataset(tmp_path, [kept], [(refused, "prompt_too_long", 600)])
+
+    assert list(sampled_before(tmp_path, {kept.row_key, refused.row_key})) == [kept]
+
+
+def test_a_broken_line_among_the_rows_sampled_before_is_an_error_with_file_and_line(
+    tmp_path: Path, make_traces: MakeTraces, write_dataset: WriteDataset
+) -> None:
+    one, two = make_traces(2)
+    write_dataset(tmp_path, [one])
+    path = tmp_path / "v1/part-00000.jsonl"
+    path.write_bytes(b"\0" * 40 + b"\n" + as_line(two))
+
+    with pytest.raises(DataError, match=f"{path}:1: not a row of kind Sampled"):
+        list(sampled_before(tmp_path, {two.row_key}))

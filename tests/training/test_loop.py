@@ -1,0 +1,173 @@
+"""The loop on the shipped student: it learns, resumes exactly, and writes a checkpoint that loads."""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from distillpipe import interrupts, models
+from distillpipe.chat import Chat
+from distillpipe.errors import EngineError, Interrupted
+from distillpipe.records import Trace, TrainingOptions
+from distillpipe.training import loop
+from distillpipe.training.batches import forward_batches
+from distillpipe.training.losses import token_loss_sum
+from distillpipe.training.rows import Row, row_of
+
+OPTIONS = TrainingOptions(
+    method="full", rank=4, alpha=4, learning_rate=1e-3, scheduler="cosine", warmup=0.1,
+    weight_decay=1e-4, max_grad_norm=1.0, epochs=3, max_steps=None, batch_size=4, max_length=512,
+    dtype="fp32", seed=1,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def student(repository: Path) -> models.Model:
+    return models.find(str(repository / "data/quickstart/student-qwen"), "--student")
+
+
+@pytest.fixture(scope="module")
+def rows(make_trace: Callable[..., Trace], teacher_chat: Chat) -> list[Row]:
+    traces = [
+        make_trace(
+            problem=f"Mia has {a} pens. Mia finds {b} pens. How many pens does Mia have now?",
+            reasoning=f"Mia starts with {a}.\nFinds {b}: {a}+{b}={a + b}.",
+            response=f"Mia has {a + b} pens now.\n\n\\boxed{{{a + b}}}",
+        )
+        for a in range(3, 10)
+        for b in range(2, 5)
+    ]
+    return [row_of(trace, teacher_chat) for trace in traces]
+
+
+def losses_in(folder: Path) -> list[loop.Step]:
+    lines = (folder / loop.LOSSES).read_bytes().splitlines()
+    return [msgspec.json.decode(line, type=loop.Step) for line in lines]
+
+
+def test_training_lowers_the_loss_and_counts_every_supervised_token(
+    tmp_path: Path, student: models.Model, rows: list[Row]
+) -> None:
+    trained = loop.train(student, rows, tmp_path, OPTIONS, save_every=100)
+    steps = losses_in(tmp_path)
+    assert [step.step for step in steps] == list(range(1, 19))  # 21 rows, 4 a step, 3 epochs
+    assert steps[-1].loss < steps[0].loss / 2
+    assert trained.supervised_tokens == 3 * sum(row.num_supervised for row in rows)
+    assert AutoModelForCausalLM.from_pretrained(tmp_path).dtype == torch.bfloat16
+
+
+def test_the_loss_of_a_step_is_the_mean_over_its_supervised_tokens(
+    tmp_path: Path, student: models.Model, rows: list[Row]
+) -> None:
+    options = msgspec.structs.replace(OPTIONS, batch_size=len(rows), epochs=1)
+    loop.train(student, rows, tmp_path, options, save_every=100)
+    model = AutoModelForCausalLM.from_pretrained(student.folder, dtype=torch.float32)
+    wanted = 0.0
+    for row in rows:  # one by one, the library's own loss
+        labels = torch.tensor([row.ids])
+        labels[0, : row.num_prompt] = -100
+        wanted += model(torch.tensor([row.ids]), labels=labels).loss.item() * row.num_supervised
+    wanted /= sum(row.num_supervised for row in rows)
+    assert losses_in(tmp_path)[0].loss == pytest.approx(wanted, rel=1e-5)
+
+
+def test_rows_that_need_several_forward_passes_give_the_same_loss(
+    student: models.Model, rows: list[Row], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = AutoModelForCausalLM.from_pretrained(student.folder, dtype=torch.float32)
+
+    def total() -> tuple[int, float]:
+        batches = list(forward_batches(rows))
+        with torch.no_grad():
+            sums = [
+                token_loss_sum(model.base_model(ids).last_hidden_state, model.lm_head, labels)
+                for ids, labels in batches
+            ]
+        return len(batches), float(sum(sums))
+
+    once = total()
+    monkeypatch.setattr("distillpipe.training.batches.FORWARD_TOKENS", 300)
+    several = total()
+    assert once[0] == 1
+    assert several[0] > 3
+    assert several[1] == pytest.approx(once[1], rel=1e-5)
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_an_interrupted_run_goes_on_with_the_losses_of_an_undisturbed_one(
+    tmp_path: Path, student: models.Model, rows: list[Row], method: str
+) -> None:
+    options = msgspec.structs.replace(OPTIONS, method=method)
+    whole, parted = tmp_path / "whole", tmp_path / "parted"
+    whole.mkdir()
+    parted.mkdir()
+    loop.train(student, rows, whole, options, save_every=100)
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    interrupts.install()
+    watcher = threading.Thread(target=_interrupt_after, args=(parted / loop.LOSSES, 5))
+    watcher.start()
+    try:
+        with pytest.raises(Interrupted):
+            loop.train(student, rows, parted, options, save_every=100)
+    finally:
+        watcher.join()
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    assert 5 <= len(losses_in(parted)) < 18
+    loop.train(student, rows, parted, options, save_every=100)
+
+    wanted = [(step.step, step.loss, step.grad_norm) for step in losses_in(whole)]
+    assert [(step.step, step.loss, step.grad_norm) for step in losses_in(parted)] == wanted
+    name = "model.safetensors" if method == "full" else "adapter_model.safetensors"
+    assert (whole / name).read_bytes() == (parted / name).read_bytes()
+
+
+def _interrupt_after(losses: Path, num_steps: int) -> None:
+    while not losses.is_file() or len(losses.read_bytes().splitlines()) < num_steps:
+        time.sleep(0.001)
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_lines_of_steps_that_no_state_covers_are_done_anew(
+    tmp_path: Path, student: models.Model, rows: list[Row]
+) -> None:
+    options = msgspec.structs.replace(OPTIONS, epochs=1)
+    loop.train(student, rows, tmp_path, options, save_every=100)
+    wanted = [step.loss for step in losses_in(tmp_path)]
+    loop.remove_states(tmp_path)  # as after a kill before the first state: only lines are there
+    with (tmp_path / loop.LOSSES).open("ab") as file:
+        file.write(b'{"step": 7, "lo')
+    loop.train(student, rows, tmp_path, options, save_every=100)
+    assert [step.loss for step in losses_in(tmp_path)] == wanted
+
+
+def test_an_adapter_is_saved_alone_and_loads_on_its_base(
+    tmp_path: Path, student: models.Model, rows: list[Row]
+) -> None:
+    options = msgspec.structs.replace(OPTIONS, method="lora", epochs=1)
+    loop.train(student, rows, tmp_path, options, save_every=100)
+    assert (tmp_path / "adapter_model.safetensors").is_file()
+    assert not (tmp_path / "model.safetensors").exists()
+    base = AutoModelForCausalLM.from_pretrained(student.folder, dtype=torch.float32)
+    adapted = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32)
+    ids = torch.tensor([rows[0].ids])
+    assert not torch.allclose(base(ids).logits, adapted(ids).logits, atol=1e-3)
+
+
+def test_a_loss_that_is_not_a_number_stops_the_run_and_keeps_the_last_state(
+    tmp_path: Path, student: models.Model, rows: list[Row]
+) -> None:
+    options = msgspec.structs.replace(
+        OPTIONS, learning_rate=1e30, scheduler="constant", warmup=0.0, max_grad_norm=1e30
+    )
+    with pytest.raises(EngineError, match="lower --learning-rate"):
+        loop.train(student, rows, tmp_path, options, save_every=1)
+    assert [path.name for path in tmp_path.glob("state-*")] == ["state-000001"]
