@@ -16,7 +16,7 @@ import msgspec
 
 from distillpipe import versions
 from distillpipe.cards import dataset_card
-from distillpipe.errors import DataError
+from distillpipe.errors import DataError, UsageError
 from distillpipe.hashing import content_hash, file_sha256
 from distillpipe.interrupts import shielded
 from distillpipe.manifest import Dropped, FileEntry, Manifest
@@ -25,6 +25,7 @@ from distillpipe.versions import Draft
 
 SYNC_ROWS = 64
 SYNC_SECONDS = 1.0
+SAVE_SECONDS = 5.0  # between two writes of the counts into the draft's manifest
 PART_BYTES = 256 * 1024 * 1024
 
 R = TypeVar("R", bound=msgspec.Struct)
@@ -42,11 +43,12 @@ class _Index(msgspec.Struct):
 class Writer:
     """Appends rows to a draft. `done` holds the ids of all rows, kept and rejected, in it."""
 
-    def __init__(self, draft: Draft, on_existing: Callable[[str], None] | None = None) -> None:
+    def __init__(self, draft: Draft) -> None:
         self.draft = draft
         self.counts = draft.manifest.counts
         self.done: set[str] = set()
         self._row_hashes: list[str] = []
+        self._saved = time.monotonic()
         self.counts.rows_kept = self.counts.rows_rejected = self.counts.tokens_kept = 0
         self.counts.dropped = {}
         self._parts = _Stream(draft.path, "part", self._recovered)
@@ -56,6 +58,9 @@ class Writer:
         """Keep a row."""
         self._count(trace.id, trace.num_tokens.total - trace.num_tokens.prompt, None)
         self._row_hashes.append(self._parts.append(trace))
+        if time.monotonic() - self._saved >= SAVE_SECONDS:
+            self.draft.save()
+            self._saved = time.monotonic()
 
     def reject(self, trace: Trace, reason: str, measured: object) -> None:
         """Keep a row among the rejected, with the name of what is wrong and the value measured."""
@@ -63,7 +68,7 @@ class Writer:
             **_fields(trace), reason=reason, measured=None if measured is None else str(measured)
         )
         self._count(trace.id, trace.num_tokens.total - trace.num_tokens.prompt, reason)
-        self._row_hashes.append(self._rejected.append(row))
+        self._rejected.append(row)
 
     def sync(self) -> None:
         """Make every row so far durable."""
@@ -86,8 +91,9 @@ class Writer:
         rows = {**self._parts.rows, **self._rejected.rows, "problems.jsonl": num_problems}
         manifest = self.draft.manifest
         manifest.files = [
-            FileEntry(name, rows[name], (path / name).stat().st_size, file_sha256(path / name))
-            for name in sorted(rows)
+            FileEntry(file.name, rows.get(file.name), file.stat().st_size, file_sha256(file))
+            for file in sorted(path.iterdir())
+            if file.name not in ("manifest.json", "README.md")
         ]
         manifest.id = content_hash(sorted(self._row_hashes))
         return self.draft.finish(dataset_card(manifest))
@@ -108,7 +114,8 @@ class Writer:
                 f"{where}: not a row of this draft ({error}): delete the folder to start it anew"
             ) from error
         self._count(row.id, row.num_tokens["total"] - row.num_tokens["prompt"], row.reason)
-        self._row_hashes.append(_row_hash(line))
+        if row.reason is None:
+            self._row_hashes.append(_row_hash(line))
 
     def _count(self, row_id: str, tokens: int, reason: str | None) -> None:
         self.done.add(row_id)
@@ -199,7 +206,10 @@ def read_traces(reference: str) -> Iterator[Trace]:
 def read_problems(reference: str) -> Iterator[Problem]:
     """The problems of a dataset; none for a .jsonl file of traces, which has no list of its own."""
     if not Path(reference).is_file():
-        yield from _decoded(versions.resolve(reference) / "problems.jsonl", Problem)
+        path = versions.resolve(reference) / "problems.jsonl"
+        if not path.is_file():
+            raise UsageError(f"{reference} holds no problems: it is no dataset of traces")
+        yield from _decoded(path, Problem)
 
 
 def read_rows(folder: Path, prefix: str, record: type[R]) -> Iterator[R]:

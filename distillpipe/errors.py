@@ -25,16 +25,6 @@ class EngineError(DistillError):
     """A model could not be loaded, or died while it was sampling; the version stays resumable."""
 
 
-class MissingDependencyError(DistillError):
-    """A package is missing: names the command that installs it."""
-
-
-class Incomplete(DistillError):
-    """Not all was done, what was done is safe, and the same command goes on."""
-
-    exit_code = 3
-
-
 class Interrupted(BaseException):
     """Ctrl-C or SIGTERM, raised at a point where nothing is half written."""
 

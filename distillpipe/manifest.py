@@ -111,7 +111,7 @@ def read(folder: Path) -> Manifest:
                 "install the version of distillpipe that wrote it, or a newer one"
             )
         return msgspec.convert(found, Manifest)
-    except (OSError, msgspec.MsgspecError) as error:
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: not a readable manifest ({error})") from error
 
 

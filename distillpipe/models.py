@@ -4,7 +4,6 @@ A model reference is a checkpoint of ours (`runs/x/student`, `runs/x/student@v2`
 or a name on the hub (`Qwen/Qwen2.5-7B`).
 """
 
-import json
 from pathlib import Path
 
 import msgspec
@@ -34,7 +33,8 @@ class Model(msgspec.Struct, frozen=True):
 def find(reference: str, option: str) -> Model:
     """The model that `reference` names; a UsageError says what `option` should have been."""
     path = Path(reference)
-    if versions.holds_versions(versions.split_reference(reference)[0]):
+    place = versions.split_reference(reference)[0]
+    if versions.holds_versions(place) or versions.partials(place):
         folder = versions.resolve(reference)
         return Model(reference, folder.resolve(), _local_identity(folder, option))
     if path.exists():
@@ -53,6 +53,10 @@ def _local_identity(folder: Path, option: str) -> str:
         found = manifests.read(folder)
         if found.kind != "checkpoint":
             raise UsageError(f"{option} {folder} is a dataset of {found.kind}, not a model")
+        if found.id is None:
+            raise UsageError(
+                f"{option} {folder} is unfinished: run the command that makes it again"
+            )
         return f"checkpoint:{found.id}"
     if not (folder / "config.json").is_file() and not (folder / "adapter_config.json").is_file():
         raise UsageError(
@@ -69,19 +73,27 @@ def _local_identity(folder: Path, option: str) -> str:
     return f"local:{content_hash(texts, digests)}"
 
 
+class _Tensor(msgspec.Struct):
+    """An entry of a safetensors header; the default is for `__metadata__`, which is no tensor."""
+
+    data_offsets: tuple[int, int] = (0, 0)
+
+
 def _weight_digest(path: Path) -> tuple[int, str]:
     """Size and hash of a safetensors file's header and of the edges of every tensor in it."""
     size = path.stat().st_size
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
-        if length > size:
-            raise UsageError(f"{path} is not a safetensors file, or was cut short: copy it again")
-        header = file.read(length)
+        header = file.read(length) if length < size else b""
+        try:
+            tensors = msgspec.json.decode(header, type=dict[str, _Tensor])
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise UsageError(
+                f"{path} is not a safetensors file, or was cut short: copy it again"
+            ) from error
         edges = []
-        for name, tensor in sorted(json.loads(header).items()):
-            if name == "__metadata__":
-                continue
-            begin, end = (8 + length + offset for offset in tensor["data_offsets"])
+        for name in sorted(tensors):
+            begin, end = (8 + length + offset for offset in tensors[name].data_offsets)
             if end > size:
                 raise UsageError(f"{path} was cut short: it ends inside {name}: copy it again")
             file.seek(begin)
@@ -94,11 +106,15 @@ def _weight_digest(path: Path) -> tuple[int, str]:
 def _hub_folder(reference: str, option: str) -> Path:
     """The folder of the newest commit of a hub model, from the cache where the hub is out of reach."""
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.errors import (
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+    )
 
     try:
         return Path(snapshot_download(reference, ignore_patterns=["*.pth", "original/*", "*.gguf"]))
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+    except (HFValidationError, LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UsageError(
             f"{option} {reference}: neither a local folder nor to be had from the hub ({reason}); "

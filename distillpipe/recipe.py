@@ -11,6 +11,7 @@ in silence is refused here: unknown tables and keys, a list for a scalar, `true`
 import difflib
 import inspect
 import tomllib
+import types
 import typing
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -49,14 +50,15 @@ def _parameters(command: Callable[..., Any]) -> dict[str, Any]:
 
 
 def _check_value(where: str, value: Any, kind: Any) -> None:
-    choices = typing.get_args(kind) if typing.get_origin(kind) is not list else ()
-    kinds = {one for one in choices if isinstance(one, type)} or {kind}
-    takes_list = typing.get_origin(kind) is list
+    kinds = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
+    takes_list = any(typing.get_origin(one) is list for one in kinds)
     if isinstance(value, list) != takes_list:
         wanted = "a list" if takes_list else "a single value"
         raise UsageError(f"{where} = {value!r}: expected {wanted}")
     if isinstance(value, dict):
         raise UsageError(f"{where}: expected a single value, got a table")
+    if isinstance(value, str) and {int, float} & set(kinds):
+        raise UsageError(f"{where} = {value!r}: expected a number, without quotation marks")
     if isinstance(value, bool) != (bool in kinds):
         wanted = "true or false" if bool in kinds else "no truth value"
         raise UsageError(f"{where} = {str(value).lower()}: expected {wanted}")

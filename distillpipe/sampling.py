@@ -173,6 +173,7 @@ def _with_problem(trace: Trace, problem: Problem) -> Trace:
         trace,
         id=trace_id(problem.problem_id, trace.row_key),
         problem_id=problem.problem_id,
+        problem=problem.problem,
         reference_answer=problem.reference_answer,
         verifier=problem.verifier,
         domain=problem.domain,

@@ -16,6 +16,7 @@ import msgspec
 from distillpipe import dataset, versions
 from distillpipe.errors import DataError, UsageError
 from distillpipe.records import Problem, Prompting, problem_id
+from distillpipe.verify import VERIFIERS
 
 PROBLEM_FIELDS = ("problem", "question", "prompt")
 ANSWER_FIELDS = ("reference_answer", "answer", "gold")
@@ -29,7 +30,8 @@ def read_problems(reference: str, prompting: Prompting, limit: int | None) -> It
     """
     path = Path(reference)
     if path.is_dir() or versions.split_reference(reference)[1] is not None:
-        yield from islice(dataset.read_problems(reference), limit)
+        for problem in islice(dataset.read_problems(reference), limit):
+            yield _judged_by(problem, prompting.verifier or problem.verifier)
         return
     if not path.is_file():
         raise UsageError(f"{reference} does not exist: give a .jsonl or .json file of problems")
@@ -90,6 +92,8 @@ def _problem(row: dict[str, Any], where: str, prompting: Prompting) -> Problem:
     answer = None if answer_field is None else row[answer_field]
     reference = None if answer is None else str(answer)
     verifier = prompting.verifier or row.get("verifier") or DEFAULT_VERIFIER
+    if verifier not in VERIFIERS:
+        raise DataError(f"{where}: no verifier {verifier!r}: there are {', '.join(VERIFIERS)}")
     known = {problem_field, answer_field, "verifier", "domain"}
     extra = {key: value for key, value in row.items() if key not in known}
     return Problem(
@@ -100,6 +104,12 @@ def _problem(row: dict[str, Any], where: str, prompting: Prompting) -> Problem:
         domain=row.get("domain") if isinstance(row.get("domain"), str) else None,
         extra=msgspec.json.encode(extra).decode() if extra else None,
     )
+
+
+def _judged_by(problem: Problem, verifier: str) -> Problem:
+    """The problem with another verifier, which makes it another problem."""
+    found = problem_id(problem.problem, problem.reference_answer, verifier)
+    return msgspec.structs.replace(problem, verifier=verifier, problem_id=found)
 
 
 def _field(row: dict[str, Any], given: str | None, usual: tuple[str, ...]) -> str | None:

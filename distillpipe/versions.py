@@ -69,10 +69,14 @@ class Draft:
 
     def finish(self, card: str) -> Manifest:
         """Make the draft the newest version, all or nothing; `latest` points to it afterwards."""
-        self.manifest.finished = now()
         with shielded():
             (self.path / "README.md").write_text(card)
-            self.save()
+            self.manifest.finished = now()
+            try:
+                self.save()
+            except OSError:
+                self.manifest.finished = None
+                raise
             sync_folder(self.path)
             finished = self.out / self.manifest.version
             self.path.rename(finished)
@@ -196,8 +200,9 @@ def _numbered(out: Path, pattern: re.Pattern[str]) -> list[Path]:
 
 @contextmanager
 def _locked(out: Path) -> Iterator[None]:
-    if out.exists() and not out.is_dir():
-        raise UsageError(f"--out {out} is a file: name a folder, new or with versions in it")
+    for place in (out, *out.parents):
+        if place.exists() and not place.is_dir():
+            raise UsageError(f"--out {out}: {place} is a file: name a folder, new or with versions")
     out.mkdir(parents=True, exist_ok=True)
     with (out / ".lock").open("a+") as lock:
         try:

@@ -135,8 +135,8 @@ def _worked(step: Step, rng: random.Random, slip_probability: float) -> str:
     for left, result in zip(step.equations, step.results, strict=True):
         equation = f"{left}={result}"
         if rng.random() < slip_probability:
-            slipped = result + rng.choice((-10, -2, -1, 1, 2, 10))
-            equation = f"{left} = {max(slipped, 0)}. Wait, {equation}"
+            slipped = abs(result + rng.choice((-10, -2, -1, 1, 2, 10)))
+            equation = f"{left}={slipped}. Wait, {equation}"
         worked.append(equation)
     return f"{step.label}: {', '.join(worked)}."
 

@@ -195,7 +195,9 @@ def test_text_keeps_the_tags_and_loses_the_end_token(teacher_chat) -> None:
     assert teacher_chat.text([]) == ""
 
 
-@pytest.mark.parametrize("text", ["a , b . c ?", " two  spaces ", "\ttab\r\n", "é 漢字 😀", "x<y"])
+@pytest.mark.parametrize(
+    "text", ["a , b . c ?", " two  spaces ", "\ttab\r\n", "é 漢字 😀", "<|im_start|>x<|endoftext|>"]
+)
 def test_text_is_given_back_as_it_was_encoded(teacher_chat, text: str) -> None:
     assert teacher_chat.text(ids(teacher_chat, text)) == text
 
@@ -233,12 +235,10 @@ def test_tags_that_are_no_tokens_of_their_own_are_counted_by_encoding_the_parts(
     assert counted == TokenCounts(prompt=3, reasoning=8, response=6, total=23)
 
 
-@pytest.mark.parametrize(
-    ("name", "end"), [("qwen3", "<|im_end|>"), ("r1-distill-qwen", "<｜end▁of▁sentence｜>")]
-)
-def test_tags_of_real_tokenizers_count_as_one_token_each(shared_chat, name: str, end: str) -> None:
+@pytest.mark.parametrize("name", ["qwen3", "r1-distill-qwen"])
+def test_tags_of_real_tokenizers_count_as_one_token_each(shared_chat, name: str) -> None:
     chat = shared_chat(name)
-    completion = ids(chat, COMPLETION + end)
+    completion = ids(chat, COMPLETION + chat.tokenizer.eos_token)
     # <think> | \n 1 4 + 6 = 2 0 .\n | </think> | \n\n \ boxed { 2 0 } | end
     counted = chat.count([], completion, split(chat.text(completion)))
     assert counted == TokenCounts(prompt=0, reasoning=9, response=7, total=19)
@@ -246,7 +246,7 @@ def test_tags_of_real_tokenizers_count_as_one_token_each(shared_chat, name: str,
 
 def test_a_template_that_emits_the_first_token_is_not_given_a_second_one(shared_chat) -> None:
     prompt = shared_chat("r1-distill-qwen").prompt_ids([Message(role="user", content="hello")])
-    # <｜begin▁of▁sentence｜> <｜User｜> hello <｜Assistant｜> <think> \n
+    # begin of sentence, user, hello, assistant, <think>, line feed
     assert prompt == [151646, 151644, 14990, 151645, 151648, 198]
 
 
@@ -274,7 +274,7 @@ def test_end_tokens_of_the_generation_config_count_too(teacher_copy, teacher_cha
 
 def test_a_tokenizer_without_a_chat_template_is_refused(teacher_copy) -> None:
     (teacher_copy / "chat_template.jinja").unlink()
-    with pytest.raises(UsageError, match="^my/base has no chat template: add a chat_template"):
+    with pytest.raises(UsageError, match=r"^my/base has no chat template: add a chat_template"):
         load_chat(teacher_copy, "my/base")
 
 
@@ -282,10 +282,10 @@ def test_a_tokenizer_without_an_end_token_is_refused(teacher_copy) -> None:
     path = teacher_copy / "tokenizer_config.json"
     config = json.loads(path.read_text())
     path.write_text(json.dumps({**config, "eos_token": None}))
-    with pytest.raises(UsageError, match="^my/base: its tokenizer has no end token"):
+    with pytest.raises(UsageError, match=r"^my/base: its tokenizer has no end token"):
         load_chat(teacher_copy, "my/base")
 
 
 def test_a_folder_without_a_tokenizer_is_named(tmp_path) -> None:
-    with pytest.raises(UsageError, match="^my/base has no tokenizer that can be loaded"):
+    with pytest.raises(UsageError, match=r"^my/base has no tokenizer that can be loaded"):
         load_chat(tmp_path, "my/base")

@@ -3,9 +3,6 @@
 import hashlib
 import json
 import resource
-import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -329,48 +326,6 @@ def test_a_row_that_was_appended_is_on_disk_before_the_next_one(
         for count, row in enumerate(rows, start=1):
             writer.append(row)
             assert list(read_rows(draft.path, "part", Trace)) == rows[:count]
-
-
-APPEND_FOR_EVER = """
-import itertools, sys
-from pathlib import Path
-import msgspec
-from distillpipe import versions
-from distillpipe.dataset import Writer
-from distillpipe.records import Trace
-from distillpipe.versions import Header
-
-row = msgspec.json.decode(sys.argv[2], type=Trace)
-header = Header(kind="traces", stage="generate", content={"name": "A"}, inputs=[], models=[], options={})
-with versions.draft(Path(sys.argv[1]), header) as draft, Writer(draft) as writer:
-    for number in itertools.count():
-        writer.append(msgspec.structs.replace(row, id=str(number)))
-        print(number, flush=True)
-"""
-
-
-@pytest.mark.slow
-def test_rows_that_a_killed_process_had_appended_are_all_there(
-    tmp_path: Path, make_traces: MakeTraces, make_header: MakeHeader
-) -> None:
-    (row,) = make_traces(1)
-    process = subprocess.Popen(
-        [sys.executable, "-c", APPEND_FOR_EVER, str(tmp_path), msgspec.json.encode(row).decode()],
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
-    for line in process.stdout:
-        if int(line) == 500:
-            process.send_signal(signal.SIGKILL)
-            break
-    counted = 501 + len(process.stdout.read().splitlines())
-    process.wait()
-
-    with versions.draft(tmp_path, make_header()) as draft, Writer(draft) as writer:
-        assert writer.done >= {str(number) for number in range(counted)}
-        assert len(writer.done) - counted in (0, 1)
-        assert writer.counts.rows_kept == len(writer.done)
 
 
 # ---------------------------------------------------------------- parts

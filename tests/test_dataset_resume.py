@@ -1,10 +1,15 @@
-"""Property: whatever is torn off the end of a draft, each whole line survives and no row stands twice."""
+"""Whatever is torn off the end of a draft, each whole line survives and no row stands twice."""
 
+import signal
+import subprocess
+import sys
 import tempfile
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
 import msgspec
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -142,3 +147,45 @@ class DraftUnderFire(RuleBasedStateMachine):
 
 TestDraftUnderFire = DraftUnderFire.TestCase
 TestDraftUnderFire.settings = settings(max_examples=25, stateful_step_count=12, deadline=None)
+
+
+APPEND_FOR_EVER = """
+import itertools, sys
+from pathlib import Path
+import msgspec
+from distillpipe import versions
+from distillpipe.dataset import Writer
+from distillpipe.records import Trace
+from distillpipe.versions import Header
+
+row = msgspec.json.decode(sys.argv[2], type=Trace)
+header = Header(kind="traces", stage="generate", content={"name": "A"}, inputs=[], models=[], options={})
+with versions.draft(Path(sys.argv[1]), header) as draft, Writer(draft) as writer:
+    for number in itertools.count():
+        writer.append(msgspec.structs.replace(row, id=str(number)))
+        print(number, flush=True)
+"""
+
+
+@pytest.mark.slow
+def test_rows_that_a_killed_process_had_appended_are_all_there(
+    tmp_path: Path, make_traces: Callable[..., list[Trace]], make_header: Callable[..., Header]
+) -> None:
+    (row,) = make_traces(1)
+    process = subprocess.Popen(
+        [sys.executable, "-c", APPEND_FOR_EVER, str(tmp_path), msgspec.json.encode(row).decode()],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    for line in process.stdout:
+        if int(line) == 500:
+            process.send_signal(signal.SIGKILL)
+            break
+    counted = 501 + len(process.stdout.read().splitlines())
+    process.wait()
+
+    with versions.draft(tmp_path, make_header()) as draft, Writer(draft) as writer:
+        assert writer.done >= {str(number) for number in range(counted)}
+        assert len(writer.done) - counted in (0, 1)
+        assert writer.counts.rows_kept == len(writer.done)

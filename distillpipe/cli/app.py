@@ -29,7 +29,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "DISTILL"},
 )
 for _name, _command in COMMANDS.items():
-    app.command(_name, no_args_is_help=True)(_command)
+    app.command(_name)(_command)
 
 
 def _print_version(wanted: bool) -> None:
@@ -68,7 +68,7 @@ def main() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     interrupts.install()
     try:
-        app()
+        app(prog_name="distill")
     except DistillError as error:
         say(f"error: {error}")
         sys.exit(error.exit_code)

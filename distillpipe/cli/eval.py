@@ -32,13 +32,16 @@ def evaluate(
     concurrency: shared.Concurrency = 256,
     fresh: shared.Fresh = False,
 ) -> None:
-    """Score a model: Pass@1 with its standard error and interval.
+    r"""Score a model: Pass@1 with its standard error and interval.
 
-    Each benchmark is a dataset of its own, OUT/NAME, with metrics.json in the version; the predictions
-    are traces.
+    Each benchmark is a dataset of its own, OUT/NAME, with metrics.json in the
+    version; the predictions are traces.
 
-    Example: distill eval data/quickstart/teacher --benchmark data/quickstart/problems-test.jsonl
-    --max-tokens 256 --prompt-template '{problem}' --limit 100 --out runs/eval-teacher
+    Example:
+      distill eval data/quickstart/teacher \
+        --benchmark data/quickstart/problems-test.jsonl \
+        --prompt-template '{problem}' --max-tokens 256 --limit 100 \
+        --out runs/example/eval-teacher
     """
     from distillpipe.sampling import SamplingOptions
     from distillpipe.stages.eval import evaluate as stage

@@ -50,12 +50,14 @@ def filter_traces(
     seed: shared.Seed = 0,
     fresh: shared.Fresh = False,
 ) -> None:
-    """Verify, bound and clean traces.
+    r"""Verify, bound and clean traces.
 
-    What is dropped stands beside what is kept, in rejected-*.jsonl, with the reason and the measured
-    value.
+    What is dropped stands beside what is kept, in rejected-*.jsonl, with the
+    reason and the measured value.
 
-    Example: distill filter runs/traces --max-reasoning-tokens 120 --out runs/clean
+    Example:
+      distill filter runs/example/traces --max-reasoning-tokens 120 \
+        --out runs/example/clean
     """
     from distillpipe.stages.filter import filter_traces as stage
 

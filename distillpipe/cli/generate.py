@@ -30,13 +30,15 @@ def generate(
     concurrency: shared.Concurrency = 256,
     fresh: shared.Fresh = False,
 ) -> None:
-    """Sample reasoning traces of a teacher.
+    r"""Sample reasoning traces of a teacher.
 
-    Safe to interrupt: the same command goes on, and a row that was ever sampled with the same model,
-    prompt and options is taken over, not sampled again.
+    Safe to interrupt: the same command goes on, and a row that was ever sampled
+    with the same model, prompt and options is taken over, not sampled again.
 
-    Example: distill generate data/quickstart/problems-train.jsonl --teacher data/quickstart/teacher
-    --max-tokens 256 --prompt-template '{problem}' --limit 100 --out runs/traces
+    Example:
+      distill generate data/quickstart/problems-train.jsonl \
+        --teacher data/quickstart/teacher --prompt-template '{problem}' \
+        --max-tokens 256 --limit 100 --out runs/example/traces
     """
     from distillpipe.sampling import SamplingOptions
     from distillpipe.stages.generate import generate as stage

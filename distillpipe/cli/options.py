@@ -8,11 +8,19 @@ import typer
 
 from distillpipe.manifest import ResolvedOption
 from distillpipe.stages.run import Run
+from distillpipe.verify import check_name
 
 Engine = Literal["auto", "transformers"]
 SAMPLING, ENGINE, PROBLEMS, RUN = "Sampling", "Engine", "Problems and prompts", "Run"
 
 option = functools.partial(typer.Option, show_envvar=False)
+
+
+def _check_verifier(name: str | None) -> str | None:
+    if name is not None:
+        check_name(name)
+    return name
+
 
 Out = Annotated[Path, option(help="Folder of the versions: v1, v2, ...", rich_help_panel=RUN)]
 Fresh = Annotated[
@@ -60,6 +68,7 @@ SystemPrompt = Annotated[
 Verifier = Annotated[
     str | None,
     option(
+        callback=_check_verifier,
         help="exact, numeric or math, for all rows; else each row's own.",
         rich_help_panel=PROBLEMS,
     ),

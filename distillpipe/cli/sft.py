@@ -74,13 +74,16 @@ def sft(
     seed: shared.Seed = 0,
     fresh: shared.Fresh = False,
 ) -> None:
-    """Fine-tune a student on traces, with loss on reasoning, response and end token only.
+    r"""Fine-tune a student on traces.
 
-    The version that it writes loads with AutoModelForCausalLM and AutoTokenizer. Killed and started
-    again, it goes on from the last state saved and ends with the same weights. Defaults are s1's.
+    The loss is on reasoning, response and end token only. The version that it
+    writes loads with AutoModelForCausalLM and AutoTokenizer. Killed and started
+    again, it goes on from the last state saved and ends with the same weights.
+    Defaults are s1's.
 
-    Example: distill sft runs/clean --student data/quickstart/student-qwen --learning-rate 2e-3
-    --batch-size 32 --epochs 1 --out runs/student
+    Example:
+      distill sft runs/example/clean --student data/quickstart/student-qwen \
+        --learning-rate 2e-3 --epochs 1 --out runs/example/student
     """
     from distillpipe.stages.sft import sft as stage
 

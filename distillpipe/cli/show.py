@@ -15,9 +15,12 @@ def show(
         bool, shared.option("--json", help="The manifests as one JSON list on stdout.")
     ] = False,
 ) -> None:
-    """Show what datasets hold: rows, tokens and time of each stage, and scores where there are some.
+    r"""Show what datasets hold.
 
-    Example: distill show runs/quickstart/traces runs/quickstart/clean
+    Rows, tokens and time of each stage, and scores where there are predictions.
+
+    Example:
+      distill show runs/example/traces runs/example/clean
     """
     from distillpipe.stages.show import show as stage
 

@@ -29,9 +29,10 @@ def draw_tokens(
     uniform: torch.Tensor,  # (A,) in [0, 1)
 ) -> torch.Tensor:
     """One token a row, (A,): the nucleus of mass `top_p`, inverted at `uniform`."""
-    largest, ids = logits.topk(min(NUM_LARGEST, logits.shape[1]))  # (A, K)
+    greedy = logits.argmax(-1)  # not topk's first: of equal logits that is now one, now another
     if not temperature.any():
-        return ids[:, 0]
+        return greedy
+    largest, ids = logits.topk(min(NUM_LARGEST, logits.shape[1]))  # (A, K)
     scale = temperature.clamp(min=1e-6)[:, None]
     mass = torch.logsumexp(logits / scale, dim=-1, keepdim=True)
     probabilities = torch.exp(largest / scale - mass)
@@ -46,8 +47,7 @@ def draw_tokens(
     total = cumulative.gather(-1, inside[:, None] - 1)
     drawn = torch.searchsorted(cumulative, uniform[:, None] * total, right=True)
     drawn = torch.minimum(drawn, inside[:, None] - 1)
-    drawn = torch.where(temperature[:, None] > 0, drawn, 0)
-    return ids.gather(-1, drawn)[:, 0]
+    return torch.where(temperature > 0, ids.gather(-1, drawn)[:, 0], greedy)
 
 
 def _mix(x: Array) -> Array:

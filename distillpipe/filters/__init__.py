@@ -20,9 +20,9 @@ from distillpipe.records import FilterOptions, Trace
 ROW_RULES: dict[str, Callable[[Trace, FilterOptions], Drop | None]] = {
     "unfinished": unfinished,
     "missing_reasoning": missing_reasoning,
-    "reasoning_too_short": too_few_reasoning_tokens,
-    "reasoning_too_long": too_many_reasoning_tokens,
-    "verdict": unwanted_verdict,
+    "too_few_reasoning_tokens": too_few_reasoning_tokens,
+    "too_many_reasoning_tokens": too_many_reasoning_tokens,
+    "unwanted_verdict": unwanted_verdict,
 }
 CODE_VERSION = 1  # part of the fingerprint: raise it when a rule decides differently
 

@@ -47,13 +47,15 @@ def show(references: list[str], *, as_json: bool) -> None:
 
 def _folders(reference: str) -> list[tuple[str, Path]]:
     """Name and folder of each version that a reference stands for; eval's OUT stands for all in it."""
-    path = Path(reference)
+    path = Path(reference).absolute()
     if path.is_dir() and not versions.holds_versions(path):
         inside = sorted(child for child in path.iterdir() if versions.finished(child))
+        if len(inside) == 1:
+            return [(path.name, versions.resolve(str(inside[0])))]
         if inside:
-            return [(path.name, versions.resolve(str(child))) for child in inside]
+            return [(f"{path.name}/{child.name}", versions.resolve(str(child))) for child in inside]
         if partials := versions.partials(path):
-            say(f"{path}: unfinished, the command that makes it goes on with it")
+            say(f"{reference}: unfinished, the command that makes it goes on with it")
             return [(path.name, partials[-1])]
     folder = versions.resolve(reference)
     return [(folder.parent.name, folder)]

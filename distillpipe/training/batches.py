@@ -9,6 +9,8 @@ from distillpipe.training.losses import IGNORED
 from distillpipe.training.rows import Row
 
 FORWARD_TOKENS = 16384  # padded tokens of one forward pass
+MAX_PADDING = 0.1  # padding of a pass, as a share of its tokens
+WORTH_A_PASS = 1024  # tokens that are worth the fixed cost of a forward pass
 
 
 def num_steps(num_rows: int, batch_size: int, epochs: int, max_steps: int | None) -> int:
@@ -28,13 +30,21 @@ def step_rows(rows: Sequence[Row], batch_size: int, seed: int) -> Iterator[list[
 
 
 def forward_batches(rows: list[Row]) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Token ids and labels, each (rows, tokens) and right-padded, of the forward passes of one step."""
+    """Token ids and labels, each (rows, tokens) and right-padded, of the forward passes of one step.
+
+    Rows of like length go together: a pass is closed before it outgrows FORWARD_TOKENS, or before its
+    padding outgrows MAX_PADDING where it is worth a pass of its own.
+    """
     group: list[Row] = []
+    num_tokens = 0
     for row in sorted(rows, key=lambda row: len(row.ids)):
-        if group and (len(group) + 1) * len(row.ids) > FORWARD_TOKENS:
+        padded = (len(group) + 1) * len(row.ids)
+        wasteful = padded > (1 + MAX_PADDING) * (num_tokens + len(row.ids))
+        if group and (padded > FORWARD_TOKENS or (wasteful and num_tokens >= WORTH_A_PASS)):
             yield _padded(group)
-            group = []
+            group, num_tokens = [], 0
         group.append(row)
+        num_tokens += len(row.ids)
     yield _padded(group)
 
 

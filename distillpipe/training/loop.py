@@ -4,6 +4,7 @@ A draft of a checkpoint holds `state-000100/` (weights, optimizer, schedule, ran
 and `losses.jsonl`. A state is written beside the last one and renamed when it is whole.
 """
 
+import logging
 import shutil
 import time
 from collections.abc import Iterator
@@ -27,6 +28,7 @@ from distillpipe.training.losses import token_loss_sum
 from distillpipe.training.rows import Row
 
 disable_progress_bar()  # of loading, which is quick and would break our own
+logging.getLogger("accelerate").setLevel(logging.ERROR)  # it warns of tied weights at every save
 
 LOSSES = "losses.jsonl"
 

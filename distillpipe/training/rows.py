@@ -4,6 +4,7 @@ The row is what the student's own chat template renders. The rendered prompt mus
 the rendered row, in ids; the row is cut after the end token, so that no student learns what comes next.
 """
 
+import unicodedata
 from typing import NamedTuple
 
 from distillpipe.chat import Chat
@@ -27,23 +28,33 @@ class Row(NamedTuple):
 def row_of(trace: Trace, chat: Chat) -> Row:
     """The row of a trace; a DataError names what the template does to it that would train wrongly."""
     prompt = chat.prompt_ids(trace.messages[:-1])
-    ids = chat.row_ids(trace.messages)
-    if ids[: len(prompt)] != prompt:
+    whole = chat.row_ids(trace.messages)
+    if whole[: len(prompt)] != prompt:
         raise DataError(
             f"row {trace.id}: the chat template renders the prompt differently with the completion "
             "behind it, so what is generated from would not be what was trained on"
         )
-    end = next((at for at in range(len(prompt), len(ids)) if ids[at] in chat.end_ids), None)
+    end = next((at for at in range(len(prompt), len(whole)) if whole[at] in chat.end_ids), None)
     if end is None:
         raise DataError(
             f"row {trace.id}: the chat template ends the completion without an end token, "
             "so the student would never learn to stop"
         )
-    ids = ids[: end + 1]
-    text = chat.text(ids[len(prompt) :])
-    if trace.reasoning and trace.reasoning not in text:
+    ids = whole[: end + 1]
+    if not _holds(chat.text(whole[len(prompt) :]), trace.reasoning):
         raise DataError(
             f"row {trace.id}: the chat template drops the reasoning, so there would be nothing to "
             "distil: use a template that renders reasoning_content"
         )
+    text = chat.text(ids[len(prompt) :])
+    if not (_holds(text, trace.reasoning) and _holds(text, trace.response)):
+        raise DataError(
+            f"row {trace.id}: the rendered row ends before the completion does: an end token stands "
+            "inside it, or the chat template changes the response: remove the row or the token"
+        )
     return Row(trace.id, ids, len(prompt))
+
+
+def _holds(text: str, part: str) -> bool:
+    """Templates may trim white space beside a part, tokenizers may compose its accents (NFC)."""
+    return unicodedata.normalize("NFC", part.strip()) in unicodedata.normalize("NFC", text)

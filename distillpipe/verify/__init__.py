@@ -35,11 +35,15 @@ def verified(trace: Trace, verifier: str | None = None) -> Trace:
 
 def judge(answer: str | None, reference: str | None, verifier: str) -> Verdict:
     """The verdict on an answer, null for none; raises UsageError for an unknown verifier."""
-    compare = VERIFIERS.get(verifier)
-    if compare is None:
-        raise UsageError(f"no verifier {verifier!r}: there are {', '.join(VERIFIERS)}")
+    check_name(verifier)
     if reference is None or not reference.strip():
         return "unverifiable"
     if answer is None:
         return "wrong"
-    return compare(answer, reference)
+    return VERIFIERS[verifier](answer, reference)
+
+
+def check_name(verifier: str) -> None:
+    """Raise UsageError for the name of a verifier that does not exist."""
+    if verifier not in VERIFIERS:
+        raise UsageError(f"no verifier {verifier!r}: there are {', '.join(VERIFIERS)}")

@@ -1,17 +1,17 @@
-r"""The answer of a response: the last balanced outermost `\\boxed{}`; joined boxes are one answer."""
+r"""The answer of a response: the last balanced outermost `\boxed{}`; joined boxes are one answer."""
 
 import re
 
-_BOX = re.compile(r"\\f?box(?:ed)?\s*\{")
+_TOKEN = re.compile(r"\\+f?box(?:ed)?\s*\{|\\.|[{}]", re.DOTALL)
 _JOINT = re.compile(r"[\s$\\()]*(?:(?:,|and|or|\\quad|\\text\{\s*(?:and|or)\s*\})[\s$\\()]*)+")
 
 
 def boxed_answer(response: str) -> str | None:
     r"""The content of the last box, null where there is none that is closed.
 
-    Boxes joined only by commas, "and", "or" or `\\quad` are one answer, joined by ", ".
+    Boxes joined only by commas, "and", "or" or `\quad` are one answer, joined by ", ".
     """
-    boxes = list(_boxes(response))
+    boxes = _boxes(response)
     if not boxes:
         return None
     first = len(boxes) - 1
@@ -21,26 +21,16 @@ def boxed_answer(response: str) -> str | None:
 
 
 def _boxes(text: str) -> list[tuple[int, int, str]]:
-    """Start, end and content of every outermost balanced box."""
-    found: list[tuple[int, int, str]] = []
-    position = 0
-    while opening := _BOX.search(text, position):
-        end = _closing_brace(text, opening.end())
-        if end is None:
-            position = opening.end()
-            continue
-        found.append((opening.start(), end + 1, text[opening.end() : end]))
-        position = end + 1
-    return found
-
-
-def _closing_brace(text: str, start: int) -> int | None:
-    depth = 1
-    for brace in re.finditer(r"\\.|[{}]", text[start:], re.DOTALL):
-        if brace[0] == "{":
-            depth += 1
-        elif brace[0] == "}":
-            depth -= 1
-            if depth == 0:
-                return start + brace.start()
-    return None
+    """Start, end and content of every balanced box that lies in no other, in one pass."""
+    opened: list[re.Match[str]] = []
+    closed: list[tuple[int, int, str]] = []
+    for token in _TOKEN.finditer(text):
+        if token[0].endswith("{") and not token[0].startswith("\\{"):
+            opened.append(token)
+        elif token[0] == "}" and opened:
+            opening = opened.pop()
+            if len(opening[0]) > 1:
+                while closed and closed[-1][0] > opening.start():
+                    closed.pop()
+                closed.append((opening.start(), token.end(), text[opening.end() : token.start()]))
+    return closed

@@ -49,23 +49,29 @@ def test_an_empty_completion_still_teaches_to_stop(make_trace, teacher_chat) -> 
     assert row.ids[row.num_prompt :] == ids(teacher_chat, "<|im_end|>")
 
 
-@pytest.mark.parametrize(
-    "reasoning",
-    [
-        "cafe\u0301",  # the tokenizer composes the accent
-        "\n14+6=20.\n",
-        "漢字 😀 \t x",
-        "<think> again",
-    ],
-    ids=ascii,
-)
+ODD_REASONING = [
+    "cafe\u0301",  # the tokenizer composes the accent
+    "\n\n14+6=20.\n\n",  # Qwen3's template trims it
+    "漢字 😀 \t x",
+    "<think> again",
+]
+
+
+@pytest.mark.parametrize("reasoning", ODD_REASONING, ids=ascii)
 def test_reasoning_is_found_again_whatever_it_is_written_in(
-    make_trace, teacher_chat, shared_chat, reasoning
+    make_trace, teacher_chat, reasoning
 ) -> None:
-    trace = make_trace(reasoning=reasoning)
-    for chat in (teacher_chat, shared_chat("qwen3")):
-        row = row_of(trace, chat)
-        assert chat.text(row.ids[row.num_prompt :]).endswith("</think>\n\n\\boxed{20}")
+    row = row_of(make_trace(reasoning=reasoning), teacher_chat)
+    assert teacher_chat.text(row.ids[row.num_prompt :]).endswith("</think>\n\n\\boxed{20}")
+
+
+@pytest.mark.parametrize("reasoning", ODD_REASONING, ids=ascii)
+def test_reasoning_is_found_again_in_the_rows_of_a_real_tokenizer(
+    make_trace, shared_chat, reasoning
+) -> None:
+    chat = shared_chat("qwen3")
+    row = row_of(make_trace(reasoning=reasoning), chat)
+    assert chat.text(row.ids[row.num_prompt :]).endswith("\n</think>\n\n\\boxed{20}")
 
 
 def test_a_template_that_drops_the_reasoning_is_refused(make_trace, shared_chat) -> None:
@@ -87,7 +93,7 @@ def test_an_end_token_inside_the_completion_would_cut_it_and_is_refused(
     make_trace, teacher_chat, changes
 ) -> None:
     trace = make_trace(**changes)
-    with pytest.raises(DataError, match=f"^row {trace.id}: the chat template drops"):
+    with pytest.raises(DataError, match=f"^row {trace.id}: the rendered row ends before"):
         row_of(trace, teacher_chat)
 
 

@@ -1,0 +1,98 @@
+"""`sft` on the shipped students: a checkpoint that loads, and what is refused."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from distillpipe import dataset, versions
+from distillpipe.errors import DataError, UsageError
+from distillpipe.records import (
+    FilterOptions,
+    Trace,
+    TrainingOptions,
+)
+from distillpipe.sampling import SamplingOptions
+from distillpipe.stages.eval import evaluate
+from distillpipe.stages.filter import filter_traces
+from distillpipe.stages.run import Run
+from distillpipe.stages.sft import sft
+
+
+def test_rows_of_a_benchmark_are_refused_as_training_data(
+    make_trace: Callable[..., Trace],
+    shipped: Path,
+    tmp_path: Path,
+    filtering: FilterOptions,
+    training: TrainingOptions,
+) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(msgspec.json.encode(make_trace(benchmark="math500")) + b"\n")
+    with pytest.raises(UsageError, match="of the benchmark math500"):
+        filter_traces([str(path)], tmp_path / "clean", filtering, Run())
+    with pytest.raises(UsageError, match="of the benchmark math500"):
+        sft([str(path)], str(shipped / "student-qwen"), tmp_path / "s", training, Run(), 100)
+
+
+@pytest.mark.parametrize("student", ["student-qwen", "student-llama"])
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_sft_writes_a_checkpoint_that_loads_and_that_eval_takes(
+    shipped: Path,
+    clean: Path,
+    tmp_path: Path,
+    student: str,
+    method: str,
+    sampling: SamplingOptions,
+    training: TrainingOptions,
+) -> None:
+    options = msgspec.structs.replace(training, method=method)
+    out = tmp_path / "student"
+    manifest = sft([str(clean)], str(shipped / student), out, options, Run(), 100)
+    num_rows = sum(1 for _ in dataset.read_traces(str(clean)))
+    assert manifest.counts.rows_read == num_rows
+    assert {path.name for path in (out / "latest").iterdir()} >= {"README.md", "losses.jsonl"}
+    assert not list((out / "latest").glob("state-*"))
+
+    model = AutoModelForCausalLM.from_pretrained(out / "latest")
+    tokenizer = AutoTokenizer.from_pretrained(out / "latest")
+    shipped_tokenizer = AutoTokenizer.from_pretrained(shipped / student)
+    text = "<|im_start|>user\nMia has 3 pens.<|im_end|>\n<think>\n3+4=7.\n</think>\n\n"
+    assert tokenizer(text).input_ids == shipped_tokenizer(text).input_ids
+    assert tokenizer.chat_template == shipped_tokenizer.chat_template
+    assert model(torch.tensor([tokenizer(text).input_ids])).logits.isfinite().all()
+
+    scored = evaluate(
+        str(out), str(shipped / "problems-test.jsonl"), tmp_path / "eval", sampling, Run()
+    )
+    assert scored.metrics is not None
+    assert scored.metrics["num_problems"] == 12
+
+
+def test_sft_again_is_up_to_date_and_other_options_are_another_version(
+    shipped: Path,
+    clean: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    training: TrainingOptions,
+) -> None:
+    out = tmp_path / "student"
+    short = msgspec.structs.replace(training, max_steps=1)
+    student = str(shipped / "student-qwen")
+    first = sft([str(clean)], student, out, short, Run(), 100)
+    again = sft([str(clean)], student, out, short, Run(), 7)
+    assert again.id == first.id
+    assert "up to date" in capsys.readouterr().err
+    other = sft([str(clean)], student, out, msgspec.structs.replace(short, seed=1), Run(), 100)
+    assert [path.name for path in versions.finished(out)] == ["v1", "v2"]
+    assert other.id != first.id
+
+
+def test_sft_refuses_rows_that_it_would_have_to_cut(
+    shipped: Path, clean: Path, tmp_path: Path, training: TrainingOptions
+) -> None:
+    options = msgspec.structs.replace(training, max_length=40)
+    with pytest.raises(DataError, match="rows are longer than --max-length 40 tokens"):
+        sft([str(clean)], str(shipped / "student-qwen"), tmp_path / "s", options, Run(), 100)

@@ -1,0 +1,139 @@
+"""Recipes: the signature of a command is the schema, and what does not fit is named with its key."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pytest
+
+from distillpipe import recipe
+from distillpipe.cli.app import COMMANDS
+from distillpipe.errors import UsageError
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+def bake(
+    ctx: object,
+    flour: Annotated[str, "an option"],
+    sugar: float = 0.5,
+    eggs: int | None = None,
+    spices: list[str] | None = None,
+    tins: Annotated[list[str], "an option"] = [],  # noqa: B006 - a signature is data here
+    heat: Literal["low", "high"] = "low",
+    out: Path = Path("cake"),
+    fresh: bool = False,
+) -> None:
+    """A command that takes every kind of option that ours take."""
+
+
+KITCHEN: dict[str, Callable[..., Any]] = {"bake": bake, "brew": bake}
+
+
+def read(path: Path, text: str) -> dict[str, dict[str, Any]]:
+    (path / "recipe.toml").write_text(text)
+    return recipe.read(path / "recipe.toml", KITCHEN)
+
+
+def test_a_recipe_is_one_table_of_values_a_command(tmp_path: Path) -> None:
+    text = """
+        # comments are welcome
+        [bake]
+        flour = "rye"
+        sugar = 0.25
+        eggs = 3
+        spices = ["clove", "mace"]
+        tins = []
+        heat = "high"
+        out = "runs/cake"
+        fresh = true
+
+        [brew]
+        sugar = 1
+    """
+    assert read(tmp_path, text) == {
+        "bake": {
+            "flour": "rye",
+            "sugar": 0.25,
+            "eggs": 3,
+            "spices": ["clove", "mace"],
+            "tins": [],
+            "heat": "high",
+            "out": "runs/cake",
+            "fresh": True,
+        },
+        "brew": {"sugar": 1},
+    }
+
+
+def test_an_empty_recipe_changes_nothing(tmp_path: Path) -> None:
+    assert read(tmp_path, "") == {}
+    assert read(tmp_path, "[bake]") == {"bake": {}}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[bakes]", ": no command 'bakes': did you mean 'bake'?"),
+        ("[zzz]", ": no command 'zzz': there are bake, brew"),
+        ("bake = 1", ": bake should be a table: [bake]"),
+        ("sugar = 1", ": no command 'sugar': there are bake, brew"),
+        ("[bake]\nsuger = 1", ": [bake] has no 'suger': did you mean 'sugar'?"),
+        (
+            "[bake]\nzzz = 1",
+            ": [bake] has no 'zzz': there are flour, sugar, eggs, spices, tins, heat, out, fresh",
+        ),
+        ("[bake]\nctx = 1", ": [bake] has no 'ctx': "),
+        ("[bake]\nsugar = [1, 2]", ": [bake] sugar = [1, 2]: expected a single value"),
+        ("[bake]\neggs = [1]", ": [bake] eggs = [1]: expected a single value"),
+        ("[bake]\nheat = ['low']", ": [bake] heat = ['low']: expected a single value"),
+        ("[bake]\nspices = 'clove'", ": [bake] spices = 'clove': expected a list"),
+        ("[bake]\ntins = 'round'", ": [bake] tins = 'round': expected a list"),
+        ("[bake]\neggs = true", ": [bake] eggs = true: expected no truth value"),
+        ("[bake]\nsugar = false", ": [bake] sugar = false: expected no truth value"),
+        ("[bake]\nflour = true", ": [bake] flour = true: expected no truth value"),
+        ("[bake]\nfresh = 1", ": [bake] fresh = 1: expected true or false"),
+        ("[bake]\nfresh = 'yes'", ": [bake] fresh = yes: expected true or false"),
+        ("[bake.sugar]\nkind = 'brown'", ": [bake] sugar: expected a single value, got a table"),
+    ],
+)
+def test_what_does_not_fit_the_signature_is_named_with_file_key_and_nearest_name(
+    tmp_path: Path, text: str, message: str
+) -> None:
+    with pytest.raises(UsageError) as raised:
+        read(tmp_path, text)
+    assert str(raised.value).startswith(f"{tmp_path}/recipe.toml{message}")
+
+
+def test_broken_toml_is_an_error_with_file_and_line(tmp_path: Path) -> None:
+    with pytest.raises(UsageError) as raised:
+        read(tmp_path, "[bake]\nsugar = 1\neggs =\n")
+    assert re.fullmatch(
+        f"recipe {tmp_path}/recipe.toml is not valid TOML: .*line 3.*", str(raised.value)
+    )
+
+
+@pytest.mark.parametrize(
+    "content", [None, b"[bake]\nflour = 'caf\xe9'"], ids=["missing", "latin-1"]
+)
+def test_a_recipe_that_cannot_be_read_is_an_error_with_its_path(
+    tmp_path: Path, content: bytes | None
+) -> None:
+    path = tmp_path / "recipe.toml"
+    if content is not None:
+        path.write_bytes(content)
+
+    with pytest.raises(UsageError, match=f"recipe {path} cannot be read: "):
+        recipe.read(path, KITCHEN)
+
+
+def test_there_are_recipes() -> None:
+    assert sorted(REPOSITORY.glob("recipes/*/recipe.toml"))
+
+
+@pytest.mark.parametrize(
+    "path", sorted(REPOSITORY.glob("recipes/*/recipe.toml")), ids=lambda path: path.parent.name
+)
+def test_every_recipe_fits_the_commands(path: Path) -> None:
+    assert set(recipe.read(path, COMMANDS)) <= set(COMMANDS)

@@ -1,0 +1,235 @@
+"""Problems from files of one's own: what is found under which key, and which line is wrong."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from distillpipe.errors import DataError, UsageError
+from distillpipe.manifest import Manifest
+from distillpipe.records import Problem, Prompting, problem_id
+from distillpipe.sources import read_problems
+
+PROMPTING = Prompting(
+    problem_field=None, answer_field=None, verifier=None, prompt_template="{problem}",
+    system_prompt=None,
+)  # fmt: skip
+
+
+def read(path: Path | str, limit: int | None = None, **prompting: Any) -> list[Problem]:
+    return list(read_problems(str(path), msgspec.structs.replace(PROMPTING, **prompting), limit))
+
+
+def write(path: Path, *rows: object) -> Path:
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("row", "answer", "extra"),
+    [
+        ({"problem": "1+1?", "reference_answer": "2"}, "2", None),
+        ({"question": "1+1?", "answer": "2"}, "2", None),
+        ({"prompt": "1+1?", "gold": "2"}, "2", None),
+        ({"problem": "1+1?"}, None, None),
+        ({"problem": "1+1?", "answer": None}, None, {"answer": None}),
+        ({"problem": "1+1?", "answer": 2}, "2", None),
+        ({"problem": "1+1?", "answer": 2.5}, "2.5", None),
+        ({"problem": "1+1?", "answer": 0}, "0", None),
+        ({"problem": "1+1?", "answer": "2", "gold": "3"}, "2", {"gold": "3"}),
+        ({"problem": "1+1?", "question": "else", "answer": "2"}, "2", {"question": "else"}),
+        (
+            {"problem": "1+1?", "answer": "2", "id": 7, "steps": ["a"]},
+            "2",
+            {"id": 7, "steps": ["a"]},
+        ),
+    ],
+)
+def test_problem_and_answer_are_found_under_their_usual_names_and_the_rest_is_extra(
+    tmp_path: Path, row: dict[str, object], answer: str | None, extra: object
+) -> None:
+    (found,) = read(write(tmp_path / "problems.jsonl", row))
+
+    assert found == Problem(
+        problem_id=problem_id("1+1?", answer, "math"),
+        problem="1+1?",
+        reference_answer=answer,
+        verifier="math",
+        extra=found.extra,
+    )
+    assert (None if found.extra is None else json.loads(found.extra)) == extra
+
+
+def test_fields_that_are_given_win_over_the_usual_names(tmp_path: Path) -> None:
+    row = {"problem": "no", "answer": "no", "text": "1+1?", "solution": "2"}
+    path = write(tmp_path / "problems.jsonl", row)
+    (found,) = read(path, problem_field="text", answer_field="solution")
+
+    assert (found.problem, found.reference_answer) == ("1+1?", "2")
+    assert found.extra == '{"problem":"no","answer":"no"}'
+
+
+def test_verifier_and_domain_are_the_rows_own_unless_a_verifier_is_given(tmp_path: Path) -> None:
+    row = {"problem": "1+1?", "answer": "2", "verifier": "numeric", "domain": "algebra"}
+    path = write(tmp_path / "problems.jsonl", row)
+    (own,), (given,) = read(path), read(path, verifier="exact")
+
+    assert (own.verifier, own.domain, own.extra) == ("numeric", "algebra", None)
+    assert (given.verifier, given.domain, given.extra) == ("exact", "algebra", None)
+    assert own.problem_id == problem_id("1+1?", "2", "numeric")
+    assert given.problem_id == problem_id("1+1?", "2", "exact")
+
+
+def test_a_list_in_a_json_file_is_the_same_as_lines(tmp_path: Path) -> None:
+    rows = [{"problem": "1+1?", "answer": "2"}, {"problem": "2+1?", "answer": "3"}]
+    (tmp_path / "problems.json").write_text(json.dumps(rows, indent=1))
+
+    assert read(tmp_path / "problems.json") == read(write(tmp_path / "problems.jsonl", *rows))
+
+
+def test_empty_lines_and_windows_line_ends_are_passed_over(tmp_path: Path) -> None:
+    path = tmp_path / "problems.jsonl"
+    path.write_bytes(b'\r\n{"problem": "1+1?"}\r\n\n   \n{"problem": "2+1?"}')
+
+    assert [problem.problem for problem in read(path)] == ["1+1?", "2+1?"]
+
+
+def test_a_limit_takes_the_first_problems_and_reads_no_further(tmp_path: Path) -> None:
+    path = tmp_path / "problems.jsonl"
+    path.write_text('{"problem": "1+1?"}\n{"problem": "2+1?"}\nbroken\n')
+
+    assert [problem.problem for problem in read(path, limit=2)] == ["1+1?", "2+1?"]
+    assert len(read(write(path, {"problem": "1+1?"}), limit=9)) == 1
+
+
+GOOD = '{"problem": "1+1?", "answer": "2"}'
+
+
+@pytest.mark.parametrize(
+    ("lines", "prompting", "message"),
+    [
+        (
+            [GOOD, "", '{"problem": '],
+            {},
+            ":3: not valid JSON (Input data was truncated): mend or remove the line",
+        ),
+        ([GOOD, "not json"], {}, ":2: not valid JSON (JSON is malformed: "),
+        (
+            [GOOD, '["1+1?"]'],
+            {},
+            """:2: expected an object like {"problem": ...}, got ['1+1?']""",
+        ),
+        (
+            [GOOD, '{"text": "1+1?", "answer": "2"}'],
+            {},
+            ":2: no problem: expected text under 'problem or question or prompt', the row has "
+            "'text', 'answer': mend the row or give --problem-field",
+        ),
+        (
+            ["{}"],
+            {},
+            ":1: no problem: expected text under 'problem or question or prompt', the row has "
+            "no keys: mend the row or give --problem-field",
+        ),
+        (['{"problem": "  \\n"}'], {}, ":1: no problem: "),
+        (['{"problem": ["a", "b"]}'], {}, ":1: no problem: "),
+        (['{"problem": null, "answer": "2"}'], {}, ":1: no problem: "),
+        (
+            [GOOD],
+            {"problem_field": "text"},
+            ":1: no problem: expected text under 'text', the row has 'problem', 'answer': ",
+        ),
+        (
+            [GOOD, '{"problem": "1+1?"}'],
+            {"answer_field": "answer"},
+            ":2: no 'answer' (--answer-field), the row has 'problem'",
+        ),
+        ([], {}, " is empty: it should hold one problem a line"),
+        (["", "  "], {}, " is empty: it should hold one problem a line"),
+    ],
+)
+def test_a_row_that_is_no_problem_is_an_error_with_file_and_line(
+    tmp_path: Path, lines: list[str], prompting: dict[str, str], message: str
+) -> None:
+    path = tmp_path / "problems.jsonl"
+    path.write_text("".join(f"{line}\n" for line in lines))
+
+    with pytest.raises(DataError) as raised:
+        read(path, **prompting)
+    assert str(raised.value).startswith(f"{path}{message}")
+
+
+def test_a_line_that_is_not_utf_8_is_an_error_with_file_and_line(tmp_path: Path) -> None:
+    path = tmp_path / "problems.jsonl"
+    path.write_bytes(GOOD.encode() + b'\n{"problem": "caf\xe9"}\n')
+
+    with pytest.raises(DataError, match=f"{path}:2: not valid JSON"):
+        read(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("[]", " is empty: it should hold one problem a line"),
+        ('{"problem": "1+1?"}', ": expected a list of objects, got dict"),
+        ('[{"problem": "1+1?"}, "2+1?"]', ": item 2: expected an object like "),
+        ('[{"problem": "1+1?"}, {"text": 1}]', ": item 2: no problem: expected text under "),
+        ("[{", ": not valid JSON ("),
+    ],
+)
+def test_a_json_file_that_is_no_list_of_problems_is_an_error_with_the_item(
+    tmp_path: Path, content: str, message: str
+) -> None:
+    path = tmp_path / "problems.json"
+    path.write_text(content)
+
+    with pytest.raises(DataError) as raised:
+        read(path)
+    assert str(raised.value).startswith(f"{path}{message}")
+
+
+def test_a_missing_file_is_an_error_that_says_what_to_give(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"none.jsonl does not exist: give a .jsonl or .json file"):
+        read(tmp_path / "none.jsonl")
+
+
+# ---------------------------------------------------------------- problems of a dataset
+
+
+def test_a_dataset_stands_for_its_problems(
+    tmp_path: Path, write_dataset: Callable[..., Manifest]
+) -> None:
+    problems = read(
+        write(
+            tmp_path / "problems.jsonl",
+            {"problem": "1+1?", "answer": "2", "steps": 1},
+            {"problem": "2+1?", "answer": "3"},
+        )
+    )
+    write_dataset(tmp_path / "traces", [], problems=problems, name="A")
+    write_dataset(tmp_path / "traces", [], problems=problems[:1], name="B")
+
+    assert read(tmp_path / "traces") == problems[:1]
+    assert read(f"{tmp_path}/traces@v1") == problems
+    assert read(f"{tmp_path}/traces@v1", limit=1) == problems[:1]
+
+
+def test_a_checkpoint_has_no_problems(
+    tmp_path: Path, write_checkpoint: Callable[..., Manifest]
+) -> None:
+    write_checkpoint(tmp_path, "student")
+
+    with pytest.raises(UsageError, match=f"{tmp_path} holds no problems"):
+        read(tmp_path)
+
+
+def test_a_dataset_that_does_not_exist_is_an_error(
+    tmp_path: Path, write_dataset: Callable[..., Manifest]
+) -> None:
+    write_dataset(tmp_path / "traces", [])
+
+    with pytest.raises(UsageError, match="traces has no version v2; it has v1"):
+        read(f"{tmp_path}/traces@v2")

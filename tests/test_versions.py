@@ -1,0 +1,393 @@
+"""Versions on disk: drafts that are taken up again, one writer, `latest`, and what a reference names."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from distillpipe import manifest as manifests
+from distillpipe import versions
+from distillpipe.errors import DataError, UsageError
+from distillpipe.hashing import file_sha256
+from distillpipe.manifest import InputDataset, Manifest, ModelUsed, ResolvedOption
+from distillpipe.records import Trace
+from distillpipe.versions import Header
+
+MakeHeader = Callable[..., Header]
+WriteDataset = Callable[..., Manifest]
+
+
+def finish(out: Path, header: Header) -> Path:
+    """A finished version without rows; its folder."""
+    with versions.draft(out, header) as draft:
+        draft.manifest.id = "the id"
+        draft.finish("a card\n")
+        return draft.path
+
+
+def leave(out: Path, header: Header) -> Path:
+    """A draft that is left unfinished; its folder."""
+    with versions.draft(out, header) as draft:
+        return draft.path
+
+
+def names(out: Path) -> list[str]:
+    return sorted(path.name for path in out.iterdir() if not path.name.startswith("."))
+
+
+# ---------------------------------------------------------------- draft and finish
+
+
+def test_a_draft_becomes_a_version_when_it_is_finished_and_latest_points_to_it(
+    tmp_path: Path, make_header: MakeHeader
+) -> None:
+    out = tmp_path / "runs" / "traces"
+    with versions.draft(out, make_header()) as draft:
+        assert names(out) == ["v1.partial"]
+        draft.finish("a card\n")
+
+    assert names(out) == ["latest", "v1"]
+    assert (out / "latest").readlink() == Path("v1")  # relative: the folder can be moved
+    assert names(out / "v1") == ["README.md", "manifest.json"]
+    assert (out / "v1/README.md").read_text() == "a card\n"
+    assert manifests.read(out / "v1").finished is not None
+
+
+def test_the_same_command_takes_its_draft_up_again_and_another_one_begins_its_own(
+    tmp_path: Path, make_header: MakeHeader
+) -> None:
+    first = leave(tmp_path, make_header("A"))
+    other = leave(tmp_path, make_header("B"))
+
+    assert (first.name, other.name) == ("v1.partial", "v2.partial")
+    assert leave(tmp_path, make_header("A")) == first
+    assert leave(tmp_path, make_header("B")) == other
+    assert finish(tmp_path, make_header("B")) == tmp_path / "v2"
+    assert finish(tmp_path, make_header("A")) == tmp_path / "v1"
+    assert names(tmp_path) == ["latest", "v1", "v2"]
+    assert (tmp_path / "latest").readlink() == Path("v1")
+
+
+def test_an_error_in_the_block_leaves_the_draft_with_its_counts(
+    tmp_path: Path, make_header: MakeHeader
+) -> None:
+    with (
+        pytest.raises(ZeroDivisionError),
+        versions.draft(tmp_path, make_header()) as draft,
+    ):
+        draft.manifest.counts.rows_reused = 7
+        _ = 1 // 0
+
+    assert names(tmp_path) == ["v1.partial"]
+    assert manifests.read(tmp_path / "v1.partial").finished is None
+    with versions.draft(tmp_path, make_header()) as draft:
+        assert draft.manifest.counts.rows_reused == 7
+
+
+def test_seconds_add_up_over_the_runs_of_a_version(tmp_path: Path, make_header: MakeHeader) -> None:
+    folder = leave(tmp_path, make_header())
+    found = manifests.read(folder)
+    found.counts.seconds = 1000.0
+    manifests.write(folder, found)
+    finish(tmp_path, make_header())
+
+    assert 1000.0 < manifests.read(tmp_path / "v1").counts.seconds < 2000.0
+
+
+def test_the_manifest_of_a_draft_that_is_taken_up_shows_the_options_of_the_last_run(
+    tmp_path: Path, make_header: MakeHeader
+) -> None:
+    slow, fast = (
+        {"concurrency": ResolvedOption(number, "flag")} for number in (4, 64)
+    )  # no part of the fingerprint
+    leave(tmp_path, make_header(options=slow))
+    finish(tmp_path, make_header(options=fast))
+
+    assert manifests.read(tmp_path / "v1").options == fast
+
+
+def test_a_draft_that_was_killed_before_its_manifest_is_left_alone(
+    tmp_path: Path, make_header: MakeHeader
+) -> None:
+    (tmp_path / "v1.partial").mkdir()
+
+    assert finish(tmp_path, make_header()) == tmp_path / "v2"
+    assert names(tmp_path) == ["latest", "v1.partial", "v2"]
+
+
+def test_versions_are_ordered_by_number_not_by_name(
+    tmp_path: Path, make_header: MakeHeader
+) -> None:
+    for number in (2, 10, 9):
+        (tmp_path / f"v{number}").mkdir()
+    for name in ("v", "v1x", "xv1", "v03.partial.old", "notes"):
+        (tmp_path / name).mkdir()
+
+    assert [path.name for path in versions.finished(tmp_path)] == ["v2", "v9", "v10"]
+    assert versions.partials(tmp_path) == []
+    assert leave(tmp_path, make_header()).name == "v11.partial"
+
+
+@pytest.mark.parametrize("below", [".", "eval", "eval/deep"])
+def test_an_out_that_is_a_file_or_lies_below_one_is_refused(
+    tmp_path: Path, make_header: MakeHeader, below: str
+) -> None:
+    path = tmp_path / "notes.txt"
+    path.write_text("mine")
+
+    with (
+        pytest.raises(UsageError, match=f"--out {path / below}: {path} is a file: name a folder"),
+        versions.draft(path / below, make_header()),
+    ):
+        pass
+    assert path.read_text() == "mine"
+
+
+# ---------------------------------------------------------------- one writer at a time
+
+
+def test_a_second_writer_is_refused_and_told_who_is_writing(
+    tmp_path: Path, make_header: MakeHeader
+) -> None:
+    with (
+        versions.draft(tmp_path, make_header("A")),
+        pytest.raises(
+            DataError,
+            match=rf"{tmp_path} is being written by another run \(process {os.getpid()}\)",
+        ),
+        versions.draft(tmp_path, make_header("B")),
+    ):
+        pass
+
+    assert names(tmp_path) == ["v1.partial"]
+    assert finish(tmp_path, make_header("A")) == tmp_path / "v1"  # the lock is free again
+
+
+HOLD = """
+import sys
+from pathlib import Path
+from distillpipe import versions
+from distillpipe.versions import Header
+
+header = Header(kind="traces", stage="generate", content={}, inputs=[], models=[], options={})
+with versions.draft(Path(sys.argv[1]), header):
+    print("writing", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_writer_in_another_process_is_named_and_the_lock_goes_with_it(
+    tmp_path: Path, make_header: MakeHeader
+) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(tmp_path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "writing\n"
+        with (
+            pytest.raises(DataError, match=rf"\(process {holder.pid}\)"),
+            versions.draft(tmp_path, make_header()),
+        ):
+            pass
+        holder.kill()
+
+    assert finish(tmp_path, make_header()) == tmp_path / "v2"
+
+
+# ---------------------------------------------------------------- up to date, --fresh
+
+
+def test_asking_for_a_then_b_then_a_finds_a_up_to_date_and_points_latest_there(
+    tmp_path: Path, make_header: MakeHeader
+) -> None:
+    assert versions.up_to_date(tmp_path, make_header("A")) is None
+    finish(tmp_path, make_header("A"))
+    finish(tmp_path, make_header("B"))
+    assert (tmp_path / "latest").readlink() == Path("v2")
+
+    assert versions.up_to_date(tmp_path, make_header("A")) == tmp_path / "v1"
+    assert (tmp_path / "latest").readlink() == Path("v1")
+    assert versions.resolve(str(tmp_path)) == tmp_path / "v1"
+    assert versions.up_to_date(tmp_path, make_header("B")) == tmp_path / "v2"
+    assert (tmp_path / "latest").readlink() == Path("v2")
+    assert names(tmp_path) == ["latest", "v1", "v2"]
+
+
+def test_an_unfinished_version_is_not_up_to_date(tmp_path: Path, make_header: MakeHeader) -> None:
+    leave(tmp_path, make_header())
+
+    assert versions.up_to_date(tmp_path, make_header()) is None
+
+
+def test_fresh_makes_a_new_version_that_takes_nothing_over(
+    tmp_path: Path, make_header: MakeHeader
+) -> None:
+    fresh = make_header("A", fresh=True)
+    finish(tmp_path, make_header("A"))
+    leave(tmp_path, make_header("B"))
+
+    assert versions.up_to_date(tmp_path, fresh) is None
+    with versions.draft(tmp_path, fresh) as draft:
+        assert draft.path == tmp_path / "v3.partial"
+        assert draft.takes_over is False
+        draft.finish("a card\n")
+    assert versions.up_to_date(tmp_path, make_header("A")) == tmp_path / "v3"  # the newest of both
+
+
+def test_a_fresh_draft_that_was_left_is_finished_without_the_flag_and_still_takes_nothing_over(
+    tmp_path: Path, make_header: MakeHeader
+) -> None:
+    leave(tmp_path, make_header("A", fresh=True))
+
+    with versions.draft(tmp_path, make_header("A")) as draft:
+        assert draft.path == tmp_path / "v1.partial"
+        assert draft.takes_over is False
+
+
+FILE = InputDataset("problems.jsonl", None, "0123")
+TEACHER = ModelUsed("teacher", "data/teacher", "local:0123")
+
+
+@pytest.mark.parametrize(
+    ("changes", "is_the_same"),
+    [
+        ({"content": {"seed": 2}}, False),
+        ({"content": {"seed": 1, "limit": None}}, False),
+        ({"stage": "eval"}, False),
+        ({"inputs": [msgspec.structs.replace(FILE, id="4567")]}, False),
+        ({"inputs": [FILE, FILE]}, False),
+        ({"inputs": []}, False),
+        ({"models": [msgspec.structs.replace(TEACHER, identity="local:4567")]}, False),
+        ({"models": [msgspec.structs.replace(TEACHER, role="student")]}, False),
+        ({"models": []}, False),
+        ({"inputs": [msgspec.structs.replace(FILE, path="elsewhere.jsonl")]}, True),
+        ({"models": [msgspec.structs.replace(TEACHER, name="elsewhere/teacher")]}, True),
+        ({"options": {"concurrency": ResolvedOption(4, "flag")}}, True),
+        ({"licence": "mit"}, True),
+        ({"fresh": True}, True),
+    ],
+)
+def test_the_fingerprint_depends_on_content_not_on_places_or_speed(
+    make_header: MakeHeader, changes: dict[str, object], is_the_same: bool
+) -> None:
+    header = make_header(content={"seed": 1}, inputs=[FILE], models=[TEACHER])
+    changed = msgspec.structs.replace(header, **changes)
+
+    assert (changed.fingerprint == header.fingerprint) is is_the_same
+
+
+# ---------------------------------------------------------------- references
+
+
+@pytest.mark.parametrize(
+    ("reference", "folder"),
+    [
+        ("{out}", "v2"),
+        ("{out}/", "v2"),
+        ("{out}@v1", "v1"),
+        ("{out}@v2", "v2"),
+        ("{out}/v1", "v1"),
+        ("{out}/latest", "v2"),
+    ],
+)
+def test_a_reference_names_a_version(
+    tmp_path: Path, make_header: MakeHeader, reference: str, folder: str
+) -> None:
+    finish(tmp_path / "traces", make_header("A"))
+    finish(tmp_path / "traces", make_header("B"))
+
+    found = versions.resolve(reference.format(out=tmp_path / "traces"))
+    assert found == tmp_path / "traces" / folder
+
+
+def test_a_folder_that_lost_its_latest_stands_for_its_newest_version(
+    tmp_path: Path, make_header: MakeHeader
+) -> None:
+    finish(tmp_path, make_header("A"))
+    finish(tmp_path, make_header("B"))
+    (tmp_path / "latest").unlink()
+
+    assert versions.resolve(str(tmp_path)) == tmp_path / "v2"
+
+
+@pytest.mark.parametrize("name", ["me@vm", "a@v2.0"])
+def test_a_folder_with_an_at_sign_in_its_name_is_a_folder(
+    tmp_path: Path, make_header: MakeHeader, name: str
+) -> None:
+    finish(tmp_path / name / "traces", make_header())
+    finish(tmp_path / name, make_header())
+
+    assert versions.resolve(f"{tmp_path / name}/traces") == tmp_path / name / "traces" / "v1"
+    assert versions.resolve(f"{tmp_path / name}/traces@v1") == tmp_path / name / "traces" / "v1"
+    assert versions.resolve(f"{tmp_path / name}") == tmp_path / name / "v1"
+
+
+def test_a_folder_of_several_datasets_is_refused_with_their_names(
+    tmp_path: Path, make_header: MakeHeader
+) -> None:
+    for name in ("math", "aime"):
+        finish(tmp_path / "eval" / name, make_header())
+    leave(tmp_path / "eval" / "unfinished", make_header())
+
+    with pytest.raises(UsageError) as raised:
+        versions.resolve(str(tmp_path / "eval"))
+    eval_out = tmp_path / "eval"
+    assert str(raised.value) == (
+        f"{eval_out} holds several datasets, name one: {eval_out}/aime, {eval_out}/math"
+    )
+
+
+def test_references_that_name_nothing_say_what_there_is(
+    tmp_path: Path, make_header: MakeHeader
+) -> None:
+    finish(tmp_path / "two", make_header("A"))
+    finish(tmp_path / "two", make_header("B"))
+    leave(tmp_path / "unfinished", make_header())
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file.txt").touch()
+    messages = {
+        "missing": "missing does not exist: give a dataset's folder, PATH@vN, or a .jsonl file",
+        "two@v3": "two has no version v3; it has v1, v2",
+        "missing@v1": "missing has no version v1; it has no finished version",
+        "unfinished@v1": "unfinished has no version v1; it has no finished version",
+        "unfinished": "unfinished holds no finished version: run the command that makes it again "
+        "to finish it",
+        "empty": "empty holds no version of a dataset",
+        "file.txt": "file.txt is a file, not a dataset's folder",
+    }
+
+    for reference, message in messages.items():
+        with pytest.raises(UsageError) as raised:
+            versions.resolve(f"{tmp_path}/{reference}")
+        assert str(raised.value) == f"{tmp_path}/{message}"
+
+
+def test_an_input_is_described_by_its_version_and_id_or_by_its_hash(
+    tmp_path: Path, make_traces: Callable[..., list[Trace]], write_dataset: WriteDataset
+) -> None:
+    one, two = make_traces(2)
+    first = write_dataset(tmp_path / "traces", [one], name="A")
+    second = write_dataset(tmp_path / "traces", [one, two], name="B")
+    path, file = str(tmp_path / "traces"), tmp_path / "traces/v1/part-00000.jsonl"
+
+    assert first.id is not None
+    assert second.id is not None
+    assert versions.describe_input(path) == InputDataset(path, "v2", second.id)
+    assert versions.describe_input(f"{path}@v1") == InputDataset(path, "v1", first.id)
+    assert versions.describe_input(str(file)) == InputDataset(str(file), None, file_sha256(file))
+
+
+def test_an_unfinished_version_is_refused_as_an_input(
+    tmp_path: Path, make_header: MakeHeader
+) -> None:
+    draft = leave(tmp_path, make_header())
+
+    with pytest.raises(UsageError, match=f"{draft} is unfinished: run the command"):
+        versions.describe_input(str(draft))

@@ -1,0 +1,104 @@
+"""The loss against a loop that is too plain to be wrong."""
+
+import math
+
+import pytest
+import torch
+
+from distillpipe.training.losses import IGNORED, token_loss_sum
+
+
+def naive_loss(logits: torch.Tensor, labels: torch.Tensor) -> float:
+    """Over logits (B, T, V): position t predicts the label of position t + 1."""
+    total = 0.0
+    for row, row_labels in zip(logits.tolist(), labels.tolist(), strict=True):
+        for at, label in enumerate(row_labels[1:]):
+            if label != IGNORED:
+                total += math.log(sum(map(math.exp, row[at]))) - row[at][label]
+    return total
+
+
+@pytest.fixture
+def head() -> torch.nn.Linear:
+    torch.manual_seed(0)
+    return torch.nn.Linear(6, 11, bias=False).requires_grad_()
+
+
+LABELS = {
+    "all positions": [[1, 2, 3, 4], [5, 6, 7, 8]],
+    "prompts and padding": [[IGNORED, IGNORED, 3, 4], [IGNORED, 6, IGNORED, IGNORED]],
+    "a row without loss": [[IGNORED] * 4, [IGNORED, 6, 7, 0]],
+    "the last position only": [[IGNORED] * 3 + [10], [IGNORED] * 4],
+}
+
+
+@pytest.mark.parametrize("labels", LABELS.values(), ids=LABELS.keys())
+def test_the_loss_is_the_sum_that_a_naive_loop_gives(head, labels) -> None:
+    hidden = torch.randn(2, 4, 6, generator=torch.Generator().manual_seed(1)) * 3
+    labels = torch.tensor(labels)
+    loss = token_loss_sum(hidden, head, labels)
+    assert loss.shape == ()
+    assert loss.item() == pytest.approx(naive_loss(head(hidden), labels), rel=1e-5)
+
+
+def test_even_logits_cost_the_logarithm_of_the_vocabulary_per_token() -> None:
+    labels = torch.tensor([[IGNORED, 2, 3, IGNORED]])
+    loss = token_loss_sum(torch.ones(1, 4, 6), torch.nn.Linear(6, 11).apply(zero), labels)
+    assert loss.item() == pytest.approx(2 * math.log(11))
+
+
+def zero(module: torch.nn.Linear) -> None:
+    torch.nn.init.zeros_(module.weight)
+    torch.nn.init.zeros_(module.bias)
+
+
+def test_a_label_of_the_first_position_has_nothing_before_it_and_does_not_count(head) -> None:
+    hidden = torch.randn(1, 3, 6)
+    with_first = token_loss_sum(hidden, head, torch.tensor([[9, 2, 3]]))
+    without = token_loss_sum(hidden, head, torch.tensor([[IGNORED, 2, 3]]))
+    assert with_first.item() == without.item()
+
+
+@pytest.mark.parametrize("num_tokens", [1, 4])
+def test_without_supervised_positions_the_loss_is_zero_and_has_a_gradient(head, num_tokens) -> None:
+    hidden = torch.randn(2, num_tokens, 6)
+    loss = token_loss_sum(hidden, head, torch.full((2, num_tokens), IGNORED))
+    loss.backward()
+    assert loss.item() == 0.0
+    assert head.weight.grad.abs().sum().item() == 0.0
+
+
+def test_the_gradient_is_that_of_the_naive_sum(head) -> None:
+    hidden = torch.randn(2, 4, 6, generator=torch.Generator().manual_seed(2))
+    labels = torch.tensor(LABELS["prompts and padding"])
+    token_loss_sum(hidden, head, labels).backward()
+    gradient, head.weight.grad = head.weight.grad.clone(), None
+    expected = sum(
+        -torch.log_softmax(head(hidden[row, at - 1]), dim=-1)[labels[row, at]]
+        for row, at in [(0, 2), (0, 3), (1, 1)]
+    )
+    expected.backward()
+    assert torch.allclose(gradient, head.weight.grad, atol=1e-6)
+
+
+def test_logits_are_made_for_supervised_positions_only(head) -> None:
+    shapes = []
+    head.register_forward_hook(lambda _module, given, _made: shapes.append(given[0].shape))
+    token_loss_sum(torch.randn(2, 4, 6), head, torch.tensor(LABELS["prompts and padding"]))
+    assert shapes == [(3, 6)]
+
+
+def test_the_sum_over_several_forward_passes_is_that_of_one(head) -> None:
+    hidden = torch.randn(2, 4, 6, generator=torch.Generator().manual_seed(3))
+    labels = torch.tensor(LABELS["prompts and padding"])
+    parts = [token_loss_sum(hidden[at : at + 1], head, labels[at : at + 1]) for at in range(2)]
+    assert sum(parts).item() == pytest.approx(token_loss_sum(hidden, head, labels).item())
+
+
+def test_half_precision_logits_are_summed_in_float32(head) -> None:
+    hidden = torch.randn(1, 400, 6, generator=torch.Generator().manual_seed(4)).bfloat16()
+    labels = torch.arange(400)[None] % 11
+    loss = token_loss_sum(hidden, head.bfloat16(), labels)
+    assert loss.dtype == torch.float32
+    # the logits carry bfloat16's error, the sum of 399 of them does not
+    assert loss.item() == pytest.approx(naive_loss(head(hidden).float(), labels), rel=1e-5)
