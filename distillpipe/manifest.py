@@ -89,7 +89,7 @@ class Manifest(msgspec.Struct):
     created: str
     format: str = FORMAT
     id: str | None = None
-    "null while the version is unfinished"
+    "hash of the rows kept, whatever their order, or of a checkpoint's files; null while unfinished"
     finished: str | None = None
     files: list[FileEntry] = []
     counts: Counts = msgspec.field(default_factory=Counts)

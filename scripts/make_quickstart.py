@@ -40,7 +40,7 @@ SPECIAL_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<think>", "</t
 VOCABULARY_SIZE = 512  # merges of the byte-level BPE fill what the bytes and specials leave
 MAX_POSITIONS = 1024
 NUM_TRAIN_PROBLEMS, NUM_TEST_PROBLEMS = 6000, 1000
-NUM_STEPS = {"teacher": 2000, "student-qwen": 1600, "student-llama": 1600}  # of 64 texts
+NUM_STEPS = {"teacher": 2000, "student-qwen": 1600, "student-llama": 2600}  # of 64 texts
 STEP_WEIGHTS = {2: 35, 3: 35, 4: 20, 5: 10}
 
 CHAT_TEMPLATE = """\
