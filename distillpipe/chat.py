@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from distillpipe.errors import UsageError
+from distillpipe.errors import UsageError, first_line
 from distillpipe.records import Message, Problem, Prompting, TokenCounts
 
 if TYPE_CHECKING:
@@ -94,7 +94,11 @@ class Chat:
         """The text of a completion, special tokens kept, the end token removed."""
         if completion_ids and completion_ids[-1] in self.end_ids:
             completion_ids = completion_ids[:-1]
-        return str(self.tokenizer.decode(completion_ids, skip_special_tokens=False))
+        return str(
+            self.tokenizer.decode(
+                completion_ids, skip_special_tokens=False, clean_up_tokenization_spaces=False
+            )
+        )
 
     def count(self, prompt_ids: list[int], completion_ids: list[int], parts: Split) -> TokenCounts:
         """Tokens of a row by part; where a delimiter is no token of its own, by encoding the part."""
@@ -146,9 +150,9 @@ def load_chat(folder: Path, source: str) -> Chat:
 
     try:
         tokenizer: Any = AutoTokenizer.from_pretrained(folder)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, ImportError) as error:
         raise UsageError(
-            f"{source} has no tokenizer that can be loaded ({str(error).splitlines()[0]})"
+            f"{source} has no tokenizer that can be loaded ({first_line(error)})"
         ) from error
     return Chat(tokenizer, source, _end_ids_of_model(folder))
 

@@ -92,8 +92,7 @@ class Writer:
         manifest = self.draft.manifest
         manifest.files = [
             FileEntry(file.name, rows.get(file.name), file.stat().st_size, file_sha256(file))
-            for file in sorted(path.iterdir())
-            if file.name not in ("manifest.json", "README.md")
+            for file in versions.content_files(path)
         ]
         manifest.id = content_hash(sorted(self._row_hashes))
         return self.draft.finish(dataset_card(manifest))
@@ -201,6 +200,18 @@ def read_traces(reference: str) -> Iterator[Trace]:
         yield from _decoded(path, Trace)
         return
     yield from read_rows(versions.resolve(reference), "part", Trace)
+
+
+def read_training_traces(references: Iterable[str]) -> Iterator[Trace]:
+    """The rows of several datasets one after the other; a row of a benchmark is a UsageError."""
+    for reference in references:
+        for trace in read_traces(reference):
+            if trace.benchmark is not None:
+                raise UsageError(
+                    f"{reference}: row {trace.id} is of the benchmark {trace.benchmark}, "
+                    "which is for evaluation, not for training"
+                )
+            yield trace
 
 
 def read_problems(reference: str) -> Iterator[Problem]:

@@ -25,6 +25,11 @@ class EngineError(DistillError):
     """A model could not be loaded, or died while it was sampling; the version stays resumable."""
 
 
+def first_line(error: Exception) -> str:
+    """The first line of what an error of a library says, or its name where it says nothing."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
 class Interrupted(BaseException):
     """Ctrl-C or SIGTERM, raised at a point where nothing is half written."""
 

@@ -10,7 +10,7 @@ import msgspec
 
 from distillpipe import manifest as manifests
 from distillpipe import versions
-from distillpipe.errors import UsageError
+from distillpipe.errors import UsageError, first_line
 from distillpipe.hashing import content_hash
 
 TEXT_FILES = (
@@ -115,7 +115,7 @@ def _hub_folder(reference: str, option: str) -> Path:
     try:
         return Path(snapshot_download(reference, ignore_patterns=["*.pth", "original/*", "*.gguf"]))
     except (HFValidationError, LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        reason = first_line(error)
         raise UsageError(
             f"{option} {reference}: neither a local folder nor to be had from the hub ({reason}); "
             "check the name and the network, or download it and give its folder"

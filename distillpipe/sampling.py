@@ -15,6 +15,7 @@ from distillpipe import dataset
 from distillpipe.chat import Chat, conversation, split
 from distillpipe.dataset import Writer
 from distillpipe.engines.base import Completion, Engine, Request
+from distillpipe.errors import DataError
 from distillpipe.hashing import seed_of
 from distillpipe.models import Model
 from distillpipe.progress import progress, say
@@ -73,6 +74,8 @@ class Sampler:
                     self.num_duplicates += 1
                     continue
                 self.wanted[key] = _Wanted(problem, sample)
+        if self.num_duplicates:
+            say(f"{self.num_duplicates:,} rows were asked for twice (equal prompts): sampled once")
 
     def problems(self) -> Iterator[Problem]:
         """The distinct problems of the plan, in their order."""
@@ -100,11 +103,18 @@ class Sampler:
             say(f"reused {reused:,} rows of earlier versions")
 
     def sample(self, writer: Writer, open_engine: Callable[[], Engine], finish: Finish) -> None:
-        """Sample what is missing, each row durable as it ends; the engine is opened only if needed."""
-        missing = self.missing(writer)
-        if not missing:
-            return
-        engine = open_engine()
+        """Sample what is missing, each row durable as it ends; the engine is opened only if needed.
+
+        Raises DataError where no prompt at all fits into the model's context.
+        """
+        if missing := self.missing(writer):
+            self._sample(writer, open_engine(), missing, finish)
+        if self.wanted and not writer.counts.rows_kept:
+            raise DataError(f"no prompt fits into the context of {self.model.name}")
+        if writer.counts.rows_rejected:
+            say(f"{writer.counts.rows_rejected:,} prompts do not fit into the context: rejected")
+
+    def _sample(self, writer: Writer, engine: Engine, missing: set[str], finish: Finish) -> None:
         stage = writer.draft.manifest.stage
         say(
             f"{stage}: sampling {len(missing):,} of {len(self.wanted):,} rows, {engine.description}"

@@ -90,9 +90,13 @@ def _problem(row: dict[str, Any], where: str, prompting: Prompting) -> Problem:
             f"{', '.join(map(repr, row))}"
         )
     answer = None if answer_field is None else row[answer_field]
+    if not isinstance(answer, str | int | float | None) or isinstance(answer, bool):
+        raise DataError(
+            f"{where}: expected text or a number under {answer_field!r}, got {answer!r:.60}"
+        )
     reference = None if answer is None else str(answer)
     verifier = prompting.verifier or row.get("verifier") or DEFAULT_VERIFIER
-    if verifier not in VERIFIERS:
+    if not isinstance(verifier, str) or verifier not in VERIFIERS:
         raise DataError(f"{where}: no verifier {verifier!r}: there are {', '.join(VERIFIERS)}")
     known = {problem_field, answer_field, "verifier", "domain"}
     extra = {key: value for key, value in row.items() if key not in known}

@@ -11,6 +11,7 @@ A version is finished by writing everything, then renaming its folder: whatever 
 import fcntl
 import os
 import re
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -91,14 +92,19 @@ def draft(out: Path, header: Header) -> Iterator[Draft]:
     """Open the draft for `header` under `out`: the one that was left unfinished, or a new one.
 
     Raises UsageError where `out` cannot hold versions, DataError where another run is writing there.
-    Whatever ends the block, the counts so far are saved.
+    Whatever ends the block, the counts so far are saved. A draft that holds nothing when bad input
+    ends the block is removed.
     """
     with _locked(out):
         opened = _take_up(out, header) or _begin(out, header)
         try:
             yield opened
+        except (UsageError, DataError):
+            if not content_files(opened.path):
+                shutil.rmtree(opened.path)
+            raise
         finally:
-            if opened.manifest.finished is None:
+            if opened.manifest.finished is None and opened.path.exists():
                 with shielded():
                     opened.save()
 
@@ -175,6 +181,12 @@ def point_latest(version: Path) -> None:
     temporary.replace(link)
 
 
+def content_files(path: Path) -> list[Path]:
+    """The files of a version but for its manifest and card, which describe the others."""
+    described_by = ("manifest.json", "manifest.json.new", "README.md")
+    return sorted(file for file in path.iterdir() if file.name not in described_by)
+
+
 def sync_folder(path: Path) -> None:
     """Make the names in a folder durable."""
     descriptor = os.open(path, os.O_RDONLY)
@@ -221,12 +233,12 @@ def _locked(out: Path) -> Iterator[None]:
 
 
 def _take_up(out: Path, header: Header) -> Draft | None:
-    if header.fresh:
-        return None
     for path in reversed(partials(out)):
         if not (path / "manifest.json").is_file():
             continue
         found = manifests.read(path)
+        if header.fresh and found.takes_over:
+            continue
         if found.fingerprint == header.fingerprint:
             found.options = header.options
             return Draft(out, path, found)

@@ -12,7 +12,7 @@ from distillpipe import versions
 from distillpipe.chat import Chat
 from distillpipe.dataset import Writer, read_problems, read_rows, read_traces
 from distillpipe.engines.base import Completion, Request
-from distillpipe.errors import EngineError
+from distillpipe.errors import DataError, EngineError
 from distillpipe.hashing import content_hash, seed_of
 from distillpipe.manifest import InputDataset, Manifest, ModelUsed
 from distillpipe.models import Model
@@ -289,19 +289,28 @@ def test_the_order_in_which_completions_finish_does_not_change_the_id(
 def test_a_prompt_must_be_shorter_than_the_context(
     sample: Sample, teacher_chat: Chat, out: Path, room: int, is_asked: bool
 ) -> None:
-    (one,) = problems(1)
-    length = len(teacher_chat.prompt_ids([Message(role="user", content=one.problem)]))
-    sampled = sample([one], context_length=length + room)
+    short, long = problem("1?"), problem("How many pens does Mia have now, and how many has Tom?")
+    length = len(teacher_chat.prompt_ids([Message(role="user", content=long.problem)]))
+    sampled = sample([short, long], context_length=length + room)
 
-    assert sampled.num_requests == is_asked
+    assert sampled.num_requests == 1 + is_asked
     assert (sampled.manifest.counts.rows_kept, sampled.manifest.counts.rows_rejected) == (
-        (1, 0) if is_asked else (0, 1)
+        (2, 0) if is_asked else (1, 1)
     )
     nothing = TokenCounts(prompt=length, reasoning=0, response=0, total=length)
     assert [
         (row.problem, row.reason, row.measured, row.finish_reason, row.num_tokens)
         for row in read_rows(out / "v1", "rejected", RejectedTrace)
-    ] == [(one.problem, "prompt_too_long", str(length), "length", nothing)] * (not is_asked)
+    ] == [(long.problem, "prompt_too_long", str(length), "length", nothing)] * (not is_asked)
+
+
+def test_a_run_in_which_no_prompt_fits_fails_and_stays_unfinished(
+    sample: Sample, out: Path
+) -> None:
+    for _ in range(2):  # the second time nothing is left to be asked for
+        with pytest.raises(DataError, match="no prompt fits into the context"):
+            sample(problems(2), context_length=1)
+    assert [path.name for path in out.glob("v*")] == ["v1.partial"]
 
 
 def test_a_prompt_that_was_too_long_is_too_long_in_the_next_version_too(

@@ -1,11 +1,12 @@
 """`distill eval`."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from distillpipe.cli import options as shared
-from distillpipe.records import EngineOptions, Plan, Prompting, Sampling
+from distillpipe.errors import UsageError
 
 
 def evaluate(
@@ -43,20 +44,10 @@ def evaluate(
         --prompt-template '{problem}' --max-tokens 256 --limit 100 \
         --out runs/example/eval-teacher
     """
-    from distillpipe.sampling import SamplingOptions
     from distillpipe.stages.eval import evaluate as stage
 
-    options = SamplingOptions(
-        prompting=Prompting(
-            problem_field=problem_field,
-            answer_field=answer_field,
-            verifier=verifier,
-            prompt_template=prompt_template,
-            system_prompt=system_prompt,
-        ),
-        plan=Plan(num_samples=num_samples, limit=limit, seed=seed),
-        sampling=Sampling(temperature=temperature, top_p=top_p, max_tokens=max_tokens),
-        engine=EngineOptions(engine=engine, concurrency=concurrency),
-    )
+    stems = [Path(name).stem for name in benchmark]
+    if len(set(stems)) < len(stems):
+        raise UsageError(f"--benchmark: two files have one name ({', '.join(stems)}): rename one")
     for name in benchmark:
-        stage(model, name, out, options, shared.run_of(ctx))
+        stage(model, name, out, shared.sampling_of(ctx), shared.run_of(ctx))

@@ -5,7 +5,6 @@ from typing import Annotated
 import typer
 
 from distillpipe.cli import options as shared
-from distillpipe.records import EngineOptions, Plan, Prompting, Sampling
 
 
 def generate(
@@ -40,19 +39,6 @@ def generate(
         --teacher data/quickstart/teacher --prompt-template '{problem}' \
         --max-tokens 256 --limit 100 --out runs/example/traces
     """
-    from distillpipe.sampling import SamplingOptions
     from distillpipe.stages.generate import generate as stage
 
-    options = SamplingOptions(
-        prompting=Prompting(
-            problem_field=problem_field,
-            answer_field=answer_field,
-            verifier=verifier,
-            prompt_template=prompt_template,
-            system_prompt=system_prompt,
-        ),
-        plan=Plan(num_samples=num_samples, limit=limit, seed=seed),
-        sampling=Sampling(temperature=temperature, top_p=top_p, max_tokens=max_tokens),
-        engine=EngineOptions(engine=engine, concurrency=concurrency),
-    )
-    stage(problems, teacher, out, options, shared.run_of(ctx))
+    stage(problems, teacher, out, shared.sampling_of(ctx), shared.run_of(ctx))

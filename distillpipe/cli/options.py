@@ -2,14 +2,18 @@
 
 import functools
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
+import msgspec
 import typer
 
 from distillpipe.manifest import ResolvedOption
+from distillpipe.records import EngineOptions, Plan, Prompting, Sampling
+from distillpipe.sampling import SamplingOptions
 from distillpipe.stages.run import Run
 from distillpipe.verify import check_name
 
+S = TypeVar("S", bound=msgspec.Struct)
 Engine = Literal["auto", "transformers"]
 SAMPLING, ENGINE, PROBLEMS, RUN = "Sampling", "Engine", "Problems and prompts", "Run"
 
@@ -83,6 +87,21 @@ R1_PROMPT = "{problem}\n\nPlease reason step by step, and put your final answer 
 _SOURCES = {
     "COMMANDLINE": "flag", "ENVIRONMENT": "environment", "DEFAULT_MAP": "recipe", "DEFAULT": "default",
 }  # fmt: skip
+
+
+def struct_of(kind: type[S], ctx: typer.Context) -> S:
+    """A struct of options, its fields taken from the parameters of the same names."""
+    return kind(**{name: ctx.params[name] for name in kind.__struct_fields__})
+
+
+def sampling_of(ctx: typer.Context) -> SamplingOptions:
+    """The options of a command that samples."""
+    return SamplingOptions(
+        prompting=struct_of(Prompting, ctx),
+        plan=struct_of(Plan, ctx),
+        sampling=struct_of(Sampling, ctx),
+        engine=struct_of(EngineOptions, ctx),
+    )
 
 
 def run_of(ctx: typer.Context) -> Run:

@@ -87,20 +87,6 @@ def sft(
     """
     from distillpipe.stages.sft import sft as stage
 
-    options = TrainingOptions(
-        method=method,
-        rank=rank,
-        alpha=alpha,
-        learning_rate=learning_rate,
-        scheduler=scheduler,
-        warmup=warmup,
-        weight_decay=weight_decay,
-        max_grad_norm=max_grad_norm,
-        epochs=epochs,
-        max_steps=max_steps,
-        batch_size=batch_size,
-        max_length=max_length,
-        dtype=dtype,
-        seed=seed,
+    stage(
+        traces, student, out, shared.struct_of(TrainingOptions, ctx), shared.run_of(ctx), save_every
     )
-    stage(traces, student, out, options, shared.run_of(ctx), save_every)

@@ -6,8 +6,9 @@ request draws does not depend on its neighbours. Shapes: S slots, A active slots
 L stored positions, D head size, T prompt tokens, V vocabulary.
 """
 
+import os
 from collections.abc import Iterator
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
 import numpy as np
@@ -20,8 +21,9 @@ from transformers.utils.logging import disable_progress_bar
 from distillpipe.chat import Chat
 from distillpipe.engines.base import Completion, Request
 from distillpipe.engines.draw import draw_tokens, uniforms
-from distillpipe.errors import EngineError
+from distillpipe.errors import EngineError, first_line
 from distillpipe.models import Model
+from distillpipe.progress import say
 from distillpipe.records import FinishReason
 
 disable_progress_bar()  # of loading, which is quick and would break our own
@@ -29,6 +31,7 @@ disable_progress_bar()  # of loading, which is quick and would break our own
 ATTENTION = "distillpipe_slots"
 SPAN_STEP = 32  # stored positions are attended to in multiples of this
 PREFILL_TOKENS = 16384  # padded prompt tokens in one forward pass
+MEMORY_SHARE = 0.5  # of the free memory that keys and values may take
 REFILL_SHARE = 8  # new sequences are let in when one slot in this many is free
 
 
@@ -44,8 +47,7 @@ class TransformersEngine:
                 attn_implementation=ATTENTION,
             )
         except (OSError, ValueError, ImportError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise EngineError(f"{model.name} could not be loaded: {reason}") from error
+            raise EngineError(f"{model.name} could not be loaded: {first_line(error)}") from error
         self._model.to(self._device).eval()
         config = self._model.config
         if set(getattr(config, "layer_types", None) or ["full_attention"]) != {"full_attention"}:
@@ -60,13 +62,15 @@ class TransformersEngine:
 
     def complete(self, requests: Iterator[Request]) -> Iterator[Completion]:
         """See `Engine.complete`."""
-        slots = _Slots(self._model, self._num_slots, self.context_length, self._device)
+        first = list(islice(requests, 1))
+        requests = chain(first, requests)
+        longest = min(first[0].sampling.max_tokens, self.context_length) if first else 0
+        num_slots = self._num_slots_that_fit(longest)
+        slots = _Slots(self._model, num_slots, self.context_length, self._device)
         exhausted = False
         while slots.num_active or not exhausted:
-            num_free = self._num_slots - slots.num_active
-            if not exhausted and (
-                num_free >= self._num_slots / REFILL_SHARE or not slots.num_active
-            ):
+            num_free = num_slots - slots.num_active
+            if not exhausted and (num_free >= num_slots / REFILL_SHARE or not slots.num_active):
                 admitted = list(islice(requests, num_free))
                 exhausted = len(admitted) < num_free
                 for group in _grouped(admitted):
@@ -74,6 +78,21 @@ class TransformersEngine:
             else:
                 slots.step()
             yield from slots.take_finished(self._end_ids)
+
+    def _num_slots_that_fit(self, longest: int) -> int:
+        """As many slots as were asked for, or as the free memory holds with completions of `longest`."""
+        config = self._model.config
+        heads = config.num_key_value_heads
+        size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        bytes_per_token = 2 * config.num_hidden_layers * heads * size * self._model.dtype.itemsize
+        if self._device.type == "cuda":
+            free = torch.cuda.mem_get_info(self._device)[0]
+        else:
+            free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        fit = int(free * MEMORY_SHARE / (bytes_per_token * max(longest, 1)))
+        if fit < self._num_slots:
+            say(f"{max(fit, 1)} sequences at once: the memory holds no more of {longest:,} tokens")
+        return max(1, min(self._num_slots, fit))
 
 
 class _Slots:

@@ -10,7 +10,7 @@ from distillpipe import dataset, metrics, models, sources, verify, versions
 from distillpipe.chat import check_prompt_template, load_chat
 from distillpipe.dataset import Writer
 from distillpipe.engines import open_engine
-from distillpipe.errors import DataError
+from distillpipe.errors import DataError, UsageError
 from distillpipe.manifest import Manifest, ModelUsed
 from distillpipe.progress import say
 from distillpipe.records import Trace
@@ -25,7 +25,9 @@ def evaluate(model: str, benchmark: str, out: Path, options: SamplingOptions, ru
     Every completion is judged as it ends. metrics.json stands in the version and in its manifest.
     """
     check_prompt_template(options.prompting.prompt_template)
-    name = Path(benchmark).stem
+    name = versions.split_reference(benchmark)[0].stem
+    if versions.FINISHED.fullmatch(name) or name == "latest":
+        raise UsageError(f"--benchmark {benchmark}: {name!r} cannot name a benchmark: rename it")
     out = out / name
     found = models.find(model, "MODEL")
     header = Header(
@@ -44,16 +46,15 @@ def evaluate(model: str, benchmark: str, out: Path, options: SamplingOptions, ru
         chat = load_chat(found.folder, model)
         sampler = Sampler(found, chat, options)
         sampler.plan(sources.read_problems(benchmark, options.prompting, options.plan.limit))
-        if not sampler.wanted:
-            raise DataError(f"{benchmark}: no problems to evaluate on")
+        if not any(problem.reference_answer for problem in sampler.problems()):
+            raise DataError(
+                f"{benchmark}: no problem has a reference answer to score against: "
+                "name its field with --answer-field"
+            )
         writer.counts.rows_read = len(sampler.wanted)
         sampler.take_over(writer, out, verify.verified)
         sampler.sample(writer, lambda: open_engine(found, chat, options.engine), verify.verified)
         writer.sync()
-        if not writer.counts.rows_kept:
-            raise DataError(
-                f"{benchmark}: no prompt fits into the context of {model}, nothing was completed"
-            )
         draft.manifest.metrics = measure(name, draft.path)
         content = msgspec.json.format(msgspec.json.encode(draft.manifest.metrics), indent=1)
         (draft.path / "metrics.json").write_bytes(content + b"\n")
@@ -95,10 +96,13 @@ def measure(benchmark: str, version: Path) -> dict[str, Any]:
 def describe(found: dict[str, Any]) -> str:
     """The score in one line."""
     low, high = found["interval"]
+    unverifiable = (
+        f", {found['num_unverifiable']:,} unverifiable" if found["num_unverifiable"] else ""
+    )
     return (
         f"{found['benchmark']}: Pass@1 {found['pass@1']:.3f} "
         f"[{low:.3f}, {high:.3f}], standard error {found['standard_error']:.4f}, "
-        f"{found['num_problems']:,} problems x {found['num_samples']}"
+        f"{found['num_problems']:,} problems x {found['num_samples']}{unverifiable}"
     )
 
 

@@ -11,7 +11,7 @@ import msgspec
 
 from distillpipe import dataset, filters, verify, versions
 from distillpipe.dataset import Writer
-from distillpipe.errors import DataError, UsageError
+from distillpipe.errors import DataError
 from distillpipe.filters.rules import Drop
 from distillpipe.filters.select import Candidate, dropped_among
 from distillpipe.hashing import content_hash
@@ -26,7 +26,7 @@ class Decision(NamedTuple):
     """What the first pass found out about a row."""
 
     content: str
-    "hash of the row as it was read"
+    "hash of the row, judged"
     answer: str | None
     verdict: Verdict | None
     drop: Drop | None
@@ -79,9 +79,10 @@ def _decide(inputs: list[str], options: FilterOptions) -> dict[str, Decision]:
     if not total:
         raise DataError(f"{', '.join(inputs)}: no rows to filter")
     with progress("filter", total) as advance:
-        for trace in _all_rows(inputs):
+        for trace in dataset.read_training_traces(inputs):
             advance(1)
-            content = content_hash(trace)
+            judged = verify.verified(trace, options.verifier)
+            content = content_hash(judged)
             if (known := decisions.get(trace.id)) is not None:
                 if known.content != content:
                     raise DataError(
@@ -89,7 +90,6 @@ def _decide(inputs: list[str], options: FilterOptions) -> dict[str, Decision]:
                         "an edited copy needs a new row_key and id"
                     )
                 continue
-            judged = verify.verified(trace, options.verifier)
             drop = filters.first_drop(judged, options)
             decisions[trace.id] = Decision(content, judged.answer, judged.verdict, drop)
             if drop is None:
@@ -103,21 +103,10 @@ def _rows_once(
     inputs: list[str], decisions: dict[str, Decision]
 ) -> Iterator[tuple[Trace, Decision]]:
     left = set(decisions)
-    for trace in _all_rows(inputs):
+    for trace in dataset.read_training_traces(inputs):
         if trace.id in left:
             left.remove(trace.id)
             yield trace, decisions[trace.id]
-
-
-def _all_rows(inputs: list[str]) -> Iterator[Trace]:
-    for reference in inputs:
-        for trace in dataset.read_traces(reference):
-            if trace.benchmark is not None:
-                raise UsageError(
-                    f"{reference}: row {trace.id} is of the benchmark {trace.benchmark}, "
-                    "which is for evaluation, not for training"
-                )
-            yield trace
 
 
 def _problems(inputs: list[str], path: Path) -> Iterator[Problem]:

@@ -7,7 +7,6 @@ from distillpipe.chat import check_prompt_template, load_chat
 from distillpipe.dataset import Writer
 from distillpipe.engines import open_engine
 from distillpipe.manifest import Manifest, ModelUsed
-from distillpipe.progress import say
 from distillpipe.records import Trace
 from distillpipe.sampling import Sampler, SamplingOptions
 from distillpipe.stages.run import Run, content_of, say_finished, say_up_to_date
@@ -41,10 +40,6 @@ def generate(
         sampler = Sampler(model, chat, options)
         sampler.plan(sources.read_problems(problems, options.prompting, options.plan.limit))
         writer.counts.rows_read = len(sampler.wanted)
-        if sampler.num_duplicates:
-            say(
-                f"{sampler.num_duplicates:,} rows were asked for twice (equal problems): sampled once"
-            )
         sampler.take_over(writer, out, _unjudged)
         sampler.sample(writer, lambda: open_engine(model, chat, options.engine), _unjudged)
         return say_finished(writer.finish(sampler.problems()), out)

@@ -5,7 +5,7 @@ from pathlib import Path
 from distillpipe import dataset, models, versions
 from distillpipe.cards import model_card
 from distillpipe.chat import Chat, load_chat
-from distillpipe.errors import UsageError
+from distillpipe.errors import DataError, UsageError
 from distillpipe.hashing import content_hash, file_sha256
 from distillpipe.interrupts import shielded
 from distillpipe.manifest import FileEntry, Manifest, ModelUsed
@@ -25,6 +25,11 @@ def sft(
     Raises DataError before any training where a row would have to be cut or has nothing to learn from.
     """
     model = models.find(student, "--student")
+    if (model.folder / "adapter_config.json").is_file():
+        raise UsageError(
+            f"--student {student} is an adapter: give the model that it belongs to, "
+            "or merge the two and give the merged model"
+        )
     header = Header(
         kind="checkpoint",
         stage="sft",
@@ -52,6 +57,7 @@ def sft(
         counts.tokens_kept = trained.supervised_tokens
         counts.seconds_working = trained.seconds
         chat.tokenizer.save_pretrained(draft.path)
+        loop.save_generation_config(draft.path, chat.end_ids)
         with shielded():
             loop.remove_states(draft.path)
             manifest = _finish(draft)
@@ -65,22 +71,21 @@ def _rows(inputs: list[str], chat: Chat) -> list[Row]:
     total = sum(1 for reference in inputs for _ in dataset.read_traces(reference))
     rows: dict[str, Row] = {}
     with progress("reading", total) as advance:
-        for reference in inputs:
-            for trace in dataset.read_traces(reference):
-                if trace.benchmark is not None:
-                    raise UsageError(
-                        f"{reference}: row {trace.id} is of the benchmark {trace.benchmark}, "
-                        "which is for evaluation, not for training"
-                    )
-                rows[trace.id] = row_of(trace, chat)
-                advance(1)
+        for trace in dataset.read_training_traces(inputs):
+            row = row_of(trace, chat)
+            if rows.setdefault(trace.id, row) != row:
+                raise DataError(
+                    f"row {trace.id} stands twice in the input with different content: "
+                    "an edited copy needs a new row_key and id"
+                )
+            advance(1)
     return list(rows.values())
 
 
 def _finish(draft: Draft) -> Manifest:
-    files = sorted(path for path in draft.path.iterdir() if path.name != "manifest.json")
     draft.manifest.files = [
-        FileEntry(path.name, None, path.stat().st_size, file_sha256(path)) for path in files
+        FileEntry(file.name, None, file.stat().st_size, file_sha256(file))
+        for file in versions.content_files(draft.path)
     ]
     weights = [
         (entry.name, entry.sha256) for entry in draft.manifest.files if entry.name != "losses.jsonl"

@@ -5,6 +5,8 @@ and `losses.jsonl`. A state is written beside the last one and renamed when it i
 """
 
 import logging
+import math
+import os
 import shutil
 import time
 from collections.abc import Iterator
@@ -15,10 +17,10 @@ import msgspec
 import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
-from transformers import AutoConfig, AutoModelForCausalLM, get_scheduler
+from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig, get_scheduler
 from transformers.utils.logging import disable_progress_bar
 
-from distillpipe.errors import EngineError, Interrupted
+from distillpipe.errors import EngineError, Interrupted, first_line
 from distillpipe.interrupts import shielded
 from distillpipe.models import Model
 from distillpipe.progress import progress, say
@@ -26,6 +28,7 @@ from distillpipe.records import TrainingOptions
 from distillpipe.training.batches import forward_batches, num_steps, step_rows
 from distillpipe.training.losses import token_loss_sum
 from distillpipe.training.rows import Row
+from distillpipe.versions import sync_folder
 
 disable_progress_bar()  # of loading, which is quick and would break our own
 logging.getLogger("accelerate").setLevel(logging.ERROR)  # it warns of tied weights at every save
@@ -131,24 +134,26 @@ def _step(
             loss = token_loss_sum(hidden, model.get_output_embeddings(), labels)
         accelerator.backward(loss / num_supervised)
         loss_sum += loss.item()
-    if not torch.isfinite(torch.tensor(loss_sum)):
+    limit = options.max_grad_norm or math.inf
+    norm = float(accelerator.clip_grad_norm_(model.parameters(), limit) or 0.0)
+    if not math.isfinite(loss_sum + norm):
         raise EngineError(
-            f"the loss is {loss_sum}: the last state saved is kept; "
-            "lower --learning-rate, or train with --dtype fp32"
+            f"the loss is {loss_sum / num_supervised} and the norm of its gradient {norm}: "
+            "the last state saved is kept; lower --learning-rate, or train with --dtype fp32"
         )
-    norm = accelerator.clip_grad_norm_(model.parameters(), options.max_grad_norm)
     optimizer.step()
     optimizer.zero_grad()
-    return loss_sum / num_supervised, float(norm or 0.0), num_supervised
+    return loss_sum / num_supervised, norm, num_supervised
 
 
 def _load(student: Model, options: TrainingOptions) -> Any:
     """The student with fp32 weights, an adapter around it for lora."""
     try:
         model = AutoModelForCausalLM.from_pretrained(student.folder, dtype=torch.float32)
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise EngineError(f"--student {student.name} could not be loaded: {reason}") from error
+    except (OSError, ValueError, ImportError) as error:
+        raise EngineError(
+            f"--student {student.name} could not be loaded: {first_line(error)}"
+        ) from error
     if options.method == "full":
         return model
     from peft import LoraConfig, get_peft_model
@@ -172,7 +177,12 @@ def _save_state(accelerator: Accelerator, folder: Path, step: int) -> None:
         return
     shutil.rmtree(writing, ignore_errors=True)
     accelerator.save_state(str(writing))
+    for file in filter(Path.is_file, writing.rglob("*")):
+        with file.open("rb") as written:
+            os.fsync(written.fileno())
+    sync_folder(writing)
     writing.rename(final)
+    sync_folder(folder)
     for state in _states(folder):
         if state != final:
             shutil.rmtree(state)
@@ -197,7 +207,9 @@ def _history(folder: Path, done: int) -> list[Step]:
     """The steps already done; lines of steps that no state covers are cut from losses.jsonl."""
     path = folder / LOSSES
     kept = [step for step in _steps(path) if step.step <= done]
-    path.write_bytes(b"".join(msgspec.json.encode(step) + b"\n" for step in kept))
+    rewritten = path.with_suffix(".writing")
+    rewritten.write_bytes(b"".join(msgspec.json.encode(step) + b"\n" for step in kept))
+    rewritten.replace(path)
     return kept
 
 
@@ -213,6 +225,14 @@ def remove_states(folder: Path) -> None:
     """Remove what only a resumed run would need."""
     for state in _states(folder):
         shutil.rmtree(state)
+
+
+def save_generation_config(folder: Path, end_ids: frozenset[int]) -> None:
+    """Let the saved model stop at every end token of its chat, whoever serves it."""
+    known = (folder / "generation_config.json").is_file()
+    config = GenerationConfig.from_pretrained(folder) if known else GenerationConfig()
+    config.eos_token_id = sorted(end_ids)
+    config.save_pretrained(folder)
 
 
 def _save_model(accelerator: Accelerator, model: Any, student: Model, folder: Path) -> None:

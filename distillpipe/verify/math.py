@@ -26,4 +26,8 @@ def _same_expression(answer: str, reference: str) -> Verdict:
     if not wanted:
         return "unverifiable"
     given = parse(f"\\boxed{{{answer}}}", parsing_timeout=SECONDS)
-    return "correct" if verify(wanted, given, timeout_seconds=SECONDS) else "wrong"
+    try:
+        equal = verify(wanted, given, timeout_seconds=SECONDS, raise_on_error=True)
+    except Exception:  # noqa: BLE001 - a verifier that fails, or runs out of time, is no wrong answer
+        return "unverifiable"
+    return "correct" if equal else "wrong"
