@@ -233,3 +233,23 @@ def test_a_dataset_that_does_not_exist_is_an_error(
 
     with pytest.raises(UsageError, match="traces has no version v2; it has v1"):
         read(f"{tmp_path}/traces@v2")
+
+
+@pytest.mark.parametrize("answer", [["12"], {"value": 12}, True])
+def test_an_answer_that_is_neither_text_nor_number_is_named_with_its_line(
+    tmp_path: Path, answer: object
+) -> None:
+    path = write(
+        tmp_path / "p.jsonl", {"problem": "p", "answer": "1"}, {"problem": "q", "answer": answer}
+    )
+    with pytest.raises(DataError, match=f"{path}:2: expected text or a number under 'answer'"):
+        read(path)
+
+
+@pytest.mark.parametrize("verifier", ["maths", ["math"]])
+def test_a_verifier_that_does_not_exist_is_named_with_its_line(
+    tmp_path: Path, verifier: object
+) -> None:
+    path = write(tmp_path / "p.jsonl", {"problem": "p", "answer": "1", "verifier": verifier})
+    with pytest.raises(DataError, match=f"{path}:1: no verifier .*there are exact, numeric, math"):
+        read(path)

@@ -251,6 +251,30 @@ def test_a_fresh_draft_that_was_left_is_finished_without_the_flag_and_still_take
         assert draft.takes_over is False
 
 
+def test_a_fresh_draft_that_was_left_is_finished_with_the_flag_too(
+    tmp_path: Path, make_header: MakeHeader
+) -> None:
+    finish(tmp_path, make_header("A"))
+    leave(tmp_path, make_header("A", fresh=True))
+
+    with versions.draft(tmp_path, make_header("A", fresh=True)) as draft:
+        assert draft.path == tmp_path / "v2.partial"
+
+
+@pytest.mark.parametrize("mistake", [DataError, UsageError])
+def test_bad_input_leaves_no_empty_draft_behind_but_never_removes_a_row(
+    tmp_path: Path, make_header: MakeHeader, mistake: type[Exception]
+) -> None:
+    with pytest.raises(mistake), versions.draft(tmp_path, make_header()):
+        raise mistake("line 3")
+    assert [path.name for path in tmp_path.glob("v*")] == []
+
+    with pytest.raises(mistake), versions.draft(tmp_path, make_header()) as draft:
+        (draft.path / "part-00000.jsonl").write_text("{}\n")
+        raise mistake("line 3")
+    assert [path.name for path in tmp_path.glob("v*")] == ["v1.partial"]
+
+
 FILE = InputDataset("problems.jsonl", None, "0123")
 TEACHER = ModelUsed("teacher", "data/teacher", "local:0123")
 

@@ -141,6 +141,19 @@ def test_a_completion_ends_where_the_context_ends(tmp_path: Path, teacher_chat: 
     assert completion.finish_reason == "length" or completion.token_ids[-1] in teacher_chat.end_ids
 
 
+def test_slots_are_as_many_as_the_memory_holds_and_every_request_is_answered(
+    teacher_folder: Path,
+    teacher_chat: Chat,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("distillpipe.engines.transformers.MEMORY_SHARE", 1e-12)
+    engine = open_folder(teacher_folder, teacher_chat, 16)
+    found = by_key(engine.complete(iter(requests_of(teacher_chat, temperature=0.0))))
+    assert len(found) == len(PROBLEMS)
+    assert "1 sequences at once" in capsys.readouterr().err
+
+
 def test_no_requests_give_no_completions(teacher_folder: Path, teacher_chat: Chat) -> None:
     assert list(open_folder(teacher_folder, teacher_chat, 4).complete(iter([]))) == []
 

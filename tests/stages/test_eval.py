@@ -64,3 +64,13 @@ def test_a_model_without_room_for_any_prompt_cannot_be_scored(
     problems.write_text(json.dumps({"problem": "pens " * 1100, "answer": "1"}) + "\n")
     with pytest.raises(DataError, match="no prompt fits into the context"):
         evaluate(str(shipped / "teacher"), str(problems), tmp_path / "eval", sampling, Run())
+
+
+def test_a_benchmark_without_references_is_refused_before_anything_is_sampled(
+    shipped: Path, tmp_path: Path, sampling: SamplingOptions
+) -> None:
+    problems = tmp_path / "bare.jsonl"
+    problems.write_text(json.dumps({"problem": "Mia has 3 pens.", "solution": "3"}) + "\n")
+    with pytest.raises(DataError, match=r"no problem has a reference answer.*--answer-field"):
+        evaluate(str(shipped / "teacher"), str(problems), tmp_path / "eval", sampling, Run())
+    assert list((tmp_path / "eval").rglob("v*")) == []

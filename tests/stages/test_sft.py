@@ -1,5 +1,6 @@
 """`sft` on the shipped students: a checkpoint that loads, and what is refused."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,7 +10,9 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from distillpipe import dataset, versions
+from distillpipe.chat import load_chat
 from distillpipe.errors import DataError, UsageError
+from distillpipe.hashing import file_sha256
 from distillpipe.records import (
     FilterOptions,
     Trace,
@@ -96,3 +99,38 @@ def test_sft_refuses_rows_that_it_would_have_to_cut(
     options = msgspec.structs.replace(training, max_length=40)
     with pytest.raises(DataError, match="rows are longer than --max-length 40 tokens"):
         sft([str(clean)], str(shipped / "student-qwen"), tmp_path / "s", options, Run(), 100)
+
+
+def test_an_adapter_is_no_student(
+    shipped: Path, clean: Path, tmp_path: Path, training: TrainingOptions
+) -> None:
+    options = msgspec.structs.replace(training, method="lora", max_steps=1)
+    sft([str(clean)], str(shipped / "student-qwen"), tmp_path / "a", options, Run(), 100)
+    with pytest.raises(UsageError, match="is an adapter: give the model that it belongs to"):
+        sft([str(clean)], str(tmp_path / "a"), tmp_path / "b", options, Run(), 100)
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_a_checkpoint_says_where_to_stop_and_lists_its_files_as_they_are(
+    shipped: Path, clean: Path, tmp_path: Path, training: TrainingOptions, method: str
+) -> None:
+    options = msgspec.structs.replace(training, method=method, max_steps=1)
+    found = sft([str(clean)], str(shipped / "student-qwen"), tmp_path, options, Run(), 100)
+    config = json.loads((tmp_path / "v1" / "generation_config.json").read_text())
+    assert config["eos_token_id"] == [
+        load_chat(shipped / "student-qwen", "").tokenizer.eos_token_id
+    ]
+    for entry in found.files:
+        assert file_sha256(tmp_path / "v1" / entry.name) == entry.sha256
+    assert "README.md" not in {entry.name for entry in found.files}
+
+
+def test_one_id_with_two_contents_is_refused(
+    make_trace: Callable[..., Trace], shipped: Path, tmp_path: Path, training: TrainingOptions
+) -> None:
+    path = tmp_path / "rows.jsonl"
+    rows = [make_trace(), make_trace(response="\\boxed{21}")]
+    path.write_bytes(b"".join(msgspec.json.encode(row) + b"\n" for row in rows))
+    with pytest.raises(DataError, match="stands twice in the input with different content"):
+        sft([str(path)], str(shipped / "student-qwen"), tmp_path / "s", training, Run(), 100)
+    assert list((tmp_path / "s").glob("v*")) == []
