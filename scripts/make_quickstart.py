@@ -1,6 +1,6 @@
 """Make what ships in `data/quickstart/`: problems, a tokenizer, a tiny teacher, two tiny base students.
 
-    python scripts/make_quickstart.py                 # all, about 30 minutes on two cores
+    python scripts/make_quickstart.py                 # all, about 40 minutes on two cores
     python scripts/make_quickstart.py --only problems teacher
 
 The teacher learns worked solutions, with the habits of real teachers: it slips and says "Wait", it
