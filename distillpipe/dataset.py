@@ -214,6 +214,28 @@ def read_training_traces(references: Iterable[str]) -> Iterator[Trace]:
             yield trace
 
 
+def count_rows(references: Iterable[str]) -> int:
+    """How many rows several datasets have, counted by lines, without decoding them."""
+    paths = [
+        path
+        for reference in references
+        for path in (
+            [Path(reference)]
+            if Path(reference).is_file()
+            else versions.resolve(reference).glob("part-*.jsonl")
+        )
+    ]
+    return sum(1 for path in paths for _ in _lines(path))
+
+
+def conflict(row_id: str) -> DataError:
+    """The error for one id with two contents: which of the two was meant cannot be known."""
+    return DataError(
+        f"row {row_id} stands twice in the input with different content: "
+        "an edited copy needs a new row_key and id"
+    )
+
+
 def read_problems(reference: str) -> Iterator[Problem]:
     """The problems of a dataset; none for a .jsonl file of traces, which has no list of its own."""
     if not Path(reference).is_file():

@@ -1,6 +1,5 @@
 """`distill eval`."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -44,10 +43,11 @@ def evaluate(
         --prompt-template '{problem}' --max-tokens 256 --limit 100 \
         --out runs/example/eval-teacher
     """
+    from distillpipe.stages.eval import benchmark_name
     from distillpipe.stages.eval import evaluate as stage
 
-    stems = [Path(name).stem for name in benchmark]
-    if len(set(stems)) < len(stems):
-        raise UsageError(f"--benchmark: two files have one name ({', '.join(stems)}): rename one")
+    names = [benchmark_name(name) for name in benchmark]
+    if len(set(names)) < len(names):
+        raise UsageError(f"--benchmark: two files have one name ({', '.join(names)}): rename one")
     for name in benchmark:
         stage(model, name, out, shared.sampling_of(ctx), shared.run_of(ctx))

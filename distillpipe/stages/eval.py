@@ -25,9 +25,7 @@ def evaluate(model: str, benchmark: str, out: Path, options: SamplingOptions, ru
     Every completion is judged as it ends. metrics.json stands in the version and in its manifest.
     """
     check_prompt_template(options.prompting.prompt_template)
-    name = versions.split_reference(benchmark)[0].stem
-    if versions.FINISHED.fullmatch(name) or name == "latest":
-        raise UsageError(f"--benchmark {benchmark}: {name!r} cannot name a benchmark: rename it")
+    name = benchmark_name(benchmark)
     out = out / name
     found = models.find(model, "MODEL")
     header = Header(
@@ -61,6 +59,14 @@ def evaluate(model: str, benchmark: str, out: Path, options: SamplingOptions, ru
         manifest = writer.finish(sampler.problems())
     say(describe(draft.manifest.metrics))
     return say_finished(manifest, out)
+
+
+def benchmark_name(benchmark: str) -> str:
+    """The stem of a file of problems; a UsageError where it could be taken for a version."""
+    name = versions.split_reference(benchmark)[0].stem
+    if versions.FINISHED.fullmatch(name) or name == "latest":
+        raise UsageError(f"--benchmark {benchmark}: {name!r} cannot name a benchmark: rename it")
+    return name
 
 
 def measure(benchmark: str, version: Path) -> dict[str, Any]:

@@ -75,7 +75,7 @@ def _decide(inputs: list[str], options: FilterOptions) -> dict[str, Decision]:
     """A decision for every distinct row, by row id."""
     decisions: dict[str, Decision] = {}
     candidates: list[Candidate] = []
-    total = sum(1 for reference in inputs for _ in dataset.read_traces(reference))
+    total = dataset.count_rows(inputs)
     if not total:
         raise DataError(f"{', '.join(inputs)}: no rows to filter")
     with progress("filter", total) as advance:
@@ -85,10 +85,7 @@ def _decide(inputs: list[str], options: FilterOptions) -> dict[str, Decision]:
             content = content_hash(judged)
             if (known := decisions.get(trace.id)) is not None:
                 if known.content != content:
-                    raise DataError(
-                        f"row {trace.id} stands twice in the input with different content: "
-                        "an edited copy needs a new row_key and id"
-                    )
+                    raise dataset.conflict(trace.id)
                 continue
             drop = filters.first_drop(judged, options)
             decisions[trace.id] = Decision(content, judged.answer, judged.verdict, drop)

@@ -5,7 +5,7 @@ from pathlib import Path
 from distillpipe import dataset, models, versions
 from distillpipe.cards import model_card
 from distillpipe.chat import Chat, load_chat
-from distillpipe.errors import DataError, UsageError
+from distillpipe.errors import UsageError
 from distillpipe.hashing import content_hash, file_sha256
 from distillpipe.interrupts import shielded
 from distillpipe.manifest import FileEntry, Manifest, ModelUsed
@@ -68,16 +68,13 @@ def sft(
 
 def _rows(inputs: list[str], chat: Chat) -> list[Row]:
     """Every row of the inputs once, as the student sees it."""
-    total = sum(1 for reference in inputs for _ in dataset.read_traces(reference))
+    total = dataset.count_rows(inputs)
     rows: dict[str, Row] = {}
     with progress("reading", total) as advance:
         for trace in dataset.read_training_traces(inputs):
             row = row_of(trace, chat)
             if rows.setdefault(trace.id, row) != row:
-                raise DataError(
-                    f"row {trace.id} stands twice in the input with different content: "
-                    "an edited copy needs a new row_key and id"
-                )
+                raise dataset.conflict(trace.id)
             advance(1)
     return list(rows.values())
 

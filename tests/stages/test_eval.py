@@ -8,12 +8,12 @@ import msgspec
 import pytest
 
 from distillpipe import dataset
-from distillpipe.errors import DataError
+from distillpipe.errors import DataError, UsageError
 from distillpipe.records import (
     Trace,
 )
 from distillpipe.sampling import SamplingOptions
-from distillpipe.stages.eval import evaluate, measure
+from distillpipe.stages.eval import benchmark_name, evaluate, measure
 from distillpipe.stages.run import Run
 
 
@@ -74,3 +74,14 @@ def test_a_benchmark_without_references_is_refused_before_anything_is_sampled(
     with pytest.raises(DataError, match=r"no problem has a reference answer.*--answer-field"):
         evaluate(str(shipped / "teacher"), str(problems), tmp_path / "eval", sampling, Run())
     assert list((tmp_path / "eval").rglob("v*")) == []
+
+
+@pytest.mark.parametrize("name", ["v1.jsonl", "latest.json", "latest@v2"])
+def test_a_benchmark_is_not_named_like_a_version(name: str) -> None:
+    with pytest.raises(UsageError, match="cannot name a benchmark: rename it"):
+        benchmark_name(f"data/{name}")
+
+
+def test_a_benchmark_is_named_by_the_stem_of_its_file() -> None:
+    assert benchmark_name("data/math500.jsonl") == "math500"
+    assert benchmark_name("runs/traces@v2") == "traces"
