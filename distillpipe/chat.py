@@ -1,55 +1,74 @@
 r"""From problems to prompts, and from completions to reasoning and response.
 
-Rendering is the tokenizer's chat template's; splitting knows the delimiters of ChatML with think tags
-(Qwen3 and everything that follows it). The four parts of a split add up to the text, byte for byte:
+Prompts are rendered by the tokenizer's chat template. The completion behind a prompt is written here,
+with the delimiters that the template was seen to use (`delimiters`): so the prompt is an exact prefix of
+the row and the reasoning is in it, whatever the template does to an assistant's turn. The four parts of
+a split add up to the text, byte for byte:
 
     opening "<think>\\n"  reasoning "14+6=20."  middle "\\n</think>\\n\\n"  response "\\\\boxed{20}"
 """
 
+import difflib
 import json
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import msgspec
 
+from distillpipe.delimiters import THINK, Tags, learn_turn
 from distillpipe.errors import UsageError, first_line
-from distillpipe.records import Message, Problem, Prompting, TokenCounts
+from distillpipe.records import Message, Problem, Prompting, TokenCounts, TrainingOptions
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-THINK_OPEN, THINK_CLOSE = "<think>", "</think>"
-_OPENING = re.compile(rf"\s*{THINK_OPEN}\s*")
+Options = TypeVar("Options", Prompting, TrainingOptions)
+
 _SPACE = re.compile(r"\s*")
+
+TEMPLATES: dict[str, tuple[str, ...]] = {
+    "chatml": ("<|im_start|>", "<|im_end|>"),
+    "llama3": ("<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"),
+    "plain": (),
+}
+"The templates that we ship, best first, with the tokens that a tokenizer must have for each."
 
 
 class Split(NamedTuple):
     """The parts of a completion, delimiters with the white space beside them."""
 
     opening: str
+    "white space alone, or nothing, where the prompt had opened the thought"
     reasoning: str
     middle: str
     "empty where the thought was never closed"
     response: str
 
 
-def split(text: str) -> Split:
+def split(text: str, *, opened: bool = False, tags: Tags = THINK) -> Split:
     """Split a completion's text (end token removed) at its delimiters.
 
-    A thought that is not closed is all reasoning and has no response; a closing tag without an
-    opening one ends a thought that the prompt had opened; no tag at all is all response.
+    A thought that is not closed is all reasoning and has no response. `opened` says that the prompt
+    ended inside a thought; an opening tag that the model repeats is a delimiter still. A closing tag
+    without an opening one ends a thought that the prompt had opened, whatever `opened` says. No tag
+    at all, in a thought that was not opened, is all response.
     """
-    opened = _OPENING.match(text)
-    start = opened.end() if opened else 0
-    closing = text.find(THINK_CLOSE, start)
+    found = re.match(rf"\s*{re.escape(tags.open)}\s*", text)
+    start = found.end() if found else _end_of_space(text, 0)
+    closing = text.find(tags.close, start)
     if closing < 0:
-        return Split(text[:start], text[start:], "", "") if opened else Split("", "", "", text)
+        is_thought = opened or found is not None
+        return Split(text[:start], text[start:], "", "") if is_thought else Split("", "", "", text)
     reasoning = text[start:closing].rstrip()
-    space = _SPACE.match(text, closing + len(THINK_CLOSE))
-    end = space.end() if space else len(text)
+    end = _end_of_space(text, closing + len(tags.close))
     return Split(text[:start], reasoning, text[start + len(reasoning) : end], text[end:])
+
+
+def _end_of_space(text: str, start: int) -> int:
+    space = _SPACE.match(text, start)
+    return space.end() if space else start
 
 
 def conversation(problem: Problem, prompting: Prompting) -> list[Message]:
@@ -67,73 +86,177 @@ def check_prompt_template(template: str) -> None:
         raise UsageError(f"--prompt-template {template!r} has no {{problem}} in it")
 
 
+def chat_template_text(name_or_file: str) -> str:
+    """The text of a chat template: one of ours by name (`TEMPLATES`), or a jinja file.
+
+    Raises UsageError where it is neither, or cannot be read.
+    """
+    if name_or_file in TEMPLATES:
+        path = Path(__file__).with_name("templates") / f"{name_or_file}.jinja"
+        return path.read_text("utf-8")
+    try:
+        return Path(name_or_file).read_text("utf-8")
+    except (FileNotFoundError, NotADirectoryError):
+        close = difflib.get_close_matches(name_or_file, TEMPLATES, n=1)
+        meant = f"did you mean {close[0]}? It" if close else "it"
+        raise UsageError(
+            f"--chat-template {name_or_file}: no such file; {meant} is one of "
+            f"{', '.join(TEMPLATES)}, or a jinja file"
+        ) from None
+    except (OSError, UnicodeDecodeError, ValueError) as error:
+        raise UsageError(
+            f"--chat-template {name_or_file} cannot be read ({first_line(error)}): "
+            f"give a jinja file in UTF-8, or one of {', '.join(TEMPLATES)}"
+        ) from error
+
+
+def with_template_text(options: Options) -> Options:
+    """The options with the text of their chat template for its name, so that a fingerprint holds it."""
+    if options.chat_template is None:
+        return options
+    return msgspec.structs.replace(options, chat_template=chat_template_text(options.chat_template))
+
+
 class Chat:
-    """A tokenizer with its chat template: messages to ids and ids to parts."""
+    """A tokenizer with its chat template: messages to ids and ids to parts.
+
+    `chat_template` (a name of `TEMPLATES` or a file) replaces the tokenizer's own, and is saved with it.
+    """
 
     def __init__(
-        self, tokenizer: "PreTrainedTokenizerBase", source: str, more_end_ids: Iterable[int] = ()
+        self,
+        tokenizer: "PreTrainedTokenizerBase",
+        source: str,
+        more_end_ids: Iterable[int] = (),
+        chat_template: str | None = None,
     ) -> None:
+        self.tokenizer = tokenizer
+        eos_id = _eos_token_id(tokenizer, source)
+        self._template = f"the chat template of {source}"
+        if chat_template is not None:
+            tokenizer.chat_template = chat_template_text(chat_template)
+            self._template = f"--chat-template {chat_template}"
+            self._check_tokens(chat_template, source)
         if tokenizer.chat_template is None:
             raise UsageError(
-                f"{source} has no chat template: add a chat_template.jinja to its folder"
+                f"{source} has no chat template: give --chat-template {'|'.join(TEMPLATES)} "
+                f"or a jinja file ({self._fitting()} fits its tokenizer)"
             )
-        self.tokenizer = tokenizer
-        self.end_ids = frozenset({_eos_token_id(tokenizer, source), *more_end_ids})
-        self._open_id = self._single_token(THINK_OPEN)
-        self._close_id = self._single_token(THINK_CLOSE)
+        self.turn = learn_turn(self._render, self._template)
+        self.end_ids = frozenset({eos_id, *more_end_ids})
+        self._ending = self._ids_of_ending() or [eos_id]
+        self.end_ids |= {self._ending[-1]}
+        self._open_id = self._single_token(self.turn.tags.open)
+        self._close_id = self._single_token(self.turn.tags.close)
 
     def prompt_ids(self, messages: list[Message]) -> list[int]:
         """Token ids of the rendered conversation, ready for the assistant's turn."""
-        return self._render(messages, add_generation_prompt=True)
+        return self._ids(self._render(messages, add_generation_prompt=True))
 
-    def row_ids(self, messages: list[Message]) -> list[int]:
-        """Token ids of the whole rendered conversation."""
-        return self._render(messages, add_generation_prompt=False)
+    def completion_ids(self, message: Message) -> list[int]:
+        """Token ids of an assistant's turn as it follows its prompt, up to its end token."""
+        text = self.turn.completion(message.reasoning_content or "", message.content)
+        return self._ids(text) + self._ending
+
+    def split(self, text: str) -> Split:
+        """Split the text of a completion of this chat's prompts at its delimiters."""
+        return split(text, opened=self.turn.opened, tags=self.turn.tags)
 
     def text(self, completion_ids: list[int]) -> str:
         """The text of a completion, special tokens kept, the end token removed."""
-        if completion_ids and completion_ids[-1] in self.end_ids:
-            completion_ids = completion_ids[:-1]
-        return str(
-            self.tokenizer.decode(
-                completion_ids, skip_special_tokens=False, clean_up_tokenization_spaces=False
-            )
-        )
+        return self._decode(self._without_end(completion_ids))
 
     def count(self, prompt_ids: list[int], completion_ids: list[int], parts: Split) -> TokenCounts:
         """Tokens of a row by part; where a delimiter is no token of its own, by encoding the part."""
-        last = len(completion_ids)
-        if completion_ids and completion_ids[-1] in self.end_ids:
-            last -= 1
-        reasoning, response = 0, last
-        if parts.opening or parts.middle:
-            opened = parts.opening != ""
-            first = self._after(completion_ids, self._open_id) if opened else 0
-            closing = self._index(completion_ids, self._close_id) if parts.middle else last
-            if first is None or closing is None:
-                reasoning, response = self._length(parts.reasoning), self._length(parts.response)
-            else:
-                reasoning = closing - first
-                response = last - closing - 1 if parts.middle else 0
+        sampled = self._without_end(completion_ids)
+        reasoning, response = 0, len(sampled)
+        if self.turn.opened or parts.opening or parts.middle:
+            reasoning, response = self._count_thought(sampled, parts)
         total = len(prompt_ids) + len(completion_ids)
         return TokenCounts(
             prompt=len(prompt_ids), reasoning=reasoning, response=response, total=total
         )
 
-    def _render(self, messages: list[Message], *, add_generation_prompt: bool) -> list[int]:
-        given = [msgspec.structs.asdict(message) for message in messages]
-        text = self.tokenizer.apply_chat_template(
-            given, tokenize=False, add_generation_prompt=add_generation_prompt
+    def _count_thought(self, sampled: list[int], parts: Split) -> tuple[int, int]:
+        """Tokens of reasoning and response of a completion that holds a thought."""
+        first: int | None = 0
+        closing: int | None = len(sampled)
+        if parts.opening.strip():
+            first = self._after(sampled, self._open_id)
+        if parts.middle:
+            closing = self._index(sampled, self._close_id)
+        if first is None or closing is None:
+            return len(self._ids(parts.reasoning)), len(self._ids(parts.response))
+        return closing - first, len(sampled) - closing - 1 if parts.middle else 0
+
+    def _render(self, messages: list[Message], *, add_generation_prompt: bool) -> str:
+        from jinja2 import TemplateError
+
+        given = [
+            {
+                key: value
+                for key, value in msgspec.structs.asdict(message).items()
+                if value is not None
+            }
+            for message in messages
+        ]
+        try:
+            return str(
+                self.tokenizer.apply_chat_template(
+                    given, tokenize=False, add_generation_prompt=add_generation_prompt
+                )
+            )
+        except (TemplateError, TypeError, ValueError, LookupError, AttributeError) as error:
+            line = f"line {error.lineno}: " if hasattr(error, "lineno") else ""
+            roles = ", ".join(message.role for message in messages)
+            raise UsageError(
+                f"{self._template} cannot render the messages ({roles}): {line}{first_line(error)}; "
+                "mend it, or give another --chat-template"
+            ) from error
+
+    def _check_tokens(self, chat_template: str, source: str) -> None:
+        for token in TEMPLATES.get(chat_template, ()):
+            if self._single_token(token) is None:
+                raise UsageError(
+                    f"--chat-template {chat_template} writes {token}, which is no single token of "
+                    f"the tokenizer of {source}: give --chat-template {self._fitting()}"
+                )
+
+    def _fitting(self) -> str:
+        """The first of our templates whose tokens the tokenizer has."""
+        return next(
+            name
+            for name, tokens in TEMPLATES.items()
+            if all(self._single_token(token) is not None for token in tokens)
         )
+
+    def _ids_of_ending(self) -> list[int]:
+        """What the template ends a turn with, up to its first special token; [] if there is none."""
+        added = self.tokenizer.added_tokens_decoder
+        special = {token for token in added if added[token].special} | self.end_ids
+        ids = self._ids(self.turn.ending)
+        end = next((at for at, token in enumerate(ids) if token in special), None)
+        return [] if end is None else ids[: end + 1]
+
+    def _ids(self, text: str) -> list[int]:
         ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
         return ids
 
-    def _single_token(self, text: str) -> int | None:
-        ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
-        return ids[0] if len(ids) == 1 else None
+    def _decode(self, ids: list[int]) -> str:
+        return str(
+            self.tokenizer.decode(
+                ids, skip_special_tokens=False, clean_up_tokenization_spaces=False
+            )
+        )
 
-    def _length(self, text: str) -> int:
-        return len(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+    def _single_token(self, text: str) -> int | None:
+        """The id of a text that is one token; an unknown token stands for no text."""
+        ids = self._ids(text)
+        return ids[0] if len(ids) == 1 and self._decode(ids) == text else None
+
+    def _without_end(self, completion_ids: list[int]) -> list[int]:
+        is_ended = bool(completion_ids) and completion_ids[-1] in self.end_ids
+        return completion_ids[:-1] if is_ended else completion_ids
 
     @staticmethod
     def _index(ids: list[int], token: int | None) -> int | None:
@@ -144,8 +267,11 @@ class Chat:
         return None if index is None else index + 1
 
 
-def load_chat(folder: Path, source: str) -> Chat:
-    """The chat of the model in `folder`; `source` names it in errors."""
+def load_chat(folder: Path, source: str, chat_template: str | None = None) -> Chat:
+    """The chat of the model in `folder`; `source` names it in errors.
+
+    `chat_template` is a name of `TEMPLATES` or a jinja file that replaces the model's own template.
+    """
     from transformers import AutoTokenizer
 
     try:
@@ -154,7 +280,7 @@ def load_chat(folder: Path, source: str) -> Chat:
         raise UsageError(
             f"{source} has no tokenizer that can be loaded ({first_line(error)})"
         ) from error
-    return Chat(tokenizer, source, _end_ids_of_model(folder))
+    return Chat(tokenizer, source, _end_ids_of_model(folder), chat_template)
 
 
 def _end_ids_of_model(folder: Path) -> list[int]:

@@ -25,6 +25,16 @@ class EngineError(DistillError):
     """A model could not be loaded, or died while it was sampling; the version stays resumable."""
 
 
+class MissingDependencyError(DistillError):
+    """An optional package is not installed: names the command that installs it."""
+
+
+class Incomplete(DistillError):
+    """Rows are left that could not be made this time; the same command tries them again."""
+
+    exit_code = 3
+
+
 def first_line(error: Exception) -> str:
     """The first line of what an error of a library says, or its name where it says nothing."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)

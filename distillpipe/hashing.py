@@ -1,6 +1,9 @@
 """Content hashes: ids of problems, rows, datasets and models are hashes of what they stand for."""
 
 import hashlib
+import os
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,11 @@ _encoder = msgspec.json.Encoder(order="deterministic")
 def content_hash(*parts: Any) -> str:
     """32 hex digits that depend on the values of `parts` alone, not on the order of dict keys."""
     return hashlib.blake2b(_encoder.encode(parts), digest_size=16).hexdigest()
+
+
+def bytes_hash(content: bytes) -> str:
+    """32 hex digits of a row's line or a file's content."""
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
 def uniform(*parts: Any) -> float:
@@ -28,3 +36,26 @@ def file_sha256(path: Path) -> str:
     """The sha256 of a file's bytes, 64 hex digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def cached_sha256(path: Path) -> str:
+    """`file_sha256`, remembered by path, size, modification time and inode between runs.
+
+    The memory is a folder of small files under $XDG_CACHE_HOME; where it cannot be written, nothing is
+    remembered. A file that changed in the last two seconds is not remembered: it could change again
+    within one tick of its clock.
+    """
+    found = path.stat()
+    state = [str(path.resolve()), found.st_size, found.st_mtime_ns, found.st_ino]
+    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    entry = root / "distillpipe" / "sha256" / content_hash(*state)
+    with suppress(OSError):
+        return entry.read_text()
+    digest = file_sha256(path)
+    if time.time() - found.st_mtime > 2:
+        with suppress(OSError):
+            entry.parent.mkdir(parents=True, exist_ok=True)
+            writing = entry.with_name(f"{entry.name}.{os.getpid()}")
+            writing.write_text(digest)
+            writing.replace(entry)
+    return digest

@@ -9,10 +9,14 @@ from typing import Any, Literal
 
 import msgspec
 
+from distillpipe.distributions import Distribution
 from distillpipe.errors import DataError
+from distillpipe.hashing import content_hash
 
 FORMAT = "distillpipe/1"
 LIBRARIES = ("distillpipe", "torch", "transformers", "accelerate", "peft", "math-verify", "msgspec")
+
+_HOW_TO_MEND = "put the original back, or move the folder away and make the version again"
 
 
 class ResolvedOption(msgspec.Struct, frozen=True):
@@ -29,6 +33,8 @@ class InputDataset(msgspec.Struct, frozen=True):
     version: str | None
     "`v3`, or null for a plain file"
     id: str
+    relative_path: str | None = None
+    "from the folder of the versions that were made of it: holds when both are moved together"
 
 
 class ModelUsed(msgspec.Struct, frozen=True):
@@ -67,15 +73,24 @@ class Counts(msgspec.Struct):
     "completion tokens of the rows kept; for sft the supervised tokens trained on"
     tokens_sampled: int = 0
     "completion tokens that the engine made for this version"
+    tokens_sent: int = 0
+    "prompt tokens that a server counted for this version's rows"
+    cost_dollars: float | None = None
+    "what a server was paid, unknown bills at their worst; null where no prices were given"
     seconds: float = 0.0
     "wall clock from the opening of the version, model loading included"
     seconds_working: float = 0.0
     "the part of it that sampled or trained"
     dropped: dict[str, Dropped] = {}
+    verdicts: dict[str, int] = {}
+    "of the rows kept; empty where nothing was judged"
+    reasoning_tokens: Distribution | None = None
+    "of the rows kept; null while unfinished or where nothing was counted"
+    completion_tokens: Distribution | None = None
 
 
 class Manifest(msgspec.Struct):
-    """The content of manifest.json."""
+    """The content of manifest.json, which adds a `checksum` of it all: an edit by hand is noticed."""
 
     kind: Literal["traces", "predictions", "checkpoint"]
     stage: str
@@ -110,17 +125,25 @@ def read(folder: Path) -> Manifest:
                 f"{path}: format {found.get('format')!r}, this distillpipe reads {FORMAT!r}: "
                 "install the version of distillpipe that wrote it, or a newer one"
             )
-        return msgspec.convert(found, Manifest)
+        manifest = msgspec.convert(found, Manifest)
+        if found.pop("checksum", None) != content_hash(found):
+            raise DataError(
+                f"{path} was changed after it was written: its checksum differs; {_HOW_TO_MEND}"
+            )
+        return manifest
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: not a readable manifest ({error})") from error
+        said = error.strerror if isinstance(error, OSError) else error
+        raise DataError(f"{path}: not a readable manifest ({said}); {_HOW_TO_MEND}") from error
 
 
 def write(folder: Path, manifest: Manifest) -> None:
     """Replace the manifest of a folder in one step."""
     path, temporary = folder / "manifest.json", folder / "manifest.json.new"
-    content = msgspec.json.format(msgspec.json.encode(manifest), indent=1)
+    content = msgspec.to_builtins(manifest)
+    content["checksum"] = content_hash(content)
+    encoded = msgspec.json.format(msgspec.json.encode(content), indent=1)
     with temporary.open("wb") as file:
-        file.write(content + b"\n")
+        file.write(encoded + b"\n")
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)

@@ -1,9 +1,11 @@
 """Where a model lies and what it is: found and identified without torch, in milliseconds.
 
 A model reference is a checkpoint of ours (`runs/x/student`, `runs/x/student@v2`), a local model folder,
-or a name on the hub (`Qwen/Qwen2.5-7B`).
+or a name on the hub (`Qwen/Qwen2.5-7B`). A folder with an adapter is a model too: its adapter_config.json
+names the model that it belongs to.
 """
 
+import math
 from pathlib import Path
 
 import msgspec
@@ -13,8 +15,9 @@ from distillpipe import versions
 from distillpipe.errors import UsageError, first_line
 from distillpipe.hashing import content_hash
 
+ADAPTER = "adapter_config.json"
 TEXT_FILES = (
-    "config.json", "generation_config.json", "adapter_config.json", "tokenizer.json", "tokenizer_config.json",
+    "config.json", "generation_config.json", ADAPTER, "tokenizer.json", "tokenizer_config.json",
     "vocab.json", "merges.txt", "chat_template.jinja", "special_tokens_map.json",
 )  # fmt: skip
 EDGE_BYTES = 4096  # of each tensor, first and last
@@ -28,10 +31,69 @@ class Model(msgspec.Struct, frozen=True):
     folder: Path
     identity: str
     "equal for equal models, whatever their place"
+    base_folder: Path | None = None
+    "of the model that the adapter in `folder` belongs to; None: `folder` holds a whole model"
+
+    @property
+    def weights_folder(self) -> Path:
+        """Where the weights of the whole model lie."""
+        return self.base_folder or self.folder
+
+    @property
+    def tokenizer_folder(self) -> Path:
+        """Where tokenizer and chat template lie: with an adapter, if they were saved with it."""
+        has_own = self.base_folder is None or (self.folder / "tokenizer_config.json").is_file()
+        return self.folder if has_own else self.weights_folder
 
 
-def find(reference: str, option: str) -> Model:
-    """The model that `reference` names; a UsageError says what `option` should have been."""
+class Served(msgspec.Struct, frozen=True):
+    """A model behind a server: known by its name there, whatever the address."""
+
+    name: str
+
+    @property
+    def identity(self) -> str:
+        return f"openai:{self.name}"
+
+
+AnyModel = Model | Served
+
+
+def find(reference: str, option: str, *, weights: bool = True) -> Model:
+    """The model that `reference` names; a UsageError says what `option` should have been.
+
+    Without `weights` only the texts of a hub model are downloaded: enough to name it and to count tokens.
+    """
+    found = _find(reference, option, weights)
+    is_adapter = (found.folder / ADAPTER).is_file() and not (found.folder / "config.json").is_file()
+    return _on_base(found, option) if is_adapter else found
+
+
+def _on_base(adapter: Model, option: str) -> Model:
+    """An adapter with the model that it belongs to: what both are is what the model is."""
+    try:
+        config = msgspec.json.decode((adapter.folder / ADAPTER).read_bytes(), type=_AdapterConfig)
+    except msgspec.MsgspecError as error:
+        raise UsageError(f"{adapter.folder / ADAPTER} cannot be read: {error}") from error
+    if not config.base_model_name_or_path:
+        raise UsageError(
+            f"{adapter.folder / ADAPTER} names no base_model_name_or_path: fill in the model that the "
+            "adapter was trained on"
+        )
+    base = find(config.base_model_name_or_path, f"{option} {adapter.name}: its base model")
+    return Model(
+        name=adapter.name,
+        folder=adapter.folder,
+        identity=f"{adapter.identity} on {base.identity}",
+        base_folder=base.folder,
+    )
+
+
+class _AdapterConfig(msgspec.Struct):
+    base_model_name_or_path: str | None = None
+
+
+def _find(reference: str, option: str, weights: bool) -> Model:
     path = Path(reference)
     place = versions.split_reference(reference)[0]
     if versions.holds_versions(place) or versions.partials(place):
@@ -40,7 +102,7 @@ def find(reference: str, option: str) -> Model:
     if path.exists():
         return Model(reference, path.resolve(), _local_identity(path, option))
     if reference.count("/") == 1 and not reference.startswith((".", "/", "~")):
-        folder = _hub_folder(reference, option)
+        folder = hub_folder(reference, option, weights=weights)
         return Model(reference, folder, f"hub:{reference}@{folder.name}")
     raise UsageError(
         f"{option} {reference}: no such folder; give a model folder, a checkpoint of "
@@ -57,8 +119,9 @@ def _local_identity(folder: Path, option: str) -> str:
             raise UsageError(
                 f"{option} {folder} is unfinished: run the command that makes it again"
             )
+        versions.check_sizes(folder, found)
         return f"checkpoint:{found.id}"
-    if not (folder / "config.json").is_file() and not (folder / "adapter_config.json").is_file():
+    if not (folder / "config.json").is_file() and not (folder / ADAPTER).is_file():
         raise UsageError(
             f"{option} {folder} is not a model folder: it has no config.json; "
             "give the folder that holds config.json and the weights"
@@ -74,26 +137,39 @@ def _local_identity(folder: Path, option: str) -> str:
 
 
 class _Tensor(msgspec.Struct):
-    """An entry of a safetensors header; the default is for `__metadata__`, which is no tensor."""
+    """An entry of a safetensors header; the defaults are for `__metadata__`, which is no tensor."""
 
+    shape: tuple[int, ...] = (0,)
     data_offsets: tuple[int, int] = (0, 0)
+
+
+def count_weights(folder: Path) -> int:
+    """How many numbers the safetensors files of a model hold."""
+    tensors = (one for path in folder.glob("*.safetensors") for one in _tensors(path)[1].values())
+    return sum(math.prod(tensor.shape) for tensor in tensors)
+
+
+def _tensors(path: Path) -> tuple[bytes, dict[str, _Tensor]]:
+    """The header of a safetensors file, as it stands there and decoded."""
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = file.read(length) if length < path.stat().st_size else b""
+    try:
+        return header, msgspec.json.decode(header, type=dict[str, _Tensor])
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise UsageError(
+            f"{path} is not a safetensors file, or was cut short: copy it again"
+        ) from error
 
 
 def _weight_digest(path: Path) -> tuple[int, str]:
     """Size and hash of a safetensors file's header and of the edges of every tensor in it."""
+    header, tensors = _tensors(path)
     size = path.stat().st_size
+    edges = []
     with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        header = file.read(length) if length < size else b""
-        try:
-            tensors = msgspec.json.decode(header, type=dict[str, _Tensor])
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-            raise UsageError(
-                f"{path} is not a safetensors file, or was cut short: copy it again"
-            ) from error
-        edges = []
         for name in sorted(tensors):
-            begin, end = (8 + length + offset for offset in tensors[name].data_offsets)
+            begin, end = (8 + len(header) + offset for offset in tensors[name].data_offsets)
             if end > size:
                 raise UsageError(f"{path} was cut short: it ends inside {name}: copy it again")
             file.seek(begin)
@@ -103,7 +179,7 @@ def _weight_digest(path: Path) -> tuple[int, str]:
     return size, content_hash(header, edges)
 
 
-def _hub_folder(reference: str, option: str) -> Path:
+def hub_folder(reference: str, option: str, *, weights: bool) -> Path:
     """The folder of the newest commit of a hub model, from the cache where the hub is out of reach."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import (
@@ -112,8 +188,10 @@ def _hub_folder(reference: str, option: str) -> Path:
         LocalEntryNotFoundError,
     )
 
+    wanted = None if weights else list(TEXT_FILES)
+    unwanted = ["*.pth", "original/*", "*.gguf"]
     try:
-        return Path(snapshot_download(reference, ignore_patterns=["*.pth", "original/*", "*.gguf"]))
+        return Path(snapshot_download(reference, allow_patterns=wanted, ignore_patterns=unwanted))
     except (HFValidationError, LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
         reason = first_line(error)
         raise UsageError(

@@ -98,11 +98,14 @@ class Trace(Record, frozen=True, kw_only=True):
     messages: list[Message]
     "as sent, then the completion as the last, assistant's, message"
     finish_reason: FinishReason
-    num_tokens: TokenCounts
-    teacher: str
+    num_tokens: TokenCounts | None
+    "null for imported rows that were not counted"
+    teacher: str | None
+    "null for imported rows whose source does not say"
     served_by: str | None = None
     "what the server called itself, where there was one"
-    seed: int
+    seed: int | None
+    "of the run that sampled it; null for imported rows"
     num_waits: int = 0
     forced_end: bool = False
     verdict: Verdict | None = None
@@ -124,6 +127,11 @@ class Trace(Record, frozen=True, kw_only=True):
     def is_truncated(self) -> bool:
         return self.finish_reason != "stop"
 
+    @property
+    def num_completion_tokens(self) -> int | None:
+        """Reasoning, response, delimiters and end token together; None where nothing was counted."""
+        return None if self.num_tokens is None else self.num_tokens.total - self.num_tokens.prompt
+
 
 class RejectedTrace(Trace, frozen=True, kw_only=True):
     """A row that a stage dropped: it decodes as a `Trace` too, so it can be filtered again."""
@@ -142,6 +150,10 @@ class Sampling(Record, frozen=True, kw_only=True):
     top_p: float
     max_tokens: int
     "limit on the completion, in tokens"
+    max_model_len: int | None = None
+    "limit on prompt and completion together, below the model's own"
+    stop_loops: bool = False
+    "a completion that only repeats itself ends there, by `repetition`"
 
 
 class Plan(Record, frozen=True, kw_only=True):
@@ -163,14 +175,33 @@ class Prompting(Record, frozen=True, kw_only=True):
     prompt_template: str
     "`{problem}` stands for the problem's text"
     system_prompt: str | None
+    chat_template: str | None
+    "one of ours by name, or a file; null: the model's own"
 
 
 class EngineOptions(Record, frozen=True, kw_only=True):
     """Where and how fast tokens come: stored, but no part of any id."""
 
     engine: str
-    concurrency: int
-    "sequences in flight"
+    concurrency: int | None
+    "sequences in flight; null: as many as suit the engine"
+    tensor_parallel_size: int = 1
+    "GPUs that share one copy of the model"
+    replicas: int = 1
+    "copies of the model, each on GPUs of its own"
+    max_model_len: int | None = None
+    "as in `Sampling`: the engine reserves memory by it"
+    base_url: str | None = None
+    "of a server"
+    api_key_env: str = "OPENAI_API_KEY"
+    "name of the environment variable that holds its key"
+    price_input: float | None = None
+    "dollars per million tokens"
+    price_output: float | None = None
+    max_cost: float | None = None
+    "dollars, over all runs of a version"
+    allow_no_reasoning: bool = True
+    "false where a server that returns no reasoning is an error"
 
 
 class FilterOptions(Record, frozen=True, kw_only=True):
@@ -204,6 +235,8 @@ class TrainingOptions(Record, frozen=True, kw_only=True):
     max_length: int
     "tokens of a row, prompt included"
     dtype: Literal["bf16", "fp32"]
+    chat_template: str | None
+    "one of ours by name, or a file; null: the student's own"
     seed: int
 
 

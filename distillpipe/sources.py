@@ -1,11 +1,15 @@
-"""Problems from files of one's own: JSONL (an object a line) or JSON (a list of objects).
+r"""Problems from files, datasets, the hub, and the table of benchmarks.
 
     {"problem": "Tom has 14 coins. ...", "answer": "20", "num_steps": 2}
 
-The problem and the reference answer are found under the usual names or under the fields that are
-given; every other key of the row goes to `extra`. A dataset stands for the problems of its rows.
+A reference is a file (.jsonl, .json, both also .gz, .parquet), a dataset of ours (PATH, PATH@v1), which
+stands for the problems of its rows, `hub:ORG/NAME[:CONFIG][:SPLIT]`, or the name of a benchmark. The
+problem and the reference answer are found under the usual names or under the fields that are given, the
+answer of a worked solution after `####` or in its last `\boxed{}`; every other key of the row goes to
+`extra`.
 """
 
+import os
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -15,98 +19,181 @@ import msgspec
 
 from distillpipe import dataset, versions
 from distillpipe.errors import DataError, UsageError
+from distillpipe.formats import hub
+from distillpipe.formats.fields import (
+    ANSWER_FIELDS,
+    DEFAULT_VERIFIER,
+    PROBLEM_FIELDS,
+    Fields,
+    NotText,
+    extra_of,
+    gold,
+    present,
+    problem_key,
+)
+from distillpipe.formats.files import Placed, file_rows
+from distillpipe.manifest import InputDataset
 from distillpipe.records import Problem, Prompting, problem_id
 from distillpipe.verify import VERIFIERS
 
-PROBLEM_FIELDS = ("problem", "question", "prompt")
-ANSWER_FIELDS = ("reference_answer", "answer", "gold")
-DEFAULT_VERIFIER = "math"
+DATA_FOLDER = "DISTILL_DATA"  # environment: the folder with the files of benchmarks
+
+
+class Benchmark(msgspec.Struct, frozen=True):
+    """A set of problems that is for evaluation only: its rows are refused as training data."""
+
+    name: str
+    reference: str
+    "where it stands on the hub"
+    file: str
+    "looked for first, in the folder that DISTILL_DATA names"
+    problem_field: str
+    answer_field: str
+    verifier: str
+    licence: str
+    num_samples: int
+    "completions a problem that published scores are the mean of"
+
+
+BENCHMARKS = {
+    benchmark.name: benchmark
+    for benchmark in (
+        Benchmark(
+            "math500", "hub:HuggingFaceH4/MATH-500:test", "math500.jsonl",
+            "problem", "answer", "math", "MIT", num_samples=4,
+        ),
+        Benchmark(
+            "aime24", "hub:HuggingFaceH4/aime_2024:train", "aime24_deepscaler.json",
+            "problem", "answer", "math", "MIT", num_samples=64,
+        ),
+        Benchmark(
+            "gsm8k", "hub:openai/gsm8k:main:test", "gsm8k_test.jsonl",
+            "question", "answer", "math", "MIT", num_samples=1,
+        ),
+    )
+}  # fmt: skip
 
 
 def read_problems(reference: str, prompting: Prompting, limit: int | None) -> Iterator[Problem]:
-    """The first `limit` problems (all for None) of a file or of a dataset.
+    """The first `limit` problems (all for None) of a reference.
 
     Raises DataError naming file and line where a row is broken or has no problem.
     """
-    path = Path(reference)
-    if path.is_dir() or versions.split_reference(reference)[1] is not None:
+    if is_dataset(reference):
         for problem in islice(dataset.read_problems(reference), limit):
             yield _judged_by(problem, prompting.verifier or problem.verifier)
         return
-    if not path.is_file():
-        raise UsageError(f"{reference} does not exist: give a .jsonl or .json file of problems")
-    for where, row in islice(_rows(path), limit):
-        yield _problem(row, where, prompting)
+    benchmark = BENCHMARKS.get(reference)
+    if benchmark is not None:
+        prompting = _prompting_of(benchmark, prompting)
+    for where, row in islice(rows(reference, "problem"), limit):
+        problem = _problem(row, where, prompting)
+        yield msgspec.structs.replace(problem, benchmark=benchmark.name if benchmark else None)
 
 
-def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    if path.suffix == ".json":
-        rows = _decode(path.read_bytes(), str(path))
-        if not isinstance(rows, list):
-            raise DataError(f"{path}: expected a list of objects, got {type(rows).__name__}")
-        named = iter([(f"{path}: item {number}", row) for number, row in enumerate(rows, start=1)])
-    else:
-        named = _jsonl(path)
-    empty = True
-    for where, row in named:
-        if not isinstance(row, dict):
-            raise DataError(f'{where}: expected an object like {{"problem": ...}}, got {row!r:.60}')
-        empty = False
-        yield where, row
-    if empty:
-        raise DataError(f"{path} is empty: it should hold one problem a line")
+def rows(reference: str, holds: str = "row") -> Iterator[Placed]:
+    """Place and value of each row of a file, of the hub or of a benchmark; errors say what it `holds`."""
+    found = _located(reference)
+    if found.startswith(hub.PREFIX):
+        return hub.hub_rows(found)
+    return file_rows(_existing(found), holds)
 
 
-def _jsonl(path: Path) -> Iterator[tuple[str, Any]]:
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            if line.strip():
-                yield f"{path}:{number}", _decode(line, f"{path}:{number}")
+def describe(reference: str, out: Path) -> InputDataset:
+    """What the manifest under `out` says of a reference; a hub dataset is known by its commit."""
+    found = _located(reference)
+    if found.startswith(hub.PREFIX):
+        return InputDataset(path=found, version=None, id=hub.identity(found))
+    if not is_dataset(found):
+        _existing(found)
+    return versions.describe_input(found, out)
 
 
-def _decode(content: bytes, where: str) -> Any:
+def place_of(reference: str) -> str:
+    """The file or hub dataset that a reference leads to; the reference itself where it leads nowhere."""
     try:
-        return msgspec.json.decode(content)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise DataError(f"{where}: not valid JSON ({error}): mend or remove the line") from error
+        return _located(reference)
+    except UsageError:
+        return reference
 
 
-def _problem(row: dict[str, Any], where: str, prompting: Prompting) -> Problem:
-    problem_field = _field(row, prompting.problem_field, PROBLEM_FIELDS)
-    if (
-        problem_field is None
-        or not isinstance(row[problem_field], str)
-        or not row[problem_field].strip()
-    ):
-        wanted = prompting.problem_field or " or ".join(PROBLEM_FIELDS)
+def is_dataset(reference: str) -> bool:
+    """Whether a reference is a folder of versions, or names one of them."""
+    return reference not in BENCHMARKS and (
+        Path(reference).is_dir() or versions.split_reference(reference)[1] is not None
+    )
+
+
+def _existing(reference: str) -> Path:
+    path = Path(reference)
+    if not path.is_file():
+        raise UsageError(
+            f"{reference} does not exist: give a dataset's folder, PATH@vN, or a .jsonl file (or .json, "
+            f".parquet, .gz), hub:ORG/NAME, or the name of a benchmark ({', '.join(BENCHMARKS)})"
+        )
+    return path
+
+
+def _located(reference: str) -> str:
+    """Where a benchmark's name leads: a file of DISTILL_DATA, or the hub; all else is as it was."""
+    benchmark = BENCHMARKS.get(reference)
+    if benchmark is None:
+        return reference
+    folder = os.environ.get(DATA_FOLDER)
+    if folder and (Path(folder) / benchmark.file).is_file():
+        return str(Path(folder) / benchmark.file)
+    try:
+        hub.identity(benchmark.reference)
+    except UsageError as error:
+        dataset_name = benchmark.reference.removeprefix(hub.PREFIX)
+        raise UsageError(
+            f"benchmark {reference} is neither in the folder {DATA_FOLDER} ({folder or 'not set'}) nor to "
+            f"be had from the hub: download {dataset_name} as {benchmark.file} into that folder "
+            f"({error})"
+        ) from error
+    return benchmark.reference
+
+
+def _prompting_of(benchmark: Benchmark, prompting: Prompting) -> Prompting:
+    return msgspec.structs.replace(
+        prompting,
+        problem_field=prompting.problem_field or benchmark.problem_field,
+        answer_field=prompting.answer_field or benchmark.answer_field,
+        verifier=prompting.verifier or benchmark.verifier,
+    )
+
+
+def _problem(row: Any, where: str, prompting: Prompting) -> Problem:
+    if not isinstance(row, dict):
+        raise DataError(f'{where}: expected an object like {{"problem": ...}}, got {row!r:.60}')
+    fields = Fields(prompting.problem_field, prompting.answer_field)
+    key = problem_key(row, fields)
+    if key is None:
+        wanted = fields.problem or " or ".join(PROBLEM_FIELDS)
         raise DataError(
             f"{where}: no problem: expected text under {wanted!r}, the row has "
             f"{', '.join(map(repr, row)) or 'no keys'}: mend the row or give --problem-field"
         )
-    answer_field = _field(row, prompting.answer_field, ANSWER_FIELDS)
-    if answer_field is None and prompting.answer_field is not None:
+    if fields.answer is not None and present(row, fields.answer, ANSWER_FIELDS) is None:
         raise DataError(
-            f"{where}: no {prompting.answer_field!r} (--answer-field), the row has "
+            f"{where}: no {fields.answer!r} (--answer-field), the row has "
             f"{', '.join(map(repr, row))}"
         )
-    answer = None if answer_field is None else row[answer_field]
-    if not isinstance(answer, str | int | float | None) or isinstance(answer, bool):
-        raise DataError(
-            f"{where}: expected text or a number under {answer_field!r}, got {answer!r:.60}"
-        )
-    reference = None if answer is None else str(answer)
+    try:
+        reference, answer_key = gold(row, fields)
+    except NotText as error:
+        raise DataError(f"{where}: {error}") from error
     verifier = prompting.verifier or row.get("verifier") or DEFAULT_VERIFIER
     if not isinstance(verifier, str) or verifier not in VERIFIERS:
         raise DataError(f"{where}: no verifier {verifier!r}: there are {', '.join(VERIFIERS)}")
-    known = {problem_field, answer_field, "verifier", "domain"}
-    extra = {key: value for key, value in row.items() if key not in known}
+    known = {key, answer_key, "verifier", "domain"}
     return Problem(
-        problem_id=problem_id(row[problem_field], reference, verifier),
-        problem=row[problem_field],
+        problem_id=problem_id(row[key], reference, verifier),
+        problem=row[key],
         reference_answer=reference,
         verifier=verifier,
         domain=row.get("domain") if isinstance(row.get("domain"), str) else None,
-        extra=msgspec.json.encode(extra).decode() if extra else None,
+        extra=extra_of({name: value for name, value in row.items() if name not in known}),
     )
 
 
@@ -114,8 +201,3 @@ def _judged_by(problem: Problem, verifier: str) -> Problem:
     """The problem with another verifier, which makes it another problem."""
     found = problem_id(problem.problem, problem.reference_answer, verifier)
     return msgspec.structs.replace(problem, verifier=verifier, problem_id=found)
-
-
-def _field(row: dict[str, Any], given: str | None, usual: tuple[str, ...]) -> str | None:
-    names = (given,) if given is not None else usual
-    return next((name for name in names if row.get(name) is not None), None)

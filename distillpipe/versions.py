@@ -9,12 +9,13 @@ A version is finished by writing everything, then renaming its folder: whatever 
 """
 
 import fcntl
+import functools
 import os
 import re
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -23,12 +24,16 @@ import msgspec
 
 from distillpipe import manifest as manifests
 from distillpipe.errors import DataError, UsageError
-from distillpipe.hashing import content_hash, file_sha256
+from distillpipe.hashing import cached_sha256, content_hash, file_sha256
 from distillpipe.interrupts import shielded
+from distillpipe.jsonl import sync_folder
 from distillpipe.manifest import InputDataset, Manifest, ModelUsed, ResolvedOption
+from distillpipe.progress import say
 
 FINISHED = re.compile(r"v(\d+)")
 PARTIAL = re.compile(r"v(\d+)\.partial")
+ERRORS_FILE = "errors.jsonl"
+ENGINE_ERROR = "engine_error"  # the reason of a row that was given up with --accept-errors
 
 
 class Header(msgspec.Struct, frozen=True):
@@ -43,6 +48,8 @@ class Header(msgspec.Struct, frozen=True):
     options: dict[str, ResolvedOption]
     fresh: bool = False
     "make a new version in any case, and take nothing over from others"
+    accept_errors: bool = False
+    "rows that could not be made are rejected, and a version that lacks them will do"
     licence: str | None = None
 
     @property
@@ -105,19 +112,48 @@ def draft(out: Path, header: Header) -> Iterator[Draft]:
             raise
         finally:
             if opened.manifest.finished is None and opened.path.exists():
-                with shielded():
+                with shielded(), suppress(OSError):  # a full disk: what ended the block says it
                     opened.save()
 
 
 def up_to_date(out: Path, header: Header) -> Path | None:
     """The finished version that already is what `header` asks for; `latest` then points to it."""
+    path = find_finished(out, header)
+    if path is not None:
+        point_latest(path)
+    return path
+
+
+def find_finished(out: Path, header: Header) -> Path | None:
+    """The finished version that already is what `header` asks for; nothing is changed.
+
+    Raises DataError where a file of it is not as it was written.
+    """
     if header.fresh:
         return None
     for path in reversed(finished(out)):
-        if manifests.read(path).fingerprint == header.fingerprint:
-            point_latest(path)
+        found = manifests.read(path)
+        if _is_for(found, header):
+            check_sizes(path, found)
             return path
     return None
+
+
+def find_draft(out: Path, header: Header) -> Path | None:
+    """The draft that a run with `header` goes on with; nothing is changed."""
+    for path in reversed(partials(out)):
+        if not (path / "manifest.json").is_file():
+            continue
+        found = manifests.read(path)
+        if _is_for(found, header) and not (header.fresh and found.takes_over):
+            return path
+    return None
+
+
+def _is_for(found: Manifest, header: Header) -> bool:
+    """Whether a version is what `header` asks for; rows given up will do only where errors are accepted."""
+    given_up = ENGINE_ERROR in found.counts.dropped
+    return found.fingerprint == header.fingerprint and (header.accept_errors or not given_up)
 
 
 def finished(out: Path) -> list[Path]:
@@ -128,6 +164,12 @@ def finished(out: Path) -> list[Path]:
 def partials(out: Path) -> list[Path]:
     """The drafts under `out`, oldest first."""
     return _numbered(out, PARTIAL)
+
+
+def next_version(out: Path) -> str:
+    """The name of the version that would be begun under `out`."""
+    taken = [int(path.name.removesuffix(".partial")[1:]) for path in finished(out) + partials(out)]
+    return f"v{max(taken, default=0) + 1}"
 
 
 def resolve(reference: str) -> Path:
@@ -142,7 +184,11 @@ def resolve(reference: str) -> Path:
         return path.resolve()
     if versions := finished(path):
         latest = path / "latest"
-        return latest.resolve() if latest.exists() else versions[-1]
+        if latest.exists():
+            return latest.resolve()
+        if latest.is_symlink():
+            say(f"{latest} points to {latest.readlink()}, which is gone: using {versions[-1].name}")
+        return versions[-1]
     raise UsageError(_why_not_a_dataset(path))
 
 
@@ -159,16 +205,53 @@ def holds_versions(path: Path) -> bool:
     return (path / "manifest.json").is_file() or bool(finished(path))
 
 
-def describe_input(reference: str) -> InputDataset:
-    """What the manifest says of an input: a dataset's version and id, or a plain file's sha256."""
+def describe_input(reference: str, out: Path) -> InputDataset:
+    """What the manifest under `out` says of an input: a dataset's version and id, or a file's sha256.
+
+    Raises DataError where a file of a finished version has another size than its manifest says.
+    """
     path = Path(reference)
     if path.is_file():
-        return InputDataset(path=str(path), version=None, id=file_sha256(path))
+        return InputDataset(str(path), None, cached_sha256(path), os.path.relpath(path, out))
     folder = resolve(reference)
     found = manifests.read(folder)
     if found.id is None:
         raise UsageError(f"{folder} is unfinished: run the command that makes it again")
-    return InputDataset(path=str(folder.parent), version=found.version, id=found.id)
+    check_sizes(folder, found)
+    dataset = folder.parent
+    return InputDataset(str(dataset), found.version, found.id, os.path.relpath(dataset, out))
+
+
+def check_sizes(folder: Path, found: Manifest) -> None:
+    """Refuse a finished version one of whose files is gone, was cut short or has grown."""
+    for entry in found.files:
+        path = folder / entry.name
+        size = path.stat().st_size if path.is_file() else None
+        if size != entry.bytes:
+            said = (
+                "is gone" if size is None else f"has {size:,} bytes, {entry.bytes:,} were written"
+            )
+            raise DataError(f"{path} {said}: {_how_to_mend(folder, found)}")
+
+
+@functools.cache
+def check_content(folder: Path) -> None:
+    """Refuse a finished version whose files are not those that its manifest lists; once a process."""
+    found = manifests.read(folder)
+    check_sizes(folder, found)
+    for entry in found.files:
+        if file_sha256(folder / entry.name) != entry.sha256:
+            raise DataError(
+                f"{folder / entry.name} was changed after it was written (its sha256 differs): "
+                f"{_how_to_mend(folder, found)}"
+            )
+
+
+def _how_to_mend(folder: Path, found: Manifest) -> str:
+    return (
+        f"put the original back, or rename {folder} to {folder.name}.partial and run `distill "
+        f"{found.stage}` again, which keeps what is whole in it"
+    )
 
 
 def point_latest(version: Path) -> None:
@@ -185,15 +268,6 @@ def content_files(path: Path) -> list[Path]:
     """The files of a version but for its manifest and card, which describe the others."""
     described_by = ("manifest.json", "manifest.json.new", "README.md")
     return sorted(file for file in path.iterdir() if file.name not in described_by)
-
-
-def sync_folder(path: Path) -> None:
-    """Make the names in a folder durable."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def now() -> str:
@@ -233,23 +307,18 @@ def _locked(out: Path) -> Iterator[None]:
 
 
 def _take_up(out: Path, header: Header) -> Draft | None:
-    for path in reversed(partials(out)):
-        if not (path / "manifest.json").is_file():
-            continue
-        found = manifests.read(path)
-        if header.fresh and found.takes_over:
-            continue
-        if found.fingerprint == header.fingerprint:
-            found.options = header.options
-            return Draft(out, path, found)
-    return None
+    path = find_draft(out, header)
+    if path is None:
+        return None
+    found = manifests.read(path)
+    found.options = header.options
+    found.id = found.finished = None  # set where a run was killed while it finished
+    return Draft(out, path, found)
 
 
 def _begin(out: Path, header: Header) -> Draft:
-    taken = [int(path.name.removesuffix(".partial")[1:]) for path in finished(out) + partials(out)]
-    version = f"v{max(taken, default=0) + 1}"
-    path = out / f"{version}.partial"
-    path.mkdir()
+    version = next_version(out)
+    path, beginning = out / f"{version}.partial", out / ".beginning"
     found = Manifest(
         kind=header.kind,
         stage=header.stage,
@@ -265,7 +334,10 @@ def _begin(out: Path, header: Header) -> Draft:
         git_commit=manifests.git_commit(),
         hardware=manifests.hardware(),
     )
-    manifests.write(path, found)
+    shutil.rmtree(beginning, ignore_errors=True)
+    beginning.mkdir()
+    manifests.write(beginning, found)
+    beginning.rename(path)  # so that no draft is without its manifest
     return Draft(out, path, found)
 
 

@@ -8,13 +8,13 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from distillpipe.chat import (
-    THINK_CLOSE,
     Split,
     check_prompt_template,
     conversation,
     load_chat,
     split,
 )
+from distillpipe.delimiters import THINK, Tags
 from distillpipe.errors import UsageError
 from distillpipe.records import Message, Problem, Prompting, TokenCounts
 
@@ -44,6 +44,10 @@ SPLITS = {
     "a closing tag at the very start": (
         "</think>\n\nHi",
         Split("", "", "</think>\n\n", "Hi"),
+    ),
+    "white space before a thought that the prompt opened": (
+        "\n\na</think>b",
+        Split("\n\n", "a", "</think>", "b"),
     ),
     "an empty thought": (
         "<think>\n\n</think>\n\nHi",
@@ -77,31 +81,88 @@ def test_a_completion_splits_at_its_delimiters(text: str, parts: Split) -> None:
     assert split(text) == parts
 
 
+OPENED_SPLITS = {
+    "a thought and a response": (
+        "14+6=20.\n</think>\n\n\\boxed{20}",
+        Split("", "14+6=20.", "\n</think>\n\n", "\\boxed{20}"),
+    ),
+    "white space at the start": ("\n a </think>b", Split("\n ", "a", " </think>", "b")),
+    "never closed": ("14+6=20. So \\boxed{20}", Split("", "14+6=20. So \\boxed{20}", "", "")),
+    "never closed, white space at both ends": ("\n\na\n", Split("\n\n", "a\n", "", "")),
+    "an opening tag once more": (
+        "\n<think>\na\n</think>b",
+        Split("\n<think>\n", "a", "\n</think>", "b"),
+    ),
+    "an opening tag once more, never closed": ("<think>a", Split("<think>", "a", "", "")),
+    "an opening tag in mid-sentence is text": (
+        "a <think> b</think>c",
+        Split("", "a <think> b", "</think>", "c"),
+    ),
+    "closed at once": ("\n</think>\n\nHi", Split("\n", "", "</think>\n\n", "Hi")),
+    "white space alone": ("\n\n", Split("\n\n", "", "", "")),
+    "nothing": ("", Split("", "", "", "")),
+}
+
+
+@pytest.mark.parametrize(("text", "parts"), OPENED_SPLITS.values(), ids=OPENED_SPLITS.keys())
+def test_a_completion_of_a_prompt_that_opened_the_thought_begins_inside_it(
+    text: str, parts: Split
+) -> None:
+    assert split(text, opened=True) == parts
+
+
+def test_other_tags_split_in_the_same_way_and_think_tags_are_text_then() -> None:
+    tags = Tags("[THINK]", "[/THINK]")
+    assert split("[THINK]\na</think>b\n[/THINK] c", tags=tags) == (
+        "[THINK]\n",
+        "a</think>b",
+        "\n[/THINK] ",
+        "c",
+    )
+    assert split("<think>a</think>b", tags=tags) == ("", "", "", "<think>a</think>b")
+
+
 def test_a_thought_that_is_never_closed_has_no_response() -> None:
     assert split("<think>\n14+6=20. So \\boxed{20}").response == ""
     assert split("<think>\n14+6=20. So \\boxed{20}").reasoning == "14+6=20. So \\boxed{20}"
 
 
 TEXTS = st.text() | st.lists(
-    st.sampled_from(["<think>", "</think>", "<", "/think>", " ", "\n", "\u2003", "a", "é"])
+    st.sampled_from(
+        ["<think>", "</think>", "<", "/think>", " ", "\n", "\r\n", "\x1c", "\u2003", "a", "é"]
+    )
 ).map("".join)
 
 
-@given(TEXTS)
-@example("\n<think>\n\n a \n</think>\n")
-def test_the_four_parts_add_up_to_the_text_byte_for_byte(text: str) -> None:
-    assert "".join(split(text)) == text
+@given(TEXTS, st.booleans())
+@example("\n<think>\n\n a \n</think>\n", False)
+@example("\n<think>\n<think> a </think></think>", True)
+def test_the_four_parts_add_up_to_the_text_byte_for_byte(text: str, opened: bool) -> None:
+    assert "".join(split(text, opened=opened)) == text
 
 
-@given(TEXTS)
-def test_white_space_beside_delimiters_belongs_to_them(text: str) -> None:
-    parts = split(text)
-    assert (THINK_CLOSE in parts.middle) == (parts.middle != "")
+@given(TEXTS, st.booleans())
+def test_white_space_beside_delimiters_belongs_to_them(text: str, opened: bool) -> None:
+    parts = split(text, opened=opened)
+    assert parts.opening.strip() in ("", THINK.open)
+    assert parts.middle.strip() in ("", THINK.close)
+    assert (parts.middle.strip() != "") == (parts.middle != "")
     if parts.middle:
         assert parts.reasoning == parts.reasoning.rstrip()
         assert parts.response == parts.response.lstrip()
     if parts.opening:
         assert parts.reasoning == parts.reasoning.lstrip()
+
+
+@given(TEXTS)
+def test_only_a_text_without_tags_depends_on_whether_the_prompt_opened_the_thought(
+    text: str,
+) -> None:
+    if THINK.close in text or text.lstrip().startswith(THINK.open):
+        assert split(text, opened=True) == split(text, opened=False)
+    else:
+        assert split(text, opened=True).response == ""
+        assert split(text, opened=False).response == text
 
 
 WORDS = st.text().map(str.strip).filter(lambda text: "think>" not in text)
@@ -124,6 +185,7 @@ def prompting(template: str = "{problem}", system_prompt: str | None = None) -> 
         verifier=None,
         prompt_template=template,
         system_prompt=system_prompt,
+        chat_template=None,
     )
 
 
@@ -173,10 +235,8 @@ def test_a_prompt_ends_where_the_assistant_begins(teacher_chat) -> None:
     assert teacher_chat.prompt_ids(ASKED) == ids(teacher_chat, rendered)
 
 
-def test_a_row_is_the_prompt_and_the_completion_and_the_end(teacher_chat) -> None:
-    prompt = teacher_chat.prompt_ids(ASKED)
-    row = teacher_chat.row_ids([*ASKED, ANSWERED])
-    assert row == prompt + ids(teacher_chat, COMPLETION + "<|im_end|>\n")
+def test_a_completion_is_reasoning_response_and_end_token(teacher_chat) -> None:
+    assert teacher_chat.completion_ids(ANSWERED) == ids(teacher_chat, COMPLETION + "<|im_end|>")
 
 
 def test_a_system_prompt_is_rendered_before_the_question(teacher_chat) -> None:
@@ -209,6 +269,7 @@ COUNTS = {
     "a thought that the prompt opened": (COMPLETION.removeprefix("<think>\n"), (8, 6, 15)),
     "a thought that is not closed": ("<think>14+6=20", (7, 0, 8)),
     "no thought": ("\\boxed{20}<|im_end|>", (0, 5, 6)),
+    "white space before a thought that the prompt opened": ("\n14</think>2", (3, 1, 5)),
     "the end token alone": ("<|im_end|>", (0, 0, 1)),
     "nothing": ("", (0, 0, 0)),
 }
@@ -244,10 +305,25 @@ def test_tags_of_real_tokenizers_count_as_one_token_each(shared_chat, name: str)
     assert counted == TokenCounts(prompt=0, reasoning=9, response=7, total=19)
 
 
-def test_a_template_that_emits_the_first_token_is_not_given_a_second_one(shared_chat) -> None:
-    prompt = shared_chat("r1-distill-qwen").prompt_ids([Message(role="user", content="hello")])
-    # begin of sentence, user, hello, assistant, <think>, line feed
-    assert prompt == [151646, 151644, 14990, 151645, 151648, 198]
+# "14+6=20.\n" is 8 ids, "</think>" one, "\n\n\boxed{20}" 7
+OPENED_COUNTS = {
+    "closed": ("14+6=20.\n</think>\n\n\\boxed{20}", (8, 7, 17)),
+    "never closed": ("14+6=20.\n", (8, 0, 9)),
+    "white space at the start": ("\n14+6=20.\n</think>\n\n\\boxed{20}", (9, 7, 18)),
+    "an opening tag once more": ("<think>\n14+6=20.\n</think>\n\n\\boxed{20}", (9, 7, 19)),
+    "nothing": ("", (0, 0, 1)),
+}
+
+
+@pytest.mark.parametrize(("text", "expected"), OPENED_COUNTS.values(), ids=OPENED_COUNTS.keys())
+def test_tokens_of_a_thought_that_the_prompt_opened_are_reasoning(shared_chat, text, expected):
+    chat = shared_chat("r1-distill-qwen")
+    completion = [*ids(chat, text), chat.tokenizer.eos_token_id]
+    reasoning, response, sampled = expected
+    counted = chat.count([1, 2], completion, chat.split(chat.text(completion)))
+    assert counted == TokenCounts(
+        prompt=2, reasoning=reasoning, response=response, total=2 + sampled
+    )
 
 
 @pytest.fixture
@@ -270,12 +346,6 @@ def test_end_tokens_of_the_generation_config_count_too(teacher_copy, teacher_cha
     assert chat.end_ids == teacher_chat.end_ids | set(more)
     for end in chat.end_ids:
         assert chat.text([*ids(chat, "14"), end]) == "14"
-
-
-def test_a_tokenizer_without_a_chat_template_is_refused(teacher_copy) -> None:
-    (teacher_copy / "chat_template.jinja").unlink()
-    with pytest.raises(UsageError, match=r"^my/base has no chat template: add a chat_template"):
-        load_chat(teacher_copy, "my/base")
 
 
 def test_a_tokenizer_without_an_end_token_is_refused(teacher_copy) -> None:

@@ -9,9 +9,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from distillpipe import dataset, versions
-from distillpipe.dataset import Writer, read_rows, read_traces, sampled_before
-from distillpipe.errors import DataError, UsageError
+from distillpipe import jsonl, versions
+from distillpipe.dataset import Writer, read_rows, read_traces
+from distillpipe.errors import DataError
 from distillpipe.hashing import content_hash
 from distillpipe.manifest import Dropped, FileEntry, Manifest
 from distillpipe.records import Problem, RejectedTrace, TokenCounts, Trace
@@ -169,7 +169,7 @@ def test_the_id_of_a_dataset_does_not_depend_on_the_order_of_its_rows_or_parts(
 ) -> None:
     one, two, three, four = make_traces(4)
     forwards = write_dataset(tmp_path / "a", [one, two, three], [(four, "duplicate", None)])
-    monkeypatch.setattr(dataset, "PART_BYTES", 1)
+    monkeypatch.setattr(jsonl, "PART_BYTES", 1)
     backwards = write_dataset(tmp_path / "b", [three, one, two], [(four, "duplicate", None)])
 
     assert len(list((tmp_path / "b/v1").glob("part-*"))) == 3
@@ -339,7 +339,7 @@ def test_parts_rotate_at_a_bounded_size_and_a_resume_goes_on_in_the_last(
     rows = make_traces(6)
     size = len(as_line(rows[0]))
     assert {len(as_line(row)) for row in rows} == {size}
-    monkeypatch.setattr(dataset, "PART_BYTES", 2 * size)
+    monkeypatch.setattr(jsonl, "PART_BYTES", 2 * size)
     append_and_stop(tmp_path, make_header(), rows[:3])
     manifest = write_dataset(tmp_path, rows[3:5], [(rows[5], "duplicate", None)])
 
@@ -361,100 +361,9 @@ def test_a_resume_after_a_full_part_begins_the_next_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     one, two = make_traces(2)
-    monkeypatch.setattr(dataset, "PART_BYTES", len(as_line(one)))
+    monkeypatch.setattr(jsonl, "PART_BYTES", len(as_line(one)))
     append_and_stop(tmp_path, make_header(), [one])
     write_dataset(tmp_path, [two])
 
     assert (tmp_path / "v1/part-00000.jsonl").read_bytes() == as_line(one)
     assert (tmp_path / "v1/part-00001.jsonl").read_bytes() == as_line(two)
-
-
-# ---------------------------------------------------------------- rows that cannot be read
-
-
-@pytest.mark.parametrize(
-    ("line", "complaint"),
-    [
-        (b'{"schema": "trace/1", ', "truncated"),
-        (b"not json", "malformed"),
-        (b"[1, 2]", "Expected `object`, got `array`"),
-        (b'{"problem": "1+1?"}', "missing required field `id`"),
-        (b'{"schema": "trace/2"}', "Invalid enum value 'trace/2'"),
-        (b'{"id": "\xff"}', "can't decode byte 0xff"),
-    ],
-)
-def test_a_line_that_is_no_trace_is_an_error_with_file_and_line(
-    tmp_path: Path, make_traces: MakeTraces, line: bytes, complaint: str
-) -> None:
-    path = tmp_path / "traces.jsonl"
-    one, two = map(as_line, make_traces(2))
-    path.write_bytes(one + b"\n" + line + b"\n" + two)
-
-    rows = read_traces(str(path))
-    next(rows)
-    with pytest.raises(DataError, match=f"{path}:3: not a row of kind Trace") as raised:
-        next(rows)
-    assert complaint in str(raised.value)
-    assert "mend or remove the line" in str(raised.value)
-
-
-def test_an_empty_file_has_no_rows(tmp_path: Path) -> None:
-    (tmp_path / "empty.jsonl").touch()
-
-    assert list(read_traces(str(tmp_path / "empty.jsonl"))) == []
-
-
-def test_a_missing_dataset_is_an_error_that_says_what_to_give(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"nothing does not exist: give a dataset's folder"):
-        list(read_traces(str(tmp_path / "nothing")))
-
-
-# ---------------------------------------------------------------- rows sampled before
-
-
-def test_rows_sampled_before_come_from_finished_and_partial_versions_each_once(
-    tmp_path: Path, make_traces: MakeTraces, make_header: MakeHeader, write_dataset: WriteDataset
-) -> None:
-    one, two, three, four = make_traces(4)
-    write_dataset(tmp_path, [one, two], name="A")
-    append_and_stop(tmp_path, make_header("B"), [two, three])
-    wanted = {row.row_key for row in (one, two, three)} | {"never sampled"}
-
-    assert list(sampled_before(tmp_path, wanted)) == [one, two, three]
-    assert list(sampled_before(tmp_path, {four.row_key})) == []
-    assert list(sampled_before(tmp_path, set())) == []
-    assert list(sampled_before(tmp_path / "nothing", wanted)) == []
-
-
-def test_a_torn_last_line_of_another_draft_is_passed_over(
-    tmp_path: Path, make_traces: MakeTraces, make_header: MakeHeader
-) -> None:
-    one, two = make_traces(2)
-    path = append_and_stop(tmp_path, make_header(), [one, two]) / "part-00000.jsonl"
-    path.write_bytes(path.read_bytes()[:-1])
-
-    assert list(sampled_before(tmp_path, {one.row_key, two.row_key})) == [one]
-    assert not path.read_bytes().endswith(b"\n")
-
-
-def test_a_row_that_was_rejected_without_being_sampled_is_not_taken_over(
-    tmp_path: Path, make_traces: MakeTraces, write_dataset: WriteDataset
-) -> None:
-    nothing = TokenCounts(prompt=600, reasoning=0, response=0, total=600)
-    kept, refused = make_traces(2)
-    refused = msgspec.structs.replace(refused, num_tokens=nothing)
-    write_dataset(tmp_path, [kept], [(refused, "prompt_too_long", 600)])
-
-    assert list(sampled_before(tmp_path, {kept.row_key, refused.row_key})) == [kept]
-
-
-def test_a_broken_line_among_the_rows_sampled_before_is_an_error_with_file_and_line(
-    tmp_path: Path, make_traces: MakeTraces, write_dataset: WriteDataset
-) -> None:
-    one, two = make_traces(2)
-    write_dataset(tmp_path, [one])
-    path = tmp_path / "v1/part-00000.jsonl"
-    path.write_bytes(b"\0" * 40 + b"\n" + as_line(two))
-
-    with pytest.raises(DataError, match=f"{path}:1: not a row of kind Sampled"):
-        list(sampled_before(tmp_path, {two.row_key}))

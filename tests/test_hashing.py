@@ -1,10 +1,17 @@
 """Ids lie on disk for years: the golden hashes are those of `printf '["a"]' | b2sum -l 128`."""
 
+import hashlib
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distillpipe.hashing import content_hash, file_sha256, seed_of, uniform
+from distillpipe import hashing
+from distillpipe.hashing import cached_sha256, content_hash, file_sha256, seed_of, uniform
 
 GOLDEN = [
     (("a",), "f53b3155b302982e196b7645b7b614b1"),  # ["a"]
@@ -91,3 +98,141 @@ def test_the_sha256_of_a_file_is_that_of_its_bytes(tmp_path, content, expected) 
     path = tmp_path / "file"
     path.write_bytes(content)
     assert file_sha256(path) == expected
+
+
+# ---------------------------------------------------------------- remembered between runs
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder that hashes are remembered in, empty."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "distillpipe" / "sha256"
+
+
+@pytest.fixture
+def hashed(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The files that were really read, in their order."""
+    read: list[Path] = []
+
+    def count(path: Path) -> str:
+        read.append(path)
+        return file_sha256(path)
+
+    monkeypatch.setattr(hashing, "file_sha256", count)
+    return read
+
+
+def old_file(path: Path, content: bytes = b"abc") -> Path:
+    """A file that was changed a minute ago."""
+    path.write_bytes(content)
+    minute_ago = time.time_ns() - 60 * 10**9
+    os.utime(path, ns=(minute_ago, minute_ago))
+    return path
+
+
+def sha256_of(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def test_an_unchanged_file_is_read_once(cache: Path, hashed: list[Path], tmp_path: Path) -> None:
+    path = old_file(tmp_path / "rows.jsonl")
+
+    assert [cached_sha256(path) for _ in range(3)] == [sha256_of(b"abc")] * 3
+    assert hashed == [path]
+    (entry,) = cache.iterdir()
+    assert entry.read_text() == sha256_of(b"abc")
+
+
+def test_a_file_is_remembered_by_its_real_path(
+    cache: Path, hashed: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = old_file(tmp_path / "rows.jsonl")
+    (tmp_path / "link.jsonl").symlink_to(path)
+    monkeypatch.chdir(tmp_path)
+    cached_sha256(path)
+    cached_sha256(Path("rows.jsonl"))
+    cached_sha256(Path("link.jsonl"))
+
+    assert len(hashed) == 1
+
+
+def with_other_size(path: Path) -> bytes:
+    found = path.stat()
+    path.write_bytes(b"abcd")
+    os.utime(path, ns=(found.st_atime_ns, found.st_mtime_ns))
+    return b"abcd"
+
+
+def with_other_time(path: Path) -> bytes:
+    found = path.stat()
+    path.write_bytes(b"xyz")
+    os.utime(path, ns=(found.st_atime_ns, found.st_mtime_ns + 1))
+    return b"xyz"
+
+
+def with_other_inode(path: Path) -> bytes:
+    found = path.stat()
+    other = path.with_name("other")
+    other.write_bytes(b"xyz")
+    os.utime(other, ns=(found.st_atime_ns, found.st_mtime_ns))
+    other.replace(path)
+    return b"xyz"
+
+
+@pytest.mark.parametrize("change", [with_other_size, with_other_time, with_other_inode])
+def test_a_file_that_differs_in_size_time_or_inode_is_read_again(
+    cache: Path, hashed: list[Path], tmp_path: Path, change: Callable[[Path], bytes]
+) -> None:
+    path = old_file(tmp_path / "rows.jsonl")
+    cached_sha256(path)
+    content = change(path)
+
+    assert cached_sha256(path) == sha256_of(content)
+    assert len(hashed) == 2
+
+
+def test_another_file_with_the_same_content_is_read_too(
+    cache: Path, hashed: list[Path], tmp_path: Path
+) -> None:
+    one, other = old_file(tmp_path / "one"), old_file(tmp_path / "other")
+
+    assert cached_sha256(one) == cached_sha256(other)
+    assert hashed == [one, other]
+
+
+def test_a_file_that_was_changed_just_now_is_not_remembered(
+    cache: Path, hashed: list[Path], tmp_path: Path
+) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(b"abc")
+    cached_sha256(path)
+    found = path.stat()
+    path.write_bytes(b"xyz")  # within the same tick of the clock
+    os.utime(path, ns=(found.st_atime_ns, found.st_mtime_ns))
+
+    assert cached_sha256(path) == sha256_of(b"xyz")
+    assert len(hashed) == 2
+    assert not cache.exists()
+
+
+def test_where_nothing_can_be_remembered_the_file_is_read_each_time(
+    hashed: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))  # no folder: not even for root
+    path = old_file(tmp_path / "rows.jsonl")
+
+    assert [cached_sha256(path) for _ in range(2)] == [sha256_of(b"abc")] * 2
+    assert len(hashed) == 2
+
+
+def test_without_a_cache_folder_of_its_own_the_home_folder_is_used(
+    hashed: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    path = old_file(tmp_path / "rows.jsonl")
+    cached_sha256(path)
+
+    assert len(list((tmp_path / "home/.cache/distillpipe/sha256").iterdir())) == 1

@@ -1,175 +1,398 @@
-"""Real processes, killed at real moments: nothing that was finished is lost, nothing is done twice."""
+"""Real processes, killed at real moments: nothing that was finished is lost, nothing is done twice.
 
-import hashlib
+A child is forked from a server that has torch loaded, so that dozens of kills fit into a minute. Moments
+are drawn: some soon after the start, most while rows are being written. Then once before each change of a
+name on disk.
+"""
+
 import json
+import multiprocessing
 import random
 import signal
-import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
+from distillpipe import manifest as manifests
+from distillpipe.hashing import bytes_hash, content_hash, file_sha256
+
 pytestmark = pytest.mark.slow
 
-DISTILL = str(Path(sys.executable).with_name("distill"))
+HEAVY = [
+    "accelerate", "torch", "transformers", "distillpipe.engines.transformers", "distillpipe.stages.eval",
+    "distillpipe.stages.filter", "distillpipe.stages.generate", "distillpipe.stages.sft",
+    "distillpipe.training.loop",
+]  # fmt: skip
 SHIPPED = Path("data/quickstart")
+NUM_ROWS = 300
+SAMPLING = [
+    "--limit", str(NUM_ROWS), "--max-tokens", "160", "--prompt-template", "{problem}",
+    "--concurrency", "32",
+]  # fmt: skip
 GENERATE = [
-    "generate", f"{SHIPPED}/problems-train.jsonl", "--teacher", f"{SHIPPED}/teacher", "--limit", "300",
-    "--max-tokens", "160", "--prompt-template", "{problem}", "--concurrency", "32",
+    "generate", f"{SHIPPED}/problems-train.jsonl", "--teacher", f"{SHIPPED}/teacher", *SAMPLING,
 ]  # fmt: skip
 EVAL = [
-    "eval", f"{SHIPPED}/teacher", "--benchmark", f"{SHIPPED}/problems-test.jsonl", "--limit", "300",
-    "--max-tokens", "160", "--prompt-template", "{problem}", "--concurrency", "32",
+    "eval", f"{SHIPPED}/teacher", "--benchmark", f"{SHIPPED}/problems-test.jsonl", *SAMPLING,
 ]  # fmt: skip
+SFT = [
+    "--student", f"{SHIPPED}/student-qwen", "--learning-rate", "2e-3", "--batch-size", "8",
+    "--epochs", "3", "--max-length", "512", "--save-every", "3",
+]  # fmt: skip
+
+RUN = "from distillpipe.cli.app import main; main()"
+NUM_KILLS = 24
+Start = Callable[..., ForkServerProcess]
+Finish = Callable[[list[str]], None]
+Alive = Callable[[], bool]
+Moment = Callable[[Path, Alive], None]
+
+
+# ---------------------------------------------------------------- processes
 
 
 @pytest.fixture(scope="module")
-def traces(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def start(repository: Path) -> Iterator[Start]:
+    """`start(["generate", ...])` runs the command in a fork of a server with all that is heavy loaded."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(HEAVY)
+
+    def run_in_fork(arguments: list[str], program: str = RUN) -> ForkServerProcess:
+        patch.setattr(sys, "argv", ["distill", *arguments])  # the child gets a copy
+        process = context.Process(target=exec, args=(program, {}))
+        process.start()
+        return process
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")
+        patch.setenv("TOKENIZERS_PARALLELISM", "false")
+        patch.setenv("TRANSFORMERS_VERBOSITY", "error")
+        patch.chdir(repository)
+        first = run_in_fork(["--version"])
+        status = Path(f"/proc/{first.pid}/status").read_text()
+        first.join()
+        server = int(next(line for line in status.splitlines() if line.startswith("PPid:"))[5:])
+        threads = list(Path(f"/proc/{server}/task").iterdir())
+        assert len(threads) == 1, "a fork of a process with threads is not safe"
+        yield run_in_fork
+
+
+@pytest.fixture(scope="module")
+def finish(start: Start) -> Finish:
+    """Run a command to its end."""
+
+    def run(arguments: list[str]) -> None:
+        process = start(arguments)
+        process.join()
+        assert process.exitcode == 0, arguments
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def traces(finish: Finish, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `generate` makes when nothing disturbs it."""
     out = tmp_path_factory.mktemp("kill") / "traces"
-    run(repository, [*GENERATE, "--out", str(out)])
+    finish([*GENERATE, "--out", str(out)])
     return out
 
 
-def run(repository: Path, arguments: list[str]) -> None:
-    done = subprocess.run(
-        [DISTILL, *arguments], cwd=repository, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
+def kill(process: ForkServerProcess) -> bool:
+    """Kill a process; whether it was still running."""
+    process.kill()
+    process.join()
+    return process.exitcode == -signal.SIGKILL
 
 
-def start(repository: Path, arguments: list[str]) -> subprocess.Popen[bytes]:
-    return subprocess.Popen([DISTILL, *arguments], cwd=repository, stderr=subprocess.PIPE)
+# ---------------------------------------------------------------- moments
 
 
-def lines_of(out: Path) -> list[bytes]:
-    parts = sorted(out.glob("v1*/part-*.jsonl")) + sorted(out.glob("v1*/rejected-*.jsonl"))
-    return [line for part in parts for line in part.read_bytes().splitlines(keepends=True)]
+def parts(out: Path) -> list[Path]:
+    names = ("part-*.jsonl", "rejected-*.jsonl", "losses.jsonl")
+    return [path for name in names for path in sorted(out.glob(f"v*/{name}"))]
 
 
-def wait_for(found: Path, pattern: str, process: subprocess.Popen[bytes]) -> None:
-    """Wait until a file that matches is there and not empty, or the process has ended."""
-    while process.poll() is None and not any(p.stat().st_size for p in found.glob(pattern)):
-        time.sleep(0.01)
+def num_bytes(paths: list[Path]) -> int:
+    total = 0
+    for path in paths:
+        try:
+            total += path.stat().st_size
+        except FileNotFoundError:  # its version was finished and renamed just now
+            return -1
+    return total
+
+
+def soon(seconds: float) -> Moment:
+    """So long after the start, whatever happens then."""
+
+    def wait(_: Path, alive: Alive) -> None:
+        until = time.monotonic() + seconds
+        while alive() and time.monotonic() < until:
+            time.sleep(0.001)
+
+    return wait
+
+
+def begun(out: Path, alive: Alive) -> None:
+    """When the folder of a draft is there, before its manifest is: a moment of milliseconds."""
+    while alive() and not any(out.glob("v*.partial")):
+        time.sleep(0.0001)
+
+
+def grown_by(more: int) -> Moment:
+    """When so many bytes more of rows, or of an sft's losses, are written."""
+
+    def wait(out: Path, alive: Alive) -> None:
+        enough = num_bytes(parts(out)) + more
+        while alive() and num_bytes(parts(out)) < enough:
+            time.sleep(0.0005)
+
+    return wait
+
+
+def saving(out: Path, alive: Alive) -> None:
+    """While a training state is being written; one that a kill has left behind does not count."""
+
+    def changed() -> list[int]:
+        return [path.stat().st_mtime_ns for path in out.glob("v*.partial/state.writing")]
+
+    before = changed()
+    while alive() and changed() in ([], before):
+        time.sleep(0.0005)
+
+
+def drawn_moments(seed: int, bytes_a_kill: int) -> list[Moment]:
+    """One kind of moment after the other, in an order and with figures that depend on the seed."""
+    rng = random.Random(seed)
+    writing = [grown_by(rng.randrange(1, 2 * bytes_a_kill)) for _ in range(NUM_KILLS - 7)]
+    moments = [*writing, *(soon(rng.uniform(0.0, 0.5)) for _ in range(6))]
+    rng.shuffle(moments)
+    return [begun, *moments]
+
+
+# ---------------------------------------------------------------- kills
+
+
+class Killed(NamedTuple):
+    """What the kills of one command hit."""
+
+    num_kills: int
+    num_writing: int
+    "kills in a life in which rows were written and rows were still missing"
+
+
+def kill_at(moments: list[Moment], start: Start, arguments: list[str], out: Path) -> Killed:
+    """Start the command and kill it, once for each moment; no whole row ever changes."""
+    num_kills = num_writing = 0
+    whole = whole_lines(out)
+    for moment in moments:
+        process = start(arguments)
+        moment(out, process.is_alive)
+        was_killed = kill(process)
+        before, whole = whole, whole_lines(out)
+        for name, lines in before.items():
+            assert whole[name][: len(lines)] == lines
+        num_kills += was_killed
+        num_writing += was_killed and whole != before
+    return Killed(num_kills, num_writing)
+
+
+def whole_lines(out: Path) -> dict[str, list[bytes]]:
+    """The lines with an end, by the name of their file."""
+    return {
+        path.name: [line for line in path.read_bytes().splitlines(True) if line.endswith(b"\n")]
+        for path in parts(out)
+    }
+
+
+def check_version(out: Path, num_rows: int) -> None:
+    """One finished version with every row once, which is what its manifest says."""
+    assert [path.name for path in out.glob("v*")] == ["v1"]
+    assert (out / "latest").readlink() == Path("v1")
+    found = manifests.read(out / "v1")
+    rows = [json.loads(line) for lines in whole_lines(out).values() for line in lines]
+    assert len({row["id"] for row in rows}) == len(rows) == num_rows
+    assert found.counts.rows_kept + found.counts.rows_rejected == num_rows
+    kept = [line for path in out.glob("v1/part-*") for line in path.read_bytes().splitlines()]
+    assert found.id == content_hash(sorted(map(bytes_hash, kept)))
+    for entry in found.files:
+        path = out / "v1" / entry.name
+        assert (path.stat().st_size, file_sha256(path)) == (entry.bytes, entry.sha256)
 
 
 @pytest.mark.parametrize("stage", [GENERATE, EVAL], ids=["generate", "eval"])
 def test_a_killed_run_goes_on_with_every_key_once_and_finished_rows_unchanged(
-    repository: Path, tmp_path: Path, stage: list[str]
+    start: Start, finish: Finish, tmp_path: Path, traces: Path, stage: list[str]
 ) -> None:
-    rng = random.Random(7)
     arguments = [*stage, "--out", str(tmp_path)]
     out = tmp_path if stage is GENERATE else tmp_path / "problems-test"
-    finished: list[bytes] = []
-    for _ in range(4):
-        process = start(repository, arguments)
-        time_to_live = rng.uniform(0.0, 0.8)
-        num_before = len(lines_of(out))
-        while process.poll() is None and len(lines_of(out)) <= num_before:
-            time.sleep(0.01)
-        time.sleep(time_to_live)
-        process.kill()
-        process.wait()
-        whole = [line for line in lines_of(out) if line.endswith(b"\n")]
-        assert whole[: len(finished)] == finished
-        finished = whole
-    run(repository, arguments)
-    lines = lines_of(out)
-    assert lines[: len(finished)] == finished
-    assert len({json.loads(line)["row_key"] for line in lines}) == len(lines) == 300
-    assert [path.name for path in out.glob("v*")] == ["v1"]
+    bytes_a_kill = num_bytes(parts(traces)) // (2 * NUM_KILLS)
+    killed = kill_at(drawn_moments(7, bytes_a_kill), start, arguments, out)
+    finish(arguments)
 
-
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_ctrl_c_and_sigterm_say_how_to_go_on_and_the_same_command_does(
-    repository: Path, tmp_path: Path, number: int, code: int
-) -> None:
-    arguments = [*GENERATE, "--out", str(tmp_path)]
-    process = start(repository, arguments)
-    wait_for(tmp_path, "v1.partial/part-*.jsonl", process)
-    process.send_signal(number)
-    _, said = process.communicate()
-    assert process.returncode == code
-    assert b"what was done is safe; the same command goes on from here" in said
-    assert b"Traceback" not in said
-    finished = lines_of(tmp_path)
-    assert finished
-    run(repository, arguments)
-    assert lines_of(tmp_path)[: len(finished)] == finished
-    assert len(lines_of(tmp_path)) == 300
-
-
-def test_a_second_run_at_the_same_time_is_refused_and_the_first_one_finishes(
-    repository: Path, tmp_path: Path
-) -> None:
-    arguments = [*GENERATE, "--out", str(tmp_path)]
-    first = start(repository, arguments)
-    wait_for(tmp_path, "v1.partial/manifest.json", first)
-    second = start(repository, arguments)
-    _, said = second.communicate()
-    assert second.returncode == 1
-    assert f"is being written by another run (process {first.pid})".encode() in said
-    first.communicate()
-    assert first.returncode == 0
-    assert len(lines_of(tmp_path)) == 300
+    check_version(out, NUM_ROWS)
+    print(f"{stage[0]}: {killed}")
+    assert killed.num_kills >= 20
+    assert killed.num_writing >= 12
 
 
 def test_a_killed_filter_goes_on_with_every_row_once(
-    repository: Path, tmp_path: Path, traces: Path
+    start: Start, finish: Finish, tmp_path: Path, traces: Path
 ) -> None:
     many = tmp_path / "many.jsonl"  # enough rows that a kill finds the writing
+    num_copies = 60
     rows = [json.loads(line) for line in (traces / "v1/part-00000.jsonl").read_bytes().splitlines()]
     with many.open("w") as file:
-        for copy in range(60):
+        for copy in range(num_copies):
             for row in rows:
-                key = hashlib.sha256(f"{row['row_key']} {copy}".encode()).hexdigest()[:32]
-                changed = {"row_key": key, "id": f"{row['problem_id']}/{key[:16]}"}
-                file.write(json.dumps({**row, **changed}) + "\n")
-    out = tmp_path / "clean"
-    arguments = ["filter", str(many), "--dedup", "none", "--out", str(out)]
-    rng = random.Random(3)
-    finished: dict[str, bytes] = {}
-    for _ in range(6):
-        process = start(repository, arguments)
-        num_before = len(lines_of(out))
-        while process.poll() is None and len(lines_of(out)) <= num_before:
-            time.sleep(0.001)
-        time.sleep(rng.uniform(0.0, 0.1))
-        process.kill()
-        process.wait()
-        found = {json.loads(line)["id"]: line for line in lines_of(out) if line.endswith(b"\n")}
-        assert {key: found[key] for key in finished} == finished
-        finished = found
-    run(repository, arguments)
-    found = {json.loads(line)["id"]: line for line in lines_of(out)}
-    assert {key: found[key] for key in finished} == finished
-    assert len(found) == len(lines_of(out)) == 60 * len(rows)
+                row["id"] = f"{row['problem_id']}/{copy:016x}"
+                file.write(json.dumps(row) + "\n")
+    arguments = ["filter", str(many), "--dedup", "none", "--out", str(tmp_path / "clean")]
+    bytes_a_kill = many.stat().st_size // (2 * NUM_KILLS)
+    killed = kill_at(drawn_moments(11, bytes_a_kill), start, arguments, tmp_path / "clean")
+    finish(arguments)
+
+    check_version(tmp_path / "clean", num_copies * len(rows))
+    print(f"filter: {killed}")
+    assert killed.num_kills >= 20
+    assert killed.num_writing >= 12
+
+
+def losses(folder: Path) -> list[tuple[int, float]]:
+    path = folder / "losses.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True) if path.is_file() else []
+    steps = [json.loads(line) for line in lines if line.endswith(b"\n")]
+    return [(step["step"], step["loss"]) for step in steps]
+
+
+def check_checkpoint(out: Path, undisturbed: Path) -> None:
+    """One finished version with losses and weights of the undisturbed one, and nothing beside them."""
+    assert losses(out / "latest") == losses(undisturbed / "latest")
+    one, other = (folder / "latest/model.safetensors" for folder in (out, undisturbed))
+    assert one.read_bytes() == other.read_bytes()
+    assert names(out / "latest") == names(undisturbed / "latest")
+    assert manifests.read(out / "latest").id == manifests.read(undisturbed / "latest").id
+
+
+def newest_steps(out: Path) -> list[tuple[int, float]]:
+    return [(0, 0.0), *(step for path in out.glob("v*.partial") for step in losses(path))]
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
 
 
 def test_a_killed_sft_ends_with_the_losses_and_weights_of_an_undisturbed_one(
-    repository: Path, tmp_path: Path, traces: Path
+    start: Start, finish: Finish, tmp_path: Path, traces: Path
 ) -> None:
-    command = [
-        "sft", str(traces), "--student", f"{SHIPPED}/student-qwen", "--learning-rate", "2e-3",
-        "--batch-size", "16", "--epochs", "4", "--max-length", "512", "--save-every", "10",
-    ]  # fmt: skip
-    run(repository, [*command, "--out", str(tmp_path / "whole")])
+    whole, out = tmp_path / "whole", tmp_path / "killed"
+    finish(["sft", str(traces), *SFT, "--out", str(whole)])
     rng = random.Random(5)
-    for _ in range(4):
-        process = start(repository, [*command, "--out", str(tmp_path / "killed")])
-        wait_for(tmp_path / "killed", "v1.partial/state-*/model.safetensors", process)
-        time.sleep(rng.uniform(0.0, 1.0))
-        process.kill()
-        process.wait()
-    run(repository, [*command, "--out", str(tmp_path / "killed")])
+    moments = [*drawn_moments(5, bytes_a_kill=400), *[saving] * 4]  # a step is 150 bytes
+    rng.shuffle(moments)
+    arguments = ["sft", str(traces), *SFT, "--out", str(out)]
+    num_kills = num_training = 0
+    for moment in moments:
+        last = max(newest_steps(out))
+        process = start(arguments)
+        moment(out, process.is_alive)
+        num_kills += kill(process)
+        num_training += max(newest_steps(out)) > last
+    states = list(out.glob("v*.partial/state-*"))
+    finish(arguments)
 
-    def losses(name: str) -> list[tuple[int, float]]:
-        lines = (tmp_path / name / "v1" / "losses.jsonl").read_bytes().splitlines()
-        return [(step["step"], step["loss"]) for step in map(json.loads, lines)]
+    print(f"sft: {num_kills} kills, {num_training} while training, last {states}")
+    check_checkpoint(out, whole)
+    assert num_kills >= 20
+    assert num_training >= 12
+    assert states  # the last run went on from one
 
-    assert losses("killed") == losses("whole")
-    weights = [
-        (tmp_path / name / "v1/model.safetensors").read_bytes() for name in ("killed", "whole")
-    ]
-    assert weights[0] == weights[1]
+
+# ---------------------------------------------------------------- before every change
+
+
+KILL_BEFORE = """
+import os, signal, sys
+
+changes_left, out = {number}, {out!r}
+CHANGES = ("os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.symlink", "os.truncate")
+WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
+is_begun = False
+
+def look(event, arguments):
+    global changes_left, is_begun
+    opens = event == "open" and isinstance(arguments[2], int) and arguments[2] & WRITES
+    if opens or event in CHANGES:
+        removes = event in ("os.remove", "os.rmdir")  # names beside a descriptor of the folder
+        is_ours = out in str(arguments[0]) or is_begun and removes
+        is_begun |= is_ours
+        changes_left -= is_ours
+        if changes_left < 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+sys.addaudithook(look)
+from distillpipe.cli.app import main
+main()
+"""
+SMALL = [
+    "--limit", "3", "--max-tokens", "100", "--prompt-template", "{problem}", "--temperature", "0",
+]  # fmt: skip
+STAGES = {
+    "generate": [f"{SHIPPED}/problems-train.jsonl", "--teacher", f"{SHIPPED}/teacher", *SMALL],
+    "filter": ["TRACES"],
+    "sft": [
+        "TRACES", "--student", f"{SHIPPED}/student-qwen", "--max-steps", "2", "--batch-size", "2",
+        "--save-every", "1",
+    ],
+    "eval": [f"{SHIPPED}/teacher", "--benchmark", f"{SHIPPED}/problems-test.jsonl", *SMALL],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "stage",
+    STAGES,
+)
+def test_a_run_killed_before_any_change_of_a_name_on_disk_is_made_good_by_the_next_one(
+    start: Start, finish: Finish, tmp_path: Path, stage: str
+) -> None:
+    finish(["generate", *STAGES["generate"], "--out", str(tmp_path / "traces")])
+    arguments = [str(tmp_path / "traces") if one == "TRACES" else one for one in STAGES[stage]]
+    finish([stage, *arguments, "--out", str(tmp_path / "undisturbed")])
+    found = {}
+    number = num_kills = 0
+    while number == num_kills:
+        out = tmp_path / str(number)
+        call = [stage, *arguments, "--out", str(out)]
+        process = start(call, KILL_BEFORE.format(number=number, out=str(out)))
+        process.join()
+        num_kills += process.exitcode == -signal.SIGKILL
+        found[number] = (contents(out), start(call))
+        found[number][1].join()
+        number += 1
+    (wanted,) = contents(tmp_path / "undisturbed").items()
+    broken = {
+        number: (at_death, process.exitcode, contents(tmp_path / str(number)))
+        for number, (at_death, process) in found.items()
+        if list(contents(tmp_path / str(number)).items()) != [wanted]
+    }
+    print(f"{stage}: killed before each of {num_kills} changes")
+    assert broken == {}
+    assert process.exitcode == 0
+    assert num_kills >= 15
+
+
+def contents(out: Path) -> dict[str, tuple[str | None, list[str]]]:
+    """The versions under a folder, or under the one in it: id and names of files."""
+    versions = sorted(path for path in out.rglob("v*") if path.is_dir())
+    return {
+        path.name: (
+            manifests.read(path).id if (path / "manifest.json").is_file() else None,
+            sorted(file.name for file in path.iterdir()),
+        )
+        for path in versions
+    }

@@ -128,11 +128,39 @@ def test_a_model_without_tensors_has_an_identity(model: Path) -> None:
     assert identity(model).startswith("local:")
 
 
-def test_an_adapter_folder_is_a_model(model: Path) -> None:
-    (model / "config.json").rename(model / "adapter_config.json")
-    (model / "model.safetensors").rename(model / "adapter_model.safetensors")
+def make_adapter(folder: Path, base: str | None) -> Path:
+    folder.mkdir()
+    config = {"r": 8} if base is None else {"r": 8, "base_model_name_or_path": base}
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+    (folder / "adapter_model.safetensors").write_bytes(safetensors({"lora": 64}))
+    return folder
 
-    assert identity(model).startswith("local:")
+
+def test_an_adapter_is_a_model_on_its_base(model: Path, tmp_path: Path) -> None:
+    adapter = make_adapter(tmp_path / "adapter", str(model))
+
+    found = models.find(str(adapter), "--teacher")
+    assert (found.folder, found.weights_folder) == (adapter, model)
+    assert found.tokenizer_folder == model
+    (adapter / "tokenizer_config.json").write_text("{}")
+    assert found.tokenizer_folder == adapter
+
+
+def test_an_adapter_is_another_model_on_another_base(model: Path, tmp_path: Path) -> None:
+    adapter = make_adapter(tmp_path / "adapter", str(model))
+
+    before = identity(adapter)
+    change_byte(model / "model.safetensors", -1)
+    assert identity(adapter) != before
+
+
+def test_an_adapter_whose_base_is_not_named_or_not_there_is_refused(
+    model: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match="names no base_model_name_or_path"):
+        identity(make_adapter(tmp_path / "one", None))
+    with pytest.raises(UsageError, match="other: its base model .*gone: no such folder"):
+        identity(make_adapter(tmp_path / "other", str(tmp_path / "gone")))
 
 
 def test_the_shipped_teacher_is_found_and_is_not_the_student(repository: Path) -> None:

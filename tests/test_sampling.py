@@ -106,15 +106,17 @@ def options(
     num_samples: int = 1,
     limit: int | None = None,
     seed: int = 0,
+    accept_errors: bool = False,
 ) -> SamplingOptions:
     return SamplingOptions(
         prompting=Prompting(
             problem_field=None, answer_field=None, verifier=None, prompt_template=template,
-            system_prompt=system_prompt,
+            system_prompt=system_prompt, chat_template=None,
         ),
         plan=Plan(num_samples=num_samples, limit=limit, seed=seed),
         sampling=sampling,
         engine=EngineOptions(engine="auto", concurrency=4),
+        accept_errors=accept_errors,
     )  # fmt: skip
 
 
@@ -143,11 +145,12 @@ def sample(teacher_chat: Chat, out: Path) -> Sample:
         num_samples: int = 1,
         limit: int | None = None,
         seed: int = 0,
+        accept_errors: bool = False,
         out: Path = out,
         open_engine: Callable[[], ScriptedEngine] | None = None,
         **engine_options: Any,
     ) -> Sampled:
-        asked = options(template, system_prompt, sampling, num_samples, limit, seed)
+        asked = options(template, system_prompt, sampling, num_samples, limit, seed, accept_errors)
         header = Header(
             kind="traces",
             stage="generate",
@@ -156,10 +159,11 @@ def sample(teacher_chat: Chat, out: Path) -> Sample:
             models=[ModelUsed("teacher", model.name, model.identity)],
             options={},
             fresh=fresh,
+            accept_errors=accept_errors,
         )
         engine = ScriptedEngine(teacher_chat, **engine_options)
         with versions.draft(out, header) as draft, Writer(draft) as writer:
-            sampler = Sampler(model, teacher_chat, asked)
+            sampler = Sampler(model, teacher_chat, asked, draft.path)
             sampler.plan(islice(given, limit))
             writer.counts.rows_read = len(sampler.wanted)
             sampler.take_over(writer, out, finish)
@@ -255,9 +259,9 @@ def test_equal_problems_are_planned_once(sample: Sample, out: Path) -> None:
     assert list(read_problems(str(out))) == [one, two]
 
 
-def test_the_number_of_duplicates_counts_rows(teacher_chat: Chat) -> None:
+def test_the_number_of_duplicates_counts_rows(teacher_chat: Chat, tmp_path: Path) -> None:
     (one,) = problems(1)
-    sampler = Sampler(TEACHER, teacher_chat, options(num_samples=3))
+    sampler = Sampler(TEACHER, teacher_chat, options(num_samples=3), tmp_path)
     sampler.plan(iter([one, one]))
 
     assert len(sampler.wanted) == 3
@@ -308,7 +312,7 @@ def test_a_run_in_which_no_prompt_fits_fails_and_stays_unfinished(
     sample: Sample, out: Path
 ) -> None:
     for _ in range(2):  # the second time nothing is left to be asked for
-        with pytest.raises(DataError, match="no prompt fits into the context"):
+        with pytest.raises(DataError, match="not one row of data/teacher was sampled: prompt_too_long"):
             sample(problems(2), context_length=1)
     assert [path.name for path in out.glob("v*")] == ["v1.partial"]
 

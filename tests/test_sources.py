@@ -1,5 +1,6 @@
 """Problems from files of one's own: what is found under which key, and which line is wrong."""
 
+import gzip
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -8,15 +9,14 @@ from typing import Any
 import msgspec
 import pytest
 
+from distillpipe import versions
 from distillpipe.errors import DataError, UsageError
 from distillpipe.manifest import Manifest
 from distillpipe.records import Problem, Prompting, problem_id
-from distillpipe.sources import read_problems
+from distillpipe.sources import BENCHMARKS, describe, place_of, read_problems
 
-PROMPTING = Prompting(
-    problem_field=None, answer_field=None, verifier=None, prompt_template="{problem}",
-    system_prompt=None,
-)  # fmt: skip
+NOTHING_GIVEN: dict[str, Any] = dict.fromkeys(Prompting.__struct_fields__)
+PROMPTING = Prompting(**{**NOTHING_GIVEN, "prompt_template": "{problem}"})
 
 
 def read(path: Path | str, limit: int | None = None, **prompting: Any) -> list[Problem]:
@@ -192,7 +192,10 @@ def test_a_json_file_that_is_no_list_of_problems_is_an_error_with_the_item(
 
 
 def test_a_missing_file_is_an_error_that_says_what_to_give(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"none.jsonl does not exist: give a .jsonl or .json file"):
+    with pytest.raises(
+        UsageError,
+        match=r"none.jsonl does not exist: give a dataset's folder, PATH@vN, or a .jsonl file",
+    ):
         read(tmp_path / "none.jsonl")
 
 
@@ -253,3 +256,170 @@ def test_a_verifier_that_does_not_exist_is_named_with_its_line(
     path = write(tmp_path / "p.jsonl", {"problem": "p", "answer": "1", "verifier": verifier})
     with pytest.raises(DataError, match=f"{path}:1: no verifier .*there are exact, numeric, math"):
         read(path)
+
+
+# ---------------------------------------------------------------- other files, worked solutions
+
+
+def test_problems_are_read_from_gzipped_and_parquet_files(tmp_path: Path) -> None:
+    rows = [{"problem": "1+1?", "answer": "2"}, {"problem": "2+1?", "answer": "3"}]
+    plain = write(tmp_path / "p.jsonl", *rows)
+    (tmp_path / "p.jsonl.gz").write_bytes(gzip.compress(plain.read_bytes()))
+    arrow = pytest.importorskip("pyarrow", reason="no pyarrow: pip install pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    parquet.write_table(arrow.Table.from_pylist(rows), tmp_path / "p.parquet")
+
+    assert read(tmp_path / "p.jsonl.gz") == read(plain)
+    assert read(tmp_path / "p.parquet") == read(plain)
+
+
+@pytest.mark.parametrize(
+    ("row", "answer", "extra"),
+    [
+        (
+            {"question": "1+1?", "answer": "1+1=<<1+1=2>>2\n#### 2"},
+            "2",
+            {"answer": "1+1=<<1+1=2>>2\n#### 2"},
+        ),
+        (
+            {"problem": "1+1?", "solution": "So $\\boxed{2}$."},
+            "2",
+            {"solution": "So $\\boxed{2}$."},
+        ),
+        (
+            {"problem": "1+1?", "solution": "So $\\boxed{2}$.", "answer": "3"},
+            "3",
+            {"solution": "So $\\boxed{2}$."},
+        ),
+    ],
+)
+def test_the_answer_is_taken_out_of_a_worked_solution_which_stays_in_extra(
+    tmp_path: Path, row: dict[str, object], answer: str, extra: object
+) -> None:
+    (found,) = read(write(tmp_path / "p.jsonl", row))
+
+    assert found.reference_answer == answer
+    assert json.loads(found.extra or "") == extra
+    assert found.problem_id == problem_id("1+1?", answer, "math")
+
+
+REAL = {
+    # file: rows, answers of the first and of the last
+    "gsm8k_test.jsonl": (1319, "18", "14"),
+    "math500.jsonl": (500, "\\left( 3, \\frac{\\pi}{2} \\right)", "106^\\circ"),
+    "aime24_deepscaler.json": (30, "204", "315"),
+}
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_real_files_load_as_they_are_every_row_with_a_reference(
+    repository: Path, name: str
+) -> None:
+    path = repository.parent / "shared" / "data" / "math" / name
+    if not path.is_file():
+        pytest.skip(f"no real data: {path} does not exist")
+    problems = read(path)
+
+    answers = [problem.reference_answer for problem in problems]
+    assert (len(answers), answers[0], answers[-1]) == REAL[name]
+    assert all(answers)
+    assert {problem.benchmark for problem in problems} == {None}
+
+
+def test_the_last_box_of_a_real_solution_is_its_answer(
+    tmp_path: Path, shared_rows: Callable[[str], list[dict[str, Any]]]
+) -> None:
+    rows = shared_rows("math/math500.jsonl")
+    answers = [row.pop("answer") for row in rows]
+    found = [problem.reference_answer for problem in read(write(tmp_path / "p.jsonl", *rows))]
+
+    differing = [pair for pair in zip(answers, found, strict=True) if pair[0] != pair[1]]
+    assert differing == [("\\frac{639}{40}", "15\\frac{39}{40}, \\frac{639}{40}")]
+
+
+# ---------------------------------------------------------------- benchmarks
+
+
+@pytest.fixture
+def benchmarks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of DISTILL_DATA, with MATH-500 of one problem in it."""
+    write(tmp_path / "math500.jsonl", {"problem": "1+1?", "answer": "2", "gold": "3"})
+    monkeypatch.setenv("DISTILL_DATA", str(tmp_path))
+    return tmp_path
+
+
+def test_a_name_of_the_table_is_read_from_the_folder_of_benchmarks(benchmarks: Path) -> None:
+    (named,), (plain,) = read("math500"), read(benchmarks / "math500.jsonl")
+
+    assert (named.benchmark, plain.benchmark) == ("math500", None)
+    assert msgspec.structs.replace(named, benchmark=None) == plain
+    assert describe("math500", benchmarks / "out") == describe(
+        str(benchmarks / "math500.jsonl"), benchmarks / "out"
+    )
+
+
+def test_the_place_of_a_benchmark_is_its_file_and_of_all_else_what_was_given(
+    benchmarks: Path,
+) -> None:
+    assert place_of("math500") == f"{benchmarks}/math500.jsonl"
+    assert place_of("none.jsonl") == "none.jsonl"
+
+
+def test_fields_that_are_given_win_over_those_of_the_table(benchmarks: Path) -> None:
+    (found,) = read("math500", answer_field="gold", verifier="exact")
+
+    assert (found.reference_answer, found.verifier) == ("3", "exact")
+
+
+def test_the_table_names_verifiers_and_licences_that_are(repository: Path) -> None:
+    assert set(BENCHMARKS) == {"math500", "aime24", "gsm8k"}
+    folder = repository.parent / "shared" / "data" / "math"
+    for name, benchmark in BENCHMARKS.items():
+        assert (benchmark.name, benchmark.verifier, benchmark.licence) == (name, "math", "MIT")
+        assert not folder.is_dir() or (folder / benchmark.file).is_file()
+
+
+@pytest.mark.parametrize("folder", [None, "empty"])
+def test_a_benchmark_that_is_nowhere_is_one_line_that_says_what_to_put_where(
+    distill_process: Callable[..., Any], tmp_path: Path, folder: str | None
+) -> None:
+    data = "" if folder is None else str(tmp_path)
+    done = distill_process(
+        "import", "gsm8k", "--out", tmp_path / "out",
+        DISTILL_DATA=data, HF_HUB_OFFLINE="1", HF_HOME=str(tmp_path),
+    )  # fmt: skip
+
+    assert (done.code, done.out) == (2, "")
+    assert done.err == (
+        f"error: benchmark gsm8k is neither in the folder DISTILL_DATA ({data or 'not set'}) nor to "
+        "be had from the hub: download openai/gsm8k:main:test as gsm8k_test.jsonl into that folder "
+        "(hub:openai/gsm8k: was never loaded here, and HF_HUB_OFFLINE is set: unset it, or give a "
+        "file)\n"
+    )
+
+
+# ---------------------------------------------------------------- what a manifest says of an input
+
+
+def test_an_input_is_described_by_its_content(
+    tmp_path: Path, write_dataset: Callable[..., Manifest]
+) -> None:
+    manifest = write_dataset(tmp_path / "traces", [])
+    path = write(tmp_path / "p.jsonl", {"problem": "1+1?"})
+    out = tmp_path / "out"
+
+    assert describe(str(path), out) == versions.describe_input(str(path), out)
+    assert describe(str(tmp_path / "traces"), out).id == manifest.id
+    assert describe(f"{tmp_path}/traces@v1", out).version == "v1"
+
+
+@pytest.mark.parametrize("reference", ["none.jsonl", "none", "hub"])
+def test_an_input_that_is_not_there_is_an_error_that_says_what_can_be_given(
+    tmp_path: Path, reference: str
+) -> None:
+    with pytest.raises(UsageError) as raised:
+        describe(f"{tmp_path}/{reference}", tmp_path / "out")
+    assert str(raised.value) == (
+        f"{tmp_path}/{reference} does not exist: give a dataset's folder, PATH@vN, or a .jsonl file "
+        "(or .json, .parquet, .gz), hub:ORG/NAME, or the name of a benchmark (math500, aime24, gsm8k)"
+    )

@@ -12,9 +12,7 @@ import pytest
 from distillpipe import manifest as manifests
 from distillpipe import versions
 from distillpipe.errors import DataError, UsageError
-from distillpipe.hashing import file_sha256
-from distillpipe.manifest import InputDataset, Manifest, ModelUsed, ResolvedOption
-from distillpipe.records import Trace
+from distillpipe.manifest import Dropped, InputDataset, Manifest, ModelUsed, ResolvedOption
 from distillpipe.versions import Header
 
 MakeHeader = Callable[..., Header]
@@ -117,6 +115,40 @@ def test_a_draft_that_was_killed_before_its_manifest_is_left_alone(
 
     assert finish(tmp_path, make_header()) == tmp_path / "v2"
     assert names(tmp_path) == ["latest", "v1.partial", "v2"]
+
+
+def test_what_was_left_of_a_draft_that_was_killed_as_it_began_is_no_obstacle(
+    tmp_path: Path, make_header: MakeHeader
+) -> None:
+    (tmp_path / ".beginning").mkdir()
+    (tmp_path / ".beginning/manifest.json.new").write_text("{")
+
+    assert leave(tmp_path, make_header()) == tmp_path / "v1.partial"
+    assert names(tmp_path / "v1.partial") == ["manifest.json"]
+    assert not (tmp_path / ".beginning").exists()
+
+
+def test_a_draft_that_was_killed_just_before_it_got_its_name_is_unfinished_and_gone_on_with(
+    tmp_path: Path, make_header: MakeHeader
+) -> None:
+    finish(tmp_path, make_header()).rename(tmp_path / "v1.partial")
+
+    left = leave(tmp_path, make_header())
+    assert left == tmp_path / "v1.partial"
+    assert (manifests.read(left).id, manifests.read(left).finished) == (None, None)
+    assert finish(tmp_path, make_header()) == tmp_path / "v1"
+    assert (tmp_path / "latest").readlink() == Path("v1")
+
+
+def test_a_disk_too_full_for_the_counts_does_not_hide_what_ended_the_block(
+    tmp_path: Path, make_header: MakeHeader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(ZeroDivisionError), versions.draft(tmp_path, make_header()):
+        monkeypatch.setattr(manifests, "write", full)
+        _ = 1 // 0
 
 
 def test_versions_are_ordered_by_number_not_by_name(
@@ -261,6 +293,32 @@ def test_a_fresh_draft_that_was_left_is_finished_with_the_flag_too(
         assert draft.path == tmp_path / "v2.partial"
 
 
+def give_up_a_row(out: Path, header: Header, *, finished: bool) -> Path:
+    """A version, or a draft of one, in which a row was given up with --accept-errors."""
+    with versions.draft(out, header) as draft:
+        draft.manifest.counts.dropped = {"engine_error": Dropped(rows=1)}
+        if finished:
+            draft.manifest.id = "the id"
+            draft.finish("a card\n")
+        return draft.path
+
+
+@pytest.mark.parametrize("finished", [True, False], ids=["finished", "draft"])
+def test_a_version_with_rows_given_up_is_for_commands_that_accept_errors_only(
+    tmp_path: Path, make_header: MakeHeader, finished: bool
+) -> None:
+    plain, accepting = make_header(), make_header(accept_errors=True)
+    path = give_up_a_row(tmp_path, accepting, finished=finished)
+    find = versions.find_finished if finished else versions.find_draft
+
+    assert find(tmp_path, accepting) == path
+    assert find(tmp_path, plain) is None
+    whole = finish(tmp_path, plain)
+    assert whole == tmp_path / "v2"
+    assert versions.find_finished(tmp_path, plain) == whole
+    assert versions.find_finished(tmp_path, accepting) == whole
+
+
 @pytest.mark.parametrize("mistake", [DataError, UsageError])
 def test_bad_input_leaves_no_empty_draft_behind_but_never_removes_a_row(
     tmp_path: Path, make_header: MakeHeader, mistake: type[Exception]
@@ -305,113 +363,3 @@ def test_the_fingerprint_depends_on_content_not_on_places_or_speed(
     changed = msgspec.structs.replace(header, **changes)
 
     assert (changed.fingerprint == header.fingerprint) is is_the_same
-
-
-# ---------------------------------------------------------------- references
-
-
-@pytest.mark.parametrize(
-    ("reference", "folder"),
-    [
-        ("{out}", "v2"),
-        ("{out}/", "v2"),
-        ("{out}@v1", "v1"),
-        ("{out}@v2", "v2"),
-        ("{out}/v1", "v1"),
-        ("{out}/latest", "v2"),
-    ],
-)
-def test_a_reference_names_a_version(
-    tmp_path: Path, make_header: MakeHeader, reference: str, folder: str
-) -> None:
-    finish(tmp_path / "traces", make_header("A"))
-    finish(tmp_path / "traces", make_header("B"))
-
-    found = versions.resolve(reference.format(out=tmp_path / "traces"))
-    assert found == tmp_path / "traces" / folder
-
-
-def test_a_folder_that_lost_its_latest_stands_for_its_newest_version(
-    tmp_path: Path, make_header: MakeHeader
-) -> None:
-    finish(tmp_path, make_header("A"))
-    finish(tmp_path, make_header("B"))
-    (tmp_path / "latest").unlink()
-
-    assert versions.resolve(str(tmp_path)) == tmp_path / "v2"
-
-
-@pytest.mark.parametrize("name", ["me@vm", "a@v2.0"])
-def test_a_folder_with_an_at_sign_in_its_name_is_a_folder(
-    tmp_path: Path, make_header: MakeHeader, name: str
-) -> None:
-    finish(tmp_path / name / "traces", make_header())
-    finish(tmp_path / name, make_header())
-
-    assert versions.resolve(f"{tmp_path / name}/traces") == tmp_path / name / "traces" / "v1"
-    assert versions.resolve(f"{tmp_path / name}/traces@v1") == tmp_path / name / "traces" / "v1"
-    assert versions.resolve(f"{tmp_path / name}") == tmp_path / name / "v1"
-
-
-def test_a_folder_of_several_datasets_is_refused_with_their_names(
-    tmp_path: Path, make_header: MakeHeader
-) -> None:
-    for name in ("math", "aime"):
-        finish(tmp_path / "eval" / name, make_header())
-    leave(tmp_path / "eval" / "unfinished", make_header())
-
-    with pytest.raises(UsageError) as raised:
-        versions.resolve(str(tmp_path / "eval"))
-    eval_out = tmp_path / "eval"
-    assert str(raised.value) == (
-        f"{eval_out} holds several datasets, name one: {eval_out}/aime, {eval_out}/math"
-    )
-
-
-def test_references_that_name_nothing_say_what_there_is(
-    tmp_path: Path, make_header: MakeHeader
-) -> None:
-    finish(tmp_path / "two", make_header("A"))
-    finish(tmp_path / "two", make_header("B"))
-    leave(tmp_path / "unfinished", make_header())
-    (tmp_path / "empty").mkdir()
-    (tmp_path / "file.txt").touch()
-    messages = {
-        "missing": "missing does not exist: give a dataset's folder, PATH@vN, or a .jsonl file",
-        "two@v3": "two has no version v3; it has v1, v2",
-        "missing@v1": "missing has no version v1; it has no finished version",
-        "unfinished@v1": "unfinished has no version v1; it has no finished version",
-        "unfinished": "unfinished holds no finished version: run the command that makes it again "
-        "to finish it",
-        "empty": "empty holds no version of a dataset",
-        "file.txt": "file.txt is a file, not a dataset's folder",
-    }
-
-    for reference, message in messages.items():
-        with pytest.raises(UsageError) as raised:
-            versions.resolve(f"{tmp_path}/{reference}")
-        assert str(raised.value) == f"{tmp_path}/{message}"
-
-
-def test_an_input_is_described_by_its_version_and_id_or_by_its_hash(
-    tmp_path: Path, make_traces: Callable[..., list[Trace]], write_dataset: WriteDataset
-) -> None:
-    one, two = make_traces(2)
-    first = write_dataset(tmp_path / "traces", [one], name="A")
-    second = write_dataset(tmp_path / "traces", [one, two], name="B")
-    path, file = str(tmp_path / "traces"), tmp_path / "traces/v1/part-00000.jsonl"
-
-    assert first.id is not None
-    assert second.id is not None
-    assert versions.describe_input(path) == InputDataset(path, "v2", second.id)
-    assert versions.describe_input(f"{path}@v1") == InputDataset(path, "v1", first.id)
-    assert versions.describe_input(str(file)) == InputDataset(str(file), None, file_sha256(file))
-
-
-def test_an_unfinished_version_is_refused_as_an_input(
-    tmp_path: Path, make_header: MakeHeader
-) -> None:
-    draft = leave(tmp_path, make_header())
-
-    with pytest.raises(UsageError, match=f"{draft} is unfinished: run the command"):
-        versions.describe_input(str(draft))

@@ -1,6 +1,7 @@
 """The command `distill`: its subcommands, the recipe, and what an error looks like."""
 
 import os
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -9,9 +10,12 @@ from typing import Annotated
 import typer
 
 from distillpipe import __version__, interrupts, recipe
+from distillpipe.cli.doctor import doctor
 from distillpipe.cli.eval import evaluate
+from distillpipe.cli.export import export
 from distillpipe.cli.filter import filter_traces
 from distillpipe.cli.generate import generate
+from distillpipe.cli.import_traces import import_traces
 from distillpipe.cli.options import option
 from distillpipe.cli.sft import sft
 from distillpipe.cli.show import show
@@ -20,7 +24,10 @@ from distillpipe.progress import say
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "generate": generate, "filter": filter_traces, "sft": sft, "eval": evaluate, "show": show,
+    "export": export, "import": import_traces, "doctor": doctor,
 }  # fmt: skip
+
+TABLE_COLUMNS = 100  # the tables of the help would cut long flags short in less
 
 app = typer.Typer(
     name="distill",
@@ -66,6 +73,8 @@ def main() -> None:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    is_wide = shutil.get_terminal_size().columns >= TABLE_COLUMNS
+    app.rich_markup_mode = "rich" if is_wide else None
     interrupts.install()
     try:
         app(prog_name="distill")

@@ -11,10 +11,14 @@ from distillpipe.errors import UsageError
 def evaluate(
     ctx: typer.Context,
     model: Annotated[
-        str, typer.Argument(help="Model folder, checkpoint of ours, or ORG/NAME on the hub.")
+        str,
+        typer.Argument(
+            help="Model folder, checkpoint of ours, ORG/NAME on the hub, or a served model's name."
+        ),
     ],
     benchmark: Annotated[
-        list[str], shared.option(help="A .jsonl or .json file of problems; repeat for several.")
+        list[str],
+        shared.option(help="math500, aime24, gsm8k, a file or hub:ORG/NAME; repeat for several."),
     ],
     out: shared.Out,
     num_samples: shared.NumSamples = 1,
@@ -28,26 +32,43 @@ def evaluate(
     verifier: shared.Verifier = None,
     prompt_template: shared.PromptTemplate = shared.R1_PROMPT,
     system_prompt: shared.SystemPrompt = None,
+    chat_template: shared.ChatTemplate = None,
     engine: shared.EngineName = "auto",
-    concurrency: shared.Concurrency = 256,
+    concurrency: shared.Concurrency = None,
+    tensor_parallel_size: shared.TensorParallelSize = 1,
+    replicas: shared.Replicas = 1,
+    max_model_len: shared.MaxModelLen = None,
+    stop_loops: shared.StopLoops = False,
+    base_url: shared.BaseUrl = None,
+    api_key_env: shared.ApiKeyEnv = "OPENAI_API_KEY",
+    price_input: shared.PriceInput = None,
+    price_output: shared.PriceOutput = None,
+    max_cost: shared.MaxCost = None,
+    accept_errors: shared.AcceptErrors = False,
+    dry_run: shared.DryRun = False,
+    as_json: shared.Json = False,
     fresh: shared.Fresh = False,
 ) -> None:
-    r"""Score a model: Pass@1 with its standard error and interval.
+    """Score a model: Pass@1 with its standard error and interval.
 
     Each benchmark is a dataset of its own, OUT/NAME, with metrics.json in the
     version; the predictions are traces.
 
+    \b
     Example:
-      distill eval data/quickstart/teacher \
-        --benchmark data/quickstart/problems-test.jsonl \
-        --prompt-template '{problem}' --max-tokens 256 --limit 100 \
+      distill eval data/quickstart/teacher \\
+        --benchmark data/quickstart/problems-test.jsonl \\
+        --prompt-template '{problem}' --max-tokens 256 --limit 100 \\
         --out runs/example/eval-teacher
     """
-    from distillpipe.stages.eval import benchmark_name
+    from distillpipe.stages.eval import benchmark_name, forecast_eval
     from distillpipe.stages.eval import evaluate as stage
 
     names = [benchmark_name(name) for name in benchmark]
     if len(set(names)) < len(names):
         raise UsageError(f"--benchmark: two files have one name ({', '.join(names)}): rename one")
-    for name in benchmark:
-        stage(model, name, out, shared.sampling_of(ctx), shared.run_of(ctx))
+    given = [(model, name, out, shared.sampling_of(ctx), shared.run_of(ctx)) for name in benchmark]
+    if dry_run:
+        shared.put_forecasts([forecast_eval(*one) for one in given], as_json=as_json)
+    else:
+        shared.put_results([stage(*one) for one in given], as_json=as_json)

@@ -48,18 +48,23 @@ def filter_traces(
         shared.option(min=1, help="Keep at most so many a problem.", rich_help_panel=RULES),
     ] = None,
     seed: shared.Seed = 0,
+    allow_benchmark_training: shared.AllowBenchmarkTraining = False,
+    dry_run: shared.DryRun = False,
+    as_json: shared.Json = False,
     fresh: shared.Fresh = False,
 ) -> None:
-    r"""Verify, bound and clean traces.
+    """Verify, bound and clean traces.
 
     What is dropped stands beside what is kept, in rejected-*.jsonl, with the
     reason and the measured value.
 
+    \b
     Example:
-      distill filter runs/example/traces --max-reasoning-tokens 120 \
+      distill filter runs/example/traces --max-reasoning-tokens 120 \\
         --out runs/example/clean
     """
     from distillpipe.stages.filter import filter_traces as stage
+    from distillpipe.stages.filter import forecast_filter
 
     options = FilterOptions(
         verdicts=tuple(cast("list[Verdict]", verdict or ["correct"])),
@@ -70,4 +75,8 @@ def filter_traces(
         per_problem=per_problem,
         seed=seed,
     )
-    stage(traces, out, options, shared.run_of(ctx))
+    given = (traces, out, options, shared.run_of(ctx))
+    if dry_run:
+        shared.put_forecasts([forecast_filter(*given)], as_json=as_json)
+    else:
+        shared.put_results([stage(*given)], as_json=as_json)

@@ -9,9 +9,14 @@ from distillpipe.cli import options as shared
 
 def generate(
     ctx: typer.Context,
-    problems: Annotated[str, typer.Argument(help="A .jsonl or .json file of problems.")],
+    problems: Annotated[
+        str, typer.Argument(help="A .jsonl, .json or .parquet file, a dataset, or hub:ORG/NAME.")
+    ],
     teacher: Annotated[
-        str, shared.option(help="Model folder, checkpoint of ours, or ORG/NAME on the hub.")
+        str,
+        shared.option(
+            help="Model folder, checkpoint of ours, ORG/NAME on the hub, or a served model's name."
+        ),
     ],
     out: shared.Out,
     num_samples: shared.NumSamples = 1,
@@ -25,20 +30,40 @@ def generate(
     verifier: shared.Verifier = None,
     prompt_template: shared.PromptTemplate = shared.R1_PROMPT,
     system_prompt: shared.SystemPrompt = None,
+    chat_template: shared.ChatTemplate = None,
     engine: shared.EngineName = "auto",
-    concurrency: shared.Concurrency = 256,
+    concurrency: shared.Concurrency = None,
+    tensor_parallel_size: shared.TensorParallelSize = 1,
+    replicas: shared.Replicas = 1,
+    max_model_len: shared.MaxModelLen = None,
+    stop_loops: shared.StopLoops = False,
+    base_url: shared.BaseUrl = None,
+    api_key_env: shared.ApiKeyEnv = "OPENAI_API_KEY",
+    price_input: shared.PriceInput = None,
+    price_output: shared.PriceOutput = None,
+    max_cost: shared.MaxCost = None,
+    allow_no_reasoning: shared.AllowNoReasoning = False,
+    accept_errors: shared.AcceptErrors = False,
+    dry_run: shared.DryRun = False,
+    as_json: shared.Json = False,
     fresh: shared.Fresh = False,
 ) -> None:
-    r"""Sample reasoning traces of a teacher.
+    """Sample reasoning traces of a teacher.
 
     Safe to interrupt: the same command goes on, and a row that was ever sampled
     with the same model, prompt and options is taken over, not sampled again.
 
+    \b
     Example:
-      distill generate data/quickstart/problems-train.jsonl \
-        --teacher data/quickstart/teacher --prompt-template '{problem}' \
+      distill generate data/quickstart/problems-train.jsonl \\
+        --teacher data/quickstart/teacher --prompt-template '{problem}' \\
         --max-tokens 256 --limit 100 --out runs/example/traces
     """
+    from distillpipe.stages.generate import forecast_generate
     from distillpipe.stages.generate import generate as stage
 
-    stage(problems, teacher, out, shared.sampling_of(ctx), shared.run_of(ctx))
+    given = (problems, teacher, out, shared.sampling_of(ctx), shared.run_of(ctx))
+    if dry_run:
+        shared.put_forecasts([forecast_generate(*given)], as_json=as_json)
+    else:
+        shared.put_results([stage(*given)], as_json=as_json)

@@ -7,15 +7,18 @@ from typing import Annotated, Any, Literal, TypeVar
 import msgspec
 import typer
 
+from distillpipe.engines.server_options import check_address, check_key_variable
+from distillpipe.forecast import Forecast, text_of
 from distillpipe.manifest import ResolvedOption
 from distillpipe.records import EngineOptions, Plan, Prompting, Sampling
 from distillpipe.sampling import SamplingOptions
-from distillpipe.stages.run import Run
+from distillpipe.stages.run import Result, Run
 from distillpipe.verify import check_name
 
 S = TypeVar("S", bound=msgspec.Struct)
-Engine = Literal["auto", "transformers"]
+Engine = Literal["auto", "openai", "transformers", "vllm"]
 SAMPLING, ENGINE, PROBLEMS, RUN = "Sampling", "Engine", "Problems and prompts", "Run"
+SERVER = "Server"
 
 option = functools.partial(typer.Option, show_envvar=False)
 
@@ -26,10 +29,46 @@ def _check_verifier(name: str | None) -> str | None:
     return name
 
 
+def _check_base_url(base_url: str | None) -> str | None:
+    return None if base_url is None else check_address(base_url)
+
+
+def _check_key_variable(name: str | None) -> str | None:
+    return None if name is None else check_key_variable(name)
+
+
 Out = Annotated[Path, option(help="Folder of the versions: v1, v2, ...", rich_help_panel=RUN)]
 Fresh = Annotated[
     bool,
     option("--fresh", help="Make a new version and take nothing over.", rich_help_panel=RUN),
+]
+DryRun = Annotated[
+    bool,
+    option(
+        "--dry-run",
+        help="Print what would be read, written and spent, and stop.",
+        rich_help_panel=RUN,
+    ),
+]
+Json = Annotated[
+    bool,
+    option("--json", help="Print the summary as one JSON object.", rich_help_panel=RUN),
+]
+AcceptErrors = Annotated[
+    bool,
+    option(
+        "--accept-errors",
+        help="Finish without the rows that fail again; they are rejected.",
+        rich_help_panel=RUN,
+    ),
+]
+AllowBenchmarkTraining = Annotated[
+    bool,
+    option(
+        "--allow-benchmark-training",
+        help="Take rows of a benchmark as training data.",
+        rich_help_panel=RUN,
+    ),
 ]
 Seed = Annotated[int, option(min=0, help="Seed of every draw.", rich_help_panel=RUN)]
 Temperature = Annotated[
@@ -77,21 +116,97 @@ Verifier = Annotated[
         rich_help_panel=PROBLEMS,
     ),
 ]
+ChatTemplate = Annotated[
+    str | None,
+    option(
+        help="chatml, llama3, plain or a jinja file; else the model's own.",
+        rich_help_panel=PROBLEMS,
+    ),
+]
 EngineName = Annotated[
     Engine, option("--engine", help="Where tokens come from.", rich_help_panel=ENGINE)
 ]
-Concurrency = Annotated[int, option(min=1, help="Sequences in flight.", rich_help_panel=ENGINE)]
+Concurrency = Annotated[
+    int | None,
+    option(min=1, help="Sequences in flight; else what vLLM runs, or 256.", rich_help_panel=ENGINE),
+]
+TensorParallelSize = Annotated[
+    int,
+    option(min=1, help="GPUs that share one copy of the model (vllm).", rich_help_panel=ENGINE),
+]
+Replicas = Annotated[
+    int,
+    option(min=1, help="Copies of the model, one process each (vllm).", rich_help_panel=ENGINE),
+]
+MaxModelLen = Annotated[
+    int | None,
+    option(
+        min=2,
+        help="Limit on prompt and completion together; else the model's own.",
+        rich_help_panel=ENGINE,
+    ),
+]
+StopLoops = Annotated[
+    bool,
+    option(
+        "--stop-loops",
+        help="End a completion that repeats the same 1 to 64 tokens 32 times.",
+        rich_help_panel=SAMPLING,
+    ),
+]
+BaseUrl = Annotated[
+    str | None,
+    option(
+        callback=_check_base_url,
+        help="Address of an OpenAI-compatible server: http://localhost:8000/v1.",
+        rich_help_panel=SERVER,
+    ),
+]
+ApiKeyEnv = Annotated[
+    str,
+    option(
+        callback=_check_key_variable,
+        help="Name of the environment variable that holds its key.",
+        rich_help_panel=SERVER,
+    ),
+]
+PriceInput = Annotated[
+    float | None,
+    option(min=0.0, help="Dollars per million prompt tokens.", rich_help_panel=SERVER),
+]
+PriceOutput = Annotated[
+    float | None,
+    option(min=0.0, help="Dollars per million completion tokens.", rich_help_panel=SERVER),
+]
+MaxCost = Annotated[
+    float | None,
+    option(
+        min=0.0,
+        help="Dollars that a version may cost, over all its runs; needs both prices.",
+        rich_help_panel=SERVER,
+    ),
+]
+AllowNoReasoning = Annotated[
+    bool,
+    option(
+        "--allow-no-reasoning",
+        help="Go on where a server returns no reasoning.",
+        rich_help_panel=SERVER,
+    ),
+]
 
 R1_PROMPT = "{problem}\n\nPlease reason step by step, and put your final answer within \\boxed{}."
 
+NOT_STORED = ("dry_run", "as_json")  # they change what is printed, never what is written
 _SOURCES = {
     "COMMANDLINE": "flag", "ENVIRONMENT": "environment", "DEFAULT_MAP": "recipe", "DEFAULT": "default",
 }  # fmt: skip
 
 
 def struct_of(kind: type[S], ctx: typer.Context) -> S:
-    """A struct of options, its fields taken from the parameters of the same names."""
-    return kind(**{name: ctx.params[name] for name in kind.__struct_fields__})
+    """A struct of options, its fields taken from the parameters of the same names, if there are any."""
+    names = [name for name in kind.__struct_fields__ if name in ctx.params]
+    return kind(**{name: ctx.params[name] for name in names})
 
 
 def sampling_of(ctx: typer.Context) -> SamplingOptions:
@@ -101,6 +216,7 @@ def sampling_of(ctx: typer.Context) -> SamplingOptions:
         plan=struct_of(Plan, ctx),
         sampling=struct_of(Sampling, ctx),
         engine=struct_of(EngineOptions, ctx),
+        accept_errors=ctx.params["accept_errors"],
     )
 
 
@@ -108,7 +224,36 @@ def run_of(ctx: typer.Context) -> Run:
     """How the command was called: every option's value and where it came from."""
     options: dict[str, ResolvedOption] = {}
     for name, value in ctx.params.items():
+        if name in NOT_STORED:
+            continue
         source = ctx.get_parameter_source(name)
         known: Any = _SOURCES.get(source.name if source else "DEFAULT", "default")
         options[name] = ResolvedOption(str(value) if isinstance(value, Path) else value, known)
-    return Run(options=options, fresh=bool(ctx.params.get("fresh", False)))
+    return Run(
+        options=options,
+        fresh=bool(ctx.params.get("fresh", False)),
+        allow_benchmark_training=bool(ctx.params.get("allow_benchmark_training", False)),
+    )
+
+
+def put_results(results: list[Result], *, as_json: bool) -> None:
+    """With --json the versions that now are what was asked for, on stdout: one object."""
+    if as_json:
+        found = [
+            {"path": str(one.path), "up_to_date": one.up_to_date, "manifest": one.manifest}
+            for one in results
+        ]
+        put_json({"versions": found})
+
+
+def put_forecasts(forecasts: list[Forecast], *, as_json: bool) -> None:
+    """What --dry-run prints, on stdout."""
+    if as_json:
+        put_json({"dry_run": forecasts})
+    else:
+        typer.echo("\n".join(text_of(one) for one in forecasts))
+
+
+def put_json(content: dict[str, Any]) -> None:
+    """One JSON object on stdout."""
+    typer.echo(msgspec.json.format(msgspec.json.encode(content), indent=1))

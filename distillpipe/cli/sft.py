@@ -67,26 +67,34 @@ def sft(
             help="Of the arithmetic; weights are trained in fp32.", rich_help_panel=METHOD
         ),
     ] = "bf16",
+    chat_template: shared.ChatTemplate = None,
     save_every: Annotated[
         int,
         shared.option(min=1, help="Steps between states to resume from.", rich_help_panel="Run"),
     ] = 100,
     seed: shared.Seed = 0,
+    allow_benchmark_training: shared.AllowBenchmarkTraining = False,
+    dry_run: shared.DryRun = False,
+    as_json: shared.Json = False,
     fresh: shared.Fresh = False,
 ) -> None:
-    r"""Fine-tune a student on traces.
+    """Fine-tune a student on traces.
 
     The loss is on reasoning, response and end token only. The version that it
     writes loads with AutoModelForCausalLM and AutoTokenizer. Killed and started
     again, it goes on from the last state saved and ends with the same weights.
     Defaults are s1's.
 
+    \b
     Example:
-      distill sft runs/example/clean --student data/quickstart/student-qwen \
+      distill sft runs/example/clean --student data/quickstart/student-qwen \\
         --learning-rate 2e-3 --epochs 1 --out runs/example/student
     """
+    from distillpipe.stages.sft import forecast_sft
     from distillpipe.stages.sft import sft as stage
 
-    stage(
-        traces, student, out, shared.struct_of(TrainingOptions, ctx), shared.run_of(ctx), save_every
-    )
+    given = (traces, student, out, shared.struct_of(TrainingOptions, ctx), shared.run_of(ctx))
+    if dry_run:
+        shared.put_forecasts([forecast_sft(*given)], as_json=as_json)
+    else:
+        shared.put_results([stage(*given, save_every)], as_json=as_json)

@@ -1,20 +1,74 @@
 """Where tokens come from. Each engine's module has one heavy import, and is imported only when it is used."""
 
+from importlib.util import find_spec
+
+from distillpipe import models
 from distillpipe.chat import Chat
 from distillpipe.engines.base import Completion, Engine, Request
-from distillpipe.errors import UsageError
-from distillpipe.models import Model
+from distillpipe.engines.billing import Billing
+from distillpipe.engines.choice import choose
+from distillpipe.engines.server_options import asks_for_server
+from distillpipe.errors import MissingDependencyError, UsageError
+from distillpipe.models import AnyModel, Served
 from distillpipe.records import EngineOptions
+from distillpipe.spending import Ledger, prices_of
+from distillpipe.versions import Draft
 
-__all__ = ["Completion", "Engine", "Request", "open_engine"]
+CONCURRENCY = 256  # where none is asked for, and the engine has no figure of its own
+
+__all__ = ["Completion", "Engine", "Request", "find_model", "open_engine"]
 
 
-def open_engine(model: Model, chat: Chat, options: EngineOptions) -> Engine:
-    """The engine that `options` ask for, its model loaded."""
-    match options.engine:
-        case "auto" | "transformers":
+def find_model(
+    reference: str, option: str, options: EngineOptions, *, weights: bool = True
+) -> AnyModel:
+    """The model that `reference` names, on disk, on the hub or behind a server; see `models.find`.
+
+    Raises UsageError for options of an engine that do not fit together.
+    """
+    if asks_for_server(options):
+        return Served(reference)
+    return models.find(reference, option, weights=weights)
+
+
+def open_engine(
+    model: AnyModel, chat: Chat | None, options: EngineOptions, draft: Draft | None = None
+) -> Engine:
+    """The engine that `options` ask for, its model loaded; what a server costs is kept in `draft`."""
+    if isinstance(model, Served):
+        return _open_server(model, options, draft)
+    assert chat is not None  # only a server renders by itself
+    match choose(options):
+        case "transformers":
             from distillpipe.engines.transformers import TransformersEngine
 
-            return TransformersEngine(model, chat, options.concurrency)
+            num_slots = options.concurrency or CONCURRENCY
+            return TransformersEngine(model, chat, num_slots, options.max_model_len)
+        case "vllm":
+            from distillpipe.engines.vllm import VllmEngine
+
+            return VllmEngine(model, chat.end_ids, options)
         case unknown:
-            raise UsageError(f"no engine {unknown!r}: there are auto, transformers")
+            raise UsageError(f"no engine {unknown!r}: there are auto, openai, transformers, vllm")
+
+
+def _open_server(model: Served, options: EngineOptions, draft: Draft | None) -> Engine:
+    if not find_spec("httpx2"):
+        raise MissingDependencyError(
+            "a server needs httpx2, which is not installed: pip install 'distillpipe[openai]'"
+        )
+    from distillpipe.engines.openai import OpenAIEngine
+    from distillpipe.engines.server import Server
+
+    assert options.base_url is not None  # or there were no served model
+    server = Server(options.base_url, model.name, options.api_key_env)
+    server.check()
+    billing = None
+    if draft is not None and (prices := prices_of(options)) is not None:
+        billing = Billing(Ledger(draft, prices, options.max_cost))
+    return OpenAIEngine(
+        server,
+        options.concurrency or CONCURRENCY,
+        billing,
+        needs_reasoning=not options.allow_no_reasoning,
+    )

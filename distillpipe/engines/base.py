@@ -1,9 +1,9 @@
 """What an engine is: an iterator of requests in, an iterator of completions out, as they finish."""
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
-from distillpipe.records import FinishReason, Sampling
+from distillpipe.records import FinishReason, Message, Sampling, TokenCounts
 
 
 class Request(NamedTuple):
@@ -12,9 +12,12 @@ class Request(NamedTuple):
     key: str
     "the row key; comes back with the completion"
     prompt_ids: list[int]
+    "the rendered messages; empty for a server, which renders them itself"
     sampling: Sampling
     seed: int
     "the same seed and prompt draw the same uniform numbers, whatever else is in flight"
+    messages: Sequence[Message] = ()
+    "for a server"
 
 
 class Completion(NamedTuple):
@@ -25,6 +28,38 @@ class Completion(NamedTuple):
     finish_reason: FinishReason
 
 
+class Answer(NamedTuple):
+    """What a server made of a request: read and counted by it, no token ids."""
+
+    key: str
+    message: Message
+    finish_reason: FinishReason
+    num_tokens: TokenCounts | None
+    served_by: str | None
+    "what the server calls itself"
+
+
+class Failure(NamedTuple):
+    """A request that could not be completed, after the engine's last try: it is made again some day."""
+
+    key: str
+    error: str
+    "one line for the person who reads errors.jsonl"
+
+
+class Refusal(NamedTuple):
+    """A request that will not be completed, however often it is made."""
+
+    key: str
+    reason: str
+    "`prompt_too_long`, `refused_by_server`"
+    measured: str
+    "what the server said"
+
+
+Outcome = Completion | Answer | Failure | Refusal
+
+
 class Engine(Protocol):
     """Samples completions. Raises EngineError when it dies; what it has yielded stays valid."""
 
@@ -33,10 +68,11 @@ class Engine(Protocol):
     context_length: int
     "tokens of prompt and completion together that the model can take"
 
-    def complete(self, requests: Iterator[Request]) -> Iterator[Completion]:
-        """Completions in the order they finish.
+    def complete(self, requests: Iterator[Request]) -> Generator[Outcome, None, None]:
+        """Completions, failures and refusals, in the order they finish.
 
         Requests are pulled lazily, a bounded number is in flight. A completion that would outgrow
-        the context ends there by `length`. A prompt must be shorter than `context_length`.
+        the context ends there by `length`. A prompt must be shorter than `context_length`. Closing
+        the generator takes back what is in flight.
         """
         ...

@@ -41,6 +41,12 @@ class Store:
             for stored in layer:
                 stored[target, :, :length] = stored[source, :, :length]
 
+    def clear(self, slot: int) -> None:
+        """Forget what a slot holds: nan would reach its next sequence even through a mask (0 * nan)."""
+        for layer in self._layers:
+            for stored in layer:
+                stored[slot] = 0
+
     def update(
         self, keys: torch.Tensor, values: torch.Tensor, layer: int, *_: Any, **__: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:

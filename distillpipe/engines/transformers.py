@@ -5,9 +5,9 @@ completions never wait for long ones. Random numbers are a hash of (seed of the 
 request draws does not depend on its neighbours. Shapes: A active slots, L stored positions, V vocabulary.
 """
 
-import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from itertools import chain, islice
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,10 +16,12 @@ from transformers import AutoModelForCausalLM
 from transformers.utils.logging import disable_progress_bar
 
 from distillpipe.chat import Chat
-from distillpipe.engines.base import Completion, Request
+from distillpipe.engines.base import Completion, Failure, Request
 from distillpipe.engines.draw import draw_tokens, uniforms
+from distillpipe.engines.loops import ends_in_loop
+from distillpipe.engines.memory import free_memory
 from distillpipe.engines.store import ATTENTION, Store
-from distillpipe.errors import EngineError, first_line
+from distillpipe.errors import EngineError, UsageError, first_line
 from distillpipe.models import Model
 from distillpipe.progress import say
 from distillpipe.records import FinishReason
@@ -29,20 +31,25 @@ disable_progress_bar()  # of loading, which is quick and would break our own
 SPAN_STEP = 32  # stored positions are attended to in multiples of this
 PREFILL_TOKENS = 16384  # padded prompt tokens in one forward pass
 MEMORY_SHARE = 0.5  # of the free memory that keys and values may take
+NOT_A_TOKEN = -1  # drawn where the logits are nan or infinite
 REFILL_SHARE = 8  # new sequences are let in when one slot in this many is free
 
 
 class TransformersEngine:
     """Loads a model and samples from it; see `engines.base.Engine`."""
 
-    def __init__(self, model: Model, chat: Chat, num_slots: int) -> None:
+    def __init__(
+        self, model: Model, chat: Chat, num_slots: int, max_model_len: int | None = None
+    ) -> None:
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         try:
             self._model: Any = AutoModelForCausalLM.from_pretrained(
-                model.folder,
+                model.weights_folder,
                 dtype="auto" if self._device.type == "cuda" else torch.float32,
                 attn_implementation=ATTENTION,
             )
+            if model.base_folder is not None:
+                self._model = _with_adapter(self._model, model.folder)
         except (OSError, ValueError, ImportError) as error:
             raise EngineError(f"{model.name} could not be loaded: {first_line(error)}") from error
         self._model.to(self._device).eval()
@@ -52,12 +59,12 @@ class TransformersEngine:
                 f"{model.name} has layers other than full attention, which the transformers engine "
                 "does not keep in slots"
             )
-        self.context_length = int(config.max_position_embeddings)
+        self.context_length = _context_length(config, max_model_len)
         self.description = f"transformers on {self._device}"
         self._end_ids = chat.end_ids
         self._num_slots = num_slots
 
-    def complete(self, requests: Iterator[Request]) -> Iterator[Completion]:
+    def complete(self, requests: Iterator[Request]) -> Generator[Completion | Failure, None, None]:
         """See `Engine.complete`."""
         first = list(islice(requests, 1))
         requests = chain(first, requests)
@@ -85,11 +92,27 @@ class TransformersEngine:
         if self._device.type == "cuda":
             free = torch.cuda.mem_get_info(self._device)[0]
         else:
-            free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+            free = free_memory()
         fit = int(free * MEMORY_SHARE / (bytes_per_token * max(longest, 1)))
         if fit < self._num_slots:
             say(f"{max(fit, 1)} sequences at once: the memory holds no more of {longest:,} tokens")
         return max(1, min(self._num_slots, fit))
+
+
+def _with_adapter(model: Any, adapter: Path) -> Any:
+    """The model with an adapter's weights added to its own, in memory."""
+    from peft import PeftModel
+
+    return PeftModel.from_pretrained(model, adapter).merge_and_unload()
+
+
+def _context_length(config: Any, max_model_len: int | None) -> int:
+    longest = int(config.max_position_embeddings)
+    if max_model_len is not None and max_model_len > longest:
+        raise UsageError(
+            f"--max-model-len {max_model_len:,} is more than the model's context of {longest:,} tokens"
+        )
+    return max_model_len or longest
 
 
 class _Slots:
@@ -158,19 +181,30 @@ class _Slots:
         self._draw(hidden[:, -1], 0, active)
 
     @torch.inference_mode()
-    def take_finished(self, end_ids: frozenset[int]) -> list[Completion]:
+    def take_finished(self, end_ids: frozenset[int]) -> list[Completion | Failure]:
         """The sequences that have ended; their slots are free afterwards."""
-        finished = []
+        finished: list[Completion | Failure] = []
         for slot in reversed(range(self.num_active)):
+            request, tokens = self._requests[slot], self._tokens[slot]
             reason = self._finish_reason(slot, end_ids)
-            if reason is not None:
-                request = self._requests[slot]
-                finished.append(Completion(request.key, self._tokens[slot], reason))
-                self._free(slot)
+            if tokens[-1] == NOT_A_TOKEN:
+                error = (
+                    f"the model's logits are no numbers at token {len(tokens)} of the completion"
+                )
+                finished.append(Failure(request.key, error))
+                self._store.clear(slot)
+            elif reason is not None:
+                finished.append(Completion(request.key, tokens, reason))
+            else:
+                continue
+            self._free(slot)
         return finished
 
     def _draw(self, hidden: torch.Tensor, first: int, end: int) -> None:
         logits = self._model.get_output_embeddings()(hidden).float()  # (A, V)
+        are_numbers = logits.amax(-1).isfinite()
+        if not are_numbers.all():
+            logits = logits.where(are_numbers[:, None], 0.0)
         drawn = uniforms(
             self._seeds[first:end], [len(tokens) for tokens in self._tokens[first:end]]
         )
@@ -180,6 +214,7 @@ class _Slots:
             self._top_p[first:end],
             torch.from_numpy(drawn).to(self._device),
         )
+        tokens = tokens.where(are_numbers, NOT_A_TOKEN)
         self._last[first:end] = tokens
         for slot, token in enumerate(tokens.tolist(), start=first):
             self._tokens[slot].append(token)
@@ -189,7 +224,10 @@ class _Slots:
         if tokens[-1] in end_ids:
             return "stop"
         room = self._context - len(request.prompt_ids)
-        return "length" if len(tokens) >= min(request.sampling.max_tokens, room) else None
+        if len(tokens) >= min(request.sampling.max_tokens, room):
+            return "length"
+        is_loop = request.sampling.stop_loops and ends_in_loop(tokens)
+        return "repetition" if is_loop else None
 
     def _free(self, slot: int) -> None:
         last = self.num_active - 1

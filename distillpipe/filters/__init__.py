@@ -24,7 +24,7 @@ ROW_RULES: dict[str, Callable[[Trace, FilterOptions], Drop | None]] = {
     "too_many_reasoning_tokens": too_many_reasoning_tokens,
     "unwanted_verdict": unwanted_verdict,
 }
-CODE_VERSION = 1  # part of the fingerprint: raise it when a rule decides differently
+CODE_VERSION = 2  # part of the fingerprint: raise it when a rule decides differently
 
 
 def first_drop(trace: Trace, options: FilterOptions) -> Drop | None:

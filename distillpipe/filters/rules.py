@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+from distillpipe.errors import UsageError
 from distillpipe.records import FilterOptions, Trace
 
 
@@ -17,20 +18,28 @@ def unfinished(trace: Trace, _options: FilterOptions) -> Drop | None:
     return Drop("unfinished", trace.finish_reason) if trace.is_truncated else None
 
 
-def missing_reasoning(trace: Trace, _options: FilterOptions) -> Drop | None:
-    return None if trace.reasoning.strip() else Drop("missing_reasoning", None)
+def missing_reasoning(trace: Trace, options: FilterOptions) -> Drop | None:
+    """No reasoning at all, unless none is asked for: 0 keeps answers without reasoning too."""
+    if trace.reasoning.strip() or not options.min_reasoning_tokens:
+        return None
+    return Drop("missing_reasoning", None)
 
 
 def too_few_reasoning_tokens(trace: Trace, options: FilterOptions) -> Drop | None:
-    num_tokens = trace.num_tokens.reasoning
+    """Any reasoning has a token: a minimum of one needs no counts."""
+    if options.min_reasoning_tokens <= 1 and trace.num_tokens is None:
+        return None
+    num_tokens = _num_reasoning_tokens(trace, "--min-reasoning-tokens")
     if num_tokens < options.min_reasoning_tokens:
         return Drop("too_few_reasoning_tokens", str(num_tokens))
     return None
 
 
 def too_many_reasoning_tokens(trace: Trace, options: FilterOptions) -> Drop | None:
-    num_tokens = trace.num_tokens.reasoning
-    if options.max_reasoning_tokens is not None and num_tokens > options.max_reasoning_tokens:
+    if options.max_reasoning_tokens is None:
+        return None
+    num_tokens = _num_reasoning_tokens(trace, "--max-reasoning-tokens")
+    if num_tokens > options.max_reasoning_tokens:
         return Drop("too_many_reasoning_tokens", str(num_tokens))
     return None
 
@@ -41,3 +50,12 @@ def unwanted_verdict(trace: Trace, options: FilterOptions) -> Drop | None:
         return None
     reasons = {"correct": "correct_answer", "wrong": "wrong_answer"}
     return Drop(reasons.get(str(trace.verdict), "unverifiable_answer"), trace.answer)
+
+
+def _num_reasoning_tokens(trace: Trace, option: str) -> int:
+    if trace.num_tokens is None:
+        raise UsageError(
+            f"row {trace.id} has no token counts, which {option} needs: import it again with "
+            "`distill import --tokenizer MODEL`"
+        )
+    return trace.num_tokens.reasoning

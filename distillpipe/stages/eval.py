@@ -6,20 +6,23 @@ from typing import Any
 
 import msgspec
 
-from distillpipe import dataset, metrics, models, sources, verify, versions
-from distillpipe.chat import check_prompt_template, load_chat
+from distillpipe import dataset, forecast, metrics, sources, verify, versions
+from distillpipe.chat import check_prompt_template
 from distillpipe.dataset import Writer
-from distillpipe.engines import open_engine
+from distillpipe.engines import find_model, open_engine
 from distillpipe.errors import DataError, UsageError
-from distillpipe.manifest import Manifest, ModelUsed
+from distillpipe.forecast import Forecast
+from distillpipe.formats import hub
+from distillpipe.manifest import ModelUsed
+from distillpipe.models import AnyModel
 from distillpipe.progress import say
 from distillpipe.records import Trace
-from distillpipe.sampling import Sampler, SamplingOptions
-from distillpipe.stages.run import Run, content_of, say_finished, say_up_to_date
+from distillpipe.sampling import Sampler, SamplingOptions, forecast_rows, load_model_chat
+from distillpipe.stages.run import Result, Run, content_of, say_finished, say_up_to_date
 from distillpipe.versions import Header
 
 
-def evaluate(model: str, benchmark: str, out: Path, options: SamplingOptions, run: Run) -> Manifest:
+def evaluate(model: str, benchmark: str, out: Path, options: SamplingOptions, run: Run) -> Result:
     """Score `model` on the file `benchmark`, whose stem names it: predictions in OUT/NAME/vN.
 
     Every completion is judged as it ends. metrics.json stands in the version and in its manifest.
@@ -27,31 +30,25 @@ def evaluate(model: str, benchmark: str, out: Path, options: SamplingOptions, ru
     check_prompt_template(options.prompting.prompt_template)
     name = benchmark_name(benchmark)
     out = out / name
-    found = models.find(model, "MODEL")
-    header = Header(
-        kind="predictions",
-        stage="eval",
-        content=content_of(**options.content(), rules=[verify.CODE_VERSION]),
-        inputs=[versions.describe_input(benchmark)],
-        models=[ModelUsed("model", model, found.identity)],
-        options=run.options,
-        fresh=run.fresh,
-    )
+    found = find_model(model, "MODEL", options.engine)
+    header = _header(benchmark, found, out, options, run)
     if (finished := versions.up_to_date(out, header)) is not None:
         return say_up_to_date(finished)
 
     with versions.draft(out, header) as draft, Writer(draft) as writer:
-        chat = load_chat(found.folder, model)
-        sampler = Sampler(found, chat, options)
+        chat = load_model_chat(found, options)
+        sampler = Sampler(found, chat, options, draft.path)
         sampler.plan(sources.read_problems(benchmark, options.prompting, options.plan.limit))
-        if not any(problem.reference_answer for problem in sampler.problems()):
+        if not sampler.has_references:
             raise DataError(
                 f"{benchmark}: no problem has a reference answer to score against: "
                 "name its field with --answer-field"
             )
         writer.counts.rows_read = len(sampler.wanted)
         sampler.take_over(writer, out, verify.verified)
-        sampler.sample(writer, lambda: open_engine(found, chat, options.engine), verify.verified)
+        sampler.sample(
+            writer, lambda: open_engine(found, chat, options.engine, draft), verify.verified
+        )
         writer.sync()
         draft.manifest.metrics = measure(name, draft.path)
         content = msgspec.json.format(msgspec.json.encode(draft.manifest.metrics), indent=1)
@@ -61,8 +58,43 @@ def evaluate(model: str, benchmark: str, out: Path, options: SamplingOptions, ru
     return say_finished(manifest, out)
 
 
+def forecast_eval(
+    model: str, benchmark: str, out: Path, options: SamplingOptions, run: Run
+) -> Forecast:
+    """What `evaluate` would do."""
+    check_prompt_template(options.prompting.prompt_template)
+    out = out / benchmark_name(benchmark)
+    forecasted = forecast.begin("eval", out, run.options, [sources.place_of(benchmark)])
+    found = None
+    with forecast.noting(forecasted):
+        found = find_model(model, "MODEL", options.engine, weights=False)
+        forecast.add_output(forecasted, out, _header(benchmark, found, out, options, run))
+    with forecast.noting(forecasted):
+        forecast_rows(forecasted, benchmark, found, out, options, run.fresh)
+    return forecasted
+
+
+def _header(
+    benchmark: str, model: AnyModel, out: Path, options: SamplingOptions, run: Run
+) -> Header:
+    return Header(
+        kind="predictions",
+        stage="eval",
+        content=content_of(**options.content(), rules=[verify.CODE_VERSION]),
+        inputs=[sources.describe(benchmark, out)],
+        models=[ModelUsed("model", model.name, model.identity)],
+        options=run.options,
+        fresh=run.fresh,
+        accept_errors=options.accept_errors,
+    )
+
+
 def benchmark_name(benchmark: str) -> str:
-    """The stem of a file of problems; a UsageError where it could be taken for a version."""
+    """A name of the table, a file's stem, the name of a hub dataset; a UsageError where it could be
+    taken for a version.
+    """
+    if benchmark.startswith(hub.PREFIX):
+        return benchmark.rpartition("/")[2].replace(":", "-")
     name = versions.split_reference(benchmark)[0].stem
     if versions.FINISHED.fullmatch(name) or name == "latest":
         raise UsageError(f"--benchmark {benchmark}: {name!r} cannot name a benchmark: rename it")
@@ -81,7 +113,7 @@ def measure(benchmark: str, version: Path) -> dict[str, Any]:
         outcome = _outcome(trace)
         counts[outcome] += 1
         verdicts[trace.problem_id].append(outcome == "correct")
-        reasoning_tokens += trace.num_tokens.reasoning
+        reasoning_tokens += trace.num_tokens.reasoning if trace.num_tokens else 0
     num_completions = sum(counts.values())
     scored = metrics.score([sum(found) / len(found) for found in verdicts.values()])
     return {

@@ -9,16 +9,16 @@ from typing import NamedTuple
 
 import msgspec
 
-from distillpipe import dataset, filters, verify, versions
+from distillpipe import dataset, filters, forecast, verify, versions
 from distillpipe.dataset import Writer
 from distillpipe.errors import DataError
 from distillpipe.filters.rules import Drop
 from distillpipe.filters.select import Candidate, dropped_among
+from distillpipe.forecast import Forecast
 from distillpipe.hashing import content_hash
-from distillpipe.manifest import Manifest
 from distillpipe.progress import progress, say
 from distillpipe.records import FilterOptions, Problem, Trace, Verdict
-from distillpipe.stages.run import Run, content_of, funnel, say_finished, say_up_to_date
+from distillpipe.stages.run import Result, Run, content_of, funnel, say_finished, say_up_to_date
 from distillpipe.versions import Header
 
 
@@ -32,25 +32,17 @@ class Decision(NamedTuple):
     drop: Drop | None
 
 
-def filter_traces(inputs: list[str], out: Path, options: FilterOptions, run: Run) -> Manifest:
+def filter_traces(inputs: list[str], out: Path, options: FilterOptions, run: Run) -> Result:
     """Write the rows of `inputs` that every rule keeps as a new version under `out`, the rest beside them.
 
     Raises DataError, with the funnel, where no row is left; the draft then stays, unfinished.
     """
-    header = Header(
-        kind="traces",
-        stage="filter",
-        content=content_of(options=options, rules=[verify.CODE_VERSION, filters.CODE_VERSION]),
-        inputs=[versions.describe_input(reference) for reference in inputs],
-        models=[],
-        options=run.options,
-        fresh=run.fresh,
-    )
+    header = _header(inputs, out, options, run)
     if (finished := versions.up_to_date(out, header)) is not None:
         return say_up_to_date(finished)
 
     with versions.draft(out, header) as draft, Writer(draft) as writer:
-        decisions = _decide(inputs, options)
+        decisions = _decide(inputs, options, run.allow_benchmark_training)
         writer.counts.rows_read = len(decisions)
         for trace, decision in _rows_once(inputs, decisions):
             if trace.id in writer.done:
@@ -71,7 +63,32 @@ def filter_traces(inputs: list[str], out: Path, options: FilterOptions, run: Run
         return say_finished(writer.finish(_problems(inputs, draft.path)), out)
 
 
-def _decide(inputs: list[str], options: FilterOptions) -> dict[str, Decision]:
+def forecast_filter(inputs: list[str], out: Path, options: FilterOptions, run: Run) -> Forecast:
+    """What `filter_traces` would do."""
+    found = forecast.begin("filter", out, run.options, inputs)
+    with forecast.noting(found):
+        forecast.add_output(found, out, _header(inputs, out, options, run))
+        found.rows = {"to read": dataset.count_rows(inputs)}
+        found.estimate.disk_bytes = dataset.count_bytes(inputs)
+        found.estimate.basis = "what is kept and what is rejected is written again"
+    return found
+
+
+def _header(inputs: list[str], out: Path, options: FilterOptions, run: Run) -> Header:
+    return Header(
+        kind="traces",
+        stage="filter",
+        content=content_of(options=options, rules=[verify.CODE_VERSION, filters.CODE_VERSION]),
+        inputs=[versions.describe_input(reference, out) for reference in inputs],
+        models=[],
+        options=run.options,
+        fresh=run.fresh,
+    )
+
+
+def _decide(
+    inputs: list[str], options: FilterOptions, allow_benchmark: bool
+) -> dict[str, Decision]:
     """A decision for every distinct row, by row id."""
     decisions: dict[str, Decision] = {}
     candidates: list[Candidate] = []
@@ -79,7 +96,7 @@ def _decide(inputs: list[str], options: FilterOptions) -> dict[str, Decision]:
     if not total:
         raise DataError(f"{', '.join(inputs)}: no rows to filter")
     with progress("filter", total) as advance:
-        for trace in dataset.read_training_traces(inputs):
+        for trace in dataset.read_training_traces(inputs, allow_benchmark=allow_benchmark):
             advance(1)
             judged = verify.verified(trace, options.verifier)
             content = content_hash(judged)
@@ -100,7 +117,7 @@ def _rows_once(
     inputs: list[str], decisions: dict[str, Decision]
 ) -> Iterator[tuple[Trace, Decision]]:
     left = set(decisions)
-    for trace in dataset.read_training_traces(inputs):
+    for trace in dataset.read_training_traces(inputs, allow_benchmark=True):
         if trace.id in left:
             left.remove(trace.id)
             yield trace, decisions[trace.id]

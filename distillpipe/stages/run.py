@@ -1,13 +1,14 @@
 """How a command was called, and what a stage says when it ends."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
 from distillpipe import manifest as manifests
 from distillpipe.manifest import Manifest, ResolvedOption
 from distillpipe.progress import say
+from distillpipe.spending import say_dollars
 
 
 class Run(msgspec.Struct, frozen=True):
@@ -15,6 +16,16 @@ class Run(msgspec.Struct, frozen=True):
 
     options: dict[str, ResolvedOption] = {}
     fresh: bool = False
+    allow_benchmark_training: bool = False
+
+
+class Result(NamedTuple):
+    """What came of a stage: the version that now is what was asked for."""
+
+    path: Path
+    manifest: Manifest
+    up_to_date: bool
+    "whether it was there before"
 
 
 def content_of(**parts: Any) -> dict[str, Any]:
@@ -22,14 +33,14 @@ def content_of(**parts: Any) -> dict[str, Any]:
     return {name: msgspec.to_builtins(part) for name, part in parts.items()}
 
 
-def say_up_to_date(path: Path) -> Manifest:
-    """Say that a finished version already is what was asked for; its manifest."""
+def say_up_to_date(path: Path) -> Result:
+    """Say that a finished version already is what was asked for."""
     found = manifests.read(path)
     say(f"{found.stage}: up to date: {path}")
-    return found
+    return Result(path, found, up_to_date=True)
 
 
-def say_finished(manifest: Manifest, out: Path) -> Manifest:
+def say_finished(manifest: Manifest, out: Path) -> Result:
     """Say what a stage has written, and how fast."""
     counts = manifest.counts
     parts = [f"{counts.rows_kept:,} rows"]
@@ -37,10 +48,14 @@ def say_finished(manifest: Manifest, out: Path) -> Manifest:
         parts.append(f"{counts.rows_rejected:,} rejected")
     parts.append(f"{counts.tokens_kept:,} tokens")
     parts.append(f"{counts.seconds:.1f} s")
-    if counts.seconds_working and counts.tokens_sampled:
-        parts.append(f"{counts.tokens_sampled / counts.seconds_working:,.0f} tokens/s")
-    say(f"{manifest.stage}: {', '.join(parts)}: {out / manifest.version}")
-    return manifest
+    tokens = counts.tokens_sampled or (counts.tokens_kept if manifest.kind == "checkpoint" else 0)
+    if counts.seconds_working and tokens:
+        parts.append(f"{tokens / counts.seconds_working:,.0f} tokens/s")
+    if counts.cost_dollars is not None:
+        parts.append(f"{say_dollars(counts.cost_dollars)} spent")
+    path = out / manifest.version
+    say(f"{manifest.stage}: {', '.join(parts)}: {path}")
+    return Result(path, manifest, up_to_date=False)
 
 
 def funnel(manifest: Manifest) -> list[str]:

@@ -1,50 +1,42 @@
 """`sft`: fine-tune a student on traces; the version that it writes is a checkpoint that loads as it is."""
 
+import math
 from pathlib import Path
 
-from distillpipe import dataset, models, versions
+from distillpipe import dataset, forecast, models, versions
 from distillpipe.cards import model_card
-from distillpipe.chat import Chat, load_chat
+from distillpipe.chat import Chat, load_chat, with_template_text
 from distillpipe.errors import UsageError
+from distillpipe.forecast import Forecast
 from distillpipe.hashing import content_hash, file_sha256
 from distillpipe.interrupts import shielded
 from distillpipe.manifest import FileEntry, Manifest, ModelUsed
+from distillpipe.models import Model
 from distillpipe.progress import progress, say
 from distillpipe.records import TrainingOptions
-from distillpipe.stages.run import Run, content_of, say_up_to_date
+from distillpipe.stages.run import Result, Run, content_of, say_finished, say_up_to_date
 from distillpipe.training import preflight
 from distillpipe.training.rows import Row, row_of
 from distillpipe.versions import Draft, Header
 
+FP32_BYTES = 4
+
 
 def sft(
     inputs: list[str], student: str, out: Path, options: TrainingOptions, run: Run, save_every: int
-) -> Manifest:
+) -> Result:
     """Train `student` on all rows of `inputs`; a new version under `out` holds the checkpoint.
 
     Raises DataError before any training where a row would have to be cut or has nothing to learn from.
     """
-    model = models.find(student, "--student")
-    if (model.folder / "adapter_config.json").is_file():
-        raise UsageError(
-            f"--student {student} is an adapter: give the model that it belongs to, "
-            "or merge the two and give the merged model"
-        )
-    header = Header(
-        kind="checkpoint",
-        stage="sft",
-        content=content_of(options=options),
-        inputs=[versions.describe_input(reference) for reference in inputs],
-        models=[ModelUsed("student", student, model.identity)],
-        options=run.options,
-        fresh=run.fresh,
-    )
+    model = _find_student(student)
+    header = _header(inputs, model, out, options, run)
     if (finished := versions.up_to_date(out, header)) is not None:
         return say_up_to_date(finished)
 
     with versions.draft(out, header) as draft:
-        chat = load_chat(model.folder, student)
-        rows = _rows(inputs, chat)
+        chat = load_chat(model.folder, student, options.chat_template)
+        rows = _rows(inputs, chat, run.allow_benchmark_training)
         preflight.check(rows, options.max_length)
         counts = draft.manifest.counts
         counts.rows_read = counts.rows_kept = len(rows)
@@ -58,20 +50,68 @@ def sft(
         counts.seconds_working = trained.seconds
         chat.tokenizer.save_pretrained(draft.path)
         loop.save_generation_config(draft.path, chat.end_ids)
+        _list_files(draft)  # takes a while for a large model: the states go only after it
         with shielded():
             loop.remove_states(draft.path)
-            manifest = _finish(draft)
-    rate = trained.supervised_tokens / trained.seconds
-    say(f"sft: {counts.seconds:.1f} s, {rate:,.0f} supervised tokens/s: {out / manifest.version}")
-    return manifest
+            manifest = draft.finish(model_card(draft.manifest))
+    return say_finished(manifest, out)
 
 
-def _rows(inputs: list[str], chat: Chat) -> list[Row]:
+def forecast_sft(
+    inputs: list[str], student: str, out: Path, options: TrainingOptions, run: Run
+) -> Forecast:
+    """What `sft` would do. The memory is that of weights, gradients and optimizer; activations, which
+    grow with the length of the rows, come on top.
+    """
+    found = forecast.begin("sft", out, run.options, inputs)
+    model = None
+    with forecast.noting(found):
+        model = _find_student(student, weights=False)
+        forecast.add_output(found, out, _header(inputs, model, out, options, run))
+    with forecast.noting(found):
+        num_rows = dataset.count_rows(inputs)
+        steps = math.ceil(num_rows / options.batch_size) * options.epochs
+        found.rows = {"to train on": num_rows, "steps": min(steps, options.max_steps or steps)}
+    if model is not None and (num_weights := models.count_weights(model.folder)):
+        trained = num_weights if options.method == "full" else 0
+        found.estimate.memory_bytes = FP32_BYTES * (num_weights + 3 * trained)
+        found.estimate.disk_bytes = FP32_BYTES * (num_weights + 2 * 3 * trained)
+        found.estimate.basis = (
+            "weights, gradients and optimizer in fp32, and two states to resume from"
+        )
+    return found
+
+
+def _find_student(student: str, *, weights: bool = True) -> Model:
+    model = models.find(student, "--student", weights=weights)
+    if (model.folder / "adapter_config.json").is_file():
+        raise UsageError(
+            f"--student {student} is an adapter: give the model that it belongs to, "
+            "or merge the two and give the merged model"
+        )
+    return model
+
+
+def _header(
+    inputs: list[str], model: Model, out: Path, options: TrainingOptions, run: Run
+) -> Header:
+    return Header(
+        kind="checkpoint",
+        stage="sft",
+        content=content_of(options=with_template_text(options)),
+        inputs=[versions.describe_input(reference, out) for reference in inputs],
+        models=[ModelUsed("student", model.name, model.identity)],
+        options=run.options,
+        fresh=run.fresh,
+    )
+
+
+def _rows(inputs: list[str], chat: Chat, allow_benchmark: bool) -> list[Row]:
     """Every row of the inputs once, as the student sees it."""
     total = dataset.count_rows(inputs)
     rows: dict[str, Row] = {}
     with progress("reading", total) as advance:
-        for trace in dataset.read_training_traces(inputs):
+        for trace in dataset.read_training_traces(inputs, allow_benchmark=allow_benchmark):
             row = row_of(trace, chat)
             if rows.setdefault(trace.id, row) != row:
                 raise dataset.conflict(trace.id)
@@ -79,13 +119,13 @@ def _rows(inputs: list[str], chat: Chat) -> list[Row]:
     return list(rows.values())
 
 
-def _finish(draft: Draft) -> Manifest:
+def _list_files(draft: Draft) -> None:
+    """Enter the files of the checkpoint into its manifest, and the id that follows from them."""
     draft.manifest.files = [
         FileEntry(file.name, None, file.stat().st_size, file_sha256(file))
         for file in versions.content_files(draft.path)
+        if file.is_file()  # the states to resume from are folders
     ]
-    weights = [
-        (entry.name, entry.sha256) for entry in draft.manifest.files if entry.name != "losses.jsonl"
-    ]
-    draft.manifest.id = content_hash(weights)
-    return draft.finish(model_card(draft.manifest))
+    draft.manifest.id = content_hash(
+        [(one.name, one.sha256) for one in draft.manifest.files if one.name != "losses.jsonl"]
+    )

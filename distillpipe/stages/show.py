@@ -1,89 +1,122 @@
-"""`show`: what datasets hold, from their manifests."""
+"""`show`: what datasets hold, from their manifests; no file of rows is opened unless rows are asked for."""
 
 import sys
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import msgspec
 
 from distillpipe import manifest as manifests
 from distillpipe import versions
+from distillpipe.errors import UsageError
 from distillpipe.manifest import Manifest
 from distillpipe.progress import say
+from distillpipe.views import disk, rows, tables, text
+from distillpipe.views.ancestors import ancestry
+from distillpipe.views.rows import Wanted
 
 
-def show(references: list[str], *, as_json: bool) -> None:
-    """Print a table of the stages and, where there are predictions, a table of the scores."""
+class Shown(NamedTuple):
+    """A version that a reference stands for."""
+
+    name: str
+    folder: Path
+    manifest: Manifest
+
+
+def show(references: list[str], wanted: Wanted, *, as_json: bool) -> None:
+    """Print a table of the stages, one of the scores, and all details where one version is meant.
+
+    Where rows are `wanted`, they are printed instead. Raises UsageError for what is no dataset, and
+    for rows of several versions or of a checkpoint.
+    """
+    flag = wanted.flag
     found = [
-        (name, manifests.read(folder))
+        Shown(name, folder, manifests.read(folder))
         for reference in references
         for name, folder in _folders(reference)
     ]
-    if as_json:
-        content = [{"name": name, "manifest": manifest} for name, manifest in found]
-        sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(content), indent=1) + b"\n")
-        return
-
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console(width=None if sys.stdout.isatty() else 110)
-    scored = [(name, manifest) for name, manifest in found if manifest.metrics]
-    if scored:
-        table = Table(
-            "model", "Pass@1", "95% interval", "reasoning tokens", "truncated", "problems"
-        )
-        for column in table.columns[1:]:
-            column.justify = "right"
-        for name, manifest in scored:
-            table.add_row(name, *_score_cells(manifest))
-        console.print(table)
-    table = Table("stage", "dataset", "rows in", "rows out", "tokens", "seconds", "tokens/s")
-    for column in table.columns[2:]:
-        column.justify = "right"
-    for name, manifest in found:
-        table.add_row(manifest.stage, f"{name} {manifest.version}", *_stage_cells(manifest))
-    console.print(table)
+    if flag is not None:
+        _show_rows(_only(found, flag), wanted, as_json)
+    elif as_json:
+        _write_json({"versions": [_as_data(shown) for shown in found]})
+    else:
+        tables.print_tables([(shown.name, shown.manifest) for shown in found])
+        if len(found) == len(references) == 1:
+            name, folder, manifest = found[0]
+            lines = text.details(name, manifest, ancestry(folder, manifest), disk.describe(folder))
+            _write("\n".join(["", *lines, ""]))
 
 
 def _folders(reference: str) -> list[tuple[str, Path]]:
     """Name and folder of each version that a reference stands for; eval's OUT stands for all in it."""
     path = Path(reference).absolute()
     if path.is_dir() and not versions.holds_versions(path):
-        inside = sorted(child for child in path.iterdir() if versions.finished(child))
+        if versions.partials(path):
+            return [(path.name, _newest(path))]
+        inside = sorted(
+            child
+            for child in path.iterdir()
+            if versions.finished(child) or versions.partials(child)
+        )
         if len(inside) == 1:
-            return [(path.name, versions.resolve(str(inside[0])))]
+            return [(path.name, _newest(inside[0]))]
         if inside:
-            return [(f"{path.name}/{child.name}", versions.resolve(str(child))) for child in inside]
-        if partials := versions.partials(path):
-            say(f"{reference}: unfinished, the command that makes it goes on with it")
-            return [(path.name, partials[-1])]
+            return [(f"{path.name}/{child.name}", _newest(child)) for child in inside]
     folder = versions.resolve(reference)
     return [(folder.parent.name, folder)]
 
 
-def _score_cells(manifest: Manifest) -> list[str]:
-    found = manifest.metrics or {}
-    low, high = found["interval"]
-    completions = sum(
-        found[f"num_{name}"] for name in ("correct", "wrong", "truncated", "unverifiable")
-    )
-    return [
-        f"{found['pass@1']:.3f}",
-        f"{low:.3f} - {high:.3f}",
-        f"{found['mean_reasoning_tokens']:.1f}",
-        f"{found['num_truncated'] / completions:.1%}",
-        f"{found['num_problems']:,} x {found['num_samples']}",
-    ]
+def _newest(path: Path) -> Path:
+    """The latest version in a folder that holds some, else the newest draft."""
+    if versions.finished(path):
+        return versions.resolve(str(path))
+    say(f"{path}: unfinished, the command that makes it goes on with it")
+    return versions.partials(path)[-1]
 
 
-def _stage_cells(manifest: Manifest) -> list[str]:
-    counts = manifest.counts
-    tokens = counts.tokens_sampled or counts.tokens_kept
-    rate = f"{tokens / counts.seconds_working:,.0f}" if counts.seconds_working else "-"
-    return [
-        f"{counts.rows_read:,}",
-        f"{counts.rows_kept:,}",
-        f"{tokens:,}",
-        f"{counts.seconds:.1f}",
-        rate,
-    ]
+def _only(found: list[Shown], flag: str) -> Shown:
+    """The one version whose rows can be shown."""
+    if len(found) != 1:
+        names = ", ".join(f"{shown.name} {shown.manifest.version}" for shown in found)
+        raise UsageError(f"{flag} shows rows of one dataset, not of {names}: name one")
+    if found[0].manifest.kind == "checkpoint":
+        raise UsageError(f"{flag}: {found[0].folder} is a checkpoint, which holds no rows")
+    return found[0]
+
+
+def _show_rows(shown: Shown, wanted: Wanted, as_json: bool) -> None:
+    chosen = rows.choose(shown.folder, shown.manifest, wanted)
+    if chosen.said is not None:
+        say(chosen.said)
+    if as_json:
+        _write_json({"rows": chosen.rows})
+        return
+    for row in chosen.rows:
+        _write("\n".join([*text.row_lines(row, whole=wanted.row is not None), ""]))
+
+
+def _as_data(shown: Shown) -> dict[str, Any]:
+    name, folder, manifest = shown
+    around = disk.describe(folder)
+    return {
+        "name": name,
+        "path": str(folder),
+        "manifest": manifest,
+        "funnel": ancestry(folder, manifest),
+        "latest": around.latest,
+        "disk_bytes": around.disk_bytes[folder.name],
+        "dataset_disk_bytes": around.disk_bytes,
+        "partials": around.partials,
+    }
+
+
+def _write_json(content: dict[str, Any]) -> None:
+    sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(content), indent=1) + b"\n")
+
+
+def _write(content: str) -> None:
+    """Text of models holds any character: UTF-8, whatever the terminal was set to."""
+    sys.stdout.flush()
+    sys.stdout.buffer.write(content.encode())
+    sys.stdout.buffer.flush()

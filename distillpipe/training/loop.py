@@ -22,13 +22,13 @@ from transformers.utils.logging import disable_progress_bar
 
 from distillpipe.errors import EngineError, Interrupted, first_line
 from distillpipe.interrupts import shielded
+from distillpipe.jsonl import sync_folder
 from distillpipe.models import Model
 from distillpipe.progress import progress, say
 from distillpipe.records import TrainingOptions
 from distillpipe.training.batches import forward_batches, num_steps, step_rows
 from distillpipe.training.losses import token_loss_sum
 from distillpipe.training.rows import Row
-from distillpipe.versions import sync_folder
 
 disable_progress_bar()  # of loading, which is quick and would break our own
 logging.getLogger("accelerate").setLevel(logging.ERROR)  # it warns of tied weights at every save
@@ -185,7 +185,7 @@ def _save_state(accelerator: Accelerator, folder: Path, step: int) -> None:
     sync_folder(folder)
     for state in _states(folder):
         if state != final:
-            shutil.rmtree(state)
+            _remove_state(state)
 
 
 def _restore(accelerator: Accelerator, folder: Path) -> int:
@@ -224,7 +224,15 @@ def _steps(path: Path) -> Iterator[Step]:
 def remove_states(folder: Path) -> None:
     """Remove what only a resumed run would need."""
     for state in _states(folder):
-        shutil.rmtree(state)
+        _remove_state(state)
+
+
+def _remove_state(state: Path) -> None:
+    """Half removed it is no state any more: it goes under the name of one that was never whole."""
+    going = state.with_name("state.writing")
+    shutil.rmtree(going, ignore_errors=True)
+    state.rename(going)
+    shutil.rmtree(going)
 
 
 def save_generation_config(folder: Path, end_ids: frozenset[int]) -> None:

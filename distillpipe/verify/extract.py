@@ -1,36 +1,134 @@
-r"""The answer of a response: the last balanced outermost `\boxed{}`; joined boxes are one answer."""
+r"""The answer of a response: the last balanced outermost `\boxed{}`; joined boxes are one answer.
 
+For models that do not box there is `stated_answer`: what "the final answer is", `####` or a closing bold
+or formula says. It reads prose and is never asked unless the caller says so.
+"""
+
+import itertools
 import re
 
-_TOKEN = re.compile(r"\\+f?box(?:ed)?\s*\{|\\.|[{}]", re.DOTALL)
+_TOKEN = re.compile(r"\\+f?box(?:ed)?\s*\{|\\+boxed\s+(-?[0-9][0-9.,]*)|\\.|[{}]", re.DOTALL)
 _JOINT = re.compile(r"[\s$\\()]*(?:(?:,|and|or|\\quad|\\text\{\s*(?:and|or)\s*\})[\s$\\()]*)+")
+_STATED = re.compile(
+    r"####\s*:?"
+    r"|\b(?:final|correct|right|my)\s+(?:answer|result|solution|option|choice)\b[^.\n:]{0,60}?(?:\bis\b|:)"
+    r"|\b(?:answer|solution)\b(?:\s+(?:to|of|for)\b[^.\n:]{0,60}?)?\s*(?:\bis\b|:)"
+    r"|\banswer\b(?=\s*(?:\\[(\[]|\$))"
+    r"|\b(?:réponse|respuesta|risposta|resposta)(?:\s+\w+)?\s*(?:\best\b|\bes\b|\bé\b|è|:)"
+    r"|\bantwort(?:\s+\w+)?\s*(?:\bist\b|:)"
+    r"|(?:答案|答え)\s*(?:是|为|為|は|\uff1a|:)?"
+    r"|\b\u043e\u0442\u0432\u0435\u0442\s*(?:—|-|:)?",
+    re.IGNORECASE,
+)
+_FORMULA = re.compile(
+    r"\$\$(.+?)\$\$|\\\[(.+?)\\\]|\\\((.+?)\\\)|(?<![\\\d])\$([^$\n]+?)\$", re.DOTALL
+)
+_SENTENCE = re.compile(r"(?:[^.\n。!]|\.(?=[\w\\$]))+")
+_BOLD = re.compile(r"\*\*([^*\n:]{1,200})\*\*(?!:)")
+_SAYS_MORE = re.compile(r"\bis\b.*[0-9]")
+_WORD = re.compile(r"(?<![\\a-zA-Z{])[^\W\d_]{2,}")
+_UNIT = re.compile(r"\\text\{[^{}]*\}")
+_LEAD = re.compile(r"[\s*_:\uff1a]*")
+_TAIL = re.compile(r"[*_\s]+\Z")
+_LAST_CHARACTERS = 20_000  # further back nothing is looked for that is not in a box
+_LAST_WORDS = 600
 
 
 def boxed_answer(response: str) -> str | None:
     r"""The content of the last box, null where there is none that is closed.
 
-    Boxes joined only by commas, "and", "or" or `\quad` are one answer, joined by ", ".
+    Boxes joined only by commas, "and", "or" or `\quad` are one answer, joined by ", ". A number may
+    follow `\boxed` without braces.
     """
     boxes = _boxes(response)
     if not boxes:
         return None
     first = len(boxes) - 1
-    while first > 0 and _JOINT.fullmatch(response, boxes[first - 1][1], boxes[first][0]):
+    while first > 0 and _JOINT.fullmatch(response, boxes[first - 1].end, boxes[first].start):
         first -= 1
-    return ", ".join(content.strip() for _, _, content in boxes[first:])
+    return ", ".join(response[box.inside[0] : box.inside[1]].strip() for box in boxes[first:])
 
 
-def _boxes(text: str) -> list[tuple[int, int, str]]:
-    """Start, end and content of every balanced box that lies in no other, in one pass."""
-    opened: list[re.Match[str]] = []
-    closed: list[tuple[int, int, str]] = []
+def stated_answer(response: str) -> str | None:
+    """What a response without a box gives as its answer; null where it does not say.
+
+    The last "answer is", `Answer:` or `####` and the like counts; then a bold in the last line; then the
+    last formula of the last lines, then a response without a word in it. A number in the middle of prose is no answer.
+    """
+    response = response[-_LAST_CHARACTERS:]
+    stated = [*_STATED.finditer(response)]
+    if stated and (found := _first_thing(response[stated[-1].end() :][:2000])):
+        return found
+    end = response.rstrip()[-_LAST_WORDS:]
+    if bolds := _BOLD.findall(end.rsplit("\n", 1)[-1]):
+        return str(bolds[-1]).strip("$ ")
+    formulas = [_inside(found) for found in _FORMULA.finditer(end)]
+    if formulas:
+        return formulas[-1]
+    whole = response.strip()
+    return whole if len(whole) < _LAST_WORDS and not _WORD.search(_UNIT.sub("", whole)) else None
+
+
+def any_answer(response: str) -> str | None:
+    """The last box, else what is stated."""
+    boxed = boxed_answer(response)
+    return stated_answer(response) if boxed is None else boxed
+
+
+def _first_thing(text: str) -> str | None:
+    """The formulas of the first sentence, else its words after the last "is"."""
+    text = text[_lead(text) :]
+    display = _FORMULA.match(text)
+    if display and "\n" in display[0]:
+        return _inside(display)
+    sentence = _SENTENCE.match(text)
+    if sentence is None:
+        return None
+    formulas = list(_FORMULA.finditer(sentence[0]))
+    if formulas and not _SAYS_MORE.search(sentence[0], formulas[-1].end()):
+        inner = [_inside(found) for found in formulas]
+        between = [
+            sentence[0][one.end() : other.start()] for one, other in itertools.pairwise(formulas)
+        ]
+        joined = len(inner) > 1 and all(_JOINT.fullmatch(text) for text in between)
+        return ", ".join(inner) if joined else inner[-1]
+    words = re.split(r"\bis\b", _TAIL.sub("", sentence[0]))[-1]
+    return _TAIL.sub("", words[_lead(words) :]).strip("\"' ") or None
+
+
+def _inside(formula: re.Match[str]) -> str:
+    return str(next(filter(None, formula.groups()))).strip()
+
+
+def _lead(text: str) -> int:
+    match = _LEAD.match(text)
+    return match.end() if match else 0
+
+
+class _Box:
+    """Where a box begins and ends, and where its content does."""
+
+    __slots__ = ("end", "inside", "start")
+
+    def __init__(self, start: int, end: int, inside: tuple[int, int]) -> None:
+        self.start = start
+        self.end = end
+        self.inside = inside
+
+
+def _boxes(text: str) -> list[_Box]:
+    """Every balanced box that lies in no other, in one pass."""
+    opened: list[tuple[int, int] | None] = []  # start and end of an opening box, None for a brace
+    closed: list[_Box] = []
     for token in _TOKEN.finditer(text):
-        if token[0].endswith("{") and not token[0].startswith("\\{"):
-            opened.append(token)
-        elif token[0] == "}" and opened:
-            opening = opened.pop()
-            if len(opening[0]) > 1:
-                while closed and closed[-1][0] > opening.start():
-                    closed.pop()
-                closed.append((opening.start(), token.end(), text[opening.end() : token.start()]))
+        if token[1] is not None:
+            closed.append(_Box(token.start(), token.end(), token.span(1)))
+        elif token[0] == "{":
+            opened.append(None)
+        elif token[0][-1] == "{" and token[0] != "\\{":
+            opened.append(token.span())
+        elif token[0] == "}" and opened and (opening := opened.pop()) is not None:
+            while closed and closed[-1].start > opening[0]:
+                closed.pop()
+            closed.append(_Box(opening[0], token.end(), (opening[1], token.start())))
     return closed

@@ -80,7 +80,8 @@ BAD_INPUTS = [
     (
         GENERATE.format("missing.jsonl"),
         2,
-        "missing.jsonl does not exist: give a dataset's folder, PATH@vN, or a .jsonl file",
+        "missing.jsonl does not exist: give a dataset's folder, PATH@vN, or a .jsonl file (or .json, "
+        ".parquet, .gz), hub:ORG/NAME, or the name of a benchmark (math500, aime24, gsm8k)",
     ),
     (
         GENERATE.format("eval"),
@@ -128,7 +129,7 @@ BAD_INPUTS = [
         "filter broken-traces.jsonl --out out",
         1,
         "broken-traces.jsonl:3: not a row of kind Trace (Input data was truncated): mend or remove "
-        "the line, or make the dataset with `distill generate`",
+        "the line, or bring the file in with `distill import`",
     ),
     ("filter empty.jsonl --out out", 1, "empty.jsonl: no rows to filter"),
     (
@@ -142,13 +143,13 @@ BAD_INPUTS = [
     (
         "filter set --verifier maths --out out",
         2,
-        "no verifier 'maths': there are exact, numeric, math",
+        "no verifier 'maths': there are exact, numeric, math, choice",
     ),
     (
         "sft broken-traces.jsonl --student model --out out",
         1,
         "broken-traces.jsonl:3: not a row of kind Trace (Input data was truncated): mend or remove "
-        "the line, or make the dataset with `distill generate`",
+        "the line, or bring the file in with `distill import`",
     ),
     (
         "sft set --student folder --out out",
@@ -264,7 +265,7 @@ def test_a_version_that_is_there_survives_a_run_that_fails(place: Path, distill:
     assert {path.name: path.read_bytes() for path in (place / "out/v1").iterdir()} == version
     assert (place / "out/latest").readlink() == Path("v1")
     shown = distill("show", "out", "--json")
-    assert json.loads(shown.out)[0]["manifest"]["counts"]["rows_kept"] == 2
+    assert json.loads(shown.out)["versions"][0]["manifest"]["counts"]["rows_kept"] == 2
 
 
 def test_a_mended_line_is_enough_and_the_same_command_goes_on(
@@ -306,7 +307,7 @@ def test_a_real_process_ends_with_the_code_and_the_line(
         1,
         "",
         "error: broken-traces.jsonl:3: not a row of kind Trace (Input data was truncated): mend or "
-        "remove the line, or make the dataset with `distill generate`\n",
+        "remove the line, or bring the file in with `distill import`\n",
     )
     assert distill_process("show", "eval@v1") == (
         2,

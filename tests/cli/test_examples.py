@@ -28,4 +28,6 @@ def test_the_examples_of_the_help_run_as_they_stand(repository: Path, tmp_path: 
         )
         assert done.returncode == 0, f"{example}\n{done.stderr}"
     made = {path.name for path in (tmp_path / "runs" / "example").iterdir()}
-    assert made == {"traces", "clean", "student", "eval-teacher"}
+    assert made == {
+        "traces", "clean", "student", "eval-teacher", "sharegpt.jsonl", "imported",
+    }  # fmt: skip

@@ -1,7 +1,10 @@
 """The embedded engine against `model.generate` of transformers, on the shipped teacher and random models."""
 
-from collections.abc import Iterator
+import json
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,7 +19,7 @@ from transformers import (
 from distillpipe import models
 from distillpipe.chat import Chat, split
 from distillpipe.engines import open_engine
-from distillpipe.engines.base import Completion, Engine, Request
+from distillpipe.engines.base import Completion, Engine, Failure, Request
 from distillpipe.errors import EngineError, UsageError
 from distillpipe.records import EngineOptions, Message, Sampling
 
@@ -191,3 +194,74 @@ def test_the_teacher_reasons_and_stops(teacher_folder: Path, teacher_chat: Chat)
     assert parts[0] == "<think>\n"
     assert parts[1].startswith("Mia starts with 3.")
     assert parts[2] == "\n</think>\n\n"
+
+
+# ---------------------------------------------------------------- logits that are no numbers
+
+
+NOT_A_NUMBER = float("nan")
+UNTIED = {
+    **SHAPE,
+    "tie_word_embeddings": False,
+}  # else a row of the embedding is one of the head too
+
+
+def model_with_nan(folder: Path, repository: Path, token: int | None) -> Path:
+    """A random model with the shipped tokenizer; one token's embedding, or every weight, is NaN."""
+    teacher = repository / "data" / "quickstart" / "teacher"
+    folder.mkdir()
+    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
+        shutil.copy(teacher / name, folder / name)
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(Qwen2Config(**UNTIED), dtype=torch.float32)
+    with torch.no_grad():
+        if token is None:
+            for parameter in model.parameters():
+                parameter.fill_(NOT_A_NUMBER)
+        else:
+            model.get_input_embeddings().weight[token] = NOT_A_NUMBER
+            model.get_output_embeddings().weight[token] = 0.0  # so that it is never drawn
+    model.save_pretrained(folder)
+    return folder
+
+
+def test_a_model_of_nan_fails_every_request_and_the_run_says_why_and_is_not_finished(
+    tmp_path: Path, repository: Path, distill: Callable[..., Any]
+) -> None:
+    folder = model_with_nan(tmp_path / "model", repository, token=None)
+    problems = tmp_path / "problems.jsonl"
+    problems.write_text("".join(json.dumps({"problem": text}) + "\n" for text in PROBLEMS[:3]))
+    error = "the model's logits are no numbers at token 1 of the completion"
+    for flag in ([], ["--accept-errors"]):
+        done = distill(
+            "generate", problems, "--teacher", folder, "--max-tokens", 4, "--out", tmp_path / "out", *flag
+        )  # fmt: skip
+
+        assert done.code == 3
+        assert done.err.splitlines()[-1].startswith(f"error: 3 rows failed (the first: {error}), ")
+    lines = (tmp_path / "out/v1.partial/errors.jsonl").read_bytes().splitlines()
+    assert [json.loads(line)["error"] for line in lines] == [error] * 3
+    assert [path.name for path in (tmp_path / "out").glob("v*")] == ["v1.partial"]
+
+
+@pytest.mark.parametrize(
+    "num_slots",
+    [1, 2, 5, 64],
+)
+def test_a_request_whose_logits_are_no_numbers_fails_alone_whoever_has_its_slot_afterwards(
+    tmp_path: Path, repository: Path, teacher_chat: Chat, num_slots: int
+) -> None:
+    rare = 300
+    requests = requests_of(teacher_chat, temperature=0.0, max_tokens=12)
+    assert not any(rare in request.prompt_ids for request in requests)
+    requests = [
+        request._replace(prompt_ids=[*request.prompt_ids[:-3], rare, *request.prompt_ids[-3:]])
+        if at % 4 == 0
+        else request
+        for at, request in enumerate(requests)
+    ]
+    folder = model_with_nan(tmp_path / "model", repository, token=rare)
+    found = by_key(open_folder(folder, teacher_chat, num_slots).complete(iter(requests)))
+
+    failed = [request.key for request in requests if isinstance(found[request.key], Failure)]
+    assert failed == [request.key for request in requests[::4]]

@@ -2,6 +2,7 @@
 
 import pytest
 
+from distillpipe.errors import UsageError
 from distillpipe.filters.rules import (
     Drop,
     missing_reasoning,
@@ -29,12 +30,22 @@ def test_a_completion_that_was_cut_off_is_unfinished(
 
 @pytest.mark.parametrize("reasoning", [None, "", " \n\t"])
 def test_reasoning_that_is_absent_or_blank_is_missing(make_trace, make_options, reasoning) -> None:
-    drop = missing_reasoning(make_trace(reasoning=reasoning), make_options())
+    options = make_options(min_reasoning_tokens=1)
+    drop = missing_reasoning(make_trace(reasoning=reasoning), options)
     assert drop == Drop("missing_reasoning", None)
 
 
+@pytest.mark.parametrize("reasoning", [None, "", " \n\t"])
+def test_reasoning_is_not_missing_where_none_is_asked_for(
+    make_trace, make_options, reasoning
+) -> None:
+    options = make_options(min_reasoning_tokens=0)
+    assert missing_reasoning(make_trace(reasoning=reasoning), options) is None
+
+
 def test_any_reasoning_is_enough_to_be_there(make_trace, make_options) -> None:
-    assert missing_reasoning(make_trace(reasoning="."), make_options()) is None
+    options = make_options(min_reasoning_tokens=1)
+    assert missing_reasoning(make_trace(reasoning="."), options) is None
 
 
 def tokens(reasoning: int) -> TokenCounts:
@@ -74,6 +85,31 @@ def test_reasoning_above_the_maximum_is_dropped(
 ) -> None:
     trace = make_trace(num_tokens=tokens(reasoning))
     assert too_many_reasoning_tokens(trace, make_options(max_reasoning_tokens=maximum)) == drop
+
+
+@pytest.mark.parametrize(
+    ("rule", "changes", "flag"),
+    [
+        (too_few_reasoning_tokens, {"min_reasoning_tokens": 0}, None),
+        (too_few_reasoning_tokens, {"min_reasoning_tokens": 1}, None),
+        (too_few_reasoning_tokens, {"min_reasoning_tokens": 2}, "--min-reasoning-tokens"),
+        (too_many_reasoning_tokens, {"max_reasoning_tokens": None}, None),
+        (too_many_reasoning_tokens, {"max_reasoning_tokens": 10**6}, "--max-reasoning-tokens"),
+    ],
+)
+def test_a_row_without_counts_is_kept_unless_a_limit_needs_them(
+    make_trace, make_options, rule, changes, flag
+) -> None:
+    trace, options = make_trace(num_tokens=None), make_options(**changes)
+    if flag is None:
+        assert rule(trace, options) is None
+        return
+    with pytest.raises(UsageError) as raised:
+        rule(trace, options)
+    assert str(raised.value) == (
+        f"row {trace.id} has no token counts, which {flag} needs: "
+        "import it again with `distill import --tokenizer MODEL`"
+    )
 
 
 @pytest.mark.parametrize(

@@ -24,11 +24,12 @@ def sampling() -> SamplingOptions:
     return SamplingOptions(
         prompting=Prompting(
             problem_field=None, answer_field=None, verifier=None, prompt_template="{problem}",
-            system_prompt=None,
+            system_prompt=None, chat_template=None,
         ),
         plan=Plan(num_samples=2, limit=12, seed=0),
         sampling=Sampling(temperature=0.6, top_p=0.95, max_tokens=160),
         engine=EngineOptions(engine="transformers", concurrency=16),
+        accept_errors=False,
     )  # fmt: skip
 
 
@@ -47,7 +48,7 @@ def training() -> TrainingOptions:
     return TrainingOptions(
         method="full", rank=4, alpha=4, learning_rate=2e-3, scheduler="cosine", warmup=0.05,
         weight_decay=0.0, max_grad_norm=1.0, epochs=2, max_steps=None, batch_size=4, max_length=256,
-        dtype="fp32", seed=0,
+        dtype="fp32", chat_template=None, seed=0,
     )  # fmt: skip
 
 

@@ -20,12 +20,12 @@ from distillpipe.stages.run import Run
 def test_eval_scores_the_teacher_and_its_predictions_are_traces(
     shipped: Path, tmp_path: Path, sampling: SamplingOptions
 ) -> None:
-    manifest = evaluate(
+    result = evaluate(
         str(shipped / "teacher"), str(shipped / "problems-test.jsonl"), tmp_path, sampling, Run()
     )
     version = tmp_path / "problems-test" / "v1"
     found = json.loads((version / "metrics.json").read_text())
-    assert found == manifest.metrics
+    assert found == result.manifest.metrics
     assert list(found) == [
         "benchmark", "pass@1", "standard_error", "interval", "num_problems", "num_samples",
         "num_correct", "num_wrong", "num_truncated", "num_unverifiable", "mean_reasoning_tokens",
@@ -62,7 +62,7 @@ def test_a_model_without_room_for_any_prompt_cannot_be_scored(
 ) -> None:
     problems = tmp_path / "long.jsonl"
     problems.write_text(json.dumps({"problem": "pens " * 1100, "answer": "1"}) + "\n")
-    with pytest.raises(DataError, match="no prompt fits into the context"):
+    with pytest.raises(DataError, match="not one row of .* was sampled: prompt_too_long"):
         evaluate(str(shipped / "teacher"), str(problems), tmp_path / "eval", sampling, Run())
 
 
@@ -70,7 +70,7 @@ def test_a_benchmark_without_references_is_refused_before_anything_is_sampled(
     shipped: Path, tmp_path: Path, sampling: SamplingOptions
 ) -> None:
     problems = tmp_path / "bare.jsonl"
-    problems.write_text(json.dumps({"problem": "Mia has 3 pens.", "solution": "3"}) + "\n")
+    problems.write_text(json.dumps({"problem": "Mia has 3 pens.", "count": 3}) + "\n")
     with pytest.raises(DataError, match=r"no problem has a reference answer.*--answer-field"):
         evaluate(str(shipped / "teacher"), str(problems), tmp_path / "eval", sampling, Run())
     assert list((tmp_path / "eval").rglob("v*")) == []

@@ -28,7 +28,7 @@ OPTIONS = FilterOptions(
 
 def run(inputs: list[Path | str], out: Path, *, fresh: bool = False, **changes: Any) -> Manifest:
     options = msgspec.structs.replace(OPTIONS, **changes)
-    return filter_traces([str(path) for path in inputs], out, options, Run(fresh=fresh))
+    return filter_traces([str(path) for path in inputs], out, options, Run(fresh=fresh)).manifest
 
 
 def write(path: Path, rows: list[Trace]) -> Path:
@@ -200,8 +200,8 @@ def test_inputs_are_versions_and_files_and_stand_in_the_manifest(
     manifest = run([f"{tmp_path}/traces@v1", path], tmp_path / "clean")
 
     assert manifest.inputs == [
-        InputDataset(f"{tmp_path}/traces", "v1", str(first.id)),
-        InputDataset(str(path), None, file_sha256(path)),
+        InputDataset(f"{tmp_path}/traces", "v1", str(first.id), "../traces"),
+        InputDataset(str(path), None, file_sha256(path), "../more.jsonl"),
     ]
     assert [row.id for row in kept(tmp_path / "clean")] == [one.id, three.id]
 

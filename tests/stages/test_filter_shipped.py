@@ -32,7 +32,7 @@ def test_rejected_rows_can_be_filtered_again(
 ) -> None:
     rejected = versions.resolve(str(clean)) / "rejected-00000.jsonl"
     again = filter_traces([str(rejected)], tmp_path / "again", filtering, Run())
-    assert again.counts.rows_kept > 0
+    assert again.manifest.counts.rows_kept > 0
 
 
 def test_filter_that_keeps_nothing_fails_with_the_funnel_and_stays_unfinished(

@@ -24,7 +24,7 @@ from distillpipe.training.rows import Row, row_of
 OPTIONS = TrainingOptions(
     method="full", rank=4, alpha=4, learning_rate=1e-3, scheduler="cosine", warmup=0.1,
     weight_decay=1e-4, max_grad_norm=1.0, epochs=3, max_steps=None, batch_size=4, max_length=512,
-    dtype="fp32", seed=1,
+    dtype="fp32", chat_template=None, seed=1,
 )  # fmt: skip
 
 

@@ -3,8 +3,10 @@
 import shutil
 
 import pytest
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
 
-from distillpipe.chat import load_chat
+from distillpipe.chat import Chat, load_chat
 from distillpipe.errors import DataError
 from distillpipe.records import Message
 from distillpipe.training.rows import Row, row_of
@@ -74,27 +76,41 @@ def test_reasoning_is_found_again_in_the_rows_of_a_real_tokenizer(
     assert chat.text(row.ids[row.num_prompt :]).endswith("\n</think>\n\n\\boxed{20}")
 
 
-def test_a_template_that_drops_the_reasoning_is_refused(make_trace, shared_chat) -> None:
-    trace = make_trace()
-    with pytest.raises(DataError, match=f"^row {trace.id}: the chat template drops the reasoning"):
-        row_of(trace, shared_chat("qwen2.5"))
-
-
-def test_a_template_whose_prompt_opens_the_thought_but_whose_row_does_not_is_refused(
-    make_trace, shared_chat
+@pytest.mark.parametrize("name", ["qwen2.5", "qwen3", "r1-distill-qwen"])
+def test_whatever_the_template_does_the_reasoning_is_in_the_row_behind_the_exact_prompt(
+    make_trace, shared_chat, name
 ) -> None:
-    trace = make_trace()
-    with pytest.raises(DataError, match=f"^row {trace.id}: the chat template renders the prompt"):
-        row_of(trace, shared_chat("r1-distill-qwen"))
+    chat, trace = shared_chat(name), make_trace()
+    row = row_of(trace, chat)
+    assert row.ids[: row.num_prompt] == chat.prompt_ids(trace.messages[:-1])
+    parts = chat.split(chat.text(row.ids[row.num_prompt :]))
+    assert (parts.reasoning, parts.response) == (trace.reasoning, trace.response)
+    assert row.ids[-1] in chat.end_ids
 
 
-@pytest.mark.parametrize("changes", [{"reasoning": "a<|im_end|>b"}, {"response": "a<|im_end|>b"}])
+@pytest.mark.parametrize("name", ["qwen2.5", "qwen3", "r1-distill-qwen"])
+@pytest.mark.parametrize("part", ["reasoning", "response"])
 def test_an_end_token_inside_the_completion_would_cut_it_and_is_refused(
+    make_trace, shared_chat, name, part
+) -> None:
+    chat = shared_chat(name)
+    trace = make_trace(**{part: f"a{chat.tokenizer.eos_token}b"})
+    with pytest.raises(DataError, match=f"^row {trace.id}: an end token stands inside the compl"):
+        row_of(trace, chat)
+
+
+@pytest.mark.parametrize("changes", [{"reasoning": "a<|im_end|>b"}, {"response": "a<|im_end|>"}])
+def test_an_end_token_is_refused_for_the_shipped_models_too(
     make_trace, teacher_chat, changes
 ) -> None:
     trace = make_trace(**changes)
-    with pytest.raises(DataError, match=f"^row {trace.id}: the rendered row ends before"):
+    with pytest.raises(DataError, match=f"^row {trace.id}: an end token stands inside"):
         row_of(trace, teacher_chat)
+
+
+def test_an_end_token_in_the_question_is_prompt_and_no_matter(make_trace, teacher_chat) -> None:
+    row = row_of(make_trace(problem="What is <|im_end|>?"), teacher_chat)
+    assert row.ids[row.num_prompt :] == ids(teacher_chat, COMPLETION)
 
 
 @pytest.fixture
@@ -118,22 +134,40 @@ TURN = (
 )
 
 
-def test_a_template_without_an_end_token_is_refused(make_trace, chat_with) -> None:
-    chat = chat_with(TURN.replace("{{ END }}", ""))
-    trace = make_trace()
-    with pytest.raises(DataError, match=f"^row {trace.id}: .* without an end token"):
-        row_of(trace, chat)
-
-
-def test_an_end_token_of_the_prompt_does_not_end_the_completion(make_trace, chat_with) -> None:
-    closed = "{% if message.role == 'user' %}<|im_end|>{% endif %}"
-    chat = chat_with(TURN.replace("{{ END }}", closed))
-    with pytest.raises(DataError, match="without an end token"):
-        row_of(make_trace(), chat)
-
-
-def test_another_template_gives_the_row_that_it_renders(make_trace, chat_with) -> None:
-    chat = chat_with(TURN.replace("{{ END }}", "<|im_end|>"))
+@pytest.mark.parametrize(
+    "end", ["", "<end of turn>", "{% if message.role == 'user' %}<|im_end|>{% endif %}"]
+)
+def test_a_template_that_ends_a_turn_with_no_token_gets_the_end_token(
+    make_trace, chat_with, end
+) -> None:
+    chat = chat_with(TURN.replace("{{ END }}", end))
     row = row_of(make_trace(), chat)
     completion = "<think>14+6=20.</think>\\boxed{20}<|im_end|>"
     assert row.ids[row.num_prompt :] == ids(chat, completion)
+
+
+def test_a_row_ends_with_the_token_that_the_template_ends_a_turn_with(
+    make_trace, chat_with
+) -> None:
+    chat = chat_with(TURN.replace("{{ END }}", "\n<|endoftext|>"))
+    row = row_of(make_trace(), chat)
+    completion = "<think>14+6=20.</think>\\boxed{20}"
+    end = ids(chat, "\n<|endoftext|>")
+    assert row.ids[row.num_prompt :] == ids(chat, completion) + end
+    assert chat.end_ids == {end[-1], chat.tokenizer.eos_token_id}
+
+
+def test_a_tokenizer_that_loses_text_is_refused(make_trace, tmp_path) -> None:
+    words = {"<unk>": 0, "<eos>": 1, "<think>": 2, "</think>": 3, "20": 4}
+    model = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
+    model.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=model, unk_token="<unk>", eos_token="<eos>"
+    )
+    tokenizer.add_tokens(["<think>", "</think>"])
+    chat = Chat(tokenizer, "student", chat_template="plain")
+    trace = make_trace(reasoning="20", response="twenty")
+    with pytest.raises(
+        DataError, match=f"^row {trace.id}: .* not give back the text of its response"
+    ):
+        row_of(trace, chat)

@@ -18,6 +18,8 @@ LAST_BOX = {
     r"\boxed{ 20 }": "20",
     "\\boxed{1\n+2}": "1\n+2",
     r"\fbox{20}": "20",
+    r"\boxed 20": "20",
+    r"\boxed -2.5": "-2.5",
     r"\boxed{}": "",
     r"\boxed{\{1, 2\}}": r"\{1, 2\}",
     r"\boxed{\{}": r"\{",
@@ -25,7 +27,15 @@ LAST_BOX = {
     r"\boxed{[0,1)}": "[0,1)",
 }
 
-NO_BOX = ["", "20", "The answer is 20.", r"\boxed", r"\boxed 20", r"\boxed(20)", r"\unboxed{20}"]
+NO_BOX = [
+    "",
+    "20",
+    "The answer is 20.",
+    r"\boxed",
+    r"\boxed twenty",
+    r"\boxed(20)",
+    r"\unboxed{20}",
+]
 
 UNCLOSED = {
     r"\boxed{20": None,

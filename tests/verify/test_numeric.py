@@ -51,13 +51,33 @@ NUMBERS = {
     "10\\,\\mathrm{cm}": Fraction(10),
     "\\frac{1}{3}\\text{ meters}": Fraction(1, 3),
     "\\text{about }7": Fraction(7),
+    "1 000": Fraction(1000),
+    "1\\,234": Fraction(1234),
+    "1{,}234": Fraction(1234),
+    "- 5": Fraction(-5),
+    "3 1/2": Fraction(7, 2),
+    "1\\frac{4}{5}": Fraction(9, 5),
+    "-2\\frac12": Fraction(-5, 2),
+    "½": Fraction(1, 2),
+    "1e5": Fraction(100000),
+    "1.5e-3": Fraction(3, 2000),
+    "0.\\overline{3}": Fraction(1, 3),
+    "0.1\\overline{6}": Fraction(1, 6),
+    "x = 5": Fraction(5),
+    "x_1=-5": Fraction(-5),
+    "5 apples": Fraction(5),
+    "28 percent": Fraction(7, 25),
+    "4\\%": Fraction(1, 25),
+    "\uff11\uff12": Fraction(12),
+    "**20**": Fraction(20),
+    "(3)/(4)": Fraction(3, 4),
 }
 
 NO_NUMBERS = [
-    "", " ", "$", "$$", "%", ".", "-", "/", ",", "x", "2x", "1e5", "0x10", "--5", "- 5", "1.2.3",
-    "1 000", "1,22", "1,0000", ",000", "1, 2", "1/2/3", "1/0", "1/0.0", "\\frac{1}{0}", "\\frac{1}",
-    "\\frac{x}{2}", "3 1/2", "\\sqrt{2}", "2\\pi", "(1,2)", "6 and 8", "6\\text{ and }8", "½", "²",
-    "nan", "inf", "1_000", "12:00", "five",
+    "", " ", "$", "$$", "%", ".", "-", "/", ",", "x", "2x", "0x10", "--5", "1.2.3", "1e9999", "1e", "e5",
+    "1 00", "1,22", "1,0000", ",000", "1, 2", "1/2/3", "1/0", "1/0.0", "\\frac{1}{0}", "\\frac{1}",
+    "\\frac{x}{2}", "3 1/0", "\\sqrt{2}", "2\\pi", "(1,2)", "6 and 8", "6\\text{ and }8", "²", "٣",
+    "nan", "inf", "1_000", "12:00", "five", "2 = 5", "x = y = 5", "5 x",
 ]  # fmt: skip
 
 

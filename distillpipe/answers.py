@@ -1,0 +1,24 @@
+"""What an engine made of a request, in one form: the assistant's message, counted."""
+
+from distillpipe.chat import Chat
+from distillpipe.engines.base import Answer, Completion, Failure, Outcome, Refusal
+from distillpipe.records import Message
+
+
+def as_answer(outcome: Outcome, chat: Chat | None, prompt_ids: list[int]) -> Answer:
+    """The message of an outcome; an empty one, cut at once, where there was no completion.
+
+    `chat` reads token ids; it is null for a server, which reads and counts by itself.
+    """
+    if isinstance(outcome, Answer):
+        return outcome
+    if chat is None:
+        return Answer(outcome.key, Message(role="assistant", content=""), "length", None, None)
+    if isinstance(outcome, Failure | Refusal):
+        outcome = Completion(outcome.key, [], "length")
+    parts = chat.split(chat.text(outcome.token_ids))
+    message = Message(
+        role="assistant", content=parts.response, reasoning_content=parts.reasoning or None
+    )
+    counted = chat.count(prompt_ids, outcome.token_ids, parts)
+    return Answer(outcome.key, message, outcome.finish_reason, counted, None)

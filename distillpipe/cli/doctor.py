@@ -1,0 +1,24 @@
+"""`distill doctor`."""
+
+from typing import Annotated
+
+from distillpipe.cli import options as shared
+
+
+def doctor(
+    as_json: Annotated[
+        bool, shared.option("--json", help="The same as one JSON object on stdout.")
+    ] = False,
+) -> None:
+    """Say what this machine can run, and how to get the rest.
+
+    Whether model-written code can be run safely (a program is tried in the sandbox),
+    which engines are installed, cores, memory, disk and GPUs.
+
+    \b
+    Example:
+      distill doctor
+    """
+    from distillpipe.stages.doctor import doctor as stage
+
+    stage(as_json=as_json)

@@ -1,0 +1,291 @@
+"""Any server that speaks OpenAI's chat completions: `vllm serve`, SGLang, Ollama, DeepSeek, OpenRouter.
+
+A scheduler in plain code decides what is sent and when; only the single request is asynchronous. So
+requests are pulled, and rows written, by one thread, and Ctrl-C falls between two turns of the event loop.
+"""
+
+import heapq
+import random
+import time
+from collections.abc import Generator, Iterator
+from itertools import count
+from typing import Any, NamedTuple
+
+import msgspec
+
+from distillpipe.engines.alarm import with_alarm
+from distillpipe.engines.backoff import (
+    LONGEST_DELAY,
+    MAX_TRIES,
+    Throttle,
+    delay,
+    retry_after_seconds,
+)
+from distillpipe.engines.base import Answer, Failure, Outcome, Refusal, Request
+from distillpipe.engines.billing import Billing
+from distillpipe.engines.connections import num_connections_allowed
+from distillpipe.engines.replies import Again, Refused, Reply, Response, Stop, read_response
+from distillpipe.engines.server import Server
+from distillpipe.engines.turns import TICK_SECONDS, Turns
+from distillpipe.errors import EngineError, Incomplete
+from distillpipe.progress import say
+
+DEAD_TRIES = 6  # in a row without a connection, for each request under way: the server is gone
+MANY_FAILURES = 20  # given up in a row, if the concurrency is no more: the server is out of order
+NUM_SUSPECTS = 5  # refused before the first answer: the fault lies in the options
+
+
+class Patience(NamedTuple):
+    """How long a server may take."""
+
+    timeout_seconds: float | None = None
+    "without a byte of the answer; null: ten minutes, and a second for ten tokens of `max_tokens`"
+    delay_scale: float = 1.0
+    "of the waits between tries"
+
+    def timeout(self, max_tokens: int) -> float:
+        """Seconds without a byte: an answer comes in one piece, at its end."""
+        return 600 + max_tokens / 10 if self.timeout_seconds is None else self.timeout_seconds
+
+
+PATIENCE = Patience()
+
+
+class OpenAIEngine:
+    """Asks a server; see `engines.base.Engine`. With `billing`, what is sent is paid for.
+
+    With `needs_reasoning`, answers without any are an EngineError; see `alarm`.
+    """
+
+    def __init__(
+        self,
+        server: Server,
+        concurrency: int,
+        billing: Billing | None = None,
+        patience: Patience = PATIENCE,
+        *,
+        needs_reasoning: bool = False,
+    ) -> None:
+        self._server = server
+        self._concurrency = num_connections_allowed(concurrency)
+        self._billing = billing
+        self._patience = patience
+        self._needs_reasoning = needs_reasoning
+        self.context_length = server.context_length
+        self.description = f"{server.model} at {server.base_url}"
+
+    def complete(self, requests: Iterator[Request]) -> Generator[Outcome, None, None]:
+        """See `Engine.complete`. Raises Incomplete where the money is spent."""
+        run = _Run(self._server, requests, self._concurrency, self._billing, self._patience)
+        try:
+            yield from with_alarm(run.outcomes()) if self._needs_reasoning else run.outcomes()
+        finally:
+            run.close()
+            if self._billing is not None:
+                self._billing.close()
+
+
+class _Pending(msgspec.Struct):
+    """A request that was pulled and is not finished."""
+
+    request: Request
+    tries: int = 0
+    sent_after: int = 0
+    "halvings of the throttle"
+    reservation: int | None = None
+    is_bounded: bool = True
+    "false once the server has said that prompt and `max_tokens` together outgrow its context"
+    has_seed: bool = True
+
+
+class _Run:
+    """The requests of one call of `complete`."""
+
+    def __init__(
+        self,
+        server: Server,
+        requests: Iterator[Request],
+        concurrency: int,
+        billing: Billing | None,
+        patience: Patience,
+    ) -> None:
+        self._server, self._requests, self._concurrency = server, requests, concurrency
+        self._billing, self._patience = billing, patience
+        self._connections = server.connect(concurrency)
+        self._turns = Turns()
+        self._throttle = Throttle(concurrency)
+        self._is_exhausted = False
+        self._waiting: list[tuple[float, int, _Pending]] = []
+        "a heap: when it is due, a number that no other has"
+        self._numbers = count()
+        self._suspects: list[Refusal] = []
+        self._is_proven = False
+        self._takes_seed = True
+        self._num_unconnected = self._num_given_up = 0
+        self._served_by: set[str] = set()
+        self._error: EngineError | None = None
+        self._has_told_to_wait = False
+
+    def outcomes(self) -> Iterator[Outcome]:
+        """What comes of the requests, as it comes."""
+        self._send()
+        while self._turns.num_tasks or self._waiting:
+            for pending, response in self._turns.turn(self._seconds_to_next()):
+                yield from self._settled(pending, response)
+            if self._error is not None:  # not before all is handed on that has come back with it
+                raise self._error
+            self._send()
+        yield from self._suspects
+
+    def close(self) -> None:
+        """Take back what is under way, and close all connections."""
+        self._turns.close(self._connections.close())
+
+    def _send(self) -> None:
+        """Send what is due and what is new, as far as throttle and money allow."""
+        sent: list[_Pending] = []
+        while self._turns.num_tasks + len(sent) < self._throttle.limit:
+            pending = self._next(len(sent))
+            if pending is None:
+                break
+            if self._billing is not None:
+                pending.reservation = self._billing.reserve(pending.request)
+                if pending.reservation is None:
+                    self._wait(pending, 0.0)
+                    if not sent and not self._turns.num_tasks:
+                        raise Incomplete(self._billing.used_up(pending.request))
+                    break
+            sent.append(pending)
+        if self._billing is not None and sent:
+            self._billing.sync()
+        for pending in sent:
+            pending.has_seed = self._takes_seed
+            pending.sent_after = self._throttle.num_halvings
+            self._turns.start(self._ask(pending))
+
+    def _next(self, num_chosen: int) -> _Pending | None:
+        """A request whose wait is over, else a new one; None where there is neither."""
+        if self._waiting and self._waiting[0][0] <= time.monotonic():
+            return heapq.heappop(self._waiting)[2]
+        num_pulled = len(self._waiting) + self._turns.num_tasks + num_chosen
+        if self._is_exhausted or num_pulled >= self._concurrency:
+            return None
+        request = next(self._requests, None)
+        self._is_exhausted = request is None
+        return None if request is None else _Pending(request)
+
+    def _wait(self, pending: _Pending, seconds: float) -> None:
+        due = time.monotonic() + seconds
+        heapq.heappush(self._waiting, (due, next(self._numbers), pending))
+
+    def _seconds_to_next(self) -> float:
+        if not self._waiting or self._turns.num_tasks >= self._throttle.limit:
+            return TICK_SECONDS
+        return max(0.0, self._waiting[0][0] - time.monotonic())
+
+    async def _ask(self, pending: _Pending) -> tuple[_Pending, Response]:
+        """Send a request once."""
+        received = await self._connections.post(
+            "/chat/completions",
+            _body(self._server, pending),
+            self._patience.timeout(pending.request.sampling.max_tokens),
+        )
+        return pending, received if isinstance(received, Again) else read_response(*received)
+
+    def _settled(self, pending: _Pending, response: Response) -> Iterator[Outcome]:
+        """What comes of a request when a response is there: an outcome, or another try."""
+        if self._billing is not None and pending.reservation is not None:
+            self._billing.bill(pending.reservation, pending.request, response)
+        is_busy = isinstance(response, Again) and response.is_busy
+        self._throttle.answered(pending.sent_after, is_busy=is_busy)
+        key = pending.request.key
+        match response:
+            case Reply(message, finish_reason, num_tokens, served_by):
+                self._num_unconnected = self._num_given_up = 0
+                self._note_server(served_by)
+                yield from self._proven()
+                yield Answer(key, message, finish_reason, num_tokens, served_by)
+            case Refused("prompt_too_long") if pending.is_bounded:
+                pending.is_bounded = False
+                self._wait(pending, 0.0)
+            case Refused(_, said, False) if pending.has_seed and "seed" in said.lower():
+                self._leave_seed_out(pending, said)
+            case Refused(reason, said, is_certain):
+                yield from self._refused(Refusal(key, reason, said), is_certain=is_certain)
+            case Again():
+                yield from self._again(pending, response)
+            case Stop():
+                self._error = self._error or EngineError(self._server.remedy(response))
+
+    def _leave_seed_out(self, pending: _Pending, said: str) -> None:
+        """Go on without seeds, which some servers do not know: they draw as they like anyway."""
+        if self._takes_seed:
+            say(f"the server takes no seed ({said}): asking without it")
+        self._takes_seed = False
+        self._wait(pending, 0.0)
+
+    def _proven(self) -> Iterator[Refusal]:
+        """An answer shows that the options are not at fault for what was refused."""
+        self._is_proven = True
+        suspects, self._suspects = self._suspects, []
+        yield from suspects
+
+    def _refused(self, refusal: Refusal, *, is_certain: bool) -> Iterator[Refusal]:
+        if is_certain or self._is_proven:
+            yield refusal
+            return
+        self._suspects.append(refusal)
+        if len(self._suspects) >= NUM_SUSPECTS:
+            self._error = EngineError(
+                f"{self._server.base_url} refuses every request ({refusal.measured}): change the option "
+                "that it names; nothing was rejected, the same command goes on"
+            )
+
+    def _again(self, pending: _Pending, response: Again) -> Iterator[Failure]:
+        pending.tries += 1
+        self._num_unconnected = 0 if response.was_sent else self._num_unconnected + 1
+        num_in_flight = self._turns.num_tasks + len(self._waiting) + 1
+        if self._num_unconnected >= DEAD_TRIES * num_in_flight:
+            self._error = EngineError(
+                f"{self._server.base_url} is gone: {response.reason}, {self._num_unconnected:,} times in "
+                "a row; start the server again, the same command goes on"
+            )
+        if pending.tries < MAX_TRIES:
+            asked = retry_after_seconds(response.retry_after, time.time())
+            seconds = delay(pending.tries, asked, random.random())  # jitter: part of no row
+            self._wait(pending, seconds * self._patience.delay_scale)
+            if seconds > LONGEST_DELAY and not self._has_told_to_wait:
+                say(f"the server asks us to wait {seconds:,.0f} s ({response.reason})")
+                self._has_told_to_wait = True
+            return
+        yield Failure(pending.request.key, f"{response.reason} ({pending.tries} tries)")
+        self._num_given_up += 1
+        if self._num_given_up >= max(MANY_FAILURES, self._concurrency):
+            self._error = EngineError(
+                f"{self._server.base_url} is out of order: {self._num_given_up:,} requests in a row "
+                f"failed {MAX_TRIES} times each, the last with: {response.reason}; mend the server, the "
+                "same command goes on"
+            )
+
+    def _note_server(self, served_by: str | None) -> None:
+        """Say it when the server begins to call itself something else."""
+        if served_by is not None and served_by not in self._served_by:
+            if self._served_by:
+                say(f"warning: answers now come from {served_by!r}, which is new in this run")
+            self._served_by.add(served_by)
+
+
+def _body(server: Server, pending: _Pending) -> dict[str, Any]:
+    """The JSON of a request. Without `max_tokens` a server goes on to the end of its context."""
+    request = pending.request
+    body: dict[str, Any] = {
+        "model": server.model,
+        "messages": [{"role": one.role, "content": one.content} for one in request.messages],
+        "temperature": request.sampling.temperature,
+        "top_p": request.sampling.top_p,
+    }
+    if pending.has_seed:
+        body["seed"] = request.seed
+    if pending.is_bounded and request.sampling.max_tokens < server.context_length:
+        body["max_tokens"] = request.sampling.max_tokens
+    return body

@@ -1,0 +1,131 @@
+"""The processes in which vLLM runs, seen from ours: one for each copy of the model, on GPUs of its own.
+
+A process of its own for vLLM, so that nothing it writes gets between our data, and so that whatever ends us,
+a kill -9 too, ends it: it stops when its pipe is closed, where vLLM alone would stay and keep the GPU. It is
+in a process group of its own, so that Ctrl-C is ours alone to handle and all that it started ends with it.
+"""
+
+import contextlib
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+from multiprocessing import Pipe
+from typing import Any, NamedTuple
+
+from distillpipe.engines.base import Completion, Failure, Request
+from distillpipe.engines.vllm_log import Log
+from distillpipe.errors import UsageError
+
+COMMAND = [sys.executable, "-m", "distillpipe.engines.vllm_process"]
+ENVIRONMENT = {
+    "VLLM_LOGGING_LEVEL": "ERROR",
+    "VLLM_NO_USAGE_STATS": "1",
+    "VLLM_WORKER_MULTIPROC_METHOD": "spawn",  # a fork of a process with threads is not safe
+    "VLLM_WORKER_SHUTDOWN_TIMEOUT_SECONDS": "1",  # its processes hold nothing to save
+}
+"Of the replicas, where the user's own says nothing else."
+DEVICES = "CUDA_VISIBLE_DEVICES"
+SECONDS_TO_END = 10.0  # after which a replica is killed
+
+
+class Ready(NamedTuple):
+    """Said by a replica when its model is loaded."""
+
+    capacity: int
+    "requests to have in flight, so that it is never idle"
+    context_length: int
+    description: str
+
+
+class Replica:
+    """One process, what is in flight there, and its log. What it says goes to `inbox`, beside itself."""
+
+    def __init__(self, number: int, environment: dict[str, str], inbox: queue.Queue[Any]) -> None:
+        self.number = number
+        self.capacity = 0
+        self.in_flight: dict[str, Request] = {}
+        self.is_alive = True
+        self._log = Log()
+        self._connection, theirs = Pipe()
+        with self._log.path.open("wb") as log:
+            self._process = subprocess.Popen(
+                [*COMMAND, str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env={**ENVIRONMENT, **os.environ, **environment},
+                process_group=0,
+            )
+        theirs.close()
+        # A thread reads at all times, so that neither end ever waits for the other one to read.
+        threading.Thread(target=self._read, args=(inbox,), daemon=True).start()
+
+    def send(self, message: Any) -> None:
+        with contextlib.suppress(OSError):  # it has died, and its reader says so
+            self._connection.send(message)
+
+    def ask(self, request: Request) -> None:
+        self.in_flight[request.key] = request
+        self.send(request)
+
+    def take(self, outcomes: list[Completion | Failure]) -> list[Completion | Failure]:
+        for outcome in outcomes:
+            del self.in_flight[outcome.key]
+        return outcomes
+
+    def ask_to_end(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            self._process.terminate()
+
+    def end(self) -> None:
+        """Wait for the end that was asked for; kill what is left of it, and remove the log."""
+        self.is_alive = False
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(SECONDS_TO_END)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        if self._process.returncode == 0:
+            self._log.remove()
+
+    def _read(self, inbox: queue.Queue[Any]) -> None:
+        try:
+            while True:
+                inbox.put((self, self._connection.recv()))
+        except (EOFError, OSError):
+            pass
+        finally:
+            self.ask_to_end()
+            code = self._process.wait()
+            inbox.put((self, self._log.cause() or f"its process ended with {code}"))
+
+
+def end(replicas: list[Replica]) -> None:
+    """End all of them, side by side."""
+    for replica in replicas:
+        replica.ask_to_end()
+    for replica in replicas:
+        replica.end()
+
+
+def environments(num_replicas: int, num_gpus: int) -> list[dict[str, str]]:
+    """What each replica sees of the machine: `num_gpus` GPUs, or its share of the cores."""
+    import torch
+
+    if not torch.cuda.is_available():
+        cores = sorted(os.sched_getaffinity(0))
+        shares = [cores[number::num_replicas] or cores for number in range(num_replicas)]
+        return [{"VLLM_CPU_OMP_THREADS_BIND": ",".join(map(str, share))} for share in shares]
+    visible = os.environ.get(DEVICES)
+    devices = visible.split(",") if visible else [str(n) for n in range(torch.cuda.device_count())]
+    if len(devices) < num_replicas * num_gpus:
+        raise UsageError(
+            f"{num_replicas} replicas (--replicas) of {num_gpus} GPUs each (--tensor-parallel-size) "
+            f"need {num_replicas * num_gpus} GPUs, there are {len(devices)}"
+        )
+    starts = range(0, num_replicas * num_gpus, num_gpus)
+    return [{DEVICES: ",".join(devices[start : start + num_gpus])} for start in starts]

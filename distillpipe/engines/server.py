@@ -1,0 +1,95 @@
+"""Where a server is and what it says of itself: address, key, models; errors that name the remedy."""
+
+import sys
+
+import msgspec
+
+from distillpipe.engines.connections import Connections, Received
+from distillpipe.engines.replies import Again, Stop, read_response
+from distillpipe.engines.server_options import read_key
+from distillpipe.engines.turns import Turns
+from distillpipe.errors import EngineError
+
+CHECK_SECONDS = 60.0  # for the list of models
+NUM_MODELS_SHOWN = 12
+
+
+class _Card(msgspec.Struct):
+    id: str
+    max_model_len: int | None = None
+    "vLLM and SGLang say it"
+
+
+class _Models(msgspec.Struct):
+    data: list[_Card]
+
+
+class Server:
+    """An OpenAI-compatible server and the model that is asked of it."""
+
+    def __init__(self, base_url: str, model: str, key_variable: str) -> None:
+        self.base_url = base_url.rstrip("/")
+        self.model = model
+        self._key_variable = key_variable
+        self._key = read_key(key_variable)
+        self.context_length = sys.maxsize
+
+    def connect(self, num_connections: int) -> Connections:
+        return Connections(self.base_url, self._key, num_connections)
+
+    def check(self) -> None:
+        """Ask for the list of models: a wrong address or key ends here, and the context is learnt.
+
+        A server that has no such list is asked no further.
+        """
+        received = self._list_models()
+        if isinstance(received, Again):
+            if not received.was_sent:
+                raise EngineError(f"{self.base_url}: {received.reason}; {_CHECK_ADDRESS}")
+            return
+        refused = read_response(*received) if received.status in (401, 403) else None
+        if isinstance(refused, Stop):
+            raise EngineError(self.remedy(refused))
+        if received.status == 200 and received.body.lstrip().startswith(b"<"):
+            raise EngineError(f"{self.base_url} answers with a web page; {_CHECK_ADDRESS}")
+        for card in _cards(received):
+            if card.id == self.model and card.max_model_len is not None:
+                self.context_length = card.max_model_len
+
+    def remedy(self, stop: Stop) -> str:
+        """One line for what stops a run: what the server says, and what to do."""
+        where = f"{self.base_url} ({stop.said})"
+        match stop.fault:
+            case "key" if self._key is None:
+                return f"{where} wants a key: set the environment variable {self._key_variable}"
+            case "key":
+                return f"{where} refuses the key in {self._key_variable}: set another one"
+            case "balance":
+                return (
+                    f"{where} says that the money is used up: top it up, the same command goes on"
+                )
+        listed = self._list_models()
+        models = [] if isinstance(listed, Again) else [card.id for card in _cards(listed)]
+        is_api = stop.fault == "model" or bool(models)
+        what = f"has no model {self.model!r}" if is_api else "is no API of this kind"
+        if not models:
+            return f"{where} {what}; {_CHECK_ADDRESS}"
+        more = ", ..." if len(models) > NUM_MODELS_SHOWN else ""
+        return f"{where} {what}: it has {', '.join(models[:NUM_MODELS_SHOWN])}{more}"
+
+    def _list_models(self) -> Received | Again:
+        turns, connections = Turns(), self.connect(1)
+        try:
+            return turns.result(connections.get("/models", CHECK_SECONDS))
+        finally:
+            turns.close(connections.close())
+
+
+_CHECK_ADDRESS = "is it running, and is --base-url right? (most end in /v1)"
+
+
+def _cards(received: Received) -> list[_Card]:
+    try:
+        return msgspec.json.decode(received.body, type=_Models).data
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return []

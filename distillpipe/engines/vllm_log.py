@@ -1,0 +1,49 @@
+"""What vLLM's processes write on stdout and stderr, and the one line of it that says why they died.
+
+vLLM names the cause of a failure in the traceback of the process it happened in; the error that reaches
+the caller only says that there was one.
+"""
+
+import os
+import re
+import tempfile
+from pathlib import Path
+
+CAUSE = re.compile(r"(?:^|[\s\]])((?:\w+\.)*\w*(?:Error|Exception)): (.*\S)(?:\n\s+(.*\S))?")
+HEADLINE = re.compile(
+    r"\d+ validation errors? for "
+)  # of pydantic; what is wrong stands in the next line
+SECOND_HAND = re.compile(
+    r"initialization failed|[Ss]ee (stack trace|root cause)|died unexpectedly|EngineDeadError"
+)
+NOISE = re.compile(r"^Value error, | \[type=\w+, input_value=.*$")
+REMEDIES = {
+    r"out of memory|memory utilization|KV cache|kv cache|for the cache blocks|Available memory": (
+        "give a smaller --max-model-len or --concurrency, more --tensor-parallel-size, or free memory"
+    ),
+    r"max_model_len": "give a smaller --max-model-len",
+    r"architecture|not support": "--engine transformers may know the model",
+}
+
+
+class Log:
+    """A file that a process and those that it starts write to."""
+
+    def __init__(self) -> None:
+        descriptor, name = tempfile.mkstemp(prefix="distill-vllm-", suffix=".log")
+        os.close(descriptor)
+        self.path = Path(name)
+
+    def cause(self) -> str:
+        """The first error in it that is no other's consequence, with what to do; "" if there is none."""
+        text = self.path.read_text(errors="replace")
+        for kind, message, next_line in CAUSE.findall(text):
+            if SECOND_HAND.search(f"{kind}: {message}"):
+                continue
+            said = NOISE.sub("", next_line if HEADLINE.match(message) else message)
+            remedies = [remedy for pattern, remedy in REMEDIES.items() if re.search(pattern, said)]
+            return "; ".join([said, *remedies[:1], f"all it said is in {self.path}"])
+        return ""
+
+    def remove(self) -> None:
+        self.path.unlink(missing_ok=True)

@@ -1,0 +1,1 @@
+"""Other people's data: rows come in as traces, traces go out as rows."""

@@ -1,0 +1,214 @@
+"""What a version has cost, and what it may: prices, reservations, and a journal that survives a kill.
+
+The journal of a draft, `spending.jsonl`, lasts until the version is finished:
+
+    {"event": "carried", "number": 0, "cost": 1200000}       spent before this journal was begun
+    {"event": "reserved", "number": 1, "cost": 70000000}     durable before the request is sent
+    {"event": "billed", "number": 1, "cost": 4300000}        what came of it
+
+A reservation without a bill (the process was killed, the connection dropped) counts as it stands: as the
+worst case. So what the server bills is never more than what is counted here. Money is counted in whole
+picodollars, a price of one dollar per million tokens being 1,000,000 of them a token: sums are exact.
+"""
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import msgspec
+
+from distillpipe.errors import Incomplete
+from distillpipe.interrupts import shielded
+from distillpipe.jsonl import cut_torn_line, decoded, encoder, sync_folder
+from distillpipe.manifest import Counts
+from distillpipe.records import EngineOptions, Message, Trace
+from distillpipe.versions import Draft
+
+JOURNAL = "spending.jsonl"
+PICODOLLARS = 10**12
+TEMPLATE_TOKENS = 512  # that a server may put around the messages of a prompt
+
+
+class Prices(NamedTuple):
+    """Picodollars a token."""
+
+    input: int
+    output: int
+
+    def cost(self, prompt_tokens: int, completion_tokens: int) -> int:
+        """Picodollars of one request."""
+        return prompt_tokens * self.input + completion_tokens * self.output
+
+
+def prices_of(options: EngineOptions) -> Prices | None:
+    """The prices of a server, to the millionth of a dollar per million tokens; null where none are given."""
+    if options.price_input is None or options.price_output is None:
+        return None
+    return Prices(round(options.price_input * 1e6), round(options.price_output * 1e6))
+
+
+def dollars(picodollars: int) -> float:
+    return picodollars / PICODOLLARS
+
+
+def most_prompt_tokens(messages: Iterable[Message]) -> int:
+    """What a prompt has at most: no byte-level tokenizer makes more tokens than a text has bytes."""
+    return TEMPLATE_TOKENS + sum(len(message.content.encode()) for message in messages)
+
+
+def say_dollars(amount: float) -> str:
+    """`$1,204.50`; small amounts to two digits that say something: `$0.00042`."""
+    if amount >= 0.1 or amount == 0:
+        return f"${amount:,.2f}"
+    return f"${amount:.2g}" if amount >= 1e-4 else f"${amount:.7f}".rstrip("0")
+
+
+def projected(spent: float, rows_paid: int, rows_left: int) -> float | None:
+    """What all rows will have cost, if the rest cost as the ones so far; None where there are none."""
+    return spent + spent / rows_paid * rows_left if rows_paid else None
+
+
+class Bill:
+    """What the rows of a run cost, for the person who watches; says nothing where nothing is paid for."""
+
+    def __init__(self, counts: Counts, num_missing: int) -> None:
+        self._counts = counts
+        self.num_left = num_missing
+        self._paid = counts.rows_kept - counts.rows_reused
+
+    def add_row(self, trace: Trace) -> str:
+        """Count a row; what is spent and what all rows may come to, for the progress line."""
+        self.num_left -= 1
+        self._paid += 1
+        self._counts.tokens_sent += trace.num_tokens.prompt if trace.num_tokens else 0
+        spent = self._counts.cost_dollars
+        return "" if spent is None else f"{say_dollars(spent)} spent{self._in_all()}"
+
+    @contextmanager
+    def at_the_end(self) -> Iterator[None]:
+        """Say with an error that ends the run what was spent, and what the rest may cost."""
+        try:
+            yield
+        except Incomplete as error:
+            raise Incomplete(f"{error}; {self.num_left:,} rows are left{self._in_all()}") from None
+
+    def _in_all(self) -> str:
+        spent = self._counts.cost_dollars
+        total = None if spent is None else projected(spent, self._paid, self.num_left)
+        return "" if total is None else f", about {say_dollars(total)} in all"
+
+
+class Event(msgspec.Struct, frozen=True):
+    """A line of the journal."""
+
+    event: Literal["carried", "reserved", "billed"]
+    number: int
+    cost: int
+    "picodollars"
+
+
+class Ledger:
+    """Admits requests to a server under a cap, and keeps what they cost in the counts of a draft."""
+
+    def __init__(self, draft: Draft, charged: Prices, max_cost: float | None) -> None:
+        self.prices = charged
+        self.max_cost = max_cost
+        self._counts = draft.manifest.counts
+        self._limit = None if max_cost is None else round(max_cost * PICODOLLARS)
+        self._in_flight: dict[int, int] = {}
+        self._reserved = 0
+        path = draft.path / JOURNAL
+        found = _read(path)
+        self._number = found.number if found else 0
+        self._spent = found.spent if found else _carried(self._counts)
+        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        if found is None:
+            self._write([Event("carried", 0, self._spent)])
+            os.fdatasync(self._file)
+            sync_folder(draft.path)
+        self._counts.cost_dollars = self.spent
+
+    @property
+    def spent(self) -> float:
+        """Dollars, over all runs of the version; what is under way is not in it."""
+        return dollars(self._spent)
+
+    def worst_case(self, prompt_tokens: int, completion_tokens: int) -> int:
+        """Picodollars that a request costs at most."""
+        return self.prices.cost(prompt_tokens, completion_tokens)
+
+    def admits(self, worst: int) -> bool:
+        """Whether the cap holds even if this request and all that are under way cost their worst."""
+        return self._limit is None or self._spent + self._reserved + worst <= self._limit
+
+    def reserve(self, worst: int) -> int:
+        """Set money aside for a request, whose number comes back: durable with the next `sync`."""
+        self._number += 1
+        self._in_flight[self._number] = worst
+        self._reserved += worst
+        self._write([Event("reserved", self._number, worst)])
+        return self._number
+
+    def sync(self) -> None:
+        """Make all reservations durable: comes before their requests are sent."""
+        os.fdatasync(self._file)
+
+    def bill(self, number: int, cost: int | None) -> None:
+        """What a request cost; None where that is not known: then its worst case."""
+        worst = self._in_flight.pop(number)
+        self._reserved -= worst
+        self._spent += worst if cost is None else cost
+        if cost is not None:
+            self._write([Event("billed", number, cost)])
+        self._counts.cost_dollars = self.spent
+
+    def close(self) -> None:
+        """What is still under way has an unknown bill."""
+        for number in list(self._in_flight):
+            self.bill(number, None)
+        os.close(self._file)
+
+    def _write(self, events: list[Event]) -> None:
+        with shielded():
+            left = memoryview(b"".join(encoder.encode(event) + b"\n" for event in events))
+            while left:
+                left = left[os.write(self._file, left) :]
+
+
+def close_books(draft: Draft) -> None:
+    """Bring what the journal of a draft says into its manifest, and remove the journal."""
+    path = draft.path / JOURNAL
+    found = _read(path)
+    if found is not None:
+        draft.manifest.counts.cost_dollars = dollars(found.spent)
+        draft.save()
+        path.unlink()
+
+
+class _Read(NamedTuple):
+    spent: int
+    number: int
+
+
+def _read(path: Path) -> _Read | None:
+    """What a journal comes to, unknown bills at their worst; None where there is none, or it says nothing."""
+    if not path.is_file():
+        return None
+    cut_torn_line(path)
+    spent, number, open_bills = 0, 0, dict[int, int]()
+    is_begun = False
+    for event in decoded(path, Event):
+        is_begun = True
+        number = max(number, event.number)
+        spent += event.cost
+        if event.event == "reserved":
+            open_bills[event.number] = event.cost
+        elif event.event == "billed":
+            spent -= open_bills.pop(event.number, 0)
+    return _Read(spent, number) if is_begun else None
+
+
+def _carried(counts: Counts) -> int:
+    return round((counts.cost_dollars or 0.0) * PICODOLLARS)

@@ -1,0 +1,149 @@
+"""`import`: traces that others made, as a dataset; what does not fit stands beside, with the reason.
+
+Rows are known by their content, so a completion that stands twice in the source is read once. A problem
+is written once, with what its rows say of it.
+"""
+
+from collections.abc import Iterator
+from itertools import chain, islice
+from pathlib import Path
+
+import msgspec
+
+from distillpipe import forecast, sources, versions
+from distillpipe.chat import load_chat
+from distillpipe.dataset import Writer
+from distillpipe.errors import DataError, UsageError
+from distillpipe.forecast import Forecast
+from distillpipe.formats.incoming import CODE_VERSION, FORMATS, Reader, detect
+from distillpipe.formats.problems import Problems
+from distillpipe.formats.tokens import counted, find_tokenizer
+from distillpipe.formats.traces import Choices, Imported, imported
+from distillpipe.manifest import ModelUsed
+from distillpipe.models import Model
+from distillpipe.progress import say
+from distillpipe.stages.run import Result, Run, content_of, funnel, say_finished, say_up_to_date
+from distillpipe.versions import Header
+
+FIRST_ROWS = 20  # that the format is told from
+
+
+class ImportOptions(msgspec.Struct, frozen=True):
+    """What `import` makes of a source: part of the fingerprint."""
+
+    choices: Choices
+    limit: int | None = None
+    "rows, counted from the first"
+    tokenizer: str | None = None
+    "a model whose tokens are counted; null for no counts"
+    teacher_licence: str | None = None
+
+
+def import_traces(reference: str, out: Path, options: ImportOptions, run: Run) -> Result:
+    """Write the traces of a file or of a hub dataset as a new version under `out`.
+
+    Raises UsageError where no format fits; DataError, with the funnel, where no row fits the format: the
+    draft then stays, unfinished.
+    """
+    tokenizer = _tokenizer(options)
+    header = _header(reference, tokenizer, out, options, run)
+    if (finished := versions.up_to_date(out, header)) is not None:
+        return say_up_to_date(finished)
+
+    with versions.draft(out, header) as draft, Writer(draft) as writer:
+        rows = (row for _, row in islice(sources.rows(reference), options.limit))
+        first = list(islice(rows, FIRST_ROWS))
+        reader = _reader(reference, first, options.choices)
+        chat = None if tokenizer is None else load_chat(tokenizer.folder, tokenizer.name)
+        problems = Problems(draft.path)
+        for found in _distinct(chain(first, rows), reader, reference, options):
+            trace = problems.add(found.problem, found.trace) if found.problem else found.trace
+            if trace.id in writer.done:
+                continue
+            if found.rejection is not None:
+                writer.reject(trace, *found.rejection)
+            else:
+                writer.append(trace if chat is None else counted(trace, chat))
+        counts = writer.counts
+        counts.rows_read = counts.rows_kept + counts.rows_rejected
+        writer.sync()
+        report = "\n".join(funnel(draft.manifest))
+        if not counts.rows_kept:
+            raise DataError(
+                f"{reference}: no row of {counts.rows_read:,} fits the format:\n{report}"
+            )
+        if counts.rows_rejected:
+            say(f"import: rejected {counts.rows_rejected:,} of {counts.rows_read:,} rows\n{report}")
+        return say_finished(writer.finish(problems), out)
+
+
+def forecast_import(reference: str, out: Path, options: ImportOptions, run: Run) -> Forecast:
+    """What `import_traces` would do."""
+    found = forecast.begin("import", out, run.options, [sources.place_of(reference)])
+    with forecast.noting(found):
+        tokenizer = _tokenizer(options)
+        forecast.add_output(found, out, _header(reference, tokenizer, out, options, run))
+    return found
+
+
+def _tokenizer(options: ImportOptions) -> Model | None:
+    return None if options.tokenizer is None else find_tokenizer(options.tokenizer)
+
+
+def _header(
+    reference: str, tokenizer: Model | None, out: Path, options: ImportOptions, run: Run
+) -> Header:
+    if sources.is_dataset(reference):
+        raise UsageError(
+            f"{reference} is a dataset already: give it to `distill filter` or `distill sft` as it is"
+        )
+    return Header(
+        kind="traces",
+        stage="import",
+        content=content_of(options=options, rules=[CODE_VERSION]),
+        inputs=[sources.describe(reference, out)],
+        models=[]
+        if tokenizer is None
+        else [ModelUsed("tokenizer", tokenizer.name, tokenizer.identity)],
+        options=run.options,
+        fresh=run.fresh,
+        licence=options.teacher_licence,
+    )
+
+
+def _reader(reference: str, first: list[object], choices: Choices) -> Reader:
+    """The format that was given, or the one that fits most of the first rows."""
+    objects = [row for row in first if isinstance(row, dict)]
+    if any(str(row.get("schema")).startswith("trace/") for row in objects):
+        raise UsageError(
+            f"{reference} holds traces of distillpipe already: "
+            "give it to `distill filter` or `distill sft` as it is"
+        )
+    name = detect(first) if choices.format == "auto" else choices.format
+    if name is None:
+        keys = ", ".join(objects[0]) if objects else "no object"
+        raise UsageError(
+            f"{reference}: no format fits its first rows ({keys}): give --format, one of "
+            f"{', '.join(FORMATS)}, or --problem-field; problems alone go to `distill generate`"
+        )
+    if choices.format == "auto":
+        say(f"import: {reference} looks like --format {name}")
+    return FORMATS[name]
+
+
+def _distinct(
+    rows: Iterator[object], reader: Reader, reference: str, options: ImportOptions
+) -> Iterator[Imported]:
+    """What the rows hold, each completion once."""
+    benchmark = reference if reference in sources.BENCHMARKS else None
+    seen: set[str] = set()
+    num_again = 0
+    for row in rows:
+        for found in imported(row, reader, options.choices, benchmark):
+            if found.trace.id in seen:
+                num_again += 1
+                continue
+            seen.add(found.trace.id)
+            yield found
+    if num_again:
+        say(f"import: {num_again:,} rows stand twice (the same problem and completion): read once")

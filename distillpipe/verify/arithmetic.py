@@ -1,0 +1,201 @@
+"""Arithmetic in which expressions are evaluated: decimals of 80 digits, and complex floats.
+
+Both note on the way what makes a value doubtful: digits that cancelled, numbers so large or small that a
+difference could hide behind them.
+"""
+
+import cmath
+import decimal
+import functools
+import math
+from collections.abc import Callable, Mapping
+from decimal import Decimal
+from typing import Any
+
+DIGITS = 80
+_CANCELLED = Decimal(10) ** -30
+_EXTREME = 25  # a value on the way beyond 1e25 or below 1e-25 could hide a difference
+CONTEXT = decimal.Context(
+    prec=DIGITS,
+    Emax=10**12,
+    Emin=-(10**12),
+    traps=[decimal.InvalidOperation, decimal.DivisionByZero, decimal.Overflow, decimal.Underflow],
+)
+PI = CONTEXT.create_decimal(
+    "3.14159265358979323846264338327950288419716939937510582097494459230781640628620899862803482534211706798"
+)
+E = Decimal(1).exp(CONTEXT)
+_LONGEST_FLOAT = 9  # characters of a number, so that floats tell two of them apart
+_LARGEST_FACTORIAL = 3000
+
+
+class Undefined(ArithmeticError):
+    """No real value here."""
+
+
+class Reals:
+    """Decimal arithmetic that notes what makes a value doubtful."""
+
+    def __init__(self) -> None:
+        self.cancelled = False
+        self.extreme = False
+        self.constants: Mapping[str, Any] = {"pi": PI, "e": E}
+
+    def noted(self, value: Decimal) -> Decimal:
+        if not value.is_finite():
+            raise Undefined
+        if value and abs(value.adjusted()) > _EXTREME:
+            self.extreme = True
+        return value
+
+    def number(self, digits: str) -> Decimal:
+        return self.noted(Decimal(digits))
+
+    def sum(self, values: list[Decimal]) -> Decimal:
+        total = sum(values, Decimal(0))
+        largest = max(map(abs, values))
+        if total and abs(total) < largest * _CANCELLED:
+            self.cancelled = True
+        elif not total and largest:
+            self.extreme = self.extreme or largest.adjusted() > _EXTREME
+        return self.noted(total)
+
+    def product(self, values: list[Decimal]) -> Decimal:
+        return self.noted(math.prod(values, start=Decimal(1)))
+
+    def quotient(self, above: Decimal, below: Decimal) -> Decimal:
+        return self.noted(above / below)
+
+    def power(self, base: Decimal, exponent: Decimal) -> Decimal:
+        if base < 0 and exponent != exponent.to_integral_value():
+            raise Undefined
+        if base == 0 and exponent <= 0:
+            raise Undefined
+        return self.noted(base**exponent)
+
+    def root(self, degree: Decimal, value: Decimal) -> Decimal:
+        if degree == 2:
+            return value.sqrt()
+        if value < 0 and degree % 2 == 1:
+            return -self.root(degree, -value)
+        return self.power(value, 1 / degree) if value else value
+
+    def logarithm(self, base: Decimal, value: Decimal) -> Decimal:
+        return value.ln() / base.ln()
+
+    def factorial(self, value: Decimal) -> Decimal:
+        if value != value.to_integral_value() or not 0 <= value <= _LARGEST_FACTORIAL:
+            raise Undefined
+        return self.noted(_factorial(int(value)))
+
+    def function(self, name: str, value: Decimal) -> Decimal:
+        return self.noted(_REAL_FUNCTIONS[name](value))
+
+
+class Complexes:
+    """Complex floats, which notes as `Reals` does what makes a value doubtful."""
+
+    def __init__(self) -> None:
+        self.cancelled = False
+        self.extreme = False
+        self.constants: Mapping[str, Any] = {"pi": math.pi, "e": math.e, "i": 1j}
+
+    def number(self, digits: str) -> complex:
+        self.extreme = self.extreme or len(digits) > _LONGEST_FLOAT
+        return complex(float(digits))
+
+    def sum(self, values: list[complex]) -> complex:
+        total = sum(values, 0j)
+        if total and abs(total) < max(map(abs, values)) * 1e-6:
+            self.cancelled = True
+        return total
+
+    def product(self, values: list[complex]) -> complex:
+        return math.prod(values, start=1 + 0j)
+
+    def quotient(self, above: complex, below: complex) -> complex:
+        return above / below
+
+    def power(self, base: complex, exponent: complex) -> complex:
+        return complex(base**exponent)
+
+    def root(self, degree: complex, value: complex) -> complex:
+        return complex(value ** (1 / degree))
+
+    def logarithm(self, base: complex, value: complex) -> complex:
+        return cmath.log(value) / cmath.log(base)
+
+    def factorial(self, value: complex) -> complex:
+        raise Undefined
+
+    def function(self, name: str, value: complex) -> complex:
+        if name == "abs":
+            return complex(abs(value))
+        if name not in ("sin", "cos", "tan", "exp", "sinh", "cosh", "tanh"):
+            raise Undefined
+        return complex(getattr(cmath, name)(value))
+
+
+@functools.lru_cache(maxsize=128)
+def _factorial(number: int) -> Decimal:
+    return CONTEXT.create_decimal(math.factorial(number))
+
+
+def _sine(angle: Decimal) -> Decimal:
+    if angle.adjusted() > 30:
+        raise Undefined
+    angle = angle % (2 * PI)
+    term = total = angle
+    step = 1
+    while term and term.adjusted() > -DIGITS - 5:
+        step += 2
+        term = -term * angle * angle / (step * (step - 1))
+        total += term
+    return total
+
+
+def _cosine(angle: Decimal) -> Decimal:
+    return _sine(angle + PI / 2)
+
+
+def _arc_tangent(slope: Decimal) -> Decimal:
+    angle = Decimal(math.atan(float(slope)))
+    for _ in range(4):
+        sine, cosine = _sine(angle), _cosine(angle)
+        angle += (slope * cosine - sine) * cosine / (cosine * cosine + slope * sine * cosine)
+    return angle
+
+
+def _arc_sine(sine: Decimal) -> Decimal:
+    if abs(sine) == 1:
+        return PI / 2 * sine
+    return _arc_tangent(sine / (1 - sine * sine).sqrt())
+
+
+def _hyperbolic_sine(angle: Decimal) -> Decimal:
+    return (angle.exp() - (-angle).exp()) / 2
+
+
+def _hyperbolic_cosine(angle: Decimal) -> Decimal:
+    return (angle.exp() + (-angle).exp()) / 2
+
+
+_REAL_FUNCTIONS: dict[str, Callable[[Decimal], Decimal]] = {
+    "sin": _sine,
+    "cos": _cosine,
+    "tan": lambda angle: _sine(angle) / _cosine(angle),
+    "cot": lambda angle: _cosine(angle) / _sine(angle),
+    "sec": lambda angle: 1 / _cosine(angle),
+    "csc": lambda angle: 1 / _sine(angle),
+    "arcsin": _arc_sine,
+    "arccos": lambda cosine: PI / 2 - _arc_sine(cosine),
+    "arctan": _arc_tangent,
+    "sinh": _hyperbolic_sine,
+    "cosh": _hyperbolic_cosine,
+    "tanh": lambda angle: _hyperbolic_sine(angle) / _hyperbolic_cosine(angle),
+    "ln": Decimal.ln,
+    "exp": Decimal.exp,
+    "abs": abs,
+    "floor": lambda number: number.to_integral_value(rounding=decimal.ROUND_FLOOR),
+    "ceil": lambda number: number.to_integral_value(rounding=decimal.ROUND_CEILING),
+}

@@ -1,0 +1,269 @@
+"""The verdict on a program: it runs in a sandbox, what it says is judged outside.
+
+A program can pass only by saying right values. It never sees expected ones, it shares no process with
+the judge, and how it ends counts for nothing but a failure. `BesideTests` are the exception: see there.
+"""
+
+import math
+import secrets
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import Any
+
+from distillpipe.errors import DataError
+from distillpipe.records import Record, Verdict
+from distillpipe.verify.code_extract import extract_code
+from distillpipe.verify.code_imports import imports_for
+from distillpipe.verify.code_kinds import (
+    BesideTests,
+    CallTests,
+    CheckTests,
+    CodeTests,
+    ExpressionTests,
+    InputTests,
+)
+from distillpipe.verify.code_tests import tests_of
+from distillpipe.verify.code_values import equal_output, equal_value
+from distillpipe.verify.sandbox import Sandbox
+from distillpipe.verify.session import Answer, Session
+
+TEST_SECONDS = 6.0  # wall clock for each test, as in LiveCodeBench's harness
+MAX_PROGRAM_CHARACTERS = 1_000_000
+MAX_DETAIL_CHARACTERS = 200
+
+
+class CodeResult(Record, frozen=True, kw_only=True):
+    """What came of a program's tests; they stop at the first that fails."""
+
+    verdict: Verdict
+    reason: str
+    "a stable name: `all_tests_passed`, `wrong_output`, `time_limit`"
+    num_passed: int
+    num_tests: int
+    detail: str = ""
+    "which test, and what the program said; for people"
+    beside_candidate: bool = False
+    "the tests ran in the program's own process: a hostile program may have forged it"
+
+
+class _Failed(Exception):
+    """A test that did not pass."""
+
+    def __init__(self, reason: str, detail: str = "", verdict: Verdict = "wrong") -> None:
+        super().__init__(reason)
+        self.reason, self.verdict = reason, verdict
+        self.detail = detail[:MAX_DETAIL_CHARACTERS]
+
+
+def verify_code(
+    response: str, extra: str | dict[str, Any] | None, *, sandbox: Sandbox, problem: str = ""
+) -> CodeResult:
+    """The verdict on the program in a response, by the tests in its problem's row (see `tests_of`)."""
+    try:
+        tests = tests_of(extra or {}, problem)
+    except DataError as error:
+        detail = str(error)[:MAX_DETAIL_CHARACTERS]
+        return CodeResult(
+            verdict="unverifiable", reason="no_tests", num_passed=0, num_tests=0, detail=detail
+        )
+    return judge_code(extract_code(response), tests, sandbox=sandbox)
+
+
+def judge_code(
+    program: str | None,
+    tests: CodeTests,
+    *,
+    sandbox: Sandbox,
+    test_seconds: float = TEST_SECONDS,
+) -> CodeResult:
+    """Run the tests until one fails: at most `test_seconds` each, and as much for loading the program.
+
+    `unverifiable` is for tests that are broken, whatever the program. Raises SandboxError where the
+    machine cannot start a sandbox.
+    """
+    passed = 0
+    try:
+        if program is None:
+            raise _Failed("no_program")
+        if len(program) > MAX_PROGRAM_CHARACTERS or "\0" in program:
+            raise _Failed("no_python", "over a million characters, or a null byte")
+        for _ in _passed_tests(program, tests, sandbox, test_seconds):
+            passed += 1
+        failed = None
+    except _Failed as error:
+        failed = error
+    where = f"test {passed + 1}: " if failed and failed.detail else ""
+    return CodeResult(
+        verdict=failed.verdict if failed else "correct",
+        reason=failed.reason if failed else "all_tests_passed",
+        num_passed=passed,
+        num_tests=len(tests.cases),
+        detail=where + failed.detail if failed else "",
+        beside_candidate=isinstance(tests, BesideTests),
+    )
+
+
+def _passed_tests(
+    program: str, tests: CodeTests, sandbox: Sandbox, seconds: float
+) -> Iterator[None]:
+    """Yield once for each test that passes; raise _Failed at the first that does not."""
+    if isinstance(tests, InputTests):
+        yield from _run_inputs(program, tests, sandbox, seconds)
+        return
+    before = "" if isinstance(tests, (ExpressionTests, BesideTests)) else tests.setup
+    sources = [imports_for(f"{before}\n{tests_text(tests)}\n{program}"), before, program]
+    with ExitStack() as stack:
+        session = stack.enter_context(sandbox.start(_cpu_seconds(tests, seconds)))
+        _done(session.ask(("load", sources), seconds))
+        if isinstance(tests, CallTests):
+            yield from _run_calls(program, tests, session, seconds)
+        elif isinstance(tests, CheckTests):
+            checker = stack.enter_context(sandbox.start(_cpu_seconds(tests, seconds)))
+            yield from _run_checks(program, tests, session, checker, seconds)
+        elif isinstance(tests, ExpressionTests):
+            yield from _run_expressions(tests, session, seconds)
+        else:
+            yield from _run_beside(tests, session, seconds)
+
+
+def tests_text(tests: CodeTests) -> str:
+    """The source that runs among the program's names, for what it needs imported."""
+    if isinstance(tests, ExpressionTests):
+        return "\n".join([tests.setup, *(expression for expression, _ in tests.cases)])
+    return "\n".join([tests.setup, *tests.cases]) if isinstance(tests, BesideTests) else ""
+
+
+# ---------------------------------------------------------------- one function a kind
+
+
+def _run_inputs(
+    program: str, tests: InputTests, sandbox: Sandbox, seconds: float
+) -> Iterator[None]:
+    """One process for all inputs, a new one after an input at which the program left with exit code 0."""
+    cpu_seconds = _cpu_seconds(tests, seconds)
+    compiled = ("compile", [imports_for(program), program])
+    left = iter(tests.cases)
+    has_more = True
+    while has_more:
+        has_more = False
+        with sandbox.start(cpu_seconds) as session:
+            _done(session.ask(compiled, seconds))
+            for text, expected in left:
+                answer = session.ask(("input", text.encode()), seconds)
+                has_ended = answer.status == "ended" and answer.exit_code == 0
+                if not has_ended:
+                    _done(answer)
+                printed = answer.output.decode(errors="replace")
+                if not equal_output(printed, expected):
+                    raise _Failed("wrong_output", f"printed {printed[:80]!r}")
+                yield
+                if has_ended:
+                    has_more = True
+                    break
+
+
+def _run_calls(program: str, tests: CallTests, session: Session, seconds: float) -> Iterator[None]:
+    path = _path_in(program, tests.path)
+    for case in tests.cases:
+        said = _value(session.ask(("call", path, case.arguments, case.keywords), seconds))
+        if tests.tuple_is_list and isinstance(said, list) and said[:1] == ["t"]:
+            said = ["l", *said[1:]]
+        _must_equal(said, case.expected)
+        yield
+
+
+def _run_expressions(tests: ExpressionTests, session: Session, seconds: float) -> Iterator[None]:
+    setup = tests.setup
+    for expression, expected in tests.cases:
+        said = _value(session.ask(("evaluate", setup, expression), seconds))
+        _must_equal(said, expected)
+        setup = ""
+        yield
+
+
+def _run_beside(tests: BesideTests, session: Session, seconds: float) -> Iterator[None]:
+    """Weaker: a program that looks for the nonce in its own process's memory may find it."""
+    setup = tests.setup
+    for source in tests.cases:
+        nonce = secrets.token_hex(16)
+        said = session.ask(("beside", f"{setup}\n{source}", nonce), seconds)
+        _must_equal(_value(said), nonce)
+        setup = ""
+        yield
+
+
+def _run_checks(
+    program: str, tests: CheckTests, session: Session, checker: Session, seconds: float
+) -> Iterator[None]:
+    """The tests run in `checker`; each call they make is handed to `session`, where the program is."""
+    names = {name: _path_in(program, path) for name, path in tests.names.items()}
+    for source in tests.cases:
+        setup = [imports_for(f"{tests.setup}\n{source}"), tests.setup]
+        deadline = time.monotonic() + seconds
+        answer = checker.ask(("check", setup, names, source), seconds)
+        num_calls = 0
+        while answer.reply[:1] == ["call"]:
+            num_calls += 1
+            called = session.ask(("relay", *answer.reply[1:]), _seconds_to(deadline))
+            if called.status != "answered":
+                _done(called)
+            kind, *said = called.reply if _is_outcome(called.reply) else ("raised", "Error", "")
+            answer = checker.ask((kind, *said), _seconds_to(deadline))
+        if answer.reply != ["done"]:
+            raise _check_failed(answer, num_calls)
+        yield
+
+
+def _check_failed(answer: Answer, num_calls: int) -> _Failed:
+    """Wrong, but for tests that failed before they called the program."""
+    said = ": ".join(map(str, answer.reply[1:])) or answer.status
+    if num_calls == 0:
+        return _Failed("broken_tests", said, "unverifiable")
+    return _Failed("failed_check", said)
+
+
+def _cpu_seconds(tests: CodeTests, seconds: float) -> int:
+    """Twice the wall clock of all tests: it ends what the wall clock, from outside, has missed."""
+    return math.ceil(2 * seconds * (len(tests.cases) + 1))
+
+
+def _seconds_to(deadline: float) -> float:
+    return max(0.0, deadline - time.monotonic())
+
+
+def _is_outcome(reply: list[Any]) -> bool:
+    """Whether a program's answer may be handed to the tests: it may say anything."""
+    return (reply[:1] == ["value"] and len(reply) == 2) or (
+        reply[:1] == ["raised"] and len(reply) == 3 and all(isinstance(part, str) for part in reply)
+    )
+
+
+def _path_in(program: str, path: str) -> str:
+    """LiveCodeBench's rule: a method is a function where the program has no `class Solution`."""
+    owner, dot, method = path.rpartition("().")
+    return method if dot and f"class {owner}" not in program else path
+
+
+def _must_equal(said: Any, expected: Any) -> None:
+    if not equal_value(said, expected):
+        raise _Failed("wrong_value", f"said {str(said)[:100]}")
+
+
+def _value(answer: Answer) -> Any:
+    if answer.status == "answered" and answer.reply[:1] == ["value"] and len(answer.reply) == 2:
+        return answer.reply[1]
+    _done(answer)
+    raise _Failed("no_value", str(answer.reply)[:100])
+
+
+def _done(answer: Answer) -> None:
+    """Raise _Failed for whatever is no answer, or the news of an exception."""
+    if answer.status == "ended":
+        raise _Failed("ended_early", f"exit code {answer.exit_code}")
+    if answer.status != "answered":
+        raise _Failed(answer.status)
+    if answer.reply[:1] == ["raised"]:
+        raise _Failed("raised", ": ".join(map(str, answer.reply[1:])))
+    if not answer.reply:
+        raise _Failed("no_value", "the answer was no JSON list")

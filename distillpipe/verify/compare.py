@@ -1,0 +1,208 @@
+r"""Whether two answers are plainly the same or plainly not, without a computer algebra system.
+
+None is said wherever the rules are not sure: math-verify decides then. True and False do not depend on
+the order of the two sides.
+
+- A list without brackets has no order (`1,-2`, `x=1 or x=2`), nor has a set; a tuple, a vector and an
+  interval have. A list beside a tuple is compared in order, beside a set without one; a set is no tuple.
+- `x = 5` is 5, as is `f(x) = 5`, and `\sqrt2 \approx 1.41` is either side; two equations are the same where
+  one is a multiple of the other. `x < 5` is `(-\infty, 5)`.
+"""
+
+from collections.abc import Sequence
+
+from distillpipe.verify.equations import interval, is_name, same_inequality, same_zeros, sides_agree
+from distillpipe.verify.expression import names
+from distillpipe.verify.latex import cleaned
+from distillpipe.verify.leaf import Leaf, leaf, same_leaf
+from distillpipe.verify.structure import Shape, read
+
+Read = Shape | Leaf
+_EQUALITIES = frozenset(["=", r"\approx"])
+_MAX_PAIRS = 2_500
+
+
+def same_answer(answer: str, reference: str) -> bool | None:
+    """Whether two answers are the same; None where that is not plain."""
+    return same(read(cleaned(answer)), read(cleaned(reference)))
+
+
+def same(left: Read, right: Read) -> bool | None:
+    """Whether what was read of two answers is the same; None where that is not plain."""
+    if isinstance(left, Leaf) and isinstance(right, Leaf):
+        return same_leaf(left, right)
+    if left == right:
+        return True
+    for one, other in ((left, right), (right, left)):
+        if isinstance(one, Shape) and one.kind == "relation":
+            if isinstance(other, Shape) and other.kind == "relation":
+                return _same_relation(one, other)
+            return _same_as_relation(one, other)
+    kinds = {side.kind if isinstance(side, Shape) else "leaf" for side in (left, right)}
+    if len(kinds) == 1 and isinstance(left, Shape) and isinstance(right, Shape):
+        return _same_kind(left, right)
+    return _mixed(left, right)
+
+
+def _same_kind(left: Shape, right: Shape) -> bool | None:
+    if left.kind in ("list", "set", "union"):
+        return _unordered(left, right)
+    if left.kind == "group":
+        return _same_group(left, right)
+    if left.kind == "ratio":
+        return _in_order(left.parts, right.parts) or _proportional(left, right)
+    return _in_order(left.parts, right.parts)  # matrices and their rows
+
+
+def _mixed(left: Read, right: Read) -> bool | None:
+    """Two answers of different kinds."""
+    by_kind = {side.kind if isinstance(side, Shape) else "leaf": side for side in (left, right)}
+    shapes = {kind: side for kind, side in by_kind.items() if isinstance(side, Shape)}
+    kinds = by_kind.keys()
+    if kinds == {"list", "set"}:
+        return _unordered(shapes["list"], shapes["set"])
+    if kinds == {"list", "group"}:
+        return _list_and_group(shapes["list"], shapes["group"])
+    if kinds == {"matrix", "group"}:
+        return _vector(shapes["matrix"], shapes["group"])
+    if kinds == {"leaf", "list"} or kinds == {"leaf", "set"}:
+        return _several_and_one(next(iter(shapes.values())), by_kind["leaf"])
+    if kinds == {"leaf", "group"} and _is_reals(by_kind["leaf"]):
+        return same(shapes["group"], read(r"(-\infty,\infty)"))
+    if "leaf" in kinds and kinds & {"group", "matrix", "union"}:
+        return False if _is_scalar(by_kind["leaf"]) else None
+    if kinds == {"leaf", "ratio"} and len(shapes["ratio"].texts) == 2:
+        return same(leaf(_as_fraction(*shapes["ratio"].texts)), by_kind["leaf"]) or None
+    return False if kinds == {"set", "group"} else None
+
+
+def _is_reals(side: Read) -> bool:
+    return isinstance(side, Leaf) and (side.text == "R" or (side.is_words and side.words == "r"))
+
+
+def _is_scalar(side: Read) -> bool:
+    """A number, a word or an expression of numbers; letters may be vectors."""
+    if not isinstance(side, Leaf):
+        return False
+    is_constant = side.node is not None and not names(side.node)
+    return side.number is not None or side.is_words or is_constant
+
+
+def _as_fraction(above: str, below: str) -> str:
+    return rf"\frac{{{above}}}{{{below}}}"
+
+
+def _in_order(left: Sequence[Read], right: Sequence[Read]) -> bool | None:
+    if len(left) != len(right):
+        return False
+    found = [same(one, other) for one, other in zip(left, right, strict=True)]
+    return False if False in found else None if None in found else True
+
+
+def _unordered(left: Shape, right: Shape) -> bool | None:
+    """Whether every part has an equal one on the other side; how often it stands there says nothing."""
+    if len(left.parts) * len(right.parts) > _MAX_PAIRS:
+        return None
+    table = [[same(one, other) for other in right.parts] for one in left.parts]
+    lines = [*table, *zip(*table, strict=True)]
+    if any(all(cell is False for cell in line) for line in lines):
+        # [0,1) and (0,1] may be written as one interval
+        return None if left.kind == "union" and len(left.parts) != len(right.parts) else False
+    return True if all(True in line for line in lines) else None
+
+
+def _same_group(left: Shape, right: Shape) -> bool | None:
+    found = _in_order(left.parts, right.parts)
+    if left.detail == right.detail or (len(left.parts) > 2 and len(right.parts) > 2):
+        return found
+    return False
+
+
+def _list_and_group(several: Shape, group: Shape) -> bool | None:
+    if group.detail not in (("(", ")"), ("[", "]")):
+        return False
+    named = all(isinstance(part, Shape) and part.kind == "relation" for part in several.parts)
+    found = _in_order(several.parts, group.parts)
+    return found or None if named else found
+
+
+def _vector(matrix: Shape, group: Shape) -> bool | None:
+    rows = [row.parts for row in matrix.parts if isinstance(row, Shape)]
+    if group.detail not in (("(", ")"), ("[", "]")) or (len(rows) > 1 and len(rows[0]) > 1):
+        return None
+    cells = rows[0] if len(rows) == 1 else [cell for row in rows for cell in row]
+    return _in_order(cells, group.parts)
+
+
+def _several_and_one(several: Shape, one: Read) -> bool | None:
+    found = [same(part, one) for part in several.parts]
+    if found and all(found):
+        return True
+    if False in found:
+        return _decimal_comma(several, one) or False
+    return None
+
+
+def _decimal_comma(several: Shape, one: Read) -> bool:
+    """`1,22` beside 1.22 is a number, `7,500` beside `7, 500` is none."""
+    return (
+        len(several.texts) == 2
+        and all(map(str.isdigit, (several.texts[0].lstrip("-"), several.texts[1])))
+        and isinstance(one, Leaf)
+        and one.text == ".".join(several.texts)
+    )
+
+
+def _proportional(left: Shape, right: Shape) -> bool:
+    sides = [
+        [part.number for part in side.parts if isinstance(part, Leaf)] for side in (left, right)
+    ]
+    if len(sides[0]) != len(sides[1]) or not all(number for side in sides for number in side):
+        return False
+    return len({one / other for one, other in zip(*sides, strict=True) if one and other}) == 1
+
+
+def _same_as_relation(relation: Shape, other: Read) -> bool | None:
+    """An equation is the value it gives a name, an inequality is its interval."""
+    signs = set(relation.detail)
+    if signs == {r"\in"}:
+        return same(relation.parts[-1], other)
+    if not signs <= _EQUALITIES:
+        found_interval = interval(relation)
+        return None if found_interval is None else same(found_interval[1], other)
+    named = is_name(relation.texts[0])
+    if named or sides_agree(relation):
+        found = [same(side, other) for side in _values(relation, named)]
+        return True if True in found else None if None in found else False
+    if len(relation.parts) == 2 and is_name(relation.texts[1]):
+        return same(relation.parts[0], other)
+    return None
+
+
+def _values(relation: Shape, named: bool) -> list[Read]:
+    r"""What an equation says: its last side, and the last one before an `\approx`."""
+    signs = [*relation.detail, r"\approx"]
+    exact = signs.index(r"\approx")
+    return [relation.parts[number] for number in {exact, len(signs) - 1} if number or not named]
+
+
+def _same_relation(left: Shape, right: Shape) -> bool | None:
+    if left.detail == right.detail and _in_order(left.parts, right.parts):
+        return True
+    intervals = interval(left), interval(right)
+    if intervals[0] and intervals[1]:
+        in_one_letter = intervals[0][0] == intervals[1][0]
+        return same(intervals[0][1], intervals[1][1]) if in_one_letter else None
+    if set(left.detail) <= _EQUALITIES and set(right.detail) <= _EQUALITIES:
+        return _same_equation(left, right)
+    if len(left.detail) == len(right.detail) == 1:
+        return same_inequality(left, right)
+    return None
+
+
+def _same_equation(left: Shape, right: Shape) -> bool | None:
+    if left.texts[0].replace(" ", "") == right.texts[0].replace(" ", "") and is_name(left.texts[0]):
+        return same(left.parts[-1], right.parts[-1])
+    if len(left.parts) != 2 or len(right.parts) != 2:
+        return None
+    return same_zeros(left, right)

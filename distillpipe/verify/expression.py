@@ -1,0 +1,296 @@
+r"""From the text of an expression, LaTeX or plain, to a tree; what has two readings is refused.
+
+    parsed(r"1\frac{4}{5}")   ("sum", (("number", "1"), ("quotient", ("number", "4"), ("number", "5"))))
+    parsed("1/2x")            Unreadable: (1/2)x or 1/(2x)?
+
+The names of operators are the keys of the tree, see `Node`. A number keeps its digits, so that no
+reader has to agree on a type. Depth and length are bounded: nothing here recurses further than
+`MAX_DEPTH`.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from distillpipe.verify.tokens import FUNCTIONS, GREEK, WORDS, Unreadable, tokens_of
+
+Node = tuple[Any, ...]
+"""number digits | variable name | constant pi/e/i | sum nodes | product nodes | negative node |
+quotient above below | power base exponent | root degree node | function name node | factorial node |
+logarithm base-or-None node | binomial n k"""
+
+MAX_DEPTH = 40
+_TIMES = frozenset(["*", r"\cdot", r"\times"])
+_DIVIDED = frozenset(["/", r"\div"])
+_BRACKETS = {"(": ")", "[": "]", "{": "}"}
+_SPECIAL_BRACKETS = {
+    r"\lfloor": (r"\rfloor", "floor"),
+    r"\lceil": (r"\rceil", "ceil"),
+    "|": ("|", "abs"),
+}
+
+
+def parsed(text: str) -> Node:
+    """The tree of an expression; raises Unreadable."""
+    tokens = tokens_of(text)
+    parser = _Parser(tokens)
+    node = parser.sum()
+    if parser.next:
+        raise Unreadable(f"{parser.next!r} is left over")
+    return node
+
+
+def names(node: Node) -> set[str]:
+    """The variables of a tree, and `i` where it stands for the imaginary unit."""
+    if node[0] == "variable" or node == ("constant", "i"):
+        return {node[1]}
+    found: set[str] = set()
+    for part in node[1:]:
+        if isinstance(part, tuple):
+            inner = part if part and isinstance(part[0], tuple) else (part,)
+            for one in inner:
+                found |= names(one)
+    return found
+
+
+class _Parser:
+    """Recursive descent, one method a level of precedence."""
+
+    def __init__(self, tokens: list[str]) -> None:
+        self.tokens = [*tokens, ""]
+        self.position = 0
+        self.depth = 0
+        self.closers: list[str] = []
+        self.commands: dict[str, Callable[[], Node]] = {
+            "frac": lambda: self.two_arguments("quotient"),
+            "binom": lambda: self.two_arguments("binomial"),
+            "sqrt": self.root,
+            "log": self.logarithm,
+            "dot": lambda: self.derivative("'"),
+            "ddot": lambda: self.derivative("''"),
+        }
+
+    @property
+    def next(self) -> str:
+        return self.tokens[self.position]
+
+    def take(self, expected: str | None = None) -> str:
+        token = self.next
+        if not token or (expected is not None and token != expected):
+            raise Unreadable(f"expected {expected or 'more'}, got {token!r}")
+        self.position += 1
+        return token
+
+    def sum(self) -> Node:
+        self.depth += 1
+        if self.depth > MAX_DEPTH:
+            raise Unreadable("nested too deeply")
+        terms = [self.signed_product()]
+        while self.next in ("+", "-"):
+            terms.append(self.signed_product())
+        self.depth -= 1
+        return terms[0] if len(terms) == 1 else ("sum", tuple(terms))
+
+    def signed_product(self) -> Node:
+        negative = False
+        if self.next in ("+", "-"):
+            negative = self.take() == "-"
+        node = self.product()
+        return ("negative", node) if negative else node
+
+    def product(self) -> Node:
+        factors = [self.factor()]
+        divided = False
+        num_quotients = 0
+        while True:
+            if self.next in _TIMES:
+                self.take()
+                factors.append(self.signed_factor())
+                divided = False
+            elif self.next in _DIVIDED:
+                self.take()
+                num_quotients += 1
+                if num_quotients > MAX_DEPTH // 4:
+                    raise Unreadable("too many fractions in a row")
+                above = factors[0] if len(factors) == 1 else ("product", tuple(factors))
+                factors = [("quotient", above, self.signed_factor())]
+                divided = True
+            elif self.starts_factor():
+                after_bracket = self.tokens[self.position - 1] == ")"
+                if divided or (self.is_number(self.next) and not after_bracket):
+                    raise Unreadable("a product without a sign after a number or a quotient")
+                factors.append(self.factor())
+            else:
+                return factors[0] if len(factors) == 1 else ("product", tuple(factors))
+
+    def signed_factor(self) -> Node:
+        if self.next in ("+", "-"):
+            return ("negative", self.factor()) if self.take() == "-" else self.factor()
+        return self.factor()
+
+    def starts_factor(self) -> bool:
+        token = self.next
+        if self.closers and token == self.closers[-1]:
+            return False
+        return token in _BRACKETS or token in _SPECIAL_BRACKETS or token[:1].isalnum() or (
+            token[:1] == "." and len(token) > 1
+        ) or (token[:1] == "\\" and token[1:].isalpha() and self.is_operand(token[1:]))  # fmt: skip
+
+    @staticmethod
+    def is_operand(name: str) -> bool:
+        return name in WORDS or name in GREEK or name in ("frac", "binom", "dot", "ddot")
+
+    @staticmethod
+    def is_number(token: str) -> bool:
+        return token[:1] in "0123456789." and token[:1] != ""
+
+    def factor(self) -> Node:
+        """An operand with its powers and factorials."""
+        node = self.operand()
+        while self.next in ("^", "**", "!", "'"):
+            sign = self.take()
+            if sign == "!":
+                if node[0] == "factorial":
+                    raise Unreadable("a double factorial")
+                node = ("factorial", node)
+            elif sign == "'":
+                if node[0] != "variable":
+                    raise Unreadable("a derivative of what?")
+                node = ("variable", node[1] + "'")
+            else:
+                node = ("power", node, self.script())
+                if self.next in ("^", "**"):
+                    raise Unreadable("a power of a power without brackets")
+        return node
+
+    def script(self) -> Node:
+        """What stands after `^`: in braces, or one signed operand."""
+        if self.next == "-":
+            self.take()
+            return ("negative", self.operand())
+        return self.operand()
+
+    def operand(self) -> Node:
+        token = self.take()
+        if self.is_number(token):
+            return self.number(token)
+        if token in _BRACKETS:
+            return self.closed_by(_BRACKETS[token])
+        if token in _SPECIAL_BRACKETS:
+            end, name = _SPECIAL_BRACKETS[token]
+            return ("function", name, self.closed_by(end))
+        name = token.removeprefix("\\")
+        if name in self.commands:
+            return self.commands[name]()
+        if name in FUNCTIONS:
+            return self.function(name)
+        if name in ("pi", "e", "i"):
+            return ("constant", name) if self.next != "_" else self.variable(name)
+        if name in GREEK or (len(token) == 1 and token.isascii() and token.isalpha()):
+            return self.variable(name)
+        raise Unreadable(f"{token!r}")
+
+    def two_arguments(self, kind: str) -> Node:
+        above = self.argument()
+        return (kind, above, self.argument())
+
+    def closed_by(self, end: str) -> Node:
+        self.closers.append(end)
+        node = self.sum()
+        self.take(end)
+        self.closers.pop()
+        return node
+
+    def number(self, digits: str) -> Node:
+        r"""A number, with a fraction of whole numbers right after a whole one: `1\frac{4}{5}`."""
+        node = ("number", digits)
+        if self.next != r"\frac" or not digits.isdigit():
+            return node
+        position = self.position
+        fraction = self.operand()
+        if all(part[0] == "number" and part[1].isdigit() for part in fraction[1:]):
+            return ("sum", (node, fraction))
+        self.position = position
+        return node
+
+    def argument(self) -> Node:
+        r"""What TeX takes as an argument: a group, or one character, so that `\frac12` is a half."""
+        token = self.next
+        if self.is_number(token) and len(token) > 1:
+            if not token.isdigit():
+                raise Unreadable("a decimal without braces")
+            self.tokens[self.position : self.position + 1] = [token[0], token[1:]]
+            if len(token) > 2:
+                raise Unreadable("several digits without braces")
+        elif token == "(":
+            raise Unreadable("brackets for braces")
+        if self.is_number(self.next):
+            return ("number", self.take())
+        return self.operand()
+
+    def root(self) -> Node:
+        degree: Node = ("number", "2")
+        if self.next == "[":
+            self.take()
+            degree = self.closed_by("]")
+        return ("root", degree, self.operand())
+
+    def variable(self, name: str) -> Node:
+        if self.next == "_":
+            self.take()
+            if self.next == "{":
+                start = self.position
+                depth = 0
+                while True:
+                    token = self.take()
+                    depth += (token == "{") - (token == "}")
+                    if depth == 0:
+                        break
+                name += "_" + "".join(self.tokens[start + 1 : self.position - 1])
+            else:
+                name += "_" + self.take()
+        return ("variable", name)
+
+    def derivative(self, primes: str) -> Node:
+        r"""`\dot{x}_0` is the name x'_0."""
+        of = self.argument()
+        if of[0] != "variable":
+            raise Unreadable("a derivative of what?")
+        return self.variable(of[1] + primes)
+
+    def logarithm(self) -> Node:
+        base = None
+        if self.next == "_":
+            self.take()
+            base = self.argument() if self.next == "{" else self.operand()
+        return ("logarithm", base, self.applied())
+
+    def function(self, name: str) -> Node:
+        r"""`\sin x`, `\sin^2 x`, `\sin^{-1} x`."""
+        if self.next not in ("^", "**"):
+            return ("function", name, self.applied())
+        self.take()
+        power = self.script()
+        if power in (("negative", ("number", "1")),):
+            if f"arc{name}" not in FUNCTIONS:
+                raise Unreadable("an inverse function")
+            return ("function", f"arc{name}", self.applied())
+        return ("power", ("function", name, self.applied()), power)
+
+    def applied(self) -> Node:
+        """The argument of a function: in brackets, or the letters and numbers that follow."""
+        if self.next in _BRACKETS or self.next in _SPECIAL_BRACKETS:
+            return self.factor_without_power()
+        factors = [self.factor()]
+        while self.starts_factor() and self.next.removeprefix("\\") not in FUNCTIONS | {"log"}:
+            if not (self.next.isascii() and self.next.isalpha() and len(self.next) == 1):
+                raise Unreadable("where does the argument end?")
+            factors.append(self.factor())
+        if self.next in _DIVIDED:
+            raise Unreadable("where does the argument end?")
+        return factors[0] if len(factors) == 1 else ("product", tuple(factors))
+
+    def factor_without_power(self) -> Node:
+        node = self.operand()
+        if self.next in ("^", "**", "!"):
+            raise Unreadable("a power of the argument or of the function?")
+        return node

@@ -1,0 +1,1 @@
+"""What runs inside the sandbox: loaded as code there, never imported by the rest of the package."""

@@ -1,0 +1,238 @@
+r"""One value of an answer, a number, an expression or words, and whether two of them are the same.
+
+A decimal stands for a value that no decimal can write, 1/3 or pi, where it is that value rounded or cut
+at `MIN_DIGITS` digits or more; 0.333 is not 1/3, and 2.0001 is not 2.
+"""
+
+import functools
+import re
+from decimal import Decimal
+from fractions import Fraction
+from typing import NamedTuple
+
+from distillpipe.verify import evaluate, expression, tokens
+from distillpipe.verify.arithmetic import CONTEXT
+from distillpipe.verify.expression import Node
+from distillpipe.verify.numeric import equal_but_for_percent, plain
+from distillpipe.verify.units import measured
+
+MIN_DIGITS = 6
+MIN_PLACES = 4
+_BASED = re.compile(r"([0-9A-F]+)\s*_\s*\{?\s*(?:\\text\{)?\s*([0-9]{1,2}|[a-z]+)\s*\}?\}?")
+_INFINITE = re.compile(r"([-+]?)\s*(?:\\infty|\\text\{infinity\}|infinity|inf|oo)", re.IGNORECASE)
+_DECIMAL = re.compile(r"[-+]?([0-9]*)\.([0-9]+)")
+_WRAPPER = re.compile(r"\\text\{([^{}]*)\}")
+_WORDS = re.compile(r"[A-Za-z' .,\-]+")
+_LONG_WORD = re.compile(r"[A-Za-z]{4,}|[A-Za-z]{2,} +[A-Za-z]{2,}")
+_ARTICLES = re.compile(r"\b(?:a|an|the)\b +")
+_SAME_WORDS = {
+    "no solution": "none", "no solutions": "none", "no real solution": "none", "empty set": "none",
+    "no real solutions": "none", r"\emptyset": "none", r"\{\}": "none", r"\{ \}": "none",
+    "all real numbers": "r", "all reals": "r", "all real values": "r", "real numbers": "r",
+    "undefined": "does not exist", "dne": "does not exist",
+}  # fmt: skip
+
+
+class Leaf(NamedTuple):
+    """What a text without structure can be read as; all None where it cannot."""
+
+    text: str
+    number: Fraction | None = None
+    node: Node | None = None
+    words: str | None = None
+    is_words: bool = False
+    "no product of letters"
+    is_percent: bool = False
+    unit: tuple[str, int, Fraction] | None = None
+    infinity: str | None = None
+    based: tuple[str, str] | None = None
+
+
+@functools.lru_cache(maxsize=4096)
+def leaf(text: str) -> Leaf:
+    """Read a text that `cleaned` has been over."""
+    if match := _INFINITE.fullmatch(text):
+        return Leaf(text, infinity="-" if match[1] == "-" else "+")
+    if match := _BASED.fullmatch(text):
+        return Leaf(text, based=(match[1].lstrip("0") or "0", match[2]))
+    words, is_words = _words(text)
+    if is_words:
+        return Leaf(text, words=words, is_words=True)
+    found = measured(text)
+    number = plain(found.body)
+    if number is not None:
+        return Leaf(text, number, fraction_node(number), None, False, found.is_percent, found.unit)
+    try:
+        node = expression.parsed(found.body)
+    except (tokens.Unreadable, RecursionError):
+        node = None
+    return Leaf(text, None, node, words, False, found.is_percent, found.unit)
+
+
+def same_leaf(left: Leaf, right: Leaf) -> bool | None:
+    """Whether two values are the same; None where that is not plain."""
+    if left.text.replace(" ", "") == right.text.replace(" ", ""):
+        return True
+    if left.words is not None and right.words is not None and (left.is_words or right.is_words):
+        return _same_words(left, right)
+    if left.infinity or right.infinity:
+        return _same_infinity(left, right)
+    if left.based or right.based:
+        return _same_based(left, right)
+    left, right = _in_one_unit(left, right)
+    if left.number is not None and right.number is not None:
+        return _same_number(left, right)
+    if left.node is not None and right.node is not None:
+        return _same_node(left, right)
+    if (left.is_words and right.node is not None) or (right.is_words and left.node is not None):
+        return False
+    return None
+
+
+def _same_words(left: Leaf, right: Leaf) -> bool | None:
+    if left.words == right.words:
+        return True
+    letters = [sorted((side.words or "").replace(" ", "")) for side in (left, right)]
+    anagram = letters[0] == letters[1] and "\\text" not in left.text + right.text
+    return None if anagram else False
+
+
+def _same_infinity(left: Leaf, right: Leaf) -> bool | None:
+    if left.infinity and right.infinity:
+        return left.infinity == right.infinity
+    other = right if left.infinity else left
+    return False if other.number is not None or other.node is not None or other.is_words else None
+
+
+def _same_based(left: Leaf, right: Leaf) -> bool | None:
+    """Digits with a base: the base may be left out, as the problem names it."""
+    if left.based and right.based:
+        return left.based == right.based
+    digits, other = (left.based, right) if left.based else (right.based, left)
+    if digits is not None and other.text.lstrip("0").replace(",", "") == digits[0]:
+        return True
+    return False if other.number is not None or other.is_words else None
+
+
+def _same_number(left: Leaf, right: Leaf) -> bool:
+    values = [
+        side.number / 100 if side.is_percent else side.number
+        for side in (left, right)
+        if side.number is not None
+    ]
+    if equal_but_for_percent(values[0], values[1], [left.is_percent, right.is_percent]):
+        return True
+    return any(
+        _rounds(decimal, _decimal_value(exact))
+        for decimal, exact in ((left, right), (right, left))
+        if not _terminates(exact.number)
+    )
+
+
+def _same_node(left: Leaf, right: Leaf) -> bool | None:
+    if left.node is None or right.node is None:
+        return None
+    found = _equal_in_one_case(left.node, right.node)
+    if found or left.is_percent == right.is_percent:
+        if found is False and (_approximates(left, right) or _approximates(right, left)):
+            return True
+        return found
+    one, other = (
+        ("quotient", node, ("number", "100")) if side.is_percent else node
+        for side, node in ((left, left.node), (right, right.node))
+    )
+    return evaluate.equal(one, other) or found
+
+
+def _equal_in_one_case(left: Node, right: Node) -> bool | None:
+    """As `evaluate.equal`, with small letters for capitals, where no side has both: `C` beside `c`."""
+    names = expression.names(left), expression.names(right)
+    folded = [{name.lower() for name in side} for side in names]
+    if names[0] == names[1] or folded[0] != folded[1] or "i" in folded[0]:
+        return evaluate.equal(left, right)
+    if any(len(small) < len(side) for small, side in zip(folded, names, strict=True)):
+        return False
+    return evaluate.equal(lowered(left), lowered(right))
+
+
+def lowered(node: Node) -> Node:
+    """The tree with its variables in small letters."""
+    if node[0] == "variable":
+        return ("variable", node[1].lower())
+    if node[0] in ("sum", "product"):
+        return (node[0], tuple(map(lowered, node[1])))
+    return tuple(lowered(part) if isinstance(part, tuple) else part for part in node)
+
+
+def _approximates(decimal: Leaf, exact: Leaf) -> bool:
+    if exact.number is not None or exact.node is None or not _DECIMAL.fullmatch(decimal.text):
+        return False
+    value = evaluate.constant(exact.node)
+    return (
+        value is not None
+        and len(value.normalize(CONTEXT).as_tuple().digits) > 40
+        and _rounds(decimal, value)
+    )
+
+
+def _rounds(decimal: Leaf, value: Decimal | None) -> bool:
+    match = _DECIMAL.fullmatch(decimal.text)
+    if match is None or value is None or abs(value) > 10**20:
+        return False
+    if len(match[2]) < MIN_PLACES or len((match[1] + match[2]).lstrip("0")) < MIN_DIGITS:
+        return False
+    unit = Decimal(1).scaleb(-min(len(match[2]), 40))
+    return Decimal(decimal.text) in (
+        value.quantize(unit, rounding=how, context=CONTEXT)
+        for how in ("ROUND_HALF_UP", "ROUND_DOWN")
+    )
+
+
+def _decimal_value(side: Leaf) -> Decimal | None:
+    return None if side.node is None else evaluate.constant(side.node)
+
+
+def _terminates(number: Fraction | None) -> bool:
+    below = 1 if number is None else number.denominator
+    for prime in (2, 5):
+        while below % prime == 0:
+            below //= prime
+    return below == 1
+
+
+def fraction_node(number: Fraction) -> Node:
+    above: Node = ("number", str(abs(number.numerator)))
+    node = (
+        above
+        if number.denominator == 1
+        else ("quotient", above, ("number", str(number.denominator)))
+    )
+    return ("negative", node) if number < 0 else node
+
+
+def _in_one_unit(left: Leaf, right: Leaf) -> tuple[Leaf, Leaf]:
+    if left.unit is None or right.unit is None or left.unit == right.unit:
+        return left, right
+    if left.unit[:2] != right.unit[:2]:
+        return left, right
+    return _scaled(left, left.unit[2]), _scaled(right, right.unit[2])
+
+
+def _scaled(side: Leaf, scale: Fraction) -> Leaf:
+    number = None if side.number is None else side.number * scale
+    node = None if side.node is None else ("product", (side.node, fraction_node(scale)))
+    return side._replace(number=number, node=node)
+
+
+def _words(text: str) -> tuple[str | None, bool]:
+    """The words of a text that is nothing else, and whether they are no product of letters."""
+    if text in _SAME_WORDS:
+        return _SAME_WORDS[text], True
+    unwrapped = _WRAPPER.sub(r" \1 ", text)
+    if not _WORDS.fullmatch(unwrapped) or not any(map(str.isalpha, unwrapped)):
+        return None, False
+    words = _ARTICLES.sub("", " ".join(unwrapped.casefold().replace(".", " ").split()))
+    is_words = unwrapped != text or bool(_LONG_WORD.search(unwrapped))
+    if unwrapped.strip() in tokens.FUNCTIONS:
+        return None, False
+    return _SAME_WORDS.get(words, words), is_words

@@ -1,0 +1,115 @@
+"""The signs of an expression: numbers, letters, names of functions, commands, brackets."""
+
+import re
+
+MAX_TOKENS = 1500
+FUNCTIONS = frozenset(
+    [
+        "sin",
+        "cos",
+        "tan",
+        "cot",
+        "sec",
+        "csc",
+        "arcsin",
+        "arccos",
+        "arctan",
+        "sinh",
+        "cosh",
+        "tanh",
+        "ln",
+        "exp",
+        "abs",
+        "floor",
+        "ceil",
+    ]
+)
+GREEK = frozenset(
+    [
+        "alpha",
+        "beta",
+        "gamma",
+        "delta",
+        "epsilon",
+        "varepsilon",
+        "zeta",
+        "eta",
+        "theta",
+        "vartheta",
+        "kappa",
+        "lambda",
+        "mu",
+        "nu",
+        "xi",
+        "rho",
+        "sigma",
+        "tau",
+        "phi",
+        "varphi",
+        "chi",
+        "psi",
+        "omega",
+        "Gamma",
+        "Delta",
+        "Theta",
+        "Lambda",
+        "Sigma",
+        "Phi",
+        "Psi",
+        "Omega",
+        "ell",
+        "hbar",
+    ]
+)
+_OTHER_NAMES = {"asin": "arcsin", "acos": "arccos", "atan": "arctan"}
+WORDS = FUNCTIONS | {"sqrt", "log", "pi"} | set(_OTHER_NAMES)
+_TOKEN = re.compile(r"\s*(\\[a-zA-Z]+|\\[{}]|[0-9]+(?:\.[0-9]*)?|\.[0-9]+|[a-zA-Z]+|\*\*|\S)")
+_COMMANDS = frozenset(
+    [
+        "frac",
+        "binom",
+        "dot",
+        "ddot",
+        "cdot",
+        "times",
+        "div",
+        "lfloor",
+        "rfloor",
+        "lceil",
+        "rceil",
+        "prime",
+    ]
+)
+
+
+class Unreadable(ValueError):
+    """The text is no expression that has one reading."""
+
+
+def tokens_of(text: str) -> list[str]:
+    tokens: list[str] = []
+    for match in _TOKEN.finditer(text):
+        token = match[1]
+        if token.isascii() and token.isalpha() and token not in WORDS:
+            if len(token) > 4:
+                raise Unreadable(f"{token!r} is a word")
+            tokens.extend(token)
+        else:
+            tokens.extend(_separated(_OTHER_NAMES.get(token, token)))
+        if len(tokens) > MAX_TOKENS:
+            raise Unreadable("too long")
+    return tokens
+
+
+def _separated(token: str) -> list[str]:
+    r"""`\omegat`, where a data set lost its spaces, is `\omega` and t; other tokens stay as they are."""
+    if token[:1] != "\\" or len(token) < 4 or _is_known(token[1:]):
+        return [token]
+    for end in range(len(token) - 1, max(2, len(token) - 4), -1):
+        if _is_known(token[1:end]):
+            return [token[:end], *token[end:]]
+    return [token]
+
+
+def _is_known(name: str) -> bool:
+    return name in WORDS or name in GREEK or name in _COMMANDS

@@ -1,0 +1,175 @@
+"""The funnel: a version and all that it came from, followed from manifest to manifest.
+
+A manifest names what its stage read by path, version and id. An ancestor counts only where a manifest
+with that very id is still found; of what is gone or was changed, the stage that read it knows the rest.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import msgspec
+
+from distillpipe import manifest as manifests
+from distillpipe import versions
+from distillpipe.errors import DataError
+from distillpipe.manifest import InputDataset, Manifest
+
+READS_PROBLEMS = ("generate", "eval")
+CHECKPOINT = "checkpoint:"  # how the identity of a model of ours begins
+State = Literal["found", "gone", "changed", "remote"]
+
+
+class Step(msgspec.Struct):
+    """A version or file of the funnel."""
+
+    name: str
+    version: str | None
+    "null for a file"
+    path: str
+    state: State
+    "changed: another id stands there now; remote: on the hub, where nothing is looked up"
+    kind: Literal["problems", "traces", "predictions", "checkpoint"]
+    stage: str | None = None
+    "what made it, null where its manifest is not known"
+    rows: int | None = None
+    "kept; without a manifest what the only stage that reads it has read"
+    rows_read: int | None = None
+    dropped: dict[str, int] = {}
+    "rows by reason, most first"
+    inputs: list[int] = []
+    "positions, in the funnel, of what it was made of"
+
+
+def ancestry(folder: Path, manifest: Manifest) -> list[Step]:
+    """The funnel that ends with the version in `folder`: each step stands after what it was made of."""
+    steps: list[Step] = []
+    _follow(folder, manifest, steps, {})
+    return steps
+
+
+class _Found(NamedTuple):
+    path: Path
+    state: State
+    manifest: Manifest | None
+
+
+def _follow(
+    folder: Path, manifest: Manifest, steps: list[Step], known: dict[Path, int | None]
+) -> int:
+    """Add a version after all its ancestors; its position.
+
+    `known` has the position of each place, None as long as its ancestors are being followed.
+    """
+    place = folder.resolve()
+    known[place] = None
+    inputs = [_add(given, folder, manifest, steps, known) for given in _parents(manifest)]
+    counts = manifest.counts
+    by_rows = sorted(counts.dropped.items(), key=lambda item: -item[1].rows)
+    step = Step(
+        name=folder.parent.name,
+        version=manifest.version,
+        path=str(folder),
+        state="found",
+        kind=manifest.kind,
+        stage=manifest.stage,
+        rows=counts.rows_kept,
+        rows_read=counts.rows_read,
+        dropped={reason: dropped.rows for reason, dropped in by_rows},
+        inputs=inputs,
+    )
+    known[place] = len(steps)
+    steps.append(step)
+    return len(steps) - 1
+
+
+def _add(
+    given: InputDataset,
+    reader: Path,
+    reading: Manifest,
+    steps: list[Step],
+    known: dict[Path, int | None],
+) -> int:
+    """Add what the version in the folder `reader` has read, with its ancestors; its position."""
+    path, state, manifest = _find(given, reader.parent)
+    place = path.resolve()
+    if (position := known.get(place)) is not None:
+        if manifest is None:  # a file that several stages read parts of
+            read = [steps[position].rows, _leaf(given, path, state, reading).rows]
+            steps[position].rows = max((rows for rows in read if rows is not None), default=None)
+        return position
+    if manifest is not None and place not in known:
+        return _follow(path, manifest, steps, known)
+    if manifest is not None:  # a version cannot come from itself: another one stands there now
+        state = "changed"
+    if state in ("found", "remote"):
+        known[place] = len(steps)
+    steps.append(_leaf(given, path, state, reading))
+    return len(steps) - 1
+
+
+def _parents(manifest: Manifest) -> Iterator[InputDataset]:
+    """What a stage read, its models too where they are checkpoints of ours."""
+    for model in manifest.models:
+        if model.identity.startswith(CHECKPOINT):
+            model_id = model.identity.removeprefix(CHECKPOINT)
+            path, version = versions.split_reference(model.name)
+            yield InputDataset(str(path), version or _version_of(path, model_id), model_id)
+    yield from manifest.inputs
+
+
+def _version_of(path: Path, wanted_id: str) -> str:
+    """The version under `path` with an id; "latest" where there is none."""
+    for folder in versions.finished(path):
+        if (found := _read(folder)) is not None and found.id == wanted_id:
+            return folder.name
+    return "latest"
+
+
+def _find(given: InputDataset, base: Path) -> _Found:
+    """Where an input lies: as it was given, else as seen from `base`, the folder of its reader."""
+    if given.path.startswith("hub:"):
+        return _Found(Path(given.path), "remote", None)
+    places = [Path(given.path)]
+    if given.relative_path is not None:
+        places.append(base / given.relative_path)
+    state: State = "gone"
+    for place in places:
+        if given.version is None:
+            if place.is_file():
+                return _Found(place, "found", None)
+            continue
+        folder = place / given.version
+        found = _read(folder)
+        if found is not None and found.id == given.id:
+            return _Found(folder, "found", found)
+        if folder.exists():
+            state = "changed"
+    return _Found(places[0] / (given.version or ""), state, None)
+
+
+def _read(folder: Path) -> Manifest | None:
+    try:
+        return manifests.read(folder)
+    except DataError:
+        return None
+
+
+def _leaf(given: InputDataset, path: Path, state: State, reading: Manifest) -> Step:
+    """A file, or a version without a manifest to trust: what the stage that read it still knows."""
+    is_model = given.id in {model.identity.removeprefix(CHECKPOINT) for model in reading.models}
+    is_only = len(reading.inputs) == 1
+    rows: int | None = reading.counts.rows_read if is_only and not is_model else None
+    kind: Literal["problems", "traces", "checkpoint"] = "checkpoint" if is_model else "traces"
+    if reading.stage in READS_PROBLEMS and not is_model:
+        kind = "problems"
+        listed = [entry.rows for entry in reading.files if entry.name == "problems.jsonl"]
+        rows = listed[0] if listed and is_only else None
+    return Step(
+        name=given.path if state == "remote" else Path(given.path).name,
+        version=given.version,
+        path=str(path),
+        state=state,
+        kind=kind,
+        rows=rows,
+    )

@@ -1,0 +1,82 @@
+"""What lies under the folder of a dataset, by stat and manifest alone: no row is read for it."""
+
+import os
+from pathlib import Path
+
+import msgspec
+
+from distillpipe import manifest as manifests
+from distillpipe import versions
+from distillpipe.errors import DataError
+from distillpipe.jsonl import lines
+
+
+class Partial(msgspec.Struct):
+    """An unfinished version."""
+
+    name: str
+    rows_kept: int | None
+    "as its manifest says, which is written every few seconds; null where it has none"
+    rows_rejected: int | None
+    failed_rows: int
+    "in errors.jsonl: the next run tries them again"
+    disk_bytes: int
+
+
+class Folder(msgspec.Struct):
+    """The folder of a dataset or checkpoint."""
+
+    latest: str | None
+    disk_bytes: dict[str, int]
+    "of every version and partial"
+    total_bytes: int
+    "a file that several versions link to is counted once"
+    partials: list[Partial]
+
+
+def describe(shown: Path) -> Folder:
+    """The folder that holds the version in the folder `shown`."""
+    dataset = shown.parent
+    partials = versions.partials(dataset)
+    folders = versions.finished(dataset) + partials
+    if shown.name not in [folder.name for folder in folders]:  # a copy of one version alone
+        folders = [shown]
+    sizes = {folder.name: sizes_of(folder) for folder in folders}
+    every = {inode: size for files in sizes.values() for inode, size in files.items()}
+    return Folder(
+        latest=latest(dataset),
+        disk_bytes={name: sum(files.values()) for name, files in sizes.items()},
+        total_bytes=sum(every.values()),
+        partials=[
+            _partial(path, sum(sizes[path.name].values())) for path in partials if path in folders
+        ],
+    )
+
+
+def latest(dataset: Path) -> str | None:
+    """The version that a reference without one stands for; None where none is finished."""
+    link = dataset / "latest"
+    if link.exists():
+        return link.resolve().name
+    finished = versions.finished(dataset)
+    return finished[-1].name if finished else None
+
+
+def sizes_of(folder: Path) -> dict[tuple[int, int], int]:
+    """Bytes of each file in a folder and those in it, by device and inode; links are not followed."""
+    sizes = {}
+    for place, _, names in os.walk(folder):
+        for name in names:
+            found = (Path(place) / name).lstat()
+            sizes[found.st_dev, found.st_ino] = found.st_size
+    return sizes
+
+
+def _partial(path: Path, disk_bytes: int) -> Partial:
+    errors = path / versions.ERRORS_FILE
+    failed = sum(1 for _ in lines(errors, whole_only=True)) if errors.is_file() else 0
+    try:
+        counts = manifests.read(path).counts
+    except DataError:
+        return Partial(path.name, None, None, failed, disk_bytes)
+    return Partial(path.name, counts.rows_kept, counts.rows_rejected, failed, disk_bytes)

@@ -1,0 +1,60 @@
+"""The two tables of `show`: the stages, and the scores where there are predictions."""
+
+import sys
+from collections.abc import Sequence
+
+from distillpipe.manifest import Manifest
+
+WIDTH = 110  # where the output is no terminal
+
+
+def print_tables(found: Sequence[tuple[str, Manifest]]) -> None:
+    """Print the scores of all that has some, then a line for each version."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(width=None if sys.stdout.isatty() else WIDTH, markup=False, emoji=False)
+    scored = [(name, manifest) for name, manifest in found if manifest.metrics]
+    if scored:
+        table = Table(
+            "model", "Pass@1", "95% interval", "reasoning tokens", "truncated", "problems"
+        )
+        for column in table.columns[1:]:
+            column.justify = "right"
+        for name, manifest in scored:
+            table.add_row(name, *_score_cells(manifest))
+        console.print(table)
+    table = Table("stage", "dataset", "rows in", "rows out", "tokens", "seconds", "tokens/s")
+    for column in table.columns[2:]:
+        column.justify = "right"
+    for name, manifest in found:
+        table.add_row(manifest.stage, f"{name} {manifest.version}", *_stage_cells(manifest))
+    console.print(table)
+
+
+def _score_cells(manifest: Manifest) -> list[str]:
+    found = manifest.metrics or {}
+    low, high = found["interval"]
+    completions = sum(
+        found[f"num_{name}"] for name in ("correct", "wrong", "truncated", "unverifiable")
+    )
+    return [
+        f"{found['pass@1']:.3f}",
+        f"{low:.3f} - {high:.3f}",
+        f"{found['mean_reasoning_tokens']:.1f}",
+        f"{found['num_truncated'] / completions:.1%}",
+        f"{found['num_problems']:,} x {found['num_samples']}",
+    ]
+
+
+def _stage_cells(manifest: Manifest) -> list[str]:
+    counts = manifest.counts
+    tokens = counts.tokens_sampled or counts.tokens_kept
+    rate = f"{tokens / counts.seconds_working:,.0f}" if counts.seconds_working else "-"
+    return [
+        f"{counts.rows_read:,}",
+        f"{counts.rows_kept:,}",
+        f"{tokens:,}",
+        f"{counts.seconds:.1f}",
+        rate,
+    ]

@@ -1,0 +1,232 @@
+"""The text of `show`: values in, lines out."""
+
+from collections.abc import Iterator, Sequence
+
+from distillpipe.distributions import Distribution
+from distillpipe.forecast import size
+from distillpipe.manifest import Counts, Manifest
+from distillpipe.records import RejectedTrace, Trace
+from distillpipe.views.ancestors import Step
+from distillpipe.views.disk import Folder, Partial
+
+BAR_WIDTH = 40
+MAX_CHARACTERS = 2000  # of one text of a row, where it is not asked for by its id
+ID_DIGITS = 16  # of the id of an input; --json has all
+QUANTILES = ("min", "p5", "p25", "p50", "p75", "p95", "p99", "max")
+_CONTROL = {
+    code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"
+}
+
+
+def details(name: str, manifest: Manifest, funnel: list[Step], folder: Folder) -> Iterator[str]:
+    """What is known of one version, section after section."""
+    counts = manifest.counts
+    yield from _heading(name, manifest, folder)
+    yield from _section("funnel", funnel_lines(funnel))
+    yield from _section(
+        "inputs",
+        _columns(
+            [[one.path, one.version or "file", one.id[:ID_DIGITS]] for one in manifest.inputs]
+        ),
+    )
+    yield from _section(
+        "models", _columns([[one.role, one.name, one.identity] for one in manifest.models])
+    )
+    yield from _section("dropped", _dropped(counts))
+    if counts.verdicts:
+        known = [f"{verdict} {rows:,}" for verdict, rows in sorted(counts.verdicts.items())]
+        yield from _section("verdicts of the rows kept", [", ".join(known)])
+    yield from _lengths(counts)
+    yield from _section("on disk", _disk(folder))
+
+
+def funnel_lines(steps: Sequence[Step]) -> list[str]:
+    """A line a step. An arrow comes from the line above, unless the line names what it comes from."""
+    labels = _labels(steps)
+    table = []
+    for position, step in enumerate(steps):
+        made_of = "" if step.inputs in ([], [position - 1]) else _made_of(step, labels)
+        table.append(["->" if step.inputs else "", labels[position], _said_of(step) + made_of])
+    return _columns(table)
+
+
+def row_lines(row: Trace, *, whole: bool) -> Iterator[str]:
+    """A row for a person; `whole` leaves nothing out. Control characters are shown, not sent."""
+    yield f"=== {row.id}"
+    yield from _columns(_facts(row))
+    texts = {"problem": row.problem, "reasoning": row.reasoning, "response": row.response}
+    for title, text in texts.items():
+        if text or title != "reasoning":
+            yield f"--- {title}"
+            yield (text if whole else shortened(text)).translate(_CONTROL)
+    yield ""
+
+
+def shortened(text: str, limit: int = MAX_CHARACTERS) -> str:
+    """`text` with its middle left out where it is longer than `limit` characters."""
+    if len(text) <= limit:
+        return text
+    head, tail = limit - limit // 2, limit // 2
+    left_out = len(text) - limit
+    return f"{text[:head]}\n[... {left_out:,} characters; --row ID shows all ...]\n{text[-tail:]}"
+
+
+def histogram_lines(found: Distribution) -> list[str]:
+    """A bar a bin, the longest `BAR_WIDTH` wide; a bin that holds a row has a bar."""
+    most = max(one.rows for one in found.histogram)
+    width = len(f"{found.histogram[-1].low:,}")
+    table = []
+    for number, one in enumerate(found.histogram):
+        last = found.max if number == len(found.histogram) - 1 else one.high - 1
+        values = f"{one.low:>{width},}" + (f" - {last:,}" if last > one.low else "")
+        bar = "#" * -(-one.rows * BAR_WIDTH // most)
+        table.append([values, f"{one.rows:,}", bar])
+    return _columns(table, right={1})
+
+
+def _heading(name: str, manifest: Manifest, folder: Folder) -> Iterator[str]:
+    counts = manifest.counts
+    version = manifest.version if manifest.finished else f"{manifest.version}.partial"
+    place = "latest" if folder.latest == version else f"latest is {folder.latest or 'none yet'}"
+    yield f"{name} {version}: {manifest.kind}, made by {manifest.stage}; {place}"
+    ended = f"finished {_time(manifest.finished)}" if manifest.finished else "unfinished"
+    yield f"  begun {_time(manifest.created)}, {ended}, {counts.seconds:,.1f} s of work"
+    yield f"  {_rows_of(manifest)}"
+    if manifest.licence:
+        yield f"  licence {manifest.licence}"
+
+
+def _rows_of(manifest: Manifest) -> str:
+    counts = manifest.counts
+    if manifest.kind == "checkpoint":
+        return f"{counts.rows_read:,} rows, {counts.tokens_kept:,} supervised tokens trained on"
+    reused = f" ({counts.rows_reused:,} of them taken over)" if counts.rows_reused else ""
+    kept, rejected = f"{counts.rows_kept:,} kept{reused}", f"{counts.rows_rejected:,} rejected"
+    return f"{counts.rows_read:,} rows read: {kept}, {rejected}"
+
+
+def _labels(steps: Sequence[Step]) -> list[str]:
+    """Name and version of each step; its path where two would be called the same."""
+    names = [f"{step.name} {step.version or ''}".strip() for step in steps]
+    return [
+        name if names.count(name) == 1 else step.path
+        for name, step in zip(names, steps, strict=True)
+    ]
+
+
+def _said_of(step: Step) -> str:
+    state = {"gone": " (gone)", "changed": " (changed since)"}.get(step.state, "")
+    if step.kind == "checkpoint":
+        trained = f"checkpoint trained on {step.rows_read:,} rows" if step.stage else "checkpoint"
+        return trained + state
+    if step.rows is None:
+        return f"{step.kind}{state}"
+    unit = "problems" if step.kind == "problems" else "rows"
+    said = f"{step.rows:,} {unit}"
+    if step.rows_read not in (None, step.rows):
+        said += f" of {step.rows_read:,}"
+    if step.dropped:
+        said += f" ({', '.join(f'{name} {rows:,}' for name, rows in step.dropped.items())})"
+    return said + state
+
+
+def _made_of(step: Step, labels: Sequence[str]) -> str:
+    return f", from {' and '.join(labels[position] for position in step.inputs)}"
+
+
+def _dropped(counts: Counts) -> list[str]:
+    by_rows = sorted(counts.dropped.items(), key=lambda item: -item[1].rows)
+    table = [
+        [f"{one.rows:,}", "rows", f"{one.tokens:,}", "tokens", reason] for reason, one in by_rows
+    ]
+    return _columns(table, right={0, 2})
+
+
+def _lengths(counts: Counts) -> Iterator[str]:
+    """Quantiles of what was counted, and the histogram of the reasoning, if there is any."""
+    measured = {"reasoning": counts.reasoning_tokens, "completion": counts.completion_tokens}
+    known = {name: one for name, one in measured.items() if one is not None}
+    if not known:
+        return
+    table = [["", "mean", *QUANTILES]]
+    for name, one in known.items():
+        numbers = [f"{getattr(one, quantile):,}" for quantile in QUANTILES]
+        table.append([name, f"{one.sum / one.rows:,.1f}", *numbers])
+    right = set(range(1, len(table[0])))
+    yield from _section("tokens of the rows kept", _columns(table, right))
+    name, shown = next(
+        ((n, one) for n, one in known.items() if one.max > 0), next(iter(known.items()))
+    )
+    yield from _section(f"{name} tokens", histogram_lines(shown))
+
+
+def _disk(folder: Folder) -> list[str]:
+    partials = {partial.name: _unfinished(partial) for partial in folder.partials}
+    table = []
+    for name, num_bytes in folder.disk_bytes.items():
+        state = "latest" if name == folder.latest else partials.get(name, "")
+        table.append([name, size(num_bytes), state])
+    if len(table) > 1:
+        table.append(["all", size(folder.total_bytes), ""])
+    return _columns(table, right={1})
+
+
+def _unfinished(partial: Partial) -> str:
+    if partial.rows_kept is None:
+        return "unfinished, without a readable manifest"
+    rejected = f", {partial.rows_rejected:,} rejected" if partial.rows_rejected else ""
+    failed = f", {partial.failed_rows:,} failed" if partial.failed_rows else ""
+    return f"unfinished: {partial.rows_kept:,} rows{rejected}{failed}"
+
+
+def _facts(row: Trace) -> list[list[str]]:
+    tokens = row.num_tokens
+    counted = "not counted"
+    if tokens is not None:
+        counted = (
+            f"prompt {tokens.prompt:,}, reasoning {tokens.reasoning:,}, "
+            f"response {tokens.response:,}, total {tokens.total:,}"
+        )
+    served = f" (served by {row.served_by})" if row.served_by else ""
+    forced = f", {row.num_waits} waits" if row.num_waits else ""
+    forced += ", end of reasoning forced" if row.forced_end else ""
+    facts = {
+        "verdict": f"{row.verdict or 'not judged'} (verifier {row.verifier})",
+        "answer": "none" if row.answer is None else row.answer,
+        "reference": "none" if row.reference_answer is None else row.reference_answer,
+        "finish": row.finish_reason + forced,
+        "tokens": counted,
+        "teacher": (row.teacher or "unknown") + served,
+        "sample": str(row.sample),
+    }
+    if row.benchmark:
+        facts["benchmark"] = row.benchmark
+    if isinstance(row, RejectedTrace):
+        facts["dropped"] = row.reason + ("" if row.measured is None else f": {row.measured}")
+    return [[name, shortened(value, 200).translate(_CONTROL)] for name, value in facts.items()]
+
+
+def _time(iso: str) -> str:
+    """An ISO time in UTC without what no reader needs."""
+    return iso.replace("T", " ").removesuffix("+00:00")
+
+
+def _section(title: str, lines: Sequence[str]) -> Iterator[str]:
+    """A title and indented lines; nothing where there are none."""
+    if lines:
+        yield ""
+        yield title
+        yield from (f"  {line}" for line in lines)
+
+
+def _columns(table: Sequence[Sequence[str]], right: set[int] | None = None) -> list[str]:
+    """Rows of cells as aligned lines; the columns in `right` end, the others begin, on one line."""
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    lines = []
+    for cells in table:
+        padded = [
+            cell.rjust(width) if number in (right or ()) else cell.ljust(width)
+            for number, (cell, width) in enumerate(zip(cells, widths, strict=True))
+        ]
+        lines.append("  ".join(padded).rstrip())
+    return lines

@@ -1,0 +1,206 @@
+"""Our vllm engine beside plain `LLM.generate`: the same prompts, parameters and engine, in one process life.
+
+    python scripts/bench/generate_vllm.py                   CPU: the shipped teacher, 2,000 requests
+    python scripts/bench/generate_vllm.py --gpu             CUDA: Qwen2.5-7B's shape, dummy weights
+    python scripts/bench/generate_vllm.py --detokenize      plain: with text, as it is called by default
+
+Lengths are drawn for each request between --min-tokens and --max-tokens (log-uniform, end tokens ignored),
+so that both sides make the same number of tokens. Ours is the whole way of `distill generate`: prompts
+rendered, requests and completions through the pipe, text decoded and split, rows written and fsynced. Plain is
+`LLM.generate` in the very process that serves us, which by default is spared the text. The order alternates;
+tokens a second of each pair, the median of the ratios and their range are printed.
+"""
+
+import argparse
+import json
+import math
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Generator, Iterator
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from distillpipe import models, versions
+from distillpipe.chat import Chat, load_chat
+from distillpipe.dataset import Writer
+from distillpipe.engines import replicas
+from distillpipe.engines.base import Completion, Failure, Request
+from distillpipe.engines.vllm import VllmEngine
+from distillpipe.hashing import uniform
+from distillpipe.models import Model
+from distillpipe.records import EngineOptions, Plan, Prompting, Sampling
+from distillpipe.sampling import Sampler, SamplingOptions
+from distillpipe.sources import read_problems
+from distillpipe.versions import Header
+
+SHIPPED = Path(__file__).parents[2] / "data" / "quickstart"
+PROMPTING = Prompting(
+    problem_field=None, answer_field=None, verifier=None, prompt_template="{problem}",
+    system_prompt=None, chat_template=None,
+)  # fmt: skip
+QWEN_7B = {
+    "architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2", "dtype": "bfloat16",
+    "hidden_size": 3584, "intermediate_size": 18944, "num_hidden_layers": 28, "vocab_size": 152064,
+    "num_attention_heads": 28, "num_key_value_heads": 4, "max_position_embeddings": 32768,
+    "hidden_act": "silu", "rms_norm_eps": 1e-6, "tie_word_embeddings": False, "rope_theta": 1e6,
+    "eos_token_id": 466, "bos_token_id": None,
+}  # fmt: skip
+
+
+class Plain(NamedTuple):
+    """Asks the replica to run `LLM.generate` on these requests; it answers with the seconds and tokens."""
+
+    requests: list[Request]
+    detokenize: bool
+
+
+class VariedLengths:
+    """The engine, but every request has a length of its own."""
+
+    def __init__(self, engine: VllmEngine, shortest: int, longest: int) -> None:
+        self._engine, self._shortest, self._longest = engine, shortest, longest
+        self.description = engine.description
+        self.context_length = engine.context_length
+        self.asked: list[Request] = []
+
+    def complete(self, requests: Iterator[Request]) -> Generator[Completion | Failure, None, None]:
+        self.asked = []
+        yield from self._engine.complete(map(self._varied, requests))
+
+    def _varied(self, request: Request) -> Request:
+        drawn = uniform("length", request.key) * math.log(self._longest / self._shortest)
+        limit = round(self._shortest * math.exp(drawn))
+        old = request.sampling
+        sampling = Sampling(temperature=old.temperature, top_p=old.top_p, max_tokens=limit)
+        self.asked.append(request._replace(sampling=sampling))
+        return self.asked[-1]
+
+
+def ours(engine: VariedLengths, model: Model, chat: Chat, options: SamplingOptions) -> float:
+    """Tokens a second of sampling into a new dataset."""
+    with tempfile.TemporaryDirectory(dir=SHIPPED.parents[1] / "runs") as folder:
+        out = Path(folder) / "traces"
+        header = Header(kind="traces", stage="bench", content={}, inputs=[], models=[], options={})
+        with versions.draft(out, header) as draft, Writer(draft) as writer:
+            sampler = Sampler(model, chat, options, draft.path)
+            problems = SHIPPED / "problems-train.jsonl"
+            sampler.plan(read_problems(str(problems), PROMPTING, options.plan.limit))
+            started = time.perf_counter()
+            sampler.sample(writer, lambda: engine, lambda trace: trace)
+            writer.sync()
+            return writer.counts.tokens_sampled / (time.perf_counter() - started)
+
+
+def plain(engine: VllmEngine, requests: list[Request], detokenize: bool) -> float:
+    """Tokens a second of `LLM.generate`."""
+    engine._replicas[0].send(Plain(requests, detokenize))
+    _, (num_tokens, seconds) = engine._inbox.get()
+    return float(num_tokens / seconds)
+
+
+def run_plain(sampler: Any, asked: Plain) -> tuple[int, float]:
+    parameters = [sampler.parameters(request) for request in asked.requests]
+    for one in parameters:
+        one.detokenize = asked.detokenize
+    prompts = [{"prompt_token_ids": request.prompt_ids} for request in asked.requests]
+    started = time.perf_counter()
+    outputs = sampler.llm.generate(prompts, parameters, use_tqdm=False)
+    seconds = time.perf_counter() - started
+    return sum(len(output.outputs[0].token_ids) for output in outputs), seconds
+
+
+def serve(descriptor: int, *, is_dummy: bool) -> None:
+    """The replica's process: as ours, but it also knows `Plain`."""
+    from distillpipe.engines import vllm_process
+
+    if is_dummy:
+        real = vllm_process._arguments
+        vllm_process._arguments = lambda *given: {**real(*given), "load_format": "dummy"}
+    connection = Connection(descriptor)
+
+    class Both(vllm_process.Sampler):
+        def add(self, request: Any) -> None:
+            if hasattr(request, "requests"):  # a Plain; `__main__` is another module over there
+                connection.send(run_plain(self, request))
+            else:
+                super().add(request)
+
+    vllm_process.Sampler = Both
+    vllm_process.serve(connection)
+
+
+def dummy_7b(folder: Path) -> Path:
+    """A folder that is a model of Qwen2.5-7B's shape, but for its weights."""
+    shutil.copytree(SHIPPED / "teacher", folder)
+    (folder / "config.json").write_text(json.dumps(QWEN_7B))
+    return folder
+
+
+def main() -> None:
+    given = parse()
+    import torch
+
+    if given.gpu and not torch.cuda.is_available():
+        print("not run: no CUDA GPU here")
+        return
+    replicas.COMMAND = [sys.executable, __file__, "--serve", *(["--gpu"] if given.gpu else [])]
+    with tempfile.TemporaryDirectory() as folder:
+        place = dummy_7b(Path(folder) / "7b") if given.gpu else SHIPPED / "teacher"
+        model = models.find(str(place), "--teacher")
+        chat = load_chat(place, "the teacher")
+        engine_options = EngineOptions(engine="vllm", concurrency=given.concurrency)
+        options = SamplingOptions(
+            prompting=PROMPTING,
+            plan=Plan(num_samples=1, limit=given.requests, seed=0),
+            sampling=Sampling(temperature=0.8, top_p=0.95, max_tokens=given.max_tokens),
+            engine=engine_options,
+            accept_errors=False,
+        )
+        engine = VllmEngine(model, frozenset(), engine_options)
+        varied = VariedLengths(engine, given.min_tokens, given.max_tokens)
+        ours(varied, model, chat, options)  # a warm-up, which also knows the requests
+        asked = varied.asked
+        plain(engine, asked, given.detokenize)
+        print(f"{engine.description}: {len(asked):,} requests of {given.min_tokens} to "
+              f"{given.max_tokens} tokens, {sum(one.sampling.max_tokens for one in asked):,} in all; "
+              f"plain {'with' if given.detokenize else 'without'} text")  # fmt: skip
+        ratios = []
+        for pair in range(given.pairs):
+            runs = {
+                "ours": lambda: ours(varied, model, chat, options),
+                "plain": lambda: plain(engine, asked, given.detokenize),
+            }
+            order = ["ours", "plain"] if pair % 2 == 0 else ["plain", "ours"]
+            rate = {name: runs[name]() for name in order}
+            ratios.append(rate["ours"] / rate["plain"])
+            print(f"  ours {rate['ours']:8,.0f}  plain {rate['plain']:8,.0f} tokens/s  "
+                  f"ratio {ratios[-1]:.3f}", flush=True)  # fmt: skip
+        print(f"median ratio {statistics.median(ratios):.3f} "
+              f"({min(ratios):.3f} to {max(ratios):.3f})")  # fmt: skip
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--gpu", action="store_true")
+    parser.add_argument("--detokenize", action="store_true")
+    parser.add_argument("--requests", type=int)
+    parser.add_argument("--min-tokens", type=int)
+    parser.add_argument("--max-tokens", type=int)
+    parser.add_argument("--concurrency", type=int)
+    parser.add_argument("--pairs", type=int, default=7)
+    given = parser.parse_args()
+    given.requests = given.requests or 2000
+    given.min_tokens = given.min_tokens or (2048 if given.gpu else 16)
+    given.max_tokens = given.max_tokens or (8192 if given.gpu else 512)
+    return given
+
+
+if __name__ == "__main__":
+    if "--serve" in sys.argv:
+        serve(int(sys.argv[-1]), is_dummy="--gpu" in sys.argv)
+    else:
+        main()

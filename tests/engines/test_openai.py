@@ -1,0 +1,523 @@
+"""Asking a server: all rows once, none lost, whatever the server does to them."""
+
+import time
+from collections.abc import Callable, Iterator
+from itertools import count, islice
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from distillpipe import versions
+from distillpipe.dataset import Writer, read_rows, read_traces
+from distillpipe.engines.base import Answer, Failure, Outcome, Refusal, Request
+from distillpipe.engines.billing import Billing
+from distillpipe.engines.openai import OpenAIEngine, Patience
+from distillpipe.engines.server import Server
+from distillpipe.errors import EngineError, Incomplete
+from distillpipe.models import Served
+from distillpipe.records import (
+    EngineOptions,
+    Message,
+    Plan,
+    Problem,
+    Prompting,
+    RejectedTrace,
+    Sampling,
+    TokenCounts,
+    problem_id,
+    row_key,
+)
+from distillpipe.sampling import Sampler, SamplingOptions
+from distillpipe.spending import Ledger, Prices
+from distillpipe.stages.run import content_of
+from distillpipe.versions import Header
+
+SAMPLING = Sampling(temperature=0.6, top_p=0.95, max_tokens=64)
+PATIENCE = Patience(timeout_seconds=30.0, delay_scale=0.01)
+ANSWERED = Message(role="assistant", content="\\boxed{2}", reasoning_content="1+1=2.")
+COUNTED = TokenCounts(prompt=20, reasoning=24, response=36, total=80)
+
+
+def requests(number: int | None = None) -> Iterator[Request]:
+    for at in islice(count(), number):
+        asked = [Message(role="user", content=f"What is {at}+1?")]
+        yield Request(f"key{at}", [], SAMPLING, at, asked)
+
+
+def engine_of(server: Any, concurrency: int = 8, **options: Any) -> OpenAIEngine:
+    patience = options.pop("patience", PATIENCE)
+    asked = Server(server.url, "teacher", "NO_KEY_HERE")
+    return OpenAIEngine(asked, concurrency, patience=patience, **options)
+
+
+def outcomes_of(server: Any, number: int, **options: Any) -> dict[str, Outcome]:
+    found = list(engine_of(server, **options).complete(requests(number)))
+    by_key = {outcome.key: outcome for outcome in found}
+    assert len(by_key) == len(found), "an outcome came twice"
+    return by_key
+
+
+# ---------------------------------------------------------------- requests and answers
+
+
+def test_a_request_holds_model_messages_and_sampling(serve: Any, sent: Any) -> None:
+    server = serve(lambda *_: sent())
+    outcomes_of(server, 1)
+
+    assert server.bodies == [
+        {
+            "model": "teacher", "messages": [{"role": "user", "content": "What is 0+1?"}],
+            "temperature": 0.6, "top_p": 0.95, "max_tokens": 64, "seed": 0,
+        }
+    ]  # fmt: skip
+
+
+def test_an_answer_is_read_and_counted(serve: Any, sent: Any) -> None:
+    found = outcomes_of(serve(lambda *_: sent()), 3)
+
+    assert found == {
+        key: Answer(key, ANSWERED, "stop", COUNTED, "teacher") for key in ("key0", "key1", "key2")
+    }
+
+
+def test_no_requests_ask_nothing(serve: Any, sent: Any) -> None:
+    server = serve(lambda *_: sent())
+
+    assert outcomes_of(server, 0) == {}
+    assert server.bodies == []
+
+
+def test_requests_are_pulled_as_far_as_the_concurrency_and_no_further(
+    serve: Any, sent: Any
+) -> None:
+    server = serve(lambda *_: sent(stall=0.01))
+    pulled = 0
+
+    def counted() -> Iterator[Request]:
+        nonlocal pulled
+        for request in requests():
+            pulled += 1
+            yield request
+
+    outcomes = engine_of(server, concurrency=5).complete(counted())
+    for finished in range(1, 40):
+        next(outcomes)
+        assert pulled <= finished + 5 + 5  # what is ready beside it is not handed on yet
+    outcomes.close()
+    assert server.most_under_way == 5
+
+
+def test_what_finishes_first_comes_first(serve: Any, sent: Any) -> None:
+    server = serve(lambda body, _: sent(stall=0.3 if body["seed"] == 0 else 0.0))
+    found = [outcome.key for outcome in engine_of(server).complete(requests(4))]
+
+    assert found[-1] == "key0"
+
+
+def test_closing_the_generator_takes_back_what_is_in_flight(serve: Any, sent: Any) -> None:
+    server = serve(lambda body, _: sent(stall=0.0 if body["seed"] == 0 else 600.0))
+    outcomes = engine_of(server, concurrency=20).complete(requests())
+    assert next(outcomes).key == "key0"
+    outcomes.close()
+
+    wait_for(lambda: server.under_way == 0)
+    assert server.num_broken >= 19
+
+
+def test_more_requests_than_one_pool_holds_are_under_way_at_once(serve: Any, sent: Any) -> None:
+    server = serve(lambda *_: sent(stall=600.0 if server.under_way < 300 else 0.0))
+    outcomes = engine_of(server, concurrency=300).complete(requests())
+    next(outcomes)
+    outcomes.close()
+
+    assert server.most_under_way == 300
+
+
+def test_an_answer_of_a_server_that_calls_itself_otherwise_is_a_warning(
+    serve: Any, sent: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server = serve(lambda body, _: sent(extra={"model": f"m{body['seed'] >= 2}"}))
+    found = outcomes_of(server, 4, concurrency=1)
+
+    assert [answer.served_by for answer in found.values()] == ["mFalse"] * 2 + ["mTrue"] * 2
+    assert capsys.readouterr().err == (
+        "warning: answers now come from 'mTrue', which is new in this run\n"
+    )
+
+
+# ---------------------------------------------------------------- trying again
+
+
+@pytest.mark.parametrize("fault", range(9))
+def test_a_fault_is_tried_again(serve: Any, sent: Any, faults: list[Any], fault: int) -> None:
+    server = serve(lambda _, attempt: faults[fault] if attempt < 4 else sent())
+    found = outcomes_of(server, 3)
+
+    assert all(isinstance(outcome, Answer) for outcome in found.values())
+    assert set(server.attempts.values()) == {4}
+
+
+def test_a_stall_is_given_up_and_tried_again(serve: Any, sent: Any) -> None:
+    server = serve(lambda _, attempt: sent(stall=600.0 if attempt == 1 else 0.0))
+    found = outcomes_of(server, 3, patience=Patience(timeout_seconds=0.2, delay_scale=0.01))
+
+    assert all(isinstance(outcome, Answer) for outcome in found.values())
+    assert set(server.attempts.values()) == {2}
+
+
+def test_after_the_last_try_it_is_a_failure_and_the_others_go_on(serve: Any, sent: Any) -> None:
+    server = serve(lambda body, _: sent(500, b"out of luck") if body["seed"] == 1 else sent())
+    found = outcomes_of(server, 4)
+
+    assert found.pop("key1") == Failure("key1", "500: out of luck (8 tries)")
+    assert all(isinstance(outcome, Answer) for outcome in found.values())
+
+
+def test_a_failure_does_not_repeat_the_key(
+    serve: Any, sent: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NO_KEY_HERE", "sk-canary")
+    server = serve(lambda *_: sent(500, b"wrong key: sk-canary"))
+
+    assert outcomes_of(server, 1) == {"key0": Failure("key0", "500: wrong key: [key] (8 tries)")}
+    assert server.keys == {"Bearer sk-canary"}
+
+
+def test_retry_after_is_honoured(serve: Any, sent: Any) -> None:
+    times: list[float] = []
+
+    def react(_body: Any, attempt: int) -> Any:
+        times.append(time.monotonic())
+        return sent(429, b"", (("Retry-After", "1"),)) if attempt == 1 else sent()
+
+    outcomes_of(serve(react), 1, patience=Patience(30.0, delay_scale=1.0))
+    assert times[1] - times[0] >= 1.0
+
+
+def test_a_burst_of_busy_answers_lets_fewer_requests_in(serve: Any, sent: Any) -> None:
+    server = serve(lambda *_: sent(429, b"busy") if server.under_way > 4 else sent(stall=0.02))
+    found = outcomes_of(server, 100, concurrency=64)
+
+    assert all(isinstance(outcome, Answer) for outcome in found.values())
+    assert sum(server.attempts.values()) < 400
+
+
+# ---------------------------------------------------------------- refusals
+
+
+def test_what_is_too_long_for_the_context_is_asked_once_more_without_a_limit(
+    serve: Any, sent: Any
+) -> None:
+    too_long = b'{"error": {"message": "maximum context length is 128 tokens"}}'
+    server = serve(lambda body, _: sent(400, too_long) if "max_tokens" in body else sent())
+
+    assert all(isinstance(outcome, Answer) for outcome in outcomes_of(server, 3).values())
+    server.react = lambda *_: sent(400, too_long)
+    said = "400: maximum context length is 128 tokens"
+    assert outcomes_of(server, 1) == {"key0": Refusal("key0", "prompt_too_long", said)}
+
+
+def test_a_limit_beyond_the_context_of_the_server_is_not_sent(serve: Any, sent: Any) -> None:
+    server = serve(lambda *_: sent())
+    server.models = [{"id": "other", "max_model_len": 8}, {"id": "teacher", "max_model_len": 64}]
+    asked = Server(server.url, "teacher", "NO_KEY_HERE")
+    asked.check()
+    list(OpenAIEngine(asked, 1).complete(requests(1)))
+
+    assert asked.context_length == 64
+    assert "max_tokens" not in server.bodies[0]
+
+
+def test_refused_content_is_rejected_at_once(serve: Any, sent: Any) -> None:
+    refused = b'{"error": {"message": "flagged", "code": "content_filter"}}'
+    server = serve(lambda body, _: sent(400, refused) if body["seed"] == 1 else sent())
+    found = outcomes_of(server, 3)
+
+    assert found["key1"] == Refusal("key1", "refused_by_server", "400: flagged content_filter")
+    assert server.attempts["What is 1+1?1"] == 1
+
+
+def test_what_the_server_does_not_like_is_a_refusal_once_others_were_answered(
+    serve: Any, sent: Any
+) -> None:
+    server = serve(lambda body, _: sent() if body["seed"] == 4 else sent(400, b"no"))
+    found = outcomes_of(server, 6, concurrency=1)
+
+    assert [type(outcome) for outcome in found.values()] == [Refusal] * 4 + [Answer, Refusal]
+
+
+def test_where_the_server_likes_nothing_the_options_are_at_fault(serve: Any, sent: Any) -> None:
+    server = serve(lambda *_: sent(400, b'{"detail": "top_p: extra fields not permitted"}'))
+
+    with pytest.raises(EngineError, match=r"refuses every request \(400: top_p: extra fields not"):
+        outcomes_of(server, 10)
+
+
+def test_a_server_that_takes_no_seed_is_asked_without(
+    serve: Any, sent: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server = serve(lambda body, _: sent(422, b"seed: extra field") if "seed" in body else sent())
+
+    assert all(isinstance(outcome, Answer) for outcome in outcomes_of(server, 30).values())
+    assert sum("seed" in body for body in server.bodies) <= 8
+    assert capsys.readouterr().err == (
+        "the server takes no seed (422: seed: extra field): asking without it\n"
+    )
+
+
+# ---------------------------------------------------------------- servers that are no use
+
+
+@pytest.mark.parametrize(
+    ("status", "said", "expected"),
+    [
+        (401, "bad key", "refuses the key in NO_KEY_HERE|wants a key: set .* NO_KEY_HERE"),
+        (403, "not yours", "wants a key: set the environment variable NO_KEY_HERE"),
+        (402, "pay first", "says that the money is used up"),
+        (429, "insufficient_quota", "says that the money is used up"),
+        (404, "The model `teacher` does not exist.", "has no model 'teacher': it has a, b"),
+        (400, "Model Not Exist", "has no model 'teacher': it has a, b"),
+        (404, "", "has no model 'teacher': it has a, b"),
+        (308, "", "has no model 'teacher': it has a, b"),
+    ],
+)
+def test_what_no_request_can_mend_stops_the_run_with_the_remedy(
+    serve: Any, sent: Any, status: int, said: str, expected: str
+) -> None:
+    server = serve(lambda *_: sent(status, said.encode()))
+    server.models = [{"id": "a"}, {"id": "b"}]
+
+    with pytest.raises(EngineError, match=expected):
+        outcomes_of(server, 30)
+    assert sum(server.attempts.values()) <= 8
+
+
+def test_a_wrong_path_on_a_server_without_a_list_names_the_address(serve: Any, sent: Any) -> None:
+    server = serve(lambda *_: sent(404, b"Not Found"))
+    server.models = 404
+
+    with pytest.raises(
+        EngineError, match=r"is no API of this kind; is it running, and is --base-url"
+    ):
+        outcomes_of(server, 3)
+
+
+def test_the_check_finds_wrong_addresses_and_keys_before_anything_is_asked(
+    serve: Any, sent: Any, tmp_path: Path
+) -> None:
+    server = serve(lambda *_: sent())
+    server.models = 401
+    with pytest.raises(EngineError, match=r"wants a key"):
+        Server(server.url, "teacher", "NO_KEY_HERE").check()
+    server.models = 500
+    Server(server.url, "teacher", "NO_KEY_HERE").check()
+    server.stop()
+    with pytest.raises(
+        EngineError, match=r"no connection .*; is it running, and is --base-url right"
+    ):
+        Server(server.url, "teacher", "NO_KEY_HERE").check()
+
+
+def test_a_server_that_goes_away_stops_the_run_after_a_while(serve: Any, sent: Any) -> None:
+    server = serve(lambda *_: sent())
+    outcomes = engine_of(server, concurrency=16).complete(requests())
+    for _ in range(50):
+        next(outcomes)
+    server.stop()
+
+    with pytest.raises(EngineError, match=r"is gone: no connection .* start the server again"):
+        list(outcomes)
+
+
+def test_a_server_that_only_errs_stops_the_run_after_many_failures(serve: Any, sent: Any) -> None:
+    server = serve(lambda *_: sent(500, b"oops"))
+
+    failed = []
+    with pytest.raises(EngineError, match=r"is out of order: 2. requests in a row failed 8 times"):
+        failed += engine_of(server, patience=Patience(30.0, 0.0001)).complete(requests())
+    assert sum(server.attempts.values()) <= 8 * 36
+
+
+# ---------------------------------------------------------------- no reasoning
+
+
+def test_five_answers_without_reasoning_are_an_alarm_and_no_rows(serve: Any, sent: Any) -> None:
+    server = serve(lambda *_: sent(message={"content": "2"}))
+    outcomes = engine_of(server, needs_reasoning=True).complete(requests(50))
+
+    with pytest.raises(EngineError, match=r"--reasoning-parser .* --allow-no-reasoning"):
+        next(outcomes)
+    assert len(outcomes_of(server, 50)) == 50
+
+
+def test_one_answer_with_reasoning_among_the_first_is_enough(serve: Any, sent: Any) -> None:
+    server = serve(lambda body, _: sent() if body["seed"] == 4 else sent(message={"content": "2"}))
+
+    assert len(outcomes_of(server, 50, concurrency=1, needs_reasoning=True)) == 50
+
+
+def test_fewer_answers_without_reasoning_are_a_warning(
+    serve: Any, sent: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server = serve(lambda *_: sent(message={"content": "2"}))
+
+    assert len(outcomes_of(server, 4, needs_reasoning=True)) == 4
+    assert capsys.readouterr().err == "warning: no reasoning in any of the 4 answers\n"
+
+
+# ---------------------------------------------------------------- rows
+
+TEACHER = Served("teacher")
+PRICES = Prices(550_000, 2_190_000)  # picodollars a token: $0.55 and $2.19 a million
+
+Sample = Callable[..., versions.Manifest]
+
+
+def problems(number: int) -> list[Problem]:
+    texts = [f"What is {at}+1?" for at in range(number)]
+    return [
+        Problem(problem_id=problem_id(text, None, "math"), problem=text, reference_answer=None, verifier="math")
+        for text in texts
+    ]  # fmt: skip
+
+
+@pytest.fixture
+def sample(tmp_path: Path) -> Sample:
+    """`sample(server, 2000)` does what `generate` does, with a server and little patience."""
+    options = SamplingOptions(
+        prompting=Prompting(
+            problem_field=None, answer_field=None, verifier=None, prompt_template="{problem}",
+            system_prompt=None, chat_template=None,
+        ),
+        plan=Plan(num_samples=1, limit=None, seed=0),
+        sampling=SAMPLING,
+        engine=EngineOptions(engine="openai", concurrency=64),
+        accept_errors=False,
+    )  # fmt: skip
+
+    def run(
+        server: Any, number: int, max_cost: float | None = None, patience: Patience = PATIENCE
+    ) -> versions.Manifest:
+        out = tmp_path / "traces"
+        header = Header("traces", "generate", content_of(**options.content()), [], [], {})
+        with versions.draft(out, header) as draft, Writer(draft) as writer:
+            sampler = Sampler(TEACHER, None, options, draft.path)
+            sampler.plan(iter(problems(number)))
+
+            def open_engine() -> OpenAIEngine:
+                billing = Billing(Ledger(draft, PRICES, max_cost))
+                return engine_of(server, 64, billing=billing, patience=patience)
+
+            sampler.sample(writer, open_engine, lambda trace: trace)
+            return writer.finish(sampler.problems())
+
+    return run
+
+
+def test_a_row_key_is_made_of_the_messages(
+    serve: Any, sent: Any, sample: Sample, tmp_path: Path
+) -> None:
+    sample(serve(lambda *_: sent()), 1)
+    (row,) = read_traces(str(tmp_path / "traces"))
+
+    messages = [Message(role="user", content="What is 0+1?")]
+    assert row.row_key == row_key(messages, SAMPLING, "openai:teacher", seed=0, sample=0)
+    assert row.messages == [*messages, ANSWERED]
+    assert (row.num_tokens, row.finish_reason, row.served_by) == (COUNTED, "stop", "teacher")
+
+
+def test_two_thousand_rows_are_there_once_though_a_fifth_of_the_requests_fails(
+    serve: Any, with_faults: Any, sample: Sample, tmp_path: Path
+) -> None:
+    server = serve(with_faults(0.2, stall=600.0))
+    manifest = sample(server, 2000, patience=Patience(timeout_seconds=0.5, delay_scale=0.01))
+
+    rows = list(read_traces(str(tmp_path / "traces")))
+    assert sorted(row.problem for row in rows) == sorted(one.problem for one in problems(2000))
+    assert all(row.messages[-1] == ANSWERED for row in rows)
+    assert set(server.answered.values()) == {1}, "an answer that had arrived was asked for again"
+    assert sum(server.attempts.values()) > 2300
+    assert manifest.counts.cost_dollars >= server.bill(0.55, 2.19)
+
+
+def test_what_failed_is_tried_again_by_the_next_run(
+    serve: Any, sent: Any, sample: Sample, tmp_path: Path
+) -> None:
+    server = serve(lambda body, _: sent(500, b"oops") if " 7+1" in str(body) else sent())
+    with pytest.raises(Incomplete, match=r"1 rows failed .the first: 500: oops .8 tries"):
+        sample(server, 20)
+
+    server.react = lambda *_: sent()
+    assert sample(server, 20).counts.rows_kept == 20
+    assert set(server.answered.values()) == {1}
+
+
+def test_what_is_refused_is_rejected_with_its_reason(
+    serve: Any, sent: Any, sample: Sample, tmp_path: Path
+) -> None:
+    too_long = b'{"error": {"message": "the prompt is too long"}}'
+    server = serve(lambda body, _: sent(400, too_long) if " 7+1" in str(body) else sent())
+    manifest = sample(server, 20)
+
+    assert (manifest.counts.rows_kept, manifest.counts.rows_rejected) == (19, 1)
+    (row,) = read_rows(tmp_path / "traces" / "v1", "rejected", RejectedTrace)
+    assert (row.reason, row.measured) == ("prompt_too_long", "400: the prompt is too long")
+    assert (row.num_tokens, row.messages[-1].content) == (None, "")
+
+
+# ---------------------------------------------------------------- money
+
+
+def test_what_is_counted_is_what_the_server_bills(serve: Any, sent: Any, sample: Sample) -> None:
+    server = serve(lambda *_: sent())
+    counts = sample(server, 50).counts
+
+    assert counts.cost_dollars == pytest.approx(server.bill(0.55, 2.19), abs=1e-12)
+    assert (counts.tokens_sent, counts.tokens_sampled) == (50 * 20, 50 * 60)
+
+
+def test_rejected_errors_cost_nothing_and_lost_answers_their_worst(
+    serve: Any, sent: Any, sample: Sample
+) -> None:
+    server = serve(lambda _, attempt: [sent(500, b""), sent(429, b""), sent()][attempt - 1])
+    assert sample(server, 10).counts.cost_dollars == pytest.approx(server.bill(0.55, 2.19))
+
+
+@pytest.mark.parametrize("max_cost", [0.0004, 0.01])
+def test_the_cap_holds_by_the_count_of_the_server_and_a_higher_one_goes_on(
+    serve: Any, with_faults: Any, sample: Sample, tmp_path: Path, max_cost: float
+) -> None:
+    server = serve(with_faults(0.2))
+    with pytest.raises(Incomplete, match=r"--max-cost \S+ are spent, .* rows are left"):
+        sample(server, 500, max_cost)
+    assert server.bill(0.55, 2.19) <= max_cost
+
+    assert sample(server, 500, 10.0).counts.rows_kept == 500
+    assert set(server.answered.values()) == {1}
+    assert not list((tmp_path / "traces" / "v1").glob("spending*"))
+
+
+def test_nothing_is_asked_under_a_cap_that_allows_nothing(
+    serve: Any, sent: Any, sample: Sample
+) -> None:
+    server = serve(lambda *_: sent())
+    with pytest.raises(Incomplete, match=r"^\$0.00 of --max-cost \$0.0001 are spent, and the next"):
+        sample(server, 5, 0.0001)
+    assert server.bodies == []
+
+
+def test_a_server_that_counts_more_than_is_possible_is_reserved_for(
+    serve: Any, sent: Any, sample: Sample, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server = serve(lambda *_: sent(usage={"prompt_tokens": 5000}))
+    with pytest.raises(Incomplete):
+        sample(server, 500, 1.0)
+
+    assert "the server counts 4,4" in capsys.readouterr().err
+    assert server.bill(0.55, 2.19) <= 1.0 + 64 * 4500 * 0.55e-6
+
+
+def wait_for(happened: Callable[[], bool]) -> None:
+    while not happened():
+        time.sleep(0.01)

@@ -1,0 +1,329 @@
+"""`generate` and `eval` with a server, as a user calls them: money, keys, signals, kills."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from distillpipe import manifest as manifests
+from distillpipe.dataset import read_traces
+
+KEY = "sk-canary-5cc5e9d8b1f04a7e"
+PRICES = ("--price-input", 0.55, "--price-output", 2.19)
+Distill = Callable[..., Any]
+
+
+@pytest.fixture
+def problems(tmp_path: Path) -> Path:
+    return write_problems(tmp_path / "problems.jsonl", 20)
+
+
+def write_problems(path: Path, number: int) -> Path:
+    rows = ({"problem": f"What is {at}+1?", "answer": str(at + 1)} for at in range(number))
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+@pytest.fixture
+def generate(distill: Distill, problems: Path, tmp_path: Path) -> Distill:
+    """`generate(server, *options)` runs the command on twenty problems."""
+
+    def run(server: Any, *options: object) -> Any:
+        return distill(*arguments(server, problems, tmp_path / "out"), *options)
+
+    return run
+
+
+def arguments(server: Any, problems: Path, out: Path) -> list[str]:
+    return [
+        "generate", str(problems), "--teacher", "teacher", "--base-url", server.url, "--out", str(out),
+        "--max-tokens", "64", "--concurrency", "8",
+    ]  # fmt: skip
+
+
+# ---------------------------------------------------------------- rows and versions
+
+
+def test_generate_asks_the_server_once_and_is_up_to_date_then(
+    serve: Any, sent: Any, generate: Distill, tmp_path: Path
+) -> None:
+    server = serve(lambda *_: sent())
+    done = generate(server)
+
+    assert (done.code, done.out) == (0, "")
+    assert f"sampling 20 of 20 rows, teacher at {server.url}" in done.err
+    assert "up to date" in generate(server).err
+    assert len(server.bodies) == 20
+    assert {row.teacher for row in read_traces(str(tmp_path / "out"))} == {"teacher"}
+
+
+def test_another_address_of_the_same_model_buys_no_row_twice(
+    serve: Any, sent: Any, generate: Distill
+) -> None:
+    first, second = serve(lambda *_: sent()), serve(lambda *_: sent())
+    generate(first, "--limit", 12)
+    done = generate(second, "--num-samples", 2)
+
+    assert "reused 12 rows" in done.err
+    assert (len(first.bodies), len(second.bodies)) == (12, 28)
+    assert len({body["seed"] for body in first.bodies + second.bodies}) == 40
+
+
+def test_eval_scores_a_served_model_and_never_raises_the_alarm(
+    serve: Any, sent: Any, distill: Distill, problems: Path, tmp_path: Path
+) -> None:
+    server = serve(
+        lambda body, _: sent(message={"content": "\\boxed{2}" if body["seed"] % 2 else "2?"})
+    )
+    done = distill(
+        "eval", "teacher", "--base-url", server.url, "--benchmark", problems, "--out", tmp_path / "out",
+        *PRICES,
+    )  # fmt: skip
+
+    assert done.code == 0, done.err
+    assert "problems: Pass@1" in done.err
+    assert f"{server.bill(0.55, 2.19):.2g} spent" in done.err
+
+
+def test_generate_raises_the_alarm_and_keeps_nothing_of_it(
+    serve: Any, sent: Any, generate: Distill, tmp_path: Path
+) -> None:
+    server = serve(lambda *_: sent(message={"content": "2"}))
+    done = generate(server)
+
+    assert done.code == 1
+    assert "error: the first 5 answers hold no reasoning" in done.err
+    assert generate(server, "--allow-no-reasoning").code == 0
+    assert sum(1 for _ in read_traces(str(tmp_path / "out"))) == 20
+
+
+# ---------------------------------------------------------------- money
+
+
+def test_a_cap_ends_with_3_and_a_higher_one_goes_on(
+    serve: Any, sent: Any, generate: Distill, tmp_path: Path
+) -> None:
+    server = serve(lambda *_: sent())
+    done = generate(server, *PRICES, "--max-cost", 0.001)
+    assert done.code == 3
+    assert "of --max-cost $0.001 are spent" in done.err
+    assert " in all" in done.err
+    assert 0 < server.bill(0.55, 2.19) <= 0.001
+
+    done = generate(server, *PRICES, "--max-cost", 1)
+    assert done.code == 0, done.err
+    counts = manifests.read(tmp_path / "out" / "v1").counts
+    assert counts.cost_dollars == pytest.approx(server.bill(0.55, 2.19), abs=1e-12)
+    assert len(server.bodies) == 20
+
+
+def test_a_dry_run_says_what_it_would_cost(serve: Any, sent: Any, generate: Distill) -> None:
+    server = serve(lambda *_: sent())
+    most = 20 * ((512 + 96) * 0.55 + 64 * 2.19) / 1e6
+    dry = json.loads(generate(server, *PRICES, "--dry-run", "--json").out)["dry_run"][0]
+    assert dry["estimate"]["max_dollars"] == pytest.approx(most, rel=0.05)
+    assert server.bodies == []
+
+    generate(server, "--limit", 5)
+    dry = json.loads(generate(server, *PRICES, "--dry-run", "--json").out)["dry_run"][0]
+    assert dry["rows"] == {"wanted": 20, "there already": 5, "to sample": 15}
+    assert dry["estimate"]["dollars"] == pytest.approx(15 * (20 * 0.55 + 60 * 2.19) / 1e6)
+
+
+# ---------------------------------------------------------------- options and errors
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (["--max-cost", 1], "--max-cost needs --price-input and --price-output"),
+        (["--price-input", 1], "--price-input and --price-output go together"),
+        (["--engine", "transformers"], "--base-url is no option of --engine transformers"),
+        (["--chat-template", "chatml"], "--chat-template: not for a server"),
+        (["--base-url", "localhost:8000"], "--base-url should look like http://localhost:8000/v1"),
+        (["--base-url", f"http://u:{KEY}@h/v1"], "must hold no user, password or query"),
+        (["--base-url", f"http://h/v1?key={KEY}"], "must hold no user, password or query"),
+        (["--api-key-env", KEY], "takes the name of an environment variable"),
+    ],
+)
+def test_options_that_do_not_fit_are_a_usage_error(
+    serve: Any, sent: Any, generate: Distill, tmp_path: Path, options: list[Any], expected: str
+) -> None:
+    server = serve(lambda *_: sent())
+    for extra in ([], ["--dry-run"]):
+        done = generate(server, *options, *extra)
+        assert KEY not in done.err + done.out
+        if not extra:
+            assert (done.code, expected in done.err) == (2, True), done.err
+    assert server.bodies == []
+    assert not list((tmp_path / "out").glob("v*"))
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (["--engine", "openai"], "--engine openai needs --base-url"),
+        (["--max-cost", 1], "are for a server: give --base-url"),
+    ],
+)
+def test_options_of_a_server_need_its_address(
+    distill: Distill, problems: Path, tmp_path: Path, options: list[Any], expected: str
+) -> None:
+    done = distill("generate", problems, "--teacher", "m", "--out", tmp_path / "out", *options)
+    assert (done.code, expected in done.err) == (2, True), done.err
+
+
+def test_a_wrong_address_is_one_line_with_the_remedy(
+    serve: Any, sent: Any, generate: Distill
+) -> None:
+    server = serve(lambda *_: sent())
+    server.stop()
+    done = generate(server)
+
+    assert done.code == 1
+    assert done.err.splitlines()[-1].startswith(f"error: {server.url}: no connection (")
+    assert done.err.endswith("is it running, and is --base-url right? (most end in /v1)\n")
+
+
+# ---------------------------------------------------------------- keys
+
+
+def echo(server: Any, sent: Any) -> None:
+    """Let the server repeat the key wherever it can."""
+    told = json.dumps({"error": {"message": f"no: {KEY}"}}).encode()
+
+    def react(body: Any, attempt: int) -> Any:
+        if " 3+1" in body["messages"][-1]["content"]:
+            return sent(400, told)
+        if attempt == 1:
+            return sent(500, told, (("Retry-After", KEY), ("X-Key", KEY)))
+        thought = {"content": KEY, "reasoning": f"the key is {KEY}"}
+        return sent(message=thought, extra={"model": KEY, "system_fingerprint": KEY})
+
+    server.react = react
+
+
+def everything(folder: Path) -> bytes:
+    return b"".join(path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file())
+
+
+def test_a_key_is_sent_and_stands_nowhere(
+    serve: Any, sent: Any, distill_process: Distill, tmp_path: Path
+) -> None:
+    problems = write_problems(tmp_path / "problems.jsonl", 8)
+    server = serve(lambda *_: sent())
+    echo(server, sent)
+    out = tmp_path / "out"
+    environment = {
+        "MY_KEY": KEY,
+        "XDG_CACHE_HOME": str(tmp_path / "cache"),
+        "PYTHONASYNCIODEBUG": "1",
+    }
+    done = distill_process(
+        *arguments(server, problems, out),
+        "--api-key-env",
+        "MY_KEY",
+        *PRICES,
+        "--json",
+        **environment,
+    )
+
+    assert server.keys == {f"Bearer {KEY}"}
+    assert done.code == 0, done.err
+    assert b"the key is [key]" in everything(out)
+    assert b"400: no: [key]" in everything(out)
+    server.models = 401
+    refused = distill_process(
+        *arguments(server, problems, tmp_path / "other"), "--api-key-env", "MY_KEY", **environment
+    )
+    assert "refuses the key in MY_KEY" in refused.err
+    assert KEY.encode() not in everything(tmp_path)
+    assert KEY not in done.err + done.out + refused.err + refused.out
+
+
+def test_a_key_that_cannot_be_one_is_not_repeated(
+    serve: Any, sent: Any, generate: Distill, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", f"{KEY} {KEY}")
+    done = generate(serve(lambda *_: sent()))
+
+    assert (done.code, KEY in done.err) == (2, False)
+    assert "the key in OPENAI_API_KEY holds white space" in done.err
+
+
+# ---------------------------------------------------------------- signals and kills
+
+
+@pytest.fixture
+def start() -> Callable[..., subprocess.Popen[str]]:
+    """Run `distill` in a process of its own."""
+
+    def run(*given: object) -> subprocess.Popen[str]:
+        program = "from distillpipe.cli.app import main; main()"
+        return subprocess.Popen(
+            [sys.executable, "-c", program, *map(str, given)], stderr=subprocess.PIPE, text=True,
+            env={**os.environ, "COLUMNS": "200"},
+        )  # fmt: skip
+
+    return run
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_at_once_and_the_same_command_goes_on(
+    serve: Any, sent: Any, start: Distill, problems: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    server = serve(lambda *_: sent() if sum(server.answered.values()) < 9 else sent(stall=600.0))
+    out = tmp_path / "out"
+    running = start(*arguments(server, problems, out))
+    wait_for(lambda: sum(server.answered.values()) == 9 and server.under_way == 8)
+    running.send_signal(number)
+
+    assert running.communicate()[1].endswith(
+        "stopped: what was done is safe; the same command goes on from here\n"
+    )
+    assert running.returncode == 128 + number
+    wait_for(lambda: server.under_way == 0)
+    server.react = lambda *_: sent()
+    again = start(*arguments(server, problems, out))
+    assert "sampling 11 of 20 rows" in again.communicate()[1]
+    assert sum(server.answered.values()) == 20
+
+
+@pytest.mark.slow
+def test_kills_cost_no_more_than_the_cap_and_lose_no_row(
+    serve: Any, sent: Any, start: Distill, tmp_path: Path
+) -> None:
+    problems, out = write_problems(tmp_path / "problems.jsonl", 400), tmp_path / "out"
+    server = serve(lambda *_: sent(stall=0.005))
+    cap = 0.02
+    given = [*arguments(server, problems, out), *PRICES, "--max-cost"]
+    for kill in range(1, 9):
+        running = start(*given, cap)
+        wait_for(lambda: running.poll() is not None or len(server.bodies) >= 30 * kill)  # noqa: B023
+        running.kill()
+        running.communicate()
+        assert server.bill(0.55, 2.19) <= cap
+    running = start(*given, cap)
+    running.communicate()
+    assert running.returncode == 3
+    assert server.bill(0.55, 2.19) <= cap
+    spent = manifests.read(out / "v1.partial").counts.cost_dollars
+    assert server.bill(0.55, 2.19) <= spent <= cap
+
+    running = start(*given, 1.0)
+    running.communicate()
+    assert running.returncode == 0
+    assert server.bill(0.55, 2.19) <= manifests.read(out / "v1").counts.cost_dollars
+    assert len({row.row_key for row in read_traces(str(out))}) == 400
+
+
+def wait_for(happened: Callable[[], bool]) -> None:
+    while not happened():
+        time.sleep(0.005)

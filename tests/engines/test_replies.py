@@ -1,0 +1,192 @@
+"""What a response means, case by case; messages are those of real servers."""
+
+import json
+from typing import Any
+
+import pytest
+
+from distillpipe.engines.replies import Again, Refused, Reply, Stop, read_response
+from distillpipe.records import Message, TokenCounts
+
+MESSAGE = {"content": "four", "reasoning": "12345678"}
+USAGE = {"prompt_tokens": 9, "completion_tokens": 12}
+
+
+def body(
+    usage: Any = USAGE, finish_reason: Any = "stop", message: Any = MESSAGE, **more: Any
+) -> bytes:
+    choice = {"message": message, "finish_reason": finish_reason}
+    return json.dumps({"model": "m", "choices": [choice], "usage": usage, **more}).encode()
+
+
+def said(text: str, **more: Any) -> bytes:
+    return json.dumps({"error": {"message": text, **more}}).encode()
+
+
+def test_an_answer_is_read() -> None:
+    assert read_response(200, None, body()) == Reply(
+        Message(role="assistant", content="four", reasoning_content="12345678"),
+        "stop",
+        TokenCounts(prompt=9, reasoning=8, response=4, total=21),
+        "m",
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [("stop", "stop"), ("length", "length"), ("eos", "stop"), ("repetition", "repetition")],
+)
+def test_finish_reasons(given: str, expected: str) -> None:
+    reply = read_response(200, None, body(finish_reason=given))
+    assert isinstance(reply, Reply)
+    assert reply.finish_reason == expected
+
+
+@pytest.mark.parametrize(
+    ("usage", "message", "reasoning"),
+    [
+        (USAGE | {"completion_tokens_details": {"reasoning_tokens": 5}}, MESSAGE, 5),
+        (USAGE | {"reasoning_tokens": 7}, MESSAGE, 7),
+        (USAGE | {"completion_tokens_details": {"reasoning_tokens": 0}}, MESSAGE, 8),
+        (USAGE | {"completion_tokens_details": {"audio_tokens": 0}}, MESSAGE, 8),
+        (USAGE | {"completion_tokens_details": {"reasoning_tokens": 99}}, MESSAGE, 12),
+        (USAGE, {"content": None, "reasoning": "123"}, 12),
+        (USAGE, {"content": "four"}, 0),
+        (USAGE, {"content": None}, 0),
+    ],
+)
+def test_reasoning_tokens_are_the_servers_or_a_share_by_characters(
+    usage: Any, message: Any, reasoning: int
+) -> None:
+    reply = read_response(200, None, body(usage, message=message))
+    assert isinstance(reply, Reply)
+    assert reply.num_tokens == TokenCounts(
+        prompt=9, reasoning=reasoning, response=12 - reasoning, total=21
+    )
+
+
+def test_a_server_that_does_not_count_leaves_the_counts_open() -> None:
+    reply = read_response(200, None, body(usage=None))
+    assert isinstance(reply, Reply)
+    assert reply.num_tokens is None
+
+
+def test_openrouter_says_who_answered() -> None:
+    reply = read_response(200, None, body(provider="DeepInfra"))
+    assert isinstance(reply, Reply)
+    assert reply.served_by == "m (DeepInfra)"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"", b"   ", b"<html>", b"[]", b"{}", b'{"choices": []}', b'{"choices": null}', body()[:-9],
+        b"\xff\xfe", body(finish_reason=None), body(finish_reason="abort"), b'{"choices": [{}]}',
+        body(usage={"prompt_tokens": "many"}),
+    ],
+)  # fmt: skip
+def test_what_is_no_answer_is_asked_for_again_and_may_be_billed(content: bytes) -> None:
+    found = read_response(200, None, content)
+    assert isinstance(found, Again)
+    assert (found.may_be_billed, found.is_busy, found.was_sent) == (True, False, True)
+
+
+@pytest.mark.parametrize(
+    ("status", "is_busy", "may_be_billed"),
+    [
+        (429, True, False), (503, True, False), (529, True, False), (500, False, False),
+        (502, False, True), (504, False, True), (408, False, True), (409, False, False),
+    ],
+)  # fmt: skip
+def test_what_passes_is_asked_for_again(status: int, is_busy: bool, may_be_billed: bool) -> None:
+    assert read_response(status, "7", said("wait")) == Again(
+        f"{status}: wait", is_busy, may_be_billed, "7"
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "This model's maximum context length is 4096 tokens. However, you requested 32859 tokens",
+        "The decoder prompt (length 5000) is longer than the maximum model length of 4096.",
+        "Requested token count exceeds the model's maximum context length of 4096 tokens.",
+        "'max_tokens' is too large: 32768. This model's maximum context length is 4096 tokens",
+        "Input is too long for requested model.",
+        "context_length_exceeded",
+        "prompt is too long: 212041 tokens > 200000 maximum",
+    ],
+)
+def test_prompts_that_are_too_long(text: str) -> None:
+    assert read_response(400, None, said(text)) == Refused(
+        "prompt_too_long", f"400: {text}", is_certain=True
+    )
+
+
+@pytest.mark.parametrize(
+    ("status", "text"),
+    [
+        (400, "Content Exists Risk"), (400, "data_inspection_failed"),
+        (400, "The response was filtered due to content management policy"),
+        (403, "Your chosen model requires moderation and your input was flagged"),
+    ],
+)  # fmt: skip
+def test_refused_content(status: int, text: str) -> None:
+    found = read_response(status, None, said(text))
+    assert found == Refused("refused_by_server", f"{status}: {text}", is_certain=True)
+
+
+def test_an_answer_that_was_filtered_is_refused_and_billed() -> None:
+    found = read_response(200, None, body(finish_reason="content_filter"))
+    assert isinstance(found, Refused)
+    assert found.is_certain
+    assert found.num_tokens is not None
+    assert found.num_tokens.total == 21
+
+
+@pytest.mark.parametrize(
+    ("status", "text", "fault"),
+    [
+        (401, "Incorrect API key provided", "key"), (403, "Forbidden", "key"),
+        (402, "Insufficient Balance", "balance"), (429, "insufficient_quota", "balance"),
+        (404, "The model `x` does not exist.", "model"), (404, "Not Found", "address"),
+        (400, "Model Not Exist", "model"), (400, "deepseek/x is not a valid model ID", "model"),
+        (404, "model 'x' not found", "model"), (404, "model_not_found", "model"),
+        (405, "Method Not Allowed", "address"), (301, "", "address"),
+    ],
+)  # fmt: skip
+def test_what_stops_the_run(status: int, text: str, fault: str) -> None:
+    found = read_response(status, None, said(text))
+    assert isinstance(found, Stop)
+    assert found.fault == fault
+
+
+def test_other_refusals_are_not_certain() -> None:
+    found = read_response(422, None, b'{"detail": [{"msg": "seed: extra field"}]}')
+    assert found == Refused("refused_by_server", '422: [{"msg":"seed: extra field"}]', False)
+
+
+def test_an_error_inside_of_an_answer_counts_with_its_own_status() -> None:
+    inside = {"error": {"code": 429, "message": "upstream is busy"}}
+    assert read_response(200, None, json.dumps(inside).encode()) == Again(
+        "429: upstream is busy", is_busy=True
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b'{"error": {"message": "a", "type": "b", "code": "c"}}', "a c"),
+        (b'{"error": "a"}', "a"),
+        (b'{"message": "a"}', "a"),
+        (b'{"object": "error", "message": "a", "code": 400}', "a"),
+        (b'{"detail": "a"}', "a"),
+        (b"plain\n\ntext", "plain text"),
+        (b"x" * 1000, "x" * 300),
+        (b"", ""),
+        (b"{}", ""),
+    ],
+)
+def test_what_a_server_says_becomes_one_line(content: bytes, told: str) -> None:
+    found = read_response(500, None, content)
+    assert isinstance(found, Again)
+    assert found.reason == (f"500: {told}" if told else "500")

@@ -1,0 +1,205 @@
+"""vLLM itself, on the CPU, with the shipped teacher: the same tokens as the embedded engine's.
+
+Starting it lasts most of a minute, so most tests share one engine, with room for 8 sequences.
+"""
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from transformers import AutoModelForCausalLM
+
+from distillpipe import models
+from distillpipe.chat import Chat
+from distillpipe.engines import open_engine
+from distillpipe.engines.base import Completion, Engine, Request
+from distillpipe.errors import EngineError
+from distillpipe.records import EngineOptions, Message, Sampling
+
+pytestmark = pytest.mark.vllm
+
+GREEDY = Sampling(temperature=0, top_p=1, max_tokens=160)
+SAMPLED = Sampling(temperature=1.5, top_p=0.95, max_tokens=160)
+CAPACITY = 12  # of an engine that runs 8 sequences
+
+
+@pytest.fixture(scope="module", autouse=True)
+def little_memory() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VLLM_CPU_KVCACHE_SPACE", "1")
+        yield
+
+
+@pytest.fixture(scope="module")
+def shipped(repository: Path) -> Path:
+    return repository / "data" / "quickstart"
+
+
+@pytest.fixture(scope="module")
+def prompts(shipped: Path, teacher_chat: Chat) -> list[list[int]]:
+    lines = (shipped / "problems-test.jsonl").read_bytes().splitlines()[:20]
+    texts = [json.loads(line)["problem"] for line in lines]
+    return [teacher_chat.prompt_ids([Message(role="user", content=text)]) for text in texts]
+
+
+def open_folder(folder: Path, chat: Chat, engine: str, **options: object) -> Engine:
+    given = EngineOptions(engine=engine, **{"concurrency": 8, **options})
+    return open_engine(models.find(str(folder), "--teacher"), chat, given)
+
+
+@pytest.fixture(scope="module")
+def engine(shipped: Path, teacher_chat: Chat) -> Iterator[Engine]:
+    yield open_folder(shipped / "teacher", teacher_chat, "vllm")
+
+
+@pytest.fixture(scope="module")
+def embedded(shipped: Path, teacher_chat: Chat) -> Engine:
+    return open_folder(shipped / "teacher", teacher_chat, "transformers")
+
+
+def complete(
+    engine: Engine, prompts: list[list[int]], sampling: Sampling, first_seed: int = 0
+) -> dict[str, Completion]:
+    requests = [Request(str(at), ids, sampling, first_seed + at) for at, ids in enumerate(prompts)]
+    return {completion.key: completion for completion in engine.complete(iter(requests))}
+
+
+def num_equal(one: dict[str, Completion], other: dict[str, Completion]) -> int:
+    assert one.keys() == other.keys()
+    return sum(one[key] == other[key] for key in one)
+
+
+def test_greedy_completions_are_those_of_the_embedded_engine(
+    engine: Engine, embedded: Engine, prompts: list[list[int]], teacher_chat: Chat
+) -> None:
+    found, expected = complete(engine, prompts, GREEDY), complete(embedded, prompts, GREEDY)
+    assert found == expected
+    for completion in found.values():  # the special tokens are there, and the end token is the last
+        assert "<think>" in teacher_chat.text(completion.token_ids)
+        assert completion.finish_reason == "stop"
+        assert completion.token_ids[-1] in teacher_chat.end_ids
+
+
+def test_the_same_seeds_draw_the_same_completions_and_others_draw_others(
+    engine: Engine, prompts: list[list[int]]
+) -> None:
+    found = complete(engine, prompts, SAMPLED)
+    again = complete(engine, prompts, SAMPLED)
+    other = complete(engine, prompts, SAMPLED, first_seed=100)
+    assert num_equal(found, again) >= len(prompts) - 1  # neighbours change low bits
+    assert num_equal(found, other) < len(prompts) // 2
+
+
+def test_completions_come_as_they_end_and_requests_are_pulled_as_there_is_room(
+    engine: Engine, prompts: list[list[int]]
+) -> None:
+    pulled = 0
+
+    def lazily() -> Iterator[Request]:
+        nonlocal pulled
+        for number, ids in enumerate([*prompts, *prompts]):
+            pulled += 1
+            sampling = Sampling(temperature=0, top_p=1, max_tokens=5 if number else 160)
+            yield Request(str(number), ids, sampling, 0)
+
+    completions = engine.complete(lazily())
+    first = next(completions)
+    assert pulled == CAPACITY
+    keys = [first.key, *(completion.key for completion in completions)]
+    assert sorted(keys, key=int) == [str(number) for number in range(2 * len(prompts))]
+    assert keys.index("0") > CAPACITY  # the long one, which was the first to be asked for
+
+
+def test_a_completion_ends_by_length_at_its_limit_and_where_the_context_ends(
+    engine: Engine, prompts: list[list[int]]
+) -> None:
+    assert engine.context_length == 1024
+    (short,) = complete(
+        engine, prompts[:1], Sampling(temperature=0, top_p=1, max_tokens=7)
+    ).values()
+    assert (len(short.token_ids), short.finish_reason) == (7, "length")
+    full = (prompts[0] * 100)[: 1024 - 5]
+    (last,) = complete(engine, [full], Sampling(temperature=0, top_p=1, max_tokens=500)).values()
+    assert (len(last.token_ids), last.finish_reason) == (5, "length")
+
+
+def test_a_loop_is_ended_where_the_embedded_engine_ends_it(
+    engine: Engine, embedded: Engine
+) -> None:
+    """Out of its depth, the teacher repeats itself."""
+    looping = [[token] * 30 for token in (20, 40, 90, 430)]
+    sampling = Sampling(temperature=0, top_p=1, max_tokens=900, stop_loops=True)
+    found = complete(engine, looping, sampling)
+    assert found == complete(embedded, looping, sampling)
+    assert "repetition" in {completion.finish_reason for completion in found.values()}
+    free = Sampling(temperature=0, top_p=1, max_tokens=900)
+    longer = complete(engine, looping, free)
+    for key, completion in found.items():
+        if completion.finish_reason == "repetition":
+            assert longer[key].finish_reason == "length"
+            assert len(completion.token_ids) < len(longer[key].token_ids)
+
+
+def test_the_engine_says_what_it_is(engine: Engine) -> None:
+    assert engine.description.startswith("vllm 0.")
+    assert engine.description.endswith(" on cpu")
+
+
+def write_adapter(base: Path, folder: Path) -> tuple[Path, Path]:
+    """An adapter that changes what the model says, and the two merged."""
+    torch.manual_seed(1)
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    config = LoraConfig(r=12, lora_alpha=24, target_modules="all-linear", task_type="CAUSAL_LM")
+    wrapped = get_peft_model(model, config)
+    for name, weights in wrapped.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(weights, std=0.05)
+    wrapped.save_pretrained(folder / "adapter")
+    shutil.copytree(base, folder / "merged")
+    wrapped.merge_and_unload().save_pretrained(folder / "merged")
+    return folder / "adapter", folder / "merged"
+
+
+def test_an_adapter_samples_as_the_merged_model_does(
+    tmp_path: Path,
+    shipped: Path,
+    teacher_chat: Chat,
+    embedded: Engine,
+    prompts: list[list[int]],
+) -> None:
+    adapter, merged = write_adapter(shipped / "teacher", tmp_path)
+    expected = complete(open_folder(merged, teacher_chat, "transformers"), prompts, GREEDY)
+    assert num_equal(expected, complete(embedded, prompts, GREEDY)) < len(prompts)
+    for name in ("transformers", "vllm"):
+        found = complete(open_folder(adapter, teacher_chat, name), prompts, GREEDY)
+        assert num_equal(found, expected) >= len(prompts) - 1, name  # a near-tie may fall otherwise
+
+
+def test_a_model_that_vllm_does_not_know_is_one_line(
+    tmp_path: Path, shipped: Path, teacher_chat: Chat
+) -> None:
+    folder = shutil.copytree(shipped / "teacher", tmp_path / "odd")
+    config = json.loads((folder / "config.json").read_text())
+    config["architectures"] = ["OddForCausalLM"]
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(EngineError, match=r"could not load .*odd: .*OddForCausalLM") as raised:
+        open_folder(folder, teacher_chat, "vllm")
+    assert "--engine transformers may know the model" in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_context_longer_than_the_model_s_is_one_line(shipped: Path, teacher_chat: Chat) -> None:
+    with pytest.raises(EngineError, match="give a smaller --max-model-len"):
+        open_folder(shipped / "teacher", teacher_chat, "vllm", max_model_len=5000)
+
+
+def test_too_little_memory_for_the_cache_is_one_line(
+    shipped: Path, teacher_chat: Chat, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "500")
+    with pytest.raises(EngineError, match=r"Available memory .* give a smaller --max-model-len"):
+        open_folder(shipped / "teacher", teacher_chat, "vllm")

@@ -1,0 +1,109 @@
+"""Rows of files in every layout, each with its place; files that are broken or were cut short."""
+
+import gzip
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from distillpipe.errors import DataError, MissingDependencyError
+from distillpipe.formats.files import file_rows
+
+ROWS = [{"problem": "1+1?", "answer": "2"}, {"problem": "é?", "answer": None}]
+LINES = "".join(f"{json.dumps(row)}\n" for row in ROWS).encode()
+LIST = json.dumps(ROWS, ensure_ascii=False).encode()
+
+
+def write(path: Path, content: bytes) -> Path:
+    path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "places"),
+    [
+        ("rows.jsonl", LINES, [":1", ":2"]),
+        ("rows.txt", LINES, [":1", ":2"]),
+        ("rows.jsonl", b"\n \r\n" + LINES.replace(b"\n", b"\r\n"), [":3", ":4"]),
+        ("rows.jsonl", b"\xef\xbb\xbf" + LINES, [":1", ":2"]),
+        ("rows.jsonl.gz", LINES, [":1", ":2"]),
+        ("rows.json", LIST, [": item 1", ": item 2"]),
+        ("rows.json", b"\xef\xbb\xbf" + LIST, [": item 1", ": item 2"]),
+        ("rows.json.gz", LIST, [": item 1", ": item 2"]),
+    ],
+)
+def test_rows_are_read_with_their_places(
+    tmp_path: Path, name: str, content: bytes, places: list[str]
+) -> None:
+    path = write(tmp_path / name, content)
+
+    assert list(file_rows(path)) == [
+        (f"{path}{place}", row) for place, row in zip(places, ROWS, strict=True)
+    ]
+
+
+def test_parquet_is_read_in_pieces_with_its_row_numbers(tmp_path: Path) -> None:
+    arrow = pytest.importorskip("pyarrow", reason="no pyarrow: pip install pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    rows = [{"problem": f"{number}+1?", "messages": [{"role": "user"}]} for number in range(200)]
+    parquet.write_table(arrow.Table.from_pylist(rows), tmp_path / "rows.parquet")
+    found = list(file_rows(tmp_path / "rows.parquet"))
+
+    assert [row for _, row in found] == rows
+    assert found[199][0] == f"{tmp_path}/rows.parquet: row 200"
+
+
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.jsonl.gz", "rows.json"])
+def test_an_empty_file_is_an_error_that_says_what_it_should_hold(tmp_path: Path, name: str) -> None:
+    path = write(tmp_path / name, b"[]" if name == "rows.json" else b" \n")
+
+    with pytest.raises(DataError, match=f"{name} is empty: it should hold one trace a line"):
+        list(file_rows(path, "trace"))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("rows.jsonl", LINES + b'{"a": ', ":3: not valid JSON (Input data was truncated): mend"),
+        ("rows.jsonl", LINES + b'{"a": "\xe9"}\n', ":3: not valid JSON ("),
+        ("rows.json", b"[{", ": not valid JSON ("),
+        ("rows.json", b"{}", ": expected a list of objects, got dict"),
+        ("rows.jsonl.gz", b"", ": not a whole gzip file ("),
+        ("rows.jsonl.gz", b"plain text", ": not a whole gzip file ("),
+        ("rows.jsonl.gz", gzip.compress(LINES * 99)[:-20], ": not a whole gzip file ("),
+        ("rows.parquet", b"plain text", ": not a readable Parquet file after row 0 ("),
+    ],
+)
+def test_a_file_that_is_broken_is_an_error_with_the_place(
+    tmp_path: Path, name: str, content: bytes, message: str
+) -> None:
+    if name == "rows.parquet":
+        pytest.importorskip("pyarrow", reason="no pyarrow: pip install pyarrow")
+    path = tmp_path / name
+    path.write_bytes(content)
+    if name.endswith(".gz") and not content:
+        message = " is empty: "
+
+    with pytest.raises(DataError) as raised:
+        list(file_rows(path))
+    assert str(raised.value).startswith(f"{path}{message}")
+
+
+def test_rows_before_a_broken_line_are_read_first(tmp_path: Path) -> None:
+    rows = file_rows(write(tmp_path / "rows.jsonl", LINES + b"broken\n"))
+
+    assert [next(rows)[1], next(rows)[1]] == ROWS
+    with pytest.raises(DataError, match=r"rows.jsonl:3: not valid JSON"):
+        next(rows)
+
+
+def test_parquet_without_its_library_names_the_command_that_installs_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)  # what an import of a missing package meets
+    with pytest.raises(MissingDependencyError) as raised:
+        list(file_rows(write(tmp_path / "rows.parquet", b"")))
+    assert str(raised.value) == (
+        f"{tmp_path}/rows.parquet: Parquet needs pyarrow, which is not installed: pip install pyarrow"
+    )

@@ -1,0 +1,102 @@
+"""`hub:` references through the real huggingface_hub and datasets, from a hub on this machine."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from distillpipe import dataset
+from distillpipe import manifest as manifests
+
+pytest.importorskip("datasets", reason="no datasets: pip install datasets")
+pytestmark = pytest.mark.slow
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+Hub = Callable[..., Any]
+
+
+def test_a_dataset_of_the_hub_is_imported_and_known_by_its_commit(hub: Hub, tmp_path: Path) -> None:
+    call = ("import", "hub:open/traces", "--out", tmp_path / "out")
+    done = hub(*call)
+
+    assert done.returncode == 0, done.stderr
+    assert "import: hub:open/traces looks like --format openr1\n" in done.stderr
+    rows = list(dataset.read_traces(str(tmp_path / "out")))
+    assert [(row.sample, row.reasoning, row.response, row.finish_reason) for row in rows] == [
+        (0, "a", "2", "stop"),
+        (1, "b", "3", "length"),
+    ]
+    (given,) = manifests.read(tmp_path / "out" / "v1").inputs
+    assert (given.path, given.id) == ("hub:open/traces", f"hub:open/traces@{COMMIT}")
+    again = hub(*call)
+    assert again.stderr == f"import: up to date: {tmp_path}/out/v1\n"
+
+
+def test_what_was_loaded_once_is_there_without_a_network(hub: Hub, tmp_path: Path) -> None:
+    online = hub("import", "hub:open/traces", "--out", tmp_path / "a")
+    offline = hub("import", "hub:open/traces", "--out", tmp_path / "b", online=False)
+
+    assert (online.returncode, offline.returncode) == (0, 0), offline.stderr
+    first, second = (manifests.read(tmp_path / name / "v1") for name in "ab")
+    assert (first.id, first.inputs) == (second.id, second.inputs)
+
+
+@pytest.mark.parametrize(
+    ("reference", "code", "message"),
+    [
+        (
+            "hub:open/splits",
+            2,
+            "hub:open/splits: name one: there are hub:open/splits:train, hub:open/splits:test",
+        ),
+        (
+            "hub:open/splits:validation",
+            2,
+            "hub:open/splits:validation: no 'validation': there are hub:open/splits:train, "
+            "hub:open/splits:test",
+        ),
+        (
+            "hub:open/configs",
+            2,
+            "hub:open/configs: name one: there are hub:open/configs:all, hub:open/configs:math",
+        ),
+        (
+            "hub:open/configs:math:test",
+            1,
+            'hub:open/configs:math:test: cannot be loaded: Unknown split "test". Should be one of '
+            "['train'].",
+        ),
+        (
+            "hub:open/configs:code:train",
+            1,
+            "hub:open/configs:code:train: cannot be loaded: BuilderConfig 'code' not found. "
+            "Available: ['all', 'math']",
+        ),
+    ],
+)
+def test_a_choice_that_is_the_users_is_one_line_with_the_choices(
+    hub: Hub, tmp_path: Path, reference: str, code: int, message: str
+) -> None:
+    done = hub("import", reference, "--out", tmp_path / "out")
+
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (code, f"error: {message}")
+
+
+def test_an_unknown_name_is_one_line(hub: Hub, tmp_path: Path) -> None:
+    done = hub("import", "hub:open/none", "--out", tmp_path / "out")
+
+    assert done.returncode == 2
+    assert done.stderr.startswith(
+        "error: hub:open/none: the hub has no such dataset that you may read ("
+    )
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_hub_out_of_reach_is_one_line(hub: Hub, tmp_path: Path) -> None:
+    done = hub("import", "hub:open/none", "--out", tmp_path / "out", online=False)
+
+    assert (done.returncode, done.stderr) == (
+        2,
+        "error: hub:open/none: was never loaded here, and HF_HUB_OFFLINE is set: unset it, or give a file\n",
+    )

@@ -1,0 +1,353 @@
+"""`import`: kept + rejected = distinct rows read, problems once, and nothing twice after a kill."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from distillpipe import dataset
+from distillpipe import manifest as manifests
+from distillpipe.errors import DataError, UsageError
+from distillpipe.formats.traces import Choices
+from distillpipe.manifest import Manifest
+from distillpipe.records import RejectedTrace, Trace
+from distillpipe.stages.import_traces import ImportOptions, import_traces
+from distillpipe.stages.run import Run
+
+ROWS = [
+    {"problem": "1+1?", "raw": "<think>1 and 1.</think>\\boxed{2}", "gold": "2", "path": "a"},
+    {"problem": "1+1?", "raw": "<think>two</think>\\boxed{2}", "gold": "2", "options": ["1", "2"]},
+    {"problem": "2+1?", "raw": "<think>cut", "gold": "3"},
+    {"problem": "3+1?", "raw": ""},
+    {"raw": "no problem"},
+    {"problem": "1+1?", "raw": "<think>1 and 1.</think>\\boxed{2}", "gold": "2", "path": "b"},
+    ["no object"],
+]
+
+
+def write(path: Path, *rows: object) -> str:
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    return str(path)
+
+
+def run(reference: str, out: Path, **options: Any) -> Manifest:
+    choices = {
+        name: options.pop(name) for name in list(options) if name in Choices.__struct_fields__
+    }
+    given = ImportOptions(Choices(**{"format": "auto", **choices}), **options)
+    return import_traces(reference, out, given, Run()).manifest
+
+
+def rejected(out: Path) -> list[RejectedTrace]:
+    return list(dataset.read_rows(out / "latest", "rejected", RejectedTrace))
+
+
+def test_rows_are_kept_once_and_what_does_not_fit_is_rejected_with_its_reason(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manifest = run(write(tmp_path / "raw.jsonl", *ROWS), tmp_path / "out")
+
+    counts = manifest.counts
+    assert (counts.rows_read, counts.rows_kept, counts.rows_rejected) == (6, 3, 3)
+    assert {reason: dropped.rows for reason, dropped in counts.dropped.items()} == {
+        "no_completion": 1, "no_problem": 1, "not_an_object": 1,
+    }  # fmt: skip
+    kept = list(dataset.read_traces(str(tmp_path / "out")))
+    assert [(row.problem, row.reasoning, row.finish_reason) for row in kept] == [
+        ("1+1?", "1 and 1.", "stop"),
+        ("1+1?", "two", "stop"),
+        ("2+1?", "cut", "length"),
+    ]
+    assert [row.reason for row in rejected(tmp_path / "out")] == [
+        "no_completion", "no_problem", "not_an_object",
+    ]  # fmt: skip
+    said = capsys.readouterr().err
+    assert f"import: {tmp_path}/raw.jsonl looks like --format raw\n" in said
+    assert "import: 1 rows stand twice (the same problem and completion): read once\n" in said
+    assert "import: rejected 3 of 6 rows\n" in said
+
+
+def test_a_problem_stands_once_and_a_row_that_says_more_of_it_keeps_that(tmp_path: Path) -> None:
+    run(write(tmp_path / "raw.jsonl", *ROWS), tmp_path / "out")
+
+    problems = list(dataset.read_problems(str(tmp_path / "out")))
+    assert [(problem.problem, problem.reference_answer) for problem in problems] == [
+        ("1+1?", "2"),
+        ("2+1?", "3"),
+    ]
+    first, second, _ = dataset.read_traces(str(tmp_path / "out"))
+    assert problems[0].extra is None
+    assert json.loads(first.extra or "") == {"path": "a"}
+    assert json.loads(second.extra or "") == {"options": ["1", "2"]}
+
+
+def test_the_same_import_is_up_to_date_and_another_choice_is_another_version(
+    tmp_path: Path,
+) -> None:
+    source, out = write(tmp_path / "raw.jsonl", *ROWS), tmp_path / "out"
+    versions = [
+        run(source, out).version,
+        run(source, out).version,
+        run(source, out, format="raw").version,
+        run(source, out, verifier="exact").version,
+        run(source, out, limit=2).version,
+        run(source, out, teacher_licence="MIT").version,
+        run(source, out).version,
+    ]
+
+    assert versions == ["v1", "v1", "v2", "v3", "v4", "v5", "v1"]
+    assert manifests.read(out / "v4").counts.rows_kept == 2
+    assert manifests.read(out / "v5").licence == "MIT"
+    assert manifests.read(out / "v2").id == manifests.read(out / "v1").id
+
+
+def test_a_draft_of_the_same_import_is_gone_on_with(tmp_path: Path) -> None:
+    source, out = write(tmp_path / "raw.jsonl", *ROWS), tmp_path / "out"
+    whole = run(source, out)
+    (out / "latest").unlink()
+    (out / "v1").rename(out / "v1.partial")
+    left = manifests.read(out / "v1.partial")
+    left.id = left.finished = None
+    left.files = []
+    manifests.write(out / "v1.partial", left)
+    part = out / "v1.partial" / "part-00000.jsonl"
+    lines = part.read_bytes().splitlines(keepends=True)
+    part.write_bytes(b"".join(lines[:1]) + lines[1][:50])  # as a kill would leave it
+    (out / "v1.partial" / "rejected-00000.jsonl").unlink()
+
+    again = run(source, out)
+    assert (again.version, again.id) == ("v1", whole.id)
+    assert part.with_name("x").parent.exists() is False
+    assert (out / "v1" / "part-00000.jsonl").read_bytes() == b"".join(lines)
+    assert len(rejected(out)) == 3
+
+
+def test_tokens_are_counted_where_a_tokenizer_is_given(tmp_path: Path, repository: Path) -> None:
+    teacher = str(repository / "data" / "quickstart" / "teacher")
+    source = write(tmp_path / "raw.jsonl", *ROWS[:3], {"problem": "4+1?", "raw": "\\boxed{5}"})
+    manifest = run(source, tmp_path / "out", tokenizer=teacher)
+
+    counted = [row.num_tokens for row in dataset.read_traces(str(tmp_path / "out"))]
+    assert all(counts is not None for counts in counted)
+    ends = [
+        counts.total - counts.prompt - counts.reasoning - counts.response
+        for counts in counted
+        if counts
+    ]
+    assert ends == [3, 3, 1, 1]  # <think>, </think>, end token; <think>; end token
+    assert counted[2] is not None and counted[2].response == 0
+    assert manifest.models[0].role == "tokenizer"
+    assert manifest.counts.tokens_kept == sum(
+        counts.total - counts.prompt for counts in counted if counts
+    )
+
+
+def test_tokenizers_of_others_count_their_own_tokens(
+    tmp_path: Path, shared_chat: Callable[[str], Any], repository: Path
+) -> None:
+    shared_chat("qwen2.5")  # skips where it is absent
+    folder = repository.parent / "shared" / "data" / "tokenizers"
+    source = write(tmp_path / "raw.jsonl", ROWS[0])
+    for name, reasoning, total in (("qwen2.5", 5, 17), ("qwen3", 6, 15)):
+        run(source, tmp_path / name, tokenizer=str(folder / name))
+        (row,) = dataset.read_traces(str(tmp_path / name))
+        assert row.num_tokens is not None
+        assert row.num_tokens.reasoning == reasoning
+        assert row.num_tokens.total - row.num_tokens.prompt == total
+
+
+def test_an_answer_without_reasoning_passes_the_filter_where_none_is_asked_for(
+    tmp_path: Path, distill: Callable[..., Any]
+) -> None:
+    write(tmp_path / "gsm8k.jsonl", {"question": "1+1?", "answer": "1+1=<<1+1=2>>2\n#### 2"})
+    assert distill("import", tmp_path / "gsm8k.jsonl", "--out", tmp_path / "out").code == 0
+    dropped = distill("filter", tmp_path / "out", "--out", tmp_path / "clean")
+    kept = distill(
+        "filter", tmp_path / "out", "--min-reasoning-tokens", 0, "--out", tmp_path / "clean"
+    )
+
+    assert (dropped.code, "missing_reasoning" in dropped.err) == (1, True)
+    assert kept.code == 0
+    (row,) = dataset.read_traces(str(tmp_path / "clean"))
+    assert (row.answer, row.verdict) == ("2", "correct")
+
+
+@pytest.mark.parametrize(
+    ("rows", "options", "error", "message"),
+    [
+        (
+            [{"problem": "1+1?", "answer": "2"}],
+            {},
+            UsageError,
+            ": no format fits its first rows (problem, answer): give --format, one of openthoughts, "
+            "openr1, s1k, messages, sharegpt, deepseek, raw, solution, or --problem-field; "
+            "problems alone go to `distill generate`",
+        ),
+        (
+            [{"schema": "trace/1", "messages": []}],
+            {},
+            UsageError,
+            " holds traces of distillpipe already: give it to `distill filter` or `distill sft` as it is",
+        ),
+        (
+            [{"problem": "1+1?", "answer": "2"}],
+            {"format": "raw"},
+            DataError,
+            ": no row of 1 fits the format:\n         1 rows           0 tokens  no_completion",
+        ),
+        ([], {}, DataError, " is empty: it should hold one row a line"),
+    ],
+)
+def test_a_source_that_does_not_fit_is_an_error_that_says_what_to_do(
+    tmp_path: Path, rows: list[object], options: Any, error: type[Exception], message: str
+) -> None:
+    source = write(tmp_path / "rows.jsonl", *rows)
+    with pytest.raises(error) as raised:
+        run(source, tmp_path / "out", **options)
+
+    assert str(raised.value) == f"{source}{message}"
+    assert not (tmp_path / "out" / "v1").exists()
+    left = [path.name for path in (tmp_path / "out").glob("v*")]
+    assert left == (["v1.partial"] if "format" in options else [])
+
+
+def test_broken_json_is_an_error_with_file_and_line(tmp_path: Path) -> None:
+    source = write(tmp_path / "rows.jsonl", *ROWS)
+    with Path(source).open("a") as file:
+        file.write('{"problem": \n')
+
+    with pytest.raises(DataError, match=f"{source}:8: not valid JSON"):
+        run(source, tmp_path / "out")
+
+
+def test_a_dataset_needs_no_import(tmp_path: Path) -> None:
+    run(write(tmp_path / "raw.jsonl", *ROWS), tmp_path / "out")
+
+    with pytest.raises(UsageError, match="out is a dataset already: give it to `distill filter`"):
+        run(str(tmp_path / "out"), tmp_path / "again")
+
+
+def test_a_folder_without_a_tokenizer_cannot_count(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"--tokenizer .* has no tokenizer.json: give the folder"):
+        run(write(tmp_path / "raw.jsonl", *ROWS), tmp_path / "out", tokenizer=str(tmp_path))
+
+
+def test_rows_of_a_benchmark_keep_its_name_and_are_refused_as_training_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, distill: Callable[..., Any]
+) -> None:
+    write(tmp_path / "math500.jsonl", {"problem": "1+1?", "solution": "\\boxed{2}", "answer": "2"})
+    monkeypatch.setenv("DISTILL_DATA", str(tmp_path))
+    assert distill("import", "math500", "--out", tmp_path / "out").code == 0
+
+    (row,) = dataset.read_traces(str(tmp_path / "out"))
+    assert row.benchmark == "math500"
+    refused = distill("filter", tmp_path / "out", "--out", tmp_path / "clean")
+    assert (refused.code, "is of the benchmark math500" in refused.err) == (2, True)
+
+
+def test_a_dry_run_says_what_would_be_written_and_writes_nothing(
+    tmp_path: Path, distill: Callable[..., Any]
+) -> None:
+    source = write(tmp_path / "raw.jsonl", *ROWS)
+    done = distill("import", source, "--out", tmp_path / "out", "--dry-run", "--json")
+
+    assert done.code == 0
+    assert json.loads(done.out)["dry_run"][0]["writes"] == f"{tmp_path}/out/v1, which it begins"
+    assert not (tmp_path / "out").exists()
+
+
+# ---------------------------------------------------------------- the real traces
+
+REAL = {
+    # file: rows, without reasoning, without response, cut off, with a reference
+    "instruct3b_greedy": (70, 70, 0, 0, 70),
+    "math500_r1_family": (70, 1, 0, 1, 70),
+    "qwen3_think_onoff": (600, 200, 63, 73, 600),
+    "r1_mmlu_pro_mcq": (413, 0, 0, 0, 413),
+    "riddles_qwq": (159, 0, 17, 17, 0),
+    "rl3b_think_greedy": (692, 5, 35, 35, 692),
+}
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_every_real_trace_is_kept_with_its_teacher_and_reference(
+    tmp_path: Path, shared_rows: Callable[[str], list[dict[str, Any]]], repository: Path, name: str
+) -> None:
+    rows = shared_rows(f"traces/{name}.jsonl")
+    source = repository.parent / "shared" / "data" / "traces" / f"{name}.jsonl"
+    manifest = run(str(source), tmp_path / "out")
+    traces = list(dataset.read_traces(str(tmp_path / "out")))
+
+    assert (manifest.counts.rows_kept, manifest.counts.rows_rejected) == (len(rows), 0)
+    assert REAL[name] == (
+        len(traces),
+        sum(not trace.reasoning for trace in traces),
+        sum(not trace.response.strip() for trace in traces),
+        sum(trace.is_truncated for trace in traces),
+        sum(trace.reference_answer is not None for trace in traces),
+    )
+    for row, trace in zip(rows, traces, strict=True):
+        assert (trace.teacher, trace.reference_answer) == (row["model"], row["gold"])
+        assert trace.problem == row["problem"] == trace.messages[0].content
+        assert json.loads(trace.extra or "")["id"] == row["id"]
+
+
+@pytest.mark.parametrize(
+    ("name", "rows"),
+    [("math500.jsonl", 500), ("gsm8k_test.jsonl", 1319), ("aime24_deepscaler.json", 30)],
+)
+def test_the_reference_solutions_of_real_problems_are_judged_correct(
+    tmp_path: Path, repository: Path, distill: Callable[..., Any], name: str, rows: int
+) -> None:
+    source = repository.parent / "shared" / "data" / "math" / name
+    if not source.is_file():
+        pytest.skip(f"no real data: {source} does not exist")
+    assert distill("import", source, "--out", tmp_path / "out").code == 0
+    clean = tmp_path / "clean"
+    assert (
+        distill("filter", tmp_path / "out", "--min-reasoning-tokens", 0, "--out", clean).code == 0
+    )
+
+    counts = manifests.read(clean / "v1").counts
+    assert (counts.rows_kept, counts.rows_rejected) == (rows, 0)
+
+
+# ---------------------------------------------------------------- a real kill
+
+
+@pytest.mark.slow
+def test_an_import_that_is_killed_goes_on_and_ends_as_an_undisturbed_one(tmp_path: Path) -> None:
+    rows = [
+        {"problem": f"{number}+1?", "raw": f"<think>{'x' * 2000}</think>{number + 1}"}
+        for number in range(20_000)
+    ]
+    source = write(tmp_path / "raw.jsonl", *rows)
+    whole = run(source, tmp_path / "whole")
+    command = [
+        sys.executable, "-c", "from distillpipe.cli.app import main; main()",
+        "import", source, "--out", str(tmp_path / "out"),
+    ]  # fmt: skip
+    sizes = []
+    for wanted in (2_000_000, 9_000_000, 25_000_000):
+        process = subprocess.Popen(command, env={**os.environ}, stderr=subprocess.DEVNULL)
+        part = tmp_path / "out" / "v1.partial" / "part-00000.jsonl"
+        while process.poll() is None and not (part.exists() and part.stat().st_size > wanted):
+            time.sleep(0.002)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert part.exists(), "the kill came too late"
+        sizes.append(part.stat().st_size)
+    again = run(source, tmp_path / "out")
+
+    assert sizes == sorted(sizes)
+    assert (again.version, again.id, again.counts.rows_kept) == ("v1", whole.id, 20_000)
+    ids = Counter(trace.id for trace in dataset.read_rows(tmp_path / "out" / "v1", "part", Trace))
+    assert set(ids.values()) == {1}

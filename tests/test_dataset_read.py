@@ -1,0 +1,121 @@
+"""Rows that cannot be read, and rows that earlier versions hold already."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from distillpipe import versions
+from distillpipe.dataset import Writer, read_traces, sampled_before
+from distillpipe.errors import DataError, UsageError
+from distillpipe.manifest import Manifest
+from distillpipe.records import TokenCounts, Trace
+from distillpipe.versions import Header
+
+MakeTraces = Callable[..., list[Trace]]
+MakeHeader = Callable[..., Header]
+WriteDataset = Callable[..., Manifest]
+
+
+def append_and_stop(out: Path, header: Header, rows: list[Trace]) -> Path:
+    """Leave a draft with these rows behind; its folder."""
+    with versions.draft(out, header) as draft, Writer(draft) as writer:
+        for row in rows:
+            writer.append(row)
+        return draft.path
+
+
+def as_line(row: msgspec.Struct) -> bytes:
+    return msgspec.json.encode(row) + b"\n"
+
+
+# ---------------------------------------------------------------- rows that cannot be read
+
+
+@pytest.mark.parametrize(
+    ("line", "complaint"),
+    [
+        (b'{"schema": "trace/1", ', "truncated"),
+        (b"not json", "malformed"),
+        (b"[1, 2]", "Expected `object`, got `array`"),
+        (b'{"problem": "1+1?"}', "missing required field `id`"),
+        (b'{"schema": "trace/2"}', "Invalid enum value 'trace/2'"),
+        (b'{"id": "\xff"}', "can't decode byte 0xff"),
+    ],
+)
+def test_a_line_that_is_no_trace_is_an_error_with_file_and_line(
+    tmp_path: Path, make_traces: MakeTraces, line: bytes, complaint: str
+) -> None:
+    path = tmp_path / "traces.jsonl"
+    one, two = map(as_line, make_traces(2))
+    path.write_bytes(one + b"\n" + line + b"\n" + two)
+
+    rows = read_traces(str(path))
+    next(rows)
+    with pytest.raises(DataError, match=f"{path}:3: not a row of kind Trace") as raised:
+        next(rows)
+    assert complaint in str(raised.value)
+    assert "mend or remove the line" in str(raised.value)
+
+
+def test_an_empty_file_has_no_rows(tmp_path: Path) -> None:
+    (tmp_path / "empty.jsonl").touch()
+
+    assert list(read_traces(str(tmp_path / "empty.jsonl"))) == []
+
+
+def test_a_missing_dataset_is_an_error_that_says_what_to_give(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"nothing does not exist: give a dataset's folder"):
+        list(read_traces(str(tmp_path / "nothing")))
+
+
+# ---------------------------------------------------------------- rows sampled before
+
+
+def test_rows_sampled_before_come_from_finished_and_partial_versions_each_once(
+    tmp_path: Path, make_traces: MakeTraces, make_header: MakeHeader, write_dataset: WriteDataset
+) -> None:
+    one, two, three, four = make_traces(4)
+    write_dataset(tmp_path, [one, two], name="A")
+    append_and_stop(tmp_path, make_header("B"), [two, three])
+    wanted = {row.row_key for row in (one, two, three)} | {"never sampled"}
+
+    assert list(sampled_before(tmp_path, wanted)) == [one, two, three]
+    assert list(sampled_before(tmp_path, {four.row_key})) == []
+    assert list(sampled_before(tmp_path, set())) == []
+    assert list(sampled_before(tmp_path / "nothing", wanted)) == []
+
+
+def test_a_torn_last_line_of_another_draft_is_passed_over(
+    tmp_path: Path, make_traces: MakeTraces, make_header: MakeHeader
+) -> None:
+    one, two = make_traces(2)
+    path = append_and_stop(tmp_path, make_header(), [one, two]) / "part-00000.jsonl"
+    path.write_bytes(path.read_bytes()[:-1])
+
+    assert list(sampled_before(tmp_path, {one.row_key, two.row_key})) == [one]
+    assert not path.read_bytes().endswith(b"\n")
+
+
+def test_a_row_that_was_rejected_without_being_sampled_is_not_taken_over(
+    tmp_path: Path, make_traces: MakeTraces, write_dataset: WriteDataset
+) -> None:
+    nothing = TokenCounts(prompt=600, reasoning=0, response=0, total=600)
+    kept, refused = make_traces(2)
+    refused = msgspec.structs.replace(refused, num_tokens=nothing)
+    write_dataset(tmp_path, [kept], [(refused, "prompt_too_long", 600)])
+
+    assert list(sampled_before(tmp_path, {kept.row_key, refused.row_key})) == [kept]
+
+
+def test_a_broken_line_among_the_rows_sampled_before_is_an_error_with_file_and_line(
+    tmp_path: Path, make_traces: MakeTraces, write_dataset: WriteDataset
+) -> None:
+    one, two = make_traces(2)
+    write_dataset(tmp_path, [one])
+    path = tmp_path / "v1/part-00000.jsonl"
+    path.write_bytes(b"\0" * 40 + b"\n" + as_line(two))
+
+    with pytest.raises(DataError, match=f"{path}:1: not a row of kind Sampled"):
+        list(sampled_before(tmp_path, {two.row_key}))

@@ -1,0 +1,141 @@
+"""Prices, reservations, and the journal: exact sums, and nothing forgotten by a kill."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from distillpipe import manifest as manifests
+from distillpipe import versions
+from distillpipe.records import EngineOptions, Message
+from distillpipe.spending import (
+    JOURNAL,
+    Ledger,
+    Prices,
+    close_books,
+    most_prompt_tokens,
+    prices_of,
+    projected,
+    say_dollars,
+)
+from distillpipe.versions import Draft, Header
+
+PRICES = Prices(550_000, 2_190_000)
+DOLLAR = 10**12
+
+OpenDraft = Callable[[], Any]
+
+
+@pytest.fixture
+def open_draft(tmp_path: Path, make_header: Callable[..., Header]) -> OpenDraft:
+    return lambda: versions.draft(tmp_path / "out", make_header())
+
+
+def journal(draft: Draft) -> list[str]:
+    return (draft.path / JOURNAL).read_text().splitlines()
+
+
+def test_prices_are_whole_picodollars_a_token() -> None:
+    options = EngineOptions(engine="openai", concurrency=1, price_input=0.55, price_output=2.19)
+    assert prices_of(options) == PRICES
+    assert PRICES.cost(1_000_000, 1_000_000) == 2.74 * DOLLAR
+    assert prices_of(EngineOptions(engine="openai", concurrency=1)) is None
+
+
+@given(st.text())
+def test_a_prompt_has_no_more_tokens_than_bytes_and_a_template(text: str) -> None:
+    assert most_prompt_tokens([Message(role="user", content=text)]) == 512 + len(text.encode())
+
+
+def test_what_is_admitted_stays_under_the_cap_whatever_it_costs(open_draft: OpenDraft) -> None:
+    with open_draft() as draft:
+        ledger = Ledger(draft, PRICES, max_cost=1.0)
+        numbers = []
+        while ledger.admits(300 * DOLLAR // 1000):
+            numbers.append(ledger.reserve(300 * DOLLAR // 1000))
+        assert len(numbers) == 3
+
+        ledger.bill(numbers[0], DOLLAR // 10)
+        assert ledger.admits(300 * DOLLAR // 1000)
+        assert not ledger.admits(300 * DOLLAR // 1000 + 1)
+        ledger.bill(numbers[1], None)
+        ledger.bill(numbers[2], 0)
+        assert ledger.spent == pytest.approx(0.4)
+        assert draft.manifest.counts.cost_dollars == ledger.spent
+
+
+def test_the_journal_is_written_before_and_after(open_draft: OpenDraft) -> None:
+    with open_draft() as draft:
+        ledger = Ledger(draft, PRICES, None)
+        ledger.bill(ledger.reserve(70), 40)
+        assert journal(draft) == [
+            '{"event":"carried","number":0,"cost":0}',
+            '{"event":"reserved","number":1,"cost":70}',
+            '{"event":"billed","number":1,"cost":40}',
+        ]
+
+
+def test_what_was_under_way_counts_as_its_worst_in_the_next_run(open_draft: OpenDraft) -> None:
+    with open_draft() as draft:
+        ledger = Ledger(draft, PRICES, None)
+        ledger.bill(ledger.reserve(DOLLAR), DOLLAR // 4)
+        ledger.reserve(2 * DOLLAR)  # and the process is killed
+    with open_draft() as draft:
+        again = Ledger(draft, PRICES, 3.0)
+        assert again.spent == 2.25
+        assert not again.admits(DOLLAR)
+        again.bill(again.reserve(DOLLAR // 2), DOLLAR // 8)
+        again.close()
+    with open_draft() as draft:
+        assert Ledger(draft, PRICES, None).spent == 2.375
+
+
+def test_a_line_that_was_torn_was_never_sent_or_counts_as_its_worst(open_draft: OpenDraft) -> None:
+    with open_draft() as draft:
+        ledger = Ledger(draft, PRICES, None)
+        ledger.bill(ledger.reserve(7 * DOLLAR), 1 * DOLLAR)
+        path = draft.path / JOURNAL
+        whole = path.read_bytes()
+        path.write_bytes(whole[:-3])  # the bill is torn
+        assert Ledger(draft, PRICES, None).spent == 7.0
+        path.write_bytes(whole + b'{"event":"reserved","number":2,"co')
+        assert Ledger(draft, PRICES, None).spent == 1.0
+
+
+def test_closed_books_stand_in_the_manifest_and_nowhere_else(open_draft: OpenDraft) -> None:
+    with open_draft() as draft:
+        ledger = Ledger(draft, PRICES, None)
+        ledger.reserve(DOLLAR)
+        ledger.close()
+        close_books(draft)
+        assert not (draft.path / JOURNAL).exists()
+        assert manifests.read(draft.path).counts.cost_dollars == 1.0
+
+        again = Ledger(draft, PRICES, None)
+        assert again.spent == 1.0
+        assert journal(draft)[0] == f'{{"event":"carried","number":0,"cost":{DOLLAR}}}'
+
+
+def test_where_nothing_was_paid_there_are_no_books_to_close(open_draft: OpenDraft) -> None:
+    with open_draft() as draft:
+        close_books(draft)
+        assert draft.manifest.counts.cost_dollars is None
+
+
+@pytest.mark.parametrize(
+    ("amount", "text"),
+    [
+        (0.0, "$0.00"), (1204.5, "$1,204.50"), (0.1, "$0.10"), (0.066, "$0.066"),
+        (0.00042, "$0.00042"), (0.0000042, "$0.0000042"),
+    ],
+)  # fmt: skip
+def test_amounts_say_something(amount: float, text: str) -> None:
+    assert say_dollars(amount) == text
+
+
+def test_the_rest_is_projected_to_cost_what_the_rows_so_far_did() -> None:
+    assert projected(2.0, 4, 6) == 5.0
+    assert projected(2.0, 0, 6) is None
