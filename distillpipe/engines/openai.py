@@ -118,6 +118,8 @@ class _Run:
         self._waiting: list[tuple[float, int, _Pending]] = []
         "a heap: when it is due, a number that no other has"
         self._numbers = count()
+        self._unpaid: _Pending | None = None
+        "waits for money that is set aside for others"
         self._suspects: list[Refusal] = []
         self._is_proven = False
         self._takes_seed = True
@@ -129,7 +131,7 @@ class _Run:
     def outcomes(self) -> Iterator[Outcome]:
         """What comes of the requests, as it comes."""
         self._send()
-        while self._turns.num_tasks or self._waiting:
+        while self._turns.num_tasks or self._waiting or self._unpaid is not None:
             for pending, response in self._turns.turn(self._seconds_to_next()):
                 yield from self._settled(pending, response)
             if self._error is not None:  # not before all is handed on that has come back with it
@@ -151,7 +153,7 @@ class _Run:
             if self._billing is not None:
                 pending.reservation = self._billing.reserve(pending.request)
                 if pending.reservation is None:
-                    self._wait(pending, 0.0)
+                    self._unpaid = pending
                     if not sent and not self._turns.num_tasks:
                         raise Incomplete(self._billing.used_up(pending.request))
                     break
@@ -164,7 +166,10 @@ class _Run:
             self._turns.start(self._ask(pending))
 
     def _next(self, num_chosen: int) -> _Pending | None:
-        """A request whose wait is over, else a new one; None where there is neither."""
+        """A request that waits no longer, else a new one; None where there is neither."""
+        if self._unpaid is not None:
+            pending, self._unpaid = self._unpaid, None
+            return pending
         if self._waiting and self._waiting[0][0] <= time.monotonic():
             return heapq.heappop(self._waiting)[2]
         num_pulled = len(self._waiting) + self._turns.num_tasks + num_chosen
@@ -179,7 +184,8 @@ class _Run:
         heapq.heappush(self._waiting, (due, next(self._numbers), pending))
 
     def _seconds_to_next(self) -> float:
-        if not self._waiting or self._turns.num_tasks >= self._throttle.limit:
+        is_full = self._turns.num_tasks >= self._throttle.limit or self._unpaid is not None
+        if not self._waiting or is_full:
             return TICK_SECONDS
         return max(0.0, self._waiting[0][0] - time.monotonic())
 

@@ -10,7 +10,7 @@ from distillpipe.errors import UsageError
 from distillpipe.forecast import Forecast
 from distillpipe.hashing import content_hash, file_sha256
 from distillpipe.interrupts import shielded
-from distillpipe.manifest import FileEntry, Manifest, ModelUsed
+from distillpipe.manifest import FileEntry, ModelUsed
 from distillpipe.models import Model
 from distillpipe.progress import progress, say
 from distillpipe.records import TrainingOptions

@@ -30,6 +30,8 @@ class Verifier(NamedTuple):
     "of a response"
     any_answer: Callable[[str], str | None] = any_answer
     "of a response that need not be boxed"
+    needs_reference: bool = True
+    "false where the problem's extra keys hold what an answer is judged by"
 
 
 VERIFIERS: dict[str, Verifier] = {
@@ -72,11 +74,10 @@ def judge(
 ) -> Verdict:
     """The verdict on an answer, null for none; raises UsageError for an unknown verifier."""
     check_name(verifier)
-    if reference is None or not reference.strip():
+    rule = VERIFIERS[verifier]
+    if rule.needs_reference and not (reference or "").strip():
         return "unverifiable"
-    if answer is None:
-        return "wrong"
-    return VERIFIERS[verifier].verdict(answer, reference, extra)
+    return "wrong" if answer is None else rule.verdict(answer, reference or "", extra)
 
 
 def check_name(verifier: str) -> None:

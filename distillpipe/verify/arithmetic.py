@@ -60,6 +60,9 @@ class Reals:
             self.extreme = self.extreme or largest.adjusted() > _EXTREME
         return self.noted(total)
 
+    def negative(self, value: Decimal) -> Decimal:
+        return -value
+
     def product(self, values: list[Decimal]) -> Decimal:
         return self.noted(math.prod(values, start=Decimal(1)))
 
@@ -109,6 +112,9 @@ class Complexes:
         if total and abs(total) < max(map(abs, values)) * 1e-6:
             self.cancelled = True
         return total
+
+    def negative(self, value: complex) -> complex:
+        return 0 - value  # -value would have an imaginary part of -0, and the other root
 
     def product(self, values: list[complex]) -> complex:
         return math.prod(values, start=1 + 0j)

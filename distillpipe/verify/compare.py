@@ -50,6 +50,8 @@ def _same_kind(left: Shape, right: Shape) -> bool | None:
     if left.kind == "group":
         return _same_group(left, right)
     if left.kind == "ratio":
+        if left.detail and right.detail and left.detail != right.detail:
+            return False
         return _in_order(left.parts, right.parts) or _proportional(left, right)
     return _in_order(left.parts, right.parts)  # matrices and their rows
 
@@ -61,6 +63,9 @@ def _mixed(left: Read, right: Read) -> bool | None:
     kinds = by_kind.keys()
     if kinds == {"list", "set"}:
         return _unordered(shapes["list"], shapes["set"])
+    if kinds == {"list", "union"}:
+        intervals = _intervals(shapes["list"])
+        return None if intervals is None else _unordered(intervals, shapes["union"])
     if kinds == {"list", "group"}:
         return _list_and_group(shapes["list"], shapes["group"])
     if kinds == {"matrix", "group"}:
@@ -109,6 +114,17 @@ def _unordered(left: Shape, right: Shape) -> bool | None:
         # [0,1) and (0,1] may be written as one interval
         return None if left.kind == "union" and len(left.parts) != len(right.parts) else False
     return True if all(True in line for line in lines) else None
+
+
+def _intervals(several: Shape) -> Shape | None:
+    r"""The union that `x<1 or x>2` says."""
+    relations = [
+        part for part in several.parts if isinstance(part, Shape) and part.kind == "relation"
+    ]
+    found = [one for one in map(interval, relations) if one is not None]
+    if len(found) < len(several.parts) or len({name for name, _ in found}) != 1:
+        return None
+    return Shape("union", tuple(values for _, values in found))
 
 
 def _same_group(left: Shape, right: Shape) -> bool | None:

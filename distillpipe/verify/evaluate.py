@@ -36,7 +36,7 @@ def value(node: Node, env: Mapping[str, Any], arithmetic: Any) -> Any:
     if kind in ("sum", "product"):
         return getattr(arithmetic, kind)([value(part, env, arithmetic) for part in node[1]])
     if kind == "negative":
-        return -value(node[1], env, arithmetic)
+        return arithmetic.negative(value(node[1], env, arithmetic))
     if kind == "function":
         return arithmetic.function(node[1], value(node[2], env, arithmetic))
     if kind == "logarithm":

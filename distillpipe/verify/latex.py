@@ -88,6 +88,7 @@ _SPACE = re.compile(r"\s+")
 _MAX_WRAPPERS = 4
 _PLAIN = re.compile(r"[-+]?[0-9]+(?:\.[0-9]+)?|[-+]?[0-9]+/[0-9]+")
 _WRAPPED = re.compile(r"\\text\{\s*\(?\s*([a-zA-Z])\s*\)?\s*\}|\(\s*([A-Z])\s*\)")
+_WRAPPED_FORMULA = re.compile(r"\\text\{([^{}]*[0-9=][^{}]*)\}")
 _STRUCTURE = re.compile(r"\\[a-zA-Z]+|\\.|[()\[\]{},;:=<>|]", re.DOTALL)
 OPENING, CLOSING = frozenset(["(", "[", "{", "\\{"]), frozenset([")", "]", "}", "\\}"])
 
@@ -115,6 +116,8 @@ def cleaned(text: str) -> str:
         text = text[1:-1].strip().rstrip(".,;: ")
     if letter := _WRAPPED.fullmatch(text):
         return letter[1] or letter[2]
+    if formula := _WRAPPED_FORMULA.fullmatch(text):
+        return formula[1].strip()
     return text
 
 

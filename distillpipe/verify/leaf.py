@@ -79,6 +79,8 @@ def same_leaf(left: Leaf, right: Leaf) -> bool | None:
         return _same_infinity(left, right)
     if left.based or right.based:
         return _same_based(left, right)
+    if left.unit and right.unit and left.unit[0] == right.unit[0] and left.unit[1] != right.unit[1]:
+        return False  # centimetres and square centimetres
     left, right = _in_one_unit(left, right)
     if left.number is not None and right.number is not None:
         return _same_number(left, right)

@@ -12,7 +12,7 @@ import functools
 import re
 
 from distillpipe.records import Verdict
-from distillpipe.verify import workers
+from distillpipe.verify import leaf, numeric, structure, workers
 from distillpipe.verify.compare import same_answer
 from distillpipe.verify.exact import same_text
 from distillpipe.verify.extract import boxed_answer
@@ -74,8 +74,8 @@ def _is_verifiable(reference: str) -> bool:
 
 def forget() -> None:
     """Empty the caches: a test or a benchmark begins anew."""
-    _compared.cache_clear()
-    _is_verifiable.cache_clear()
+    for cached in (_compared, _is_verifiable, structure.read, leaf.leaf, numeric.plain):
+        cached.cache_clear()
 
 
 def _is_prose(text: str) -> bool:

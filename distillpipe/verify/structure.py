@@ -20,10 +20,13 @@ RELATIONS = frozenset(["=", "<", ">", r"\le", r"\ge", r"\neq", r"\in", r"\approx
 _JOINTS = re.compile(
     r"\\text\{\s*,?\s*(?:and|or)\s*\}|(?<![A-Za-z\\])(?:and|or)(?![A-Za-z])|\\(?:land|lor|wedge|vee)(?![a-zA-Z])"
 )
-_WHOLE_TEXT = re.compile(r"\\text\{[^{}]*\}")
+_WHOLE_TEXT = re.compile(r"\\text\{([^{}]*)\}")
 _DIGIT_GROUPS = re.compile(r"[-+]?[0-9]{1,3}(?:,[0-9]{3})+(?:\.[0-9]+)?%?(?![0-9])")
 _MATRIX = re.compile(
     r"\\begin\{([pbvBV]?matrix|smallmatrix|array)\}(?:\{[clr| ]*\})?(.*)\\end\{\1\}", re.DOTALL
+)
+_TIME = re.compile(
+    r"([0-9]{1,2}:[0-9]{2}(?::[0-9]{2})?)\s*(?:\\text\{)?\s*([apAP])\.?\s?[mM]\.?\s*\}?"
 )
 _UNREADABLE = re.compile(r"\\(?:[lcvd]?dots|mp)(?![a-zA-Z])|\.\.\.")
 
@@ -57,8 +60,9 @@ def _read(text: str, depth: int) -> Shape | Leaf:
         return _matrix(match[2], depth) if match[1][0] != "v" else Leaf(text)
     if r"\begin" in text:
         return Leaf(text)
-    if not _WHOLE_TEXT.fullmatch(text):
-        text = _JOINTS.sub(",", text)
+    whole = _WHOLE_TEXT.fullmatch(text)
+    if whole is None or _JOINTS.search(whole[1]):
+        text = _JOINTS.sub(",", whole[1] if whole else text)
     for split in (_listed, _related, _united, _bracketed, _expanded, _in_proportion):
         if (found := split(text, depth)) is not None:
             return found
@@ -134,10 +138,14 @@ def _expanded(text: str, depth: int) -> Shape | None:
 
 
 def _in_proportion(text: str, depth: int) -> Shape | None:
+    """`2:3`; `8:30 a.m.` has its half of the day as detail."""
+    half: tuple[str, ...] = ()
+    if match := _TIME.fullmatch(text):
+        text, half = match[1], (match[2].lower(),)
     parts, signs = pieces(text, frozenset(":"))
     if not signs or not all(parts):
         return None
-    return Shape("ratio", tuple(_read(part, depth + 1) for part in parts), (), tuple(parts))
+    return Shape("ratio", tuple(_read(part, depth + 1) for part in parts), half, tuple(parts))
 
 
 def _matrix(body: str, depth: int) -> Shape:

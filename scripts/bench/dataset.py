@@ -188,7 +188,9 @@ def up_to_date(folder: Path, num_rows: int) -> None:
     traces, clean = folder / "traces", folder / "clean"
     write_ours(traces, rows(num_rows, 1000))
     plain = folder / "plain.jsonl"
-    shutil.copy(traces / "latest" / "part-00000.jsonl", plain)
+    with plain.open("wb") as file:
+        for part in sorted((traces / "latest").glob("part-*.jsonl")):
+            file.write(part.read_bytes())
     time.sleep(3)  # a file changed just now is hashed again each time
     command = [str(Path(sys.executable).with_name("distill")), "filter"]
     for name, source in (("dataset", traces), ("plain file", plain)):

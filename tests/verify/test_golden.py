@@ -49,6 +49,8 @@ TRACES = {
     "rl3b_think_greedy-0339": "E_1, E_2 is E_{1},E_{2}: right",
     "rl3b_think_greedy-0474": r"k < -5 is (-\infty,-5): right",
     "rl3b_think_greedy-0178": r"\frac{1-i}{4} is \frac{1}{2+2i}: right",
+    "rl3b_think_greedy-0134": r"\frac{dx(t)}{dt} = k x(t) - a is \frac{dx}{dt}=kx-a: right",
+    "rl3b_think_greedy-0159": r"\frac{dx}{dt} = r(c - \frac{x(t)}{V}) is x'+\frac{r}{V}x-rc=0: right",
     "rl3b_think_greedy-0373": "90 degrees twice is both angles of 90: right",
 }  # fmt: skip
 UNREADABLE_GOLDS = {

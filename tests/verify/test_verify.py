@@ -41,7 +41,9 @@ def test_equal_numbers_are_correct_and_an_empty_answer_is_wrong(verifier: str) -
 
 @pytest.mark.parametrize(("answer", "reference"), [("20", "20"), (None, None), ("20", "")])
 def test_an_unknown_verifier_is_the_users_mistake_whatever_the_answer(answer, reference) -> None:
-    with pytest.raises(UsageError, match="no verifier 'maths': there are exact, numeric, math"):
+    with pytest.raises(
+        UsageError, match="no verifier 'maths': there are exact, numeric, math, choice"
+    ):
         judge(answer, reference, "maths")
 
 
