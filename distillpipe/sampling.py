@@ -38,7 +38,8 @@ from distillpipe.records import (
 from distillpipe.spending import Bill
 from distillpipe.versions import ENGINE_ERROR, ERRORS_FILE
 
-Finish = Callable[[Trace], Trace]
+Finish = Callable[[Trace, Problem], Trace]
+"What a stage does to a row before it is written: eval judges it."
 
 
 class SamplingOptions(msgspec.Struct, frozen=True):
@@ -130,7 +131,8 @@ class Sampler:
         reused = 0
         for trace in dataset.sampled_before(out, self.missing(writer)):
             number, sample = self.wanted[trace.row_key]
-            writer.append(finish(_with_problem(trace, self._problems[number], sample)))
+            problem = self._problems[number]
+            writer.append(finish(_with_problem(trace, problem, sample), problem))
             reused += 1
         writer.counts.rows_reused += reused
         if reused:
@@ -169,6 +171,7 @@ class Sampler:
             closing(engine.complete(requests)) as outcomes,
         ):
             for outcome in outcomes:
+                problem = self._in_flight[outcome.key].problem
                 trace = self._trace(outcome)
                 if isinstance(outcome, Failure):
                     writer.fail(trace, outcome.error)
@@ -177,7 +180,7 @@ class Sampler:
                     writer.reject(trace, outcome.reason, outcome.measured)
                     bill.num_left -= 1
                     continue
-                writer.append(finish(trace))
+                writer.append(finish(trace, problem))
                 tokens = trace.num_completion_tokens or 0
                 counts.tokens_sampled += tokens
                 counts.seconds_working = seconds_before + time.monotonic() - started

@@ -30,7 +30,7 @@ from distillpipe.records import (
     row_key,
     trace_id,
 )
-from distillpipe.sampling import Sampler, SamplingOptions
+from distillpipe.sampling import Finish, Sampler, SamplingOptions
 from distillpipe.stages.run import content_of
 from distillpipe.verify import verified
 from distillpipe.versions import Header
@@ -120,8 +120,12 @@ def options(
     )  # fmt: skip
 
 
-def unjudged(trace: Trace) -> Trace:
+def unjudged(trace: Trace, _problem: Problem) -> Trace:
     return trace
+
+
+def judged(trace: Trace, problem: Problem) -> Trace:
+    return verified(trace, extra=problem.extra)
 
 
 @pytest.fixture
@@ -137,7 +141,7 @@ def sample(teacher_chat: Chat, out: Path) -> Sample:
         given: list[Problem],
         *,
         model: Model = TEACHER,
-        finish: Callable[[Trace], Trace] = unjudged,
+        finish: Finish = unjudged,
         fresh: bool = False,
         template: str = "{problem}",
         system_prompt: str | None = None,
@@ -385,8 +389,8 @@ def test_another_reference_answer_reuses_the_row_under_the_new_problem(
 ) -> None:
     old = problem("What is 1+1?", "3", domain="sums")
     new = problem("What is 1+1?", "2", domain="algebra", verifier="exact")
-    sample([old], finish=verified)
-    mended = sample([new], finish=verified)
+    sample([old], finish=judged)
+    mended = sample([new], finish=judged)
 
     assert mended.num_requests == 0
     (before,), (after,) = read_traces(f"{out}@v1"), read_traces(f"{out}@v2")
@@ -406,7 +410,7 @@ def test_another_reference_answer_reuses_the_row_under_the_new_problem(
 def test_verdict_and_answer_of_a_row_that_is_taken_over_are_made_anew(
     sample: Sample, out: Path
 ) -> None:
-    sample(problems(1), finish=verified)
+    sample(problems(1), finish=judged)
     sample(problems(2), finish=unjudged)
 
     assert [(row.verdict, row.answer) for row in read_traces(f"{out}@v1")] == [("wrong", "2")]

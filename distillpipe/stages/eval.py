@@ -16,7 +16,7 @@ from distillpipe.formats import hub
 from distillpipe.manifest import ModelUsed
 from distillpipe.models import AnyModel
 from distillpipe.progress import say
-from distillpipe.records import Trace
+from distillpipe.records import Problem, Trace
 from distillpipe.sampling import Sampler, SamplingOptions, forecast_rows, load_model_chat
 from distillpipe.stages.run import Result, Run, content_of, say_finished, say_up_to_date
 from distillpipe.versions import Header
@@ -45,10 +45,8 @@ def evaluate(model: str, benchmark: str, out: Path, options: SamplingOptions, ru
                 "name its field with --answer-field"
             )
         writer.counts.rows_read = len(sampler.wanted)
-        sampler.take_over(writer, out, verify.verified)
-        sampler.sample(
-            writer, lambda: open_engine(found, chat, options.engine, draft), verify.verified
-        )
+        sampler.take_over(writer, out, _judged)
+        sampler.sample(writer, lambda: open_engine(found, chat, options.engine, draft), _judged)
         writer.sync()
         draft.manifest.metrics = measure(name, draft.path)
         content = msgspec.json.format(msgspec.json.encode(draft.manifest.metrics), indent=1)
@@ -87,6 +85,10 @@ def _header(
         fresh=run.fresh,
         accept_errors=options.accept_errors,
     )
+
+
+def _judged(trace: Trace, problem: Problem) -> Trace:
+    return verify.verified(trace, extra=problem.extra)
 
 
 def benchmark_name(benchmark: str) -> str:

@@ -59,7 +59,10 @@ def filter_traces(inputs: list[str], out: Path, options: FilterOptions, run: Run
         report = "\n".join(funnel(draft.manifest))
         if not writer.counts.rows_kept:
             raise DataError(f"no row of {len(decisions):,} is left:\n{report}")
-        say(f"filter: dropped {writer.counts.rows_rejected:,} of {len(decisions):,} rows\n{report}")
+        if report:
+            say(
+                f"filter: dropped {writer.counts.rows_rejected:,} of {len(decisions):,} rows\n{report}"
+            )
         return say_finished(writer.finish(_problems(inputs, draft.path)), out)
 
 
@@ -95,22 +98,37 @@ def _decide(
     total = dataset.count_rows(inputs)
     if not total:
         raise DataError(f"{', '.join(inputs)}: no rows to filter")
-    with progress("filter", total) as advance:
-        for trace in dataset.read_training_traces(inputs, allow_benchmark=allow_benchmark):
+    extras = _extras(inputs, options)
+
+    def judged_of(trace: Trace) -> Trace:
+        return verify.verified(trace, options.verifier, extras.get(trace.problem_id))
+
+    rows = dataset.read_training_traces(inputs, allow_benchmark=allow_benchmark)
+    with progress("filter", total) as advance, verify.Judge() as judge:
+        for judged in judge.map(judged_of, rows):
             advance(1)
-            judged = verify.verified(trace, options.verifier)
             content = content_hash(judged)
-            if (known := decisions.get(trace.id)) is not None:
+            if (known := decisions.get(judged.id)) is not None:
                 if known.content != content:
-                    raise dataset.conflict(trace.id)
+                    raise dataset.conflict(judged.id)
                 continue
             drop = filters.first_drop(judged, options)
-            decisions[trace.id] = Decision(content, judged.answer, judged.verdict, drop)
+            decisions[judged.id] = Decision(content, judged.answer, judged.verdict, drop)
             if drop is None:
-                candidates.append(Candidate.of(trace))
+                candidates.append(Candidate.of(judged))
     for row_id, drop in dropped_among(candidates, options).items():
         decisions[row_id] = decisions[row_id]._replace(drop=drop)
     return decisions
+
+
+def _extras(inputs: list[str], options: FilterOptions) -> dict[str, str]:
+    """The other keys of the problems whose verifier looks at them: the options of a choice."""
+    return {
+        problem.problem_id: problem.extra
+        for reference in inputs
+        for problem in dataset.read_problems(reference)
+        if problem.extra and (options.verifier or problem.verifier) == "choice"
+    }
 
 
 def _rows_once(

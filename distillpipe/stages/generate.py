@@ -9,7 +9,7 @@ from distillpipe.engines import find_model, open_engine
 from distillpipe.forecast import Forecast
 from distillpipe.manifest import ModelUsed
 from distillpipe.models import AnyModel
-from distillpipe.records import Trace
+from distillpipe.records import Problem, Trace
 from distillpipe.sampling import Sampler, SamplingOptions, forecast_rows, load_model_chat
 from distillpipe.stages.run import Result, Run, content_of, say_finished, say_up_to_date
 from distillpipe.versions import Header
@@ -67,6 +67,6 @@ def _header(
     )
 
 
-def _unjudged(trace: Trace) -> Trace:
+def _unjudged(trace: Trace, _problem: Problem) -> Trace:
     """Traces are judged by `filter`."""
     return trace

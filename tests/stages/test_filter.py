@@ -320,3 +320,25 @@ def test_an_interrupted_run_goes_on_with_the_rows_it_has_unchanged(
     assert resumed.id == undisturbed.id
     assert resumed.files == undisturbed.files
     assert resumed.counts.dropped == undisturbed.counts.dropped
+
+
+def test_the_text_of_an_option_is_an_answer_since_the_options_stand_with_the_problem(
+    tmp_path: Path, make_trace: MakeTrace, write_dataset: Callable[..., Manifest]
+) -> None:
+    texts = {"\\boxed{a cat}": "correct", "\\boxed{B}": "correct", "\\boxed{a dog}": "wrong"}
+    rows = [
+        make_trace(
+            problem="Which one purrs?", reference_answer="B", verifier="choice", response=text,
+            row_key=f"{number}{'0' * 31}",
+        )
+        for number, text in enumerate(texts)
+    ]  # fmt: skip
+    problem = Problem(
+        problem_id=rows[0].problem_id, problem=rows[0].problem, reference_answer="B",
+        verifier="choice", extra='{"options": ["a dog", "a cat"]}',
+    )  # fmt: skip
+    write_dataset(tmp_path / "traces", rows, problems=[problem])
+    run([tmp_path / "traces"], tmp_path / "clean", verdicts=("correct", "wrong"))
+
+    found = {trace.response: trace.verdict for trace in kept(tmp_path / "clean")}
+    assert found == texts
