@@ -36,7 +36,10 @@ class Log:
 
     def cause(self) -> str:
         """The first error in it that is no other's consequence, with what to do; "" if there is none."""
-        text = self.path.read_text(errors="replace")
+        try:
+            text = self.path.read_text(errors="replace")
+        except FileNotFoundError:  # the process was asked to end, and has
+            return ""
         for kind, message, next_line in CAUSE.findall(text):
             if SECOND_HAND.search(f"{kind}: {message}"):
                 continue

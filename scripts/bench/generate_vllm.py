@@ -90,7 +90,7 @@ def ours(engine: VariedLengths, model: Model, chat: Chat, options: SamplingOptio
             problems = SHIPPED / "problems-train.jsonl"
             sampler.plan(read_problems(str(problems), PROMPTING, options.plan.limit))
             started = time.perf_counter()
-            sampler.sample(writer, lambda: engine, lambda trace: trace)
+            sampler.sample(writer, lambda: engine, lambda trace, _problem: trace)
             writer.sync()
             return writer.counts.tokens_sampled / (time.perf_counter() - started)
 

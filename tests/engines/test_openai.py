@@ -409,7 +409,7 @@ def sample(tmp_path: Path) -> Sample:
                 billing = Billing(Ledger(draft, PRICES, max_cost))
                 return engine_of(server, 64, billing=billing, patience=patience)
 
-            sampler.sample(writer, open_engine, lambda trace: trace)
+            sampler.sample(writer, open_engine, lambda trace, _: trace)
             return writer.finish(sampler.problems())
 
     return run
