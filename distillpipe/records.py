@@ -10,7 +10,7 @@ One line of a dataset of traces:
      "finish_reason": "stop",
      "num_tokens": {"prompt": 91, "reasoning": 812, "response": 40, "total": 949},
      "teacher": "...", "served_by": null, "seed": 123, "num_waits": 0, "forced_end": false,
-     "verdict": null, "answer": null, "soft_labels": null, "extra": null}
+     "verdict": null, "verdict_reason": null, "answer": null, "soft_labels": null, "extra": null}
 
 Every key is in every row, null where it is not filled, so that other tools can read the types. What we
 do not know of a source row is one JSON string, `extra`. Ids are content: a row is found again by what
@@ -25,6 +25,7 @@ from distillpipe.hashing import content_hash
 
 Verdict = Literal["correct", "wrong", "unverifiable"]
 FinishReason = Literal["stop", "length", "repetition"]
+AnswerForm = Literal["boxed", "any"]
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,7 +37,7 @@ class Problem(Record, frozen=True, kw_only=True):
 
     schema: Literal["problem/1"] = "problem/1"
     problem_id: str
-    "16 hex digits: hash of problem, reference answer and verifier"
+    "16 hex digits: see `problem_id`"
     problem: str
     reference_answer: str | None
     verifier: str
@@ -48,9 +49,18 @@ class Problem(Record, frozen=True, kw_only=True):
     "all other keys of the source row, as one JSON string"
 
 
-def problem_id(problem: str, reference_answer: str | None, verifier: str) -> str:
-    """The id of a problem: 16 hex digits of a hash of what has to be solved and how it is judged."""
-    return content_hash(problem, reference_answer, verifier)[:16]
+def problem_id(
+    problem: str,
+    reference_answer: str | None,
+    verifier: str,
+    tests: dict[str, Any] | None = None,
+) -> str:
+    """The id of a problem: 16 hex digits of a hash of what has to be solved and how it is judged.
+
+    `tests` are what the answers to a programming problem are judged by.
+    """
+    judged_by = (verifier,) if tests is None else (verifier, tests)
+    return content_hash(problem, reference_answer, *judged_by)[:16]
 
 
 class Message(Record, frozen=True, kw_only=True):
@@ -109,6 +119,8 @@ class Trace(Record, frozen=True, kw_only=True):
     num_waits: int = 0
     forced_end: bool = False
     verdict: Verdict | None = None
+    verdict_reason: str | None = None
+    "why, where the answer alone does not say it: `no_answer`, `wrong_value: test 3: ...`"
     answer: str | None = None
     soft_labels: SoftLabels | None = None
     extra: str | None = None
@@ -177,6 +189,8 @@ class Prompting(Record, frozen=True, kw_only=True):
     system_prompt: str | None
     chat_template: str | None
     "one of ours by name, or a file; null: the model's own"
+    answer_form: AnswerForm = "boxed"
+    "where eval looks for the answer: see `FilterOptions`"
 
 
 class EngineOptions(Record, frozen=True, kw_only=True):
@@ -209,6 +223,8 @@ class FilterOptions(Record, frozen=True, kw_only=True):
 
     verdicts: tuple[Verdict, ...]
     verifier: str | None
+    answer_form: AnswerForm = "boxed"
+    "`any` takes an answer that is stated without a box too"
     min_reasoning_tokens: int
     max_reasoning_tokens: int | None
     dedup: Literal["exact", "none"]

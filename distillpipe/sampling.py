@@ -71,7 +71,6 @@ class Sampler:
         self.options = options
         self.wanted: dict[str, _Wanted] = {}
         self.num_duplicates = 0
-        self.has_references = False
         self._problems = Spool(folder, Problem)
         self._problem_ids: list[str] = []
         self._in_flight: dict[str, _Asked] = {}
@@ -99,7 +98,6 @@ class Sampler:
                 self._problems.append(problem)
                 self._problem_ids.append(problem.problem_id)
                 self.wanted.update((key, _Wanted(number, sample)) for key, sample in new.items())
-                self.has_references |= bool(problem.reference_answer)
         if self.num_duplicates:
             say(f"{self.num_duplicates:,} rows were asked for twice (equal prompts): sampled once")
 

@@ -22,7 +22,6 @@ from distillpipe.errors import DataError, UsageError
 from distillpipe.formats import hub
 from distillpipe.formats.fields import (
     ANSWER_FIELDS,
-    DEFAULT_VERIFIER,
     PROBLEM_FIELDS,
     Fields,
     NotText,
@@ -30,11 +29,13 @@ from distillpipe.formats.fields import (
     gold,
     present,
     problem_key,
+    usual_verifier,
 )
 from distillpipe.formats.files import Placed, file_rows
 from distillpipe.manifest import InputDataset
 from distillpipe.records import Problem, Prompting, problem_id
 from distillpipe.verify import VERIFIERS
+from distillpipe.verify.code_tests import tests_for
 
 DATA_FOLDER = "DISTILL_DATA"  # environment: the folder with the files of benchmarks
 
@@ -183,12 +184,12 @@ def _problem(row: Any, where: str, prompting: Prompting) -> Problem:
         reference, answer_key = gold(row, fields)
     except NotText as error:
         raise DataError(f"{where}: {error}") from error
-    verifier = prompting.verifier or row.get("verifier") or DEFAULT_VERIFIER
+    verifier = prompting.verifier or row.get("verifier") or usual_verifier(row)
     if not isinstance(verifier, str) or verifier not in VERIFIERS:
         raise DataError(f"{where}: no verifier {verifier!r}: there are {', '.join(VERIFIERS)}")
     known = {key, answer_key, "verifier", "domain"}
     return Problem(
-        problem_id=problem_id(row[key], reference, verifier),
+        problem_id=problem_id(row[key], reference, verifier, tests_for(verifier, row)),
         problem=row[key],
         reference_answer=reference,
         verifier=verifier,
@@ -199,5 +200,7 @@ def _problem(row: Any, where: str, prompting: Prompting) -> Problem:
 
 def _judged_by(problem: Problem, verifier: str) -> Problem:
     """The problem with another verifier, which makes it another problem."""
-    found = problem_id(problem.problem, problem.reference_answer, verifier)
+    row = msgspec.json.decode(problem.extra or "{}", type=dict[str, Any])
+    tests = tests_for(verifier, row)
+    found = problem_id(problem.problem, problem.reference_answer, verifier, tests)
     return msgspec.structs.replace(problem, verifier=verifier, problem_id=found)

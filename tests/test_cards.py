@@ -60,6 +60,7 @@ FEATURES = [
     {"name": "num_waits", "dtype": "int64"},
     {"name": "forced_end", "dtype": "bool"},
     {"name": "verdict", "dtype": "string"},
+    {"name": "verdict_reason", "dtype": "string"},
     {"name": "answer", "dtype": "string"},
     {
         "name": "soft_labels",

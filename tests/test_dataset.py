@@ -56,7 +56,7 @@ def test_every_key_is_in_every_row_null_where_it_is_not_filled(
     row = json.loads((tmp_path / "v1/part-00000.jsonl").read_text())
     assert tuple(row) == Trace.__struct_fields__
     assert [name for name in row if row[name] is None] == [
-        "benchmark", "domain", "served_by", "verdict", "answer", "soft_labels", "extra",
+        "benchmark", "domain", "served_by", "verdict", "verdict_reason", "answer", "soft_labels", "extra",
     ]  # fmt: skip
 
 

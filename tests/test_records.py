@@ -21,7 +21,7 @@ LINE = (
     b'"content":"as sent","reasoning_content":null},{"role":"assistant","content":"\\\\boxed{42}",'
     b'"reasoning_content":"6*7=42."}],"finish_reason":"stop","num_tokens":{"prompt":91,'
     b'"reasoning":812,"response":40,"total":949},"teacher":"r1","served_by":null,"seed":123,'
-    b'"num_waits":0,"forced_end":false,"verdict":null,"answer":null,"soft_labels":null,"extra":null}'
+    b'"num_waits":0,"forced_end":false,"verdict":null,"verdict_reason":null,"answer":null,"soft_labels":null,"extra":null}'
 )
 
 
@@ -35,7 +35,16 @@ def test_a_line_of_a_dataset_survives_decoding_and_encoding_byte_for_byte() -> N
 def test_every_key_is_written_null_where_it_is_not_filled(make_trace) -> None:
     written = msgspec.json.decode(msgspec.json.encode(make_trace()))
     assert list(written) == list(msgspec.json.decode(LINE))
-    unfilled = ["benchmark", "domain", "served_by", "verdict", "answer", "soft_labels", "extra"]
+    unfilled = [
+        "benchmark",
+        "domain",
+        "served_by",
+        "verdict",
+        "verdict_reason",
+        "answer",
+        "soft_labels",
+        "extra",
+    ]
     assert [key for key, value in written.items() if value is None] == unfilled
 
 
@@ -108,6 +117,12 @@ def test_a_problem_id_changes_with_every_part(changed: tuple[str, str | None, st
 
 def test_an_absent_reference_is_not_an_empty_one() -> None:
     assert problem_id("1+1?", None, "math") != problem_id("1+1?", "", "math")
+
+
+def test_programs_for_one_text_with_other_tests_answer_other_problems() -> None:
+    first, second = ({"test_list": [f"assert {name}(1) == 2"]} for name in ("f", "g"))
+    ids = {problem_id("Add one.", None, "code", tests) for tests in (first, second, None)}
+    assert len(ids) == 3
 
 
 def test_a_trace_id_is_the_problem_and_sixteen_digits_of_the_row_key() -> None:

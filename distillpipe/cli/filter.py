@@ -24,6 +24,7 @@ def filter_traces(
     ],
     out: shared.Out,
     verifier: shared.Verifier = None,
+    answer_form: shared.AnswerFormOption = "boxed",
     verdict: Annotated[
         list[str] | None,
         shared.option(
@@ -48,7 +49,14 @@ def filter_traces(
         shared.option(min=1, help="Keep at most so many a problem.", rich_help_panel=RULES),
     ] = None,
     seed: shared.Seed = 0,
+    num_workers: Annotated[
+        int | None,
+        shared.option(
+            min=1, help="Rows judged at a time; else one a core.", rich_help_panel=shared.RUN
+        ),
+    ] = None,
     allow_benchmark_training: shared.AllowBenchmarkTraining = False,
+    unsafe_run_model_code_without_sandbox: shared.UnsafeCode = False,
     dry_run: shared.DryRun = False,
     as_json: shared.Json = False,
     fresh: shared.Fresh = False,
@@ -69,6 +77,7 @@ def filter_traces(
     options = FilterOptions(
         verdicts=tuple(cast("list[Verdict]", verdict or ["correct"])),
         verifier=verifier,
+        answer_form=answer_form,
         min_reasoning_tokens=min_reasoning_tokens,
         max_reasoning_tokens=max_reasoning_tokens,
         dedup=dedup,

@@ -10,7 +10,7 @@ import typer
 from distillpipe.engines.server_options import check_address, check_key_variable
 from distillpipe.forecast import Forecast, text_of
 from distillpipe.manifest import ResolvedOption
-from distillpipe.records import EngineOptions, Plan, Prompting, Sampling
+from distillpipe.records import AnswerForm, EngineOptions, Plan, Prompting, Sampling
 from distillpipe.sampling import SamplingOptions
 from distillpipe.stages.run import Result, Run
 from distillpipe.verify import check_name
@@ -112,8 +112,24 @@ Verifier = Annotated[
     str | None,
     option(
         callback=_check_verifier,
-        help="exact, numeric or math, for all rows; else each row's own.",
+        help="math, numeric, exact, choice or code, for all rows; else each row's own.",
         rich_help_panel=PROBLEMS,
+    ),
+]
+AnswerFormOption = Annotated[
+    AnswerForm,
+    option(
+        "--answer-form",
+        help="Where the answer stands: boxed, or any: also 'the final answer is'.",
+        rich_help_panel=PROBLEMS,
+    ),
+]
+UnsafeCode = Annotated[
+    bool,
+    option(
+        "--unsafe-run-model-code-without-sandbox",
+        help="Run programs that models wrote with all your rights.",
+        rich_help_panel=RUN,
     ),
 ]
 ChatTemplate = Annotated[
@@ -233,6 +249,8 @@ def run_of(ctx: typer.Context) -> Run:
         options=options,
         fresh=bool(ctx.params.get("fresh", False)),
         allow_benchmark_training=bool(ctx.params.get("allow_benchmark_training", False)),
+        unsafe=bool(ctx.params.get("unsafe_run_model_code_without_sandbox", False)),
+        num_workers=ctx.params.get("num_workers"),
     )
 
 

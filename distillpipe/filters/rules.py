@@ -49,7 +49,9 @@ def unwanted_verdict(trace: Trace, options: FilterOptions) -> Drop | None:
     if trace.verdict in options.verdicts:
         return None
     reasons = {"correct": "correct_answer", "wrong": "wrong_answer"}
-    return Drop(reasons.get(str(trace.verdict), "unverifiable_answer"), trace.answer)
+    return Drop(
+        reasons.get(str(trace.verdict), "unverifiable_answer"), trace.verdict_reason or trace.answer
+    )
 
 
 def _num_reasoning_tokens(trace: Trace, option: str) -> int:

@@ -9,13 +9,13 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from distillpipe.verify.code_tests import has_tests
 from distillpipe.verify.extract import boxed_answer
 from distillpipe.verify.numeric import number
 
 PROBLEM_FIELDS = ("problem", "question", "prompt")
 ANSWER_FIELDS = ("reference_answer", "answer", "gold")
 SOLUTION_FIELDS = ("solution", "ground_truth_solution")
-DEFAULT_VERIFIER = "math"
 
 GSM8K_END = re.compile(r"(?:^|\n)####[ \t]*(\S[^\n]*?)\s*\Z")
 
@@ -85,6 +85,11 @@ def final_answer(text: str) -> str:
     r"""What stands after GSM8K's `####`, else in the last `\boxed{}`, else the text as it is."""
     marked = GSM8K_END.search(text)
     return marked[1] if marked else boxed_answer(text) or text
+
+
+def usual_verifier(row: Row) -> str:
+    """The verifier of a row that names none."""
+    return "code" if has_tests(row) else "math"
 
 
 def extra_of(values: Row) -> str | None:

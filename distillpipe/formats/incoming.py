@@ -41,7 +41,7 @@ from distillpipe.formats.found import (
 from distillpipe.formats.turns import REASONING_FIELDS, Parts, Rejection, messages_of, parts_of
 from distillpipe.verify.extract import boxed_answer
 
-CODE_VERSION = 1  # part of the fingerprint: raise it when a format is read differently
+CODE_VERSION = 2  # part of the fingerprint: raise it when a format is read differently
 
 Format = Literal[
     "auto", "openthoughts", "openr1", "s1k", "messages", "sharegpt", "deepseek", "raw", "solution"

@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 import msgspec
 
 from distillpipe.formats.fields import (
-    DEFAULT_VERIFIER,
     Fields,
     NotText,
     Row,
@@ -21,6 +20,7 @@ from distillpipe.formats.fields import (
     gold,
     problem_key,
     text_under,
+    usual_verifier,
 )
 from distillpipe.formats.found import Found, Outcome
 from distillpipe.formats.incoming import Format, Reader
@@ -28,6 +28,7 @@ from distillpipe.formats.turns import Rejection
 from distillpipe.hashing import content_hash
 from distillpipe.records import FinishReason, Message, Problem, Trace, problem_id, trace_id
 from distillpipe.verify import VERIFIERS
+from distillpipe.verify.code_tests import TEST_KEYS, has_tests, tests_for
 
 TEACHER_FIELDS = ("teacher", "model", "model_name")
 FINISH_FIELDS = ("finish_reason", "stop_reason")
@@ -103,9 +104,10 @@ def _found(
         None if domain is None else "domain",
     }  # fmt: skip
     left = {key: value for key, value in row.items() if key not in used and value is not None}
-    shared = {key: left[key] for key in left if reader.row_is_problem or key in SHARED_KEYS}
+    shared_keys = SHARED_KEYS | TEST_KEYS if has_tests(row) else SHARED_KEYS
+    shared = {key: left[key] for key in left if reader.row_is_problem or key in shared_keys}
     problem = Problem(
-        problem_id=problem_id(found.problem, reference, verifier),
+        problem_id=problem_id(found.problem, reference, verifier, tests_for(verifier, row)),
         problem=found.problem,
         reference_answer=reference,
         verifier=verifier,
@@ -166,7 +168,7 @@ def _verifier(row: Row, choices: Choices) -> tuple[str, str | None]:
     """The verifier of a row and the key it stood under."""
     own = row.get("verifier")
     known = isinstance(own, str) and own in VERIFIERS
-    verifier = choices.verifier or (str(own) if known else DEFAULT_VERIFIER)
+    verifier = choices.verifier or (str(own) if known else usual_verifier(row))
     return verifier, "verifier" if known else None
 
 

@@ -39,14 +39,20 @@ def evaluate(model: str, benchmark: str, out: Path, options: SamplingOptions, ru
         chat = load_model_chat(found, options)
         sampler = Sampler(found, chat, options, draft.path)
         sampler.plan(sources.read_problems(benchmark, options.prompting, options.plan.limit))
-        if not sampler.has_references:
+        verify.check_runnable({one.verifier for one in sampler.problems()}, unsafe=run.unsafe)
+        if not any(map(verify.can_judge, sampler.problems())):
             raise DataError(
-                f"{benchmark}: no problem has a reference answer to score against: "
+                f"{benchmark}: no problem has a reference answer (or tests) to score against: "
                 "name its field with --answer-field"
             )
         writer.counts.rows_read = len(sampler.wanted)
-        sampler.take_over(writer, out, _judged)
-        sampler.sample(writer, lambda: open_engine(found, chat, options.engine, draft), _judged)
+
+        def judged(trace: Trace, problem: Problem) -> Trace:
+            form = options.prompting.answer_form
+            return verify.verified(trace, extra=problem.extra, answer_form=form, unsafe=run.unsafe)
+
+        sampler.take_over(writer, out, judged)
+        sampler.sample(writer, lambda: open_engine(found, chat, options.engine, draft), judged)
         writer.sync()
         draft.manifest.metrics = measure(name, draft.path)
         content = msgspec.json.format(msgspec.json.encode(draft.manifest.metrics), indent=1)
@@ -85,10 +91,6 @@ def _header(
         fresh=run.fresh,
         accept_errors=options.accept_errors,
     )
-
-
-def _judged(trace: Trace, problem: Problem) -> Trace:
-    return verify.verified(trace, extra=problem.extra)
 
 
 def benchmark_name(benchmark: str) -> str:

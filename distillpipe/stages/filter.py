@@ -16,6 +16,7 @@ from distillpipe.filters.rules import Drop
 from distillpipe.filters.select import Candidate, dropped_among
 from distillpipe.forecast import Forecast
 from distillpipe.hashing import content_hash
+from distillpipe.jsonl import Spool
 from distillpipe.progress import progress, say
 from distillpipe.records import FilterOptions, Problem, Trace, Verdict
 from distillpipe.stages.run import Result, Run, content_of, funnel, say_finished, say_up_to_date
@@ -29,6 +30,7 @@ class Decision(NamedTuple):
     "hash of the row, judged"
     answer: str | None
     verdict: Verdict | None
+    verdict_reason: str | None
     drop: Drop | None
 
 
@@ -42,14 +44,14 @@ def filter_traces(inputs: list[str], out: Path, options: FilterOptions, run: Run
         return say_up_to_date(finished)
 
     with versions.draft(out, header) as draft, Writer(draft) as writer:
-        decisions = _decide(inputs, options, run.allow_benchmark_training)
+        decisions = _decide(inputs, options, draft.path, run)
         writer.counts.rows_read = len(decisions)
         for trace, decision in _rows_once(inputs, decisions):
             if trace.id in writer.done:
                 continue
             judged = msgspec.structs.replace(
                 trace, answer=decision.answer, verdict=decision.verdict,
-                verifier=options.verifier or trace.verifier,
+                verdict_reason=decision.verdict_reason, verifier=options.verifier or trace.verifier,
             )  # fmt: skip
             if decision.drop is None:
                 writer.append(judged)
@@ -90,21 +92,25 @@ def _header(inputs: list[str], out: Path, options: FilterOptions, run: Run) -> H
 
 
 def _decide(
-    inputs: list[str], options: FilterOptions, allow_benchmark: bool
+    inputs: list[str], options: FilterOptions, folder: Path, run: Run
 ) -> dict[str, Decision]:
-    """A decision for every distinct row, by row id."""
+    """A decision for every distinct row, by row id; what has to be held for it lies in `folder`."""
     decisions: dict[str, Decision] = {}
     candidates: list[Candidate] = []
     total = dataset.count_rows(inputs)
     if not total:
         raise DataError(f"{', '.join(inputs)}: no rows to filter")
-    extras = _extras(inputs, options)
+    extras = _Extras(inputs, options, folder)
+    verify.check_runnable(extras.verifiers, unsafe=run.unsafe)
 
     def judged_of(trace: Trace) -> Trace:
-        return verify.verified(trace, options.verifier, extras.get(trace.problem_id))
+        return verify.verified(
+            trace, options.verifier, extras.of(trace),
+            answer_form=options.answer_form, unsafe=run.unsafe,
+        )  # fmt: skip
 
-    rows = dataset.read_training_traces(inputs, allow_benchmark=allow_benchmark)
-    with progress("filter", total) as advance, verify.Judge() as judge:
+    rows = dataset.read_training_traces(inputs, allow_benchmark=run.allow_benchmark_training)
+    with progress("filter", total) as advance, verify.Judge(run.num_workers) as judge:
         for judged in judge.map(judged_of, rows):
             advance(1)
             content = content_hash(judged)
@@ -113,7 +119,9 @@ def _decide(
                     raise dataset.conflict(judged.id)
                 continue
             drop = filters.first_drop(judged, options)
-            decisions[judged.id] = Decision(content, judged.answer, judged.verdict, drop)
+            decisions[judged.id] = Decision(
+                content, judged.answer, judged.verdict, judged.verdict_reason, drop
+            )
             if drop is None:
                 candidates.append(Candidate.of(judged))
     for row_id, drop in dropped_among(candidates, options).items():
@@ -121,14 +129,25 @@ def _decide(
     return decisions
 
 
-def _extras(inputs: list[str], options: FilterOptions) -> dict[str, str]:
-    """The other keys of the problems whose verifier looks at them: the options of a choice."""
-    return {
-        problem.problem_id: problem.extra
-        for reference in inputs
-        for problem in dataset.read_problems(reference)
-        if problem.extra and (options.verifier or problem.verifier) == "choice"
-    }
+class _Extras:
+    """The other keys of the problems whose verifier looks at them; on disk, as tests may be large."""
+
+    def __init__(self, inputs: list[str], options: FilterOptions, folder: Path) -> None:
+        self.verifiers: set[str] = set()
+        self._spool = Spool(folder, Problem)
+        self._numbers: dict[str, int] = {}
+        for reference in inputs:
+            for problem in dataset.read_problems(reference):
+                verifier = options.verifier or problem.verifier
+                verify.check_name(verifier)
+                self.verifiers.add(verifier)
+                if problem.extra and verify.VERIFIERS[verifier].reads_extra:
+                    self._numbers[problem.problem_id] = len(self._spool)
+                    self._spool.append(problem)
+
+    def of(self, trace: Trace) -> str | None:
+        number = self._numbers.get(trace.problem_id)
+        return None if number is None else self._spool[number].extra
 
 
 def _rows_once(

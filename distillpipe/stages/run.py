@@ -17,6 +17,10 @@ class Run(msgspec.Struct, frozen=True):
     options: dict[str, ResolvedOption] = {}
     fresh: bool = False
     allow_benchmark_training: bool = False
+    unsafe: bool = False
+    "whether programs may run without a sandbox"
+    num_workers: int | None = None
+    "threads that judge; null: one a core"
 
 
 class Result(NamedTuple):

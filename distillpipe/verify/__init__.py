@@ -1,52 +1,116 @@
-"""Verifiers: from a completion to an answer, from an answer and a reference to a verdict.
+"""Verifiers: from a completion to an answer, from an answer to a verdict.
 
 A new verifier is one line in `VERIFIERS`: how it finds the answer in a response, and a function
-`(answer, reference, extra) -> Verdict`, where `extra` holds the other keys of the problem, as one JSON
-string. A completion that was cut off has no answer; no answer is `wrong`; `unverifiable` is for a reference
-that is missing or that the verifier cannot read, or a verifier that failed on it, never for a poor answer.
+`(answer, question) -> Judgement`. A completion that was cut off has no answer; no answer is `wrong`;
+`unverifiable` is for a reference (or tests) that is missing or that the verifier cannot read, or a verifier
+that failed on it, never for a poor answer.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import msgspec
 
-from distillpipe.errors import UsageError
-from distillpipe.records import Trace, Verdict
+from distillpipe.errors import DataError, UsageError
+from distillpipe.records import AnswerForm, Problem, Trace, Verdict
 from distillpipe.verify.choice import chosen, options_of, same_choice
+from distillpipe.verify.code import judge_code
+from distillpipe.verify.code_extract import extract_code
+from distillpipe.verify.code_tests import tests_in
 from distillpipe.verify.exact import same_text
 from distillpipe.verify.extract import any_answer, boxed_answer
 from distillpipe.verify.judge import Judge
 from distillpipe.verify.math import same_value
 from distillpipe.verify.numeric import same_number
+from distillpipe.verify.sandbox import find_sandbox
+
+MAX_REASON_CHARACTERS = 200
+
+
+class Question(NamedTuple):
+    """What an answer is judged by."""
+
+    reference: str
+    problem: str = ""
+    extra: str | None = None
+    "the problem's other keys as one JSON string: the options of a choice, the tests of a program"
+    unsafe: bool = False
+    "whether programs may run without a sandbox"
+
+
+class Judgement(NamedTuple):
+    """A verdict, and why: a stable name, for programs with the test that failed; null where it needs none."""
+
+    verdict: Verdict
+    reason: str | None = None
+
+
+def _no_reference(question: Question) -> str | None:
+    return None if question.reference.strip() else "no_reference"
 
 
 class Verifier(NamedTuple):
     """A rule of comparison."""
 
-    verdict: Callable[[str, str, str | None], Verdict]
-    "of an answer, a reference and the problem's extra keys"
+    judge: Callable[[str, Question], Judgement]
     answer: Callable[[str], str | None] = boxed_answer
     "of a response"
     any_answer: Callable[[str], str | None] = any_answer
     "of a response that need not be boxed"
-    needs_reference: bool = True
-    "false where the problem's extra keys hold what an answer is judged by"
+    missing: Callable[[Question], str | None] = _no_reference
+    "why no answer can be judged by this question, null where it can"
+    reads_extra: bool = False
+    "whether it looks at the problem's other keys"
+    runs_code: bool = False
+
+
+def _comparing(same: Callable[[str, str], Verdict]) -> Verifier:
+    return Verifier(lambda answer, question: Judgement(same(answer, question.reference)))
+
+
+def _choice(answer: str, question: Question) -> Judgement:
+    return Judgement(same_choice(answer, question.reference, options_of(question.extra)))
+
+
+def _code(program: str, question: Question) -> Judgement:
+    sandbox = find_sandbox(unsafe=question.unsafe)  # tried out once
+    result = judge_code(program, tests_in(question.extra, question.problem), sandbox=sandbox)
+    return Judgement(result.verdict, result.summary)
+
+
+def _no_tests(question: Question) -> str | None:
+    try:
+        tests_in(question.extra, question.problem)
+    except DataError as error:
+        return f"no_tests: {error}"[:MAX_REASON_CHARACTERS]
+    return None
 
 
 VERIFIERS: dict[str, Verifier] = {
-    "exact": Verifier(lambda answer, reference, _: same_text(answer, reference)),
-    "numeric": Verifier(lambda answer, reference, _: same_number(answer, reference)),
-    "math": Verifier(lambda answer, reference, _: same_value(answer, reference)),
-    "choice": Verifier(
-        lambda answer, reference, extra: same_choice(answer, reference, options_of(extra)),
-        chosen,
-        chosen,
+    "exact": _comparing(same_text),
+    "numeric": _comparing(same_number),
+    "math": _comparing(same_value),
+    "choice": Verifier(_choice, chosen, chosen, reads_extra=True),
+    "code": Verifier(
+        _code, extract_code, extract_code, _no_tests, reads_extra=True, runs_code=True
     ),
 }
-CODE_VERSION = 2  # part of the fingerprint of what verdicts decide: raise it when a verdict changes
+CODE_VERSION = 3  # part of the fingerprint of what verdicts decide: raise it when a verdict changes
 
-__all__ = ["CODE_VERSION", "VERIFIERS", "Judge", "Verifier", "check_name", "judge", "verified"]
+__all__ = [
+    "CODE_VERSION",
+    "VERIFIERS",
+    "Judge",
+    "Judgement",
+    "Question",
+    "Verifier",
+    "can_judge",
+    "check_name",
+    "check_runnable",
+    "judge",
+    "judgement",
+    "verified",
+]
 
 
 def verified(
@@ -54,33 +118,61 @@ def verified(
     verifier: str | None = None,
     extra: str | None = None,
     *,
-    any_form: bool = False,
+    answer_form: AnswerForm = "boxed",
+    unsafe: bool = False,
 ) -> Trace:
     """The trace with its answer and verdict made anew; `verifier` overrides the row's own.
 
-    `extra` holds the problem's other keys (options of a choice), by default the trace's own. With
-    `any_form` an answer that is stated without a box counts too.
+    `extra` holds the problem's other keys (options, tests), by default the trace's own. With the form
+    `any` an answer that is stated without a box counts too. Raises MissingDependencyError where a program
+    would have to run and there is neither a sandbox nor leave to go without (`unsafe`).
     """
     name = verifier or trace.verifier
     check_name(name)
-    found = VERIFIERS[name].any_answer if any_form else VERIFIERS[name].answer
+    rule = VERIFIERS[name]
+    found = rule.answer if answer_form == "boxed" else rule.any_answer
     answer = None if trace.is_truncated else found(trace.response)
-    verdict = judge(answer, trace.reference_answer, name, trace.extra if extra is None else extra)
-    return msgspec.structs.replace(trace, verifier=name, answer=answer, verdict=verdict)
+    question = Question(
+        trace.reference_answer or "", trace.problem, trace.extra if extra is None else extra, unsafe
+    )
+    verdict, reason = judgement(answer, question, name)
+    if trace.is_truncated and verdict == "wrong":
+        reason = "truncated"
+    return msgspec.structs.replace(
+        trace, verifier=name, answer=answer, verdict=verdict, verdict_reason=reason,
+    )  # fmt: skip
 
 
 def judge(
     answer: str | None, reference: str | None, verifier: str, extra: str | None = None
 ) -> Verdict:
     """The verdict on an answer, null for none; raises UsageError for an unknown verifier."""
+    return judgement(answer, Question(reference or "", extra=extra), verifier).verdict
+
+
+def judgement(answer: str | None, question: Question, verifier: str) -> Judgement:
+    """The verdict on an answer, null for none, and the reason."""
     check_name(verifier)
     rule = VERIFIERS[verifier]
-    if rule.needs_reference and not (reference or "").strip():
-        return "unverifiable"
-    return "wrong" if answer is None else rule.verdict(answer, reference or "", extra)
+    if (missing := rule.missing(question)) is not None:
+        return Judgement("unverifiable", missing)
+    return Judgement("wrong", "no_answer") if answer is None else rule.judge(answer, question)
+
+
+def can_judge(problem: Problem) -> bool:
+    """Whether answers to a problem can be judged: it has a reference, or tests."""
+    check_name(problem.verifier)
+    question = Question(problem.reference_answer or "", problem.problem, problem.extra)
+    return VERIFIERS[problem.verifier].missing(question) is None
 
 
 def check_name(verifier: str) -> None:
     """Raise UsageError for the name of a verifier that does not exist."""
     if verifier not in VERIFIERS:
         raise UsageError(f"no verifier {verifier!r}: there are {', '.join(VERIFIERS)}")
+
+
+def check_runnable(verifiers: Iterable[str], *, unsafe: bool) -> None:
+    """Raise MissingDependencyError where one of them runs programs and there is no sandbox for them."""
+    if any(VERIFIERS[name].runs_code for name in verifiers):
+        find_sandbox(unsafe=unsafe)

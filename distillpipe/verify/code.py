@@ -11,9 +11,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any
 
-from distillpipe.errors import DataError
 from distillpipe.records import Record, Verdict
-from distillpipe.verify.code_extract import extract_code
 from distillpipe.verify.code_imports import imports_for
 from distillpipe.verify.code_kinds import (
     BesideTests,
@@ -23,7 +21,6 @@ from distillpipe.verify.code_kinds import (
     ExpressionTests,
     InputTests,
 )
-from distillpipe.verify.code_tests import tests_of
 from distillpipe.verify.code_values import equal_output, equal_value
 from distillpipe.verify.sandbox import Sandbox
 from distillpipe.verify.session import Answer, Session
@@ -46,6 +43,12 @@ class CodeResult(Record, frozen=True, kw_only=True):
     beside_candidate: bool = False
     "the tests ran in the program's own process: a hostile program may have forged it"
 
+    @property
+    def summary(self) -> str:
+        """`wrong_value: test 3: said 7`, `all_tests_passed, beside the candidate`."""
+        beside = ", beside the candidate" if self.beside_candidate else ""
+        return ": ".join(filter(None, [self.reason, self.detail])) + beside
+
 
 class _Failed(Exception):
     """A test that did not pass."""
@@ -56,22 +59,8 @@ class _Failed(Exception):
         self.detail = detail[:MAX_DETAIL_CHARACTERS]
 
 
-def verify_code(
-    response: str, extra: str | dict[str, Any] | None, *, sandbox: Sandbox, problem: str = ""
-) -> CodeResult:
-    """The verdict on the program in a response, by the tests in its problem's row (see `tests_of`)."""
-    try:
-        tests = tests_of(extra or {}, problem)
-    except DataError as error:
-        detail = str(error)[:MAX_DETAIL_CHARACTERS]
-        return CodeResult(
-            verdict="unverifiable", reason="no_tests", num_passed=0, num_tests=0, detail=detail
-        )
-    return judge_code(extract_code(response), tests, sandbox=sandbox)
-
-
 def judge_code(
-    program: str | None,
+    program: str,
     tests: CodeTests,
     *,
     sandbox: Sandbox,
@@ -84,8 +73,6 @@ def judge_code(
     """
     passed = 0
     try:
-        if program is None:
-            raise _Failed("no_program")
         if len(program) > MAX_PROGRAM_CHARACTERS or "\0" in program:
             raise _Failed("no_python", "over a million characters, or a null byte")
         for _ in _passed_tests(program, tests, sandbox, test_seconds):

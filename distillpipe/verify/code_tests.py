@@ -5,6 +5,7 @@ A row is data from outside: its code is parsed and never run here, its pickles a
 
 import base64
 import binascii
+import functools
 import json
 import pickletools
 import zlib
@@ -15,8 +16,34 @@ from distillpipe.verify.code_asserts import tests_of_asserts, tests_of_check
 from distillpipe.verify.code_kinds import Call, CallTests, CodeTests, InputTests
 
 MAX_TESTS_BYTES = 1 << 30
+NUM_KEPT = 4  # tests of so many problems stay parsed
 _STRING_OPERATIONS = {"UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"}
 _OTHER_OPERATIONS = {"PROTO", "FRAME", "MEMOIZE", "PUT", "BINPUT", "LONG_BINPUT", "STOP"}
+
+
+TEST_KEYS = frozenset(
+    ("public_test_cases", "private_test_cases", "metadata", "input_output", "test_list", "test_imports",
+     "test_setup_code", "challenge_test_list", "test", "entry_point", "tests")
+)  # fmt: skip
+"under which rows keep their tests"
+
+
+def has_tests(row: dict[str, Any]) -> bool:
+    """Whether a row has the fields of one of the benchmarks that `tests_of` reads."""
+    tests = row.get("tests")
+    return (
+        any(row.get(key) for key in ("public_test_cases", "private_test_cases", "input_output"))
+        or isinstance(row.get("test_list"), list)
+        or bool(row.get("test") and row.get("entry_point"))
+        or (isinstance(tests, dict) and "functional" in tests)
+    )
+
+
+def tests_for(verifier: str, row: dict[str, Any]) -> dict[str, Any] | None:
+    """What the id of a problem says of its tests: the fields they are in; null where no program is asked."""
+    if verifier != "code":
+        return None
+    return {key: row[key] for key in sorted(TEST_KEYS) if row.get(key)}
 
 
 def tests_of(extra: str | dict[str, Any], problem: str = "") -> CodeTests:
@@ -33,6 +60,12 @@ def tests_of(extra: str | dict[str, Any], problem: str = "") -> CodeTests:
     if tests is None or not tests.cases:
         raise DataError("no tests: the row has none of the fields of a known benchmark")
     return tests
+
+
+@functools.lru_cache(maxsize=NUM_KEPT)
+def tests_in(extra: str | None, problem: str) -> CodeTests:
+    """`tests_of`, read once for the samples of a problem that come one after the other."""
+    return tests_of(extra or "{}", problem)
 
 
 def _read(row: dict[str, Any], problem: str) -> CodeTests | None:

@@ -196,7 +196,7 @@ CASES = {
         cut(PART, 100), SFT, f"{PART} has 100 bytes, SIZE were written: {MEND}"
     ),
     "a part that has grown": Case(
-        appended(PART, b"\n"), FILTER, f"{PART} has 1,888 bytes, SIZE were written: {MEND}"
+        appended(PART, b"\n"), FILTER, f"{PART} has 1,954 bytes, SIZE were written: {MEND}"
     ),
     "a part changed with equal size": Case(
         replaced(PART, b"1+1=2.", b"1+1=3."),

@@ -143,7 +143,7 @@ BAD_INPUTS = [
     (
         "filter set --verifier maths --out out",
         2,
-        "no verifier 'maths': there are exact, numeric, math, choice",
+        "no verifier 'maths': there are exact, numeric, math, choice, code",
     ),
     (
         "sft broken-traces.jsonl --student model --out out",

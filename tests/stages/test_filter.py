@@ -80,7 +80,7 @@ def test_every_reason_stands_beside_the_row_with_what_was_measured(
             ("too_few_reasoning_tokens", "3"),
             ("too_many_reasoning_tokens", "101"),
             ("wrong_answer", "21"),
-            ("unverifiable_answer", "20"),
+            ("unverifiable_answer", "no_reference"),
         ]
     ]
     judged = msgspec.structs.replace(every_kind["kept"], answer="20", verdict="correct")

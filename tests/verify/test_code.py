@@ -2,11 +2,13 @@
 
 import json
 import time
+from typing import Any
 
 import pytest
 
 from distillpipe.errors import MissingDependencyError
-from distillpipe.verify.code import CodeResult, judge_code, verify_code
+from distillpipe.verify import verified
+from distillpipe.verify.code import CodeResult, judge_code
 from distillpipe.verify.code_extract import extract_code
 from distillpipe.verify.code_kinds import (
     BesideTests,
@@ -74,7 +76,6 @@ def test_a_right_program_passes(sandbox: Sandbox, program: str, tests) -> None:
 @pytest.mark.parametrize(
     ("program", "tests", "reason", "num_passed"),
     [
-        (None, DOUBLE, "no_program", 0),
         ("\0", DOUBLE, "no_python", 0),
         ("#" * 1_000_001, DOUBLE, "no_python", 0),
         ("def double(x)", DOUBLE, "raised", 0),
@@ -129,20 +130,26 @@ def test_tests_that_fail_before_they_ask_are_unverifiable(sandbox: Sandbox, sour
     assert (result.verdict, result.reason) == ("unverifiable", "broken_tests")
 
 
-@pytest.mark.parametrize("extra", [None, "{}", '{"public_test_cases": "[]"}', "no json"])
-def test_without_tests_nothing_can_be_verified(sandbox: Sandbox, extra: str | None) -> None:
-    result = verify_code("```python\nx = 1\n```", extra, sandbox=sandbox)
-
-    assert (result.verdict, result.reason) == ("unverifiable", "no_tests")
-
-
-def test_a_response_is_verified_by_the_tests_of_its_row(sandbox: Sandbox) -> None:
+def test_a_response_is_verified_by_the_tests_of_its_row(sandbox: Sandbox, make_trace: Any) -> None:
     extra = json.dumps({"test_list": ["assert double(2) == 4"]})
 
-    assert verify_code(
-        "So:\n```python\ndef double(x): return 2 * x\n```\n", extra, sandbox=sandbox
-    ) == (CodeResult(verdict="correct", reason="all_tests_passed", num_passed=1, num_tests=1))
-    assert verify_code("I cannot.", extra, sandbox=sandbox).reason == "no_program"
+    def found(response: str) -> tuple[Any, ...]:
+        trace = verified(make_trace(response=response, verifier="code"), extra=extra)
+        return trace.verdict, trace.verdict_reason, trace.answer
+
+    program = "def double(x): return 2 * x\n"
+    assert found(f"So:\n```python\n{program}```\n") == ("correct", "all_tests_passed", program)
+    wrong = found("```\ndef double(x): return x\n```")
+    assert wrong[:2] == ("wrong", "wrong_value: test 1: said 2")
+    assert found("I cannot.") == ("wrong", "no_answer", None)
+
+
+def test_tests_that_ran_beside_the_candidate_say_so(sandbox: Sandbox) -> None:
+    tests = BesideTests(("assert f is f",))
+
+    assert judge_code("def f(): pass", tests, sandbox=sandbox).summary == (
+        "all_tests_passed, beside the candidate"
+    )
 
 
 def test_a_tuple_counts_as_a_list_for_results_in_json(sandbox: Sandbox) -> None:

@@ -103,7 +103,7 @@ def test_extraction_ends_on_hostile_responses(make_trace, name: str, frame: str)
     response = frame.format(HOSTILE[name])
     boxed_answer(response)
     any_answer(response)
-    verified(make_trace(response=response), "choice", any_form=True)
+    verified(make_trace(response=response), "choice", answer_form="any")
 
 
 MEASURED = r"""

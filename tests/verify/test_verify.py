@@ -3,7 +3,9 @@
 import pytest
 
 from distillpipe.errors import UsageError
-from distillpipe.verify import VERIFIERS, judge, verified
+from distillpipe.verify import VERIFIERS, Question, judge, judgement, verified
+
+COMPARING = ["exact", "numeric", "math", "choice"]
 
 
 @pytest.mark.parametrize(
@@ -21,19 +23,19 @@ def test_each_verifier_is_found_by_its_name(verifier, answer, reference, verdict
     assert judge(answer, reference, verifier) == verdict
 
 
-@pytest.mark.parametrize("verifier", VERIFIERS)
+@pytest.mark.parametrize("verifier", COMPARING)
 def test_no_answer_is_wrong(verifier: str) -> None:
     assert judge(None, "20", verifier) == "wrong"
 
 
-@pytest.mark.parametrize("verifier", VERIFIERS)
+@pytest.mark.parametrize("verifier", COMPARING)
 @pytest.mark.parametrize("reference", [None, "", " \n"])
 @pytest.mark.parametrize("answer", [None, "", "20"])
 def test_without_a_reference_nothing_can_be_verified(verifier, reference, answer) -> None:
     assert judge(answer, reference, verifier) == "unverifiable"
 
 
-@pytest.mark.parametrize("verifier", VERIFIERS)
+@pytest.mark.parametrize("verifier", COMPARING)
 def test_equal_numbers_are_correct_and_an_empty_answer_is_wrong(verifier: str) -> None:
     assert judge("20", "20", verifier) == "correct"
     assert judge("", "20", verifier) == "wrong"
@@ -42,7 +44,7 @@ def test_equal_numbers_are_correct_and_an_empty_answer_is_wrong(verifier: str) -
 @pytest.mark.parametrize(("answer", "reference"), [("20", "20"), (None, None), ("20", "")])
 def test_an_unknown_verifier_is_the_users_mistake_whatever_the_answer(answer, reference) -> None:
     with pytest.raises(
-        UsageError, match="no verifier 'maths': there are exact, numeric, math, choice"
+        UsageError, match="no verifier 'maths': there are exact, numeric, math, choice, code"
     ):
         judge(answer, reference, "maths")
 
@@ -100,3 +102,45 @@ def test_nothing_but_answer_verdict_and_verifier_changes(make_trace) -> None:
         name for name in trace.__struct_fields__ if getattr(trace, name) != getattr(judged, name)
     }
     assert changed == {"answer", "verdict", "verifier"}
+
+
+def test_every_verifier_has_its_tests_here() -> None:
+    assert list(VERIFIERS) == [*COMPARING, "code"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"response": "I do not know."}, "no_answer"),
+        ({"finish_reason": "length"}, "truncated"),
+        ({"reference_answer": None}, "no_reference"),
+        ({"reference_answer": None, "finish_reason": "length"}, "no_reference"),
+        ({}, None),
+        ({"response": "\\boxed{21}"}, None),
+    ],
+)
+def test_a_verdict_says_why_where_the_answer_does_not(make_trace, changes, reason) -> None:
+    assert verified(make_trace(**changes)).verdict_reason == reason
+
+
+def test_an_answer_without_a_box_counts_in_any_form_only(make_trace) -> None:
+    trace = make_trace(response="The final answer is 20.")
+    assert verified(trace).verdict_reason == "no_answer"
+    judged = verified(trace, answer_form="any")
+    assert (judged.answer, judged.verdict) == ("20", "correct")
+
+
+@pytest.mark.parametrize(
+    ("extra", "reason"),
+    [
+        (None, "no_tests: no tests: the row has none of the fields of a known benchmark"),
+        ("{}", "no_tests: no tests: the row has none of the fields of a known benchmark"),
+        ('{"public_test_cases": "[]"}',
+         "no_tests: no tests: the row has none of the fields of a known benchmark"),
+        ("no json", "no_tests: the tests cannot be read: JSONDecodeError("
+         "'Expecting value: line 1 column 1 (char 0)')"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("program", [None, "x = 1"])
+def test_a_program_without_tests_is_unverifiable_and_never_run(program, extra, reason) -> None:
+    assert judgement(program, Question("", extra=extra), "code") == ("unverifiable", reason)

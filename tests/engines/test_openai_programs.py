@@ -1,0 +1,41 @@
+"""Programs of a served model, scored by `eval` in the sandbox."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from distillpipe.dataset import read_traces
+from distillpipe.errors import MissingDependencyError
+from distillpipe.verify.sandbox import find_sandbox
+
+PROGRAMS = {"right": "def double(x): return 2 * x", "wrong": "def double(x): return x"}
+TESTS = ["assert double(2) == 4", "assert double(0) == 0"]
+
+
+def test_eval_scores_programs_of_a_served_model(
+    serve: Any, sent: Any, distill: Callable[..., Any], tmp_path: Path
+) -> None:
+    try:
+        find_sandbox()
+    except MissingDependencyError as error:
+        pytest.skip(str(error))
+    problems = tmp_path / "double.jsonl"
+    rows = [{"problem": f"{name}?", "test_list": TESTS} for name in ("right", "wrong")]
+    problems.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    def answer(body: Any, _: int) -> Any:
+        program = PROGRAMS[body["messages"][-1]["content"].partition("?")[0]]
+        return sent(message={"content": f"```python\n{program}\n```", "reasoning": "Hm."})
+
+    done = distill(
+        "eval", "teacher", "--base-url", serve(answer).url, "--benchmark", problems,
+        "--prompt-template", "{problem}", "--out", tmp_path / "out",
+    )  # fmt: skip
+
+    assert done.code == 0, done.err
+    assert "double: Pass@1 0.500" in done.err
+    found = {row.problem: row.verdict_reason for row in read_traces(str(tmp_path / "out/double"))}
+    assert found == {"right?": "all_tests_passed", "wrong?": "wrong_value: test 1: said 2"}

@@ -1,0 +1,122 @@
+"""Programs from end to end: imported, judged in the sandbox by `filter` and `eval`, refused without one."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from distillpipe.dataset import read_problems, read_rows, read_traces
+from distillpipe.errors import MissingDependencyError
+from distillpipe.records import RejectedTrace
+from distillpipe.verify.sandbox import find_sandbox
+
+Distill = Callable[..., Any]
+PROGRAMS = {
+    "right": "def double(x): return 2 * x",
+    "wrong": "def double(x): return x",
+    "leaving": "import os; os._exit(0)",
+}
+TESTS = ["assert double(2) == 4", "assert double(0) == 0"]
+NO_TESTS = (
+    "no_tests: the tests cannot be read: SyntaxError(\"'(' was never closed\", "
+    "('<unknown>', 1, 8, 'assert (\\n', 1, 0))"
+)
+UNSAFE = "--unsafe-run-model-code-without-sandbox"
+
+
+@pytest.fixture
+def sandbox() -> None:
+    try:
+        find_sandbox()
+    except MissingDependencyError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture
+def no_sandbox(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A machine without bubblewrap."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr("distillpipe.verify.sandbox._try_out", _uncached())
+
+
+def _uncached() -> Callable[..., None]:
+    from distillpipe.verify import sandbox as sandboxes
+
+    return sandboxes._try_out.__wrapped__
+
+
+@pytest.fixture
+def traces(distill: Distill, tmp_path: Path) -> Path:
+    rows = [
+        {
+            "problem": f"Write double(x), {name}.",
+            "raw": f"<think>\nEasy.\n</think>\nSo:\n```python\n{program}\n```\n",
+            "test_list": TESTS,
+        }
+        for name, program in PROGRAMS.items()
+    ]
+    rows.append({**rows[0], "problem": "No tests that can be read.", "test_list": ["assert ("]})
+    path = tmp_path / "programs.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert distill("import", path, "--out", tmp_path / "traces").code == 0
+    return tmp_path / "traces"
+
+
+def test_rows_with_tests_are_programs_and_the_tests_stand_once_with_the_problem(
+    traces: Path,
+) -> None:
+    assert {row.verifier for row in read_traces(str(traces))} == {"code"}
+    assert {row.extra for row in read_traces(str(traces))} == {None}
+    first = next(iter(read_problems(str(traces))))
+    assert json.loads(first.extra or "") == {"test_list": TESTS}
+
+
+@pytest.mark.usefixtures("sandbox")
+def test_filter_keeps_the_program_that_passes_and_says_why_the_others_do_not(
+    distill: Distill, traces: Path, tmp_path: Path
+) -> None:
+    done = distill("filter", traces, "--out", tmp_path / "clean", "--num-workers", 2)
+
+    assert done.code == 0, done.err
+    kept = list(read_traces(str(tmp_path / "clean")))
+    assert [(row.answer, row.verdict, row.verdict_reason) for row in kept] == [
+        (PROGRAMS["right"] + "\n", "correct", "all_tests_passed")
+    ]
+    rejected = read_rows(tmp_path / "clean" / "v1", "rejected", RejectedTrace)
+    assert [(row.reason, row.verdict_reason, row.measured) for row in rejected] == [
+        ("wrong_answer", "wrong_value: test 1: said 2", "wrong_value: test 1: said 2"),
+        ("wrong_answer", "ended_early: test 1: exit code 0", "ended_early: test 1: exit code 0"),
+        ("unverifiable_answer", NO_TESTS, NO_TESTS),
+    ]
+
+
+@pytest.mark.usefixtures("no_sandbox")
+def test_without_a_sandbox_filter_and_eval_refuse_before_any_work(
+    distill: Distill, traces: Path, shipped: Path, tmp_path: Path
+) -> None:
+    benchmark = tmp_path / "programs.jsonl"
+    commands = (
+        ("eval", shipped / "teacher", "--benchmark", benchmark, "--out", tmp_path / "out"),
+        ("filter", traces, "--out", tmp_path / "clean"),
+    )
+    for command in commands:
+        done = distill(*command)
+        assert done.code == 1
+        assert "model-written code runs only in a sandbox, and there is none here" in done.err
+        assert "bubblewrap is not installed" in done.err
+        assert UNSAFE in done.err
+        assert "sampling" not in done.err
+
+
+@pytest.mark.usefixtures("no_sandbox")
+def test_the_flag_with_the_frightening_name_lets_programs_run_without_one(
+    distill: Distill, traces: Path, tmp_path: Path
+) -> None:
+    done = distill("filter", traces, "--out", tmp_path / "clean", UNSAFE)
+
+    assert done.code == 0, done.err
+    assert [row.answer for row in read_traces(str(tmp_path / "clean"))] == [
+        PROGRAMS["right"] + "\n"
+    ]
