@@ -52,6 +52,19 @@ def _unless_line_break(match: re.Match[str]) -> str:
     return match[0] if match[0] == "\\\\" else ""
 
 
+_DEGREES = r"([0-9]+(?:\.[0-9]+)?) ?(?:\^ ?\{? ?(?:\\circ(?![a-zA-Z])|\\degree) ?\}?|\\degree)"
+_ANGLE = re.compile(
+    r"\\(sin|cos|tan|cot|sec|csc)( ?\^ ?(?:[0-9]|\{ ?[0-9] ?\}))? ?"
+    rf"(?:\( ?{_DEGREES} ?\)|\{{ ?{_DEGREES} ?\}}|{_DEGREES})"
+)
+
+
+def _in_radians(match: re.Match[str]) -> str:
+    r"""`\sin 30^\circ` is `\sin(30 \pi /180)`: without the sign it would be another angle."""
+    function, power, *degrees = match.groups()
+    return rf"\{function}{power or ''}({next(filter(None, degrees))} \pi /180)"
+
+
 class _Rule(NamedTuple):
     """A pattern is looked for only where its trigger stands: most answers are short and plain."""
 
@@ -70,6 +83,9 @@ _RULES = [
     _Rule("\\math", re.compile(r"\\math(?:rm|bf|it|sf|cal|bb)\s*\{\s*([a-zA-Z])\s*\}"), r" \1 "),
     _Rule("\\", re.compile(r"\\([a-zA-Z]+)"), _renamed),
     _Rule("\\text", re.compile(r"\\text\*?\s+(?=\{)"), r"\\text"),
+    _Rule("{:}", re.compile(r"\{:\}"), ":"),
+    _Rule("x", re.compile(r"(?<=[0-9]) ?x ?(?=10 ?\^)"), r"\\times "),
+    _Rule("\\", _ANGLE, _in_radians),
     _Rule(
         "\\",
         re.compile(
@@ -88,7 +104,7 @@ _SPACE = re.compile(r"\s+")
 _MAX_WRAPPERS = 4
 _PLAIN = re.compile(r"[-+]?[0-9]+(?:\.[0-9]+)?|[-+]?[0-9]+/[0-9]+")
 _WRAPPED = re.compile(r"\\text\{\s*\(?\s*([a-zA-Z])\s*\)?\s*\}|\(\s*([A-Z])\s*\)")
-_WRAPPED_FORMULA = re.compile(r"\\text\{([^{}]*[0-9=][^{}]*)\}")
+_WRAPPED_FORMULA = re.compile(r"\\text\{([^{}]*[0-9=][^{}]*|[A-Za-z](?: ?, ?[A-Za-z])+)\}")
 _STRUCTURE = re.compile(r"\\[a-zA-Z]+|\\.|[()\[\]{},;:=<>|]", re.DOTALL)
 OPENING, CLOSING = frozenset(["(", "[", "{", "\\{"]), frozenset([")", "]", "}", "\\}"])
 

@@ -43,6 +43,12 @@ SAME = [
     # expressions
     (r"2\sqrt{2}", r"\sqrt{8}"), ("1+x^2", "x^2+1"), (r"18+2\pi", r"2(\pi+9)"), ("(1+i)^2", "2i"), (r"\sqrt{-1}", "i"), (r"e^{i\pi}", "-1"),
     ("-1 + exp(16)", "e^{16}-1"), ("-2*pi", r"-2\pi"), (r"100\sqrt{P}", r"100p^{\frac12}"), ("52", "52_8"),
+    (r"\sin 30^\circ", r"\frac12"),
+    (r"\cos^2(60°)", "0.25"),
+    (r"\sin(30^\circ + x)", r"\sin(x + 30^{\circ})"),
+    ("1{:}2", "1:2"),
+    ("6.02 x 10^{23}", r"6.02\times 10^{23}"),
+    (r"\text{B, C}", "C,B"),
 ]  # fmt: skip
 
 DIFFERENT = [
@@ -55,6 +61,8 @@ DIFFERENT = [
     (r"\sqrt{67},-\sqrt{85}", r"\sqrt{67}"), (r"\pm2021", "2021"), ("(1,2,3)", "(1,2)"), ("5", "(5,6)"),
     (r"\begin{pmatrix}1&0\end{pmatrix}", r"\begin{pmatrix}0&1\end{pmatrix}"), (r"\infty", r"-\infty"),
     ("x+2", "x+1"), (r"-\sqrt{2}", r"\sqrt{2}"), ("3+4i", "3-4i"), ("4", r"4\sqrt2"), ("100,200", "200,100"),
+    (r"\sin 31^\circ", r"\frac12"),
+    (r"\tan 45", "1"),
 ]  # fmt: skip
 
 DECIDED_BY_MATH_VERIFY = [
