@@ -29,7 +29,7 @@ quickstart: setup ## distil the shipped teacher into a student (STUDENT=qwen or 
 	@$(MAKE) --no-print-directory -C recipes/quickstart
 
 test: setup ## the default tests: CPU, offline, under two minutes
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
 
 test-all: setup ## the slow tests too
 	$(BIN)/python -m pytest -m 'not vllm and not gpu and not network'

@@ -62,7 +62,8 @@ def model_card(manifest: Manifest) -> str:
 def _lineage(manifest: Manifest) -> list[str]:
     models = [f"- {used.role}: {used.name}" for used in manifest.models]
     inputs = [f"- input: {given.path} {given.version or ''}".rstrip() for given in manifest.inputs]
-    return [*models, *inputs, "", "All options, hashes and counts: `manifest.json`."]
+    licences = [f"- licence of the teachers: {one}" for one in manifest.licences]
+    return [*models, *inputs, *licences, "", "All options, hashes and counts: `manifest.json`."]
 
 
 def _feature_lines(info: inspect.Type, indent: int) -> list[str]:

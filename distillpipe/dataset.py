@@ -26,7 +26,7 @@ from distillpipe.errors import DataError, UsageError
 from distillpipe.hashing import bytes_hash, content_hash, file_sha256
 from distillpipe.interrupts import shielded
 from distillpipe.jsonl import R, Stream, decode, decoded, encoder, lines
-from distillpipe.manifest import Dropped, FileEntry, Manifest
+from distillpipe.manifest import Dropped, FileEntry, Manifest, TeacherCounts
 from distillpipe.records import Problem, RejectedTrace, TokenCounts, Trace, Verdict
 from distillpipe.versions import ERRORS_FILE, Draft
 
@@ -53,7 +53,7 @@ class Writer:
         self._reasoning, self._completion = array("Q"), array("Q")
         self._saved = time.monotonic()
         self.counts.rows_kept = self.counts.rows_rejected = self.counts.tokens_kept = 0
-        self.counts.dropped, self.counts.verdicts = {}, {}
+        self.counts.dropped, self.counts.verdicts, self.counts.teachers = {}, {}, {}
         self._parts = Stream(draft.path, "part", self._recovered)
         self._rejected = Stream(draft.path, "rejected", self._recovered)
 
@@ -65,10 +65,15 @@ class Writer:
         self._row_hashes.append(bytes_hash(line))
         self._save_now_and_then()
 
-    def reject(self, trace: Trace, reason: str, measured: object) -> None:
+    def reject(
+        self, trace: Trace, reason: str, measured: object, other_reasons: list[str] | None = None
+    ) -> None:
         """Keep a row among the rejected, with the name of what is wrong and the value measured."""
         row = RejectedTrace(
-            **_fields(trace), reason=reason, measured=None if measured is None else str(measured)
+            **_fields(trace),
+            reason=reason,
+            measured=None if measured is None else str(measured),
+            other_reasons=other_reasons,
         )
         self._rejected.append(encoder.encode(row))
         self._count(trace, reason)
@@ -153,12 +158,16 @@ class Writer:
         self.done.add(row.id)
         counted = row.num_tokens
         tokens = 0 if counted is None else counted.total - counted.prompt
+        teacher = self.counts.teachers.setdefault(row.teacher or "unknown", TeacherCounts())
         if reason is not None:
+            teacher.dropped[reason] = teacher.dropped.get(reason, 0) + 1
             self.counts.rows_rejected += 1
             dropped = self.counts.dropped.setdefault(reason, Dropped())
             dropped.rows += 1
             dropped.tokens += tokens
             return
+        teacher.rows_kept += 1
+        teacher.tokens_kept += tokens
         self.counts.rows_kept += 1
         self.counts.tokens_kept += tokens
         if counted is not None:
@@ -173,6 +182,7 @@ class _Index(msgspec.Struct):
 
     id: str
     num_tokens: TokenCounts | None
+    teacher: str | None = None
     verdict: Verdict | None = None
     reason: str | None = None
 

@@ -2,16 +2,16 @@
 
     generate would begin runs/math/traces/v2
       reads   problems.jsonl: 1,204,881 bytes
-      rows    1,000 wanted, 812 reused, 188 to sample
-      costs   at most 48,128 tokens, about 14,287 (mean of the 812 rows that are there), 2 s, 96 KB
+      rows    1,000 wanted, 20 there already, 980 to sample
+      costs   784,000 tokens (90%: 690,112 to 877,888), at most 4,014,080, ... (from a pilot of 20 rows)
 
 An input that does not exist yet, or a model that cannot be asked, is a note, not an error: a whole pipeline
-can be dry-run before its first stage. Nothing is written and `latest` stays where it is.
+can be dry-run before its first stage. Nothing is written, but for the rows of a pilot, and `latest` stays
+where it is.
 """
 
-import math
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
@@ -19,13 +19,9 @@ import msgspec
 from distillpipe import manifest as manifests
 from distillpipe import versions
 from distillpipe.errors import DistillError
-from distillpipe.manifest import Manifest, ResolvedOption
-from distillpipe.models import AnyModel, Model
-from distillpipe.spending import Prices, dollars, say_dollars
+from distillpipe.manifest import ResolvedOption
+from distillpipe.spending import say_dollars
 from distillpipe.versions import Header
-
-TEXT_BYTES_PER_TOKEN = 4
-ROW_BYTES = 1200  # keys, ids and options of a row, beside its text
 
 
 class Estimate(msgspec.Struct):
@@ -34,8 +30,11 @@ class Estimate(msgspec.Struct):
     max_tokens: int | None = None
     "what the options allow"
     tokens: int | None = None
+    tokens_range: tuple[int, int] | None = None
+    "where they lie with 90% probability, by the spread of the rows that were seen"
     seconds: float | None = None
     dollars: float | None = None
+    dollars_range: tuple[float, float] | None = None
     max_dollars: float | None = None
     disk_bytes: int | None = None
     memory_bytes: int | None = None
@@ -53,6 +52,8 @@ class Forecast(msgspec.Struct):
     writes: str | None = None
     "the version, and whether it is there, would be gone on with or would be begun; null if not known"
     rows: dict[str, int] = {}
+    pilot: list[str] = []
+    "row keys of the rows that a pilot sampled for this, or found there"
     estimate: Estimate = msgspec.field(default_factory=Estimate)
     notes: list[str] = []
 
@@ -84,42 +85,6 @@ def add_output(found: Forecast, out: Path, header: Header) -> None:
         found.writes = f"{out / versions.next_version(out)}, which it begins"
 
 
-def estimate_sampling(
-    found: Forecast, out: Path, model: AnyModel | None, to_sample: int, max_tokens: int
-) -> None:
-    """Tokens, time and disk of `to_sample` rows: from rows of the same model that are there, else the
-    limit that the options set.
-    """
-    before = [one.counts for one in _sampled_before(out, model)]
-    rows = sum(counts.rows_kept for counts in before)
-    tokens = sum(counts.tokens_kept for counts in before)
-    sampled = sum(counts.tokens_sampled for counts in before)
-    seconds = sum(counts.seconds_working for counts in before)
-    estimate = found.estimate
-    estimate.max_tokens = to_sample * max_tokens
-    estimate.tokens = math.ceil(to_sample * tokens / rows) if rows else estimate.max_tokens
-    estimate.basis = f"as the {rows:,} rows under {out}" if rows else "the limit --max-tokens"
-    if sampled and seconds:
-        estimate.seconds = estimate.tokens * seconds / sampled
-    estimate.disk_bytes = estimate.tokens * TEXT_BYTES_PER_TOKEN + to_sample * ROW_BYTES
-    if isinstance(model, Model):
-        estimate.memory_bytes = weight_bytes(model.weights_folder)
-
-
-def estimate_dollars(
-    found: Forecast, out: Path, model: AnyModel, prices: Prices, most_prompt_tokens: int
-) -> None:
-    """What the rows of `estimate_sampling` would cost, with prompts as before, or as long as may be."""
-    estimate, to_sample = found.estimate, found.rows["to sample"]
-    most_prompts = to_sample * most_prompt_tokens
-    before = [one.counts for one in _sampled_before(out, model)]
-    rows = sum(counts.rows_kept - counts.rows_reused for counts in before)
-    sent = sum(counts.tokens_sent for counts in before)
-    prompts = math.ceil(to_sample * sent / rows) if rows and sent else most_prompts
-    estimate.max_dollars = dollars(prices.cost(most_prompts, estimate.max_tokens or 0))
-    estimate.dollars = dollars(prices.cost(prompts, estimate.tokens or 0))
-
-
 def weight_bytes(folder: Path) -> int:
     """Bytes of the weights in a model's folder."""
     return sum(path.stat().st_size for path in folder.glob("*.safetensors"))
@@ -127,7 +92,11 @@ def weight_bytes(folder: Path) -> int:
 
 def text_of(found: Forecast) -> str:
     """The forecast for a person."""
-    lines = [f"{found.stage} --dry-run: nothing is read beyond what this says, nothing is written"]
+    done = "the rows of the pilot are kept, nothing else is written"
+    lines = [
+        f"{found.stage} --dry-run: "
+        + (done if found.pilot else "nothing is read beyond what this says, nothing is written")
+    ]
     lines += [
         f"  option  {name} = {option.value!r}  ({option.source})"
         for name, option in found.options.items()
@@ -148,10 +117,16 @@ def _cost(estimate: Estimate) -> str:
     parts = []
     if estimate.tokens is not None:
         parts.append(f"{estimate.tokens:,} tokens")
+    if estimate.tokens_range is not None:
+        low, high = estimate.tokens_range
+        parts[-1] += f" (90%: {low:,} to {high:,})"
     if estimate.max_tokens not in (None, estimate.tokens):
         parts.append(f"at most {estimate.max_tokens:,}")
     if estimate.dollars is not None and estimate.max_dollars is not None:
         parts.append(say_dollars(estimate.dollars))
+        if estimate.dollars_range is not None:
+            cheap, dear = map(say_dollars, estimate.dollars_range)
+            parts[-1] += f" (90%: {cheap} to {dear})"
         if estimate.max_dollars != estimate.dollars:
             parts.append(f"at most {say_dollars(estimate.max_dollars)}")
     if estimate.seconds is not None:
@@ -186,14 +161,3 @@ def _input(reference: str) -> str:
         return f"{reference}: {'not a dataset' if path.exists() else 'does not exist yet'}"
     num_bytes = sum(entry.bytes for entry in found.files)
     return f"{reference} ({folder.name}): {found.counts.rows_kept:,} rows, {size(num_bytes)}"
-
-
-def _sampled_before(out: Path, model: AnyModel | None) -> list[Manifest]:
-    """Manifests of what was sampled from the same model under `out`, finished or not."""
-    manifests_there: list[Manifest] = []
-    for folder in versions.finished(out) + versions.partials(out):
-        with suppress(DistillError):
-            found = manifests.read(folder)
-            if model is None or any(used.identity == model.identity for used in found.models):
-                manifests_there.append(found)
-    return manifests_there

@@ -62,6 +62,19 @@ class Dropped(msgspec.Struct):
     tokens: int = 0
 
 
+class TeacherCounts(msgspec.Struct):
+    """What came of the rows of one teacher; read are those kept and those dropped."""
+
+    rows_kept: int = 0
+    tokens_kept: int = 0
+    dropped: dict[str, int] = {}
+    "rows by reason"
+
+    @property
+    def rows_read(self) -> int:
+        return self.rows_kept + sum(self.dropped.values())
+
+
 class Counts(msgspec.Struct):
     """Sums over all runs of a version."""
 
@@ -82,6 +95,8 @@ class Counts(msgspec.Struct):
     seconds_working: float = 0.0
     "the part of it that sampled or trained"
     dropped: dict[str, Dropped] = {}
+    teachers: dict[str, TeacherCounts] = {}
+    "by the name in the rows, `unknown` where they have none"
     verdicts: dict[str, int] = {}
     "of the rows kept; empty where nothing was judged"
     reasoning_tokens: Distribution | None = None
@@ -109,7 +124,8 @@ class Manifest(msgspec.Struct):
     files: list[FileEntry] = []
     counts: Counts = msgspec.field(default_factory=Counts)
     metrics: dict[str, Any] | None = None
-    licence: str | None = None
+    licences: list[str] = []
+    "of the teachers whose text is in the rows, or was trained on; empty where none is known"
     libraries: dict[str, str] = {}
     git_commit: str | None = None
     hardware: dict[str, Any] = {}

@@ -1,7 +1,8 @@
-"""Scores with honest error bars: pass@1, its standard error and an interval.
+"""Scores with honest error bars: means over problems, their errors and intervals, pass@k.
 
 Problems are the unit: samples of one problem are alike, so the error comes from the spread of the
-problem means (Miller 2024, arXiv 2411.00640, section 2.2), not from the number of samples.
+problem means (Miller 2024, arXiv 2411.00640, section 2.2), not from the number of samples. Pure
+functions of numbers; the table of what the intervals cover is in docs/log.md (scripts/coverage.py).
 """
 
 import math
@@ -9,6 +10,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 Z95 = 1.959963984540054
+Z80 = 0.8416212335729143
 
 
 class Score(NamedTuple):
@@ -21,24 +23,47 @@ class Score(NamedTuple):
     high: float
 
 
+class Parts(NamedTuple):
+    """The two sources of a standard error: its square is the sum of their squares."""
+
+    sampling: float
+    "what other samples of the same problems would change"
+    problems: float
+    "what other problems of the same kind would change"
+
+
 def score(problem_means: Sequence[float]) -> Score:
     """The score of a list of problem means, each in [0, 1]; all nan for no problem.
 
-    The standard error is sd / sqrt(n) with n-1 in the sd. The interval is Wilson's (1927) with the number
-    of problems replaced by the number that would give this standard error, so it stays inside [0, 1] and
-    has width where the error is 0.
+    The standard error is sd / sqrt(n) with n-1 in the sd.
     """
     n = len(problem_means)
     if n == 0:
         return Score(math.nan, math.nan, math.nan, math.nan)
-    mean = math.fsum(problem_means) / n
+    mean, variance = _mean_and_variance(problem_means)
     if n == 1:
         return Score(mean, math.nan, *wilson_interval(mean, 1.0))
-    spread = math.fsum((one - mean) ** 2 for one in problem_means)
-    all_equal = min(problem_means) == max(problem_means)  # then rounding of the mean is no spread
-    error = 0.0 if all_equal else math.sqrt(spread / (n - 1) / n)
-    effective = mean * (1 - mean) / error**2 if error > 0 else float(n)
-    return Score(mean, error, *wilson_interval(mean, max(effective, 1.0)))
+    return Score(mean, math.sqrt(variance / n), *interval(mean, variance, n))
+
+
+def interval(mean: float, variance: float, num_problems: int) -> tuple[float, float]:
+    """The 95% interval for the mean of what `num_problems` (two or more) were drawn from.
+
+    Wilson's (1927) interval with the variance `share * p (1 - p)` at its centre. `share` is what the
+    spread of the problem means is of that of single coin tosses: 1 for one sample a problem. It is a
+    noisy figure where few problems carry the successes (or the failures), so it is drawn towards 1 by
+    one problem against as many as carry them: `share ** (1 - 1 / carrying)`, with Kish's effective
+    number `sum(x)**2 / sum(x**2)` for `carrying`. The quantile is Student's, as the variance is measured.
+    """
+    share = 1.0
+    if variance > 0:
+        carrying = min(
+            num_problems * one**2 / ((num_problems - 1) / num_problems * variance + one**2)
+            for one in (mean, 1 - mean)
+        )
+        share = min(variance / (mean * (1 - mean)), 1.0) ** max(0.0, 1 - 1 / carrying)
+    quantile = student_quantile(num_problems - 1)
+    return wilson_interval(mean, num_problems / share, quantile)
 
 
 def wilson_interval(p: float, n: float, z: float = Z95) -> tuple[float, float]:
@@ -46,3 +71,61 @@ def wilson_interval(p: float, n: float, z: float = Z95) -> tuple[float, float]:
     centre = (p + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
     return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def student_quantile(degrees: float, z: float = Z95) -> float:
+    """Student's quantile from the normal one (Abramowitz and Stegun 26.7.5): 0.1% low at 3 degrees of
+    freedom, 1% at 2, 11% at 1.
+    """
+    terms = (
+        (z**3 + z) / 4,
+        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
+        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
+        (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160,
+    )
+    return z + sum(term / degrees**power for power, term in enumerate(terms, start=1))
+
+
+def error_parts(corrects: Sequence[tuple[int, int]]) -> Parts | None:
+    """What sampling and what the choice of problems adds to the standard error of pass@1.
+
+    Takes (correct, samples) of each problem; None where that cannot be told: a problem with one sample,
+    or fewer than two problems. Sampling is the mean over problems of the unbiased x (1 - x) / (samples - 1);
+    problems is the rest of the variance, 0 where there is none (Miller 2024, section 3.1).
+    """
+    n = len(corrects)
+    if n < 2 or any(samples < 2 for _, samples in corrects):
+        return None
+    means = [correct / samples for correct, samples in corrects]
+    within = math.fsum(
+        mean * (1 - mean) / (samples - 1)
+        for mean, (_, samples) in zip(means, corrects, strict=True)
+    )
+    variance = _mean_and_variance(means)[1]
+    return Parts(math.sqrt(within) / n, math.sqrt(max(0.0, variance - within / n) / n))
+
+
+def pass_at(k: int, correct: int, samples: int) -> float:
+    """The chance that one of `k` of the samples is correct: 1 - C(samples - correct, k) / C(samples, k).
+
+    Unbiased (Chen et al. 2021, arXiv 2107.03374, section 2.1); nan where there are fewer than `k` samples.
+    """
+    if k > samples:
+        return math.nan
+    return 1 - math.comb(samples - correct, k) / math.comb(samples, k)
+
+
+def detectable_difference(standard_error: float) -> float:
+    """The smallest true difference that a two-sided test at 5% finds with a power of 80%, from the
+    standard error of the difference (Miller 2024, section 5); nan for an error of 0, which no spread
+    measured and says nothing of another model's.
+    """
+    return (Z95 + Z80) * standard_error if standard_error > 0 else math.nan
+
+
+def _mean_and_variance(values: Sequence[float]) -> tuple[float, float]:
+    """With n - 1 in the variance, 0 for a single value; rounding of the mean is no spread."""
+    mean = math.fsum(values) / len(values)
+    if min(values) == max(values):
+        return mean, 0.0
+    return mean, math.fsum((one - mean) ** 2 for one in values) / (len(values) - 1)

@@ -188,7 +188,7 @@ def hub_folder(reference: str, option: str, *, weights: bool) -> Path:
         LocalEntryNotFoundError,
     )
 
-    wanted = None if weights else list(TEXT_FILES)
+    wanted = None if weights else [*TEXT_FILES, "README.md", "LICENSE*"]
     unwanted = ["*.pth", "original/*", "*.gguf"]
     try:
         return Path(snapshot_download(reference, allow_patterns=wanted, ignore_patterns=unwanted))

@@ -26,6 +26,8 @@ from distillpipe.hashing import content_hash
 Verdict = Literal["correct", "wrong", "unverifiable"]
 FinishReason = Literal["stop", "length", "repetition"]
 AnswerForm = Literal["boxed", "any"]
+Preference = Literal["random", "shortest", "longest"]
+Strategy = Literal["random", "shortest", "longest", "diverse", "s1"]
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
@@ -152,10 +154,12 @@ class RejectedTrace(Trace, frozen=True, kw_only=True):
     "a stable name of what is wrong: `too_few_reasoning_tokens`"
     measured: str | None
     "the value that the rule looked at"
+    other_reasons: list[str] | None = None
+    "of the rules that would have dropped it too; null where nobody asked (--explain)"
 
 
-class Sampling(Record, frozen=True, kw_only=True):
-    """How tokens are drawn: part of every row's key."""
+class Sampling(Record, frozen=True, kw_only=True, omit_defaults=True):
+    """How tokens are drawn: part of every row's key, which an option at its default does not change."""
 
     temperature: float
     "0 is greedy"
@@ -166,6 +170,8 @@ class Sampling(Record, frozen=True, kw_only=True):
     "limit on prompt and completion together, below the model's own"
     stop_loops: bool = False
     "a completion that only repeats itself ends there, by `repetition`"
+    extra_body: str | None = None
+    "a JSON object: other fields of a request to a server, null for one that is left out"
 
 
 class Plan(Record, frozen=True, kw_only=True):
@@ -177,7 +183,7 @@ class Plan(Record, frozen=True, kw_only=True):
     seed: int
 
 
-class Prompting(Record, frozen=True, kw_only=True):
+class Prompting(Record, frozen=True, kw_only=True, omit_defaults=True):
     """How a row of a source becomes a conversation."""
 
     problem_field: str | None
@@ -218,8 +224,8 @@ class EngineOptions(Record, frozen=True, kw_only=True):
     "false where a server that returns no reasoning is an error"
 
 
-class FilterOptions(Record, frozen=True, kw_only=True):
-    """What `filter` keeps."""
+class FilterOptions(Record, frozen=True, kw_only=True, omit_defaults=True):
+    """What `filter` keeps; an option at its default changes no fingerprint."""
 
     verdicts: tuple[Verdict, ...]
     verifier: str | None
@@ -227,8 +233,39 @@ class FilterOptions(Record, frozen=True, kw_only=True):
     "`any` takes an answer that is stated without a box too"
     min_reasoning_tokens: int
     max_reasoning_tokens: int | None
-    dedup: Literal["exact", "none"]
+    over_budget: Literal["drop", "cut"] = "drop"
+    "what becomes of longer reasoning: `cut` ends it at a step that fits, if the answer was reached"
+    max_repetition: float = 1.0
+    "share of the worst stretch that says nothing new; 1 allows all"
+    max_foreign_letters: int | None = None
+    "of another script than the trace's; null allows all"
+    ignored_rules: tuple[str, ...] = ()
+    "rules that drop no row"
+    dedup: Literal["exact", "near", "none"]
+    near_threshold: float = 0.7
+    "how like two problems are that count as one, 0 to 1"
+    decontaminate_mode: Literal["share", "ngram8"] = "share"
+    explain: bool = False
     per_problem: int | None
+    prefer: Preference = "random"
+    "which rows of a problem stay"
+    min_pass_rate: float | None = None
+    "of the best of the models asked, 0 to 1"
+    max_pass_rate: float | None = None
+    select: int | None = None
+    "rows that are kept in the end"
+    strategy: Strategy = "random"
+    num_clusters: int | None = None
+    "domains that are made of the problems' words"
+    preselect: tuple[str, ...] = ()
+    "sources whose right rows are taken before any is drawn (s1 only)"
+    preselect_min_tokens: tuple[int, ...] = ()
+    "reasoning tokens that such a row needs, one for each source"
+    follow: tuple[str, ...] = ()
+    "sources whose domains weigh how often the last rows draw a domain (s1 only)"
+    follow_weight: tuple[float, ...] = ()
+    num_follow: int = 0
+    "how many rows are the last ones"
     seed: int
 
 

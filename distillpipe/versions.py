@@ -50,7 +50,7 @@ class Header(msgspec.Struct, frozen=True):
     "make a new version in any case, and take nothing over from others"
     accept_errors: bool = False
     "rows that could not be made are rejected, and a version that lacks them will do"
-    licence: str | None = None
+    licences: tuple[str, ...] = ()
 
     @property
     def fingerprint(self) -> str:
@@ -329,7 +329,7 @@ def _begin(out: Path, header: Header) -> Draft:
         inputs=header.inputs,
         models=header.models,
         created=now(),
-        licence=header.licence,
+        licences=list(header.licences),
         libraries=manifests.library_versions(),
         git_commit=manifests.git_commit(),
         hardware=manifests.hardware(),

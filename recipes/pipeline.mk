@@ -7,10 +7,13 @@
 #   TEACHER           model reference
 #   STUDENT           short name of the student: part of the folder names
 #   STUDENT_MODEL     model reference of it
+#   RECIPE            the recipe's file, if it is not recipe.toml
+#   FILTER_FLAGS      what filter is told besides
 
 ROOT := ../..
 RUNS := runs/$(NAME)
-DISTILL := cd $(ROOT) && .venv/bin/distill --recipe recipes/$(NAME)/recipe.toml
+RECIPE ?= recipe.toml
+DISTILL := cd $(ROOT) && .venv/bin/distill --recipe recipes/$(NAME)/$(RECIPE)
 SCORES := $(RUNS)/eval-teacher $(RUNS)/eval-base-$(STUDENT) $(RUNS)/eval-student-$(STUDENT)
 
 .DEFAULT_GOAL := report
@@ -20,7 +23,7 @@ traces:
 	$(DISTILL) generate $(PROBLEMS) --teacher $(TEACHER) --out $(RUNS)/traces
 
 clean: traces
-	$(DISTILL) filter $(RUNS)/traces --out $(RUNS)/clean
+	$(DISTILL) filter $(RUNS)/traces $(FILTER_FLAGS) --out $(RUNS)/clean
 
 student: clean
 	$(DISTILL) sft $(RUNS)/clean --student $(STUDENT_MODEL) --out $(RUNS)/student-$(STUDENT)

@@ -15,6 +15,7 @@ from distillpipe.engines.base import Completion, Failure, Request
 from distillpipe.errors import EngineError, Incomplete
 from distillpipe.manifest import Dropped
 from distillpipe.models import Model
+from distillpipe.planning import SamplingOptions
 from distillpipe.records import (
     EngineOptions,
     Plan,
@@ -24,7 +25,6 @@ from distillpipe.records import (
     TokenCounts,
     trace_id,
 )
-from distillpipe.sampling import SamplingOptions
 from distillpipe.stages import generate as stage
 from distillpipe.stages.run import Result, Run
 

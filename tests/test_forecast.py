@@ -287,7 +287,7 @@ def test_without_rows_the_limit_is_the_estimate(dry: Distill) -> None:
     estimate = dry(f"{GENERATE} --out new")["estimate"]
 
     assert (estimate["tokens"], estimate["max_tokens"]) == (20, 20)
-    assert estimate["basis"] == "the limit --max-tokens"
+    assert estimate["basis"] == "from the options: the limit --max-tokens"
     assert estimate["seconds"] is None
 
 
@@ -302,7 +302,7 @@ def test_with_rows_their_mean_and_their_speed_are_the_estimate(
     assert estimate["tokens"] == -(-13 * counts["tokens_kept"] // 2)
     speed = counts["tokens_sampled"] / counts["seconds_working"]
     assert estimate["seconds"] == pytest.approx(estimate["tokens"] / speed)
-    assert estimate["basis"] == "as the 2 rows under out"
+    assert estimate["basis"] == "from the 2 rows under out"
 
 
 def test_training_takes_weights_gradients_and_two_moments_in_fp32(

@@ -42,7 +42,7 @@ def full_manifest() -> Manifest:
         files=[FileEntry("part-00000.jsonl", 3, 1234, "a" * 64)],
         counts=Counts(rows_read=3, rows_kept=2, dropped={"duplicate": Dropped(1, 44)}, seconds=1.5),
         metrics={"pass@1": 0.5, "standard_error": None},
-        licence="mit",
+        licences=["mit"],
         libraries={"python": "3.11.9"},
         git_commit="c" * 40,
         hardware={"cores": 2},

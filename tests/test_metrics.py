@@ -1,32 +1,44 @@
-"""Scores by hand. z = 1.959963984540054, z*z = 3.8414588."""
+"""Scores by hand. z = 1.959963984540054, z*z = 3.8414588; t3 = 3.1786170 and t1 = 11.3001176 as
+`student_quantile` gives them, t3*t3 = 10.1036100, t1*t1 = 127.6926577.
+"""
 
 import math
+from fractions import Fraction
+from itertools import combinations
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distillpipe.metrics import score, wilson_interval
+from distillpipe.metrics import (
+    detectable_difference,
+    error_parts,
+    pass_at,
+    score,
+    student_quantile,
+    wilson_interval,
+)
 
 NAN = math.nan
 
 SCORES = {
     # mean 3/4; sum of squares 3 * (1/4)^2 + (3/4)^2 = 3/4; variance (3/4)/3 = 1/4; error sqrt(1/4/4)
-    # effective problems (3/4 * 1/4) / (1/4)^2 = 3; centre (0.75 + z*z/6) / (1 + z*z/3) = 0.6096257
-    # half z / (1 + z*z/3) * sqrt(0.1875/3 + z*z/36) = 0.3535331
-    "three of four": ([1.0, 0.0, 1.0, 1.0], 0.75, 0.25, 0.2560927, 0.9631588),
-    # mean 1/2; squares 2 * (1/4)^2 = 1/8; variance 1/8; error sqrt(1/8/2) = 1/4
-    # effective (1/4) / (1/16) = 4; centre 1/2; half z / (1 + z*z/4) * sqrt(1/16 + z*z/64) = 0.3499610
-    "two problems of four samples": ([0.25, 0.75], 0.5, 0.25, 0.1500390, 0.8499610),
-    # mean 1/2; variance 1/2; error sqrt(1/2/2) = 1/2; effective (1/4)/(1/4) = 1
-    # half z / (1 + z*z) * sqrt(1/4 + z*z/4) = z / (2 * sqrt(1 + z*z)) = 0.4453792
-    "one of two": ([0.0, 1.0], 0.5, 0.5, 0.0546208, 0.9453792),
-    # no spread: as many problems as there are; high z*z / (4 + z*z) = 0.4898908
-    "none of four": ([0.0] * 4, 0.0, 0.0, 0.0, 0.4898908),
-    # low 1 - 0.4898908
-    "all of four": ([1.0] * 4, 1.0, 0.0, 0.5101092, 1.0),
-    # n = 4 in half = z / (1 + z*z/4) * sqrt(1/16 + z*z/64) = 0.3499610
-    "every problem half": ([0.5] * 4, 0.5, 0.0, 0.1500390, 0.8499610),
+    # variance above 3/4 * 1/4, so the share is 1; centre (0.75 + t3*t3/8) / (1 + t3*t3/4) = 0.5709039
+    # half t3 / (1 + t3*t3/4) * sqrt(0.1875/4 + t3*t3/64) = 0.4079185
+    "three of four": ([1.0, 0.0, 1.0, 1.0], 0.75, 0.25, 0.1629853, 0.9788224),
+    # mean 1/2; squares 2 * (1/4)^2 = 1/8; variance 1/8; error sqrt(1/8/2) = 1/4; share (1/8)/(1/4) = 1/2
+    # carrying 2 * 1/4 / (1/16 + 1/4) = 1.6; share (1/2)^(1 - 1/1.6) = 0.7711054; n 2/0.7711054 = 2.5936792
+    # half t1 / (1 + t1*t1/n) * sqrt(1/4/n + t1*t1/(4*n*n)) = 0.4949981
+    "two problems of four samples": ([0.25, 0.75], 0.5, 0.25, 0.0050019, 0.9949981),
+    # mean 1/2; variance 1/2; error sqrt(1/2/2) = 1/2; share 1
+    # half t1 / (1 + t1*t1/2) * sqrt(1/8 + t1*t1/16) = 0.4961298
+    "one of two": ([0.0, 1.0], 0.5, 0.5, 0.0038702, 0.9961298),
+    # no spread: the share is 1; high (t3*t3/4) / (1 + t3*t3/4) = 0.7163846
+    "none of four": ([0.0] * 4, 0.0, 0.0, 0.0, 0.7163846),
+    # low 1 - 0.7163846
+    "all of four": ([1.0] * 4, 1.0, 0.0, 0.2836154, 1.0),
+    # half t3 / (1 + t3*t3/4) * sqrt(1/16 + t3*t3/64) = 0.4231975
+    "every problem half": ([0.5] * 4, 0.5, 0.0, 0.0768025, 0.9231975),
     # one problem says nothing about the spread; high z*z / (1 + z*z) = 0.7934507
     "the only problem wrong": ([0.0], 0.0, NAN, 0.0, 0.7934507),
     "the only problem right": ([1.0], 1.0, NAN, 0.2065493, 1.0),
@@ -73,7 +85,10 @@ def test_rounding_of_the_mean_is_no_spread(share: float, num_problems: int) -> N
     # with an error of 1e-17 in place of 0 the interval would have no width
     result = score([share] * num_problems)
     assert result.standard_error == 0.0
-    assert (result.low, result.high) == pytest.approx(wilson_interval(share, num_problems))
+    quantile = student_quantile(num_problems - 1)
+    assert (result.low, result.high) == pytest.approx(
+        wilson_interval(share, num_problems, quantile)
+    )
 
 
 MEANS = st.lists(st.integers(0, 8).map(lambda correct: correct / 8), min_size=1, max_size=40)
@@ -104,3 +119,72 @@ def test_more_problems_of_the_same_kind_narrow_the_interval() -> None:
     widths = [score([0.0, 1.0] * n).high - score([0.0, 1.0] * n).low for n in (1, 4, 16, 64, 256)]
     assert widths == sorted(widths, reverse=True)
     assert widths[-1] < 0.09
+
+
+# two-sided 95% points of any table of Student's t: the series is 11% low at 1 degree, 1% at 2
+@pytest.mark.parametrize(
+    ("degrees", "quantile", "tolerance"),
+    [
+        (1, 12.706, 1.41), (2, 4.3027, 0.033), (3, 3.1824, 0.004), (5, 2.5706, 0.0004),
+        (10, 2.2281, 0.0001), (29, 2.0452, 0.0001), (499, 1.9647, 0.0001),
+    ],
+)  # fmt: skip
+def test_the_quantile_is_students(degrees: int, quantile: float, tolerance: float) -> None:
+    assert student_quantile(degrees) == pytest.approx(quantile, abs=tolerance)
+
+
+def test_an_interval_of_one_sample_a_problem_is_a_little_wider_than_wilsons() -> None:
+    answers = [1.0] * 24 + [0.0] * 6
+    low, high = wilson_interval(0.8, 30)
+    result = score(answers)
+    assert 1.0 < (result.high - result.low) / (high - low) < 1.05
+
+
+def test_few_problems_that_carry_the_successes_make_an_interval_wide() -> None:
+    # one success in 64 samples of one of 30 problems: were all samples tosses of one coin, 1/1920
+    # with z*z/1920 would end at 0.0029; the only problem that carries anything leaves share = 1
+    result = score([1 / 64] + [0.0] * 29)
+    low, high = wilson_interval(result.mean, 30, student_quantile(29))
+    assert (result.low, result.high) == pytest.approx((low, high))
+
+
+def test_the_error_is_parted_into_sampling_and_problems() -> None:
+    # means 1/4, 3/4: variance 1/8, error^2 1/16; within each 3/16 / 3 = 1/16, so sampling (1/16)/2 = 1/32
+    parts = error_parts([(1, 4), (3, 4)])
+    assert parts is not None
+    assert parts.sampling**2 == pytest.approx(1 / 32)
+    assert parts.problems**2 == pytest.approx(1 / 32)
+
+
+def test_without_spread_between_problems_all_error_is_of_sampling() -> None:
+    parts = error_parts([(2, 4)] * 9)
+    assert parts == pytest.approx((math.sqrt(1 / 12 / 9), 0.0))
+
+
+def test_problems_that_are_never_or_always_solved_have_no_error_of_sampling() -> None:
+    assert error_parts([(0, 4), (4, 4)]) == pytest.approx((0.0, 0.5))
+
+
+@pytest.mark.parametrize("corrects", [[], [(1, 4)], [(1, 1), (0, 1)], [(3, 4), (1, 1)]])
+def test_the_parts_of_the_error_are_unknown_without_two_samples_of_two_problems(corrects) -> None:
+    assert error_parts(corrects) is None
+
+
+@pytest.mark.parametrize("samples", [1, 2, 5, 8])
+def test_pass_at_k_is_the_share_of_all_draws_of_k_that_hold_a_correct_one(samples: int) -> None:
+    for correct in range(samples + 1):
+        answers = [True] * correct + [False] * (samples - correct)
+        for k in range(1, samples + 1):
+            draws = list(combinations(answers, k))
+            assert pass_at(k, correct, samples) == pytest.approx(
+                float(Fraction(sum(map(any, draws)), len(draws)))
+            )
+
+
+def test_pass_at_k_of_fewer_samples_is_undefined() -> None:
+    assert math.isnan(pass_at(5, 4, 4))
+
+
+def test_the_difference_that_can_be_detected_is_2_8_standard_errors() -> None:
+    assert detectable_difference(0.01) == pytest.approx(0.0280158522)
+    assert math.isnan(detectable_difference(0.0))

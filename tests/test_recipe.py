@@ -133,7 +133,9 @@ def test_there_are_recipes() -> None:
 
 
 @pytest.mark.parametrize(
-    "path", sorted(REPOSITORY.glob("recipes/*/recipe.toml")), ids=lambda path: path.parent.name
+    "path",
+    sorted(REPOSITORY.glob("recipes/*/*.toml")),
+    ids=lambda path: f"{path.parent.name}/{path.stem}",
 )
 def test_every_recipe_fits_the_commands(path: Path) -> None:
     assert set(recipe.read(path, COMMANDS)) <= set(COMMANDS)

@@ -71,7 +71,9 @@ def test_a_rejected_row_decodes_as_a_trace_so_that_it_can_be_filtered_again(make
     fields = {name: getattr(trace, name) for name in trace.__struct_fields__}
     rejected = RejectedTrace(**fields, reason="too_few_reasoning_tokens", measured="6")
     line = msgspec.json.encode(rejected)
-    assert line.endswith(b'"reason":"too_few_reasoning_tokens","measured":"6"}')
+    assert line.endswith(
+        b'"reason":"too_few_reasoning_tokens","measured":"6","other_reasons":null}'
+    )
     assert msgspec.json.decode(line, type=Trace) == trace
 
 

@@ -16,6 +16,7 @@ from distillpipe.errors import DataError, EngineError
 from distillpipe.hashing import content_hash, seed_of
 from distillpipe.manifest import InputDataset, Manifest, ModelUsed
 from distillpipe.models import Model
+from distillpipe.planning import SamplingOptions
 from distillpipe.records import (
     EngineOptions,
     Message,
@@ -30,7 +31,7 @@ from distillpipe.records import (
     row_key,
     trace_id,
 )
-from distillpipe.sampling import Finish, Sampler, SamplingOptions
+from distillpipe.sampling import Finish, Sampler
 from distillpipe.stages.run import content_of
 from distillpipe.verify import verified
 from distillpipe.versions import Header

@@ -352,7 +352,7 @@ TEACHER = ModelUsed("teacher", "data/teacher", "local:0123")
         ({"inputs": [msgspec.structs.replace(FILE, path="elsewhere.jsonl")]}, True),
         ({"models": [msgspec.structs.replace(TEACHER, name="elsewhere/teacher")]}, True),
         ({"options": {"concurrency": ResolvedOption(4, "flag")}}, True),
-        ({"licence": "mit"}, True),
+        ({"licences": ("mit",)}, True),
         ({"fresh": True}, True),
     ],
 )

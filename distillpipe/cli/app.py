@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from distillpipe import __version__, interrupts, recipe
+from distillpipe.cli.compare import compare
 from distillpipe.cli.doctor import doctor
 from distillpipe.cli.eval import evaluate
 from distillpipe.cli.export import export
@@ -24,7 +25,7 @@ from distillpipe.progress import say
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "generate": generate, "filter": filter_traces, "sft": sft, "eval": evaluate, "show": show,
-    "export": export, "import": import_traces, "doctor": doctor,
+    "compare": compare, "export": export, "import": import_traces, "doctor": doctor,
 }  # fmt: skip
 
 TABLE_COLUMNS = 100  # the tables of the help would cut long flags short in less

@@ -12,8 +12,9 @@ def doctor(
 ) -> None:
     """Say what this machine can run, and how to get the rest.
 
-    Whether model-written code can be run safely (a program is tried in the sandbox),
-    which engines are installed, cores, memory, disk and GPUs.
+    Which engines, training methods and verdicts work here, with their versions, and
+    the command that installs what is missing; whether model-written code can be run
+    safely (a program is tried in the sandbox); GPUs, cores, memory, disk, model cache.
 
     \b
     Example:

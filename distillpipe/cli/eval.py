@@ -45,6 +45,7 @@ def evaluate(
     price_input: shared.PriceInput = None,
     price_output: shared.PriceOutput = None,
     max_cost: shared.MaxCost = None,
+    extra_body: shared.ExtraBody = None,
     accept_errors: shared.AcceptErrors = False,
     unsafe_run_model_code_without_sandbox: shared.UnsafeCode = False,
     dry_run: shared.DryRun = False,

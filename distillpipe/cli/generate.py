@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from distillpipe.cli import options as shared
+from distillpipe.errors import UsageError
 
 
 def generate(
@@ -25,6 +26,14 @@ def generate(
     max_tokens: shared.MaxTokens = 32768,
     seed: shared.Seed = 0,
     limit: shared.Limit = None,
+    pilot: Annotated[
+        int | None,
+        shared.option(
+            min=1,
+            help="With --dry-run: sample so many of the rows, which are kept, and estimate from them.",
+            rich_help_panel=shared.RUN,
+        ),
+    ] = None,
     problem_field: shared.ProblemField = None,
     answer_field: shared.AnswerField = None,
     verifier: shared.Verifier = None,
@@ -42,7 +51,15 @@ def generate(
     price_input: shared.PriceInput = None,
     price_output: shared.PriceOutput = None,
     max_cost: shared.MaxCost = None,
+    extra_body: shared.ExtraBody = None,
     allow_no_reasoning: shared.AllowNoReasoning = False,
+    teacher_licence: Annotated[
+        str | None,
+        shared.option(
+            help="Licence of what the teacher writes; else as its files, or a table, say.",
+            rich_help_panel=shared.RUN,
+        ),
+    ] = None,
     accept_errors: shared.AcceptErrors = False,
     dry_run: shared.DryRun = False,
     as_json: shared.Json = False,
@@ -62,6 +79,11 @@ def generate(
     from distillpipe.stages.generate import forecast_generate
     from distillpipe.stages.generate import generate as stage
 
+    if pilot is not None and not dry_run:
+        raise UsageError(
+            "--pilot samples rows for the estimate of --dry-run: give both; "
+            "the same command without the two goes on with these rows"
+        )
     given = (problems, teacher, out, shared.sampling_of(ctx), shared.run_of(ctx))
     if dry_run:
         shared.put_forecasts([forecast_generate(*given)], as_json=as_json)

@@ -7,11 +7,15 @@ from typing import Annotated, Any, Literal, TypeVar
 import msgspec
 import typer
 
-from distillpipe.engines.server_options import check_address, check_key_variable
+from distillpipe.engines.server_options import (
+    check_address,
+    check_extra_body,
+    check_key_variable,
+)
 from distillpipe.forecast import Forecast, text_of
 from distillpipe.manifest import ResolvedOption
+from distillpipe.planning import SamplingOptions
 from distillpipe.records import AnswerForm, EngineOptions, Plan, Prompting, Sampling
-from distillpipe.sampling import SamplingOptions
 from distillpipe.stages.run import Result, Run
 from distillpipe.verify import check_name
 
@@ -35,6 +39,10 @@ def _check_base_url(base_url: str | None) -> str | None:
 
 def _check_key_variable(name: str | None) -> str | None:
     return None if name is None else check_key_variable(name)
+
+
+def _check_extra_body(text: str | None) -> str | None:
+    return None if text is None else check_extra_body(text)
 
 
 Out = Annotated[Path, option(help="Folder of the versions: v1, v2, ...", rich_help_panel=RUN)]
@@ -202,6 +210,14 @@ MaxCost = Annotated[
         rich_help_panel=SERVER,
     ),
 ]
+ExtraBody = Annotated[
+    str | None,
+    option(
+        callback=_check_extra_body,
+        help="JSON object of other fields for each request; null leaves out top_p, temperature or seed.",
+        rich_help_panel=SERVER,
+    ),
+]
 AllowNoReasoning = Annotated[
     bool,
     option(
@@ -213,7 +229,7 @@ AllowNoReasoning = Annotated[
 
 R1_PROMPT = "{problem}\n\nPlease reason step by step, and put your final answer within \\boxed{}."
 
-NOT_STORED = ("dry_run", "as_json")  # they change what is printed, never what is written
+NOT_STORED = ("dry_run", "as_json", "pilot")  # they change what is printed, not what is written
 _SOURCES = {
     "COMMANDLINE": "flag", "ENVIRONMENT": "environment", "DEFAULT_MAP": "recipe", "DEFAULT": "default",
 }  # fmt: skip
@@ -251,6 +267,8 @@ def run_of(ctx: typer.Context) -> Run:
         allow_benchmark_training=bool(ctx.params.get("allow_benchmark_training", False)),
         unsafe=bool(ctx.params.get("unsafe_run_model_code_without_sandbox", False)),
         num_workers=ctx.params.get("num_workers"),
+        pilot=ctx.params.get("pilot"),
+        teacher_licence=ctx.params.get("teacher_licence"),
     )
 
 

@@ -10,6 +10,7 @@ from distillpipe.engines.choice import choose
 from distillpipe.engines.server_options import asks_for_server
 from distillpipe.errors import MissingDependencyError, UsageError
 from distillpipe.models import AnyModel, Served
+from distillpipe.progress import say
 from distillpipe.records import EngineOptions
 from distillpipe.spending import Ledger, prices_of
 from distillpipe.versions import Draft
@@ -61,6 +62,8 @@ def _open_server(model: Served, options: EngineOptions, draft: Draft | None) -> 
     from distillpipe.engines.server import Server
 
     assert options.base_url is not None  # or there were no served model
+    if options.engine == "auto":
+        say("engine: openai (--base-url)")
     server = Server(options.base_url, model.name, options.api_key_env)
     server.check()
     billing = None

@@ -52,12 +52,24 @@ class Refusal(NamedTuple):
 
     key: str
     reason: str
-    "`prompt_too_long`, `refused_by_server`"
+    "`prompt_too_long`, `refused_by_server`, `prompt_token_unknown_to_model`"
     measured: str
-    "what the server said"
+    "what the server said, or the token"
 
 
 Outcome = Completion | Answer | Failure | Refusal
+
+
+def refusal_of_unknown_token(request: Request, vocab_size: int) -> Refusal | None:
+    """Refuses a prompt with a token that the model has no embedding for, which would end the engine.
+
+    A tokenizer can have more tokens than its model: one that special tokens were added to.
+    """
+    largest = max(request.prompt_ids)
+    if largest < vocab_size:
+        return None
+    measured = f"token {largest}, and the model has {vocab_size}"
+    return Refusal(request.key, "prompt_token_unknown_to_model", measured)
 
 
 class Engine(Protocol):

@@ -16,7 +16,7 @@ import httpx2
 import msgspec
 
 from distillpipe.engines.replies import Again
-from distillpipe.errors import first_line
+from distillpipe.errors import UsageError, first_line
 from distillpipe.progress import say
 
 POOL_SIZE = 8
@@ -89,7 +89,8 @@ class Connections:
                 method, self._url + path, content=content, timeout=timeout
             )
         except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.ProxyError) as error:
-            return Again(f"no connection ({self._told(error)})", was_sent=False)
+            told = self._told(error)
+            return Again(f"no connection ({told}{_remedy(told)})", was_sent=False)
         except httpx2.TimeoutException:
             return Again("no answer in time", may_be_billed=True)
         except httpx2.TransportError as error:
@@ -112,11 +113,28 @@ class Connections:
 
 
 def _proxy(base_url: str) -> str | None:
-    """The proxy that the environment names for an address (HTTPS_PROXY, NO_PROXY)."""
-    url = urllib.parse.urlsplit(base_url)
-    if urllib.request.proxy_bypass(url.hostname or ""):
+    """The proxy that the environment names for an address (HTTPS_PROXY, ALL_PROXY, NO_PROXY).
+
+    Raises UsageError for a kind of proxy that is not known.
+    """
+    url, proxies = urllib.parse.urlsplit(base_url), urllib.request.getproxies()
+    found = proxies.get(url.scheme) or proxies.get("all")
+    if found is None or urllib.request.proxy_bypass(url.hostname or ""):
         return None
-    return urllib.request.getproxies().get(url.scheme)
+    if urllib.parse.urlsplit(found).scheme not in ("http", "https"):
+        raise UsageError(
+            f"the environment names a proxy that is no http:// address for {base_url}: name one in "
+            f"{url.scheme.upper()}_PROXY, or the server in NO_PROXY"
+        )
+    return found
+
+
+def _remedy(told: str) -> str:
+    """What to do about a connection that failed in its TLS."""
+    if "CERTIFICATE_VERIFY_FAILED" in told:
+        return "; for a certificate of your own set SSL_CERT_FILE to the file of its authority"
+    is_plain = any(name in told for name in ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE"))
+    return "; does it speak http:// only?" if is_plain else ""
 
 
 def num_connections_allowed(wanted: int) -> int:

@@ -23,6 +23,7 @@ from distillpipe.engines.backoff import (
 )
 from distillpipe.engines.base import Answer, Failure, Outcome, Refusal, Request
 from distillpipe.engines.billing import Billing
+from distillpipe.engines.bodies import Dialect, adapted, body_of
 from distillpipe.engines.connections import num_connections_allowed
 from distillpipe.engines.replies import Again, Refused, Reply, Response, Stop, read_response
 from distillpipe.engines.server import Server
@@ -95,7 +96,8 @@ class _Pending(msgspec.Struct):
     reservation: int | None = None
     is_bounded: bool = True
     "false once the server has said that prompt and `max_tokens` together outgrow its context"
-    has_seed: bool = True
+    dialect: Dialect = Dialect()
+    "that it was asked in last"
 
 
 class _Run:
@@ -122,7 +124,7 @@ class _Run:
         "waits for money that is set aside for others"
         self._suspects: list[Refusal] = []
         self._is_proven = False
-        self._takes_seed = True
+        self._dialect = Dialect()
         self._num_unconnected = self._num_given_up = 0
         self._served_by: set[str] = set()
         self._error: EngineError | None = None
@@ -161,7 +163,7 @@ class _Run:
         if self._billing is not None and sent:
             self._billing.sync()
         for pending in sent:
-            pending.has_seed = self._takes_seed
+            pending.dialect = self._dialect
             pending.sent_after = self._throttle.num_halvings
             self._turns.start(self._ask(pending))
 
@@ -189,11 +191,16 @@ class _Run:
             return TICK_SECONDS
         return max(0.0, self._waiting[0][0] - time.monotonic())
 
+    def _body(self, pending: _Pending) -> dict[str, Any]:
+        request, server = pending.request, self._server
+        is_bounded = pending.is_bounded and request.sampling.max_tokens < server.context_length
+        return body_of(server.model, request, pending.dialect, is_bounded=is_bounded)
+
     async def _ask(self, pending: _Pending) -> tuple[_Pending, Response]:
         """Send a request once."""
         received = await self._connections.post(
             "/chat/completions",
-            _body(self._server, pending),
+            self._body(pending),
             self._patience.timeout(pending.request.sampling.max_tokens),
         )
         return pending, received if isinstance(received, Again) else read_response(*received)
@@ -214,8 +221,8 @@ class _Run:
             case Refused("prompt_too_long") if pending.is_bounded:
                 pending.is_bounded = False
                 self._wait(pending, 0.0)
-            case Refused(_, said, False) if pending.has_seed and "seed" in said.lower():
-                self._leave_seed_out(pending, said)
+            case Refused(_, said, False) if (other := adapted(pending.dialect, said)) is not None:
+                self._adapt(pending, other, said)
             case Refused(reason, said, is_certain):
                 yield from self._refused(Refusal(key, reason, said), is_certain=is_certain)
             case Again():
@@ -223,11 +230,16 @@ class _Run:
             case Stop():
                 self._error = self._error or EngineError(self._server.remedy(response))
 
-    def _leave_seed_out(self, pending: _Pending, said: str) -> None:
-        """Go on without seeds, which some servers do not know: they draw as they like anyway."""
-        if self._takes_seed:
-            say(f"the server takes no seed ({said}): asking without it")
-        self._takes_seed = False
+    def _adapt(self, pending: _Pending, other: Dialect, said: str) -> None:
+        """Ask again, and from now on, in another dialect."""
+        if self._dialect == pending.dialect:
+            change = (
+                f"with {other.limit}"
+                if other.has_seed == self._dialect.has_seed
+                else "without seeds"
+            )
+            say(f"the server does not take requests as they are ({said}): asking {change}")
+            self._dialect = other
         self._wait(pending, 0.0)
 
     def _proven(self) -> Iterator[Refusal]:
@@ -279,19 +291,3 @@ class _Run:
             if self._served_by:
                 say(f"warning: answers now come from {served_by!r}, which is new in this run")
             self._served_by.add(served_by)
-
-
-def _body(server: Server, pending: _Pending) -> dict[str, Any]:
-    """The JSON of a request. Without `max_tokens` a server goes on to the end of its context."""
-    request = pending.request
-    body: dict[str, Any] = {
-        "model": server.model,
-        "messages": [{"role": one.role, "content": one.content} for one in request.messages],
-        "temperature": request.sampling.temperature,
-        "top_p": request.sampling.top_p,
-    }
-    if pending.has_seed:
-        body["seed"] = request.seed
-    if pending.is_bounded and request.sampling.max_tokens < server.context_length:
-        body["max_tokens"] = request.sampling.max_tokens
-    return body

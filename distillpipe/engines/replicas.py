@@ -15,7 +15,7 @@ import threading
 from multiprocessing import Pipe
 from typing import Any, NamedTuple
 
-from distillpipe.engines.base import Completion, Failure, Request
+from distillpipe.engines.base import Outcome, Request
 from distillpipe.engines.vllm_log import Log
 from distillpipe.errors import UsageError
 
@@ -28,7 +28,9 @@ ENVIRONMENT = {
 }
 "Of the replicas, where the user's own says nothing else."
 DEVICES = "CUDA_VISIBLE_DEVICES"
+CORES = "VLLM_CPU_OMP_THREADS_BIND"
 SECONDS_TO_END = 10.0  # after which a replica is killed
+KILLED = "it was killed, as happens to a process when the machine is out of memory"
 
 
 class Ready(NamedTuple):
@@ -70,9 +72,9 @@ class Replica:
 
     def ask(self, request: Request) -> None:
         self.in_flight[request.key] = request
-        self.send(request)
+        self.send(request._replace(messages=()))
 
-    def take(self, outcomes: list[Completion | Failure]) -> list[Completion | Failure]:
+    def take(self, outcomes: list[Outcome]) -> list[Outcome]:
         for outcome in outcomes:
             del self.in_flight[outcome.key]
         return outcomes
@@ -101,6 +103,8 @@ class Replica:
         finally:
             self.ask_to_end()
             code = self._process.wait()
+            if code == -signal.SIGKILL:
+                self._log.add(f"MemoryError: {KILLED}")
             inbox.put((self, self._log.cause() or f"its process ended with {code}"))
 
 
@@ -113,19 +117,23 @@ def end(replicas: list[Replica]) -> None:
 
 
 def environments(num_replicas: int, num_gpus: int) -> list[dict[str, str]]:
-    """What each replica sees of the machine: `num_gpus` GPUs, or its share of the cores."""
+    """What each replica sees of the machine: `num_gpus` GPUs, or as many shares of the cores."""
     import torch
 
+    wanted = num_replicas * num_gpus
+    starts = range(0, wanted, num_gpus)
     if not torch.cuda.is_available():
+        if CORES in os.environ:
+            return [{}] * num_replicas
         cores = sorted(os.sched_getaffinity(0))
-        shares = [cores[number::num_replicas] or cores for number in range(num_replicas)]
-        return [{"VLLM_CPU_OMP_THREADS_BIND": ",".join(map(str, share))} for share in shares]
+        shares = [cores[number::wanted] or cores for number in range(wanted)]
+        texts = [",".join(map(str, share)) for share in shares]
+        return [{CORES: "|".join(texts[start : start + num_gpus])} for start in starts]
     visible = os.environ.get(DEVICES)
     devices = visible.split(",") if visible else [str(n) for n in range(torch.cuda.device_count())]
-    if len(devices) < num_replicas * num_gpus:
+    if len(devices) < wanted:
         raise UsageError(
             f"{num_replicas} replicas (--replicas) of {num_gpus} GPUs each (--tensor-parallel-size) "
-            f"need {num_replicas * num_gpus} GPUs, there are {len(devices)}"
+            f"need {wanted} GPUs, there are {len(devices)}"
         )
-    starts = range(0, num_replicas * num_gpus, num_gpus)
     return [{DEVICES: ",".join(devices[start : start + num_gpus])} for start in starts]

@@ -88,6 +88,7 @@ _NO_MODEL = re.compile(
     r"|(not a valid|unknown|invalid|no such)\b.{0,20}\bmodel|model_not_found",
     re.IGNORECASE,
 )
+_FIELD = re.compile(r"unsupported[ _](parameter|value)|max_completion_tokens", re.IGNORECASE)
 _NO_MONEY = re.compile(r"insufficient[ _](quota|balance|credit|funds)", re.IGNORECASE)
 
 
@@ -158,6 +159,8 @@ def _read_error(status: int, retry_after: str | None, said: str) -> Response:
         if _FILTERED.search(said):
             return Refused("refused_by_server", where, is_certain=True)
         return Stop("key", where)
+    if status in (400, 422) and _FIELD.search(said):  # "... is not supported with this model"
+        return Refused("refused_by_server", where, is_certain=False)
     if status in (404, 405) or (status in (400, 422) and _NO_MODEL.search(said)):
         return Stop("model" if _NO_MODEL.search(said) else "address", where)
     if status in (400, 413, 422):

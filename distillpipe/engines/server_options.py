@@ -3,11 +3,18 @@
 import os
 import re
 import urllib.parse
+from typing import Any
+
+import msgspec
 
 from distillpipe.errors import UsageError
 from distillpipe.records import EngineOptions
 
 _VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*")
+_MAY_BE_LEFT_OUT = ("temperature", "top_p", "seed")
+_OURS = (
+    *_MAY_BE_LEFT_OUT, "model", "messages", "max_tokens", "max_completion_tokens", "n", "stream",
+)  # fmt: skip
 _KEY = re.compile(r"[\x21-\x7e]+")
 
 
@@ -61,6 +68,22 @@ def check_key_variable(name: str) -> str:
             "not the key itself"
         )
     return name
+
+
+def check_extra_body(text: str) -> str:
+    """Fields for the body of a request, as JSON with sorted keys: it is part of every row's key."""
+    try:
+        found = msgspec.json.decode(text, type=dict[str, Any])
+    except msgspec.MsgspecError as error:
+        raise UsageError(
+            f'--extra-body takes a JSON object, like \'{{"reasoning_effort": "high"}}\': {error}'
+        ) from error
+    for name, value in found.items():
+        if name in _OURS and (value is not None or name not in _MAY_BE_LEFT_OUT):
+            raise UsageError(
+                f"--extra-body: {name} is set by distillpipe, which has options of its own for it"
+            )
+    return msgspec.json.encode(found, order="sorted").decode()
 
 
 def read_key(variable: str) -> str | None:

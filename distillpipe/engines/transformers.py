@@ -6,6 +6,7 @@ request draws does not depend on its neighbours. Shapes: A active slots, L store
 """
 
 from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,13 @@ from transformers import AutoModelForCausalLM
 from transformers.utils.logging import disable_progress_bar
 
 from distillpipe.chat import Chat
-from distillpipe.engines.base import Completion, Failure, Request
+from distillpipe.engines.base import (
+    Completion,
+    Failure,
+    Outcome,
+    Request,
+    refusal_of_unknown_token,
+)
 from distillpipe.engines.draw import draw_tokens, uniforms
 from distillpipe.engines.loops import ends_in_loop
 from distillpipe.engines.memory import free_memory
@@ -32,6 +39,7 @@ SPAN_STEP = 32  # stored positions are attended to in multiples of this
 PREFILL_TOKENS = 16384  # padded prompt tokens in one forward pass
 MEMORY_SHARE = 0.5  # of the free memory that keys and values may take
 NOT_A_TOKEN = -1  # drawn where the logits are nan or infinite
+NO_MEMORY = "can't allocate memory"  # torch's error on the CPU has no type of its own
 REFILL_SHARE = 8  # new sequences are let in when one slot in this many is free
 
 
@@ -50,9 +58,10 @@ class TransformersEngine:
             )
             if model.base_folder is not None:
                 self._model = _with_adapter(self._model, model.folder)
-        except (OSError, ValueError, ImportError) as error:
+        except (OSError, ValueError, ImportError, RuntimeError) as error:
             raise EngineError(f"{model.name} could not be loaded: {first_line(error)}") from error
-        self._model.to(self._device).eval()
+        with _memory_named(model.name, "take a smaller model, or --engine vllm with more GPUs"):
+            self._model.to(self._device).eval()
         config = self._model.config
         if set(getattr(config, "layer_types", None) or ["full_attention"]) != {"full_attention"}:
             raise EngineError(
@@ -60,12 +69,18 @@ class TransformersEngine:
                 "does not keep in slots"
             )
         self.context_length = _context_length(config, max_model_len)
+        self._vocab_size = self._model.get_input_embeddings().num_embeddings
         self.description = f"transformers on {self._device}"
         self._end_ids = chat.end_ids
         self._num_slots = num_slots
+        self._name = model.name
 
-    def complete(self, requests: Iterator[Request]) -> Generator[Completion | Failure, None, None]:
+    def complete(self, requests: Iterator[Request]) -> Generator[Outcome, None, None]:
         """See `Engine.complete`."""
+        with _memory_named(self._name, "give a smaller --concurrency or --max-tokens"):
+            yield from self._complete(requests)
+
+    def _complete(self, requests: Iterator[Request]) -> Iterator[Outcome]:
         first = list(islice(requests, 1))
         requests = chain(first, requests)
         longest = min(first[0].sampling.max_tokens, self.context_length) if first else 0
@@ -75,8 +90,13 @@ class TransformersEngine:
         while slots.num_active or not exhausted:
             num_free = num_slots - slots.num_active
             if not exhausted and (num_free >= num_slots / REFILL_SHARE or not slots.num_active):
-                admitted = list(islice(requests, num_free))
-                exhausted = len(admitted) < num_free
+                pulled = list(islice(requests, num_free))
+                exhausted = len(pulled) < num_free
+                refusals = [refusal_of_unknown_token(one, self._vocab_size) for one in pulled]
+                yield from filter(None, refusals)
+                admitted = [
+                    one for one, refusal in zip(pulled, refusals, strict=True) if not refusal
+                ]
                 for group in _grouped(admitted):
                     slots.prefill(group)
             else:
@@ -97,6 +117,17 @@ class TransformersEngine:
         if fit < self._num_slots:
             say(f"{max(fit, 1)} sequences at once: the memory holds no more of {longest:,} tokens")
         return max(1, min(self._num_slots, fit))
+
+
+@contextmanager
+def _memory_named(name: str, remedy: str) -> Iterator[None]:
+    """Turn torch's ways of saying that there is no memory left into an EngineError."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not isinstance(error, torch.OutOfMemoryError) and NO_MEMORY not in str(error):
+            raise
+        raise EngineError(f"out of memory with {name}: {remedy} ({first_line(error)})") from error
 
 
 def _with_adapter(model: Any, adapter: Path) -> Any:

@@ -10,7 +10,7 @@ from collections.abc import Generator, Iterator
 from typing import Any
 
 from distillpipe.engines import replicas
-from distillpipe.engines.base import Completion, Failure, Request
+from distillpipe.engines.base import Outcome, Request
 from distillpipe.engines.replicas import Ready, Replica
 from distillpipe.errors import EngineError
 from distillpipe.models import Model
@@ -43,7 +43,7 @@ class VllmEngine:
         self.description = several + ready.description
         self.context_length = ready.context_length
 
-    def complete(self, requests: Iterator[Request]) -> Generator[Completion | Failure, None, None]:
+    def complete(self, requests: Iterator[Request]) -> Generator[Outcome, None, None]:
         """See `Engine.complete`. Raises EngineError when the last replica has died."""
         try:
             again: list[Request] = []  # what a dead replica left behind

@@ -7,6 +7,7 @@ the caller only says that there was one.
 import os
 import re
 import tempfile
+import textwrap
 from pathlib import Path
 
 CAUSE = re.compile(r"(?:^|[\s\]])((?:\w+\.)*\w*(?:Error|Exception)): (.*\S)(?:\n\s+(.*\S))?")
@@ -17,12 +18,15 @@ SECOND_HAND = re.compile(
     r"initialization failed|[Ss]ee (stack trace|root cause)|died unexpectedly|EngineDeadError"
 )
 NOISE = re.compile(r"^Value error, | \[type=\w+, input_value=.*$")
+SAID_CHARACTERS = 240  # of an error that are repeated; the log has it all
 REMEDIES = {
-    r"out of memory|memory utilization|KV cache|kv cache|for the cache blocks|Available memory": (
+    r"[Oo]ut of memory|memory utilization|KV cache|kv cache|for the cache blocks|Available memory": (
         "give a smaller --max-model-len or --concurrency, more --tensor-parallel-size, or free memory"
     ),
+    r"tensor parallel size|tensor_parallel_size": "give another --tensor-parallel-size",
+    r"max_num_seqs": "give a smaller --concurrency",
     r"max_model_len": "give a smaller --max-model-len",
-    r"architecture|not support": "--engine transformers may know the model",
+    r"architecture|not (yet )?support": "--engine transformers may know the model",
 }
 
 
@@ -45,8 +49,13 @@ class Log:
                 continue
             said = NOISE.sub("", next_line if HEADLINE.match(message) else message)
             remedies = [remedy for pattern, remedy in REMEDIES.items() if re.search(pattern, said)]
-            return "; ".join([said, *remedies[:1], f"all it said is in {self.path}"])
+            short = textwrap.shorten(said, SAID_CHARACTERS, placeholder=" ...")
+            return "; ".join([short, *remedies[:1], f"all it said is in {self.path}"])
         return ""
+
+    def add(self, line: str) -> None:
+        with self.path.open("a") as file:
+            file.write(f"\n{line}\n")
 
     def remove(self) -> None:
         self.path.unlink(missing_ok=True)

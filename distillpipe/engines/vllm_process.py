@@ -5,15 +5,17 @@ of the same engine give each completion when it is there. Token ids go in and co
 tokenizes nor detokenizes. All that depends on vLLM's version or on its insides is in this file.
 
 DESCRIPTOR is an end of a pipe: (model, end ids, options) come in, `Ready` goes out, then requests come in and
-lists of what has ended go out, until nothing can come any more. Errors are tracebacks on stderr.
+lists of outcomes go out, until nothing can come any more. Errors are tracebacks on stderr.
 """
 
 import contextlib
 import json
 import os
+import select
 import signal
 import sys
 import threading
+import time
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from types import FrameType
@@ -25,10 +27,17 @@ from vllm.platforms import current_platform
 from vllm.sampling_params import RepetitionDetectionParams, RequestOutputKind
 from vllm.v1.engine.exceptions import EngineDeadError
 
-from distillpipe.engines.base import Completion, Failure, Request
+from distillpipe.engines.base import (
+    Completion,
+    Failure,
+    Outcome,
+    Refusal,
+    Request,
+    refusal_of_unknown_token,
+)
 from distillpipe.engines.loops import MAX_PATTERN_TOKENS, MIN_REPEATS
 from distillpipe.engines.memory import free_memory
-from distillpipe.engines.replicas import Ready
+from distillpipe.engines.replicas import KILLED, Ready
 from distillpipe.models import Model
 from distillpipe.records import EngineOptions
 
@@ -39,6 +48,7 @@ CPU_CACHE_SHARE = 0.4  # of the free memory, where that is less
 CPU_BATCH_TOKENS = 4096
 CPU_FP32_BYTES = 2 << 30  # of a model's files: a larger one keeps its own type
 SECONDS_TO_END = 1.0  # for vLLM's own processes: they hold nothing to save
+SECONDS_TO_LEAVE = 10.0  # for all of them, when the other end of the pipe has gone
 REASONS: dict[str | None, Any] = {"stop": "stop", "length": "length", "repetition": "repetition"}
 
 
@@ -55,14 +65,17 @@ class Sampler:
             self._lora = LoRARequest("adapter", 1, str(model.folder))
         self.num_in_flight = 0
         config = self._engine.vllm_config
+        self._vocab_size = config.model_config.get_vocab_size()
         self.ready = Ready(
             capacity=int(config.scheduler_config.max_num_seqs * (1 + WAITING_SHARE)),
             context_length=config.model_config.max_model_len,
             description=_describe(options.tensor_parallel_size),
         )
 
-    def add(self, request: Request) -> None:
-        """Let a request in."""
+    def add(self, request: Request) -> Refusal | None:
+        """Let a request in, or refuse it."""
+        if refusal := refusal_of_unknown_token(request, self._vocab_size):
+            return refusal
         self._engine.add_request(
             request.key,
             {"type": "token", "prompt_token_ids": request.prompt_ids},
@@ -70,10 +83,13 @@ class Sampler:
             lora_request=self._lora,
         )
         self.num_in_flight += 1
+        return None
 
-    def step(self) -> list[Completion | Failure]:
+    def step(self) -> list[Outcome]:
         """Wait until the engine has made its next tokens; the completions that ended with them."""
-        finished = [_outcome(output) for output in self._engine.step() if output.finished]
+        finished: list[Outcome] = [
+            _outcome(output) for output in self._engine.step() if output.finished
+        ]
         self.num_in_flight -= len(finished)
         return finished
 
@@ -107,7 +123,8 @@ def serve(connection: Connection) -> None:
         connection.send(sampler.ready)
         while True:
             while not sampler.num_in_flight or connection.poll():
-                sampler.add(connection.recv())
+                if refusal := sampler.add(connection.recv()):
+                    connection.send([refusal])
             if finished := sampler.step():
                 connection.send(finished)
     except (EOFError, BrokenPipeError, ConnectionResetError):
@@ -155,7 +172,7 @@ def _cpu_arguments(model: Model, options: EngineOptions) -> dict[str, Any]:
         "dtype": "float32" if size <= CPU_FP32_BYTES else "auto",
         "enforce_eager": True,
         "enable_chunked_prefill": False,
-        "max_num_batched_tokens": max(CPU_BATCH_TOKENS, longest),
+        "max_num_batched_tokens": max(CPU_BATCH_TOKENS, longest, options.concurrency or 0),
         "kv_cache_memory_bytes": None if os.environ.get("VLLM_CPU_KVCACHE_SPACE") else cache,
     }
 
@@ -184,9 +201,23 @@ def _watch(core: Any) -> None:
 
     def wait_for_the_end() -> None:
         wait([process.sentinel for process in processes])
+        if any(process.exitcode == -signal.SIGKILL for process in processes):
+            sys.stderr.write(f"MemoryError: {KILLED}\n")
         outputs.put_nowait(EngineDeadError())
 
     threading.Thread(target=wait_for_the_end, daemon=True, name="distill-watch").start()
+
+
+def _leave_with(descriptor: int) -> None:
+    """Kill this process and those that it started some time after the other end of the pipe has gone.
+
+    Mostly they have left by then. A model that is being loaded, which can last minutes, has not.
+    """
+    pipe = select.poll()
+    pipe.register(descriptor, 0)  # its end is always reported
+    pipe.poll()
+    time.sleep(SECONDS_TO_LEAVE)
+    os.killpg(0, signal.SIGKILL)
 
 
 def _end(_number: int, _frame: FrameType | None) -> None:
@@ -197,6 +228,7 @@ def _end(_number: int, _frame: FrameType | None) -> None:
 
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, _end)
+    threading.Thread(target=_leave_with, args=(int(sys.argv[1]),), daemon=True).start()
     with contextlib.suppress(SystemExit):
         serve(Connection(int(sys.argv[1])))
     os._exit(0)  # all is done; taking the interpreter apart lasts seconds

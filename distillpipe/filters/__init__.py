@@ -1,20 +1,28 @@
 """Filters: why a row is dropped. A new rule is one function and one line in `ROW_RULES`.
 
 A row rule is `(trace, options) -> Drop | None`. Rules run in this order, cheap before dear, and the first
-that drops a row names the reason. What needs to see all rows (duplicates, the share of a problem) is in
+that drops a row names the reason; the verdict, though cheap, is the last, so that a reason says what is wrong
+with a trace before that its answer is. What needs to see all rows (duplicates, the share of a problem) is in
 select.py and runs on the rows that are left.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
 
+import msgspec
+
+from distillpipe.filters.endings import missing_response, unfinished_reasoning, unfinished_response
+from distillpipe.filters.final_answers import answer_only_in_reasoning, contradicting_answers
 from distillpipe.filters.rules import (
     Drop,
     missing_reasoning,
+    repetitive,
     too_few_reasoning_tokens,
     too_many_reasoning_tokens,
     unfinished,
     unwanted_verdict,
 )
+from distillpipe.filters.scripts import mixed_scripts
+from distillpipe.filters.wording import refusal, template_text
 from distillpipe.records import FilterOptions, Trace
 
 ROW_RULES: dict[str, Callable[[Trace, FilterOptions], Drop | None]] = {
@@ -22,14 +30,45 @@ ROW_RULES: dict[str, Callable[[Trace, FilterOptions], Drop | None]] = {
     "missing_reasoning": missing_reasoning,
     "too_few_reasoning_tokens": too_few_reasoning_tokens,
     "too_many_reasoning_tokens": too_many_reasoning_tokens,
+    "missing_response": missing_response,
+    "refusal": refusal,
+    "unfinished_response": unfinished_response,
+    "unfinished_reasoning": unfinished_reasoning,
+    "answer_only_in_reasoning": answer_only_in_reasoning,
+    "contradicting_answers": contradicting_answers,
+    "template_text": template_text,
+    "mixed_scripts": mixed_scripts,
+    "repetitive": repetitive,
     "unwanted_verdict": unwanted_verdict,
 }
-CODE_VERSION = 2  # part of the fingerprint: raise it when a rule decides differently
+CODE_VERSION = 4  # part of the fingerprint: raise it when a rule decides differently
 
 
 def first_drop(trace: Trace, options: FilterOptions) -> Drop | None:
     """What the first rule that drops the row says, null where every rule keeps it."""
-    for rule in ROW_RULES.values():
-        if (drop := rule(trace, options)) is not None:
-            return drop
-    return None
+    return next(_drops(trace, options), None)
+
+
+def all_drops(trace: Trace, options: FilterOptions) -> list[Drop]:
+    """What every rule that would drop the row says, in their order; `first_drop` says the first of them."""
+    return list(_drops(trace, options))
+
+
+def drops_by_text(trace: Trace, options: FilterOptions) -> Iterator[Drop]:
+    """As `all_drops`, one after the other, without the rule that needs the verdict: that is dear to make."""
+    return _drops(trace, options, besides=("unwanted_verdict",))
+
+
+def unjudged(trace: Trace, options: FilterOptions) -> Trace:
+    """The row without what a verdict said of it: rows that differ in nothing else are one row."""
+    return msgspec.structs.replace(
+        trace, answer=None, verdict=None, verdict_reason=None,
+        verifier=options.verifier or trace.verifier,
+    )  # fmt: skip
+
+
+def _drops(trace: Trace, options: FilterOptions, besides: Collection[str] = ()) -> Iterator[Drop]:
+    for name, rule in ROW_RULES.items():
+        ignored = name in besides or name in options.ignored_rules
+        if not ignored and (drop := rule(trace, options)) is not None:
+            yield drop

@@ -5,6 +5,8 @@ from typing import NamedTuple
 from distillpipe.errors import UsageError
 from distillpipe.records import FilterOptions, Trace
 
+OVER_BUDGET = "too_many_reasoning_tokens"
+
 
 class Drop(NamedTuple):
     """Why a row is dropped: a stable name of what is wrong, and the value that was measured."""
@@ -40,8 +42,18 @@ def too_many_reasoning_tokens(trace: Trace, options: FilterOptions) -> Drop | No
         return None
     num_tokens = _num_reasoning_tokens(trace, "--max-reasoning-tokens")
     if num_tokens > options.max_reasoning_tokens:
-        return Drop("too_many_reasoning_tokens", str(num_tokens))
+        return Drop(OVER_BUDGET, str(num_tokens))
     return None
+
+
+def repetitive(trace: Trace, options: FilterOptions) -> Drop | None:
+    """More of the worst stretch says nothing new than is allowed; 1 allows all."""
+    if options.max_repetition >= 1:
+        return None
+    from distillpipe.filters.loops import repeated_share  # numpy: not for an "up to date" answer
+
+    share = repeated_share(f"{trace.reasoning}\n{trace.response}")
+    return Drop("repetitive", f"{share:.2f}") if share > options.max_repetition else None
 
 
 def unwanted_verdict(trace: Trace, options: FilterOptions) -> Drop | None:

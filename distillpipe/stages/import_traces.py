@@ -107,7 +107,7 @@ def _header(
         else [ModelUsed("tokenizer", tokenizer.name, tokenizer.identity)],
         options=run.options,
         fresh=run.fresh,
-        licence=options.teacher_licence,
+        licences=() if options.teacher_licence is None else (options.teacher_licence,),
     )
 
 

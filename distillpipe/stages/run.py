@@ -1,5 +1,7 @@
 """How a command was called, and what a stage says when it ends."""
 
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,6 +11,7 @@ from distillpipe import manifest as manifests
 from distillpipe.manifest import Manifest, ResolvedOption
 from distillpipe.progress import say
 from distillpipe.spending import say_dollars
+from distillpipe.views.text import teacher_lines
 
 
 class Run(msgspec.Struct, frozen=True):
@@ -21,6 +24,10 @@ class Run(msgspec.Struct, frozen=True):
     "whether programs may run without a sandbox"
     num_workers: int | None = None
     "threads that judge; null: one a core"
+    pilot: int | None = None
+    "rows that generate samples for the estimate of --dry-run"
+    teacher_licence: str | None = None
+    "what the user says of it"
 
 
 class Result(NamedTuple):
@@ -63,9 +70,23 @@ def say_finished(manifest: Manifest, out: Path) -> Result:
 
 
 def funnel(manifest: Manifest) -> list[str]:
-    """Lines that say what each reason cost, most rows first."""
+    """Lines that say what each reason cost, most rows first, then what each of several teachers gave."""
     by_rows = sorted(manifest.counts.dropped.items(), key=lambda item: -item[1].rows)
-    return [
+    reasons = [
         f"  {dropped.rows:>8,} rows  {dropped.tokens:>10,} tokens  {reason}"
         for reason, dropped in by_rows
+    ]
+    return reasons + [f"  {line}" for line in teacher_lines(manifest.counts)]
+
+
+def overlap(reasons: Iterable[list[str]]) -> list[str]:
+    """Lines that say of how many rows each reason is true, and of how many no other is; `reasons` by row."""
+    rows, alone = Counter[str](), Counter[str]()
+    for found in reasons:
+        rows.update(found)
+        if len(found) == 1:
+            alone.update(found)
+    return [
+        f"  {number:>8,} rows  {alone[reason]:>10,} by it alone  {reason}"
+        for reason, number in rows.most_common()
     ]

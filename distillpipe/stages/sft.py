@@ -3,7 +3,7 @@
 import math
 from pathlib import Path
 
-from distillpipe import dataset, forecast, models, versions
+from distillpipe import dataset, forecast, licences, models, versions
 from distillpipe.cards import model_card
 from distillpipe.chat import Chat, load_chat, with_template_text
 from distillpipe.errors import UsageError
@@ -34,6 +34,7 @@ def sft(
     if (finished := versions.up_to_date(out, header)) is not None:
         return say_up_to_date(finished)
 
+    licences.warn(header.licences)
     with versions.draft(out, header) as draft:
         chat = load_chat(model.folder, student, options.chat_template)
         rows = _rows(inputs, chat, run.allow_benchmark_training)
@@ -103,6 +104,7 @@ def _header(
         models=[ModelUsed("student", model.name, model.identity)],
         options=run.options,
         fresh=run.fresh,
+        licences=licences.of_inputs(inputs),
     )
 
 

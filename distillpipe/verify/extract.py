@@ -49,6 +49,21 @@ def boxed_answer(response: str) -> str | None:
     return ", ".join(response[box.inside[0] : box.inside[1]].strip() for box in boxes[first:])
 
 
+def boxed_answers(response: str) -> list[tuple[str, str]]:
+    """Every box that lies in no other, joined ones as one: the text since the box before, and the answer."""
+    found: list[tuple[str, str]] = []
+    end = 0
+    for box in _boxes(response):
+        inside = response[box.inside[0] : box.inside[1]].strip()
+        if found and _JOINT.fullmatch(response, end, box.start):
+            before, joined = found[-1]
+            found[-1] = (before, f"{joined}, {inside}")
+        else:
+            found.append((response[end : box.start], inside))
+        end = box.end
+    return found
+
+
 def stated_answer(response: str) -> str | None:
     """What a response without a box gives as its answer; null where it does not say.
 

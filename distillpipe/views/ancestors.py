@@ -112,10 +112,15 @@ def _parents(manifest: Manifest) -> Iterator[InputDataset]:
     """What a stage read, its models too where they are checkpoints of ours."""
     for model in manifest.models:
         if model.identity.startswith(CHECKPOINT):
-            model_id = model.identity.removeprefix(CHECKPOINT)
+            model_id = _checkpoint_id(model.identity)
             path, version = versions.split_reference(model.name)
             yield InputDataset(str(path), version or _version_of(path, model_id), model_id)
     yield from manifest.inputs
+
+
+def _checkpoint_id(identity: str) -> str:
+    """Of a model of ours; an adapter's identity goes on with that of its base."""
+    return identity.removeprefix(CHECKPOINT).partition(" on ")[0]
 
 
 def _version_of(path: Path, wanted_id: str) -> str:
@@ -157,7 +162,7 @@ def _read(folder: Path) -> Manifest | None:
 
 def _leaf(given: InputDataset, path: Path, state: State, reading: Manifest) -> Step:
     """A file, or a version without a manifest to trust: what the stage that read it still knows."""
-    is_model = given.id in {model.identity.removeprefix(CHECKPOINT) for model in reading.models}
+    is_model = given.id in {_checkpoint_id(model.identity) for model in reading.models}
     is_only = len(reading.inputs) == 1
     rows: int | None = reading.counts.rows_read if is_only and not is_model else None
     kind: Literal["problems", "traces", "checkpoint"] = "checkpoint" if is_model else "traces"

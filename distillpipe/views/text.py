@@ -6,6 +6,7 @@ from distillpipe.distributions import Distribution
 from distillpipe.forecast import size
 from distillpipe.manifest import Counts, Manifest
 from distillpipe.records import RejectedTrace, Trace
+from distillpipe.spending import say_dollars
 from distillpipe.views.ancestors import Step
 from distillpipe.views.disk import Folder, Partial
 
@@ -33,6 +34,7 @@ def details(name: str, manifest: Manifest, funnel: list[Step], folder: Folder) -
         "models", _columns([[one.role, one.name, one.identity] for one in manifest.models])
     )
     yield from _section("dropped", _dropped(counts))
+    yield from _section("teachers", teacher_lines(counts))
     if counts.verdicts:
         known = [f"{verdict} {rows:,}" for verdict, rows in sorted(counts.verdicts.items())]
         yield from _section("verdicts of the rows kept", [", ".join(known)])
@@ -48,6 +50,23 @@ def funnel_lines(steps: Sequence[Step]) -> list[str]:
         made_of = "" if step.inputs in ([], [position - 1]) else _made_of(step, labels)
         table.append(["->" if step.inputs else "", labels[position], _said_of(step) + made_of])
     return _columns(table)
+
+
+def teacher_lines(counts: Counts) -> list[str]:
+    """A line for each teacher where there are several: `R1: 600 of 1,000 rows kept (wrong_answer 400)`."""
+    if len(counts.teachers) < 2:
+        return []
+    return [
+        f"{name}: {one.rows_kept:,} of {one.rows_read:,} rows kept"
+        + (f" ({', '.join(_by_rows(one.dropped))})" if one.dropped else "")
+        for name, one in sorted(counts.teachers.items())
+    ]
+
+
+def _by_rows(dropped: dict[str, int]) -> list[str]:
+    return [
+        f"{reason} {rows:,}" for reason, rows in sorted(dropped.items(), key=lambda one: -one[1])
+    ]
 
 
 def row_lines(row: Trace, *, whole: bool) -> Iterator[str]:
@@ -92,8 +111,10 @@ def _heading(name: str, manifest: Manifest, folder: Folder) -> Iterator[str]:
     ended = f"finished {_time(manifest.finished)}" if manifest.finished else "unfinished"
     yield f"  begun {_time(manifest.created)}, {ended}, {counts.seconds:,.1f} s of work"
     yield f"  {_rows_of(manifest)}"
-    if manifest.licence:
-        yield f"  licence {manifest.licence}"
+    if counts.cost_dollars is not None:
+        yield f"  {say_dollars(counts.cost_dollars)} spent"
+    if manifest.licences:
+        yield f"  licence of the teachers: {', '.join(manifest.licences)}"
 
 
 def _rows_of(manifest: Manifest) -> str:

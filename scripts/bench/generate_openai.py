@@ -35,8 +35,9 @@ from distillpipe.dataset import Writer
 from distillpipe.engines import open_engine
 from distillpipe.engines.connections import POOL_SIZE
 from distillpipe.models import Served
+from distillpipe.planning import SamplingOptions
 from distillpipe.records import EngineOptions, Plan, Problem, Prompting, Sampling, problem_id
-from distillpipe.sampling import Sampler, SamplingOptions
+from distillpipe.sampling import Sampler
 from distillpipe.stages.run import content_of
 from distillpipe.versions import Header
 

@@ -2,38 +2,44 @@
 
     python scripts/bench/generate_vllm.py                   CPU: the shipped teacher, 2,000 requests
     python scripts/bench/generate_vllm.py --gpu             CUDA: Qwen2.5-7B's shape, dummy weights
-    python scripts/bench/generate_vllm.py --detokenize      plain: with text, as it is called by default
 
 Lengths are drawn for each request between --min-tokens and --max-tokens (log-uniform, end tokens ignored),
 so that both sides make the same number of tokens. Ours is the whole way of `distill generate`: prompts
 rendered, requests and completions through the pipe, text decoded and split, rows written and fsynced. Plain is
-`LLM.generate` in the very process that serves us, which by default is spared the text. The order alternates;
-tokens a second of each pair, the median of the ratios and their range are printed.
+`LLM.generate` in the very process that serves us, twice: as it is called by default, which makes text of the
+tokens, and spared the text (`detokenize=False`), ids only. The order alternates; tokens a second of each
+round, the medians of the ratios and their ranges are printed. `--processor-time` counts the seconds that
+all processes really had, for machines that others use (one core for vLLM: VLLM_CPU_OMP_THREADS_BIND=0).
 """
 
 import argparse
 import json
 import math
+import os
 import shutil
 import statistics
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import psutil
 
 from distillpipe import models, versions
 from distillpipe.chat import Chat, load_chat
 from distillpipe.dataset import Writer
 from distillpipe.engines import replicas
-from distillpipe.engines.base import Completion, Failure, Request
+from distillpipe.engines.base import Outcome, Request
 from distillpipe.engines.vllm import VllmEngine
 from distillpipe.hashing import uniform
 from distillpipe.models import Model
+from distillpipe.planning import SamplingOptions
 from distillpipe.records import EngineOptions, Plan, Prompting, Sampling
-from distillpipe.sampling import Sampler, SamplingOptions
+from distillpipe.sampling import Sampler
 from distillpipe.sources import read_problems
 from distillpipe.versions import Header
 
@@ -51,8 +57,23 @@ QWEN_7B = {
 }  # fmt: skip
 
 
+class Clock:
+    """Seconds: of the wall, or of processor time of this process and of vLLM's."""
+
+    def __init__(self, engine: VllmEngine, *, of_processors: bool) -> None:
+        self._replica = engine._replicas[0]._process.pid
+        self._of_processors = of_processors
+
+    def __call__(self) -> float:
+        if not self._of_processors:
+            return time.perf_counter()
+        replica = psutil.Process(self._replica)
+        processes = [psutil.Process(), replica, *replica.children(recursive=True)]
+        return sum(sum(process.cpu_times()[:2]) for process in processes)
+
+
 class Plain(NamedTuple):
-    """Asks the replica to run `LLM.generate` on these requests; it answers with the seconds and tokens."""
+    """Asks the replica to run `LLM.generate` on these requests; it answers with their tokens."""
 
     requests: list[Request]
     detokenize: bool
@@ -67,7 +88,7 @@ class VariedLengths:
         self.context_length = engine.context_length
         self.asked: list[Request] = []
 
-    def complete(self, requests: Iterator[Request]) -> Generator[Completion | Failure, None, None]:
+    def complete(self, requests: Iterator[Request]) -> Generator[Outcome, None, None]:
         self.asked = []
         yield from self._engine.complete(map(self._varied, requests))
 
@@ -80,7 +101,9 @@ class VariedLengths:
         return self.asked[-1]
 
 
-def ours(engine: VariedLengths, model: Model, chat: Chat, options: SamplingOptions) -> float:
+def ours(
+    engine: VariedLengths, model: Model, chat: Chat, options: SamplingOptions, clock: Clock
+) -> float:
     """Tokens a second of sampling into a new dataset."""
     with tempfile.TemporaryDirectory(dir=SHIPPED.parents[1] / "runs") as folder:
         out = Path(folder) / "traces"
@@ -89,28 +112,29 @@ def ours(engine: VariedLengths, model: Model, chat: Chat, options: SamplingOptio
             sampler = Sampler(model, chat, options, draft.path)
             problems = SHIPPED / "problems-train.jsonl"
             sampler.plan(read_problems(str(problems), PROMPTING, options.plan.limit))
-            started = time.perf_counter()
+            started = clock()
             sampler.sample(writer, lambda: engine, lambda trace, _problem: trace)
             writer.sync()
-            return writer.counts.tokens_sampled / (time.perf_counter() - started)
+            return writer.counts.tokens_sampled / (clock() - started)
 
 
-def plain(engine: VllmEngine, requests: list[Request], detokenize: bool) -> float:
+def plain(engine: VllmEngine, requests: list[Request], clock: Clock, *, detokenize: bool) -> float:
     """Tokens a second of `LLM.generate`."""
     engine._replicas[0].send(Plain(requests, detokenize))
-    _, (num_tokens, seconds) = engine._inbox.get()
-    return float(num_tokens / seconds)
+    engine._inbox.get()  # it has prepared them, and begins
+    started = clock()
+    _, num_tokens = engine._inbox.get()
+    return float(num_tokens / (clock() - started))
 
 
-def run_plain(sampler: Any, asked: Plain) -> tuple[int, float]:
+def run_plain(sampler: Any, asked: Plain, connection: Connection) -> None:
     parameters = [sampler.parameters(request) for request in asked.requests]
     for one in parameters:
         one.detokenize = asked.detokenize
     prompts = [{"prompt_token_ids": request.prompt_ids} for request in asked.requests]
-    started = time.perf_counter()
+    connection.send("begun")
     outputs = sampler.llm.generate(prompts, parameters, use_tqdm=False)
-    seconds = time.perf_counter() - started
-    return sum(len(output.outputs[0].token_ids) for output in outputs), seconds
+    connection.send(sum(len(output.outputs[0].token_ids) for output in outputs))
 
 
 def serve(descriptor: int, *, is_dummy: bool) -> None:
@@ -121,13 +145,14 @@ def serve(descriptor: int, *, is_dummy: bool) -> None:
         real = vllm_process._arguments
         vllm_process._arguments = lambda *given: {**real(*given), "load_format": "dummy"}
     connection = Connection(descriptor)
+    threading.Thread(target=vllm_process._leave_with, args=(descriptor,), daemon=True).start()
 
     class Both(vllm_process.Sampler):
-        def add(self, request: Any) -> None:
-            if hasattr(request, "requests"):  # a Plain; `__main__` is another module over there
-                connection.send(run_plain(self, request))
-            else:
-                super().add(request)
+        def add(self, request: Any) -> Any:
+            if not hasattr(request, "requests"):
+                return super().add(request)
+            run_plain(self, request, connection)  # a Plain of another `__main__`
+            return None
 
     vllm_process.Sampler = Both
     vllm_process.serve(connection)
@@ -162,36 +187,44 @@ def main() -> None:
         )
         engine = VllmEngine(model, frozenset(), engine_options)
         varied = VariedLengths(engine, given.min_tokens, given.max_tokens)
-        ours(varied, model, chat, options)  # a warm-up, which also knows the requests
+        clock = Clock(engine, of_processors=given.processor_time)
+        ours(varied, model, chat, options, clock)  # a warm-up, which also knows the requests
         asked = varied.asked
-        plain(engine, asked, given.detokenize)
+        plain(engine, asked, clock, detokenize=True)
         print(f"{engine.description}: {len(asked):,} requests of {given.min_tokens} to "
-              f"{given.max_tokens} tokens, {sum(one.sampling.max_tokens for one in asked):,} in all; "
-              f"plain {'with' if given.detokenize else 'without'} text")  # fmt: skip
-        ratios = []
-        for pair in range(given.pairs):
-            runs = {
-                "ours": lambda: ours(varied, model, chat, options),
-                "plain": lambda: plain(engine, asked, given.detokenize),
-            }
-            order = ["ours", "plain"] if pair % 2 == 0 else ["plain", "ours"]
-            rate = {name: runs[name]() for name in order}
-            ratios.append(rate["ours"] / rate["plain"])
-            print(f"  ours {rate['ours']:8,.0f}  plain {rate['plain']:8,.0f} tokens/s  "
-                  f"ratio {ratios[-1]:.3f}", flush=True)  # fmt: skip
-        print(f"median ratio {statistics.median(ratios):.3f} "
-              f"({min(ratios):.3f} to {max(ratios):.3f})")  # fmt: skip
+              f"{given.max_tokens} tokens, {sum(one.sampling.max_tokens for one in asked):,} in all, "
+              f"{given.pairs} rounds", flush=True)  # fmt: skip
+        compare(given.pairs, {
+            "ours": lambda: ours(varied, model, chat, options, clock),
+            "plain": lambda: plain(engine, asked, clock, detokenize=True),
+            "plain, ids only": lambda: plain(engine, asked, clock, detokenize=False),
+        })  # fmt: skip
+
+
+def compare(num_rounds: int, runs: dict[str, Callable[[], float]]) -> None:
+    """Run each in every round, the order reversed every time; print how the first compares to the others."""
+    ratios: dict[str, list[float]] = {name: [] for name in list(runs)[1:]}
+    for number in range(num_rounds):
+        order = list(runs) if number % 2 == 0 else list(runs)[::-1]
+        rates = {name: runs[name]() for name in order}
+        for name, found in ratios.items():
+            found.append(rates["ours"] / rates[name])
+        said = ", ".join(f"{name} {rates[name]:,.0f}" for name in runs)
+        print(f"  {said} tokens/s; load {os.getloadavg()[0]:.1f}", flush=True)
+    for name, found in ratios.items():
+        print(f"ours / {name}: median {statistics.median(found):.3f} "
+              f"({min(found):.3f} to {max(found):.3f})")  # fmt: skip
 
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--gpu", action="store_true")
-    parser.add_argument("--detokenize", action="store_true")
     parser.add_argument("--requests", type=int)
     parser.add_argument("--min-tokens", type=int)
     parser.add_argument("--max-tokens", type=int)
     parser.add_argument("--concurrency", type=int)
     parser.add_argument("--pairs", type=int, default=7)
+    parser.add_argument("--processor-time", action="store_true")
     given = parser.parse_args()
     given.requests = given.requests or 2000
     given.min_tokens = given.min_tokens or (2048 if given.gpu else 16)

@@ -77,12 +77,13 @@ def test_help_of_a_command_names_every_option_with_a_help_text(distill: Distill,
 
 
 def example(name: str) -> list[str]:
-    """The words of the example in a command's help, `distill` and the command left out."""
+    """The words of the example in a command's help (the last, if one needs another), from its arguments on."""
     text = inspect.getdoc(COMMANDS[name]) or ""
     before, found, command = text.partition("Example:\n")
     assert before, name
     assert found, name
-    words = shlex.split(command.replace("\\\n", " "))
+    last = command[command.rindex("distill ") :]
+    words = shlex.split(last.replace("\\\n", " "))
     assert words[:2] == ["distill", name]
     return words[2:]
 

@@ -222,7 +222,7 @@ def test_a_mistake_is_one_line_with_place_and_remedy_and_nothing_is_touched(
     ("call", "option", "complaint"),
     [
         ("filter set --out out --verdict corect", "--verdict", "'corect': choose from correct"),
-        ("filter set --out out --dedup near", "--dedup", "is not one of 'exact', 'none'"),
+        ("filter set --out out --dedup fuzzy", "--dedup", "is not one of 'exact', 'near', 'none'"),
         ("filter set --out out --per-problem 0", "--per-problem", "greater than or equal to 1"),
         ("filter set --out out --seed x", "--seed", "valid integer"),
         ("filter set --out out --sed 1", "--sed", "No such option"),

@@ -29,5 +29,5 @@ def test_the_examples_of_the_help_run_as_they_stand(repository: Path, tmp_path: 
         assert done.returncode == 0, f"{example}\n{done.stderr}"
     made = {path.name for path in (tmp_path / "runs" / "example").iterdir()}
     assert made == {
-        "traces", "clean", "student", "eval-teacher", "sharegpt.jsonl", "imported",
+        "traces", "clean", "student", "eval-teacher", "eval-student", "sharegpt.jsonl", "imported",
     }  # fmt: skip

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import random
+import ssl
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -43,8 +44,11 @@ class FaultServer:
 
     PROMPT_TOKENS, COMPLETION_TOKENS = 20, 60
 
-    def __init__(self, react: Callable[[Body, int], Sent]) -> None:
+    def __init__(
+        self, react: Callable[[Body, int], Sent], tls: ssl.SSLContext | None = None
+    ) -> None:
         self.react = react
+        self.scheme = "http" if tls is None else "https"
         self.models: list[Body] | int = [{"id": "teacher"}]
         "a list, or the status that the list is refused with"
         self.bodies: list[Body] = []
@@ -58,12 +62,14 @@ class FaultServer:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
-        self._server = self._call(asyncio.start_server(self._serve, "127.0.0.1", 0, backlog=1024))
+        self._server = self._call(
+            asyncio.start_server(self._serve, "127.0.0.1", 0, backlog=1024, ssl=tls)
+        )
         self.port = self._server.sockets[0].getsockname()[1]
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}/v1"
+        return f"{self.scheme}://127.0.0.1:{self.port}/v1"
 
     def bill(self, price_input: float, price_output: float) -> float:
         """Dollars, by this server's own count."""
@@ -159,16 +165,16 @@ class FaultServer:
         return json.dumps(answer | (sent.extra or {})).encode()
 
 
-Serve = Callable[[Callable[[Body, int], Sent]], FaultServer]
+Serve = Callable[..., FaultServer]
 
 
 @pytest.fixture
 def serve() -> Iterator[Serve]:
-    """`serve(react)` starts a server."""
+    """`serve(react)` starts a server, `serve(react, tls)` one that speaks https."""
     servers: list[FaultServer] = []
 
-    def start(react: Callable[[Body, int], Sent]) -> FaultServer:
-        servers.append(FaultServer(react))
+    def start(react: Callable[[Body, int], Sent], tls: ssl.SSLContext | None = None) -> FaultServer:
+        servers.append(FaultServer(react, tls))
         return servers[-1]
 
     yield start

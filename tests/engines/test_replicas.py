@@ -98,7 +98,8 @@ def test_what_a_dead_replica_left_is_done_by_the_others(
 
     assert sorted(one.key for one in engine.complete(lazily())) == sorted(keys)
     said = capsys.readouterr().err
-    assert "replica 0 of vLLM died: its process ended with -9" in said
+    assert "replica 0 of vLLM died: it was killed, as happens to a process when" in said
+    assert "out of memory; give a smaller --max-model-len" in said
     assert "are done by the 1 left" in said
 
 
@@ -162,6 +163,20 @@ pydantic_core._pydantic_core.ValidationError: 1 validation error for ModelConfig
             UNKNOWN_ARCHITECTURE,
             "Model architectures ['Foo'] are not supported for now.; --engine t",
         ),
+        (
+            "ValueError: vLLM does not yet support DoRA.\n",
+            "vLLM does not yet support DoRA.; --engine transformers may",
+        ),
+        (
+            "  Value error, x\nValueError: Total number of attention heads (4) must be divisible by "
+            "tensor parallel size (3).\n",
+            "Total number of attention heads (4) must be divisible by tensor parallel size (3).; "
+            "give another --tensor-parallel-size; all it said is in ",
+        ),
+        (
+            f"ValueError: {'so it is ' * 100}\n",
+            f"{'so it is ' * 25}so it is so ...; all it said is in ",
+        ),
         ("EngineDeadError: EngineCore encountered an issue. See stack trace (above)\n", ""),
     ],
 )
@@ -198,6 +213,28 @@ def test_auto_is_vllm_where_there_is_a_gpu(
     monkeypatch.setattr("distillpipe.engines.choice.find_spec", lambda _: True)
     monkeypatch.setattr("torch.cuda.is_available", lambda: has_cuda)
     assert choose(EngineOptions(engine="auto", concurrency=None)) == name
+
+
+@pytest.mark.parametrize(
+    ("num_replicas", "num_gpus", "cores"),
+    [
+        (1, 1, ["2,3,5,7"]),
+        (2, 1, ["2,5", "3,7"]),
+        (1, 2, ["2,5|3,7"]),
+        (2, 2, ["2|3", "5|7"]),
+        (1, 5, ["2|3|5|7|2,3,5,7"]),
+    ],
+)
+def test_each_replica_gets_cores_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, num_replicas: int, num_gpus: int, cores: list[str]
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.delenv("VLLM_CPU_OMP_THREADS_BIND", raising=False)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {7, 2, 3, 5})
+    found = replicas.environments(num_replicas, num_gpus)
+    assert found == [{"VLLM_CPU_OMP_THREADS_BIND": share} for share in cores]
+    monkeypatch.setenv("VLLM_CPU_OMP_THREADS_BIND", "0")  # the user's own stays
+    assert replicas.environments(num_replicas, num_gpus) == [{}] * num_replicas
 
 
 def test_each_replica_gets_gpus_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:

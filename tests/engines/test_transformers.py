@@ -19,7 +19,7 @@ from transformers import (
 from distillpipe import models
 from distillpipe.chat import Chat, split
 from distillpipe.engines import open_engine
-from distillpipe.engines.base import Completion, Engine, Failure, Request
+from distillpipe.engines.base import Completion, Engine, Failure, Refusal, Request
 from distillpipe.errors import EngineError, UsageError
 from distillpipe.records import EngineOptions, Message, Sampling
 
@@ -55,7 +55,10 @@ def teacher_folder(repository: Path) -> Path:
     return repository / "data" / "quickstart" / "teacher"
 
 
-@pytest.mark.parametrize("num_slots", [1, 6, 64])
+@pytest.mark.parametrize(
+    "num_slots",
+    [6, pytest.param(1, marks=pytest.mark.slow), pytest.param(64, marks=pytest.mark.slow)],
+)
 def test_greedy_completions_are_those_of_generate(
     teacher_folder: Path, teacher_chat: Chat, num_slots: int
 ) -> None:
@@ -177,6 +180,38 @@ def test_broken_weights_are_an_error_that_names_the_model(
     (tmp_path / "model.safetensors").write_bytes(weights[:-1000])
     with pytest.raises(UsageError, match="was cut short"):
         open_folder(tmp_path, teacher_chat, 4)
+
+
+def test_a_prompt_with_a_token_that_the_model_lacks_is_refused_and_the_others_are_done(
+    teacher_folder: Path, teacher_chat: Chat
+) -> None:
+    requests = requests_of(teacher_chat, temperature=0.0, max_tokens=5)
+    requests[3] = requests[3]._replace(prompt_ids=[7, 100_000, 7])
+    found = by_key(open_folder(teacher_folder, teacher_chat, 2).complete(iter(requests)))
+    vocab_size = json.loads((teacher_folder / "config.json").read_text())["vocab_size"]
+    said = f"token 100000, and the model has {vocab_size}"
+    assert found.pop("3") == Refusal("3", "prompt_token_unknown_to_model", said)
+    assert len(found) == len(requests) - 1
+    assert all(isinstance(one, Completion) for one in found.values())
+
+
+def the_gpu_s_error(*_: object) -> None:
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.\nGPU 0 has ...")
+
+
+def the_cpu_s_error(*_: object) -> None:
+    torch.empty(1 << 55)
+
+
+@pytest.mark.parametrize("fail", [the_gpu_s_error, the_cpu_s_error])
+def test_no_memory_left_is_one_line_with_the_remedy(
+    teacher_folder: Path, teacher_chat: Chat, fail: Callable[..., None]
+) -> None:
+    engine = open_folder(teacher_folder, teacher_chat, 4)
+    engine._model.base_model.register_forward_pre_hook(fail)
+    with pytest.raises(EngineError, match=r"out of memory with .*teacher: .* --conc") as raised:
+        list(engine.complete(iter(requests_of(teacher_chat, temperature=0.0))))
+    assert "\n" not in str(raised.value)
 
 
 def test_an_unknown_engine_is_refused(teacher_folder: Path, teacher_chat: Chat) -> None:

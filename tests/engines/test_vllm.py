@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM
 from distillpipe import models
 from distillpipe.chat import Chat
 from distillpipe.engines import open_engine
-from distillpipe.engines.base import Completion, Engine, Request
+from distillpipe.engines.base import Completion, Engine, Refusal, Request
 from distillpipe.errors import EngineError
 from distillpipe.records import EngineOptions, Message, Sampling
 
@@ -142,6 +142,17 @@ def test_a_loop_is_ended_where_the_embedded_engine_ends_it(
         if completion.finish_reason == "repetition":
             assert longer[key].finish_reason == "length"
             assert len(completion.token_ids) < len(longer[key].token_ids)
+
+
+def test_a_prompt_with_a_token_that_the_model_lacks_is_refused_and_the_others_are_done(
+    engine: Engine, prompts: list[list[int]], shipped: Path
+) -> None:
+    vocab_size = json.loads((shipped / "teacher" / "config.json").read_text())["vocab_size"]
+    found = complete(engine, [*prompts[:3], [7, vocab_size, 7], *prompts[3:]], GREEDY)
+    said = f"token {vocab_size}, and the model has {vocab_size}"
+    assert found.pop("3") == Refusal("3", "prompt_token_unknown_to_model", said)
+    assert len(found) == len(prompts)
+    assert {completion.finish_reason for completion in found.values()} == {"stop"}
 
 
 def test_the_engine_says_what_it_is(engine: Engine) -> None:

@@ -18,6 +18,7 @@ import pytest
 pytestmark = pytest.mark.vllm
 
 NUM_ROWS = 900
+SECONDS_TO_LEAVE = 10  # of a replica that is still loading, see vllm_process
 ARGUMENTS = [
     "generate", "data/quickstart/problems-train.jsonl", "--teacher", "data/quickstart/teacher",
     "--prompt-template", "{problem}", "--max-tokens", "160", "--limit", str(NUM_ROWS),
@@ -77,7 +78,38 @@ def are_gone(processes: list[psutil.Process]) -> bool:
 
 
 def engine_cores(processes: list[psutil.Process]) -> list[psutil.Process]:
-    return [one for one in processes if "EngineCore" in " ".join(one.cmdline())]
+    return [one for one in processes if "EngineCore" in command_line(one)]
+
+
+def command_line(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:  # it has ended
+        return ""
+
+
+def test_a_run_that_is_killed_while_the_model_is_loaded_leaves_no_process(
+    started: subprocess.Popen[str], out: Path
+) -> None:
+    ours = psutil.Process(started.pid)
+    while not (cores := engine_cores(ours.children(recursive=True))):
+        assert started.poll() is None, started.communicate()[1]
+        time.sleep(0.1)
+    group = os.getpgid(cores[0].pid)
+    assert group != started.pid
+    started.kill()
+    killed = time.monotonic()
+    while of_group(group):
+        time.sleep(0.1)
+    assert time.monotonic() - killed < SECONDS_TO_LEAVE + 20
+    assert rows(out) == []
+
+
+def of_group(number: int) -> list[int]:
+    """The ids of a process group's living processes."""
+    listed = subprocess.run(["ps", "-eo", "pid=,pgid=,stat="], capture_output=True, text=True)
+    lines = [line.split() for line in listed.stdout.splitlines()]
+    return [int(pid) for pid, group, state in lines if int(group) == number and state[0] != "Z"]
 
 
 def test_a_killed_run_leaves_no_process_and_keeps_its_rows(

@@ -1,12 +1,18 @@
 """What the tests of the filters share."""
 
+import importlib.util
+import json
 from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import msgspec
 import pytest
 
-from distillpipe.records import FilterOptions
+from distillpipe.formats.incoming import FORMATS, detect
+from distillpipe.formats.traces import Choices, imported
+from distillpipe.records import FilterOptions, Trace
 
 
 @pytest.fixture(scope="session")
@@ -26,3 +32,47 @@ def make_options() -> Callable[..., FilterOptions]:
         return msgspec.structs.replace(lenient, **changes)
 
     return factory
+
+
+@pytest.fixture(scope="session")
+def perturbed(repository: Path) -> ModuleType:
+    """The ways to spell a problem otherwise: scripts/bench/perturbed_problems.py."""
+    path = repository / "scripts" / "bench" / "perturbed_problems.py"
+    spec = importlib.util.spec_from_file_location("perturbed_problems", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def real_problems(repository: Path) -> Callable[[str], list[str]]:
+    """The problems of a file of real data by its name; skips where it is absent."""
+
+    def load(name: str) -> list[str]:
+        path = repository.parent / "shared" / "data" / "math" / name
+        if not path.is_file():
+            pytest.skip(f"no real problems: {path} does not exist")
+        text = path.read_text()
+        rows = json.loads(text) if name.endswith(".json") else map(json.loads, text.splitlines())
+        return [row.get("problem") or row["question"] for row in rows]
+
+    return load
+
+
+@pytest.fixture(scope="session")
+def real_traces(repository: Path) -> dict[str, tuple[dict[str, Any], Trace]]:
+    """The 2,004 real traces as import makes them, each with its source row, by the source's id."""
+    folder = repository.parent / "shared" / "data" / "traces"
+    if not folder.is_dir():
+        pytest.skip(f"no real traces: {folder} does not exist")
+    found: dict[str, tuple[dict[str, Any], Trace]] = {}
+    for path in sorted(folder.glob("*.jsonl")):
+        rows = [json.loads(line) for line in path.read_bytes().splitlines()]
+        name = detect(rows[:50])
+        assert name is not None
+        for row in rows:
+            (one,) = imported(row, FORMATS[name], Choices(name))
+            found[row["id"]] = (row, one.trace)
+    return found

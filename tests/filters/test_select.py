@@ -4,8 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from distillpipe.errors import UsageError
+from distillpipe.filters.candidate import Candidate
 from distillpipe.filters.rules import Drop
-from distillpipe.filters.select import Candidate, dropped_among
+from distillpipe.filters.select import check_options, dropped_among, remarks
 from distillpipe.hashing import uniform
 from distillpipe.records import FilterOptions, Message
 
@@ -131,3 +133,162 @@ def test_another_prompt_around_the_same_problem_is_the_same_content(make_trace) 
     trace = make_trace()
     prompted = make_trace(messages=[Message(role="user", content="Solve!"), trace.messages[-1]])
     assert Candidate.of(prompted).content == Candidate.of(trace).content
+
+
+# ---------------------------------------------------------------- preference and selection
+
+
+def long_candidates(*lengths: int | None) -> list[Candidate]:
+    """Rows of one problem, all of other content, with so many reasoning tokens."""
+    return [Candidate(str(at), "p", str(at), length) for at, length in enumerate(lengths)]
+
+
+@pytest.mark.parametrize(
+    ("prefer", "stays"), [("shortest", {"1", "3"}), ("longest", {"0", "4"}), ("random", None)]
+)
+def test_under_the_share_of_a_problem_the_preferred_rows_stay(make_options, prefer, stays) -> None:
+    rows = long_candidates(9, 1, 5, 2, 7)
+    found = {
+        frozenset(kept(rows, make_options(per_problem=2, prefer=prefer, seed=s))) for s in range(40)
+    }
+    if stays is None:
+        assert len(found) == 10  # every pair has its turn
+    else:
+        assert found == {frozenset(stays)}
+
+
+def test_a_preference_by_length_needs_token_counts(make_options) -> None:
+    with pytest.raises(UsageError, match="row 1 has no token counts, which --prefer longest needs"):
+        dropped_among(long_candidates(3, None), make_options(per_problem=1, prefer="longest"))
+    assert len(kept(long_candidates(3, None), make_options(per_problem=1))) == 1
+
+
+def test_what_is_not_selected_is_dropped_last_with_its_rank(make_options) -> None:
+    rows = [
+        Candidate("a", "p", "same", 9),
+        Candidate("b", "p", "same", 9),
+        *[
+            Candidate(row_id, row_id, row_id, length)
+            for row_id, length in [("c", 7), ("d", 5), ("e", 3)]
+        ],
+    ]
+    options = make_options(dedup="exact", select=2, strategy="longest")
+    first, other = sorted("ab", key=lambda row_id: uniform(0, row_id))
+    assert dropped_among(rows, options) == {
+        other: Drop("duplicate", first),
+        "d": Drop("not_selected", "2"),
+        "e": Drop("not_selected", "3"),
+    }
+
+
+def test_without_select_nothing_is_drawn(make_options) -> None:
+    assert dropped_among(long_candidates(1, 2, 3), make_options()) == {}
+    assert remarks(long_candidates(1, 2, 3), {}, make_options()) == []
+
+
+def said(rows: list[Candidate], options: FilterOptions) -> list[str]:
+    return remarks(rows, dropped_among(rows, options), options)
+
+
+def test_that_fewer_rows_are_left_than_asked_for_is_said(make_options) -> None:
+    rows = [Candidate(row_id, row_id, row_id, 1) for row_id in "abc"]
+    assert said(rows, make_options(select=3)) == []
+    assert said(rows, make_options(select=1000)) == [
+        "--select 1,000: 3 rows are left, all are kept"
+    ]
+
+
+def test_rows_without_a_domain_are_one_domain_and_said_to_be(make_options) -> None:
+    rows = [Candidate(row_id, row_id, row_id, 1) for row_id in "abc"]
+    rows.append(Candidate("d", "d", "d", 1, "algebra"))
+    for strategy in ("diverse", "s1"):
+        assert said(rows, make_options(select=2, strategy=strategy)) == [
+            f"--strategy {strategy}: 3 of 4 rows have no domain and count as one domain "
+            "(--num-clusters K makes some)"
+        ]
+    assert said(rows, make_options(select=2, strategy="longest")) == []
+    assert said(rows[3:], make_options(select=1, strategy="s1")) == []
+
+
+def test_a_source_of_which_there_is_no_row_is_said(make_options) -> None:
+    rows = [Candidate(row_id, row_id, row_id, 1, "algebra", "AIME_2024") for row_id in "abc"]
+    options = make_options(
+        select=2, strategy="s1", preselect=("AIME", "gpqa"), follow=("olympiad",), num_follow=1
+    )
+    assert said(rows, options) == [
+        "--preselect gpqa: no row is of such a source",
+        "--follow olympiad: no row is of such a source",
+    ]
+
+
+def test_several_rows_of_a_problem_are_said_under_s1_which_had_one(make_options) -> None:
+    rows = [Candidate(str(at), "p", str(at), at, "algebra") for at in range(3)]
+    assert said(rows, make_options(select=2, strategy="s1")) == [
+        "--strategy s1: some problems have several rows; s1 had one: --per-problem 1"
+    ]
+    alone = make_options(select=1, strategy="s1", per_problem=1)
+    assert said(rows, alone) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "has_difficulty", "complaint"),
+    [
+        ({}, True, "--difficulty needs --min-pass-rate or --max-pass-rate"),
+        ({"max_pass_rate": 0.5}, False, "a pass rate needs --difficulty PREDICTIONS"),
+        ({"strategy": "s1"}, False, "--strategy needs --select N"),
+        ({"prefer": "longest"}, False, "--prefer needs --per-problem"),
+        ({"select": 9, "preselect": ("a",)}, False, "--preselect and --follow need --strategy s1"),
+        ({"select": 9, "strategy": "s1", "follow": ("a",)}, False, "--follow needs --num-follow"),
+        ({"select": 9, "strategy": "s1", "num_follow": 1}, False, "--follow needs --num-follow"),
+        (
+            {"select": 9, "strategy": "s1", "preselect": ("a", "b"), "preselect_min_tokens": (1,)},
+            False,
+            "--preselect-min-tokens: give none, or one for each --preselect",
+        ),
+        (
+            {
+                "select": 9,
+                "strategy": "s1",
+                "follow": ("a",),
+                "num_follow": 1,
+                "follow_weight": (1.0, 2.0),
+            },
+            False,
+            "--follow-weight: give none, or one for each --follow",
+        ),
+        (
+            {
+                "select": 9,
+                "strategy": "s1",
+                "follow": ("a",),
+                "num_follow": 1,
+                "follow_weight": (0.0,),
+            },
+            False,
+            "--follow-weight is above 0",
+        ),
+    ],
+)
+def test_options_that_say_nothing_without_one_another_are_refused(
+    make_options, changes, has_difficulty, complaint
+) -> None:
+    with pytest.raises(UsageError, match=complaint):
+        check_options(make_options(**changes), has_difficulty=has_difficulty)
+
+
+@pytest.mark.parametrize(
+    ("changes", "has_difficulty"),
+    [
+        ({}, False),
+        ({"min_pass_rate": 0.1}, True),
+        ({"select": 9, "strategy": "s1"}, True),
+        ({"select": 9, "strategy": "s1"}, False),
+        ({"select": 9, "strategy": "diverse", "per_problem": 1, "prefer": "shortest"}, False),
+        (
+            {"select": 9, "strategy": "s1", "follow": ("a",), "num_follow": 3, "preselect": ("a",)},
+            False,
+        ),
+    ],
+)
+def test_options_that_belong_together_are_accepted(make_options, changes, has_difficulty) -> None:
+    check_options(make_options(**changes), has_difficulty=has_difficulty)

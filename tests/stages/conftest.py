@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from distillpipe.planning import SamplingOptions
 from distillpipe.records import (
     EngineOptions,
     FilterOptions,
@@ -12,7 +13,6 @@ from distillpipe.records import (
     Sampling,
     TrainingOptions,
 )
-from distillpipe.sampling import SamplingOptions
 from distillpipe.stages.filter import filter_traces
 from distillpipe.stages.generate import generate
 from distillpipe.stages.run import Run

@@ -1,6 +1,11 @@
 """`distill doctor`: what it says of this machine, with and without what it looks for."""
 
+import importlib.util
 import json
+import re
+import subprocess
+import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -17,6 +22,9 @@ def test_it_says_everything_as_one_json_object(distill) -> None:
     assert done.code == 0
     assert set(said) == set(stage.Machine.__struct_fields__)
     assert set(said["engines"]) == {"transformers", "vllm", "openai"}
+    assert set(said["methods"]) == {"full", "lora", "qlora"}
+    assert set(said["extras"]) == {"math verdicts", "hub datasets", "problem clusters"}
+    assert said["auto_engine"] in ("transformers", "vllm")
     assert said["packages"]["torch"]
     assert said["num_cores"] >= 1
     assert said["memory_bytes"] > said["available_memory_bytes"] > 0
@@ -27,7 +35,16 @@ def test_it_tells_people_the_same_in_lines(distill) -> None:
     done = distill("doctor")
 
     assert done.code == 0
-    for name in ("sandbox", "engine vllm", "torch", "cores", "memory", "disk", "GPUs"):
+    names = (
+        "sandbox",
+        "engine vllm",
+        "engine auto",
+        "method qlora",
+        "math verdicts",
+        "torch",
+        "cores",
+    )
+    for name in (*names, "memory", "disk", "model cache", "GPUs"):
         assert any(line.startswith(name) for line in done.out.splitlines()), name
 
 
@@ -89,3 +106,73 @@ def test_graphics_cards_are_what_nvidia_smi_says(monkeypatch, tmp_path, script, 
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
 
     assert [(gpu.name, gpu.memory_bytes) for gpu in stage._gpus()] == gpus
+
+
+# ---------------------------------------------------------------- what is installed
+
+NOWHERE = "a-package-that-is-nowhere"
+CARD = stage.Gpu(name="H100", memory_bytes=1)
+
+
+@pytest.mark.parametrize(
+    ("packages", "needs_gpu", "gpus", "expected"),
+    [
+        (("pytest",), False, [], (True, f"pytest {pytest.__version__}")),
+        (("pytest",), True, [CARD], (True, f"pytest {pytest.__version__}")),
+        (("pytest",), True, [], (False, f"no CUDA GPU (pytest {pytest.__version__})")),
+        (("pytest", NOWHERE), True, [CARD], (False, f"{NOWHERE} not installed: pip install it")),
+    ],
+)
+def test_what_is_missing_is_named_with_the_command_that_installs_it(
+    packages, needs_gpu, gpus, expected
+) -> None:
+    found = stage._check(packages, "pip install it", needs_gpu, gpus)
+
+    assert (found.works, found.detail) == expected
+
+
+def test_every_command_names_packages_and_extras_of_the_project(repository: Path) -> None:
+    project = tomllib.loads((repository / "pyproject.toml").read_text())["project"]
+    required = {re.split("[><=]", one)[0] for one in project["dependencies"]}
+    for packages, install, _ in (
+        *stage.ENGINES.values(), *stage.METHODS.values(), *stage.EXTRAS.values()
+    ):  # fmt: skip
+        extra = re.search(r"distillpipe\[(\w+)\]", install)
+        given = project["optional-dependencies"][extra[1]] if extra else []
+        installed = required | {re.split("[><=]", one)[0] for one in given}
+        installed |= set(install.removeprefix("pip install ").split())
+        assert set(packages) <= installed, install
+
+
+def test_the_cache_of_models_is_where_the_hub_keeps_it(monkeypatch, tmp_path) -> None:
+    for name in ("HF_HUB_CACHE", "HF_HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    assert stage._model_cache() == Path.home() / ".cache" / "huggingface" / "hub"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert stage._model_cache() == tmp_path / "huggingface" / "hub"
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
+    assert stage._model_cache() == tmp_path / "home" / "hub"
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "cache"))
+    assert stage._model_cache() == tmp_path / "cache"
+    assert stage._free_bytes(tmp_path / "cache" / "not" / "there") > 0
+
+
+def test_it_answers_where_torch_is_not_installed(tmp_path: Path, repository: Path) -> None:
+    """In an environment that has typer, msgspec and rich alone."""
+    needed = ("msgspec", "typer", "rich", "click", "shellingham", "annotated_doc", "markdown_it",
+              "mdurl", "pygments", "typing_extensions.py", "pydantic", "pydantic_core",
+              "annotated_types", "typing_inspection", "distillpipe")  # fmt: skip
+    for name in needed:
+        found = importlib.util.find_spec(name.removesuffix(".py"))
+        if found is not None and found.origin is not None:
+            origin = Path(found.origin)
+            whole = origin if found.submodule_search_locations is None else origin.parent
+            (tmp_path / whole.name).symlink_to(whole)
+    program = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); "
+    program += "from distillpipe.cli.app import main; sys.argv = ['distill', 'doctor']; main()"
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", program], capture_output=True, text=True, check=False
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert "torch, transformers not installed: pip install distillpipe" in done.stdout

@@ -1,7 +1,6 @@
 """`eval` on the shipped teacher: figures that add up."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -9,15 +8,12 @@ import pytest
 
 from distillpipe import dataset
 from distillpipe.errors import DataError, UsageError
-from distillpipe.records import (
-    Trace,
-)
-from distillpipe.sampling import SamplingOptions
-from distillpipe.stages.eval import benchmark_name, evaluate, measure
+from distillpipe.planning import SamplingOptions
+from distillpipe.stages.eval import benchmark_name, evaluate
 from distillpipe.stages.run import Run
 
 
-def test_eval_scores_the_teacher_and_its_predictions_are_traces(
+def test_eval_scores_the_teacher_and_rows_taken_over_took_no_time(
     shipped: Path, tmp_path: Path, sampling: SamplingOptions
 ) -> None:
     result = evaluate(
@@ -27,8 +23,10 @@ def test_eval_scores_the_teacher_and_its_predictions_are_traces(
     found = json.loads((version / "metrics.json").read_text())
     assert found == result.manifest.metrics
     assert list(found) == [
-        "benchmark", "pass@1", "standard_error", "interval", "num_problems", "num_samples",
+        "benchmark", "pass@1", "standard_error", "interval", "upper_bound", "standard_error_parts",
+        "minimum_detectable_effect", "pass@k", "maj@k", "num_problems", "num_samples",
         "num_correct", "num_wrong", "num_truncated", "num_unverifiable", "mean_reasoning_tokens",
+        "reasoning_tokens", "verifier_version", "resources",
     ]  # fmt: skip
     outcomes = [found[f"num_{name}"] for name in ("correct", "wrong", "truncated", "unverifiable")]
     assert sum(outcomes) == 24
@@ -36,25 +34,27 @@ def test_eval_scores_the_teacher_and_its_predictions_are_traces(
     assert found["pass@1"] > 0.7
     rows = list(dataset.read_traces(str(version.parent)))
     assert sum(row.verdict == "correct" for row in rows) == found["num_correct"]
-
-
-def test_outcomes_add_up_and_a_truncated_completion_is_not_correct(
-    make_trace: Callable[..., Trace], tmp_path: Path
-) -> None:
-    rows = [
-        make_trace(problem="p1", verdict="correct"),
-        make_trace(problem="p1", verdict="wrong", row_key="1" * 32),
-        make_trace(problem="p2", verdict="wrong", finish_reason="length"),
-        make_trace(problem="p3", verdict="unverifiable", reference_answer=None),
-    ]
-    (tmp_path / "part-00000.jsonl").write_bytes(
-        b"".join(msgspec.json.encode(row) + b"\n" for row in rows)
+    used = found["resources"]
+    assert used["tokens_sampled"] == sum(row.num_completion_tokens or 0 for row in rows)
+    assert used["tokens_per_second"] == pytest.approx(
+        used["tokens_sampled"] / used["seconds_sampling"]
     )
-    found = measure("name", tmp_path)
-    assert found["num_correct"] == found["num_wrong"] == found["num_truncated"] == 1
-    assert found["num_unverifiable"] == 1
-    assert found["num_problems"] == 3
-    assert found["pass@1"] == pytest.approx((0.5 + 0 + 0) / 3)
+    assert used["model_bytes"] == (shipped / "teacher" / "model.safetensors").stat().st_size
+    assert 2**26 < used["peak_memory_bytes"] < 2**36
+    assert used["peak_gpu_memory_bytes"] is None
+    table = (version / "metrics.md").read_text().splitlines()
+    assert table[0] == "# problems-test"
+    assert table[4].startswith(f"| Pass@1 | {found['pass@1']:.3f} [")
+
+    fewer = msgspec.structs.replace(sampling, plan=msgspec.structs.replace(sampling.plan, limit=3))
+    taken_over = evaluate(
+        str(shipped / "teacher"), str(shipped / "problems-test.jsonl"), tmp_path, fewer, Run()
+    ).manifest.metrics
+    assert taken_over is not None
+    assert taken_over["resources"] == {
+        "tokens_sampled": 0, "seconds_sampling": 0.0, "tokens_per_second": None,
+        "peak_memory_bytes": None, "peak_gpu_memory_bytes": None, "model_bytes": used["model_bytes"],
+    }  # fmt: skip
 
 
 def test_a_model_without_room_for_any_prompt_cannot_be_scored(

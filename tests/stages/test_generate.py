@@ -4,10 +4,10 @@ import json
 from pathlib import Path
 
 from distillpipe import dataset
+from distillpipe.planning import SamplingOptions
 from distillpipe.records import (
     RejectedTrace,
 )
-from distillpipe.sampling import SamplingOptions
 from distillpipe.stages.generate import generate
 from distillpipe.stages.run import Run
 

@@ -105,7 +105,7 @@ def test_the_same_import_is_up_to_date_and_another_choice_is_another_version(
 
     assert versions == ["v1", "v1", "v2", "v3", "v4", "v5", "v1"]
     assert manifests.read(out / "v4").counts.rows_kept == 2
-    assert manifests.read(out / "v5").licence == "MIT"
+    assert manifests.read(out / "v5").licences == ["MIT"]
     assert manifests.read(out / "v2").id == manifests.read(out / "v1").id
 
 

@@ -13,12 +13,12 @@ from distillpipe import dataset, versions
 from distillpipe.chat import load_chat
 from distillpipe.errors import DataError, UsageError
 from distillpipe.hashing import file_sha256
+from distillpipe.planning import SamplingOptions
 from distillpipe.records import (
     FilterOptions,
     Trace,
     TrainingOptions,
 )
-from distillpipe.sampling import SamplingOptions
 from distillpipe.stages.eval import evaluate
 from distillpipe.stages.filter import filter_traces
 from distillpipe.stages.run import Run

@@ -263,7 +263,12 @@ def test_rows_as_json_are_the_records_whole(
     write_dataset(tmp_path / "clean", [], [(one, "wrong_answer", None)])
     show([str(tmp_path / "clean")], Wanted(reason="wrong_answer"), as_json=True)
 
-    expected = {**msgspec.to_builtins(one), "reason": "wrong_answer", "measured": None}
+    expected = {
+        **msgspec.to_builtins(one),
+        "reason": "wrong_answer",
+        "measured": None,
+        "other_reasons": None,
+    }
     assert json.loads(capsys.readouterr().out) == {"rows": [expected]}
 
 

@@ -1,7 +1,6 @@
 """Verdicts on programs: right ones pass, wrong ones fail with a reason, broken tests are nobody's fault."""
 
 import json
-import time
 from typing import Any
 
 import pytest
@@ -196,7 +195,6 @@ def test_the_program_is_the_last_block_of_python(response: str, program: str | N
 
 
 @pytest.mark.parametrize("text", ["```x\n", "```\n", "`" * 9, " ", "```x y", "````\n```\n"])
-def test_a_response_of_many_fences_costs_little(text: str) -> None:
-    begin = time.monotonic()
-    extract_code(text * 200_000)
-    assert time.monotonic() - begin < 10  # seconds; quadratic time would be hours
+def test_a_response_of_many_fences_is_read_to_its_end(text: str) -> None:
+    program = extract_code(text * 200_000)  # in quadratic time this would be hours
+    assert program is None or set(program) <= set(text)

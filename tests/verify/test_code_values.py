@@ -2,7 +2,6 @@
 
 import json
 import math
-import time
 from typing import Any
 
 import pytest
@@ -96,13 +95,11 @@ def test_a_value_without_end_equals_nothing() -> None:
 
 
 def test_colliding_hashes_are_never_put_into_a_set() -> None:
-    numbers = [number * (2**61 - 1) for number in range(200_000)]
-    begin = time.monotonic()
+    numbers = [number * (2**61 - 1) for number in range(200_000)]  # in a set: hours
 
     assert not equal_value(["s", *numbers], {1})
     assert not equal_value(["d", *numbers], {1: 2})
     assert not equal_value(["d", ["f", *numbers], 1], {frozenset({1}): 1})
-    assert time.monotonic() - begin < 5  # seconds; quadratic time would be hours
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ def manifest(**changes: object) -> Manifest:
         models=[ModelUsed("teacher", "Qwen/QwQ-32B", "hub:Qwen/QwQ-32B@976055f")],
         created="2026-11-21T10:00:58+00:00",
         finished="2026-11-21T10:02:00+00:00",
-        licence="apache-2.0",
+        licences=["apache-2.0"],
         counts=Counts(
             rows_read=6,
             rows_kept=3,
@@ -62,7 +62,7 @@ def test_the_details_of_a_version() -> None:
 clean v2: traces, made by filter; latest
   begun 2026-11-21 10:00:58, finished 2026-11-21 10:02:00, 62.0 s of work
   6 rows read: 3 kept (2 of them taken over), 3 rejected
-  licence apache-2.0
+  licence of the teachers: apache-2.0
 
 funnel
     traces v1  traces (gone)
@@ -109,7 +109,7 @@ on disk
 
 def test_what_is_not_known_is_not_mentioned() -> None:
     bare = manifest(
-        counts=Counts(), inputs=[], models=[], licence=None, finished=None, kind="predictions"
+        counts=Counts(), inputs=[], models=[], licences=[], finished=None, kind="predictions"
     )
     folder = Folder(None, {"v2.partial": 5}, 5, [Partial("v2.partial", 0, 0, 0, 5)])
 

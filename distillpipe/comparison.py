@@ -1,0 +1,155 @@
+"""Models against the first of them, problem by problem: overall, by domain and by difficulty."""
+
+import math
+from collections.abc import Sequence
+from fractions import Fraction
+
+import msgspec
+
+from distillpipe import metrics, paired
+from distillpipe.scoring import Judged, Predictions
+
+HARD, EASY = Fraction(1, 3), Fraction(2, 3)
+DIFFICULTIES = ("hard", "medium", "easy")
+NO_NAME = "(none)"
+MIN_SAMPLES = (
+    3  # of all models together: of two single ones the mean rate says no more than who won
+)
+
+
+class Group(msgspec.Struct):
+    """A model against the first on some of the problems."""
+
+    num_problems: int
+    first: float
+    "pass@1 of the first model"
+    other: float
+    difference: float
+    "other - first"
+    interval: tuple[float, float]
+    "95%, of the difference"
+    num_wins: int
+    "problems on which the other model has the higher share of correct samples"
+    num_losses: int
+    num_ties: int
+
+
+class Pair(msgspec.Struct):
+    """A model against the first on all problems; null where there are too few to say."""
+
+    model: str
+    first_model: str
+    overall: Group
+    standard_error: float
+    p_value: float
+    "of the exact sign-flip test, two-sided"
+    p_value_holm: float
+    "adjusted for the number of models that are compared with the first (Holm 1979)"
+    num_samples_tested: int
+    "of each problem and model: the test wants as many of both"
+    minimum_detectable_effect: dict[str, float | None]
+    "80% power at 5%: `paired` as here, `unpaired` had the two been scored on different problems"
+    by_domain: dict[str, Group]
+    by_difficulty: dict[str, Group]
+    "by the mean share of correct samples over all models compared: hard < 1/3, easy > 2/3"
+
+
+def compare(named: Sequence[tuple[str, Predictions]]) -> list[Pair]:
+    """Every model against the first, on the same problems (see `unpaired`)."""
+    first_name, first = named[0]
+    difficulty = difficulties([found for _, found in named])
+    pairs = [_pair(first_name, first, name, other, difficulty) for name, other in named[1:]]
+    adjusted = paired.holm([pair.p_value for pair in pairs])
+    for pair, p_value in zip(pairs, adjusted, strict=True):
+        pair.p_value_holm = p_value
+    return pairs
+
+
+def difficulties(models: Sequence[Predictions]) -> dict[str, str]:
+    """`hard`, `medium` or `easy` by problem id; nothing where there are too few samples to tell.
+
+    The rate is the mean of all models, not of one of them: a problem that one model found hard by bad
+    luck would look as if the others had gained on it.
+    """
+    found = {}
+    for problem_id in models[0].problems:
+        judged = [model.problems[problem_id] for model in models]
+        if sum(len(one.samples) for one in judged) < MIN_SAMPLES:
+            return {}
+        rate = sum((_rate(one) for one in judged), Fraction()) / len(judged)
+        found[problem_id] = "hard" if rate < HARD else "easy" if rate > EASY else "medium"
+    return found
+
+
+def _pair(
+    first_name: str, first: Predictions, name: str, other: Predictions, difficulty: dict[str, str]
+) -> Pair:
+    ids = list(first.problems)
+    difference = paired.difference(_differences(first, other, ids))
+    tested = min(first.num_samples[0], other.num_samples[0])
+    p_value = paired.sign_flip_test(_differences(first, other, ids, tested))
+    alone = [
+        metrics.score([one.rate for one in model.problems.values()]).standard_error
+        for model in (first, other)
+    ]
+    errors = {"paired": difference.standard_error, "unpaired": math.hypot(*alone)}
+    return Pair(
+        model=name,
+        first_model=first_name,
+        overall=_group(first, other, ids),
+        standard_error=difference.standard_error,
+        p_value=p_value,
+        p_value_holm=p_value,
+        num_samples_tested=tested,
+        minimum_detectable_effect={
+            name: None if math.isnan(one := metrics.detectable_difference(error)) else one
+            for name, error in errors.items()
+        },
+        by_domain=_grouped(first, other, {one: first.problems[one].domain for one in ids}),
+        by_difficulty=_grouped(first, other, {one: difficulty.get(one) for one in ids}),
+    )
+
+
+def _grouped(
+    first: Predictions, other: Predictions, names: dict[str, str | None]
+) -> dict[str, Group]:
+    """A group a name; none where no problem has one, or all have the same."""
+    ids: dict[str, list[str]] = {}
+    for problem_id, name in names.items():
+        ids.setdefault(name or NO_NAME, []).append(problem_id)
+    if len(ids) < 2:
+        return {}
+    return {name: _group(first, other, ids[name]) for name in sorted(ids, key=_order)}
+
+
+def _order(name: str) -> tuple[int, str]:
+    return (DIFFICULTIES.index(name) if name in DIFFICULTIES else 0, name)
+
+
+def _group(first: Predictions, other: Predictions, ids: Sequence[str]) -> Group:
+    found = paired.difference(_differences(first, other, ids))
+    return Group(
+        num_problems=len(ids),
+        first=math.fsum(first.problems[one].rate for one in ids) / len(ids),
+        other=math.fsum(other.problems[one].rate for one in ids) / len(ids),
+        difference=found.mean,
+        interval=(found.low, found.high),
+        num_wins=found.num_wins,
+        num_losses=found.num_losses,
+        num_ties=len(ids) - found.num_wins - found.num_losses,
+    )
+
+
+def _differences(
+    first: Predictions, other: Predictions, ids: Sequence[str], num_samples: int | None = None
+) -> list[Fraction]:
+    return [
+        _rate(other.problems[one], num_samples) - _rate(first.problems[one], num_samples)
+        for one in ids
+    ]
+
+
+def _rate(judged: Judged, num_samples: int | None = None) -> Fraction:
+    """The share of correct ones among all samples, or among the first so many by their index."""
+    samples = sorted(judged.samples)[:num_samples]
+    return Fraction(sum(correct for _, correct in samples), len(samples))

@@ -1,0 +1,216 @@
+"""What sampling would cost: from the rows of a pilot, from rows of the same model, else from the options.
+
+Lengths of reasoning spread widely, so a mean goes with the range that the total lies in with 90%
+probability: mean +- t * s * sqrt(1/n + 1/m) for each of m rows to come, after n that were seen (Student's
+t; Geisser 1993, "Predictive Inference", chapter 2).
+"""
+
+import math
+import tempfile
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from statistics import NormalDist
+from typing import NamedTuple
+
+import msgspec
+
+from distillpipe import manifest as manifests
+from distillpipe import sources, spending, versions
+from distillpipe.errors import DistillError
+from distillpipe.forecast import Forecast, weight_bytes
+from distillpipe.jsonl import decode, lines
+from distillpipe.manifest import Manifest
+from distillpipe.models import AnyModel, Model, Served
+from distillpipe.planning import RowPlan, SamplingOptions, load_model_chat
+from distillpipe.records import FinishReason, Sampling, TokenCounts
+from distillpipe.spending import Prices, dollars
+
+TEXT_BYTES_PER_TOKEN = 4
+ROW_BYTES = 1200  # keys, ids and options of a row, beside its text
+MIN_ROWS = 5  # that a range is told from
+CONFIDENCE = 0.9
+CONCURRENCY = 256  # rows that keep an engine busy, where no figure is given
+
+
+class Seen(NamedTuple):
+    """What one row cost."""
+
+    prompt: int
+    completion: int
+    num_bytes: int
+    is_whole: bool
+    "whether it ended by itself"
+
+
+def forecast_rows(
+    found: Forecast,
+    source: str,
+    model: AnyModel | None,
+    out: Path,
+    options: SamplingOptions,
+    fresh: bool,
+) -> None:
+    """Add to a forecast which rows are wanted, which are there, and what the rest would cost.
+
+    Without a model the prompts cannot be rendered: then every row counts as to be sampled. Of the rows
+    that `found.pilot` lists, only those tell what the rest costs.
+    """
+    problems = sources.read_problems(source, options.prompting, options.plan.limit)
+    longest_prompt = 0
+    folders = _folders(out, fresh=fresh)
+    if model is None:
+        wanted = sum(1 for _ in problems) * options.plan.num_samples
+        reused = 0
+    else:
+        chat = load_model_chat(model, options)
+        with tempfile.TemporaryDirectory() as folder:
+            plan = RowPlan(model, chat, options, Path(folder))
+            plan.plan(problems)
+            longest_prompt = plan.most_prompt_tokens()
+        wanted = len(plan.wanted)
+        reused = len(_seen(folders, plan.wanted.keys()))
+    to_sample = wanted - reused
+    found.rows = {"wanted": wanted, "there already": reused, "to sample": to_sample}
+    there = _sampled_before(_folders(out, fresh=False), model, options.sampling)
+    places = folders if found.pilot else [folder for folder, _ in there]
+    seen = list(_seen(places, found.pilot or None).values())
+    _estimate_tokens(found, seen, to_sample, options.sampling.max_tokens)
+    _estimate_seconds(found, [one for _, one in there], options.engine.concurrency)
+    if isinstance(model, Model):
+        found.estimate.memory_bytes = weight_bytes(model.weights_folder)
+    prices = spending.prices_of(options.engine)
+    if isinstance(model, Served) and prices is not None:
+        _estimate_dollars(found, seen, prices, to_sample, longest_prompt)
+
+
+def _estimate_tokens(
+    found: Forecast, seen: Sequence[Seen], to_sample: int, max_tokens: int
+) -> None:
+    estimate = found.estimate
+    estimate.max_tokens = to_sample * max_tokens
+    if not seen:
+        estimate.tokens = estimate.max_tokens
+        estimate.disk_bytes = estimate.tokens * TEXT_BYTES_PER_TOKEN + to_sample * ROW_BYTES
+        estimate.basis = "from the options: the limit --max-tokens"
+        return
+    rows = "row" if len(seen) == 1 else "rows"
+    estimate.basis = f"from {'a pilot of ' if found.pilot else 'the '}{len(seen):,} {rows}"
+    estimate.basis += "" if found.pilot else f" under {found.out}"
+    tokens = [one.completion for one in seen]
+    estimate.tokens = math.ceil(to_sample * math.fsum(tokens) / len(seen))
+    found_range = total_range(tokens, to_sample, max_tokens)
+    if found_range is not None:
+        estimate.tokens_range = (math.floor(found_range[0]), math.ceil(found_range[1]))
+    estimate.disk_bytes = math.ceil(to_sample * sum(one.num_bytes for one in seen) / len(seen))
+    if cut := sum(not one.is_whole for one in seen):
+        found.notes.append(
+            f"{cut:,} of these {len(seen):,} rows were cut off: --max-tokens {max_tokens:,}"
+        )
+
+
+def _estimate_seconds(found: Forecast, there: Sequence[Manifest], concurrency: int | None) -> None:
+    """At the speed of what was sampled; rows too few to keep the engine busy were slower."""
+    sampled = sum(one.counts.tokens_sampled for one in there)
+    seconds = sum(one.counts.seconds_working for one in there)
+    if not sampled or not seconds or found.estimate.tokens is None:
+        return
+    found.estimate.seconds = found.estimate.tokens * seconds / sampled
+    rows = sum(one.counts.rows_kept - one.counts.rows_reused for one in there)
+    if found.rows["to sample"] and rows < (concurrency or CONCURRENCY):
+        found.notes.append("the time is at the speed of few rows at once: more are faster")
+
+
+def _estimate_dollars(
+    found: Forecast, seen: Sequence[Seen], prices: Prices, to_sample: int, most_prompt_tokens: int
+) -> None:
+    """With prompts as they were seen, or as long as may be."""
+    estimate = found.estimate
+    most = prices.cost(to_sample * most_prompt_tokens, estimate.max_tokens or 0)
+    estimate.dollars = estimate.max_dollars = dollars(most)
+    if not seen:
+        return
+    costs = [prices.cost(one.prompt, one.completion) for one in seen]
+    estimate.dollars = dollars(math.ceil(to_sample * math.fsum(costs) / len(seen)))
+    most_a_row = most / to_sample if to_sample else 0.0
+    found_range = total_range(costs, to_sample, most_a_row)
+    if found_range is not None:
+        estimate.dollars_range = (dollars(round(found_range[0])), dollars(round(found_range[1])))
+
+
+def total_range(seen: Sequence[float], to_come: int, most: float) -> tuple[float, float] | None:
+    """Where the sum of `to_come` values lies with 90% probability, each at most `most`, after those seen.
+
+    None for fewer than `MIN_ROWS` seen, whose spread says nothing, and where nothing is to come.
+    """
+    if len(seen) < MIN_ROWS or not to_come:
+        return None
+    mean = math.fsum(seen) / len(seen)
+    variance = math.fsum((one - mean) ** 2 for one in seen) / (len(seen) - 1)
+    spread = math.sqrt(variance * (to_come / len(seen) + 1) * to_come)
+    half = _student_quantile((1 + CONFIDENCE) / 2, len(seen) - 1) * spread
+    return max(0.0, to_come * mean - half), min(to_come * most, to_come * mean + half)
+
+
+def _student_quantile(share: float, degrees: int) -> float:
+    """Of Student's t, to 1% from four degrees of freedom on (Abramowitz and Stegun 1964, 26.7.5)."""
+    z = NormalDist().inv_cdf(share)
+    first = (z**3 + z) / 4
+    second = (5 * z**5 + 16 * z**3 + 3 * z) / 96
+    return z + first / degrees + second / degrees**2
+
+
+class _Row(msgspec.Struct):
+    """What of a row says what it cost."""
+
+    row_key: str
+    finish_reason: FinishReason
+    num_tokens: TokenCounts | None
+
+
+def _seen(folders: Sequence[Path], wanted: Collection[str] | None) -> dict[str, Seen]:
+    """What the rows in some versions cost, by row key; only those that are `wanted`, if that is given."""
+    rows, found = msgspec.json.Decoder(_Row), dict[str, Seen]()
+    for folder in folders:
+        for path in sorted(folder.glob("part-*.jsonl")):
+            for number, line in lines(path, whole_only=True):
+                row = decode(line, rows, f"{path}:{number}")
+                if wanted is None or row.row_key in wanted:
+                    tokens = row.num_tokens or TokenCounts(
+                        prompt=0, reasoning=0, response=0, total=0
+                    )
+                    completion = tokens.total - tokens.prompt
+                    is_whole = row.finish_reason == "stop"
+                    found[row.row_key] = Seen(tokens.prompt, completion, len(line) + 1, is_whole)
+    return found
+
+
+def _folders(out: Path, *, fresh: bool) -> list[Path]:
+    """The versions and drafts whose rows a run has: with --fresh only a draft of such a run."""
+    drafts = versions.partials(out)
+    if fresh:
+        return [folder for folder, found in _manifests(drafts) if not found.takes_over]
+    return versions.finished(out) + drafts
+
+
+def _sampled_before(
+    folders: Sequence[Path], model: AnyModel | None, sampling: Sampling
+) -> list[tuple[Path, Manifest]]:
+    """Versions, finished or not, that hold rows of the same model with the same sampling options."""
+    asked = msgspec.structs.asdict(sampling)
+    return [
+        (folder, found)
+        for folder, found in _manifests(folders)
+        if (model is None or any(used.identity == model.identity for used in found.models))
+        and all(
+            found.options[name].value == value
+            for name, value in asked.items()
+            if name in found.options
+        )
+    ]
+
+
+def _manifests(folders: Sequence[Path]) -> Iterator[tuple[Path, Manifest]]:
+    for folder in folders:
+        with suppress(DistillError):
+            yield folder, manifests.read(folder)

@@ -1,0 +1,125 @@
+"""How hard a problem is: the share of a model's answers to it that are right.
+
+    runs/eval-7b/train/v1      {"problem_id": "3f9a...", "teacher": "Qwen2.5-7B", "verdict": "correct", ...}
+    pass rates                 {"Qwen2.5-7B": {"3f9a...": 0.25}}
+
+Of several models the best counts: a problem that one of them solves is not hard.
+"""
+
+from collections import Counter
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+from distillpipe import dataset, versions
+from distillpipe import manifest as manifests
+from distillpipe.errors import DataError, UsageError
+from distillpipe.filters.rules import Drop
+from distillpipe.records import FilterOptions, Trace
+
+PassRates = dict[str, dict[str, float]]  # by model, by problem_id
+
+HOW_TO_EVALUATE = "distill eval MODEL --benchmark PROBLEMS --out FOLDER"
+
+
+def predictions_in(references: Collection[str]) -> list[str]:
+    """The datasets that references stand for: the folder of an eval for each in it.
+
+    Raises UsageError for a dataset that does not hold predictions.
+    """
+    found: list[str] = []
+    for reference in references:
+        path = Path(reference)
+        inside = []
+        if path.is_dir() and not versions.holds_versions(path) and not versions.partials(path):
+            inside = sorted(str(child) for child in path.iterdir() if versions.finished(child))
+        found += inside or [reference]
+    for reference in found:
+        kind = None if Path(reference).is_file() else _kind(reference)
+        if kind not in (None, "predictions"):
+            raise UsageError(
+                f"--difficulty {reference} holds {kind}, not predictions: make some with "
+                f"`{HOW_TO_EVALUATE}`"
+            )
+    return found
+
+
+def read_pass_rates(references: Collection[str]) -> PassRates:
+    """The pass rate of each problem for each model, from datasets or files of predictions.
+
+    A row that stands in several is counted once. An answer that could not be judged is no evidence: a
+    problem without any other has no rate. Raises DataError where a row has no verdict.
+    """
+    seen: set[str] = set()
+    num_judged: dict[str, Counter[str]] = {}
+    num_correct: dict[str, Counter[str]] = {}
+    for reference, row in _predictions(references):
+        if row.id in seen:
+            continue
+        seen.add(row.id)
+        if row.verdict is None:
+            raise DataError(
+                f"--difficulty {reference}: row {row.id} has no verdict: make predictions with "
+                f"`{HOW_TO_EVALUATE}`"
+            )
+        model = row.teacher or reference
+        judged = num_judged.setdefault(model, Counter())
+        judged[row.problem_id] += row.verdict != "unverifiable"
+        num_correct.setdefault(model, Counter())[row.problem_id] += row.verdict == "correct"
+    return {
+        model: {
+            problem: num_correct[model][problem] / number
+            for problem, number in judged.items()
+            if number
+        }
+        for model, judged in num_judged.items()
+    }
+
+
+def check_in_common(rates: PassRates, problem_ids: Collection[str]) -> None:
+    """Raises UsageError for a model that was asked none of the problems."""
+    for model, of_problem in rates.items():
+        if of_problem.keys().isdisjoint(problem_ids):
+            raise UsageError(
+                f"--difficulty: {model} answered {len(of_problem):,} problems, none of which is among "
+                f"the {len(problem_ids):,} of the traces: run `{HOW_TO_EVALUATE}` on the problems that "
+                "the traces are of, with the same reference answers and verifier"
+            )
+
+
+def bounds(options: FilterOptions) -> tuple[float, float]:
+    """The lowest and the highest pass rate that is kept; s1 keeps what no model ever solves."""
+    lowest, highest = options.min_pass_rate, options.max_pass_rate
+    if lowest is None and highest is None and options.strategy == "s1":
+        highest = 0.0
+    return (0.0 if lowest is None else lowest), (1.0 if highest is None else highest)
+
+
+def unwanted_difficulty(problem_id: str, rates: PassRates, options: FilterOptions) -> Drop | None:
+    """The pass rate of the best model is out of bounds, or a model was not asked.
+
+    One model that solves it is enough to know that a problem is too easy; that it is too hard has to be
+    known of all.
+    """
+    if not rates:
+        return None
+    lowest, highest = bounds(options)
+    known = [of_problem[problem_id] for of_problem in rates.values() if problem_id in of_problem]
+    best = max(known, default=0.0)
+    if best > highest:
+        return Drop("too_easy", f"{best:.4g}")
+    if len(known) < len(rates):
+        missing = [model for model, of_problem in rates.items() if problem_id not in of_problem]
+        return Drop("unknown_difficulty", ", ".join(missing))
+    if best < lowest:
+        return Drop("too_hard", f"{best:.4g}")
+    return None
+
+
+def _kind(reference: str) -> str:
+    return manifests.read(versions.resolve(reference)).kind
+
+
+def _predictions(references: Collection[str]) -> Iterator[tuple[str, Trace]]:
+    for reference in references:
+        for row in dataset.read_traces(reference):
+            yield reference, row

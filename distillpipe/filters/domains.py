@@ -1,0 +1,99 @@
+"""Domains where the rows name none: clusters of the problems by their words.
+
+    {"3f9a12c07be2a1d4": "cluster 03: triangle circle angle", ...}
+
+TF-IDF, its first 100 directions (without them a third of the problems may end in one cluster) and k-means, all
+scikit-learn's. On one thread: sums in another order would move a problem that lies between two clusters.
+Problems are clustered in the order of their ids, so the input's does not matter.
+"""
+
+from collections.abc import Iterable
+from types import SimpleNamespace
+from typing import Any
+
+from distillpipe.errors import MissingDependencyError, UsageError
+
+MAX_WORDS = 20_000  # the most frequent ones
+NUM_DIRECTIONS = 100
+NUM_STARTS = 5  # of k-means; the best of them counts
+NUM_WORDS_IN_NAME = 3
+WORD = r"(?u)\b[^\W\d_]{2,}\b"  # numbers say little about what a problem is about
+
+
+def cluster_domains(
+    problems: Iterable[tuple[str, str]], num_clusters: int, seed: int
+) -> dict[str, str]:
+    """A domain for each problem, given as id and text: its cluster's number and most telling words.
+
+    Of a problem given twice the first text counts. Raises UsageError where there are fewer problems than
+    clusters, or no words, MissingDependencyError without scikit-learn.
+    """
+    sklearn = _sklearn()
+    ids: list[str] = []
+    vectorizer = sklearn.text.TfidfVectorizer(
+        token_pattern=WORD, stop_words="english", sublinear_tf=True, max_features=MAX_WORDS
+    )
+    try:
+        words = vectorizer.fit_transform(_distinct(problems, ids))
+    except ValueError as error:
+        raise UsageError(f"--num-clusters: the problems have no words ({error})") from error
+    if len(ids) < num_clusters:
+        raise UsageError(f"--num-clusters {num_clusters}: there are {len(ids):,} problems only")
+    by_id = sorted(range(len(ids)), key=ids.__getitem__)
+    words = words[by_id]
+    with sklearn.threadpool_limits(1):
+        numbers = _clusters(sklearn, words, num_clusters, seed)
+    names = _names(words, numbers, num_clusters, vectorizer.get_feature_names_out())
+    return {ids[place]: names[number] for place, number in zip(by_id, numbers, strict=True)}
+
+
+def _distinct(problems: Iterable[tuple[str, str]], ids: list[str]) -> Iterable[str]:
+    """The text of each problem once, as it is needed; `ids` notes which they are."""
+    seen: set[str] = set()
+    for problem_id, problem in problems:
+        if problem_id not in seen:
+            seen.add(problem_id)
+            ids.append(problem_id)
+            yield problem
+
+
+def _clusters(sklearn: Any, words: Any, num_clusters: int, seed: int) -> Any:
+    """The number of each problem's cluster, from its TF-IDF values [problem, word]."""
+    if words.shape[1] > NUM_DIRECTIONS:
+        directions = sklearn.TruncatedSVD(NUM_DIRECTIONS, random_state=seed).fit_transform(words)
+        words = sklearn.normalize(directions)
+    return sklearn.KMeans(num_clusters, n_init=NUM_STARTS, random_state=seed).fit_predict(words)
+
+
+def _names(words: Any, numbers: Any, num_clusters: int, vocabulary: Any) -> list[str]:
+    """`cluster 03: triangle circle angle`: the words with the highest TF-IDF values in all."""
+    digits = len(str(num_clusters - 1))
+    names = []
+    for number in range(num_clusters):
+        sums = words[numbers == number].sum(axis=0).A1
+        most = (-sums).argsort(kind="stable")[:NUM_WORDS_IN_NAME]
+        telling = " ".join(vocabulary[place] for place in most if sums[place] > 0)
+        names.append(f"cluster {number:0{digits}}: {telling}")
+    return names
+
+
+def _sklearn() -> Any:
+    """What is used of scikit-learn and of what it brings along."""
+    try:
+        from sklearn.cluster import KMeans
+        from sklearn.decomposition import TruncatedSVD
+        from sklearn.feature_extraction import text
+        from sklearn.preprocessing import normalize
+        from threadpoolctl import threadpool_limits
+    except ImportError as error:
+        raise MissingDependencyError(
+            "--num-clusters needs scikit-learn, which is not installed: "
+            "pip install 'distillpipe[select]'"
+        ) from error
+    return SimpleNamespace(
+        KMeans=KMeans,
+        TruncatedSVD=TruncatedSVD,
+        normalize=normalize,
+        text=text,
+        threadpool_limits=threadpool_limits,
+    )

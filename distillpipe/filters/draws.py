@@ -1,0 +1,147 @@
+"""How `--select N` takes rows: each strategy ranks them, and those that go by domains draw domains too.
+
+    longest, shortest   by reasoning tokens
+    random              by the hash of seed and row id
+    diverse             domains drawn with equal chance, in each the next of its rows in random order
+    s1                  domains drawn with equal chance, in each a row with p proportional to 2^-rank, where
+                        rank 0 is the longest reasoning of those that are left
+                        (arXiv 2501.19393, algorithm 1; data/filter.ipynb of simplescaling/s1)
+
+Every draw is a hash of seed and row id, or of seed and domain, never the next number of a generator. So the
+order of the input does not matter, fewer rows are the first of more, and one more row in the input takes
+the place of at most one other.
+"""
+
+import itertools
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+
+from distillpipe.filters.candidate import Candidate
+from distillpipe.hashing import uniform
+from distillpipe.records import FilterOptions, Strategy
+
+BY_DOMAIN: tuple[Strategy, ...] = ("diverse", "s1")
+SIGN_OF_LENGTH: dict[Strategy, int] = {"s1": -1, "longest": -1, "shortest": 1}
+
+Pool = dict[str, list[Candidate]]  # by domain, in the order of their ranks
+
+
+def not_selected(
+    rows: Iterable[Candidate], num_wanted: int, options: FilterOptions
+) -> dict[str, int]:
+    """The rows beside the `num_wanted` taken: id and rank, in its domain where domains are drawn.
+
+    Raises UsageError where the strategy goes by length and a row has no token counts.
+    """
+    ordered = _in_order(rows, options)
+    if options.strategy not in BY_DOMAIN:
+        return {row.id: rank for rank, row in enumerate(ordered) if rank >= num_wanted}
+    pool = _by_domain(ordered)
+    ranks = {row.id: rank for of_domain in pool.values() for rank, row in enumerate(of_domain)}
+    for row_id in _drawn_by_domains(pool, ordered, num_wanted, options):
+        del ranks[row_id]
+    return ranks
+
+
+def _in_order(rows: Iterable[Candidate], options: FilterOptions) -> list[Candidate]:
+    sign = SIGN_OF_LENGTH.get(options.strategy, 0)
+
+    def key(row: Candidate) -> tuple[int, float, str]:
+        length = sign * row.length_for(f"--strategy {options.strategy}") if sign else 0
+        return length, uniform(options.seed, "select", row.id), row.id
+
+    return sorted(rows, key=key)
+
+
+def _by_domain(ordered: list[Candidate]) -> Pool:
+    pool: Pool = defaultdict(list)
+    for row in ordered:
+        pool[row.domain].append(row)
+    return dict(pool)
+
+
+def _drawn_by_domains(
+    pool: Pool, ordered: list[Candidate], num_wanted: int, options: FilterOptions
+) -> list[str]:
+    """Ids of the rows drawn, at most `num_wanted`; `pool` is emptied of them.
+
+    Rows taken beforehand stay in the pool and may be drawn once more, which changes nothing: so s1 has
+    it. Where the domains to follow have no row left, all domains are drawn with equal chance again.
+    """
+    taken = dict.fromkeys(row.id for row in preselected(ordered, options)[:num_wanted])
+    even = dict.fromkeys(pool, 1.0)
+    followed = weights_of_domains(ordered, options)
+    num_drawn: Counter[str] = Counter()
+    phases = [(even, num_wanted - options.num_follow), (followed, num_wanted), (even, num_wanted)]
+    for phase, (weights, enough) in enumerate(phases):
+        for domain in _turns(pool, weights, options.seed, phase):
+            if len(taken) >= enough:
+                break
+            place = 0
+            if options.strategy == "s1":
+                place = _halving(pool[domain], options.seed, num_drawn[domain])
+            taken[pool[domain].pop(place).id] = None
+            num_drawn[domain] += 1
+    return list(taken)
+
+
+def _turns(pool: Pool, weights: Mapping[str, float], seed: int, phase: int) -> list[str]:
+    """Domains, each as often as it has rows, every one drawn by weight among those not used up.
+
+    Each domain is a clock that rings once for each of its rows, after waits that are exponential with
+    mean 1 / weight. Of several such clocks the next to ring is each with chance weight / sum of weights,
+    whatever rang before.
+    """
+    rings = []
+    for domain, rows in pool.items():
+        if not (weight := weights.get(domain, 0.0)):
+            continue
+        waits = (
+            -math.log(1.0 - uniform(seed, "domain", phase, domain, turn)) / weight
+            for turn in range(len(rows))
+        )
+        rings += [(time, domain) for time in itertools.accumulate(waits)]
+    return [domain for _, domain in sorted(rings)]
+
+
+def _halving(rows: list[Candidate], seed: int, turn: int) -> int:
+    """A place drawn with p proportional to 2^-place.
+
+    Each row in turn tosses a coin and is taken by heads; where all show tails, they toss again.
+    """
+    for attempt in itertools.count():
+        for place, row in enumerate(rows):
+            if uniform(seed, "coin", row.id, turn, attempt) < 0.5:
+                return place
+    raise AssertionError("unreachable")
+
+
+def preselected(ordered: list[Candidate], options: FilterOptions) -> list[Candidate]:
+    """The right rows of the sources named by --preselect that are long enough, in random order."""
+    found = [
+        row
+        for row in ordered
+        if row.verdict == "correct"
+        and any(
+            source in row.source
+            and (not minimum or row.length_for("--preselect-min-tokens") >= minimum)
+            for source, minimum in zip(
+                options.preselect,
+                options.preselect_min_tokens or (0,) * len(options.preselect),
+                strict=True,
+            )
+        )
+    ]
+    return sorted(found, key=lambda row: uniform(options.seed, "preselect", row.id))
+
+
+def weights_of_domains(rows: list[Candidate], options: FilterOptions) -> dict[str, float]:
+    """How often the domains come up in the sources named by --follow, by the weight of each source."""
+    weights: dict[str, float] = defaultdict(float)
+    of_sources = options.follow_weight or (1.0,) * len(options.follow)
+    for source, weight in zip(options.follow, of_sources, strict=True):
+        counts = Counter(row.domain for row in rows if source in row.source)
+        for domain, number in counts.items():
+            weights[domain] += weight * number / counts.total()
+    return dict(weights)

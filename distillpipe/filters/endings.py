@@ -1,0 +1,130 @@
+r"""Texts that break off: seen from their last words, whatever the source says of the end.
+
+Imported rows say `stop` of completions that were cut, and a thought that was cut can stand before a closing tag
+and an answer. What ends in the middle of a word, a sentence, `\boxed{`, a formula or a code block is not
+finished. A closed sentence or formula is an end, so is a value or a name that is said to be the answer. A cut
+between two sentences cannot be seen.
+"""
+
+import re
+
+from distillpipe.filters.rules import Drop
+from distillpipe.records import FilterOptions, Trace
+
+_LAST = 2_000  # characters in which an open formula is looked for
+_TAIL = 160  # characters in which an answer is looked for
+_SHOWN = 40
+_MAX_WORDS = 5  # of a response that is nothing but its answer
+_TAG = re.compile(r"</?answer>")
+_OPENING = frozenset(",;:([{=+-\u2013\u2014\xd7·÷/\\&<^≈≠≤≥\u2212→@\u201c\u2018")
+_RULE = re.compile(r"[-=_*]{3,}\Z")
+_FENCE = re.compile(r"^\s*(?:```|~~~)", re.MULTILINE)
+_FORMULA = re.compile(r"(?<!\\)\\([\[\]()])")
+_ENVIRONMENT = re.compile(r"\\(begin|end)\{[a-zA-Z]+\*?\}")
+_STUCK = re.compile(r"[.!?)*][a-z]{1,2}\Z")  # Qwen3.5 ends thoughts with "Ready.cw"
+_VALUE = re.compile(
+    r"(?:[=≈:#]|\bis|\bare|\band|\bor)\W{0,4}\d[\d.,:/^%\xd7xeE+-]*\Z", re.IGNORECASE
+)
+_ANSWER = re.compile(
+    r"(?:(?:answer|solution|result|choice|option|output|conclusion|答案)\W{0,2}(?:\s+is\b|\s*[:\uff1a=是])|####)"
+    r"\W*(?:[^\s.?!]+\s*){0,5}\W*\Z"
+    r"|[=≈]\s*\w{1,20}\Z",
+    re.IGNORECASE,
+)
+_SIGNATURE = re.compile(
+    r"(?:\A|\s)(?:~ ?\w[\w.]*(?: \w+)?|-[A-Za-z][\w.]{5,})\Z"
+)  # people sign their solutions
+_LIST = re.compile(r"(?:\A|[:*\s])(?:(\w+)(?:\s+\1){2,}|\w+(?: \w+)?(?:, \w+(?: \w+)?){3,})\Z")
+_BULLET = re.compile(r"\A(?:[*•#-]+|\d+[.)])\Z|\s[*•]\Z|:\*{1,2}\Z")
+_CLOSING = frozenset(")]\"'$\u201d\u2019")
+_SENTENCE_WORDS = 8
+
+
+def missing_response(trace: Trace, _options: FilterOptions) -> Drop | None:
+    """The thought ended, or was ended, and no answer came."""
+    response = trace.response
+    if len(response) < _SHOWN and not _TAG.sub("", response).strip():
+        return Drop("missing_response", None)
+    return None
+
+
+def unfinished_reasoning(trace: Trace, _options: FilterOptions) -> Drop | None:
+    """The thought stops in mid-sentence; that its tag is closed does not mend it."""
+    reasoning = trace.reasoning
+    return Drop("unfinished_reasoning", _end(reasoning)) if breaks_off(reasoning) else None
+
+
+def unfinished_response(trace: Trace, _options: FilterOptions) -> Drop | None:
+    """The response stops in mid-sentence, or in a box, a formula or a code block that is not closed."""
+    response = trace.response
+    if _is_open_block(response) or (trace.verifier != "code" and breaks_off(response)):
+        return Drop("unfinished_response", _end(response))
+    return None
+
+
+def breaks_off(text: str) -> bool:
+    """Whether `text` stops in the middle of a sentence or a formula; false for no text."""
+    last = text[-_LAST:].rstrip()
+    if not last:
+        return False
+    if _is_open_formula(last):
+        return True
+    if last[-1] in ".!?" and not last[-2:-1].isdigit():
+        return False
+    line = last[last.rfind("\n") + 1 :].strip()
+    tail = line[-_TAIL:]
+    if any(pattern.search(tail) for pattern in (_ANSWER, _RULE, _LIST, _SIGNATURE)):
+        return False
+    if line[-1] in _OPENING or _BULLET.search(line) or _is_bold_open(line):
+        return True
+    if line[-1] in _CLOSING:
+        return _is_inside_sentence(line)
+    if not line[-1].isalnum() or _STUCK.search(tail):
+        return False
+    if line[-1].isdigit() and _VALUE.search(tail):
+        return line.count("(") > line.count(")")
+    is_whole = len(text) < _TAIL and len(line) == len(text.strip())
+    return not (is_whole and len(_TAG.sub("", line).split()) <= _MAX_WORDS)
+
+
+def _is_bold_open(line: str) -> bool:
+    return line.count("**") % 2 == 1 and "`" not in line and "****" not in line
+
+
+def _is_inside_sentence(line: str) -> bool:
+    """A quote, a bracket or a formula ends, but the sentence around it has no end."""
+    inside = line.rstrip("".join(_CLOSING) + "\\ ")
+    is_formula = line.endswith(("\\]", "$$"))
+    if is_formula or not inside or not inside[-1].isalnum() or "=" in line[-_SHOWN:]:
+        return False
+    return len(line.split()) >= _SENTENCE_WORDS
+
+
+def _is_open_block(text: str) -> bool:
+    """A code block or the last box is not closed."""
+    box = text.rfind("\\boxed{")
+    if box >= 0:
+        inside = text[box : box + _LAST]
+        if len(inside) < _LAST and inside.count("{") > inside.count("}"):
+            return True
+    return ("```" in text or "~~~" in text) and len(_FENCE.findall(text)) % 2 == 1
+
+
+def _is_open_formula(text: str) -> bool:
+    """The last paragraph ends in a formula."""
+    text = text[text.rfind("\n\n") + 1 :]
+    if "\\" not in text and "$" not in text:
+        return False
+    marks = _FORMULA.findall(text)
+    if marks and marks[-1] in "[(":
+        return True
+    environments = _ENVIRONMENT.findall(text)
+    if environments and environments[-1] == "begin":
+        return True
+    line = text[text.rfind("\n") + 1 :]
+    dollars = line.count("$") - line.count("\\$")
+    return dollars % 2 == 1 and ("\\" in line[line.rfind("$") :] or line[-1] == "$")
+
+
+def _end(text: str) -> str:
+    return " ".join(text[-_SHOWN:].split())

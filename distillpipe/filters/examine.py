@@ -1,0 +1,97 @@
+"""What becomes of one row: the rules in their order, a cut where that is asked for, the verdict last."""
+
+from collections.abc import Callable
+from itertools import chain, islice
+from typing import NamedTuple
+
+import msgspec
+
+from distillpipe import filters, verify
+from distillpipe.filters.cut import Cut, cut_row, find_cut, reaches_answer
+from distillpipe.filters.known import Known
+from distillpipe.filters.problems import Extras
+from distillpipe.filters.rules import OVER_BUDGET, Drop, unwanted_verdict
+from distillpipe.records import FilterOptions, TokenCounts, Trace, Verdict
+
+
+class Examined(NamedTuple):
+    """A row, and what was found out about it."""
+
+    trace: Trace
+    "as it was read"
+    judged: Trace
+    "with its verdict, and cut where it is cut"
+    cut: Cut | None
+    drops: list[Drop]
+    "the first is why it is rejected; more than one only where all were asked for"
+
+
+class Decision(NamedTuple):
+    """What is kept of an examined row until it is written, when its text is read again."""
+
+    content: str
+    "hash of the row, whatever verdict it came with"
+    answer: str | None
+    verdict: Verdict | None
+    verdict_reason: str | None
+    domain: str | None
+    cut: Cut | None
+    "where its reasoning ends, if it is kept"
+    drops: list[Drop]
+    "the first is why it is rejected; more than one only where all were asked for"
+
+    def applied(self, trace: Trace, options: FilterOptions) -> Trace:
+        """The row as it is written; one that is rejected stands as it was read, but judged."""
+        row = trace if self.cut is None or self.drops else cut_row(trace, self.cut)
+        return msgspec.structs.replace(
+            row, answer=self.answer, verdict=self.verdict, verdict_reason=self.verdict_reason,
+            verifier=options.verifier or trace.verifier, domain=self.domain,
+        )  # fmt: skip
+
+
+class Examiner(NamedTuple):
+    """Examines rows, in several threads at a time."""
+
+    options: FilterOptions
+    known: Known
+    extras: Extras
+    count_tokens: Callable[[Trace], TokenCounts] | None
+    "null where nothing is cut"
+    unsafe: bool
+    "whether programs may run without a sandbox"
+
+    def examine(self, trace: Trace) -> Examined:
+        """Verdicts are dear, so by default the last thing asked: a row that is dropped has none."""
+        row, cut, drops = self._within_budget(trace, self._asked(trace))
+        if drops and not self.options.explain:
+            return Examined(trace, filters.unjudged(row, self.options), cut, drops)
+        judged = verify.verified(
+            row, self.options.verifier, self.extras.of(trace),
+            answer_form=self.options.answer_form, unsafe=self.unsafe,
+        )  # fmt: skip
+        unwanted = unwanted_verdict(judged, self.options)
+        return Examined(trace, judged, cut, [*drops, unwanted] if unwanted else drops)
+
+    def _asked(self, trace: Trace) -> list[Drop]:
+        found = chain(
+            filters.drops_by_text(trace, self.options), self.known.drops(trace, self.options)
+        )
+        return list(found if self.options.explain else islice(found, 1))
+
+    def _within_budget(
+        self, trace: Trace, drops: list[Drop]
+    ) -> tuple[Trace, Cut | None, list[Drop]]:
+        """A row that is over the budget, and nothing worse, is cut and asked anew; one that cannot be stays."""
+        budget = self.options.max_reasoning_tokens
+        is_over = bool(drops) and drops[0].reason == OVER_BUDGET
+        if self.count_tokens is None or budget is None or not is_over:
+            return trace, None, drops
+        if (cut := find_cut(trace, budget, self.count_tokens)) is None:
+            return trace, None, drops
+        row, measured = cut_row(trace, cut), drops[0].measured
+        drops = self._asked(row)
+        if drops and not self.options.explain:
+            return row, cut, drops
+        if not reaches_answer(row, self.options, self.extras.of(trace), unsafe=self.unsafe):
+            drops.append(Drop("answer_not_reached", measured))
+        return row, cut, drops

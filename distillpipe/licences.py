@@ -1,0 +1,157 @@
+"""Licences of teachers, and what they say of training a model on what the teacher wrote.
+
+The table is what the terms said on the day in `CHECKED`, in our words; it is no legal advice, and terms
+change. A licence is known by the name that the hub gives it (`mit`, `llama3.1`), else by that of the terms.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from distillpipe import manifest as manifests
+from distillpipe import versions
+from distillpipe.models import AnyModel, Model
+from distillpipe.progress import say
+
+CHECKED = "2026-11-21"
+TITLE_CHARACTERS = 80  # of a LICENSE file's first line
+_HEADER = re.compile(r"\A---\n(.*?)\n---", re.DOTALL)
+_FIELD = r"""^{}:[ \t]*(?:\n[ \t]*-[ \t]*)?["']?([\w.+ -]+)"""
+
+
+class Terms(NamedTuple):
+    """Terms that say something of training on a model's outputs."""
+
+    licence: str
+    models: str
+    "a pattern of the names that servers give the models"
+    names: str
+    "a pattern of the names of the licence"
+    training: Literal["allowed", "restricted", "forbidden"]
+    says: str
+    source: str
+
+
+TERMS = (
+    Terms(
+        "openai-terms", r"\b(gpt-(?!oss)|chatgpt|o[134](-|$))", r"^openai", "forbidden",
+        "no models that compete with OpenAI may be developed with its outputs",
+        "https://openai.com/policies/row-terms-of-use/",
+    ),
+    Terms(
+        "anthropic-commercial-terms", r"\bclaude\b", r"^anthropic", "forbidden",
+        "no competing models may be trained with the service",
+        "https://www.anthropic.com/legal/commercial-terms",
+    ),
+    Terms(
+        "gemini-api-terms", r"\bgemini\b", r"^gemini", "forbidden",
+        "no models that compete with the Gemini API may be developed with it",
+        "https://ai.google.dev/gemini-api/terms",
+    ),
+    Terms(
+        "xai-enterprise-terms", r"\bgrok\b", r"^xai", "forbidden",
+        "outputs may not serve to develop models that compete with xAI, nor be distilled",
+        "https://x.ai/legal/terms-of-service-enterprise",
+    ),
+    Terms(
+        "llama3.1", r"\bllama[-_ ]?(3[.p-]?[1-4]|4)", r"\bllama[-_ ]?(3\.[1-4]|4)", "restricted",
+        "a model trained on outputs needs a name that begins with Llama, and a note 'Built with Llama', "
+        "when it is passed on",
+        "https://www.llama.com/llama3_1/license/",
+    ),
+    Terms(
+        "llama3", r"\bllama[-_ ]?[23]", r"\bllama[-_ ]?[23]", "forbidden",
+        "outputs may not improve any language model but Llama",
+        "https://www.llama.com/llama3/license/",
+    ),
+    Terms(
+        "qwen", r"\bqwen2\.5-72b", r"^qwen(?![- ]?research)", "restricted",
+        "a model trained on outputs has to say 'Built with Qwen' or 'Improved using Qwen' when it is "
+        "passed on",
+        "https://huggingface.co/Qwen/Qwen2.5-72B-Instruct/blob/main/LICENSE",
+    ),
+    Terms(
+        "qwen-research", r"\bqwen2\.5-3b", r"^qwen[- ]?research", "restricted",
+        "not for commercial use",
+        "https://huggingface.co/Qwen/Qwen2.5-3B-Instruct/blob/main/LICENSE",
+    ),
+    Terms(
+        "mistral-terms", r"\b(mistral|magistral)-(medium|large)", r"^mistral", "restricted",
+        "outputs may not serve to find out how the models are made",
+        "https://legal.mistral.ai/terms",
+    ),
+    Terms(
+        "mit", r"\bdeepseek-(r1|reasoner|chat|v3\.\d)", r"^mit\b", "allowed",
+        "distillation is allowed by name",
+        "https://huggingface.co/deepseek-ai/DeepSeek-R1",
+    ),
+    Terms(
+        "apache-2.0", r"\b(qwq|qwen3-\d|qwen2\.5-\d|gpt-oss|magistral-small)", r"^apache", "allowed",
+        "nothing stands in the way",
+        "https://www.apache.org/licenses/LICENSE-2.0",
+    ),
+)  # fmt: skip
+
+
+def of_teacher(model: AnyModel, given: str | None) -> tuple[str, ...]:
+    """The licences of what a teacher writes: as `given`, else as the model's files or the table say.
+
+    Empty where nothing is known. Of a checkpoint of ours they are those of its teachers.
+    """
+    if given is not None:
+        return (given,)
+    if not isinstance(model, Model):
+        found = next((one for one in TERMS if _matches(one.models, model.name)), None)
+        return () if found is None else (found.licence,)
+    if (model.folder / "manifest.json").is_file():
+        return tuple(manifests.read(model.folder).licences)
+    for folder in dict.fromkeys((model.folder, model.weights_folder)):
+        if (licence := _of_card(folder) or _of_file(folder)) is not None:
+            return (licence,)
+    return ()
+
+
+def of_inputs(references: Iterable[str]) -> tuple[str, ...]:
+    """The licences that the inputs of a stage carry on, each once."""
+    folders = [versions.resolve(one) for one in references if not Path(one).is_file()]
+    carried = (licence for folder in folders for licence in manifests.read(folder).licences)
+    return tuple(dict.fromkeys(carried))
+
+
+def warn(licences: Sequence[str]) -> None:
+    """Say where terms forbid training on what was written under them, or ask something for it."""
+    for licence in licences:
+        found = next((one for one in TERMS if _matches(one.names, licence)), None)
+        if found is not None and found.training != "allowed":
+            kind = "warning" if found.training == "forbidden" else "note"
+            say(
+                f"{kind}: licence {licence}: {found.says} ({found.source}, as of {CHECKED}; "
+                "--teacher-licence of generate says what holds for you)"
+            )
+
+
+def _matches(pattern: str, name: str) -> bool:
+    return re.search(pattern, name, re.IGNORECASE) is not None
+
+
+def _of_card(folder: Path) -> str | None:
+    """What the header of a model card says: `license_name` where `license` is `other`."""
+    path = folder / "README.md"
+    header = _HEADER.search(path.read_text("utf-8", "replace")) if path.is_file() else None
+    if header is None:
+        return None
+    fields = (
+        re.search(_FIELD.format(name), header[1], re.MULTILINE)
+        for name in ("license_name", "license")
+    )
+    return next((found[1].strip() for found in fields if found is not None), None)
+
+
+def _of_file(folder: Path) -> str | None:
+    """The first line of a LICENSE file."""
+    for path in sorted(folder.glob("LICENSE*")):
+        for line in path.read_text("utf-8", "replace").splitlines():
+            if line.strip():
+                return line.strip()[:TITLE_CHARACTERS]
+    return None

@@ -1,0 +1,163 @@
+"""Which rows a run wants of a model: known by their keys before one of them is sampled."""
+
+import heapq
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from distillpipe import spending
+from distillpipe.chat import Chat, conversation, load_chat, with_template_text
+from distillpipe.errors import UsageError
+from distillpipe.hashing import uniform
+from distillpipe.jsonl import Spool
+from distillpipe.models import AnyModel, Model
+from distillpipe.progress import say
+from distillpipe.records import (
+    EngineOptions,
+    Message,
+    Plan,
+    Problem,
+    Prompting,
+    Sampling,
+    row_key,
+    trace_id,
+)
+
+
+class SamplingOptions(msgspec.Struct, frozen=True):
+    """All options of a command that samples."""
+
+    prompting: Prompting
+    plan: Plan
+    sampling: Sampling
+    engine: EngineOptions
+    accept_errors: bool
+
+    def content(self) -> dict[str, object]:
+        """What decides the rows of a version, for its fingerprint."""
+        return {
+            "prompting": with_template_text(self.prompting),
+            "plan": self.plan,
+            "sampling": self.sampling,
+        }
+
+
+class Wanted(NamedTuple):
+    number: int
+    "of the problem in the plan"
+    sample: int
+
+
+class Asked(NamedTuple):
+    problem: Problem
+    sample: int
+    messages: list[Message]
+    prompt_ids: list[int]
+
+
+class RowPlan:
+    """The rows that one run wants of one model, by row key. Problems lie on disk, in `folder`."""
+
+    def __init__(
+        self, model: AnyModel, chat: Chat | None, options: SamplingOptions, folder: Path
+    ) -> None:
+        self.model = model
+        self.chat = chat
+        self.options = options
+        self.wanted: dict[str, Wanted] = {}
+        self.num_duplicates = 0
+        self._problems = Spool(folder, Problem)
+        self._problem_ids: list[str] = []
+
+    def plan(self, problems: Iterator[Problem]) -> None:
+        """Want `num_samples` rows of each problem; rows with equal keys are wanted once."""
+        plan = self.options.plan
+        for problem in problems:
+            messages = self._messages(problem)
+            prompt = self._prompt_ids(messages) or messages
+            keys = [
+                row_key(
+                    prompt,
+                    self.options.sampling,
+                    self.model.identity,
+                    seed=plan.seed,
+                    sample=sample,
+                )
+                for sample in range(plan.num_samples)
+            ]
+            new = {key: sample for sample, key in enumerate(keys) if key not in self.wanted}
+            self.num_duplicates += len(keys) - len(new)
+            if new:
+                number = len(self._problems)
+                self._problems.append(problem)
+                self._problem_ids.append(problem.problem_id)
+                self.wanted.update((key, Wanted(number, sample)) for key, sample in new.items())
+        if self.num_duplicates:
+            say(f"{self.num_duplicates:,} rows were asked for twice (equal prompts): sampled once")
+
+    def problems(self) -> Iterator[Problem]:
+        """The distinct problems of the plan, in their order."""
+        seen: set[str] = set()
+        for number, problem_id in enumerate(self._problem_ids):
+            if problem_id not in seen:
+                seen.add(problem_id)
+                yield self._problems[number]
+
+    def most_prompt_tokens(self) -> int:
+        """Of any prompt of the plan, as a server may count."""
+        prompts = (self._messages(problem) for problem in self.problems())
+        return max(map(spending.most_prompt_tokens, prompts), default=0)
+
+    def row_id(self, key: str) -> str:
+        """The id of a row that is wanted."""
+        return trace_id(self._problem_ids[self.wanted[key].number], key)
+
+    def problem_of(self, key: str) -> Problem:
+        """The problem of a row that is wanted."""
+        return self._problems[self.wanted[key].number]
+
+    def asked(self, key: str) -> Asked:
+        """What is asked for a row that is wanted."""
+        problem = self.problem_of(key)
+        messages = self._messages(problem)
+        return Asked(problem, self.wanted[key].sample, messages, self._prompt_ids(messages))
+
+    def drawn(self, number: int) -> list[str]:
+        """Keys of a few of the rows: of as many problems as there are, drawn by the seed of the run.
+
+        What is drawn for a smaller number is part of what is drawn for a larger one.
+        """
+
+        def place(key: str) -> tuple[int, float]:
+            return self.wanted[key].sample, uniform(self.options.plan.seed, key)
+
+        return heapq.nsmallest(number, self.wanted, place)
+
+    def _messages(self, problem: Problem) -> list[Message]:
+        return conversation(problem, self.options.prompting)
+
+    def _prompt_ids(self, messages: list[Message]) -> list[int]:
+        """Ids of the rendered messages; none where a server renders them."""
+        return [] if self.chat is None else self.chat.prompt_ids(messages)
+
+
+def load_model_chat(model: AnyModel, options: SamplingOptions) -> Chat | None:
+    """The chat of a model; null for a served one, whose server renders and reads by itself.
+
+    Raises UsageError for options that a server does not know, or that only a server knows.
+    """
+    prompting, sampling = options.prompting, options.sampling
+    if isinstance(model, Model):
+        if sampling.extra_body is not None:
+            raise UsageError("--extra-body is for a server: give --base-url, or leave it out")
+        return load_chat(model.tokenizer_folder, model.name, prompting.chat_template)
+    ours = {
+        "--chat-template": prompting.chat_template,
+        "--max-model-len": sampling.max_model_len,
+        "--stop-loops": sampling.stop_loops,
+    }
+    if given := [flag for flag, value in ours.items() if value]:
+        raise UsageError(f"{', '.join(given)}: not for a server, which has its own: leave it out")
+    return None

@@ -1,0 +1,51 @@
+"""What a run of a model took: time, memory, and the bytes of its weights."""
+
+import resource
+import sys
+from typing import Any
+
+from distillpipe.manifest import Counts
+from distillpipe.models import AnyModel, Served
+
+
+def used(counts: Counts, tokens_before: int, model: AnyModel) -> dict[str, Any]:
+    """The part `resources` of metrics.json; null for what is not known, as of a model behind a server.
+
+    Tokens and seconds are sums over all runs of the version, without loading; memory is the peak of this
+    run, if it sampled anything: `tokens_before` were sampled when it began.
+    """
+    sampled, seconds = counts.tokens_sampled, counts.seconds_working
+    runs_here = counts.tokens_sampled > tokens_before and not isinstance(model, Served)
+    return {
+        "tokens_sampled": sampled,
+        "seconds_sampling": seconds,
+        "tokens_per_second": sampled / seconds if sampled and seconds else None,
+        "peak_memory_bytes": _peak_memory() if runs_here else None,
+        "peak_gpu_memory_bytes": _peak_gpu_memory() if runs_here else None,
+        "model_bytes": model_bytes(model),
+    }
+
+
+def model_bytes(model: AnyModel) -> int | None:
+    """Bytes of the weights on disk, of an adapter with those of its base; null where they are not here."""
+    if isinstance(model, Served):
+        return None
+    folders = {model.folder, model.weights_folder}
+    sizes = [path.stat().st_size for one in folders for path in one.glob("*.safetensors")]
+    return sum(sizes) if sizes else None
+
+
+def _peak_memory() -> int:
+    """Of this process or the largest that it started and that has ended."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    who = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    return unit * max(resource.getrusage(one).ru_maxrss for one in who)
+
+
+def _peak_gpu_memory() -> int | None:
+    """What torch held in this process; null where it held none, as where vLLM runs in another."""
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_initialized():
+        return None
+    devices = range(torch.cuda.device_count())
+    return sum(int(torch.cuda.max_memory_allocated(device)) for device in devices)

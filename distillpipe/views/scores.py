@@ -1,0 +1,102 @@
+"""Scores as a table, a line a figure and a column a model: the same cells on the terminal and in metrics.md."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from distillpipe.forecast import size
+from distillpipe.scoring import OUTCOMES
+
+Table = list[list[str]]  # a heading and rows of cells
+UNKNOWN = "-"
+SHOWN = ("p5", "p50", "p95", "max")  # of the reasoning tokens; metrics.json has more
+
+
+def score_table(named: Sequence[tuple[str, dict[str, Any]]]) -> Table:
+    """From names and the contents of metrics.json; figures that no model has are left out."""
+    columns = [_cells(found) for _, found in named]
+    figures = list(dict.fromkeys(figure for cells in columns for figure in cells))
+    table = [[figure, *(cells.get(figure, UNKNOWN) for cells in columns)] for figure in figures]
+    return [
+        [named[0][1]["benchmark"], *(name for name, _ in named)],
+        *(line for line in table if set(line[1:]) != {UNKNOWN}),
+    ]
+
+
+def aligned(table: Table) -> list[str]:
+    """Cells as lines of columns, with a rule under the heading."""
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
+        for cells in (table[0], ["-" * width for width in widths], *table[1:])
+    ]
+
+
+def markdown(table: Table) -> list[str]:
+    """The same as a table of markdown."""
+    return [
+        "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+        for cells in (table[0], ["---"] * len(table[0]), *table[1:])
+    ]
+
+
+def with_interval(
+    value: float | None, low_high: Sequence[float | None], *, signed: bool = False
+) -> str:
+    """`0.755 [0.727, 0.781]`."""
+    ends = ", ".join(share(one, signed=signed) for one in low_high)
+    return f"{share(value, signed=signed)} [{ends}]"
+
+
+def share(value: float | None, digits: int = 3, *, signed: bool = False) -> str:
+    """A score, or `-` where it is undefined."""
+    return UNKNOWN if value is None else f"{value:{'+' if signed else ''}.{digits}f}"
+
+
+def _cells(found: dict[str, Any]) -> dict[str, str]:
+    resources = found.get("resources") or {}
+    parts = found["standard_error_parts"] or {}
+    tokens = found["reasoning_tokens"] or {}
+    return {
+        "Pass@1": with_interval(found["pass@1"], found["interval"]),
+        "in its training data": found.get("training_overlap", UNKNOWN),
+        "standard error": share(found["standard_error"], 4),
+        "  sampling's part": share(parts.get("sampling"), 4),
+        "  the problems' part": share(parts.get("problems"), 4),
+        "detectable, unpaired": share(found["minimum_detectable_effect"]["unpaired"]),
+        "detectable, paired": share(found["minimum_detectable_effect"]["paired"]),
+        **{
+            f"{name}@{k}": with_interval(one["mean"], one["interval"])
+            for name in ("pass", "maj")
+            for k, one in found[f"{name}@k"].items()
+        },
+        "problems x samples": f"{found['num_problems']:,} x {found['num_samples']}",
+        **_outcomes(found),
+        "reasoning tokens, mean": _number(found["mean_reasoning_tokens"], 1),
+        f"  {', '.join(SHOWN)}": ", ".join(_number(tokens[one]) for one in SHOWN if tokens)
+        or UNKNOWN,
+        "tokens/s": _number(resources.get("tokens_per_second")),
+        "seconds sampling": _number(resources.get("seconds_sampling") or None, 1),
+        "peak memory": _bytes(resources.get("peak_memory_bytes")),
+        "peak GPU memory": _bytes(resources.get("peak_gpu_memory_bytes")),
+        "weights": _bytes(resources.get("model_bytes")),
+    }
+
+
+def _outcomes(found: dict[str, Any]) -> dict[str, str]:
+    """How many completions ended how; where some could not be verified, what the score is at most."""
+    total = sum(found[f"num_{name}"] for name in OUTCOMES)
+    said = {}
+    for name in OUTCOMES:
+        count = found[f"num_{name}"]
+        said[name] = f"{count:,} ({count / total:.1%})" if total else UNKNOWN
+    if found["num_unverifiable"]:
+        said["unverifiable"] += f", Pass@1 at most {share(found['upper_bound'])}"
+    return said
+
+
+def _number(value: float | None, digits: int = 0) -> str:
+    return UNKNOWN if value is None else f"{value:,.{digits}f}"
+
+
+def _bytes(value: int | None) -> str:
+    return UNKNOWN if value is None else size(value)

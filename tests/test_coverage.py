@@ -1,0 +1,76 @@
+"""What the intervals cover and how often the test errs: a part of scripts/coverage.py, and all of it."""
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+
+@pytest.fixture(scope="module")
+def simulation(repository: Path) -> ModuleType:
+    path = repository / "scripts" / "coverage.py"
+    spec = importlib.util.spec_from_file_location("coverage_simulation", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["coverage_simulation"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+# n, k, p, spread between problems: where simple intervals fail
+HARD = [
+    (30, 1, 0.03, 0.0), (30, 1, 0.97, 0.0), (30, 4, 0.03, 1.0), (30, 64, 0.03, 1.0), (30, 64, 0.05, 1.0),
+    (30, 64, 0.5, 0.0), (200, 4, 0.03, 3.0),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("n", "k", "p", "spread"), HARD)
+def test_intervals_cover_where_simple_ones_fail(simulation, n, k, p, spread) -> None:
+    cell = simulation.score_cell(n, k, p, spread, runs=2000)
+    assert cell.covered >= 0.925
+    assert cell.covered >= cell.reference_covered - 0.002
+
+
+def test_the_test_seldom_finds_what_is_not_there(simulation: ModuleType) -> None:
+    for k in (1, 4):
+        assert simulation.size_of_test(30, k, 0.5, 0.1, runs=1000) <= 0.055
+
+
+@pytest.mark.slow
+def test_intervals_cover_95_percent_over_the_whole_grid(simulation: ModuleType) -> None:
+    cells = [cell for _, _, cell in simulation.score_cells(20_000)]
+    assert len(cells) == 3 * 11 * (1 + 2 * 6)
+    assert 0.945 <= sum(cell.covered for cell in cells) / len(cells) <= 0.97
+    assert min(cells, key=lambda cell: cell.covered).covered >= 0.925
+    assert sum(cell.width for cell in cells) / len(cells) <= 1.15
+    single = [cell.width for cell in cells if " k=1 " in cell.setting]
+    assert max(single) <= 1.15
+
+
+@pytest.mark.slow
+def test_intervals_of_differences_cover_on_average(simulation: ModuleType) -> None:
+    settings = [
+        (30, ks, p, spread, gain)
+        for ks in simulation.PAIR_SAMPLES
+        for p in (0.1, 0.5, 0.9)
+        for spread in (0.0, 0.1, 1.0)
+        for gain in (0.0, 0.15)
+    ]
+    covered = [simulation.pair_cell(*one, runs=4000).covered for one in settings]
+    assert 0.945 <= sum(covered) / len(covered) <= 0.98
+
+
+@pytest.mark.slow
+def test_the_test_errs_in_at_most_one_case_of_twenty(simulation: ModuleType) -> None:
+    for k in (1, 4, 64):
+        for independent in (False, True):
+            found = [
+                simulation.size_of_test(30, k, p, spread, 4000, independent=independent)
+                for p in (0.03, 0.3, 0.5, 0.9)
+                for spread in (0.0, 0.1, 1.0)
+            ]
+            assert sum(found) / len(found) <= 0.05
+            assert max(found) <= 0.055 + 3 * 0.0034  # three standard errors of 4,000 runs
