@@ -28,6 +28,7 @@ ENVIRONMENT = {
 }
 "Of the replicas, where the user's own says nothing else."
 DEVICES = "CUDA_VISIBLE_DEVICES"
+SOCKETS = "VLLM_RPC_BASE_PATH"
 CORES = "VLLM_CPU_OMP_THREADS_BIND"
 SECONDS_TO_END = 10.0  # after which a replica is killed
 KILLED = "it was killed, as happens to a process when the machine is out of memory"
@@ -59,7 +60,7 @@ class Replica:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env={**ENVIRONMENT, **os.environ, **environment},
+                env={**ENVIRONMENT, **os.environ, **environment, SOCKETS: str(self._log.sockets)},
                 process_group=0,
             )
         theirs.close()
@@ -91,8 +92,7 @@ class Replica:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
-        if self._process.returncode == 0:
-            self._log.remove()
+        self._log.remove(keep_log=self._process.returncode != 0)
 
     def _read(self, inbox: queue.Queue[Any]) -> None:
         try:

@@ -4,8 +4,8 @@ vLLM names the cause of a failure in the traceback of the process it happened in
 the caller only says that there was one.
 """
 
-import os
 import re
+import shutil
 import tempfile
 import textwrap
 from pathlib import Path
@@ -31,12 +31,14 @@ REMEDIES = {
 
 
 class Log:
-    """A file that a process and those that it starts write to."""
+    """A file that a process and those that it starts write to, and a folder for its sockets beside it."""
 
     def __init__(self) -> None:
-        descriptor, name = tempfile.mkstemp(prefix="distill-vllm-", suffix=".log")
-        os.close(descriptor)
-        self.path = Path(name)
+        self._folder = Path(tempfile.mkdtemp(prefix="distill-vllm-"))
+        self.sockets = self._folder / "sockets"
+        self.sockets.mkdir()
+        self.path = self._folder / "vllm.log"
+        self.path.touch()
 
     def cause(self) -> str:
         """The first error in it that is no other's consequence, with what to do; "" if there is none."""
@@ -57,5 +59,6 @@ class Log:
         with self.path.open("a") as file:
             file.write(f"\n{line}\n")
 
-    def remove(self) -> None:
-        self.path.unlink(missing_ok=True)
+    def remove(self, *, keep_log: bool) -> None:
+        """Remove the sockets, which processes that were killed leave behind, and the log if told so."""
+        shutil.rmtree(self.sockets if keep_log else self._folder, ignore_errors=True)
