@@ -6,9 +6,9 @@
 Lengths are drawn for each request between --min-tokens and --max-tokens (log-uniform, end tokens ignored),
 so that both sides make the same number of tokens. Ours is the whole way of `distill generate`: prompts
 rendered, requests and completions through the pipe, text decoded and split, rows written and fsynced. Plain is
-`LLM.generate` in the very process that serves us, twice: as it is called by default, which makes text of the
-tokens, and spared the text (`detokenize=False`), ids only. The order alternates; tokens a second of each
-round, the medians of the ratios and their ranges are printed. `--processor-time` counts the seconds that
+`LLM.generate` in the very process that serves us, as it is called by default, which makes text of the tokens; with
+`--ids-only` also spared the text (`detokenize=False`). The order alternates; tokens a second of each round, the
+medians of the ratios and their ranges are printed. `--processor-time` counts the seconds that
 all processes really had, for machines that others use (one core for vLLM: VLLM_CPU_OMP_THREADS_BIND=0).
 """
 
@@ -194,11 +194,13 @@ def main() -> None:
         print(f"{engine.description}: {len(asked):,} requests of {given.min_tokens} to "
               f"{given.max_tokens} tokens, {sum(one.sampling.max_tokens for one in asked):,} in all, "
               f"{given.pairs} rounds", flush=True)  # fmt: skip
-        compare(given.pairs, {
+        runs = {
             "ours": lambda: ours(varied, model, chat, options, clock),
             "plain": lambda: plain(engine, asked, clock, detokenize=True),
-            "plain, ids only": lambda: plain(engine, asked, clock, detokenize=False),
-        })  # fmt: skip
+        }
+        if given.ids_only:
+            runs["plain, ids only"] = lambda: plain(engine, asked, clock, detokenize=False)
+        compare(given.pairs, runs)
 
 
 def compare(num_rounds: int, runs: dict[str, Callable[[], float]]) -> None:
@@ -225,6 +227,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--concurrency", type=int)
     parser.add_argument("--pairs", type=int, default=7)
     parser.add_argument("--processor-time", action="store_true")
+    parser.add_argument("--ids-only", action="store_true")
     given = parser.parse_args()
     given.requests = given.requests or 2000
     given.min_tokens = given.min_tokens or (2048 if given.gpu else 16)
