@@ -1,6 +1,7 @@
 """Disks that are full, read-only or closed, and a row of 50 MB: one line, nothing lost, the same command goes on."""
 
 import os
+import random
 import resource
 import subprocess
 import sys
@@ -195,7 +196,10 @@ def test_a_row_of_50_mb_goes_through_and_takes_memory_for_a_few_of_it_not_for_th
     place: Path, make_trace: Callable[..., Trace], repository: Path
 ) -> None:
     size = 50_000_000
-    huge = make_trace(reasoning="1 + 1 = 2. " * (size // 11))
+    letters = bytes(b"abcdefg hijklmno pqrstuv wxyz "[byte % 30] for byte in range(256))
+    huge = make_trace(
+        reasoning=f"So {random.Random(0).randbytes(size).translate(letters).decode()}."
+    )
     with Path("traces.jsonl").open("ab") as file:
         file.write(msgspec.json.encode(huge) + b"\n")
     done = subprocess.run(
