@@ -70,7 +70,8 @@ def start(repository: Path) -> Iterator[Start]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OMP_NUM_THREADS", "1")
-        patch.setenv("JE_ARROW_MALLOC_CONF", "background_thread:false")  # scikit-learn loads pyarrow
+        # scikit-learn, which transformers loads where it is installed, loads pyarrow
+        patch.setenv("JE_ARROW_MALLOC_CONF", "background_thread:false")
         patch.setenv("TOKENIZERS_PARALLELISM", "false")
         patch.setenv("TRANSFORMERS_VERBOSITY", "error")
         patch.chdir(repository)
