@@ -35,7 +35,7 @@ test-all: setup ## the slow tests too
 	$(BIN)/python -m pytest -m 'not vllm and not gpu and not network'
 
 test-vllm: setup-vllm ## the tests of the vllm engine, with vLLM on the CPU
-	.venv-vllm/bin/python -m pytest -m vllm
+	.venv-vllm/bin/python -m pytest -m vllm tests/engines
 
 lint: setup
 	$(BIN)/ruff format --check .
