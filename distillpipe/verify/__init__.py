@@ -65,11 +65,21 @@ class Verifier(NamedTuple):
 
 
 def _comparing(same: Callable[[str, str], Verdict]) -> Verifier:
-    return Verifier(lambda answer, question: Judgement(same(answer, question.reference)))
+    return Verifier(
+        lambda answer, question: _named(same(answer, question.reference), question.reference)
+    )
 
 
 def _choice(answer: str, question: Question) -> Judgement:
-    return Judgement(same_choice(answer, question.reference, options_of(question.extra)))
+    verdict = same_choice(answer, question.reference, options_of(question.extra))
+    return _named(verdict, question.reference)
+
+
+def _named(verdict: Verdict, reference: str) -> Judgement:
+    """A verdict on values, with the reference where that is what could not be read."""
+    unread = verdict == "unverifiable"
+    reason = f"unreadable_reference: {reference}"[:MAX_REASON_CHARACTERS] if unread else None
+    return Judgement(verdict, reason)
 
 
 def _code(program: str, question: Question) -> Judgement:
@@ -95,7 +105,7 @@ VERIFIERS: dict[str, Verifier] = {
         _code, extract_code, extract_code, _no_tests, reads_extra=True, runs_code=True
     ),
 }
-CODE_VERSION = 3  # part of the fingerprint of what verdicts decide: raise it when a verdict changes
+CODE_VERSION = 4  # part of the fingerprint of what verdicts decide: raise it when a verdict changes
 
 __all__ = [
     "CODE_VERSION",

@@ -117,6 +117,7 @@ def test_every_verifier_has_its_tests_here() -> None:
         ({"reference_answer": None, "finish_reason": "length"}, "no_reference"),
         ({}, None),
         ({"response": "\\boxed{21}"}, None),
+        ({"reference_answer": "\\frac{1}{"}, "unreadable_reference: \\frac{1}{"),
     ],
 )
 def test_a_verdict_says_why_where_the_answer_does_not(make_trace, changes, reason) -> None:
