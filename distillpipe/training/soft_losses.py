@@ -1,0 +1,111 @@
+"""Soft losses: how far the student's next-token distribution is from the teacher's, position by position.
+
+Legend: N supervised positions, V vocabulary of the student, K labels of a position. p is the teacher's
+distribution and q the student's, both at temperature T; every loss is multiplied by T^2, so that its gradient
+keeps its size (Hinton, Vinyals and Dean 2015, section 2).
+
+    forward   KL(p || q), mean-seeking
+    reverse   KL(q || p), mode-seeking (Gu et al. 2024, MiniLLM)
+    js        beta KL(p || m) + (1 - beta) KL(q || m) with m = beta p + (1 - beta) q, 0 < beta < 1
+              (Agarwal et al. 2024, GKD): js / beta goes to forward for beta -> 0, js / (1 - beta) to
+              reverse for beta -> 1
+
+Stored labels hold the K most likely tokens. **At T = 1** the rest of the vocabulary is one bucket, whose mass
+is known on both sides: the divergence of the buckets is a lower bound of the true one, and no token outside
+the K is pulled or pushed apart from the others. **At other T** the mass of the rest is not known, so both sides
+are normalised over the K tokens; that is another, biased, target. A live teacher has all V and is exact always.
+"""
+
+import math
+from typing import Literal
+
+import torch
+
+Divergence = Literal["forward", "reverse", "js"]
+Schedule = Literal["constant", "linear", "cosine"]
+
+NEVER = torch.finfo(torch.float32).min
+"The log of no probability; unlike -inf it has gradients."
+MIN_REST = 1e-6
+"Mass of the rest where labels, rounded to fp16, add up to 1 or more."
+
+
+def top_k_loss(
+    logits: torch.Tensor,  # (N, V) of the student
+    tokens: torch.Tensor,  # (N, K) ids in the student's vocabulary, -1 where it has no such token
+    logprobs: torch.Tensor,  # (N, K) of the teacher at temperature 1
+    *,
+    divergence: Divergence = "forward",
+    beta: float = 0.5,
+    temperature: float = 1.0,
+) -> torch.Tensor:  # (N,)
+    """The loss at each position from the teacher's K most likely tokens.
+
+    A token that the student lacks counts with the rest; a position that has no other ones loses nothing.
+    """
+    missing = tokens < 0
+    labels = logprobs.float().masked_fill(missing, NEVER)
+    found = logits.gather(-1, tokens.clamp(min=0)).float().masked_fill(missing, NEVER)
+    if temperature == 1.0:
+        whole = logits.float().logsumexp(-1, keepdim=True)
+        teacher = _with_rest(labels, logits.size(-1))
+        student = _with_rest((found - whole).masked_fill(missing, NEVER), logits.size(-1))
+        return _divergence(teacher, student, divergence, beta)
+    teacher = (labels / temperature).log_softmax(-1)
+    student = (found / temperature).log_softmax(-1)
+    return temperature**2 * _divergence(teacher, student, divergence, beta)
+
+
+def dense_loss(
+    logits: torch.Tensor,  # (N, V) of the student
+    teacher_logits: torch.Tensor,  # (N, V) in the same order of tokens
+    *,
+    divergence: Divergence = "forward",
+    beta: float = 0.5,
+    temperature: float = 1.0,
+) -> torch.Tensor:  # (N,)
+    """The loss at each position from the teacher's whole distribution."""
+    teacher = (teacher_logits.float() / temperature).log_softmax(-1)
+    student = (logits.float() / temperature).log_softmax(-1)
+    return temperature**2 * _divergence(teacher, student, divergence, beta)
+
+
+def scheduled(schedule: Schedule, start: float, end: float, done: float) -> float:
+    """A value on its way from `start` to `end`, when the share `done` (0 to 1) of the steps is behind it."""
+    done = min(max(done, 0.0), 1.0)
+    if schedule == "linear":
+        return start + (end - start) * done
+    if schedule == "cosine":
+        return end + (start - end) * (1 + math.cos(math.pi * done)) / 2
+    return start
+
+
+def _with_rest(log_p: torch.Tensor, vocabulary: int) -> torch.Tensor:  # (N, K) to (N, K + 1)
+    """Log-probabilities with that of all other tokens behind them; none is left where K = V.
+
+    Rounding can make the K add up to 1 or more: the rest is MIN_REST then.
+    """
+    if log_p.size(-1) >= vocabulary:
+        return log_p
+    total = log_p.logsumexp(-1, keepdim=True)
+    rest = (-torch.expm1(total.clamp(max=math.log1p(-MIN_REST)))).log()
+    return torch.cat([log_p, rest], -1)
+
+
+def _divergence(
+    log_p: torch.Tensor, log_q: torch.Tensor, divergence: Divergence, beta: float
+) -> torch.Tensor:
+    """Between two distributions over the last axis, both as log-probabilities."""
+    if divergence == "forward":
+        return _kl(log_p, log_q)
+    if divergence == "reverse":
+        return _kl(log_q, log_p)
+    mixed = torch.logaddexp(log_p + math.log(beta), log_q + math.log1p(-beta))
+    return beta * _kl(log_p, mixed) + (1 - beta) * _kl(log_q, mixed)
+
+
+def _kl(log_p: torch.Tensor, log_q: torch.Tensor) -> torch.Tensor:
+    """KL(p || q); what has no mass in p adds nothing, whatever q says."""
+    p = log_p.exp()
+    difference = torch.where(p > 0, log_p - log_q, 0.0)
+    return (p * difference).sum(-1)
