@@ -149,6 +149,11 @@ class Chat:
         self._open_id = self._single_token(self.turn.tags.open)
         self._close_id = self._single_token(self.turn.tags.close)
 
+    @property
+    def ending_id(self) -> int:
+        """The token that a row of training data ends with."""
+        return self._ending[-1]
+
     def prompt_ids(self, messages: list[Message]) -> list[int]:
         """Token ids of the rendered conversation, ready for the assistant's turn."""
         return self._ids(self._render(messages, add_generation_prompt=True))

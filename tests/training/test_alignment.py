@@ -1,0 +1,123 @@
+"""Labels go to the tokens whose text they belong to, whatever the templates and tokenizers do around it."""
+
+import random
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from distillpipe.chat import Chat
+from distillpipe.records import Message
+from distillpipe.training.alignment import NO_LABEL, Spelled, label_positions, spelled
+from distillpipe.vocabulary import counterparts, token_bytes, vocabulary_of
+
+Chats = Callable[[str], Chat]
+REASONING = "Tom has 14 coins, and finds 6.\n\n14 + 6 = 20. Wait, 20 ≈ 20.0? Yes."
+RESPONSE = "Tom has **20** coins: \\boxed{20}"
+
+
+class Pair:
+    """A teacher and a student, and the completions that both make of one answer."""
+
+    def __init__(self, teacher: Chat, student: Chat) -> None:
+        self.teacher, self.student = teacher, student
+        self.known = counterparts(vocabulary_of(teacher), vocabulary_of(student))
+        self.bytes_of = token_bytes(teacher.tokenizer), token_bytes(student.tokenizer)
+
+    def completions(self, reasoning: str = REASONING, response: str = RESPONSE) -> list[Spelled]:
+        message = Message(role="assistant", content=response, reasoning_content=reasoning)
+        return [
+            spelled(np.array(chat.completion_ids(message)), known)
+            for chat, known in zip((self.teacher, self.student), self.bytes_of, strict=True)
+        ]
+
+
+@pytest.fixture(scope="module")
+def pair(shared_chat: Chats) -> Callable[[str, str], Pair]:
+    return lambda teacher, student: Pair(shared_chat(teacher), shared_chat(student))
+
+
+def test_one_tokenizer_and_template_label_every_token(pair) -> None:
+    both = pair("qwen3", "qwen3")
+    teacher, student = both.completions()
+    found = label_positions(student, teacher, both.known, REASONING, RESPONSE)
+    assert found.tolist() == list(range(len(student.ids)))
+
+
+def test_a_tag_that_the_teachers_prompt_wrote_has_no_label_and_shifts_nothing(pair) -> None:
+    both = pair("r1-distill-qwen", "qwen3")
+    teacher, student = both.completions()
+    found = label_positions(student, teacher, both.known, REASONING, RESPONSE)
+    tags = 2  # <think> and the line feed behind it
+    assert found.tolist() == [NO_LABEL] * tags + list(range(len(student.ids) - tags))
+    assert student.ids[-1] == both.student.ending_id
+    assert teacher.ids[found[-1]] == both.teacher.ending_id
+
+
+def test_tags_that_the_student_spells_out_have_no_label(pair) -> None:
+    both = pair("r1-distill-qwen", "qwen2.5")
+    teacher, student = both.completions()
+    found = label_positions(student, teacher, both.known, REASONING, RESPONSE)
+    labelled = found != NO_LABEL
+    assert np.array_equal(both.known[teacher.ids[found[labelled]]], student.ids[labelled])
+    unlabelled = b"|".join(both.bytes_of[1][token] for token in student.ids[~labelled].tolist())
+    assert unlabelled == b"<th|ink|>\n|</|think|>\n\n"
+    # the tokens of </think>, and what merges with its bracket, are the only ones of the teacher left out
+    assert len(set(found[labelled])) == len(teacher.ids) - 2
+
+
+def test_text_that_the_teacher_cut_into_other_tokens_has_no_label_there(pair) -> None:
+    both = pair("qwen3", "qwen3")
+    teacher, student = both.completions()
+    at = next(i for i, token in enumerate(teacher.ids) if both.bytes_of[0][token] == b" coins")
+    letters = [
+        both.teacher.tokenizer(c, add_special_tokens=False)["input_ids"][0] for c in " coins"
+    ]
+    odd = spelled(
+        np.concatenate([teacher.ids[:at], letters, teacher.ids[at + 1 :]]), both.bytes_of[0]
+    )
+    found = label_positions(student, odd, both.known, REASONING, RESPONSE)
+    expected = [*range(at), NO_LABEL, *range(at + 6, len(odd.ids))]
+    assert found.tolist() == expected
+
+
+def test_a_cut_thought_keeps_the_labels_of_what_is_left(pair) -> None:
+    both = pair("qwen3", "qwen3")
+    teacher, _ = both.completions()
+    shorter = REASONING.partition(" Wait")[0]
+    _, student = both.completions(reasoning=shorter)
+    found = label_positions(student, teacher, both.known, shorter, RESPONSE)
+    last = int((student.starts <= student.content.index(b"\n</think>")).sum()) - 1
+    assert found[:last].tolist() == list(range(last))
+    assert found[last] == NO_LABEL  # ".\n": here the teacher went on
+    assert found[last + 1 :].tolist() == list(
+        range(len(teacher.ids) - (len(student.ids) - last - 1), len(teacher.ids))
+    )
+
+
+def test_an_answer_without_reasoning_is_labelled_too(pair) -> None:
+    both = pair("qwen2.5", "qwen2.5")
+    teacher, student = both.completions(reasoning="")
+    found = label_positions(student, teacher, both.known, "", RESPONSE)
+    assert found.tolist() == list(range(len(student.ids)))
+
+
+def test_labels_of_another_text_are_not_taken(pair) -> None:
+    both = pair("qwen3", "qwen3")
+    teacher, _ = both.completions()
+    _, student = both.completions(reasoning="Another thought.")
+    assert label_positions(student, teacher, both.known, "Another thought.", RESPONSE) is None
+
+
+def test_every_label_belongs_to_its_text_in_real_traces(pair, shared_rows) -> None:
+    both = pair("r1-distill-qwen", "qwen3")
+    rows = [row for row in shared_rows("traces/r1_mmlu_pro_mcq.jsonl") if row.get("reasoning")]
+    for row in random.Random(0).sample(rows, 40):
+        reasoning, response = row["reasoning"].strip(), row["answer_text"].strip()
+        teacher, student = both.completions(reasoning, response)
+        found = label_positions(student, teacher, both.known, reasoning, response)
+        assert found is not None
+        labelled = found != NO_LABEL
+        assert labelled.sum() == len(student.ids) - 2
+        left = teacher.content.index(reasoning.encode()) - student.content.index(reasoning.encode())
+        assert np.array_equal(student.starts[labelled] + left, teacher.starts[found[labelled]])
