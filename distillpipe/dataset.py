@@ -193,25 +193,36 @@ def read_traces(reference: str) -> Iterator[Trace]:
     Raises DataError with file and line for a row that is not a trace, and where a file of a finished
     version is not what its manifest says.
     """
+    for path in trace_files(reference):
+        yield from decoded(path, Trace)
+
+
+def trace_files(reference: str) -> list[Path]:
+    """The files that hold the rows of a dataset in their order, those of a finished version checked."""
     path = Path(reference)
     if path.is_file():
-        yield from decoded(path, Trace)
-        return
+        return [path]
     folder = versions.resolve(reference)
     versions.check_content(folder)
-    yield from read_rows(folder, "part", Trace)
+    return sorted(folder.glob("part-*.jsonl"))
 
 
 def read_training_traces(references: Iterable[str], *, allow_benchmark: bool) -> Iterator[Trace]:
     """The rows of several datasets one after the other; a row of a benchmark is a UsageError."""
     for reference in references:
         for trace in read_traces(reference):
-            if trace.benchmark is not None and not allow_benchmark:
-                raise UsageError(
-                    f"{reference}: row {trace.id} is of the benchmark {trace.benchmark}, "
-                    "which is for evaluation, not for training (--allow-benchmark-training)"
-                )
+            if not allow_benchmark:
+                check_training(trace, reference)
             yield trace
+
+
+def check_training(trace: Trace, reference: str) -> None:
+    """Refuse a row of a benchmark, by a UsageError."""
+    if trace.benchmark is not None:
+        raise UsageError(
+            f"{reference}: row {trace.id} is of the benchmark {trace.benchmark}, "
+            "which is for evaluation, not for training (--allow-benchmark-training)"
+        )
 
 
 def count_rows(references: Iterable[str]) -> int:

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 import msgspec
 
@@ -33,6 +33,7 @@ from distillpipe.progress import say
 FINISHED = re.compile(r"v(\d+)")
 PARTIAL = re.compile(r"v(\d+)\.partial")
 ERRORS_FILE = "errors.jsonl"
+_locks: set[IO[str]] = set()  # that this process holds
 ENGINE_ERROR = "engine_error"  # the reason of a row that was given up with --accept-errors
 
 
@@ -303,7 +304,21 @@ def _locked(out: Path) -> Iterator[None]:
         lock.truncate(0)
         lock.write(f"{os.getpid()}\n")
         lock.flush()
-        yield
+        _locks.add(lock)
+        try:
+            yield
+        finally:
+            _locks.discard(lock)
+
+
+def _close_locks() -> None:
+    """In a fork: the locks are the parent's, and end with it."""
+    for lock in _locks:
+        lock.close()
+    _locks.clear()
+
+
+os.register_at_fork(after_in_child=_close_locks)
 
 
 def _take_up(out: Path, header: Header) -> Draft | None:

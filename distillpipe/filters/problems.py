@@ -25,6 +25,7 @@ class Extras:
                 if problem.extra and verify.VERIFIERS[verifier].reads_extra:
                     self._numbers[problem.problem_id] = len(self._spool)
                     self._spool.append(problem)
+        self._spool.flush()
 
     def of(self, trace: Trace) -> str | None:
         number = self._numbers.get(trace.problem_id)

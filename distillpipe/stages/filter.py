@@ -10,6 +10,7 @@ from distillpipe import dataset, filters, forecast, licences, sources, verify, v
 from distillpipe.dataset import Writer
 from distillpipe.errors import DataError
 from distillpipe.filters.candidate import Candidate
+from distillpipe.filters.decide import decided
 from distillpipe.filters.difficulty import check_in_common, predictions_in
 from distillpipe.filters.examine import Decision, Examiner
 from distillpipe.filters.known import NO_OTHERS, Others, near_problems, read_known
@@ -18,7 +19,6 @@ from distillpipe.filters.rules import Drop
 from distillpipe.filters.select import dropped_among, remarks
 from distillpipe.forecast import Forecast
 from distillpipe.formats.tokens import counter, find_tokenizer
-from distillpipe.hashing import content_hash
 from distillpipe.manifest import ModelUsed
 from distillpipe.models import Model
 from distillpipe.progress import progress, say
@@ -144,24 +144,23 @@ def _decide(
     count = next((counter(tokenizer) for tokenizer in _tokenizer(others)), None)
     examiner = Examiner(options, known, extras, count, run.unsafe)
 
-    rows = dataset.read_training_traces(inputs, allow_benchmark=run.allow_benchmark_training)
-    with progress("filter", total) as advance, verify.Judge(run.num_workers) as judge:
-        for trace, judged, cut, drops in judge.map(examiner.examine, rows):
+    allow = run.allow_benchmark_training
+    with (
+        decided(examiner, inputs, run.num_workers, allow_benchmark=allow) as rows,
+        progress("filter", total) as advance,  # its thread starts after the processes
+    ):
+        for row in rows:
             advance(1)
-            content = content_hash(filters.unjudged(trace, options))
-            if (decided := decisions.get(trace.id)) is not None:
-                if decided.content != content:
-                    raise dataset.conflict(trace.id)
+            if (before := decisions.get(row.id)) is not None:
+                if before.content != row.decision.content:
+                    raise dataset.conflict(row.id)
                 continue
-            decisions[trace.id] = Decision(
-                content, judged.answer, judged.verdict, judged.verdict_reason,
-                known.domain(judged), cut, drops,
-            )  # fmt: skip
-            problem_ids.add(judged.problem_id)
-            if not drops:
-                candidates.append(known.candidate(judged, options)._replace(id=trace.id))
-                if cut is not None:
-                    cut_ids[trace.id] = judged.id
+            decisions[row.id] = row.decision
+            problem_ids.add(row.problem_id)
+            if row.candidate is not None:
+                candidates.append(row.candidate)
+                if row.decision.cut is not None:
+                    cut_ids[row.id] = row.written_id
     candidates = _without_cut_before(candidates, cut_ids, decisions)
     check_in_common(known.rates, problem_ids)
     near = near_problems(inputs, candidates, options)
