@@ -211,18 +211,17 @@ def read_training_traces(references: Iterable[str], *, allow_benchmark: bool) ->
     """The rows of several datasets one after the other; a row of a benchmark is a UsageError."""
     for reference in references:
         for trace in read_traces(reference):
-            if not allow_benchmark:
-                check_training(trace, reference)
-            yield trace
+            yield trace if allow_benchmark else for_training(trace, reference)
 
 
-def check_training(trace: Trace, reference: str) -> None:
-    """Refuse a row of a benchmark, by a UsageError."""
-    if trace.benchmark is not None:
-        raise UsageError(
-            f"{reference}: row {trace.id} is of the benchmark {trace.benchmark}, "
-            "which is for evaluation, not for training (--allow-benchmark-training)"
-        )
+def for_training(trace: Trace, reference: str) -> Trace:
+    """The row; a UsageError where it is of a benchmark."""
+    if trace.benchmark is None:
+        return trace
+    raise UsageError(
+        f"{reference}: row {trace.id} is of the benchmark {trace.benchmark}, "
+        "which is for evaluation, not for training (--allow-benchmark-training)"
+    )
 
 
 def count_rows(references: Iterable[str]) -> int:

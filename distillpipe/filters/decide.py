@@ -54,9 +54,7 @@ def _places(inputs: list[str], slice_bytes: int) -> Iterator[Place]:
 
 def _decide(examiner: Examiner, allow_benchmark: bool, place: Place) -> list[Decided]:
     reference, part = place
-    found = []
-    for trace in decoded_slice(part, Trace):
-        if not allow_benchmark:
-            dataset.check_training(trace, reference)
-        found.append(examiner.decide(trace))
-    return found
+    return [
+        examiner.decide(trace if allow_benchmark else dataset.for_training(trace, reference))
+        for trace in decoded_slice(part, Trace)
+    ]
