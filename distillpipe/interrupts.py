@@ -44,7 +44,7 @@ def leave_with_parent(parent: int) -> None:
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:
-            sys.exit()
+            os._exit(1)
 
 
 def leave_to_parent() -> None:

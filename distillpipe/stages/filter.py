@@ -3,7 +3,6 @@
 Two passes over the input, so that text is never held: the first decides on each row, the second writes.
 """
 
-from collections.abc import Iterator
 from pathlib import Path
 
 from distillpipe import dataset, filters, forecast, licences, sources, verify, versions
@@ -15,6 +14,7 @@ from distillpipe.filters.difficulty import check_in_common, predictions_in
 from distillpipe.filters.examine import Decision, Examiner
 from distillpipe.filters.known import NO_OTHERS, Others, near_problems, read_known
 from distillpipe.filters.problems import Extras, problems_of
+from distillpipe.filters.rewrite import rows_once
 from distillpipe.filters.rules import Drop
 from distillpipe.filters.select import dropped_among, remarks
 from distillpipe.forecast import Forecast
@@ -22,7 +22,7 @@ from distillpipe.formats.tokens import counter, find_tokenizer
 from distillpipe.manifest import ModelUsed
 from distillpipe.models import Model
 from distillpipe.progress import progress, say
-from distillpipe.records import FilterOptions, Trace
+from distillpipe.records import FilterOptions
 from distillpipe.stages.run import (
     Result,
     Run,
@@ -50,8 +50,7 @@ def filter_traces(
     with versions.draft(out, header) as draft, Writer(draft) as writer:
         decisions = _decide(inputs, options, draft.path, run, others)
         writer.counts.rows_read = len(decisions)
-        for trace, decision in _rows_once(inputs, decisions):
-            judged = decision.applied(trace, options)
+        for judged, decision in rows_once(inputs, decisions, options):
             if judged.id in writer.done:
                 continue
             if not decision.drops:
@@ -180,13 +179,3 @@ def _without_cut_before(
         if cut_id in decisions:
             decisions[row_id].drops.append(Drop("duplicate", cut_id))
     return [one for one in candidates if not decisions[one.id].drops]
-
-
-def _rows_once(
-    inputs: list[str], decisions: dict[str, Decision]
-) -> Iterator[tuple[Trace, Decision]]:
-    left = set(decisions)
-    for trace in dataset.read_training_traces(inputs, allow_benchmark=True):
-        if trace.id in left:
-            left.remove(trace.id)
-            yield trace, decisions[trace.id]
