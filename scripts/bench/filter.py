@@ -59,6 +59,7 @@ class Bench:
     pairs: int
     peer_python: str | None
     peer_megabytes: float
+    clock: Callable[[], float]
 
     def corpus(self, name: str, num_rows: int, megabytes: float) -> Path:
         """A dataset of so many rows and bytes, made when it is first asked for."""
@@ -184,7 +185,7 @@ def report_tokens(bench: Bench) -> None:
                 f"tokens, {size:.0f} MB on {num_cores} cores, ours and the tokenizer's",
                 lambda: sum(1 for _ in counted(rows, chat)),
                 partial(encode_all, chat, texts, num_cores),
-                bench.pairs, size,
+                bench, size,
             )  # fmt: skip
 
 
@@ -214,7 +215,7 @@ def report_peer(bench: Bench) -> None:
         bound_to(1),
         tempfile.TemporaryDirectory(dir=bench.folder) as scratch,
         subprocess.Popen(
-            [bench.peer_python, str(PEER), str(part)],
+            [bench.peer_python, str(PEER), str(part), bench.clock.__name__],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
         ) as peer,
     ):  # fmt: skip
@@ -230,26 +231,26 @@ def report_peer(bench: Bench) -> None:
             print(tempfile.mkdtemp(dir=scratch), file=peer.stdin, flush=True)
             return float(peer.stdout.readline())
 
-        compare(f"datatrove, {size:.0f} MB on one core", ours, theirs, bench.pairs, size)
+        compare(f"datatrove, {size:.0f} MB on one core", ours, theirs, bench, size)
         peer.communicate()
 
 
 def compare(
-    label: str, ours: Callable[[], object], theirs: Callable[[], object], pairs: int, size: float
+    label: str, ours: Callable[[], object], theirs: Callable[[], object], bench: Bench, size: float
 ) -> None:
     """Alternated pairs after one to warm up; a float that comes back is the seconds."""
     rates: tuple[list[float], list[float]] = ([], [])
-    for number in range(pairs + 1):
+    for number in range(bench.pairs + 1):
         for side in (0, 1) if number % 2 else (1, 0):
-            started = time.perf_counter()
+            started = bench.clock()
             said = (ours, theirs)[side]()
-            seconds = said if isinstance(said, float) else time.perf_counter() - started
+            seconds = said if isinstance(said, float) else bench.clock() - started
             if number:
                 rates[side].append(size / seconds)
     ratios = sorted(one / other for one, other in zip(*rates, strict=True))
     print(
         f"{label}: {statistics.median(rates[0]):.2f} and {statistics.median(rates[1]):.2f} MB/s, ratio "
-        f"{statistics.median(ratios):.2f} [{ratios[0]:.2f}, {ratios[-1]:.2f}] of {pairs} pairs"
+        f"{statistics.median(ratios):.2f} [{ratios[0]:.2f}, {ratios[-1]:.2f}] of {bench.pairs} pairs"
     )
 
 
@@ -277,6 +278,9 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=7)
     parser.add_argument("--peer-python", help="of an environment with datatrove")
     parser.add_argument("--peer-megabytes", type=float, default=12.0)
+    parser.add_argument(
+        "--processor-time", action="store_true", help="of pairs, where others keep the machine busy"
+    )
     parser.add_argument("--only", nargs="+", choices=list(REPORTS), default=list(REPORTS))
     parser.add_argument("--folder", type=Path, help="where the rows are written, and left")
     given = parser.parse_args()
@@ -285,6 +289,7 @@ def main() -> None:
         bench = Bench(
             given.folder or Path(scratch), given.rows, given.megabytes, given.pairs,
             given.peer_python, given.peer_megabytes,
+            time.process_time if given.processor_time else time.perf_counter,
         )  # fmt: skip
         for name in given.only:
             REPORTS[name](bench)

@@ -1,5 +1,6 @@
 """Decisions on all rows: the same by any number of processes, and what goes wrong in one says where."""
 
+import json
 import os
 import signal
 import subprocess
@@ -60,6 +61,26 @@ def test_many_processes_write_what_one_thread_writes(real: list[str], tmp_path: 
     one = files(tmp_path / "1")
     assert list(one) == ["part-00000.jsonl", "problems.jsonl", "rejected-00000.jsonl"]
     assert one == files(tmp_path / "3")
+
+
+def test_rows_are_written_alike_whether_their_texts_are_copied_or_spelled_otherwise(
+    real: list[str], tmp_path: Path
+) -> None:
+    """Of a version they are copied; the file has the same rows in ASCII, with spaces and in another order."""
+    options = msgspec.structs.replace(OPTIONS, verifier="exact", dedup="exact")
+    other = tmp_path / "other.jsonl"
+    with other.open("w") as file:
+        for part in sorted((Path(real[1]) / "v1").glob("part-*.jsonl")):
+            for line in part.read_bytes().splitlines():
+                row = json.loads(line)
+                file.write(json.dumps(dict(reversed(row.items())), ensure_ascii=True) + "\n")
+    first = filter_traces([real[1]], tmp_path / "version", options, Run()).manifest
+    second = filter_traces([str(other)], tmp_path / "file", options, Run()).manifest
+
+    assert first.id == second.id
+    for prefix in ("part", "rejected"):
+        name = f"{prefix}-00000.jsonl"
+        assert files(tmp_path / "version")[name] == files(tmp_path / "file")[name]
 
 
 @pytest.fixture
