@@ -16,7 +16,9 @@ from distillpipe.jsonl import Slice, decoded_slice, slices
 from distillpipe.processes import Processes
 from distillpipe.records import Trace
 
-SMALL_BYTES = 4_000_000  # a tenth of a second's work of one core
+SMALL_BYTES = (
+    16_000_000  # a third of a second's work of one core, as long as starting 100 processes
+)
 SLICE_BYTES = 1_000_000  # at most, but for a longer row
 SLICES_A_WORKER = 16  # at least, so that all are at work to the end
 

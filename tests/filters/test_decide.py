@@ -29,6 +29,11 @@ OPTIONS = FilterOptions(
 FILES = ("r1_mmlu_pro_mcq", "riddles_qwq")
 
 
+@pytest.fixture(autouse=True)
+def _small_inputs_are_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decide, "SMALL_BYTES", 2_000_000)
+
+
 @pytest.fixture(scope="module")
 def real(shared_rows: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """Datasets of real traces: with options of choices, which stand in problems.jsonl, and with loops."""
@@ -86,7 +91,7 @@ def test_rows_are_written_alike_whether_their_texts_are_copied_or_spelled_otherw
 @pytest.fixture
 def large(tmp_path: Path, make_trace: Callable[..., Trace]) -> Path:
     """A file of 2,000 rows, large enough that processes look at it."""
-    thought = "So it is twenty. " * 130
+    thought = "So it is twenty. " * 65
     rows = [
         make_trace(
             problem=f"What is {number}+0?", reference_answer=str(number), verifier="exact",
