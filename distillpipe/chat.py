@@ -144,8 +144,8 @@ class Chat:
             )
         self.turn = learn_turn(self._render, self._template)
         self.end_ids = frozenset({eos_id, *more_end_ids})
-        self._ending = self._ids_of_ending() or [eos_id]
-        self.end_ids |= {self._ending[-1]}
+        self.ending = self._ids_of_ending() or [eos_id]
+        self.end_ids |= {self.ending[-1]}
         self._open_id = self._single_token(self.turn.tags.open)
         self._close_id = self._single_token(self.turn.tags.close)
 
@@ -156,12 +156,16 @@ class Chat:
 
     def prompt_ids(self, messages: list[Message]) -> list[int]:
         """Token ids of the rendered conversation, ready for the assistant's turn."""
-        return self._ids(self._render(messages, add_generation_prompt=True))
+        return self.ids(self.prompt(messages))
+
+    def prompt(self, messages: list[Message]) -> str:
+        """The rendered conversation, ready for the assistant's turn."""
+        return self._render(messages, add_generation_prompt=True)
 
     def completion_ids(self, message: Message) -> list[int]:
         """Token ids of an assistant's turn as it follows its prompt, up to its end token."""
         text = self.turn.completion(message.reasoning_content or "", message.content)
-        return self._ids(text) + self._ending
+        return self.ids(text) + self.ending
 
     def split(self, text: str) -> Split:
         """Split the text of a completion of this chat's prompts at its delimiters."""
@@ -191,7 +195,7 @@ class Chat:
         if parts.middle:
             closing = self._index(sampled, self._close_id)
         if first is None or closing is None:
-            return len(self._ids(parts.reasoning)), len(self._ids(parts.response))
+            return len(self.ids(parts.reasoning)), len(self.ids(parts.response))
         return closing - first, len(sampled) - closing - 1 if parts.middle else 0
 
     def _render(self, messages: list[Message], *, add_generation_prompt: bool) -> str:
@@ -239,13 +243,13 @@ class Chat:
         """What the template ends a turn with, up to its first special token; [] if there is none."""
         added = self.tokenizer.added_tokens_decoder
         special = {token for token in added if added[token].special} | self.end_ids
-        ids = self._ids(self.turn.ending)
+        ids = self.ids(self.turn.ending)
         end = next((at for at, token in enumerate(ids) if token in special), None)
         return [] if end is None else ids[: end + 1]
 
-    def _ids(self, text: str) -> list[int]:
-        ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
-        return ids
+    def ids(self, text: str) -> list[int]:
+        """Token ids of a text as it stands."""
+        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def _decode(self, ids: list[int]) -> str:
         return str(
@@ -256,7 +260,7 @@ class Chat:
 
     def _single_token(self, text: str) -> int | None:
         """The id of a text that is one token; an unknown token stands for no text."""
-        ids = self._ids(text)
+        ids = self.ids(text)
         return ids[0] if len(ids) == 1 and self._decode(ids) == text else None
 
     def _without_end(self, completion_ids: list[int]) -> list[int]:

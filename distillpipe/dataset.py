@@ -193,25 +193,35 @@ def read_traces(reference: str) -> Iterator[Trace]:
     Raises DataError with file and line for a row that is not a trace, and where a file of a finished
     version is not what its manifest says.
     """
+    for path in trace_files(reference):
+        yield from decoded(path, Trace)
+
+
+def trace_files(reference: str) -> list[Path]:
+    """The files that hold the rows of a dataset in their order, those of a finished version checked."""
     path = Path(reference)
     if path.is_file():
-        yield from decoded(path, Trace)
-        return
+        return [path]
     folder = versions.resolve(reference)
     versions.check_content(folder)
-    yield from read_rows(folder, "part", Trace)
+    return sorted(folder.glob("part-*.jsonl"))
 
 
 def read_training_traces(references: Iterable[str], *, allow_benchmark: bool) -> Iterator[Trace]:
     """The rows of several datasets one after the other; a row of a benchmark is a UsageError."""
     for reference in references:
         for trace in read_traces(reference):
-            if trace.benchmark is not None and not allow_benchmark:
-                raise UsageError(
-                    f"{reference}: row {trace.id} is of the benchmark {trace.benchmark}, "
-                    "which is for evaluation, not for training (--allow-benchmark-training)"
-                )
-            yield trace
+            yield trace if allow_benchmark else for_training(trace, reference)
+
+
+def for_training(trace: Trace, reference: str) -> Trace:
+    """The row; a UsageError where it is of a benchmark."""
+    if trace.benchmark is None:
+        return trace
+    raise UsageError(
+        f"{reference}: row {trace.id} is of the benchmark {trace.benchmark}, "
+        "which is for evaluation, not for training (--allow-benchmark-training)"
+    )
 
 
 def count_rows(references: Iterable[str]) -> int:

@@ -4,13 +4,17 @@ with shielded():
     write_the_row()      # a signal that comes in here is raised when the block ends
 """
 
+import ctypes
+import os
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 from distillpipe.errors import Interrupted
 
+_PR_SET_PDEATHSIG = 1
 _depth = 0
 _pending: int | None = None
 
@@ -33,6 +37,20 @@ def shielded() -> Iterator[None]:
         if _depth == 0 and _pending is not None:
             signal_number, _pending = _pending, None
             raise Interrupted(signal_number)
+
+
+def leave_with_parent(parent: int) -> None:
+    """Be killed when the parent ends, however it ends; elsewhere than on Linux the pipe's end does."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:
+            os._exit(1)
+
+
+def leave_to_parent() -> None:
+    """Let Ctrl-C and SIGTERM pass by this process; what it starts by exec is not affected."""
+    signal.signal(signal.SIGINT, lambda *_: None)
+    signal.signal(signal.SIGTERM, lambda *_: None)
 
 
 def _handle(signal_number: int, _frame: FrameType | None) -> None:

@@ -6,6 +6,7 @@ cut off when the files are opened again, and its row is made anew.
 """
 
 import hashlib
+import io
 import os
 import tempfile
 import time
@@ -13,7 +14,7 @@ from array import array
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import msgspec
 
@@ -110,6 +111,14 @@ class Stream:
         part.sha256.update(content)
 
 
+class Slice(NamedTuple):
+    """Whole lines of a file, by the places of their bytes."""
+
+    path: Path
+    start: int
+    end: int
+
+
 class Spool(Generic[R]):
     """Records by number in a file without a name: memory holds 8 bytes of each, never the text."""
 
@@ -126,6 +135,10 @@ class Spool(Generic[R]):
     def __len__(self) -> int:
         return len(self._ends) - 1
 
+    def flush(self) -> None:
+        """Leave nothing in memory that a fork would write too."""
+        self._file.flush()
+
     def __getitem__(self, number: int) -> R:
         """The record with this 0-based number; IndexError where there is none."""
         start, end = self._ends[number], self._ends[number + 1]
@@ -138,6 +151,42 @@ def decoded(path: Path, record: type[R]) -> Iterator[R]:
     decoder = msgspec.json.Decoder(record)
     for number, line in lines(path):
         yield decode(line, decoder, f"{path}:{number}")
+
+
+def slices(path: Path, num_bytes: int) -> Iterator[Slice]:
+    """A file in slices of about `num_bytes`, of which little more than the last line of each is read."""
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        start = 0
+        while start < size:
+            file.seek(start + num_bytes)
+            file.readline()
+            end = min(file.tell(), size)
+            yield Slice(path, start, end)
+            start = end
+
+
+def decoded_slice(part: Slice, record: type[R]) -> Iterator[R]:
+    """The rows of a slice; a DataError names file and line."""
+    decoder = msgspec.json.Decoder(record)
+    with part.path.open("rb") as file:
+        file.seek(part.start)
+        content = io.BytesIO(file.read(part.end - part.start))
+    for number, line in enumerate(content, start=1):
+        if line.isspace():
+            continue
+        try:
+            row = decoder.decode(line)
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            where = f"{part.path}:{_num_lines_before(part) + number}"
+            row = decode(line.rstrip(b"\n"), decoder, where)
+        yield row
+
+
+def _num_lines_before(part: Slice) -> int:
+    with part.path.open("rb") as file:
+        blocks = iter(lambda: file.read(min(READ_BYTES, part.start - file.tell())), b"")
+        return sum(block.count(b"\n") for block in blocks)
 
 
 def decode(line: bytes, decoder: msgspec.json.Decoder[R], where: str) -> R:

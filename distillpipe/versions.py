@@ -8,7 +8,6 @@
 A version is finished by writing everything, then renaming its folder: whatever is called `vN` is whole.
 """
 
-import fcntl
 import functools
 import os
 import re
@@ -27,6 +26,7 @@ from distillpipe.errors import DataError, UsageError
 from distillpipe.hashing import cached_sha256, content_hash, file_sha256
 from distillpipe.interrupts import shielded
 from distillpipe.jsonl import sync_folder
+from distillpipe.locks import locked
 from distillpipe.manifest import InputDataset, Manifest, ModelUsed, ResolvedOption
 from distillpipe.progress import say
 
@@ -102,7 +102,7 @@ def draft(out: Path, header: Header) -> Iterator[Draft]:
     Whatever ends the block, the counts so far are saved. A draft that holds nothing when bad input
     ends the block is removed.
     """
-    with _locked(out):
+    with locked(out):
         opened = _take_up(out, header) or _begin(out, header)
         try:
             yield opened
@@ -282,28 +282,6 @@ def _numbered(out: Path, pattern: re.Pattern[str]) -> list[Path]:
         (int(match[1]), path) for path in out.iterdir() if (match := pattern.fullmatch(path.name))
     ]
     return [path for _, path in sorted(numbered)]
-
-
-@contextmanager
-def _locked(out: Path) -> Iterator[None]:
-    for place in (out, *out.parents):
-        if place.exists() and not place.is_dir():
-            raise UsageError(f"--out {out}: {place} is a file: name a folder, new or with versions")
-    out.mkdir(parents=True, exist_ok=True)
-    with (out / ".lock").open("a+") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.seek(0)
-            holder = lock.read().strip() or "unknown"
-            raise DataError(
-                f"{out} is being written by another run (process {holder}): "
-                "wait until it has ended, or name another --out"
-            ) from None
-        lock.truncate(0)
-        lock.write(f"{os.getpid()}\n")
-        lock.flush()
-        yield
 
 
 def _take_up(out: Path, header: Header) -> Draft | None:

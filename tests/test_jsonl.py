@@ -11,7 +11,16 @@ from hypothesis import strategies as st
 
 from distillpipe import jsonl
 from distillpipe.errors import DataError
-from distillpipe.jsonl import Spool, Stream, cut_torn_line, decoded, lines
+from distillpipe.jsonl import (
+    Spool,
+    Stream,
+    cut_torn_line,
+    decoded,
+    decoded_slice,
+    encoder,
+    lines,
+    slices,
+)
 from distillpipe.records import Problem
 
 Row = tuple[bytes, str]
@@ -231,6 +240,40 @@ def test_a_row_that_does_not_fit_says_where_it_stands_and_what_to_do(
         list(decoded(path, Problem))
     assert str(raised.value).startswith(f"{path}:1: not a row of kind Problem (")
     assert str(raised.value).endswith(f"): mend or remove the line, {remedy}")
+
+
+# ---------------------------------------------------------------- slices
+
+
+@given(
+    texts=st.lists(st.sampled_from(["", "x" * 5, "x" * 300, "價格"]), max_size=8),
+    num_bytes=st.integers(1, 700),
+    has_end=st.booleans(),
+)
+def test_slices_are_whole_lines_and_hold_the_rows_of_the_file(
+    tmp_path_factory: pytest.TempPathFactory, texts: list[str], num_bytes: int, has_end: bool
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "sliced.jsonl"
+    rows = [problem(number, text) for number, text in enumerate(texts)]
+    content = b"\n".join(encoder.encode(row) for row in rows) + b"\n" * has_end
+    path.write_bytes(content)
+    parts = list(slices(path, num_bytes))
+
+    assert b"".join(content[part.start : part.end] for part in parts) == content
+    assert all(content[part.end - 1 : part.end] == b"\n" for part in parts[:-1])
+    assert all(part.end - part.start > num_bytes for part in parts[:-1])
+    assert [row for part in parts for row in decoded_slice(part, Problem)] == rows
+
+
+def test_a_bad_row_of_a_slice_says_where_it_stands_in_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "problems.jsonl"
+    line = encoder.encode(problem(0)) + b"\n"
+    path.write_bytes(line * 7 + b"\n \n" + line + b'{"problem_id": 5}\n' + line)
+    *_, last = slices(path, len(line) * 5)
+
+    assert last.start == len(line) * 6
+    with pytest.raises(DataError, match=rf"{path}:11: not a row of kind Problem \("):
+        list(decoded_slice(last, Problem))
 
 
 # ---------------------------------------------------------------- Spool

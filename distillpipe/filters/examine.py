@@ -7,10 +7,12 @@ from typing import NamedTuple
 import msgspec
 
 from distillpipe import filters, verify
+from distillpipe.filters.candidate import Candidate
 from distillpipe.filters.cut import Cut, cut_row, find_cut, reaches_answer
 from distillpipe.filters.known import Known
 from distillpipe.filters.problems import Extras
 from distillpipe.filters.rules import OVER_BUDGET, Drop, unwanted_verdict
+from distillpipe.hashing import content_hash
 from distillpipe.records import FilterOptions, TokenCounts, Trace, Verdict
 
 
@@ -49,6 +51,18 @@ class Decision(NamedTuple):
         )  # fmt: skip
 
 
+class Decided(NamedTuple):
+    """What is handed on of an examined row, without its text."""
+
+    id: str
+    problem_id: str
+    decision: Decision
+    candidate: Candidate | None
+    "null for a row that is dropped"
+    written_id: str
+    "another one for a row that is cut"
+
+
 class Examiner(NamedTuple):
     """Examines rows, in several threads at a time."""
 
@@ -71,6 +85,18 @@ class Examiner(NamedTuple):
         )  # fmt: skip
         unwanted = unwanted_verdict(judged, self.options)
         return Examined(trace, judged, cut, [*drops, unwanted] if unwanted else drops)
+
+    def decide(self, trace: Trace) -> Decided:
+        """What was found out about a row, without its text."""
+        _, judged, cut, drops = self.examine(trace)
+        decision = Decision(
+            content_hash(filters.unjudged(trace, self.options)), judged.answer, judged.verdict,
+            judged.verdict_reason, self.known.domain(judged), cut, drops,
+        )  # fmt: skip
+        candidate = None
+        if not drops:
+            candidate = self.known.candidate(judged, self.options)._replace(id=trace.id)
+        return Decided(trace.id, judged.problem_id, decision, candidate, judged.id)
 
     def _asked(self, trace: Trace) -> list[Drop]:
         found = chain(

@@ -11,6 +11,7 @@ from distillpipe.filters.candidate import Candidate
 from distillpipe.filters.decontaminate import Decontaminator, Match, Mode
 from distillpipe.filters.difficulty import PassRates, read_pass_rates, unwanted_difficulty
 from distillpipe.filters.domains import cluster_domains
+from distillpipe.filters.problems import texts_of
 from distillpipe.filters.quality import source_of, unclear_problem
 from distillpipe.filters.rules import Drop
 from distillpipe.filters.select import check_options
@@ -99,9 +100,7 @@ def read_known(inputs: list[str], others: Others, options: FilterOptions) -> Kno
             if (source := source_of(problem.extra))
         }
     if options.num_clusters is not None:
-        rows = (trace for given in inputs for trace in dataset.read_traces(given))
-        texts = ((trace.problem_id, trace.problem) for trace in rows)
-        domains = cluster_domains(texts, options.num_clusters, options.seed)
+        domains = cluster_domains(texts_of(inputs), options.num_clusters, options.seed)
     contamination = Contamination(others.benchmarks, options.decontaminate_mode)
     return Known(contamination, read_pass_rates(others.predictions), origins, domains)
 
@@ -115,8 +114,7 @@ def near_problems(
     from distillpipe.filters.near import near_duplicates  # numpy: not for an "up to date" answer
 
     left = {candidate.problem_id for candidate in candidates}
-    rows = (trace for given in inputs for trace in dataset.read_traces(given))
-    texts = ((trace.problem_id, trace.problem) for trace in rows if trace.problem_id in left)
+    texts = ((number, text) for number, text in texts_of(inputs) if number in left)
     near = near_duplicates(texts, options.near_threshold, options.seed)
     return {one: f"{other} {similarity:.2f}" for one, (other, similarity) in near.items()}
 

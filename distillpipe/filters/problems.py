@@ -6,8 +6,19 @@ from pathlib import Path
 import msgspec
 
 from distillpipe import dataset, verify
-from distillpipe.jsonl import Spool
+from distillpipe.jsonl import Spool, decoded
 from distillpipe.records import FilterOptions, Problem, Trace
+
+
+class ProblemOfRow(msgspec.Struct, frozen=True):
+    """What a row says of its problem; the rest of the line is passed over."""
+
+    problem_id: str
+    problem: str
+    reference_answer: str | None
+    verifier: str
+    domain: str | None
+    benchmark: str | None
 
 
 class Extras:
@@ -25,6 +36,7 @@ class Extras:
                 if problem.extra and verify.VERIFIERS[verifier].reads_extra:
                     self._numbers[problem.problem_id] = len(self._spool)
                     self._spool.append(problem)
+        self._spool.flush()
 
     def of(self, trace: Trace) -> str | None:
         number = self._numbers.get(trace.problem_id)
@@ -33,19 +45,23 @@ class Extras:
 
 def problems_of(inputs: list[str], folder: Path) -> Iterator[Problem]:
     """The distinct problems of the rows in `folder`: as the inputs list them, else from the rows."""
-    left = {trace.problem_id: trace.domain for trace in dataset.read_rows(folder, "part", Trace)}
+    rows = dataset.read_rows(folder, "part", ProblemOfRow)
+    left = {row.problem_id: row.domain for row in rows}
     for reference in inputs:
         for problem in dataset.read_problems(reference):
             if problem.problem_id in left:
                 yield msgspec.structs.replace(problem, domain=left.pop(problem.problem_id))
-    for trace in dataset.read_rows(folder, "part", Trace):
-        if trace.problem_id in left:
-            left.pop(trace.problem_id)
-            yield Problem(
-                problem_id=trace.problem_id,
-                problem=trace.problem,
-                reference_answer=trace.reference_answer,
-                verifier=trace.verifier,
-                domain=trace.domain,
-                benchmark=trace.benchmark,
-            )
+    if not left:
+        return
+    for row in dataset.read_rows(folder, "part", ProblemOfRow):
+        if row.problem_id in left:
+            left.pop(row.problem_id)
+            yield Problem(**msgspec.structs.asdict(row))
+
+
+def texts_of(inputs: list[str]) -> Iterator[tuple[str, str]]:
+    """Id and text of the problem of each row."""
+    for reference in inputs:
+        for path in dataset.trace_files(reference):
+            for row in decoded(path, ProblemOfRow):
+                yield row.problem_id, row.problem

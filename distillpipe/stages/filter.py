@@ -3,26 +3,26 @@
 Two passes over the input, so that text is never held: the first decides on each row, the second writes.
 """
 
-from collections.abc import Iterator
 from pathlib import Path
 
 from distillpipe import dataset, filters, forecast, licences, sources, verify, versions
 from distillpipe.dataset import Writer
 from distillpipe.errors import DataError
 from distillpipe.filters.candidate import Candidate
+from distillpipe.filters.decide import decided
 from distillpipe.filters.difficulty import check_in_common, predictions_in
 from distillpipe.filters.examine import Decision, Examiner
 from distillpipe.filters.known import NO_OTHERS, Others, near_problems, read_known
 from distillpipe.filters.problems import Extras, problems_of
+from distillpipe.filters.rewrite import rows_once
 from distillpipe.filters.rules import Drop
 from distillpipe.filters.select import dropped_among, remarks
 from distillpipe.forecast import Forecast
 from distillpipe.formats.tokens import counter, find_tokenizer
-from distillpipe.hashing import content_hash
 from distillpipe.manifest import ModelUsed
 from distillpipe.models import Model
 from distillpipe.progress import progress, say
-from distillpipe.records import FilterOptions, Trace
+from distillpipe.records import FilterOptions
 from distillpipe.stages.run import (
     Result,
     Run,
@@ -50,8 +50,7 @@ def filter_traces(
     with versions.draft(out, header) as draft, Writer(draft) as writer:
         decisions = _decide(inputs, options, draft.path, run, others)
         writer.counts.rows_read = len(decisions)
-        for trace, decision in _rows_once(inputs, decisions):
-            judged = decision.applied(trace, options)
+        for judged, decision in rows_once(inputs, decisions, options):
             if judged.id in writer.done:
                 continue
             if not decision.drops:
@@ -144,24 +143,23 @@ def _decide(
     count = next((counter(tokenizer) for tokenizer in _tokenizer(others)), None)
     examiner = Examiner(options, known, extras, count, run.unsafe)
 
-    rows = dataset.read_training_traces(inputs, allow_benchmark=run.allow_benchmark_training)
-    with progress("filter", total) as advance, verify.Judge(run.num_workers) as judge:
-        for trace, judged, cut, drops in judge.map(examiner.examine, rows):
+    allow = run.allow_benchmark_training
+    with (
+        decided(examiner, inputs, run.num_workers, allow_benchmark=allow) as rows,
+        progress("filter", total) as advance,  # its thread starts after the processes
+    ):
+        for row in rows:
             advance(1)
-            content = content_hash(filters.unjudged(trace, options))
-            if (decided := decisions.get(trace.id)) is not None:
-                if decided.content != content:
-                    raise dataset.conflict(trace.id)
+            if (before := decisions.get(row.id)) is not None:
+                if before.content != row.decision.content:
+                    raise dataset.conflict(row.id)
                 continue
-            decisions[trace.id] = Decision(
-                content, judged.answer, judged.verdict, judged.verdict_reason,
-                known.domain(judged), cut, drops,
-            )  # fmt: skip
-            problem_ids.add(judged.problem_id)
-            if not drops:
-                candidates.append(known.candidate(judged, options)._replace(id=trace.id))
-                if cut is not None:
-                    cut_ids[trace.id] = judged.id
+            decisions[row.id] = row.decision
+            problem_ids.add(row.problem_id)
+            if row.candidate is not None:
+                candidates.append(row.candidate)
+                if row.decision.cut is not None:
+                    cut_ids[row.id] = row.written_id
     candidates = _without_cut_before(candidates, cut_ids, decisions)
     check_in_common(known.rates, problem_ids)
     near = near_problems(inputs, candidates, options)
@@ -181,13 +179,3 @@ def _without_cut_before(
         if cut_id in decisions:
             decisions[row_id].drops.append(Drop("duplicate", cut_id))
     return [one for one in candidates if not decisions[one.id].drops]
-
-
-def _rows_once(
-    inputs: list[str], decisions: dict[str, Decision]
-) -> Iterator[tuple[Trace, Decision]]:
-    left = set(decisions)
-    for trace in dataset.read_training_traces(inputs, allow_benchmark=True):
-        if trace.id in left:
-            left.remove(trace.id)
-            yield trace, decisions[trace.id]

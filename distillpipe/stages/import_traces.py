@@ -22,6 +22,7 @@ from distillpipe.formats.traces import Choices, Imported, imported
 from distillpipe.manifest import ModelUsed
 from distillpipe.models import Model
 from distillpipe.progress import say
+from distillpipe.records import Trace
 from distillpipe.stages.run import Result, Run, content_of, funnel, say_finished, say_up_to_date
 from distillpipe.versions import Header
 
@@ -56,14 +57,10 @@ def import_traces(reference: str, out: Path, options: ImportOptions, run: Run) -
         reader = _reader(reference, first, options.choices)
         chat = None if tokenizer is None else load_chat(tokenizer.folder, tokenizer.name)
         problems = Problems(draft.path)
-        for found in _distinct(chain(first, rows), reader, reference, options):
-            trace = problems.add(found.problem, found.trace) if found.problem else found.trace
-            if trace.id in writer.done:
-                continue
-            if found.rejection is not None:
-                writer.reject(trace, *found.rejection)
-            else:
-                writer.append(trace if chat is None else counted(trace, chat))
+        found = _distinct(chain(first, rows), reader, reference, options)
+        fitting = _fitting(found, problems, writer)
+        for trace in fitting if chat is None else counted(fitting, chat):
+            writer.append(trace)
         counts = writer.counts
         counts.rows_read = counts.rows_kept + counts.rows_rejected
         writer.sync()
@@ -129,6 +126,18 @@ def _reader(reference: str, first: list[object], choices: Choices) -> Reader:
     if choices.format == "auto":
         say(f"import: {reference} looks like --format {name}")
     return FORMATS[name]
+
+
+def _fitting(found: Iterator[Imported], problems: Problems, writer: Writer) -> Iterator[Trace]:
+    """The traces that are to be kept and not yet written; what does not fit is rejected here."""
+    for one in found:
+        trace = problems.add(one.problem, one.trace) if one.problem else one.trace
+        if trace.id in writer.done:
+            continue
+        if one.rejection is None:
+            yield trace
+        else:
+            writer.reject(trace, *one.rejection)
 
 
 def _distinct(

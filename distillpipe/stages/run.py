@@ -23,7 +23,7 @@ class Run(msgspec.Struct, frozen=True):
     unsafe: bool = False
     "whether programs may run without a sandbox"
     num_workers: int | None = None
-    "threads that judge; null: one a core"
+    "threads, or processes, that judge; null: one a core"
     pilot: int | None = None
     "rows that generate samples for the estimate of --dry-run"
     teacher_licence: str | None = None

@@ -7,7 +7,6 @@ where a question takes more CPU time than allowed, in C code too, and where its 
 that takes its memory or its stack costs the process and nothing else.
 """
 
-import ctypes
 import functools
 import json
 import os
@@ -16,15 +15,16 @@ import signal
 import sys
 from typing import Any, BinaryIO
 
+from distillpipe.interrupts import leave_with_parent
+
 MEMORY_BYTES = 2 * 2**30
-_PR_SET_PDEATHSIG = 1
 _ROUNDING = 12  # decimals: the default of 6 calls 1e-7 and 2e-7 equal
 _PRECISION = 50  # digits: the default of 15 cuts what is smaller to zero
 
 
 def main() -> None:
     """Serve the parent whose process id is the first argument."""
-    _leave_with_parent(int(sys.argv[1]))
+    leave_with_parent(int(sys.argv[1]))
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     signal.signal(signal.SIGPROF, signal.SIG_DFL)
@@ -80,14 +80,6 @@ def _parsed(text: str) -> list[Any]:
         parsing_timeout=None,
     )
     return found
-
-
-def _leave_with_parent(parent: int) -> None:
-    """Be killed when the parent ends, however it ends; elsewhere than on Linux the pipe's end does."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:
-            sys.exit()
 
 
 def _send(out: BinaryIO, message: dict[str, str]) -> None:

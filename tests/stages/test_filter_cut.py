@@ -51,7 +51,7 @@ def rows(make_trace: Callable[..., Trace], teacher_chat: Chat) -> dict[str, Trac
         )
         for number, (kind, reasoning) in enumerate(LONG.items())
     }
-    return {kind: counted(trace, teacher_chat) for kind, trace in made.items()}
+    return dict(zip(made, counted(made.values(), teacher_chat), strict=True))
 
 
 @pytest.fixture
@@ -102,7 +102,7 @@ def test_a_row_is_cut_where_its_answer_was_reached_and_the_others_say_why_not(
 
     assert cut.reasoning == STATED
     assert cut.response == rows["cut"].response
-    assert cut.num_tokens == counted(cut, teacher_chat).num_tokens
+    assert [cut] == list(counted([cut], teacher_chat))
     assert int(num_reasoning(cut)) <= BUDGET < int(num_reasoning(rows["cut"]))
     assert cut.id == f"{cut.problem_id}/{cut.row_key[:16]}" != rows["cut"].id
     assert json.loads(cut.extra or "") == {"cut_from": rows["cut"].id}

@@ -1,0 +1,87 @@
+"""One function over many items on all cores, its results in the order of the items.
+
+    with Processes(num_workers, function) as processes:
+        for result in processes.map(items):
+            ...
+
+The processes are forks: whatever the function holds, an index or an open file, is theirs at once and for no
+copy. So they have to be started while this process has no threads that hold locks. They leave Ctrl-C and
+SIGTERM to this process, and end with it however it ends.
+"""
+
+import multiprocessing
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from types import TracebackType
+from typing import Any, Generic, Self, TypeVar
+
+from distillpipe.errors import EngineError
+from distillpipe.interrupts import leave_to_parent, leave_with_parent, shielded
+
+T = TypeVar("T")
+R = TypeVar("R")
+_AHEAD = 4  # items a process that may wait for the oldest one
+
+_function: Callable[[Any], Any]  # of the process, where it is a worker
+
+
+class Processes(Generic[T, R]):
+    """Processes that run one function; leaving by an error kills them."""
+
+    def __init__(self, num_workers: int, function: Callable[[T], R]) -> None:
+        self._num_ahead = _AHEAD * num_workers
+        self._pool = ProcessPoolExecutor(
+            num_workers, multiprocessing.get_context("fork"), _begin, (function, os.getpid())
+        )
+
+    def __enter__(self) -> Self:
+        before = multiprocessing.active_children()
+        with shielded():  # a fork would raise what was meant for us
+            self._pool.submit(int)
+        self._children = set(multiprocessing.active_children()).difference(before)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        if kind is not None:
+            for child in self._children:
+                child.kill()
+        self._pool.shutdown()
+
+    def map(self, items: Iterable[T]) -> Iterator[R]:
+        """The function of every item, in order; a few items for each process are read ahead.
+
+        Raises what the function raises, and EngineError where a process was killed.
+        """
+        waiting: deque[Future[R]] = deque()
+        try:
+            for item in items:
+                waiting.append(self._pool.submit(_call, item))
+                if len(waiting) >= self._num_ahead:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        except BrokenProcessPool as error:
+            raise EngineError(
+                "a process that worked on the rows was killed, by hand or for want of memory: the same "
+                "command goes on, with a smaller --num-workers in less memory"
+            ) from error
+
+
+def _begin(function: Callable[[Any], Any], parent: int) -> None:
+    global _function
+    leave_to_parent()
+    leave_with_parent(parent)
+    _function = function
+
+
+def _call(item: Any) -> Any:
+    return _function(item)

@@ -1,0 +1,76 @@
+"""What datatrove has nearest to the rules of `distill filter`, timed for filter.py by a Python that has datatrove.
+
+    python -m venv ENV; ENV/bin/pip install 'datatrove[io,processing]==0.10.*' 'spacy>=3.8'
+    python scripts/bench/filter.py --only peer --peer-python ENV/bin/python
+
+Same file in, JSONL out, one process: MinHash over pairs of words of the problems (32 buckets of 4 values, as
+ours), then on the whole text of each row that is left the n-grams of Gopher's repetition rule. For each line
+on stdin, a new folder, it does it all and prints the seconds of a clock of `time`; the first is to warm up.
+"""
+
+import sys
+import time
+from pathlib import Path
+
+from datatrove.executor import LocalPipelineExecutor
+from datatrove.pipeline.dedup import (
+    MinhashDedupBuckets,
+    MinhashDedupCluster,
+    MinhashDedupFilter,
+    MinhashDedupSignature,
+)
+from datatrove.pipeline.dedup.minhash import MinhashConfig
+from datatrove.pipeline.filters import GopherRepetitionFilter
+from datatrove.pipeline.readers import JsonlReader
+from datatrove.pipeline.writers import JsonlWriter
+from loguru import logger
+
+MINHASH = MinhashConfig(n_grams=2, num_buckets=32, hashes_per_bucket=4)
+
+
+def row_of(_reader, row, _path, _number):
+    answered = row["messages"][-1]
+    text = f"{answered['reasoning_content'] or ''}\n{answered['content']}"
+    return {"text": row["problem"], "id": row["id"], "metadata": {**row, "trace": text}}
+
+
+def whole_text(rows, rank=0, world_size=1):
+    """From here on a row's text is its trace."""
+    for row in rows:
+        row.text = row.metadata.pop("trace")
+        yield row
+
+
+def run(part: Path, out: Path) -> None:
+    def step(name, pipeline, tasks=1):
+        executor = LocalPipelineExecutor(
+            pipeline, tasks=tasks, workers=1, logging_dir=str(out / "logs" / name)
+        )
+        executor.run()
+
+    def reader():
+        return JsonlReader(str(part.parent), glob_pattern=part.name, adapter=row_of)
+
+    signatures, pairs, removed = (str(out / name) for name in ("signatures", "pairs", "removed"))
+    step("signatures", [reader(), MinhashDedupSignature(signatures, MINHASH)])
+    buckets = MinhashDedupBuckets(signatures, pairs, config=MINHASH)
+    step("buckets", [buckets], MINHASH.num_buckets)
+    step("clusters", [MinhashDedupCluster(pairs, removed, MINHASH)])
+    writer = JsonlWriter(str(out / "kept"), compression=None)
+    repetition = GopherRepetitionFilter(
+        exclusion_writer=JsonlWriter(str(out / "rejected"), compression=None)
+    )
+    step("filter", [reader(), MinhashDedupFilter(removed), whole_text, repetition, writer])
+
+
+def main() -> None:
+    logger.remove()
+    part, clock = Path(sys.argv[1]), getattr(time, sys.argv[2])
+    for line in sys.stdin:
+        started = clock()
+        run(part, Path(line.strip()))
+        print(clock() - started, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,61 @@
+"""Tokens counted in batches on all cores are those that the chat counts one by one."""
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import pytest
+
+from distillpipe.chat import Chat
+from distillpipe.formats import tokens
+from distillpipe.formats.tokens import counted
+from distillpipe.records import Message, TokenCounts, Trace
+
+MakeTrace = Callable[..., Trace]
+
+
+def one_by_one(trace: Trace, chat: Chat) -> TokenCounts:
+    """By the ids of the whole turn and the text that they decode to."""
+    *asked, answered = trace.messages
+    ids = chat.completion_ids(answered)
+    text = chat.text(ids)
+    if trace.is_truncated:
+        text = text if trace.response else text.removesuffix(chat.turn.middle)
+        ids = chat.ids(text)
+    return chat.count(chat.prompt_ids(asked), ids, chat.split(text))
+
+
+@pytest.fixture(scope="module")
+def rows(shared_rows: Callable[..., Any], make_trace: MakeTrace) -> list[Trace]:
+    """Real ones, and each kind of end; none, one and both of reasoning and response."""
+    real = [
+        make_trace(problem=row["problem"], reasoning=row["reasoning"], response=row["answer_text"])
+        for row in shared_rows("traces/r1_mmlu_pro_mcq.jsonl")[:40]
+    ]
+    made = [
+        make_trace(reasoning=reasoning, response=response)
+        for reasoning in (None, "14+6=20.\n\n價格 ")
+        for response in ("", "\\boxed{20}", " 20\n")
+    ]
+    cut = [msgspec.structs.replace(row, finish_reason="length") for row in [*real[::8], *made]]
+    asked = Message(role="system", content="Think.")
+    told = [msgspec.structs.replace(row, messages=[asked, *row.messages]) for row in made]
+    return [*real, *made, *cut, *told]
+
+
+@pytest.mark.parametrize("name", ["r1-distill-qwen", "qwen3", "qwen2.5", "teacher"])
+def test_counts_of_batches_are_those_of_the_rows(
+    rows: list[Trace], name: str, shared_chat: Callable[[str], Chat], teacher_chat: Chat,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    chat = teacher_chat if name == "teacher" else shared_chat(name)
+    monkeypatch.setattr(tokens, "BATCH_CHARACTERS", 5_000)
+    found = list(counted(rows, chat))
+
+    assert [row.num_tokens for row in found] == [one_by_one(row, chat) for row in rows]
+    uncounted = [msgspec.structs.replace(row, num_tokens=None) for row in rows]
+    assert [msgspec.structs.replace(row, num_tokens=None) for row in found] == uncounted
+
+
+def test_no_rows_are_no_rows(teacher_chat: Chat) -> None:
+    assert list(counted([], teacher_chat)) == []
