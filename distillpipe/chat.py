@@ -152,7 +152,7 @@ class Chat:
     @property
     def ending_id(self) -> int:
         """The token that a row of training data ends with."""
-        return self._ending[-1]
+        return self.ending[-1]
 
     def prompt_ids(self, messages: list[Message]) -> list[int]:
         """Token ids of the rendered conversation, ready for the assistant's turn."""
