@@ -49,7 +49,10 @@ KEPT = (
 )
 COMPARED_TOKENS = 512  # of a row, on which adapter and merged model are compared
 TOLERANCE = 1e-3  # of the largest logit: fp32 sums in another order
-FULL_DISK = ("No space left", "File too large", "Disk quota", "PytorchStreamWriter failed")
+FULL_DISK = (
+    "No space left", "File too large", "Disk quota",
+    "PytorchStreamWriter failed", "inline_container.cc", "iostream error",  # torch.save
+)  # fmt: skip
 
 
 class Merge(NamedTuple):
