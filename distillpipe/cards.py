@@ -1,5 +1,6 @@
 """README.md of a version: a dataset card that `datasets` and the hub can read, or a model card."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from msgspec import inspect
@@ -41,20 +42,39 @@ def dataset_card(manifest: Manifest) -> str:
     return "\n".join(lines) + "\n"
 
 
-def model_card(manifest: Manifest) -> str:
-    """The card of a checkpoint: what it was trained from and on."""
+def model_card(manifest: Manifest, facts: Sequence[str]) -> str:
+    """The card of a checkpoint: what it was trained from and on, and how; `facts` are paragraphs besides.
+
+    `base_model` stands in the header only where the student is one of the hub, as the hub wants it.
+    """
     counts = manifest.counts
+    hub_students = [one.name for one in manifest.models if one.identity.startswith("hub:")]
+    teachers = [
+        f"- teacher: {name}, {found.rows_kept:,} traces"
+        for name, found in sorted(counts.teachers.items())
+        if found.rows_kept
+    ]
     lines = [
         "---",
         "library_name: transformers",
         "pipeline_tag: text-generation",
+        *(f"base_model: {name}" for name in hub_students),
         "---",
         f"# checkpoint {manifest.version}",
         "",
         f"Made by `distill sft` from {counts.rows_kept:,} traces, "
         f"{counts.tokens_kept:,} supervised tokens in all epochs.",
         "",
+        *teachers,
         *_lineage(manifest),
+        *(line for fact in facts for line in ("", fact)),
+        "",
+        "| option | value | from |",
+        "|---|---|---|",
+        *(
+            f"| {name} | `{option.value}` | {option.source} |"
+            for name, option in manifest.options.items()
+        ),
     ]
     return "\n".join(lines) + "\n"
 

@@ -142,17 +142,17 @@ class Chat:
                 f"{source} has no chat template: give --chat-template {'|'.join(TEMPLATES)} "
                 f"or a jinja file ({self._fitting()} fits its tokenizer)"
             )
-        self.turn = learn_turn(self._render, self._template)
+        self.turn = learn_turn(self.render, self._template)
         self.end_ids = frozenset({eos_id, *more_end_ids})
-        self.ending = self._ids_of_ending() or [eos_id]
-        self.end_ids |= {self.ending[-1]}
+        self.ending_ids = self._ids_of_ending() or [eos_id]
+        self.end_ids |= {self.ending_ids[-1]}
         self._open_id = self._single_token(self.turn.tags.open)
         self._close_id = self._single_token(self.turn.tags.close)
 
     @property
     def ending_id(self) -> int:
         """The token that a row of training data ends with."""
-        return self.ending[-1]
+        return self.ending_ids[-1]
 
     def prompt_ids(self, messages: list[Message]) -> list[int]:
         """Token ids of the rendered conversation, ready for the assistant's turn."""
@@ -160,12 +160,12 @@ class Chat:
 
     def prompt(self, messages: list[Message]) -> str:
         """The rendered conversation, ready for the assistant's turn."""
-        return self._render(messages, add_generation_prompt=True)
+        return self.render(messages, add_generation_prompt=True)
 
     def completion_ids(self, message: Message) -> list[int]:
         """Token ids of an assistant's turn as it follows its prompt, up to its end token."""
         text = self.turn.completion(message.reasoning_content or "", message.content)
-        return self.ids(text) + self.ending
+        return self.ids(text) + self.ending_ids
 
     def split(self, text: str) -> Split:
         """Split the text of a completion of this chat's prompts at its delimiters."""
@@ -173,7 +173,7 @@ class Chat:
 
     def text(self, completion_ids: list[int]) -> str:
         """The text of a completion, special tokens kept, the end token removed."""
-        return self._decode(self._without_end(completion_ids))
+        return self.decode(self._without_end(completion_ids))
 
     def count(self, prompt_ids: list[int], completion_ids: list[int], parts: Split) -> TokenCounts:
         """Tokens of a row by part; where a delimiter is no token of its own, by encoding the part."""
@@ -198,7 +198,8 @@ class Chat:
             return len(self.ids(parts.reasoning)), len(self.ids(parts.response))
         return closing - first, len(sampled) - closing - 1 if parts.middle else 0
 
-    def _render(self, messages: list[Message], *, add_generation_prompt: bool) -> str:
+    def render(self, messages: list[Message], *, add_generation_prompt: bool) -> str:
+        """The text of a conversation as the template writes it; a UsageError where it cannot."""
         from jinja2 import TemplateError
 
         given = [
@@ -251,7 +252,7 @@ class Chat:
         """Token ids of a text as it stands."""
         return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
 
-    def _decode(self, ids: list[int]) -> str:
+    def decode(self, ids: list[int]) -> str:
         return str(
             self.tokenizer.decode(
                 ids, skip_special_tokens=False, clean_up_tokenization_spaces=False
@@ -261,7 +262,7 @@ class Chat:
     def _single_token(self, text: str) -> int | None:
         """The id of a text that is one token; an unknown token stands for no text."""
         ids = self.ids(text)
-        return ids[0] if len(ids) == 1 and self._decode(ids) == text else None
+        return ids[0] if len(ids) == 1 and self.decode(ids) == text else None
 
     def _without_end(self, completion_ids: list[int]) -> list[int]:
         is_ended = bool(completion_ids) and completion_ids[-1] in self.end_ids

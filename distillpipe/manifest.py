@@ -94,6 +94,10 @@ class Counts(msgspec.Struct):
     "wall clock from the opening of the version, model loading included"
     seconds_working: float = 0.0
     "the part of it that sampled or trained"
+    rows_cut: int = 0
+    "of the rows kept: those that sft cut at --max-length"
+    tokens_cut: int = 0
+    "what they lost"
     dropped: dict[str, Dropped] = {}
     teachers: dict[str, TeacherCounts] = {}
     "by the name in the rows, `unknown` where they have none"

@@ -16,6 +16,7 @@ from distillpipe.errors import UsageError, first_line
 from distillpipe.hashing import content_hash
 
 ADAPTER = "adapter_config.json"
+MERGED = "merged"  # the folder, beside an adapter of ours, of the whole model that it makes
 TEXT_FILES = (
     "config.json", "generation_config.json", ADAPTER, "tokenizer.json", "tokenizer_config.json",
     "vocab.json", "merges.txt", "chat_template.jinja", "special_tokens_map.json",

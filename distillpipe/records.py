@@ -269,8 +269,8 @@ class FilterOptions(Record, frozen=True, kw_only=True, omit_defaults=True):
     seed: int
 
 
-class TrainingOptions(Record, frozen=True, kw_only=True):
-    """How `sft` trains; all of it is part of the fingerprint."""
+class TrainingOptions(Record, frozen=True, kw_only=True, omit_defaults=True):
+    """How `sft` trains; all of it is part of the fingerprint, which an option at its default leaves."""
 
     method: Literal["full", "lora"]
     rank: int
@@ -287,6 +287,10 @@ class TrainingOptions(Record, frozen=True, kw_only=True):
     "traces per optimizer step"
     max_length: int
     "tokens of a row, prompt included"
+    over_length: Literal["refuse", "drop", "cut"] = "refuse"
+    "what becomes of longer rows"
+    rope_theta: float | None = None
+    "base of the rotary embeddings for a context longer than the student's; null: its own"
     dtype: Literal["bf16", "fp32"]
     chat_template: str | None
     "one of ours by name, or a file; null: the student's own"

@@ -8,7 +8,14 @@ import msgspec
 import yaml
 
 from distillpipe.cards import dataset_card, model_card
-from distillpipe.manifest import Counts, InputDataset, Manifest, ModelUsed
+from distillpipe.manifest import (
+    Counts,
+    InputDataset,
+    Manifest,
+    ModelUsed,
+    ResolvedOption,
+    TeacherCounts,
+)
 from distillpipe.records import Trace
 
 MANIFEST = Manifest(
@@ -131,12 +138,26 @@ def test_a_dataset_card_says_how_much_there_is_and_where_it_came_from() -> None:
     )
 
 
-def test_a_model_card_says_what_was_trained_on_what() -> None:
-    student = ModelUsed("student", "data/quickstart/student-qwen", "local:67")
+def test_a_model_card_says_what_was_trained_on_what_by_whom_and_how() -> None:
     manifest = msgspec.structs.replace(
-        MANIFEST, kind="checkpoint", stage="sft", models=[student], inputs=MANIFEST.inputs[1:]
+        MANIFEST,
+        kind="checkpoint",
+        stage="sft",
+        models=[ModelUsed("student", "data/quickstart/student-qwen", "local:67")],
+        inputs=MANIFEST.inputs[1:],
+        licences=["mit"],
+        options={"epochs": ResolvedOption(5, "default"), "method": ResolvedOption("lora", "flag")},
+        counts=Counts(
+            rows_kept=4812,
+            tokens_kept=1234567,
+            teachers={
+                "R1": TeacherCounts(rows_kept=4811),
+                "QwQ": TeacherCounts(rows_kept=1),
+                "dropped": TeacherCounts(dropped={"over_length": 3}),
+            },
+        ),
     )
-    header, text = header_and_text(model_card(manifest))
+    header, text = header_and_text(model_card(manifest, ["Loss: 2 to 1.", "Sampling: 0.6."]))
 
     assert header == {"library_name": "transformers", "pipeline_tag": "text-generation"}
     assert text == (
@@ -144,8 +165,26 @@ def test_a_model_card_says_what_was_trained_on_what() -> None:
         "\n"
         "Made by `distill sft` from 4,812 traces, 1,234,567 supervised tokens in all epochs.\n"
         "\n"
+        "- teacher: QwQ, 1 traces\n"
+        "- teacher: R1, 4,811 traces\n"
         "- student: data/quickstart/student-qwen\n"
         "- input: runs/traces v3\n"
+        "- licence of the teachers: mit\n"
         "\n"
         "All options, hashes and counts: `manifest.json`.\n"
+        "\n"
+        "Loss: 2 to 1.\n"
+        "\n"
+        "Sampling: 0.6.\n"
+        "\n"
+        "| option | value | from |\n"
+        "|---|---|---|\n"
+        "| epochs | `5` | default |\n"
+        "| method | `lora` | flag |\n"
     )
+
+
+def test_a_model_card_names_a_base_of_the_hub_as_the_hub_wants_it() -> None:
+    student = ModelUsed("student", "Qwen/Qwen2.5-1.5B", "hub:Qwen/Qwen2.5-1.5B@abc")
+    header, _ = header_and_text(model_card(msgspec.structs.replace(MANIFEST, models=[student]), []))
+    assert header["base_model"] == "Qwen/Qwen2.5-1.5B"

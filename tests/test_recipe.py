@@ -1,6 +1,9 @@
 """Recipes: the signature of a command is the schema, and what does not fit is named with its key."""
 
+import json
 import re
+import shlex
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -139,3 +142,55 @@ def test_there_are_recipes() -> None:
 )
 def test_every_recipe_fits_the_commands(path: Path) -> None:
     assert set(recipe.read(path, COMMANDS)) <= set(COMMANDS)
+
+
+def commands_of(folder: Path, target: str) -> list[list[str]]:
+    """The arguments of each `distill` that `make target` would run, in their order."""
+    done = subprocess.run(
+        ["make", "--dry-run", "--no-print-directory", "-C", str(folder), target],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    lines = done.stdout.replace("\\\n", " ").splitlines()
+    return [shlex.split(line.split("/distill ")[1]) for line in lines if "/distill " in line]
+
+
+TARGETS = [
+    (path.parent.name, target)
+    for path in sorted(REPOSITORY.glob("recipes/*/Makefile"))
+    for target in ("report", "tiny")
+    if target == "report" or re.search(r"^tiny:", path.read_text(), re.MULTILINE)
+]
+
+
+@pytest.mark.parametrize(("name", "target"), TARGETS, ids=[f"{one}-{two}" for one, two in TARGETS])
+def test_every_command_of_every_recipe_runs_dry_offline_before_there_is_anything(
+    distill: Callable[..., Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    target: str,
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.delenv("DISTILL_DATA", raising=False)
+    monkeypatch.chdir(tmp_path)
+    for folder in ("recipes", "data"):
+        Path(folder).symlink_to(REPOSITORY / folder)
+    commands = commands_of(REPOSITORY / "recipes" / name, target)
+    stages = [arguments[2] for arguments in commands]
+    assert {"generate", "filter", "sft", "eval", "show"} == set(stages)
+    for arguments in commands:
+        if arguments[2] != "show":  # which only reads what is there
+            done = distill(*arguments, "--dry-run", "--json")
+            assert done.code == 0, f"{arguments}\n{done.err}"
+            assert json.loads(done.out)["dry_run"][0]["stage"] == arguments[2]
+    assert not Path("runs").exists()
+
+
+def test_the_recipes_of_r1_chain_what_open_r1_published() -> None:
+    path = REPOSITORY / "recipes" / "r1-distill-qwen-7b" / "recipe.toml"
+    training = recipe.read(path, COMMANDS)["sft"]
+    assert training == {
+        "method": "full", "learning_rate": 4e-5, "epochs": 5, "batch_size": 128, "warmup": 0.03,
+        "max_grad_norm": 0.2, "max_length": 32768, "rope_theta": 300000, "chat_template": "chatml",
+    }  # fmt: skip

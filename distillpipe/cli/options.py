@@ -229,7 +229,12 @@ AllowNoReasoning = Annotated[
 
 R1_PROMPT = "{problem}\n\nPlease reason step by step, and put your final answer within \\boxed{}."
 
-NOT_STORED = ("dry_run", "as_json", "pilot")  # they change what is printed, not what is written
+NOT_STORED = (
+    "dry_run",
+    "as_json",
+    "pilot",
+    "preview",
+)  # they change what is printed, not what is written
 _SOURCES = {
     "COMMANDLINE": "flag", "ENVIRONMENT": "environment", "DEFAULT_MAP": "recipe", "DEFAULT": "default",
 }  # fmt: skip
@@ -269,6 +274,7 @@ def run_of(ctx: typer.Context) -> Run:
         num_workers=ctx.params.get("num_workers"),
         pilot=ctx.params.get("pilot"),
         teacher_licence=ctx.params.get("teacher_licence"),
+        merge=bool(ctx.params.get("merge", False)),
     )
 
 

@@ -57,10 +57,23 @@ def sft(
     ] = 16,
     max_length: Annotated[
         int,
-        shared.option(
-            min=1, help="Tokens of a row; longer rows are refused.", rich_help_panel=SCHEDULE
-        ),
+        shared.option(min=1, help="Tokens of a row, prompt included.", rich_help_panel=SCHEDULE),
     ] = 32768,
+    over_length: Annotated[
+        Literal["refuse", "drop", "cut"],
+        shared.option(
+            help="What becomes of longer rows; a cut row loses its end token, too.",
+            rich_help_panel=SCHEDULE,
+        ),
+    ] = "refuse",
+    rope_theta: Annotated[
+        float | None,
+        shared.option(
+            min=1.0,
+            help="Base of the rotary embeddings, to train on rows longer than the student's context.",
+            rich_help_panel=METHOD,
+        ),
+    ] = None,
     dtype: Annotated[
         Literal["bf16", "fp32"],
         shared.option(
@@ -68,12 +81,28 @@ def sft(
         ),
     ] = "bf16",
     chat_template: shared.ChatTemplate = None,
+    merge: Annotated[
+        bool,
+        shared.option(
+            "--merge",
+            help="Write the merged model of an adapter, too: OUT/vN/merged.",
+            rich_help_panel=METHOD,
+        ),
+    ] = False,
     save_every: Annotated[
         int,
         shared.option(min=1, help="Steps between states to resume from.", rich_help_panel="Run"),
     ] = 100,
     seed: shared.Seed = 0,
     allow_benchmark_training: shared.AllowBenchmarkTraining = False,
+    preview: Annotated[
+        int | None,
+        shared.option(
+            min=1,
+            help="Check all rows, print so many as they are trained on, and stop.",
+            rich_help_panel=shared.RUN,
+        ),
+    ] = None,
     dry_run: shared.DryRun = False,
     as_json: shared.Json = False,
     fresh: shared.Fresh = False,
@@ -90,11 +119,19 @@ def sft(
       distill sft runs/example/clean --student data/quickstart/student-qwen \\
         --learning-rate 2e-3 --epochs 1 --out runs/example/student
     """
-    from distillpipe.stages.sft import forecast_sft
+    from distillpipe.stages.sft import forecast_sft, preview_sft
     from distillpipe.stages.sft import sft as stage
+    from distillpipe.training.preview import put_preview
 
-    given = (traces, student, out, shared.struct_of(TrainingOptions, ctx), shared.run_of(ctx))
-    if dry_run:
+    options, run = shared.struct_of(TrainingOptions, ctx), shared.run_of(ctx)
+    given = (traces, student, out, options, run)
+    if preview is not None:
+        found = preview_sft(traces, student, options, run, preview)
+        if as_json:
+            shared.put_json({"preview": found})
+        else:
+            put_preview(found)
+    elif dry_run:
         shared.put_forecasts([forecast_sft(*given)], as_json=as_json)
     else:
         shared.put_results([stage(*given, save_every)], as_json=as_json)

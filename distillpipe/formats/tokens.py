@@ -79,7 +79,7 @@ def _counts(traces: list[Trace], chat: Chat) -> list[TokenCounts]:
     prompts = _ids([chat.prompt(trace.messages[:-1]) for trace in traces], chat)
     counts = []
     for trace, text, prompt, ids in zip(traces, texts, prompts, _ids(texts, chat), strict=True):
-        ending = [] if trace.is_truncated else chat.ending
+        ending = [] if trace.is_truncated else chat.ending_ids
         counts.append(chat.count(prompt, ids + ending, chat.split(text)))
     return counts
 

@@ -28,6 +28,8 @@ class Run(msgspec.Struct, frozen=True):
     "rows that generate samples for the estimate of --dry-run"
     teacher_licence: str | None = None
     "what the user says of it"
+    merge: bool = False
+    "whether sft writes the merged model of an adapter too"
 
 
 class Result(NamedTuple):

@@ -1,23 +1,26 @@
 """`sft`: fine-tune a student on traces; the version that it writes is a checkpoint that loads as it is."""
 
 import math
+from collections.abc import Iterator
 from pathlib import Path
 
 from distillpipe import dataset, forecast, licences, models, versions
 from distillpipe.cards import model_card
-from distillpipe.chat import Chat, load_chat, with_template_text
+from distillpipe.chat import load_chat, with_template_text
 from distillpipe.errors import UsageError
 from distillpipe.forecast import Forecast
-from distillpipe.hashing import content_hash, file_sha256
 from distillpipe.interrupts import shielded
-from distillpipe.manifest import FileEntry, ModelUsed
-from distillpipe.models import Model
+from distillpipe.manifest import ModelUsed
+from distillpipe.models import MERGED, Model
 from distillpipe.progress import progress, say
 from distillpipe.records import TrainingOptions
 from distillpipe.stages.run import Result, Run, content_of, say_finished, say_up_to_date
-from distillpipe.training import preflight
-from distillpipe.training.rows import Row, row_of
-from distillpipe.versions import Draft, Header
+from distillpipe.training import preview
+from distillpipe.training.context import limits_of, student_config
+from distillpipe.training.preflight import Preflight
+from distillpipe.training.preview import Preview
+from distillpipe.training.rows import Row
+from distillpipe.versions import Header
 
 FP32_BYTES = 4
 
@@ -29,33 +32,59 @@ def sft(
 
     Raises DataError before any training where a row would have to be cut or has nothing to learn from.
     """
+    if run.merge and options.method == "full":
+        raise UsageError("--merge is for adapters, and --method full trains none: leave it out")
     model = _find_student(student)
     header = _header(inputs, model, out, options, run)
-    if (finished := versions.up_to_date(out, header)) is not None:
+    finished = versions.up_to_date(out, header)
+    if finished is not None and (not run.merge or (finished / MERGED).is_dir()):
         return say_up_to_date(finished)
 
     licences.warn(header.licences)
     with versions.draft(out, header) as draft:
         chat = load_chat(model.folder, student, options.chat_template)
-        rows = _rows(inputs, chat, run.allow_benchmark_training)
-        preflight.check(rows, options.max_length)
+        limits = limits_of(student_config(model, options))
+        check = Preflight(chat, options, limits)
+        rows = list(_rows(inputs, check, run.allow_benchmark_training))
+        check.check()
+        preview.say_preview(preview.preview_of(check))
         counts = draft.manifest.counts
-        counts.rows_read = counts.rows_kept = len(rows)
-        supervised = sum(row.num_supervised for row in rows)
-        say(f"sft: {len(rows):,} rows, {supervised:,} supervised tokens an epoch")
+        check.enter(counts)
 
-        from distillpipe.training import loop  # torch, only where there is something to train
+        from distillpipe.training import checkpoint, loop  # torch: only where there is work for it
 
-        trained = loop.train(model, rows, draft.path, options, save_every)
-        counts.tokens_kept = trained.supervised_tokens
-        counts.seconds_working = trained.seconds
-        chat.tokenizer.save_pretrained(draft.path)
-        loop.save_generation_config(draft.path, chat.end_ids)
-        _list_files(draft)  # takes a while for a large model: the states go only after it
+        with checkpoint.full_disk_named(draft.path):
+            if finished is None:
+                trained = loop.train(model, rows, draft.path, options, save_every)
+                counts.tokens_kept = trained.supervised_tokens
+                counts.seconds_working = trained.seconds
+            else:
+                checkpoint.take_over(finished, draft)
+            checkpoint.complete(draft.path, model, chat, limits)
+            merge = checkpoint.merge(draft.path, model, chat, rows[0]) if run.merge else None
+            if merge is not None:
+                say(f"sft: merged: {merge}")
+        checkpoint.list_files(draft)  # takes a while for a large model: the states go only after it
         with shielded():
             loop.remove_states(draft.path)
-            manifest = draft.finish(model_card(draft.manifest))
+            manifest = draft.finish(
+                model_card(draft.manifest, checkpoint.facts(draft.path, chat, merge))
+            )
     return say_finished(manifest, out)
+
+
+def preview_sft(
+    inputs: list[str], student: str, options: TrainingOptions, run: Run, num_rows: int
+) -> Preview:
+    """The first rows as they would be trained on, once all rows were checked; nothing is written."""
+    model = _find_student(student, weights=False)
+    chat = load_chat(model.folder, student, options.chat_template)
+    check = Preflight(chat, options, limits_of(student_config(model, options)), num_rows)
+    for _ in _rows(inputs, check, run.allow_benchmark_training):
+        pass
+    found = preview.preview_of(check)
+    check.check()
+    return found
 
 
 def forecast_sft(
@@ -108,26 +137,8 @@ def _header(
     )
 
 
-def _rows(inputs: list[str], chat: Chat, allow_benchmark: bool) -> list[Row]:
-    """Every row of the inputs once, as the student sees it."""
-    total = dataset.count_rows(inputs)
-    rows: dict[str, Row] = {}
-    with progress("reading", total) as advance:
-        for trace in dataset.read_training_traces(inputs, allow_benchmark=allow_benchmark):
-            row = row_of(trace, chat)
-            if rows.setdefault(trace.id, row) != row:
-                raise dataset.conflict(trace.id)
-            advance(1)
-    return list(rows.values())
-
-
-def _list_files(draft: Draft) -> None:
-    """Enter the files of the checkpoint into its manifest, and the id that follows from them."""
-    draft.manifest.files = [
-        FileEntry(file.name, None, file.stat().st_size, file_sha256(file))
-        for file in versions.content_files(draft.path)
-        if file.is_file()  # the states to resume from are folders
-    ]
-    draft.manifest.id = content_hash(
-        [(one.name, one.sha256) for one in draft.manifest.files if one.name != "losses.jsonl"]
-    )
+def _rows(inputs: list[str], check: Preflight, allow_benchmark: bool) -> Iterator[Row]:
+    """Every row of the inputs once, as the student sees it, checked."""
+    traces = dataset.read_training_traces(inputs, allow_benchmark=allow_benchmark)
+    with progress("reading", dataset.count_rows(inputs)) as advance:
+        yield from check.rows(traces, advance)

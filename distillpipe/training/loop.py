@@ -17,7 +17,7 @@ import msgspec
 import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
-from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig, get_scheduler
+from transformers import AutoConfig, AutoModelForCausalLM, get_scheduler
 from transformers.utils.logging import disable_progress_bar
 
 from distillpipe.errors import EngineError, Interrupted, first_line
@@ -27,6 +27,7 @@ from distillpipe.models import Model
 from distillpipe.progress import progress, say
 from distillpipe.records import TrainingOptions
 from distillpipe.training.batches import forward_batches, num_steps, step_rows
+from distillpipe.training.context import student_config
 from distillpipe.training.losses import token_loss_sum
 from distillpipe.training.rows import Row
 
@@ -149,7 +150,9 @@ def _step(
 def _load(student: Model, options: TrainingOptions) -> Any:
     """The student with fp32 weights, an adapter around it for lora."""
     try:
-        model = AutoModelForCausalLM.from_pretrained(student.folder, dtype=torch.float32)
+        model = AutoModelForCausalLM.from_pretrained(
+            student.folder, config=student_config(student, options), dtype=torch.float32
+        )
     except (OSError, ValueError, ImportError) as error:
         raise EngineError(
             f"--student {student.name} could not be loaded: {first_line(error)}"
@@ -233,14 +236,6 @@ def _remove_state(state: Path) -> None:
     shutil.rmtree(going, ignore_errors=True)
     state.rename(going)
     shutil.rmtree(going)
-
-
-def save_generation_config(folder: Path, end_ids: frozenset[int]) -> None:
-    """Let the saved model stop at every end token of its chat, whoever serves it."""
-    known = (folder / "generation_config.json").is_file()
-    config = GenerationConfig.from_pretrained(folder) if known else GenerationConfig()
-    config.eos_token_id = sorted(end_ids)
-    config.save_pretrained(folder)
 
 
 def _save_model(accelerator: Accelerator, model: Any, student: Model, folder: Path) -> None:

@@ -1,27 +1,207 @@
-"""What is checked before any training: rows that would be cut, rows that teach nothing."""
+"""What is checked before any training, on every row, while the rows are made.
 
-from collections.abc import Sequence
+A row that would train wrongly is refused, all of them in one error: longer than `--max-length` or than the
+model's positions, cut off when it was sampled, without its end token or the end of its reasoning among
+the supervised ids, or with ids that the student has no embedding for. `--over-length drop` leaves longer rows
+out; `cut` keeps their first `--max-length` ids, so that a cut row has lost its end token and teaches no one to
+stop in mid-sentence. Both are counted.
+"""
 
+from collections.abc import Callable, Iterable, Iterator
+
+import msgspec
+
+from distillpipe import dataset
+from distillpipe.chat import Chat
 from distillpipe.errors import DataError
-from distillpipe.training.rows import Row
+from distillpipe.manifest import Counts, Dropped, TeacherCounts
+from distillpipe.records import Trace, TrainingOptions
+from distillpipe.training.context import Limits
+from distillpipe.training.rows import Row, rows_of
 
 NUM_NAMED = 3  # rows named in an error
+OVER_LENGTH = "over_length"  # the reason of a row that is dropped
 
 
-def check(rows: Sequence[Row], max_length: int) -> None:
-    """Refuse, with the counts, what training would have to cut or leave out."""
-    if not rows:
-        raise DataError("no rows to train on: every input is empty")
-    too_long = [row for row in rows if len(row.ids) > max_length]
-    if too_long:
-        longest = max(len(row.ids) for row in too_long)
-        over = sum(len(row.ids) - max_length for row in too_long)
-        named = ", ".join(row.id for row in too_long[:NUM_NAMED])
-        raise DataError(
-            f"{len(too_long):,} of {len(rows):,} rows are longer than --max-length {max_length:,} "
-            f"tokens, {over:,} tokens in all (the longest row has {longest:,}; {named}, ...): "
-            f"give --max-length {longest}, or drop them with `distill filter --max-reasoning-tokens`"
-        )
-    bare = [row for row in rows if row.num_supervised == 0]
-    if bare:
-        raise DataError(f"{len(bare):,} rows have nothing to learn from: {bare[0].id}, ...")
+class Refusal(msgspec.Struct):
+    """Rows that would train wrongly in one way."""
+
+    rows: int = 0
+    tokens: int = 0
+    "over the limit"
+    longest: int = 0
+    named: list[str] = []
+
+
+class Preflight:
+    """Makes the rows of traces and checks each; `counts` and `refusals` grow with them."""
+
+    def __init__(
+        self, chat: Chat, options: TrainingOptions, limits: Limits, num_shown: int = 1
+    ) -> None:
+        self.chat = chat
+        self.counts = Counts()
+        self.shown: list[Row] = []
+        self.num_supervised = 0
+        self.num_reasoned = 0
+        self.longest = 0
+        self.refusals: dict[str, Refusal] = {}
+        self._options = options
+        self._limits = limits
+        self._num_shown = num_shown
+        self._known: dict[str, int] = {}
+        tag_ids = chat.tokenizer(chat.turn.tags.close, add_special_tokens=False)["input_ids"]
+        self._close_id = tag_ids[0] if len(tag_ids) == 1 else None
+
+    def rows(self, traces: Iterable[Trace], advance: Callable[[int], None]) -> Iterator[Row]:
+        """The rows to train on, in the order of the traces, each id once.
+
+        Raises DataError for one id with two contents. What is refused is said by `check`, when all rows
+        were looked at; until then a refused row may be among these.
+        """
+        for trace, made in rows_of(traces, self.chat):
+            advance(1)
+            content = hash(
+                str(made) if isinstance(made, DataError) else (*made.ids, made.num_prompt)
+            )
+            if trace.id in self._known:
+                if self._known[trace.id] != content:
+                    raise dataset.conflict(trace.id)
+                continue
+            self._known[trace.id] = content
+            self.counts.rows_read += 1
+            if (row := self._admitted(trace, made)) is not None:
+                yield row
+
+    def _admitted(self, trace: Trace, made: Row | DataError) -> Row | None:
+        """The row as it is trained on; None where it is dropped or cannot be trained on."""
+        teacher = self.counts.teachers.setdefault(trace.teacher or "unknown", TeacherCounts())
+        if isinstance(made, DataError):
+            self._refuse("wrong", str(made))
+            return None
+        row = self._fitted(made)
+        if row is None:
+            self.counts.rows_rejected += 1
+            teacher.dropped[OVER_LENGTH] = teacher.dropped.get(OVER_LENGTH, 0) + 1
+            return None
+        self._look(trace, row, is_cut=len(row.ids) < len(made.ids))
+        self.counts.rows_kept += 1
+        teacher.rows_kept += 1
+        teacher.tokens_kept += row.num_supervised
+        self.num_supervised += row.num_supervised
+        self.longest = max(self.longest, len(row.ids))
+        if len(self.shown) < self._num_shown:
+            self.shown.append(row)
+        return row
+
+    def _fitted(self, row: Row) -> Row | None:
+        """The row within `--max-length`, as `--over-length` says."""
+        limit = self._options.max_length
+        over = len(row.ids) - limit
+        if over <= 0:
+            return row
+        if self._options.over_length == "refuse":
+            self._refuse("over_length", row.id, over, len(row.ids))
+            return row
+        if self._options.over_length == "cut" and row.num_prompt < limit:
+            self.counts.rows_cut += 1
+            self.counts.tokens_cut += over
+            return Row(row.id, row.ids[:limit], row.num_prompt)
+        dropped = self.counts.dropped.setdefault(OVER_LENGTH, Dropped())
+        dropped.rows += 1
+        dropped.tokens += row.num_supervised
+        return None
+
+    def _look(self, trace: Trace, row: Row, *, is_cut: bool) -> None:
+        """Note what is wrong with a row that is to be trained on."""
+        positions = self._limits.num_positions
+        if positions is not None and len(row.ids) > positions:
+            self._refuse("positions", row.id, len(row.ids) - positions, len(row.ids))
+        if max(row.ids) >= self._limits.vocabulary_size:
+            self._refuse("vocabulary", row.id, longest=max(row.ids))
+        if trace.is_truncated:
+            self._refuse("truncated", row.id)
+        if is_cut:
+            return
+        if row.ids[-1] not in self.chat.end_ids:
+            self._refuse("no_end", row.id)
+        if trace.reasoning:
+            self.num_reasoned += 1
+            if not self._ends_thought(row):
+                self._refuse("no_end_of_reasoning", row.id)
+
+    def _ends_thought(self, row: Row) -> bool:
+        if self._close_id is not None:
+            return self._close_id in row.ids[row.num_prompt :]
+        return self.chat.turn.tags.close in self.chat.text(row.ids[row.num_prompt :])
+
+    def _refuse(self, reason: str, named: str, tokens: int = 0, longest: int = 0) -> None:
+        found = self.refusals.setdefault(reason, Refusal())
+        found.rows += 1
+        found.tokens += tokens
+        found.longest = max(found.longest, longest)
+        if len(found.named) < NUM_NAMED:
+            found.named.append(named)
+
+    def check(self) -> None:
+        """Refuse, with the counts, what would train wrongly; call it when all rows were made."""
+        if not self.counts.rows_read:
+            raise DataError("no rows to train on: every input is empty")
+        said = [self._said(reason, found) for reason, found in self.refusals.items()]
+        if said:
+            raise DataError("; besides, ".join(said))
+        if not self.counts.rows_kept:
+            raise DataError(
+                f"no rows to train on: all {self.counts.rows_read:,} are longer than --max-length "
+                f"{self._options.max_length:,}, and --over-length {self._options.over_length} leaves none"
+            )
+
+    def enter(self, counts: Counts) -> None:
+        """Enter what was counted of the rows into the counts of a version."""
+        for name in (
+            "rows_read",
+            "rows_kept",
+            "rows_rejected",
+            "rows_cut",
+            "tokens_cut",
+            "dropped",
+        ):
+            setattr(counts, name, getattr(self.counts, name))
+        counts.teachers = self.counts.teachers
+
+    def _said(self, reason: str, found: Refusal) -> str:
+        """One way of being wrong: how many rows, which, and what to do."""
+        rows = f"{found.rows:,} of {self.counts.rows_read:,} rows"
+        named = ", ".join(found.named) + (", ..." if found.rows > len(found.named) else "")
+        over = f"{found.tokens:,} tokens in all (the longest row has {found.longest:,}; {named})"
+        match reason:
+            case "over_length":
+                return (
+                    f"{rows} are longer than --max-length {self._options.max_length:,} tokens, {over}: give "
+                    f"--max-length {found.longest}, shorten them with `distill filter "
+                    "--max-reasoning-tokens`, or give --over-length drop or cut"
+                )
+            case "positions":
+                positions = self._limits.num_positions
+                return (
+                    f"{rows} are longer than the {positions:,} positions of the student, {over}: give "
+                    "a larger --rope-theta, which stretches them, or a smaller --max-length with --over-length "
+                    "drop or cut"
+                )
+            case "vocabulary":
+                return (
+                    f"{rows} have ids of up to {found.longest:,}, the student has embeddings for "
+                    f"{self._limits.vocabulary_size:,} ({named}): its tokenizer belongs to another model, or has "
+                    "tokens that it was never resized for; nothing is resized here"
+                )
+            case "truncated":
+                return (
+                    f"{rows} were cut off when they were sampled, so the student would learn to stop in "
+                    f"mid-sentence ({named}): `distill filter` drops them"
+                )
+            case "no_end" | "no_end_of_reasoning":
+                what = "end token" if reason == "no_end" else "end of their reasoning"
+                return f"{rows} lack their {what} ({named}): give another --chat-template"
+            case _:
+                more = f" (and {found.rows - 1:,} more rows)" if found.rows > 1 else ""
+                return f"{found.named[0]}{more}"

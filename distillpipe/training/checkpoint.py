@@ -1,0 +1,234 @@
+"""What a checkpoint holds besides the weights that the loop has written, and the merged model of an adapter.
+
+    v1/  adapter_config.json  adapter_model.safetensors       or the weights of the whole model
+         tokenizer...  chat_template.jinja                    writes a turn as it was trained on
+         generation_config.json                               sampling advice, end tokens
+         merged/                                              --merge: a whole model, complete too
+         losses.jsonl  README.md  manifest.json
+
+The sampling advice is DeepSeek's for R1 and what was distilled from it (README of DeepSeek-R1): greedy decoding
+makes reasoning models repeat themselves.
+"""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+import torch
+from safetensors import SafetensorError
+from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
+from transformers.utils.logging import disable_progress_bar
+
+from distillpipe import manifest as manifests
+from distillpipe import versions
+from distillpipe.chat import Chat
+from distillpipe.errors import EngineError, first_line
+from distillpipe.hashing import content_hash, file_sha256
+from distillpipe.manifest import FileEntry
+from distillpipe.models import ADAPTER, MERGED, Model
+from distillpipe.progress import say
+from distillpipe.training.context import Limits, limits_of
+from distillpipe.training.rows import Row
+from distillpipe.training.template import saved_template
+from distillpipe.versions import Draft
+
+disable_progress_bar()  # of loading, which is quick and would break our own
+
+LOSSES = "losses.jsonl"
+TEMPERATURE, TOP_P = 0.6, 0.95
+KEPT = (
+    "top_k",
+    "min_p",
+    "typical_p",
+    "repetition_penalty",
+    "no_repeat_ngram_size",
+    "max_new_tokens",
+)
+COMPARED_TOKENS = 512  # of a row, on which adapter and merged model are compared
+TOLERANCE = 1e-3  # of the largest logit: fp32 sums in another order
+FULL_DISK = (
+    "No space left", "File too large", "Disk quota",
+    "PytorchStreamWriter failed", "inline_container.cc", "iostream error",  # torch.save
+)  # fmt: skip
+
+
+class Merge(NamedTuple):
+    """How near the merged model is to the adapter on its base, in logits on one row."""
+
+    largest: float
+    "logit"
+    difference: float
+    "the largest, in fp32"
+    rounded_difference: float
+    "the largest, of the model as it is saved"
+    saved_type: str
+    "bfloat16, float32, ..."
+
+    def __str__(self) -> str:
+        return (
+            f"logits of up to {self.largest:.3g} differ from the adapter's by at most {self.difference:.2g} in "
+            f"fp32, by {self.rounded_difference:.2g} as saved ({self.saved_type})"
+        )
+
+
+@contextmanager
+def full_disk_named(folder: Path) -> Iterator[None]:
+    """Turn what libraries say of a full disk, each in its own way, into an EngineError."""
+    try:
+        yield
+    except (SafetensorError, RuntimeError, OSError) as error:
+        if not any(words in str(error) for words in FULL_DISK):
+            raise
+        raise EngineError(
+            f"{folder}: the disk is full, or files may not grow ({first_line(error)}): make room; what was "
+            "saved is safe, the same command goes on from there"
+        ) from error
+
+
+def complete(folder: Path, student: Model, chat: Chat, limits: Limits) -> None:
+    """Write what belongs to the weights in `folder`: tokenizer, chat template, generation config.
+
+    `limits` are those that the student was trained with.
+    """
+    if (limits.num_positions or 0) > chat.tokenizer.model_max_length:
+        chat.tokenizer.model_max_length = limits.num_positions
+    own, chat.tokenizer.chat_template = chat.tokenizer.chat_template, saved_template(chat)
+    chat.tokenizer.save_pretrained(folder)
+    chat.tokenizer.chat_template = own
+    generation = generation_config(student.folder, chat.end_ids)
+    generation.save_pretrained(folder)
+    if (folder / ADAPTER).is_file():
+        _name_base(folder / ADAPTER, student)
+
+
+def generation_config(student: Path, end_ids: frozenset[int]) -> GenerationConfig:
+    """The student's own, with the sampling advice and every end token of its chat."""
+    known = (student / "generation_config.json").is_file()
+    config = GenerationConfig.from_pretrained(student) if known else GenerationConfig()
+    config._from_model_config = False  # else generate() makes one of the model's config again
+    config.eos_token_id = sorted(end_ids)
+    config.do_sample, config.temperature, config.top_p = True, TEMPERATURE, TOP_P
+    return config
+
+
+def _name_base(path: Path, student: Model) -> None:
+    """Name the adapter's base so that it is found elsewhere too: a hub model by its name and commit."""
+    if not student.identity.startswith("hub:"):
+        return
+    name, _, commit = student.identity.removeprefix("hub:").rpartition("@")
+    config = msgspec.json.decode(path.read_bytes())
+    config |= {"base_model_name_or_path": name, "revision": commit}
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(config), indent=2))
+
+
+def merge(folder: Path, student: Model, chat: Chat, row: Row) -> Merge:
+    """Merge the adapter in `folder` into its base in fp32; `folder/merged` has the result in the base's type.
+
+    Raises EngineError where the adapter is of another base, or where the merged model computes something else
+    on `row`.
+    """
+    from peft import PeftModel
+
+    base = AutoModelForCausalLM.from_pretrained(student.folder, dtype=torch.float32)
+    saved_type = AutoConfig.from_pretrained(student.folder).dtype or torch.float32
+    try:
+        model: Any = PeftModel.from_pretrained(base, folder).eval()
+    except (RuntimeError, ValueError) as error:
+        raise EngineError(
+            f"the adapter in {folder} does not fit {student.name}: it was trained on another model "
+            f"({_last_line(error)})"
+        ) from error
+    ids = torch.tensor([row.ids[:COMPARED_TOKENS]])
+    with torch.inference_mode():
+        adapted = model(ids).logits
+        merged = model.merge_and_unload(safe_merge=True)
+        largest = float(adapted.abs().max())
+        difference = float((merged(ids).logits - adapted).abs().max())
+        if not difference <= TOLERANCE * largest:
+            raise EngineError(
+                f"the merged model is not the adapter on its base: its logits are off by {difference:.3g} of "
+                f"{largest:.3g} on row {row.id}; the adapter itself is whole: leave --merge out"
+            )
+        merged.to(saved_type)
+        rounded = float((merged(ids).logits.float() - adapted).abs().max())
+    shutil.rmtree(folder / MERGED, ignore_errors=True)
+    merged.save_pretrained(folder / MERGED)
+    complete(folder / MERGED, student, chat, limits_of(base.config))
+    return Merge(largest, difference, rounded, str(saved_type).removeprefix("torch."))
+
+
+def _last_line(error: Exception) -> str:
+    """Of an error that lists what does not fit, the last thing."""
+    return str(error).strip().splitlines()[-1].strip()
+
+
+def take_over(finished: Path, draft: Draft) -> None:
+    """Take the trained weights of a finished version, which only lacks what is made of them."""
+    found = manifests.read(finished)
+    say(f"sft: taking the weights of {finished}")
+    for entry in found.files:
+        if not entry.name.startswith(f"{MERGED}/"):
+            shutil.copyfile(finished / entry.name, draft.path / entry.name)
+    draft.manifest.counts.tokens_kept = found.counts.tokens_kept
+    draft.manifest.counts.seconds_working = found.counts.seconds_working
+
+
+def list_files(draft: Draft) -> None:
+    """Enter the files of a checkpoint into its manifest, and the id that follows from them.
+
+    The merged model is no part of the id: it is the same model once more.
+    """
+    files = [path for path in versions.content_files(draft.path) if path.is_file()]
+    files += sorted(path for path in (draft.path / MERGED).glob("*") if path.is_file())
+    draft.manifest.files = [
+        FileEntry(str(path.relative_to(draft.path)), None, path.stat().st_size, file_sha256(path))
+        for path in files
+    ]
+    draft.manifest.id = content_hash(
+        [
+            (one.name, one.sha256)
+            for one in draft.manifest.files
+            if one.name != LOSSES and not one.name.startswith(f"{MERGED}/")
+        ]
+    )
+
+
+def facts(folder: Path, chat: Chat, merge: Merge | None) -> list[str]:
+    """Lines for the model card that no manifest holds: the losses, how to sample, what was merged."""
+    lines = []
+    steps = [
+        msgspec.json.decode(line, type=_Loss)
+        for line in (folder / LOSSES).read_bytes().splitlines()
+    ]
+    if steps:
+        lines.append(
+            f"Loss: {steps[0].loss:.4f} at step {steps[0].step:,}, {steps[-1].loss:.4f} at step "
+            f"{steps[-1].step:,}, the last; all of them in `{LOSSES}`."
+        )
+    generation = msgspec.json.decode((folder / "generation_config.json").read_bytes())
+    kept = ", ".join(f"{name} {generation[name]}" for name in KEPT if name in generation)
+    own = f"; of the student's own it keeps {kept}" if kept else ""
+    lines.append(
+        f"Sampling: temperature {TEMPERATURE}, top_p {TOP_P}, never greedy (`generation_config.json`{own})."
+    )
+    ends = ", ".join(
+        f"`{chat.tokenizer.convert_ids_to_tokens(one)}`" for one in sorted(chat.end_ids)
+    )
+    tags = chat.turn.tags
+    opened = ", which the prompt opens" if chat.turn.opened else ""
+    lines.append(
+        f"Reasoning stands between `{tags.open}` and `{tags.close}`{opened}; a turn ends with {ends}."
+    )
+    if merge is not None:
+        lines.append(f"`{MERGED}/` is the whole model, merged in fp32: {merge}.")
+    return lines
+
+
+class _Loss(msgspec.Struct):
+    """What the card says of a step."""
+
+    step: int
+    loss: float

@@ -1,0 +1,73 @@
+"""How many tokens a student can take, and how `--rope-theta` lets it take more.
+
+Rotary embeddings turn a query or key at position p by p * theta ** (-2i / d) in its i-th pair of dimensions: a
+larger theta turns slower, so that far positions look like those that the student knows. open-r1 trained
+Qwen2.5-Math (4,096 positions, theta 10,000) on 32,768 positions with 300,000.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from distillpipe.errors import UsageError, first_line
+from distillpipe.models import Model
+from distillpipe.records import TrainingOptions
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
+
+
+def student_config(student: Model, options: TrainingOptions) -> "PretrainedConfig":
+    """The config that the student is trained with and saved with: its own, but for `--rope-theta`.
+
+    With that option it has as many positions as `--max-length`, if not more. Raises UsageError for a student
+    or a method that the option is not for.
+    """
+    from transformers import AutoConfig
+
+    try:
+        config = AutoConfig.from_pretrained(student.folder)
+    except (OSError, ValueError) as error:
+        raise UsageError(
+            f"--student {student.name}: its config.json cannot be read ({first_line(error)})"
+        ) from error
+    if options.rope_theta is not None:
+        _stretch(config.get_text_config(), student.name, options)
+    return config
+
+
+def _stretch(config: Any, name: str, options: TrainingOptions) -> None:
+    theta = options.rope_theta
+    if options.method != "full":
+        raise UsageError(
+            "--rope-theta changes the model's config, which an adapter does not carry: "
+            "give --method full, or leave it out"
+        )
+    rope = getattr(config, "rope_parameters", None) or {}
+    if rope.get("rope_type") != "default":
+        raise UsageError(
+            f"--rope-theta: {name} has {rope.get('rope_type', 'no')} rotary embeddings, only plain ones "
+            "(rope_type default) are stretched by their base: leave it out"
+        )
+    if theta is None or theta <= rope["rope_theta"]:
+        raise UsageError(
+            f"--rope-theta {theta:,.0f}: {name} has {rope['rope_theta']:,.0f}, and a longer context "
+            "needs a larger one"
+        )
+    config.rope_parameters = {**rope, "rope_theta": theta}
+    config.max_position_embeddings = max(config.max_position_embeddings, options.max_length)
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """What a student can take."""
+
+    num_positions: int | None
+    "the longest row it was made for; null where its config names none"
+    vocabulary_size: int
+    "ids that it has embeddings for, padding included"
+
+
+def limits_of(config: "PretrainedConfig") -> Limits:
+    """The limits that a model's config names."""
+    text = config.get_text_config()
+    return Limits(getattr(text, "max_position_embeddings", None), int(text.vocab_size))
