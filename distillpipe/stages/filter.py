@@ -34,6 +34,10 @@ from distillpipe.stages.run import (
 )
 from distillpipe.versions import Header
 
+SYNC_ROWS = (
+    4096  # rows that were decided are made again at once: after a power cut, by the same command
+)
+
 
 def filter_traces(
     inputs: list[str], out: Path, options: FilterOptions, run: Run, others: Others = NO_OTHERS
@@ -47,7 +51,7 @@ def filter_traces(
     if (finished := versions.up_to_date(out, header)) is not None:
         return say_up_to_date(finished)
 
-    with versions.draft(out, header) as draft, Writer(draft) as writer:
+    with versions.draft(out, header) as draft, Writer(draft, SYNC_ROWS) as writer:
         decisions = _decide(inputs, options, draft.path, run, others)
         writer.counts.rows_read = len(decisions)
         for judged, decision in rows_once(inputs, decisions, options):
