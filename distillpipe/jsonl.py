@@ -1,8 +1,8 @@
 """JSONL files: append so that a row survives, cut what was torn, name file and line in every error.
 
 A line that was appended survives `kill -9`, since it goes to the system at once, and a power cut after the
-next fsync, which comes at the latest with the row after `SYNC_ROWS` or `SYNC_SECONDS`. A torn last line is
-cut off when the files are opened again, and its row is made anew.
+next fsync, which comes at the latest with the row after `SYNC_ROWS` (more where rows are made again at once) or
+`SYNC_SECONDS`. A torn last line is cut off when the files are opened again, and its row is made anew.
 """
 
 import hashlib

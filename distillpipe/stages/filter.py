@@ -34,9 +34,7 @@ from distillpipe.stages.run import (
 )
 from distillpipe.versions import Header
 
-SYNC_ROWS = (
-    4096  # rows that were decided are made again at once: after a power cut, by the same command
-)
+SYNC_ROWS = 4096  # a row that a power cut takes is written again from its decision
 
 
 def filter_traces(
