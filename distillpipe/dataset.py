@@ -25,7 +25,7 @@ from distillpipe.distributions import distribution
 from distillpipe.errors import DataError, UsageError
 from distillpipe.hashing import bytes_hash, content_hash, file_sha256
 from distillpipe.interrupts import shielded
-from distillpipe.jsonl import R, Stream, decode, decoded, encoder, lines
+from distillpipe.jsonl import SYNC_ROWS, R, Stream, decode, decoded, encoder, lines
 from distillpipe.manifest import Dropped, FileEntry, Manifest, TeacherCounts
 from distillpipe.records import Problem, RejectedTrace, TokenCounts, Trace, Verdict
 from distillpipe.versions import ERRORS_FILE, Draft
@@ -44,7 +44,7 @@ class FailedRow(msgspec.Struct, frozen=True):
 class Writer:
     """Appends rows to a draft. `done` holds the ids of all rows, kept and rejected, in it."""
 
-    def __init__(self, draft: Draft) -> None:
+    def __init__(self, draft: Draft, sync_rows: int = SYNC_ROWS) -> None:
         self.draft = draft
         self.counts = draft.manifest.counts
         self.done: set[str] = set()
@@ -54,8 +54,8 @@ class Writer:
         self._saved = time.monotonic()
         self.counts.rows_kept = self.counts.rows_rejected = self.counts.tokens_kept = 0
         self.counts.dropped, self.counts.verdicts, self.counts.teachers = {}, {}, {}
-        self._parts = Stream(draft.path, "part", self._recovered)
-        self._rejected = Stream(draft.path, "rejected", self._recovered)
+        self._parts = Stream(draft.path, "part", self._recovered, sync_rows)
+        self._rejected = Stream(draft.path, "rejected", self._recovered, sync_rows)
 
     def append(self, trace: Trace) -> None:
         """Keep a row."""

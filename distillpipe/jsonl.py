@@ -1,8 +1,8 @@
 """JSONL files: append so that a row survives, cut what was torn, name file and line in every error.
 
 A line that was appended survives `kill -9`, since it goes to the system at once, and a power cut after the
-next fsync, which comes at the latest with the row after `SYNC_ROWS` or `SYNC_SECONDS`. A torn last line is
-cut off when the files are opened again, and its row is made anew.
+next fsync, which comes at the latest with the row after `SYNC_ROWS` (more where rows are made again at once) or
+`SYNC_SECONDS`. A torn last line is cut off when the files are opened again, and its row is made anew.
 """
 
 import hashlib
@@ -47,8 +47,15 @@ class Stream:
     What stands in them already is read once: `recovered` is called with each line and its place.
     """
 
-    def __init__(self, folder: Path, prefix: str, recovered: Callable[[bytes, str], None]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        prefix: str,
+        recovered: Callable[[bytes, str], None],
+        sync_rows: int = SYNC_ROWS,
+    ) -> None:
         self._folder = folder
+        self._sync_rows = sync_rows
         self._prefix = prefix
         self.parts: list[Part] = []
         self._descriptor: int | None = None
@@ -76,7 +83,7 @@ class Stream:
                 raise
             self._count(part, content)
             self._unsynced += 1
-            if self._unsynced >= SYNC_ROWS or time.monotonic() - self._synced >= SYNC_SECONDS:
+            if self._unsynced >= self._sync_rows or time.monotonic() - self._synced >= SYNC_SECONDS:
                 self.sync()
 
     def sync(self) -> None:

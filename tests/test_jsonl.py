@@ -135,9 +135,8 @@ def synced_rows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sync_rows: int, seconds: float
 ) -> list[int]:
     """How many rows were written when each fsync of the first ten rows came."""
-    stream, _ = opened(tmp_path)
+    stream = Stream(tmp_path, "part", lambda *_: None, sync_rows)
     synced: list[int] = []
-    monkeypatch.setattr(jsonl, "SYNC_ROWS", sync_rows)
     monkeypatch.setattr(jsonl, "SYNC_SECONDS", seconds)
     monkeypatch.setattr(jsonl, "sync_content", lambda _: synced.append(stream.parts[-1].rows))
     for _ in range(10):

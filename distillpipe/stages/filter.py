@@ -34,6 +34,8 @@ from distillpipe.stages.run import (
 )
 from distillpipe.versions import Header
 
+SYNC_ROWS = 4096  # a row that a power cut takes is written again from its decision
+
 
 def filter_traces(
     inputs: list[str], out: Path, options: FilterOptions, run: Run, others: Others = NO_OTHERS
@@ -47,7 +49,7 @@ def filter_traces(
     if (finished := versions.up_to_date(out, header)) is not None:
         return say_up_to_date(finished)
 
-    with versions.draft(out, header) as draft, Writer(draft) as writer:
+    with versions.draft(out, header) as draft, Writer(draft, SYNC_ROWS) as writer:
         decisions = _decide(inputs, options, draft.path, run, others)
         writer.counts.rows_read = len(decisions)
         for judged, decision in rows_once(inputs, decisions, options):

@@ -107,11 +107,9 @@ def processor_seconds(part: Callable[[], object], times: int) -> float:
 
 
 def report_whole(bench: Bench) -> None:
-    """The command from start to end, with all cores and with one."""
+    """The command from start to end."""
     corpus = bench.corpus("s1", bench.rows, bench.megabytes)
-    all_cores = len(os.sched_getaffinity(0))
-    for num_workers in (all_cores, 1):
-        print(f"the command, {num_workers} of {all_cores} cores: {ran(bench, corpus, num_workers)}")
+    print(f"{bench.rows:,} rows: {ran(bench, corpus)}")
 
 
 def report_rows(bench: Bench) -> None:
@@ -122,16 +120,16 @@ def report_rows(bench: Bench) -> None:
         ("10k-long", 10_000, 5 * SMALL_ROW),
     ):
         corpus = bench.corpus(name, num_rows, num_rows * row_bytes / MEGABYTE)
-        print(f"{num_rows:,} rows: {ran(bench, corpus, len(os.sched_getaffinity(0)))}")
+        print(f"{num_rows:,} rows: {ran(bench, corpus)}")
 
 
-def ran(bench: Bench, corpus: Path, num_workers: int) -> str:
+def ran(bench: Bench, corpus: Path) -> str:
     """What a run of the command took: seconds, MB/s, peak memory of all its processes together."""
     out = bench.folder / "clean"
     shutil.rmtree(out, ignore_errors=True)
     size = dataset.count_bytes([str(corpus)]) / MEGABYTE
     command = [str(Path(sys.executable).with_name("distill")), "filter", str(corpus), *FLAGS]
-    command += ["--num-workers", str(num_workers), "--out", str(out)]
+    command += ["--out", str(out)]
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     started = time.perf_counter()
     peak = 0.0
