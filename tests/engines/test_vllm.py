@@ -5,20 +5,23 @@ Starting it lasts most of a minute, so most tests share one engine, with room fo
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
 
 from distillpipe import models
-from distillpipe.chat import Chat
+from distillpipe.chat import Chat, load_chat
 from distillpipe.engines import open_engine
 from distillpipe.engines.base import Completion, Engine, Refusal, Request
 from distillpipe.errors import EngineError
-from distillpipe.records import EngineOptions, Message, Sampling
+from distillpipe.records import EngineOptions, Message, Sampling, Trace, TrainingOptions
+from distillpipe.stages.run import Run
+from distillpipe.stages.sft import sft
 
 pytestmark = pytest.mark.vllm
 
@@ -188,6 +191,34 @@ def test_an_adapter_samples_as_the_merged_model_does(
     for name in ("transformers", "vllm"):
         found = complete(open_folder(adapter, teacher_chat, name), prompts, GREEDY)
         assert num_equal(found, expected) >= len(prompts) - 1, name  # a near-tie may fall otherwise
+
+
+TRAINING = TrainingOptions(
+    method="full", rank=4, alpha=4, learning_rate=1e-2, scheduler="constant", warmup=0.0,
+    weight_decay=0.0, max_grad_norm=1.0, epochs=1, max_steps=2, batch_size=4, max_length=2048,
+    dtype="fp32", chat_template=None, seed=1,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["stretched", "merged"])
+def test_what_sft_writes_is_served_as_it_lies_there(
+    tmp_path: Path,
+    shipped: Path,
+    make_traces: Callable[..., list[Trace]],
+    prompts: list[list[int]],
+    kind: str,
+) -> None:
+    path = tmp_path / "traces.jsonl"
+    path.write_bytes(b"".join(msgspec.json.encode(row) + b"\n" for row in make_traces(8)))
+    merge = kind == "merged"
+    changes = {"method": "lora"} if merge else {"rope_theta": 100_000.0}
+    options = msgspec.structs.replace(TRAINING, **changes)
+    sft([str(path)], str(shipped / "teacher"), tmp_path / "out", options, Run(merge=merge), 100)
+    folder = tmp_path / "out" / "latest" / ("merged" if merge else "")
+    chat = load_chat(folder, "student")
+    expected = complete(open_folder(folder, chat, "transformers"), prompts, GREEDY)
+    found = complete(open_folder(folder, chat, "vllm"), prompts, GREEDY)
+    assert num_equal(found, expected) >= len(prompts) - 1  # a near-tie may fall otherwise
 
 
 def test_a_model_that_vllm_does_not_know_is_one_line(

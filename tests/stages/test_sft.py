@@ -1,6 +1,7 @@
 """`sft` on the shipped students: a checkpoint that loads, and what is refused."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -99,6 +100,22 @@ def test_sft_refuses_rows_that_it_would_have_to_cut(
     options = msgspec.structs.replace(training, max_length=40)
     with pytest.raises(DataError, match="rows are longer than --max-length 40 tokens"):
         sft([str(clean)], str(shipped / "student-qwen"), tmp_path / "s", options, Run(), 100)
+
+
+def test_a_tokenizer_of_another_model_is_refused_before_any_training(
+    shipped: Path,
+    make_traces: Callable[..., list[Trace]],
+    tmp_path: Path,
+    training: TrainingOptions,
+) -> None:
+    student = Path(shutil.copytree(shipped / "student-qwen", tmp_path / "student"))
+    config = json.loads((student / "config.json").read_text())
+    (student / "config.json").write_text(json.dumps({**config, "vocab_size": 64}))
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(b"".join(msgspec.json.encode(row) + b"\n" for row in make_traces(3)))
+    with pytest.raises(DataError, match="its tokenizer belongs to another model"):
+        sft([str(path)], str(student), tmp_path / "s", training, Run(), 100)
+    assert list((tmp_path / "s").glob("v*")) == []
 
 
 def test_an_adapter_is_no_student(

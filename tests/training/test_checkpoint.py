@@ -56,7 +56,11 @@ def found(folder: Path) -> Model:
 
 
 def test_a_merged_model_is_complete_and_computes_what_the_adapter_does(
-    tiny_model: Path, traces: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tiny_model: Path,
+    traces: str,
+    tmp_path: Path,
+    distill: Callable[..., Any],
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     out = tmp_path / "student"
     first = sft([traces], str(tiny_model), out, LORA, Run(), 100).manifest
@@ -93,6 +97,7 @@ def test_a_merged_model_is_complete_and_computes_what_the_adapter_does(
     again = sft([traces], str(tiny_model), out, LORA, Run(), 100)
     assert again.up_to_date and again.path == out / "v2"
     assert "merged in fp32: logits of up to" in (out / "v2" / "README.md").read_text()
+    assert distill("show", out).code == 0
 
 
 @pytest.fixture(scope="module")
