@@ -172,15 +172,16 @@ def children(pid: int) -> list[int]:
 
 
 def report_tokens(bench: Bench) -> None:
-    """Counting as `import --tokenizer` does it, beside the tokenizer itself on as many threads."""
+    """Counting as `import --tokenizer` does it, beside the tokenizer on the same texts in as many threads."""
     chat = load_chat(TOKENIZER, "tokenizer")
-    rows = [row for at, row in enumerate(real_rows(bench.folder)) if at % 5 == 0]
+    rows = [row for at, row in enumerate(real_rows(bench.folder)) if at % 20 == 0]
     texts = [chat.turn.completion(row.reasoning, row.response) for row in rows]
+    texts += [chat.prompt(row.messages[:-1]) for row in rows]
     size = sum(len(text.encode()) for text in texts) / MEGABYTE
     for num_cores in sorted({1, len(os.sched_getaffinity(0))}):
         with bound_to(num_cores):
             compare(
-                f"tokens, {size:.0f} MB on {num_cores} cores, ours and the tokenizer's",
+                f"tokens, {size:.1f} MB on {num_cores} cores, ours and the tokenizer's",
                 lambda: sum(1 for _ in counted(rows, chat)),
                 partial(encode_all, chat, texts, num_cores),
                 bench, size,
