@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.slow  # some seconds each: dry runs of eval load tokenizers
+
 SHIPPED = {  # what make is told, and the commands that it then runs
     "quickstart": "generate filter sft eval eval eval show",
     "s1k tiny": "generate eval eval filter sft eval eval eval show",
