@@ -61,7 +61,7 @@ def sft(
             else:
                 checkpoint.take_over(finished, draft)
             checkpoint.complete(draft.path, model, chat, limits)
-            merge = checkpoint.merge(draft.path, model, chat, rows[0]) if run.merge else None
+            merge = checkpoint.merge(draft.path, model, chat, check.shown[0]) if run.merge else None
             if merge is not None:
                 say(f"sft: merged: {merge}")
         checkpoint.list_files(draft)  # takes a while for a large model: the states go only after it

@@ -211,6 +211,9 @@ def test_a_larger_base_of_the_rotary_embeddings_is_trained_and_saved(
     assert saved.rope_parameters["rope_theta"] == 300_000.0
     assert saved.max_position_embeddings == 2048
     assert AutoConfig.from_pretrained(tiny_model).rope_parameters["rope_theta"] == 10_000.0
+    chat = load_chat(tiny_model, "student")
+    checkpoint.complete(tmp_path, found(tiny_model), chat, limits_of(saved))
+    assert AutoTokenizer.from_pretrained(tmp_path).model_max_length == 2048
 
     stretched = AutoModelForCausalLM.from_pretrained(tiny_model, config=saved, dtype=torch.float32)
     wanted = 0.0
