@@ -20,7 +20,7 @@ from distillpipe.training.context import limits_of, student_config
 from distillpipe.training.preflight import Preflight
 from distillpipe.training.preview import Preview
 from distillpipe.training.rows import Row
-from distillpipe.versions import Header
+from distillpipe.versions import Draft, Header
 
 FP32_BYTES = 4
 
@@ -45,11 +45,8 @@ def sft(
         chat = load_chat(model.folder, student, options.chat_template)
         limits = limits_of(student_config(model, options))
         check = Preflight(chat, options, limits)
-        rows = list(_rows(inputs, check, run.allow_benchmark_training))
-        check.check()
-        preview.say_preview(preview.preview_of(check))
+        rows = list(_checked_rows(inputs, check, run.allow_benchmark_training, draft))
         counts = draft.manifest.counts
-        check.enter(counts)
 
         from distillpipe.training import checkpoint, loop  # torch: only where there is work for it
 
@@ -137,8 +134,19 @@ def _header(
     )
 
 
+def _checked_rows(
+    inputs: list[str], check: Preflight, allow_benchmark: bool, draft: Draft
+) -> Iterator[Row]:
+    """Every row of the inputs; behind the last one they are checked, and counted in the draft, or refused."""
+    yield from _rows(inputs, check, allow_benchmark)
+    check.check()
+    preview.say_preview(preview.preview_of(check))
+    check.enter(draft.manifest.counts)
+    draft.save()
+
+
 def _rows(inputs: list[str], check: Preflight, allow_benchmark: bool) -> Iterator[Row]:
-    """Every row of the inputs once, as the student sees it, checked."""
+    """Every row of the inputs once, as the student sees it, looked at."""
     traces = dataset.read_training_traces(inputs, allow_benchmark=allow_benchmark)
     with progress("reading", dataset.count_rows(inputs)) as advance:
         yield from check.rows(traces, advance)

@@ -93,7 +93,7 @@ def complete(folder: Path, student: Model, chat: Chat, limits: Limits) -> None:
 
     `limits` are those that the student was trained with.
     """
-    if (limits.num_positions or 0) > chat.tokenizer.model_max_length:
+    if limits != limits_of(AutoConfig.from_pretrained(student.folder)):  # --rope-theta
         chat.tokenizer.model_max_length = limits.num_positions
     own, chat.tokenizer.chat_template = chat.tokenizer.chat_template, saved_template(chat)
     chat.tokenizer.save_pretrained(folder)

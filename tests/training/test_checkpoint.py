@@ -22,7 +22,7 @@ from distillpipe.models import Model
 from distillpipe.records import Trace, TrainingOptions
 from distillpipe.stages.run import Run
 from distillpipe.stages.sft import sft
-from distillpipe.training import checkpoint, loop
+from distillpipe.training import checkpoint
 from distillpipe.training.context import limits_of, student_config
 from distillpipe.training.rows import row_of
 
@@ -202,23 +202,31 @@ def test_a_student_whose_template_drops_the_reasoning_gets_one_that_keeps_it(
 
 
 def test_a_larger_base_of_the_rotary_embeddings_is_trained_and_saved(
-    tiny_model: Path, tmp_path: Path, teacher_chat: Chat, make_traces: Callable[..., list[Trace]]
+    tiny_model: Path,
+    traces: str,
+    tmp_path: Path,
+    teacher_chat: Chat,
+    make_traces: Callable[..., list[Trace]],
 ) -> None:
-    options = msgspec.structs.replace(OPTIONS, rope_theta=300_000.0, max_length=2048, max_steps=1)
-    rows = [row_of(trace, teacher_chat) for trace in make_traces(4)]
-    loop.train(found(tiny_model), rows, tmp_path, options, save_every=100)
-    saved = AutoConfig.from_pretrained(tmp_path)
+    options = msgspec.structs.replace(
+        OPTIONS, rope_theta=300_000.0, max_length=2048, max_steps=1, batch_size=8
+    )
+    sft([traces], str(tiny_model), tmp_path / "out", options, Run(), 100)
+    folder = tmp_path / "out" / "latest"
+    saved = AutoConfig.from_pretrained(folder)
     assert saved.rope_parameters["rope_theta"] == 300_000.0
     assert saved.max_position_embeddings == 2048
+    assert AutoTokenizer.from_pretrained(folder).model_max_length == 2048
     assert AutoConfig.from_pretrained(tiny_model).rope_parameters["rope_theta"] == 10_000.0
 
     stretched = AutoModelForCausalLM.from_pretrained(tiny_model, config=saved, dtype=torch.float32)
+    rows = [row_of(trace, teacher_chat) for trace in make_traces(8)]
     wanted = 0.0
     for row in rows:
         labels = torch.tensor([row.ids])
         labels[0, : row.num_prompt] = -100
         wanted += stretched(torch.tensor([row.ids]), labels=labels).loss.item() * row.num_supervised
-    first = json.loads((tmp_path / "losses.jsonl").read_text().splitlines()[0])
+    first = json.loads((folder / "losses.jsonl").read_text().splitlines()[0])
     assert first["loss"] == pytest.approx(
         wanted / sum(row.num_supervised for row in rows), rel=1e-4
     )
@@ -267,6 +275,8 @@ def test_a_full_disk_during_a_save_is_one_line_and_the_same_command_goes_on(
     limit_files(unlimited)
     manifest = sft([traces], str(tiny_model), out, OPTIONS, Run(), 1).manifest
     assert manifests.read(out / "v1").id == manifest.id
+    assert (manifest.counts.rows_read, manifest.counts.rows_kept) == (8, 8)
+    assert manifest.counts.teachers["teacher"].rows_kept == 8
     assert AutoModelForCausalLM.from_pretrained(out / "latest").num_parameters() > 0
 
 
