@@ -1,12 +1,13 @@
 """`sft`: fine-tune a student on traces; the version that it writes is a checkpoint that loads as it is."""
 
 import math
+from collections.abc import Iterator
 from pathlib import Path
 
 from distillpipe import dataset, forecast, licences, models, versions
 from distillpipe.cards import model_card
 from distillpipe.chat import Chat, load_chat, with_template_text
-from distillpipe.errors import UsageError
+from distillpipe.errors import DataError, UsageError
 from distillpipe.forecast import Forecast
 from distillpipe.hashing import content_hash, file_sha256
 from distillpipe.interrupts import shielded
@@ -15,11 +16,13 @@ from distillpipe.models import Model
 from distillpipe.progress import progress, say
 from distillpipe.records import TrainingOptions
 from distillpipe.stages.run import Result, Run, content_of, say_finished, say_up_to_date
-from distillpipe.training import preflight
+from distillpipe.training import preflight, stored_rows
 from distillpipe.training.rows import Row, row_of
+from distillpipe.training.stored_rows import StoredRows
 from distillpipe.versions import Draft, Header
 
 FP32_BYTES = 4
+ROWS = "rows"  # folder of the tokenized rows in a draft
 
 
 def sft(
@@ -37,12 +40,10 @@ def sft(
     licences.warn(header.licences)
     with versions.draft(out, header) as draft:
         chat = load_chat(model.folder, student, options.chat_template)
-        rows = _rows(inputs, chat, run.allow_benchmark_training)
-        preflight.check(rows, options.max_length)
+        rows = _stored(draft.path / ROWS, inputs, chat, options, run)
         counts = draft.manifest.counts
         counts.rows_read = counts.rows_kept = len(rows)
-        supervised = sum(row.num_supervised for row in rows)
-        say(f"sft: {len(rows):,} rows, {supervised:,} supervised tokens an epoch")
+        say(f"sft: {len(rows):,} rows, {rows.num_supervised:,} supervised tokens an epoch")
 
         from distillpipe.training import loop  # torch, only where there is something to train
 
@@ -54,6 +55,7 @@ def sft(
         _list_files(draft)  # takes a while for a large model: the states go only after it
         with shielded():
             loop.remove_states(draft.path)
+            stored_rows.remove(draft.path / ROWS)
             manifest = draft.finish(model_card(draft.manifest))
     return say_finished(manifest, out)
 
@@ -108,17 +110,25 @@ def _header(
     )
 
 
-def _rows(inputs: list[str], chat: Chat, allow_benchmark: bool) -> list[Row]:
-    """Every row of the inputs once, as the student sees it."""
-    total = dataset.count_rows(inputs)
-    rows: dict[str, Row] = {}
-    with progress("reading", total) as advance:
+def _stored(
+    folder: Path, inputs: list[str], chat: Chat, options: TrainingOptions, run: Run
+) -> StoredRows:
+    """The tokenized rows, from the run before where it got so far; bad ones leave no file behind."""
+    try:
+        rows = stored_rows.store(folder, _rows(inputs, chat, run.allow_benchmark_training))
+        preflight.check(rows, options.max_length)
+    except (UsageError, DataError):
+        stored_rows.remove(folder)
+        raise
+    return rows
+
+
+def _rows(inputs: list[str], chat: Chat, allow_benchmark: bool) -> Iterator[Row]:
+    """The rows of the inputs as the student sees them."""
+    with progress("reading", dataset.count_rows(inputs)) as advance:
         for trace in dataset.read_training_traces(inputs, allow_benchmark=allow_benchmark):
-            row = row_of(trace, chat)
-            if rows.setdefault(trace.id, row) != row:
-                raise dataset.conflict(trace.id)
+            yield row_of(trace, chat)
             advance(1)
-    return list(rows.values())
 
 
 def _list_files(draft: Draft) -> None:

@@ -1,12 +1,14 @@
 """Which rows make which step: a pure function of seed, epoch and row ids, so a resumed run is the same."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
+import numpy as np
 import torch
 
 from distillpipe.hashing import uniform
 from distillpipe.training.losses import IGNORED
 from distillpipe.training.rows import Row
+from distillpipe.training.stored_rows import StoredRows
 
 FORWARD_TOKENS = 16384  # padded tokens of one forward pass
 MAX_PADDING = 0.1  # padding of a pass, as a share of its tokens
@@ -19,14 +21,15 @@ def num_steps(num_rows: int, batch_size: int, epochs: int, max_steps: int | None
     return steps if max_steps is None else min(steps, max_steps)
 
 
-def step_rows(rows: Sequence[Row], batch_size: int, seed: int) -> Iterator[list[Row]]:
-    """The rows of each step, for ever: every epoch all rows in an order of its own."""
-    epoch = 0
+def step_rows(rows: StoredRows, batch_size: int, seed: int, done: int = 0) -> Iterator[list[Row]]:
+    """The rows of each step after the first `done`, for ever: every epoch all rows in its own order."""
+    epoch, start = divmod(done, num_steps(len(rows), batch_size, 1, None))
     while True:
-        shuffled = sorted(rows, key=lambda row: uniform(seed, epoch, row.id))
-        for start in range(0, len(shuffled), batch_size):
-            yield shuffled[start : start + batch_size]
-        epoch += 1
+        keys = np.fromiter((uniform(seed, epoch, name) for name in rows.names()), float, len(rows))
+        order = np.argsort(keys, kind="stable")
+        for first in range(start * batch_size, len(rows), batch_size):
+            yield [rows[int(at)] for at in order[first : first + batch_size]]
+        epoch, start = epoch + 1, 0
 
 
 def forward_batches(rows: list[Row]) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:

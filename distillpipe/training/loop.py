@@ -29,6 +29,7 @@ from distillpipe.records import TrainingOptions
 from distillpipe.training.batches import forward_batches, num_steps, step_rows
 from distillpipe.training.losses import token_loss_sum
 from distillpipe.training.rows import Row
+from distillpipe.training.stored_rows import StoredRows
 
 disable_progress_bar()  # of loading, which is quick and would break our own
 logging.getLogger("accelerate").setLevel(logging.ERROR)  # it warns of tied weights at every save
@@ -59,7 +60,7 @@ class Trained(NamedTuple):
 
 
 def train(
-    student: Model, rows: list[Row], folder: Path, options: TrainingOptions, save_every: int
+    student: Model, rows: StoredRows, folder: Path, options: TrainingOptions, save_every: int
 ) -> Trained:
     """Train `student` on `rows`, going on from a state in `folder`; the weights end up in `folder`.
 
@@ -86,9 +87,7 @@ def train(
 
     done = _restore(accelerator, folder)
     history = _history(folder, done)
-    batches = step_rows(rows, options.batch_size, options.seed)
-    for _ in range(done):
-        next(batches)
+    batches = step_rows(rows, options.batch_size, options.seed, done)
     started, seconds_before = time.monotonic(), sum(step.seconds for step in history)
     with (
         progress("sft", total, done) as advance,

@@ -1,5 +1,6 @@
 """Which rows make which step, and how they lie in a forward pass."""
 
+from collections.abc import Callable
 from itertools import islice
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from distillpipe.training.batches import FORWARD_TOKENS, forward_batches, num_steps, step_rows
 from distillpipe.training.losses import IGNORED
 from distillpipe.training.rows import Row
+from distillpipe.training.stored_rows import StoredRows
 
 
 @pytest.mark.parametrize(
@@ -36,37 +38,52 @@ def rows_of_lengths(*lengths: int) -> list[Row]:
     return [Row(f"row{at}", [at + 1] * length, 1) for at, length in enumerate(lengths)]
 
 
-def steps(rows: list[Row], batch_size: int, seed: int, number: int) -> list[list[str]]:
-    return [[row.id for row in step] for step in islice(step_rows(rows, batch_size, seed), number)]
+def steps(
+    rows: StoredRows, batch_size: int, seed: int, number: int, done: int = 0
+) -> list[list[str]]:
+    taken = islice(step_rows(rows, batch_size, seed, done), number)
+    return [[row.id for row in step] for step in taken]
 
 
 def joined(taken: list[list[str]]) -> list[str]:
     return [row_id for step in taken for row_id in step]
 
 
-def test_every_epoch_has_every_row_once_in_an_order_of_its_own() -> None:
-    rows = rows_of_lengths(*[2] * 9)
-    taken = steps(rows, 4, seed=0, number=6)
+@pytest.fixture
+def nine(stored: Callable[..., StoredRows]) -> StoredRows:
+    return stored(rows_of_lengths(*[2] * 9))
+
+
+def test_every_epoch_has_every_row_once_in_an_order_of_its_own(nine: StoredRows) -> None:
+    taken = steps(nine, 4, seed=0, number=6)
     assert [len(step) for step in taken] == [4, 4, 1, 4, 4, 1]
     first, second = joined(taken[:3]), joined(taken[3:])
-    assert sorted(first) == sorted(second) == sorted(row.id for row in rows)
+    assert sorted(first) == sorted(second) == sorted(nine.names())
     assert first != second
 
 
-def test_the_order_hangs_on_the_seed_and_not_on_the_order_of_the_input() -> None:
-    rows = rows_of_lengths(*[2] * 9)
-    assert steps(rows[::-1], 4, seed=0, number=6) == steps(rows, 4, seed=0, number=6)
-    assert steps(rows, 4, seed=1, number=6) != steps(rows, 4, seed=0, number=6)
+def test_the_order_hangs_on_the_seed_and_not_on_the_order_of_the_input(
+    nine: StoredRows, stored: Callable[..., StoredRows]
+) -> None:
+    assert steps(stored(list(nine)[::-1]), 4, 0, number=6) == steps(nine, 4, 0, number=6)
+    assert steps(nine, 4, seed=1, number=6) != steps(nine, 4, seed=0, number=6)
 
 
-def test_the_order_of_rows_does_not_change_with_the_batch_size() -> None:
-    rows = rows_of_lengths(*[2] * 9)
-    by_two, by_five = steps(rows, 2, seed=0, number=5), steps(rows, 5, seed=0, number=2)
+def test_the_order_of_rows_does_not_change_with_the_batch_size(nine: StoredRows) -> None:
+    by_two, by_five = steps(nine, 2, seed=0, number=5), steps(nine, 5, seed=0, number=2)
     assert joined(by_two) == joined(by_five)
 
 
-def test_one_row_is_every_step() -> None:
-    assert steps(rows_of_lengths(2), 4, seed=0, number=3) == [["row0"]] * 3
+@pytest.mark.parametrize("done", range(8))
+def test_a_run_goes_on_in_the_midst_of_an_epoch_with_the_rows_that_would_have_come(
+    nine: StoredRows, done: int
+) -> None:
+    whole = steps(nine, 4, seed=0, number=9)
+    assert steps(nine, 4, seed=0, number=9 - done, done=done) == whole[done:]
+
+
+def test_one_row_is_every_step(stored: Callable[..., StoredRows]) -> None:
+    assert steps(stored(rows_of_lengths(2)), 4, seed=0, number=3) == [["row0"]] * 3
 
 
 def test_rows_are_padded_on_the_right_and_labels_begin_after_the_prompt() -> None:
