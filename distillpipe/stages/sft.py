@@ -16,9 +16,8 @@ from distillpipe.models import Model
 from distillpipe.progress import progress, say
 from distillpipe.records import TrainingOptions
 from distillpipe.stages.run import Result, Run, content_of, say_finished, say_up_to_date
-from distillpipe.training import preflight, stored_rows
+from distillpipe.training import preflight
 from distillpipe.training.rows import Row, row_of
-from distillpipe.training.stored_rows import StoredRows
 from distillpipe.versions import Draft, Header
 
 FP32_BYTES = 4
@@ -40,12 +39,20 @@ def sft(
     licences.warn(header.licences)
     with versions.draft(out, header) as draft:
         chat = load_chat(model.folder, student, options.chat_template)
-        rows = _stored(draft.path / ROWS, inputs, chat, options, run)
+        from distillpipe.training import stored_rows  # numpy, as torch below: only with work to do
+
+        try:
+            read = _rows(inputs, chat, run.allow_benchmark_training)
+            rows = stored_rows.store(draft.path / ROWS, read)
+            preflight.check(rows, options.max_length)
+        except (UsageError, DataError):
+            stored_rows.remove(draft.path / ROWS)  # a draft without anything goes with the error
+            raise
         counts = draft.manifest.counts
         counts.rows_read = counts.rows_kept = len(rows)
         say(f"sft: {len(rows):,} rows, {rows.num_supervised:,} supervised tokens an epoch")
 
-        from distillpipe.training import loop  # torch, only where there is something to train
+        from distillpipe.training import loop
 
         trained = loop.train(model, rows, draft.path, options, save_every)
         counts.tokens_kept = trained.supervised_tokens
@@ -108,19 +115,6 @@ def _header(
         fresh=run.fresh,
         licences=licences.of_inputs(inputs),
     )
-
-
-def _stored(
-    folder: Path, inputs: list[str], chat: Chat, options: TrainingOptions, run: Run
-) -> StoredRows:
-    """The tokenized rows, from the run before where it got so far; bad ones leave no file behind."""
-    try:
-        rows = stored_rows.store(folder, _rows(inputs, chat, run.allow_benchmark_training))
-        preflight.check(rows, options.max_length)
-    except (UsageError, DataError):
-        stored_rows.remove(folder)
-        raise
-    return rows
 
 
 def _rows(inputs: list[str], chat: Chat, allow_benchmark: bool) -> Iterator[Row]:
