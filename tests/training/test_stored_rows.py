@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from distillpipe.errors import DataError
@@ -35,6 +35,7 @@ def test_no_rows_are_an_empty_set(tmp_path: Path) -> None:
     assert rows.num_supervised == 0
 
 
+@settings(max_examples=25)  # each makes durable files
 @given(
     st.lists(
         st.tuples(st.text(max_size=5), st.lists(st.integers(0, 2**32 - 1), max_size=9)),
