@@ -72,14 +72,7 @@ def train(
     accelerator = Accelerator(mixed_precision="bf16" if options.dtype == "bf16" else "no")
     model = _load(student, options)
     passes = _passes(model, accelerator.device, options)
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(
-        parameters,
-        lr=options.learning_rate,
-        betas=(0.9, 0.95),
-        weight_decay=options.weight_decay,
-        fused=True,
-    )
+    optimizer = _optimizer(model, options)
     total = num_steps(len(rows), options.batch_size, options.epochs, options.max_steps)
     schedule = get_scheduler(
         options.scheduler, optimizer, round(options.warmup * total), num_training_steps=total
@@ -120,6 +113,16 @@ def train(
     _save_model(accelerator, model, student, folder)
     seconds = seconds_before + time.monotonic() - started
     return Trained(sum(step.supervised_tokens for step in history), seconds)
+
+
+def _optimizer(model: Any, options: TrainingOptions) -> torch.optim.Optimizer:
+    """AdamW with the betas of s1; matrices decay, biases and norms do not, as in transformers' trainer."""
+    trained = [weight for weight in model.parameters() if weight.requires_grad]
+    groups = [
+        {"params": [one for one in trained if one.ndim > 1], "weight_decay": options.weight_decay},
+        {"params": [one for one in trained if one.ndim <= 1], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=options.learning_rate, betas=(0.9, 0.95), fused=True)
 
 
 def _passes(
