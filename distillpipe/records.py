@@ -269,8 +269,8 @@ class FilterOptions(Record, frozen=True, kw_only=True, omit_defaults=True):
     seed: int
 
 
-class TrainingOptions(Record, frozen=True, kw_only=True):
-    """How `sft` trains; all of it is part of the fingerprint."""
+class TrainingOptions(Record, frozen=True, kw_only=True, omit_defaults=True):
+    """How `sft` trains; all of it is part of the fingerprint, which an option at its default leaves."""
 
     method: Literal["full", "lora"]
     rank: int
@@ -288,6 +288,8 @@ class TrainingOptions(Record, frozen=True, kw_only=True):
     max_length: int
     "tokens of a row, prompt included"
     dtype: Literal["bf16", "fp32"]
+    gradient_checkpointing: bool = False
+    "recompute activations in the backward pass"
     chat_template: str | None
     "one of ours by name, or a file; null: the student's own"
     seed: int

@@ -176,6 +176,8 @@ def _load(student: Model, options: TrainingOptions) -> Any:
         raise EngineError(
             f"--student {student.name} could not be loaded: {first_line(error)}"
         ) from error
+    if options.gradient_checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
     if options.method == "full":
         return model
     from peft import LoraConfig, get_peft_model

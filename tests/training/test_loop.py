@@ -95,6 +95,22 @@ def test_rows_that_need_several_forward_passes_give_the_same_losses(
 
 
 @pytest.mark.parametrize("method", ["full", "lora"])
+def test_activations_made_twice_give_the_same_losses(
+    tmp_path: Path, student: models.Model, rows: StoredRows, method: str
+) -> None:
+    kept, again = tmp_path / "kept", tmp_path / "again"
+    kept.mkdir()
+    again.mkdir()
+    options = msgspec.structs.replace(OPTIONS, epochs=1, method=method)
+    loop.train(student, rows, kept, options, save_every=100)
+    options = msgspec.structs.replace(options, gradient_checkpointing=True)
+    assert loop._load(student, options).is_gradient_checkpointing
+    loop.train(student, rows, again, options, save_every=100)
+    wanted = [(step.loss, step.grad_norm) for step in losses_in(kept)]
+    assert [(step.loss, step.grad_norm) for step in losses_in(again)] == wanted
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
 def test_an_interrupted_run_goes_on_with_the_losses_of_an_undisturbed_one(
     tmp_path: Path, student: models.Model, rows: StoredRows, method: str
 ) -> None:
