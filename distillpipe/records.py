@@ -292,6 +292,8 @@ class TrainingOptions(Record, frozen=True, kw_only=True, omit_defaults=True):
     rope_theta: float | None = None
     "base of the rotary embeddings for a context longer than the student's; null: its own"
     dtype: Literal["bf16", "fp32"]
+    gradient_checkpointing: bool = False
+    "recompute activations in the backward pass"
     chat_template: str | None
     "one of ours by name, or a file; null: the student's own"
     seed: int

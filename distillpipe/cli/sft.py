@@ -80,6 +80,14 @@ def sft(
             help="Of the arithmetic; weights are trained in fp32.", rich_help_panel=METHOD
         ),
     ] = "bf16",
+    gradient_checkpointing: Annotated[
+        bool,
+        shared.option(
+            "--gradient-checkpointing",
+            help="Recompute activations in the backward pass: much less memory, a third more time.",
+            rich_help_panel=METHOD,
+        ),
+    ] = False,
     chat_template: shared.ChatTemplate = None,
     merge: Annotated[
         bool,

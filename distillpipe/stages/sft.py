@@ -7,7 +7,7 @@ from pathlib import Path
 from distillpipe import dataset, forecast, licences, models, versions
 from distillpipe.cards import model_card
 from distillpipe.chat import load_chat, with_template_text
-from distillpipe.errors import UsageError
+from distillpipe.errors import DataError, UsageError
 from distillpipe.forecast import Forecast
 from distillpipe.interrupts import shielded
 from distillpipe.manifest import ModelUsed
@@ -23,6 +23,7 @@ from distillpipe.training.rows import Row
 from distillpipe.versions import Draft, Header
 
 FP32_BYTES = 4
+ROWS = "rows"  # folder of the tokenized rows in a draft
 
 
 def sft(
@@ -45,10 +46,18 @@ def sft(
         chat = load_chat(model.folder, student, options.chat_template)
         limits = limits_of(student_config(model, options))
         check = Preflight(chat, options, limits)
-        rows = list(_checked_rows(inputs, check, run.allow_benchmark_training, draft))
+
+        from distillpipe.training import stored_rows  # numpy, as torch below: only with work to do
+
+        try:
+            checked = _checked_rows(inputs, check, run.allow_benchmark_training, draft)
+            rows = stored_rows.store(draft.path / ROWS, checked)
+        except (UsageError, DataError):
+            stored_rows.remove(draft.path / ROWS)  # a draft without anything goes with the error
+            raise
         counts = draft.manifest.counts
 
-        from distillpipe.training import checkpoint, loop  # torch: only where there is work for it
+        from distillpipe.training import checkpoint, loop
 
         with checkpoint.full_disk_named(draft.path):
             if finished is None:
@@ -64,6 +73,7 @@ def sft(
         checkpoint.list_files(draft)  # takes a while for a large model: the states go only after it
         with shielded():
             loop.remove_states(draft.path)
+            stored_rows.remove(draft.path / ROWS)
             manifest = draft.finish(
                 model_card(draft.manifest, checkpoint.facts(draft.path, chat, merge))
             )

@@ -9,7 +9,7 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,10 +26,13 @@ from distillpipe.jsonl import sync_folder
 from distillpipe.models import Model
 from distillpipe.progress import progress, say
 from distillpipe.records import TrainingOptions
-from distillpipe.training.batches import forward_batches, num_steps, step_rows
+from distillpipe.training.attention import implementation
+from distillpipe.training.batches import num_steps, step_rows
 from distillpipe.training.context import student_config
 from distillpipe.training.losses import token_loss_sum
+from distillpipe.training.packing import Pass, capacity, packed_passes, padded_passes
 from distillpipe.training.rows import Row
+from distillpipe.training.stored_rows import StoredRows
 
 disable_progress_bar()  # of loading, which is quick and would break our own
 logging.getLogger("accelerate").setLevel(logging.ERROR)  # it warns of tied weights at every save
@@ -60,7 +63,7 @@ class Trained(NamedTuple):
 
 
 def train(
-    student: Model, rows: list[Row], folder: Path, options: TrainingOptions, save_every: int
+    student: Model, rows: StoredRows, folder: Path, options: TrainingOptions, save_every: int
 ) -> Trained:
     """Train `student` on `rows`, going on from a state in `folder`; the weights end up in `folder`.
 
@@ -69,14 +72,8 @@ def train(
     set_seed(options.seed)
     accelerator = Accelerator(mixed_precision="bf16" if options.dtype == "bf16" else "no")
     model = _load(student, options)
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(
-        parameters,
-        lr=options.learning_rate,
-        betas=(0.9, 0.95),
-        weight_decay=options.weight_decay,
-        fused=True,
-    )
+    passes = _passes(model, accelerator.device, options)
+    optimizer = _optimizer(model, options)
     total = num_steps(len(rows), options.batch_size, options.epochs, options.max_steps)
     schedule = get_scheduler(
         options.scheduler, optimizer, round(options.warmup * total), num_training_steps=total
@@ -87,9 +84,7 @@ def train(
 
     done = _restore(accelerator, folder)
     history = _history(folder, done)
-    batches = step_rows(rows, options.batch_size, options.seed)
-    for _ in range(done):
-        next(batches)
+    batches = step_rows(rows, options.batch_size, options.seed, done)
     started, seconds_before = time.monotonic(), sum(step.seconds for step in history)
     with (
         progress("sft", total, done) as advance,
@@ -100,7 +95,7 @@ def train(
                 with shielded():
                     began = time.monotonic()
                     loss, norm, tokens = _step(
-                        accelerator, model, optimizer, next(batches), options
+                        accelerator, model, optimizer, passes(next(batches)), options
                     )
                     rate = schedule.get_last_lr()[0]
                     schedule.step()
@@ -121,20 +116,47 @@ def train(
     return Trained(sum(step.supervised_tokens for step in history), seconds)
 
 
+def _optimizer(model: Any, options: TrainingOptions) -> torch.optim.Optimizer:
+    """AdamW with the betas of s1; matrices decay, biases and norms do not, as in transformers' trainer."""
+    trained = [weight for weight in model.parameters() if weight.requires_grad]
+    groups = [
+        {"params": [one for one in trained if one.ndim > 1], "weight_decay": options.weight_decay},
+        {"params": [one for one in trained if one.ndim <= 1], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=options.learning_rate, betas=(0.9, 0.95), fused=True)
+
+
+def _passes(
+    model: Any, device: torch.device, options: TrainingOptions
+) -> Callable[[list[Row]], list[Pass]]:
+    """What puts the rows of a step into forward passes; the model's attention is set to suit."""
+    attention = implementation(model.config, device, options.dtype)
+    if attention is not None:
+        model.set_attn_implementation(attention)
+    split = padded_passes if attention is None else packed_passes
+    return lambda rows: list(split(rows, capacity(options.max_length)))
+
+
 def _step(
-    accelerator: Accelerator, model: Any, optimizer: Any, rows: list[Row], options: TrainingOptions
+    accelerator: Accelerator,
+    model: Any,
+    optimizer: Any,
+    passes: list[Pass],
+    options: TrainingOptions,
 ) -> tuple[float, float, int]:
     """One optimizer step: mean loss over its supervised tokens, norm of the gradient, their number."""
-    num_supervised = sum(row.num_supervised for row in rows)
-    loss_sum = 0.0
-    for ids, labels in forward_batches(rows):
-        ids, labels = ids.to(accelerator.device), labels.to(accelerator.device)
+    num_supervised = sum(one.num_supervised for one in passes)
+    losses = []
+    for one in passes:
+        moved = one.to(accelerator.device)
         with accelerator.autocast():
-            base = _base_model(model)
-            hidden = base(input_ids=ids).last_hidden_state
-            loss = token_loss_sum(hidden, model.get_output_embeddings(), labels)
+            hidden = _base_model(model)(input_ids=moved.ids, use_cache=False, **moved.places)
+            loss = token_loss_sum(
+                hidden.last_hidden_state, model.get_output_embeddings(), moved.labels
+            )
         accelerator.backward(loss / num_supervised)
-        loss_sum += loss.item()
+        losses.append(loss.detach())
+    loss_sum = float(sum(losses))
     limit = options.max_grad_norm or math.inf
     norm = float(accelerator.clip_grad_norm_(model.parameters(), limit) or 0.0)
     if not math.isfinite(loss_sum + norm):
@@ -157,6 +179,8 @@ def _load(student: Model, options: TrainingOptions) -> Any:
         raise EngineError(
             f"--student {student.name} could not be loaded: {first_line(error)}"
         ) from error
+    if options.gradient_checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
     if options.method == "full":
         return model
     from peft import LoraConfig, get_peft_model

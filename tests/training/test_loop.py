@@ -17,9 +17,8 @@ from distillpipe.chat import Chat
 from distillpipe.errors import EngineError, Interrupted
 from distillpipe.records import Trace, TrainingOptions
 from distillpipe.training import loop
-from distillpipe.training.batches import forward_batches
-from distillpipe.training.losses import token_loss_sum
-from distillpipe.training.rows import Row, row_of
+from distillpipe.training.rows import row_of
+from distillpipe.training.stored_rows import StoredRows
 
 OPTIONS = TrainingOptions(
     method="full", rank=4, alpha=4, learning_rate=1e-3, scheduler="cosine", warmup=0.1,
@@ -34,7 +33,9 @@ def student(repository: Path) -> models.Model:
 
 
 @pytest.fixture(scope="module")
-def rows(make_trace: Callable[..., Trace], teacher_chat: Chat) -> list[Row]:
+def rows(
+    make_trace: Callable[..., Trace], teacher_chat: Chat, stored: Callable[..., StoredRows]
+) -> StoredRows:
     traces = [
         make_trace(
             problem=f"Mia has {a} pens. Mia finds {b} pens. How many pens does Mia have now?",
@@ -44,7 +45,7 @@ def rows(make_trace: Callable[..., Trace], teacher_chat: Chat) -> list[Row]:
         for a in range(3, 10)
         for b in range(2, 5)
     ]
-    return [row_of(trace, teacher_chat) for trace in traces]
+    return stored(row_of(trace, teacher_chat) for trace in traces)
 
 
 def losses_in(folder: Path) -> list[loop.Step]:
@@ -53,7 +54,7 @@ def losses_in(folder: Path) -> list[loop.Step]:
 
 
 def test_training_lowers_the_loss_and_counts_every_supervised_token(
-    tmp_path: Path, student: models.Model, rows: list[Row]
+    tmp_path: Path, student: models.Model, rows: StoredRows
 ) -> None:
     trained = loop.train(student, rows, tmp_path, OPTIONS, save_every=100)
     steps = losses_in(tmp_path)
@@ -64,7 +65,7 @@ def test_training_lowers_the_loss_and_counts_every_supervised_token(
 
 
 def test_the_loss_of_a_step_is_the_mean_over_its_supervised_tokens(
-    tmp_path: Path, student: models.Model, rows: list[Row]
+    tmp_path: Path, student: models.Model, rows: StoredRows
 ) -> None:
     options = msgspec.structs.replace(OPTIONS, batch_size=len(rows), epochs=1)
     loop.train(student, rows, tmp_path, options, save_every=100)
@@ -78,31 +79,40 @@ def test_the_loss_of_a_step_is_the_mean_over_its_supervised_tokens(
     assert losses_in(tmp_path)[0].loss == pytest.approx(wanted, rel=1e-5)
 
 
-def test_rows_that_need_several_forward_passes_give_the_same_loss(
-    student: models.Model, rows: list[Row], monkeypatch: pytest.MonkeyPatch
+def test_rows_that_need_several_forward_passes_give_the_same_losses(
+    tmp_path: Path, student: models.Model, rows: StoredRows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model = AutoModelForCausalLM.from_pretrained(student.folder, dtype=torch.float32)
+    once, several = tmp_path / "once", tmp_path / "several"
+    once.mkdir()
+    several.mkdir()
+    options = msgspec.structs.replace(OPTIONS, epochs=1)
+    loop.train(student, rows, once, options, save_every=100)
+    monkeypatch.setattr("distillpipe.training.packing.MIN_TOKENS", 1)
+    options = msgspec.structs.replace(options, max_length=100)  # passes of one row each
+    loop.train(student, rows, several, options, save_every=100)
+    wanted = [step.loss for step in losses_in(once)]
+    assert [step.loss for step in losses_in(several)] == pytest.approx(wanted, rel=1e-4)
 
-    def total() -> tuple[int, float]:
-        batches = list(forward_batches(rows))
-        with torch.no_grad():
-            sums = [
-                token_loss_sum(model.base_model(ids).last_hidden_state, model.lm_head, labels)
-                for ids, labels in batches
-            ]
-        return len(batches), float(sum(sums))
 
-    once = total()
-    monkeypatch.setattr("distillpipe.training.batches.FORWARD_TOKENS", 300)
-    several = total()
-    assert once[0] == 1
-    assert several[0] > 3
-    assert several[1] == pytest.approx(once[1], rel=1e-5)
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_activations_made_twice_give_the_same_losses(
+    tmp_path: Path, student: models.Model, rows: StoredRows, method: str
+) -> None:
+    kept, again = tmp_path / "kept", tmp_path / "again"
+    kept.mkdir()
+    again.mkdir()
+    options = msgspec.structs.replace(OPTIONS, epochs=1, method=method)
+    loop.train(student, rows, kept, options, save_every=100)
+    options = msgspec.structs.replace(options, gradient_checkpointing=True)
+    assert loop._load(student, options).is_gradient_checkpointing
+    loop.train(student, rows, again, options, save_every=100)
+    wanted = [(step.loss, step.grad_norm) for step in losses_in(kept)]
+    assert [(step.loss, step.grad_norm) for step in losses_in(again)] == wanted
 
 
 @pytest.mark.parametrize("method", ["full", "lora"])
 def test_an_interrupted_run_goes_on_with_the_losses_of_an_undisturbed_one(
-    tmp_path: Path, student: models.Model, rows: list[Row], method: str
+    tmp_path: Path, student: models.Model, rows: StoredRows, method: str
 ) -> None:
     options = msgspec.structs.replace(OPTIONS, method=method)
     whole, parted = tmp_path / "whole", tmp_path / "parted"
@@ -137,7 +147,7 @@ def _interrupt_after(losses: Path, num_steps: int) -> None:
 
 
 def test_lines_of_steps_that_no_state_covers_are_done_anew(
-    tmp_path: Path, student: models.Model, rows: list[Row]
+    tmp_path: Path, student: models.Model, rows: StoredRows
 ) -> None:
     options = msgspec.structs.replace(OPTIONS, epochs=1)
     loop.train(student, rows, tmp_path, options, save_every=100)
@@ -150,7 +160,7 @@ def test_lines_of_steps_that_no_state_covers_are_done_anew(
 
 
 def test_an_adapter_is_saved_alone_and_loads_on_its_base(
-    tmp_path: Path, student: models.Model, rows: list[Row]
+    tmp_path: Path, student: models.Model, rows: StoredRows
 ) -> None:
     options = msgspec.structs.replace(OPTIONS, method="lora", epochs=1)
     loop.train(student, rows, tmp_path, options, save_every=100)
@@ -163,7 +173,7 @@ def test_an_adapter_is_saved_alone_and_loads_on_its_base(
 
 
 def test_a_loss_that_is_not_a_number_stops_the_run_and_keeps_the_last_state(
-    tmp_path: Path, student: models.Model, rows: list[Row]
+    tmp_path: Path, student: models.Model, rows: StoredRows
 ) -> None:
     options = msgspec.structs.replace(
         OPTIONS, learning_rate=1e30, scheduler="constant", warmup=0.0, max_grad_norm=1e30

@@ -102,3 +102,63 @@ def test_half_precision_logits_are_summed_in_float32(head) -> None:
     assert loss.dtype == torch.float32
     # the logits carry bfloat16's error, the sum of 399 of them does not
     assert loss.item() == pytest.approx(naive_loss(head(hidden).float(), labels), rel=1e-5)
+
+
+def both_ways(
+    head: torch.nn.Module, monkeypatch: pytest.MonkeyPatch, chunk_logits: int
+) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    """The loss, divided as a step does it, and the gradients of states and head."""
+    monkeypatch.setattr("distillpipe.training.losses.CHUNK_LOGITS", chunk_logits)
+    head.zero_grad()
+    hidden = torch.randn(3, 40, 6, generator=torch.Generator().manual_seed(3)).requires_grad_()
+    labels = torch.arange(120).view(3, 40) % 11
+    labels[:, :7] = IGNORED
+    loss = token_loss_sum(hidden * 2, head, labels)
+    (loss / 99).backward()
+    trained = [weight.grad for weight in head.parameters() if weight.requires_grad]
+    return loss, [hidden.grad, *(gradient.clone() for gradient in trained)]
+
+
+@pytest.mark.parametrize("positions", [1, 10, 98, 99])
+@pytest.mark.parametrize("bias", [False, True])
+def test_logits_in_chunks_give_the_loss_and_the_gradients_of_all_at_once(
+    monkeypatch: pytest.MonkeyPatch, positions: int, bias: bool
+) -> None:
+    torch.manual_seed(0)
+    head = torch.nn.Linear(6, 11, bias=bias)
+    dense, wanted = both_ways(head, monkeypatch, 2**27)
+    chunked, found = both_ways(head, monkeypatch, 11 * positions)
+    assert chunked.item() == pytest.approx(dense.item(), rel=1e-5)
+    assert chunked.dtype == torch.float32
+    assert len(found) == 2 + bias
+    for one, other in zip(found, wanted, strict=True):
+        assert torch.allclose(one, other, rtol=1e-5, atol=1e-6)
+
+
+def test_chunks_leave_a_frozen_head_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    head = torch.nn.Linear(6, 11, bias=False).requires_grad_(False)
+    _, wanted = both_ways(head, monkeypatch, 2**27)
+    _, found = both_ways(head, monkeypatch, 11 * 10)
+    assert head.weight.grad is None
+    assert torch.allclose(found[0], wanted[0], rtol=1e-5, atol=1e-6)
+
+
+def test_chunks_under_autocast_sum_in_fp32(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    head = torch.nn.Linear(6, 11, bias=False)
+    with torch.autocast("cpu", torch.bfloat16):
+        dense, wanted = both_ways(head, monkeypatch, 2**27)
+        chunked, found = both_ways(head, monkeypatch, 11 * 10)
+    assert chunked.item() == pytest.approx(dense.item(), rel=1e-5)
+    assert found[1].dtype == torch.float32
+    for one, other in zip(found, wanted, strict=True):
+        assert torch.allclose(one, other, rtol=0.02, atol=0.02)
+
+
+def test_no_more_logits_than_a_chunk_has_are_made_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    head = torch.nn.Linear(6, 11, bias=False)
+    made = []
+    head.register_forward_hook(lambda _module, _inputs, logits: made.append(tuple(logits.shape)))
+    both_ways(head, monkeypatch, 11 * 40)
+    assert made == [(40, 11), (40, 11), (19, 11)]

@@ -1,0 +1,142 @@
+"""The tokenized rows of a run in files, so that memory holds some thirty bytes of each, never its tokens.
+
+    rows/
+      tokens.bin   the token ids of all rows, one after the other, uint32
+      names.bin    the ids of the rows, UTF-8
+      index.bin    where each row stands in the two, and how much of it is prompt
+
+Read with `pread`, not mapped: pages of a mapping would count as memory of the process until others need them.
+"""
+
+import hashlib
+import os
+import shutil
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+
+from distillpipe.dataset import conflict
+from distillpipe.jsonl import sync_folder
+from distillpipe.training.rows import Row
+
+TOKENS, NAMES, INDEX = "tokens.bin", "names.bin", "index.bin"
+TOKEN = np.dtype("<u4")
+ENTRY = np.dtype(
+    [
+        ("token", "<u8"),
+        ("num_tokens", "<u4"),
+        ("num_prompt", "<u4"),
+        ("name", "<u8"),
+        ("len", "<u4"),
+    ]
+)  # token: number of its first token; name, len: first byte and number of bytes of its id
+
+
+class StoredRows(Sequence[Row]):
+    """The rows in a folder that `store` has written; each is read when it is asked for."""
+
+    def __init__(self, folder: Path) -> None:
+        self._index = np.fromfile(folder / INDEX, ENTRY)
+        self._tokens = (folder / TOKENS).open("rb", buffering=0)
+        self._names = (folder / NAMES).open("rb", buffering=0)
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    @overload
+    def __getitem__(self, at: int) -> Row: ...
+    @overload
+    def __getitem__(self, at: slice) -> list[Row]: ...
+    def __getitem__(self, at: int | slice) -> Row | list[Row]:
+        if isinstance(at, slice):
+            return [self[number] for number in range(*at.indices(len(self)))]
+        entry = self._index[at]
+        size = TOKEN.itemsize
+        content = os.pread(
+            self._tokens.fileno(), int(entry["num_tokens"]) * size, int(entry["token"]) * size
+        )
+        ids = np.frombuffer(content, TOKEN).tolist()
+        return Row(self._name(entry), ids, int(entry["num_prompt"]))
+
+    def names(self) -> Iterator[str]:
+        """The ids of the rows, in their order; no token is read."""
+        for entry in self._index:
+            yield self._name(entry)
+
+    @property
+    def num_supervised(self) -> int:
+        """Supervised tokens of all rows together."""
+        return int((self._index["num_tokens"] - self._index["num_prompt"]).sum(dtype=np.int64))
+
+    def _name(self, entry: Any) -> str:
+        return os.pread(self._names.fileno(), int(entry["len"]), int(entry["name"])).decode()
+
+
+def store(folder: Path, rows: Iterable[Row]) -> StoredRows:
+    """Write `rows` into `folder`, unless a whole set of them is there: then they are not even asked for.
+
+    A row that comes twice is kept once; one id with two contents is a DataError.
+    """
+    if not folder.is_dir():
+        writing = folder.with_name(f"{folder.name}.writing")
+        shutil.rmtree(writing, ignore_errors=True)
+        writing.mkdir()
+        _write(writing, rows)
+        for file in writing.iterdir():
+            with file.open("rb") as written:
+                os.fsync(written.fileno())
+        sync_folder(writing)
+        writing.rename(folder)
+        sync_folder(folder.parent)
+    return StoredRows(folder)
+
+
+def remove(folder: Path) -> None:
+    """Remove stored rows; half removed they would be taken for whole, so they lose their name first."""
+    going = folder.with_name(f"{folder.name}.writing")
+    shutil.rmtree(going, ignore_errors=True)
+    if folder.is_dir():
+        folder.rename(going)
+        shutil.rmtree(going)
+
+
+def _write(folder: Path, rows: Iterable[Row]) -> None:
+    name_hashes, content_hashes = array("Q"), array("Q")
+    num_tokens = num_bytes = 0
+    with (
+        (folder / TOKENS).open("wb") as tokens,
+        (folder / NAMES).open("wb") as names,
+        (folder / INDEX).open("wb") as index,
+    ):
+        for row in rows:
+            name, content = row.id.encode(), np.asarray(row.ids, TOKEN).tobytes()
+            entry = (num_tokens, len(row.ids), row.num_prompt, num_bytes, len(name))
+            index.write(np.array(entry, ENTRY).tobytes())
+            tokens.write(content)
+            names.write(name)
+            num_tokens += len(row.ids)
+            num_bytes += len(name)
+            name_hashes.append(_hash(name))
+            content_hashes.append(_hash(content, row.num_prompt))
+    written = StoredRows(folder)
+    kept = _distinct(written, np.array(name_hashes), np.array(content_hashes))
+    written._index[kept].tofile(folder / INDEX)
+
+
+def _distinct(
+    rows: StoredRows, names: "np.ndarray[Any, Any]", contents: "np.ndarray[Any, Any]"
+) -> Any:
+    """The numbers of the rows that stand first under their id."""
+    _, first, group = np.unique(names, return_index=True, return_inverse=True)
+    differing = np.flatnonzero(contents != contents[first[group]])
+    if len(differing):
+        raise conflict(rows[int(differing[0])].id)
+    return np.sort(first)
+
+
+def _hash(content: bytes, num_prompt: int = 0) -> int:
+    digest = hashlib.blake2b(content, digest_size=8, salt=num_prompt.to_bytes(8, "little"))
+    return int.from_bytes(digest.digest(), "little")
