@@ -146,7 +146,7 @@ class Sampler(RowPlan):
 
     def _trace(self, outcome: Outcome) -> Trace:
         """The row of a completion; of a failure the row as it would have begun."""
-        problem, sample, messages, prompt_ids = self._in_flight.pop(outcome.key)
+        problem, sample, messages, prompt_ids, extra = self._in_flight.pop(outcome.key)
         answer = as_answer(outcome, self.chat, prompt_ids)
         return Trace(
             id=trace_id(problem.problem_id, answer.key),
@@ -164,6 +164,7 @@ class Sampler(RowPlan):
             teacher=self.model.name,
             served_by=answer.served_by,
             seed=self.options.plan.seed,
+            extra=extra,
         )
 
 

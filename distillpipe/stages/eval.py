@@ -112,7 +112,10 @@ def benchmark_name(benchmark: str) -> str:
     taken for a version.
     """
     if benchmark.startswith(hub.PREFIX):
-        return benchmark.rpartition("/")[2].replace(":", "-")
+        name, parts, file = hub.parse(benchmark)
+        if file is None:
+            return "-".join([name.rpartition("/")[2], *parts])
+        return Path(file.replace("*", "")).stem
     name = versions.split_reference(benchmark)[0].stem
     if versions.FINISHED.fullmatch(name) or name == "latest":
         raise UsageError(f"--benchmark {benchmark}: {name!r} cannot name a benchmark: rename it")

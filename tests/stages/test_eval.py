@@ -9,6 +9,7 @@ import pytest
 from distillpipe import dataset
 from distillpipe.errors import DataError, UsageError
 from distillpipe.planning import SamplingOptions
+from distillpipe.records import Plan
 from distillpipe.stages.eval import benchmark_name, evaluate
 from distillpipe.stages.run import Run
 
@@ -55,6 +56,54 @@ def test_eval_scores_the_teacher_and_rows_taken_over_took_no_time(
         "tokens_sampled": 0, "seconds_sampling": 0.0, "tokens_per_second": None,
         "peak_memory_bytes": None, "peak_gpu_memory_bytes": None, "model_bytes": used["model_bytes"],
     }  # fmt: skip
+
+
+CHOICES = [
+    {
+        "problem": "Which is odd?",
+        "options": ["2", "4", "5", "6"],
+        "answer": "C",
+        "verifier": "choice",
+    },
+    {
+        "problem": "Which is even?",
+        "options": ["1", "4", "5", "7"],
+        "answer": "B",
+        "verifier": "choice",
+    },
+]
+
+
+def test_options_are_shown_in_an_order_of_each_sample_that_the_row_records(
+    shipped: Path, tiny_model: Path, tmp_path: Path, sampling: SamplingOptions
+) -> None:
+    path = tmp_path / "choices.jsonl"
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in CHOICES))
+    options = msgspec.structs.replace(sampling, plan=Plan(num_samples=6, limit=None, seed=3))
+    seen = []
+    for model, out in ((shipped / "teacher", tmp_path / "a"), (tiny_model, tmp_path / "b")):
+        result = evaluate(str(model), str(path), out, options, Run())
+        rows = list(dataset.read_traces(str(result.path)))
+        assert len(rows) == 12
+        assert {row.problem_id for row in rows} == {
+            problem.problem_id for problem in dataset.read_problems(str(result.path))
+        }
+        for row in rows:
+            given = next(one for one in CHOICES if one["problem"] == row.problem)
+            order = json.loads(row.extra or "")["option_order"]
+            shown = [
+                f"{letter}) {given['options'][at]}"
+                for letter, at in zip("ABCD", order, strict=True)
+            ]
+            assert row.messages[0].content == "\n".join([row.problem, "", *shown])
+            assert row.reference_answer == given["answer"]
+        seen.append({(row.problem_id, row.sample): row.extra for row in rows})
+    assert seen[0] == seen[1]
+    assert len(set(seen[0].values())) > 6
+
+    more = msgspec.structs.replace(options, plan=Plan(num_samples=7, limit=None, seed=3))
+    again = evaluate(str(tiny_model), str(path), tmp_path / "b", more, Run()).manifest
+    assert again.counts.rows_reused == 12
 
 
 def test_a_model_without_room_for_any_prompt_cannot_be_scored(
