@@ -5,7 +5,17 @@ from typing import Any
 
 import msgspec
 
-from distillpipe import dataset, forecast, licences, resources, scoring, sources, verify, versions
+from distillpipe import (
+    dataset,
+    forecast,
+    licences,
+    protocols,
+    resources,
+    scoring,
+    sources,
+    verify,
+    versions,
+)
 from distillpipe.chat import check_prompt_template
 from distillpipe.dataset import Writer
 from distillpipe.engines import find_model, open_engine
@@ -59,6 +69,7 @@ def evaluate(model: str, benchmark: str, out: Path, options: SamplingOptions, ru
         writer.sync()
         predictions = scoring.collect(dataset.read_rows(draft.path, "part", Trace))
         found_scores = scoring.measure(name, predictions, scoring.options_of(sampler.problems()))
+        found_scores |= protocols.report(run.options, options, found.name, name)
         found_scores["resources"] = resources.used(writer.counts, sampled_before, found)
         draft.manifest.metrics = found_scores
         table = scores.score_table([(found.name, found_scores)])
@@ -97,7 +108,7 @@ def _header(
     return Header(
         kind="predictions",
         stage="eval",
-        content=content_of(**options.content(), rules=[verify.CODE_VERSION]),
+        content=content_of(**options.content(), rules=[verify.CODE_VERSION], **_protocol(run)),
         inputs=[sources.describe(benchmark, out)],
         models=[ModelUsed("model", model.name, model.identity)],
         options=run.options,
@@ -105,6 +116,12 @@ def _header(
         accept_errors=options.accept_errors,
         licences=licences.of_teacher(model, None),
     )
+
+
+def _protocol(run: Run) -> dict[str, str]:
+    """The name of the protocol, which metrics.json bears; nothing where there is none."""
+    given = run.options.get("protocol")
+    return {} if given is None or given.value is None else {"protocol": given.value}
 
 
 def benchmark_name(benchmark: str) -> str:
