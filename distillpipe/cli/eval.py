@@ -45,6 +45,13 @@ def evaluate(
             rich_help_panel=shared.SAMPLING,
         ),
     ] = None,
+    adapter: Annotated[
+        str | None,
+        shared.option(
+            help="LoRA adapter on MODEL; an adapter as MODEL finds its base by itself.",
+            rich_help_panel=shared.ENGINE,
+        ),
+    ] = None,
     num_samples: shared.NumSamples = 1,
     temperature: shared.Temperature = 0.6,
     top_p: shared.TopP = 0.95,
@@ -114,7 +121,14 @@ def evaluate(
     options, run = shared.sampling_of(ctx), shared.run_of(ctx)
     found = [(name, settled(run.options, name)) for name in benchmark]
     given = [
-        (model, name, out, with_settled(options, one), msgspec.structs.replace(run, options=one))
+        (
+            model,
+            name,
+            out,
+            with_settled(options, one),
+            msgspec.structs.replace(run, options=one),
+            adapter,
+        )
         for name, one in found
     ]
     if dry_run:

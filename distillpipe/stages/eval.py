@@ -24,7 +24,7 @@ from distillpipe.estimates import forecast_rows
 from distillpipe.forecast import Forecast
 from distillpipe.formats import hub
 from distillpipe.manifest import ModelUsed
-from distillpipe.models import AnyModel
+from distillpipe.models import AnyModel, Served, with_adapter
 from distillpipe.planning import SamplingOptions, load_model_chat
 from distillpipe.progress import say
 from distillpipe.records import Problem, Trace
@@ -34,22 +34,33 @@ from distillpipe.versions import Header
 from distillpipe.views import scores
 
 
-def evaluate(model: str, benchmark: str, out: Path, options: SamplingOptions, run: Run) -> Result:
-    """Score `model` on the file `benchmark`, whose stem names it: predictions in OUT/NAME/vN.
+def evaluate(
+    model: str,
+    benchmark: str,
+    out: Path,
+    options: SamplingOptions,
+    run: Run,
+    adapter: str | None = None,
+) -> Result:
+    """Score `model`, with `adapter` on it if one is given, on `benchmark`: predictions in OUT/NAME/vN.
 
-    Every completion is judged as it ends. metrics.json stands in the version and in its manifest.
+    Completions are judged beside the sampling. metrics.json stands in the version and in its manifest.
     """
     check_prompt_template(options.prompting.prompt_template)
     name = benchmark_name(benchmark)
     out = out / name
-    found = find_model(model, "MODEL", options.engine)
+    found = _model(model, adapter, options)
     header = _header(benchmark, found, out, options, run)
     if (finished := versions.up_to_date(out, header)) is not None:
         return say_up_to_date(finished)
 
-    with versions.draft(out, header) as draft, Writer(draft) as writer:
+    with (
+        versions.draft(out, header) as draft,
+        Writer(draft) as writer,
+        verify.Judge(run.num_workers) as judge,
+    ):
         chat = load_model_chat(found, options)
-        sampler = Sampler(found, chat, options, draft.path)
+        sampler = Sampler(found, chat, options, draft.path, judge)
         sampler.plan(sources.read_problems(benchmark, options.prompting, options.plan.limit))
         verify.check_runnable({one.verifier for one in sampler.problems()}, unsafe=run.unsafe)
         if not any(map(verify.can_judge, sampler.problems())):
@@ -87,7 +98,12 @@ def _write_metrics(folder: Path, found: dict[str, Any], table: scores.Table) -> 
 
 
 def forecast_eval(
-    model: str, benchmark: str, out: Path, options: SamplingOptions, run: Run
+    model: str,
+    benchmark: str,
+    out: Path,
+    options: SamplingOptions,
+    run: Run,
+    adapter: str | None = None,
 ) -> Forecast:
     """What `evaluate` would do."""
     check_prompt_template(options.prompting.prompt_template)
@@ -95,11 +111,24 @@ def forecast_eval(
     forecasted = forecast.begin("eval", out, run.options, [sources.place_of(benchmark)])
     found = None
     with forecast.noting(forecasted):
-        found = find_model(model, "MODEL", options.engine, weights=False)
+        found = _model(model, adapter, options, weights=False)
         forecast.add_output(forecasted, out, _header(benchmark, found, out, options, run))
     with forecast.noting(forecasted):
         forecast_rows(forecasted, benchmark, found, out, options, run.fresh)
     return forecasted
+
+
+def _model(
+    reference: str, adapter: str | None, options: SamplingOptions, *, weights: bool = True
+) -> AnyModel:
+    found = find_model(reference, "MODEL", options.engine, weights=weights)
+    if adapter is None:
+        return found
+    if isinstance(found, Served):
+        raise UsageError(
+            "--adapter is for a model on this machine: give the name that the server has for it as MODEL"
+        )
+    return with_adapter(found, adapter)
 
 
 def _header(

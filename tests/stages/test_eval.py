@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from distillpipe import dataset
+from distillpipe import dataset, verify
 from distillpipe.errors import DataError, UsageError
 from distillpipe.planning import SamplingOptions
 from distillpipe.records import Plan
@@ -104,6 +104,60 @@ def test_options_are_shown_in_an_order_of_each_sample_that_the_row_records(
     more = msgspec.structs.replace(options, plan=Plan(num_samples=7, limit=None, seed=3))
     again = evaluate(str(tiny_model), str(path), tmp_path / "b", more, Run()).manifest
     assert again.counts.rows_reused == 12
+
+
+def test_new_verifiers_score_what_is_stored_and_sample_nothing(
+    shipped: Path, tmp_path: Path, sampling: SamplingOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call = (
+        str(shipped / "teacher"),
+        str(shipped / "problems-test.jsonl"),
+        tmp_path,
+        sampling,
+        Run(),
+    )
+    first = evaluate(*call)
+    assert evaluate(*call).up_to_date
+    monkeypatch.setattr(verify, "CODE_VERSION", verify.CODE_VERSION + 1)
+    second = evaluate(*call)
+
+    assert (second.path.name, second.manifest.id) == ("v2", first.manifest.id)
+    counts = second.manifest.counts
+    assert (counts.rows_reused, counts.tokens_sampled) == (24, 0)
+    assert second.manifest.metrics is not None
+    assert second.manifest.metrics["verifier_version"] == verify.CODE_VERSION
+
+
+def test_a_thought_that_never_ends_is_truncated_and_not_right(
+    shipped: Path, tmp_path: Path, sampling: SamplingOptions
+) -> None:
+    short = msgspec.structs.replace(sampling.sampling, max_tokens=6)
+    options = msgspec.structs.replace(sampling, sampling=short)
+    found = evaluate(
+        str(shipped / "teacher"), str(shipped / "problems-test.jsonl"), tmp_path, options, Run()
+    ).manifest.metrics
+
+    assert found is not None
+    assert (found["num_truncated"], found["pass@1"], found["upper_bound"]) == (24, 0.0, 0.0)
+    assert found["reasoning_tokens"]["max"] == 5
+
+
+def test_a_benchmark_without_problems_is_refused(
+    shipped: Path, tmp_path: Path, sampling: SamplingOptions
+) -> None:
+    empty = tmp_path / "empty.jsonl"
+    empty.write_text("\n")
+    with pytest.raises(DataError, match=r"empty\.jsonl is empty: it should hold one problem a line"):
+        evaluate(str(shipped / "teacher"), str(empty), tmp_path / "eval", sampling, Run())
+
+
+def test_an_adapter_is_not_for_a_served_model(tmp_path: Path, sampling: SamplingOptions) -> None:
+    engine = msgspec.structs.replace(
+        sampling.engine, base_url="http://localhost:1/v1", engine="openai"
+    )
+    options = msgspec.structs.replace(sampling, engine=engine)
+    with pytest.raises(UsageError, match="--adapter is for a model on this machine"):
+        evaluate("served", "math500", tmp_path, options, Run(), "adapter")
 
 
 def test_a_model_without_room_for_any_prompt_cannot_be_scored(
