@@ -1,6 +1,7 @@
 """The table of benchmarks: its rows on the real files, and on rows made as the sources describe them."""
 
 import csv
+import importlib.util
 import json
 from pathlib import Path
 from typing import Any
@@ -125,4 +126,15 @@ def test_the_file_of_another_benchmark_is_an_error_with_the_column_that_is_missi
         read("mbpp", {"text": "p"})
     assert str(raised.value) == (
         f"{tmp_path}/mbpp.jsonl:1: no 'task_id' in this row, as mbpp has: is it the file of that benchmark?"
+    )
+
+
+def test_the_readme_holds_the_tables_as_the_code_has_them(repository: Path) -> None:
+    path = repository / "scripts" / "benchmarks_table.py"
+    spec = importlib.util.spec_from_file_location("benchmarks_table", path)
+    assert spec is not None and spec.loader is not None
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    assert script.tables() in (repository / "README.md").read_text(), (
+        "written by `python scripts/benchmarks_table.py`"
     )
