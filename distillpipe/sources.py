@@ -42,6 +42,8 @@ from distillpipe.verify.code_tests import tests_for
 
 DATA_FOLDER = "DISTILL_DATA"  # environment: the folder with the files of benchmarks
 DATE_FIELDS = ("contest_date", "release_date", "date")
+_KINDS = (".jsonl", ".jsonl.gz", ".json", ".json.gz", ".csv", ".csv.gz", ".parquet")
+_IN_ONE = ", several files one after the other in one"
 _DAY = re.compile(r"\d{4}-\d\d-\d\d")
 
 
@@ -126,18 +128,25 @@ def _located(reference: str) -> str:
     if benchmark is None:
         return reference
     folder = os.environ.get(DATA_FOLDER)
-    if folder and (Path(folder) / benchmark.file).is_file():
-        return str(Path(folder) / benchmark.file)
+    if folder and (found := _in_folder(Path(folder), benchmark)):
+        return str(found)
     try:
         hub.identity(benchmark.reference)
     except UsageError as error:
         dataset_name = benchmark.reference.removeprefix(hub.PREFIX)
         raise UsageError(
             f"benchmark {reference} is neither in the folder {DATA_FOLDER} ({folder or 'not set'}) nor to "
-            f"be had from the hub: download {dataset_name} as {benchmark.file} into that folder "
-            f"({error})"
+            f"be had from the hub: download {dataset_name} as {benchmark.file} (or .json, .csv, .parquet, as "
+            f"it comes{_IN_ONE if '*' in dataset_name else ''}) into that folder ({error})"
         ) from error
     return benchmark.reference
+
+
+def _in_folder(folder: Path, benchmark: Benchmark) -> Path | None:
+    """The file of a benchmark: its usual name first, else the same name in another format."""
+    stem = benchmark.file.partition(".")[0]
+    names = [benchmark.file, *(stem + kind for kind in _KINDS)]
+    return next((folder / name for name in names if (folder / name).is_file()), None)
 
 
 def _prompting_of(benchmark: Benchmark, prompting: Prompting) -> Prompting:

@@ -358,6 +358,16 @@ def test_a_name_of_the_table_is_read_from_the_folder_of_benchmarks(benchmarks: P
     )
 
 
+def test_a_benchmark_in_another_format_is_found_by_its_name(benchmarks: Path) -> None:
+    (benchmarks / "gpqa_diamond.json").write_text("[]")
+    (benchmarks / "HumanEval.jsonl").write_text("")
+
+    assert place_of("gpqa_diamond") == f"{benchmarks}/gpqa_diamond.json"
+    assert place_of("humaneval") == f"{benchmarks}/HumanEval.jsonl"
+    (benchmarks / "HumanEval.jsonl.gz").write_bytes(b"")
+    assert place_of("humaneval") == f"{benchmarks}/HumanEval.jsonl.gz"
+
+
 def test_the_place_of_a_benchmark_is_its_file_and_of_all_else_what_was_given(
     benchmarks: Path,
 ) -> None:
@@ -384,8 +394,8 @@ def test_a_benchmark_that_is_nowhere_is_one_line_that_says_what_to_put_where(
     assert (done.code, done.out) == (2, "")
     assert done.err == (
         f"error: benchmark gsm8k is neither in the folder DISTILL_DATA ({data or 'not set'}) nor to "
-        "be had from the hub: download openai/gsm8k:main:test as gsm8k_test.jsonl into that folder "
-        "(hub:openai/gsm8k: was never loaded here, and HF_HUB_OFFLINE is set: unset it, or give a "
+        "be had from the hub: download openai/gsm8k:main:test as gsm8k_test.jsonl (or .json, .csv, "
+        ".parquet, as it comes) into that folder (hub:openai/gsm8k: was never loaded here, and HF_HUB_OFFLINE is set: unset it, or give a "
         "file)\n"
     )
 
