@@ -19,7 +19,7 @@ import msgspec
 
 from distillpipe.delimiters import THINK, Tags, learn_turn
 from distillpipe.errors import UsageError, first_line
-from distillpipe.records import Message, Problem, Prompting, TokenCounts, TrainingOptions
+from distillpipe.records import Message, Prompting, TokenCounts, TrainingOptions
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -71,9 +71,9 @@ def _end_of_space(text: str, start: int) -> int:
     return space.end() if space else start
 
 
-def conversation(problem: Problem, prompting: Prompting) -> list[Message]:
-    """The messages that ask for a solution of `problem`."""
-    content = prompting.prompt_template.replace("{problem}", problem.problem)
+def conversation(question: str, prompting: Prompting) -> list[Message]:
+    """The messages that ask for a solution of a problem, `question` being what is asked."""
+    content = prompting.prompt_template.replace("{problem}", question)
     asked = Message(role="user", content=content)
     if prompting.system_prompt is None:
         return [asked]

@@ -66,12 +66,31 @@ def find(reference: str, option: str, *, weights: bool = True) -> Model:
     Without `weights` only the texts of a hub model are downloaded: enough to name it and to count tokens.
     """
     found = _find(reference, option, weights)
-    is_adapter = (found.folder / ADAPTER).is_file() and not (found.folder / "config.json").is_file()
-    return _on_base(found, option) if is_adapter else found
+    return _on_base(found, option) if _is_adapter(found.folder) else found
+
+
+def with_adapter(base: Model, reference: str) -> Model:
+    """A model with an adapter on it; a UsageError where one of the two is not what it should be."""
+    adapter = _find(reference, "--adapter", weights=True)
+    if not _is_adapter(adapter.folder):
+        raise UsageError(
+            f"--adapter {reference} is no adapter: it has no {ADAPTER}; give the folder that "
+            "`distill sft --method lora` or peft wrote, or give it as MODEL if it is a whole model"
+        )
+    if base.base_folder is not None:
+        raise UsageError(
+            f"MODEL {base.name} is an adapter itself: give the model that --adapter belongs to, or "
+            "leave --adapter out"
+        )
+    return _joined(adapter, base)
+
+
+def _is_adapter(folder: Path) -> bool:
+    return (folder / ADAPTER).is_file() and not (folder / "config.json").is_file()
 
 
 def _on_base(adapter: Model, option: str) -> Model:
-    """An adapter with the model that it belongs to: what both are is what the model is."""
+    """An adapter with the model that it belongs to."""
     try:
         config = msgspec.json.decode((adapter.folder / ADAPTER).read_bytes(), type=_AdapterConfig)
     except msgspec.MsgspecError as error:
@@ -82,6 +101,11 @@ def _on_base(adapter: Model, option: str) -> Model:
             "adapter was trained on"
         )
     base = find(config.base_model_name_or_path, f"{option} {adapter.name}: its base model")
+    return _joined(adapter, base)
+
+
+def _joined(adapter: Model, base: Model) -> Model:
+    """What both are is what the model is."""
     return Model(
         name=adapter.name,
         folder=adapter.folder,

@@ -10,10 +10,12 @@ import msgspec
 from distillpipe import spending
 from distillpipe.chat import Chat, conversation, load_chat, with_template_text
 from distillpipe.errors import UsageError
+from distillpipe.formats.fields import extra_of
 from distillpipe.hashing import uniform
 from distillpipe.jsonl import Spool
 from distillpipe.models import AnyModel, Model
 from distillpipe.progress import say
+from distillpipe.questions import Order, asked, option_order
 from distillpipe.records import (
     EngineOptions,
     Message,
@@ -55,6 +57,8 @@ class Asked(NamedTuple):
     sample: int
     messages: list[Message]
     prompt_ids: list[int]
+    extra: str | None
+    "what the row says besides: in which order it was shown the options"
 
 
 class RowPlan:
@@ -73,20 +77,8 @@ class RowPlan:
 
     def plan(self, problems: Iterator[Problem]) -> None:
         """Want `num_samples` rows of each problem; rows with equal keys are wanted once."""
-        plan = self.options.plan
         for problem in problems:
-            messages = self._messages(problem)
-            prompt = self._prompt_ids(messages) or messages
-            keys = [
-                row_key(
-                    prompt,
-                    self.options.sampling,
-                    self.model.identity,
-                    seed=plan.seed,
-                    sample=sample,
-                )
-                for sample in range(plan.num_samples)
-            ]
+            keys = self._keys(problem)
             new = {key: sample for sample, key in enumerate(keys) if key not in self.wanted}
             self.num_duplicates += len(keys) - len(new)
             if new:
@@ -107,7 +99,7 @@ class RowPlan:
 
     def most_prompt_tokens(self) -> int:
         """Of any prompt of the plan, as a server may count."""
-        prompts = (self._messages(problem) for problem in self.problems())
+        prompts = (self._messages(problem, self._order(problem, 0)) for problem in self.problems())
         return max(map(spending.most_prompt_tokens, prompts), default=0)
 
     def row_id(self, key: str) -> str:
@@ -120,9 +112,11 @@ class RowPlan:
 
     def asked(self, key: str) -> Asked:
         """What is asked for a row that is wanted."""
-        problem = self.problem_of(key)
-        messages = self._messages(problem)
-        return Asked(problem, self.wanted[key].sample, messages, self._prompt_ids(messages))
+        problem, sample = self.problem_of(key), self.wanted[key].sample
+        order = self._order(problem, sample)
+        messages = self._messages(problem, order)
+        extra = None if order is None else extra_of({"option_order": order})
+        return Asked(problem, sample, messages, self._prompt_ids(messages), extra)
 
     def drawn(self, number: int) -> list[str]:
         """Keys of a few of the rows: of as many problems as there are, drawn by the seed of the run.
@@ -135,8 +129,31 @@ class RowPlan:
 
         return heapq.nsmallest(number, self.wanted, place)
 
-    def _messages(self, problem: Problem) -> list[Message]:
-        return conversation(problem, self.options.prompting)
+    def _keys(self, problem: Problem) -> list[str]:
+        """The keys of the samples of a problem; most have one prompt, which is rendered once."""
+        prompts: dict[Order | None, list[int] | list[Message]] = {}
+        keys = []
+        for sample in range(self.options.plan.num_samples):
+            order = self._order(problem, sample)
+            if order not in prompts:
+                messages = self._messages(problem, order)
+                prompts[order] = self._prompt_ids(messages) or messages
+            keys.append(
+                row_key(
+                    prompts[order],
+                    self.options.sampling,
+                    self.model.identity,
+                    seed=self.options.plan.seed,
+                    sample=sample,
+                )
+            )
+        return keys
+
+    def _order(self, problem: Problem, sample: int) -> Order | None:
+        return option_order(problem, self.options.plan.seed, sample)
+
+    def _messages(self, problem: Problem, order: Order | None) -> list[Message]:
+        return conversation(asked(problem, order), self.options.prompting)
 
     def _prompt_ids(self, messages: list[Message]) -> list[int]:
         """Ids of the rendered messages; none where a server renders them."""

@@ -197,6 +197,9 @@ class Prompting(Record, frozen=True, kw_only=True, omit_defaults=True):
     "one of ours by name, or a file; null: the model's own"
     answer_form: AnswerForm = "boxed"
     "where eval looks for the answer: see `FilterOptions`"
+    min_date: str | None = None
+    "of problems that bear a date, `2024-08-01`; this day included"
+    max_date: str | None = None
 
 
 class EngineOptions(Record, frozen=True, kw_only=True):

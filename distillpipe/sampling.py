@@ -16,27 +16,37 @@ from distillpipe.answers import as_answer
 from distillpipe.chat import Chat
 from distillpipe.dataset import Writer
 from distillpipe.engines.base import Completion, Engine, Failure, Outcome, Refusal, Request
-from distillpipe.errors import DataError, Incomplete
+from distillpipe.errors import DataError, Incomplete, Interrupted
 from distillpipe.hashing import seed_of
+from distillpipe.interrupts import shielded
 from distillpipe.models import AnyModel
 from distillpipe.planning import Asked, RowPlan, SamplingOptions
 from distillpipe.progress import progress, say
 from distillpipe.records import Problem, Trace, trace_id
 from distillpipe.spending import Bill
+from distillpipe.verify import Judge
 from distillpipe.versions import ENGINE_ERROR, ERRORS_FILE
 
 Finish = Callable[[Trace, Problem], Trace]
 "What a stage does to a row before it is written: eval judges it."
+Keep = Callable[[Trace], None]
 
 
 class Sampler(RowPlan):
     """Takes over and samples the rows that one run wants of one model."""
 
     def __init__(
-        self, model: AnyModel, chat: Chat | None, options: SamplingOptions, folder: Path
+        self,
+        model: AnyModel,
+        chat: Chat | None,
+        options: SamplingOptions,
+        folder: Path,
+        judge: Judge | None = None,
     ) -> None:
+        """With a judge rows are finished beside the sampling, a bounded number at a time."""
         super().__init__(model, chat, options, folder)
         self._in_flight: dict[str, Asked] = {}
+        self._judge = judge
 
     def missing(self, writer: Writer) -> set[str]:
         """Keys of the rows that the draft does not hold yet."""
@@ -47,9 +57,14 @@ class Sampler(RowPlan):
         if not writer.draft.takes_over:
             return
         reused = 0
-        for trace in dataset.sampled_before(out, self.missing(writer)):
+
+        def finished(trace: Trace) -> Trace:
             problem, sample = self.problem_of(trace.row_key), self.wanted[trace.row_key].sample
-            writer.append(finish(_with_problem(trace, problem, sample), problem))
+            return finish(_with_problem(trace, problem, sample), problem)
+
+        there = dataset.sampled_before(out, self.missing(writer))
+        for trace in self._judge.map(finished, there) if self._judge else map(finished, there):
+            writer.append(trace)
             reused += 1
         writer.counts.rows_reused += reused
         if reused:
@@ -94,26 +109,47 @@ class Sampler(RowPlan):
         seconds_before, done = counts.seconds_working, num_asked - len(missing)
         bill = Bill(counts, len(missing))
         requests = self._requests(missing, engine.context_length, writer)
-        with (
-            progress(stage, num_asked, done) as advance,
-            bill.at_the_end(),
-            closing(engine.complete(requests)) as outcomes,
-        ):
-            for outcome in outcomes:
-                problem = self._in_flight[outcome.key].problem
-                trace = self._trace(outcome)
-                if isinstance(outcome, Failure):
-                    writer.fail(trace, outcome.error)
-                    continue
-                if isinstance(outcome, Refusal):
-                    writer.reject(trace, outcome.reason, outcome.measured)
-                    bill.num_left -= 1
-                    continue
-                writer.append(finish(trace, problem))
-                tokens = trace.num_completion_tokens or 0
-                counts.tokens_sampled += tokens
-                counts.seconds_working = seconds_before + time.monotonic() - started
-                advance(1, tokens, bill.add_row(trace))
+
+        def keep(trace: Trace) -> None:
+            writer.append(trace)
+            tokens = trace.num_completion_tokens or 0
+            counts.tokens_sampled += tokens
+            counts.seconds_working = seconds_before + time.monotonic() - started
+            advance(1, tokens, bill.add_row(trace))
+
+        with progress(stage, num_asked, done) as advance, bill.at_the_end():
+            try:
+                with closing(engine.complete(requests)) as outcomes:
+                    for outcome in outcomes:
+                        with shielded():  # what was sampled is kept, or with the judge
+                            self._take(outcome, writer, bill, finish, keep)
+            except Interrupted:
+                if self._judge and self._judge.num_waiting:
+                    say(
+                        f"{stage}: stopping when the last {self._judge.num_waiting} rows are judged"
+                    )
+                raise
+            finally:
+                for trace in self._judge.rest() if self._judge else ():
+                    keep(trace)
+
+    def _take(
+        self, outcome: Outcome, writer: Writer, bill: Bill, finish: Finish, keep: Keep
+    ) -> None:
+        """Keep what came of a request, or give it to the judge and keep what that is done with."""
+        problem = self._in_flight[outcome.key].problem
+        trace = self._trace(outcome)
+        if isinstance(outcome, Failure):
+            writer.fail(trace, outcome.error)
+        elif isinstance(outcome, Refusal):
+            writer.reject(trace, outcome.reason, outcome.measured)
+            bill.num_left -= 1
+        elif self._judge is None:
+            keep(finish(trace, problem))
+        else:
+            self._judge.put(lambda row: finish(row, problem), trace)
+            for row in self._judge.ready():
+                keep(row)
 
     def _settle_failed(self, writer: Writer) -> None:
         """Give the failed rows up, as rejected ones, where the command says so; else stop here."""
@@ -146,7 +182,7 @@ class Sampler(RowPlan):
 
     def _trace(self, outcome: Outcome) -> Trace:
         """The row of a completion; of a failure the row as it would have begun."""
-        problem, sample, messages, prompt_ids = self._in_flight.pop(outcome.key)
+        problem, sample, messages, prompt_ids, extra = self._in_flight.pop(outcome.key)
         answer = as_answer(outcome, self.chat, prompt_ids)
         return Trace(
             id=trace_id(problem.problem_id, answer.key),
@@ -164,6 +200,7 @@ class Sampler(RowPlan):
             teacher=self.model.name,
             served_by=answer.served_by,
             seed=self.options.plan.seed,
+            extra=extra,
         )
 
 

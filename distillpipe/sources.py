@@ -10,6 +10,7 @@ answer of a worked solution after `####` or in its last `\boxed{}`; every other 
 """
 
 import os
+import re
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -18,6 +19,7 @@ from typing import Any
 import msgspec
 
 from distillpipe import dataset, versions
+from distillpipe.benchmarks import BENCHMARKS, Benchmark
 from distillpipe.errors import DataError, UsageError
 from distillpipe.formats import hub
 from distillpipe.formats.fields import (
@@ -29,6 +31,7 @@ from distillpipe.formats.fields import (
     gold,
     present,
     problem_key,
+    text_under,
     usual_verifier,
 )
 from distillpipe.formats.files import Placed, file_rows
@@ -38,57 +41,41 @@ from distillpipe.verify import VERIFIERS
 from distillpipe.verify.code_tests import tests_for
 
 DATA_FOLDER = "DISTILL_DATA"  # environment: the folder with the files of benchmarks
-
-
-class Benchmark(msgspec.Struct, frozen=True):
-    """A set of problems that is for evaluation only: its rows are refused as training data."""
-
-    name: str
-    reference: str
-    "where it stands on the hub"
-    file: str
-    "looked for first, in the folder that DISTILL_DATA names"
-    problem_field: str
-    answer_field: str
-    verifier: str
-    licence: str
-    num_samples: int
-    "completions a problem that published scores are the mean of"
-
-
-BENCHMARKS = {
-    benchmark.name: benchmark
-    for benchmark in (
-        Benchmark(
-            "math500", "hub:HuggingFaceH4/MATH-500:test", "math500.jsonl",
-            "problem", "answer", "math", "MIT", num_samples=4,
-        ),
-        Benchmark(
-            "aime24", "hub:HuggingFaceH4/aime_2024:train", "aime24_deepscaler.json",
-            "problem", "answer", "math", "MIT", num_samples=64,
-        ),
-        Benchmark(
-            "gsm8k", "hub:openai/gsm8k:main:test", "gsm8k_test.jsonl",
-            "question", "answer", "math", "MIT", num_samples=1,
-        ),
-    )
-}  # fmt: skip
+DATE_FIELDS = ("contest_date", "release_date", "date")
+_KINDS = (".jsonl", ".jsonl.gz", ".json", ".json.gz", ".csv", ".csv.gz", ".parquet")
+_IN_ONE = ", several files one after the other in one"
+_DAY = re.compile(r"\d{4}-\d\d-\d\d")
 
 
 def read_problems(reference: str, prompting: Prompting, limit: int | None) -> Iterator[Problem]:
-    """The first `limit` problems (all for None) of a reference.
+    """The first `limit` problems (all for None) of a reference, of those in the window of dates.
 
-    Raises DataError naming file and line where a row is broken or has no problem.
+    Raises DataError naming file and line where a row is broken or has no problem, and where no problem is
+    in the window.
     """
+    number = 0
+    for problem in islice(_problems(reference, prompting), limit):
+        number += 1
+        yield problem
+    if not number and (prompting.min_date or prompting.max_date):
+        window = f"{prompting.min_date or '...'} to {prompting.max_date or '...'}"
+        raise DataError(f"{reference}: no problem is of {window} (--min-date, --max-date)")
+
+
+def _problems(reference: str, prompting: Prompting) -> Iterator[Problem]:
     if is_dataset(reference):
-        for problem in islice(dataset.read_problems(reference), limit):
-            yield _judged_by(problem, prompting.verifier or problem.verifier)
+        for problem in dataset.read_problems(reference):
+            if _is_in_window(_extra_keys(problem), problem.problem_id, prompting):
+                yield _judged_by(problem, prompting.verifier or problem.verifier)
         return
     benchmark = BENCHMARKS.get(reference)
     if benchmark is not None:
         prompting = _prompting_of(benchmark, prompting)
-    for where, row in islice(rows(reference, "problem"), limit):
-        problem = _problem(row, where, prompting)
+    for where, row in rows(reference, "problem"):
+        made = row if benchmark is None else _made(benchmark, row, where)
+        if made is None or not _is_in_window(made, where, prompting):
+            continue
+        problem = _problem(made, where, prompting)
         yield msgspec.structs.replace(problem, benchmark=benchmark.name if benchmark else None)
 
 
@@ -130,7 +117,7 @@ def _existing(reference: str) -> Path:
     if not path.is_file():
         raise UsageError(
             f"{reference} does not exist: give a dataset's folder, PATH@vN, or a .jsonl file (or .json, "
-            f".parquet, .gz), hub:ORG/NAME, or the name of a benchmark ({', '.join(BENCHMARKS)})"
+            f".csv, .parquet, .gz), hub:ORG/NAME, or the name of a benchmark ({', '.join(BENCHMARKS)})"
         )
     return path
 
@@ -141,18 +128,25 @@ def _located(reference: str) -> str:
     if benchmark is None:
         return reference
     folder = os.environ.get(DATA_FOLDER)
-    if folder and (Path(folder) / benchmark.file).is_file():
-        return str(Path(folder) / benchmark.file)
+    if folder and (found := _in_folder(Path(folder), benchmark)):
+        return str(found)
     try:
         hub.identity(benchmark.reference)
     except UsageError as error:
         dataset_name = benchmark.reference.removeprefix(hub.PREFIX)
         raise UsageError(
             f"benchmark {reference} is neither in the folder {DATA_FOLDER} ({folder or 'not set'}) nor to "
-            f"be had from the hub: download {dataset_name} as {benchmark.file} into that folder "
-            f"({error})"
+            f"be had from the hub: download {dataset_name} as {benchmark.file} (or .json, .csv, .parquet, as "
+            f"it comes{_IN_ONE if '*' in dataset_name else ''}) into that folder ({error})"
         ) from error
     return benchmark.reference
+
+
+def _in_folder(folder: Path, benchmark: Benchmark) -> Path | None:
+    """The file of a benchmark: its usual name first, else the same name in another format."""
+    stem = benchmark.file.partition(".")[0]
+    names = [benchmark.file, *(stem + kind for kind in _KINDS)]
+    return next((folder / name for name in names if (folder / name).is_file()), None)
 
 
 def _prompting_of(benchmark: Benchmark, prompting: Prompting) -> Prompting:
@@ -162,6 +156,39 @@ def _prompting_of(benchmark: Benchmark, prompting: Prompting) -> Prompting:
         answer_field=prompting.answer_field or benchmark.answer_field,
         verifier=prompting.verifier or benchmark.verifier,
     )
+
+
+def _made(benchmark: Benchmark, row: Any, where: str) -> Any:
+    """A row of a benchmark as it is read further; None for one that is no part of it."""
+    if not isinstance(row, dict):
+        return row
+    try:
+        made = benchmark.made(row)
+    except KeyError as error:
+        raise DataError(
+            f"{where}: no {error} in this row, as {benchmark.name} has: is it the file of that benchmark?"
+        ) from error
+    if made is not None and "domain" not in made and benchmark.domain_field in made:
+        made = {**made, "domain": made[benchmark.domain_field]}
+    return made
+
+
+def _is_in_window(row: Any, where: str, prompting: Prompting) -> bool:
+    """Whether a row is of the days asked for, the first and the last included."""
+    if (prompting.min_date is None and prompting.max_date is None) or not isinstance(row, dict):
+        return True
+    key = text_under(row, DATE_FIELDS)
+    day = "" if key is None else row[key][:10]
+    if not _DAY.fullmatch(day):
+        raise DataError(
+            f"{where}: no date like 2024-08-01 under {' or '.join(DATE_FIELDS)}: --min-date and "
+            "--max-date need one in each row"
+        )
+    return (prompting.min_date or day) <= day <= (prompting.max_date or day)
+
+
+def _extra_keys(problem: Problem) -> dict[str, Any]:
+    return msgspec.json.decode(problem.extra or "{}", type=dict[str, Any])
 
 
 def _problem(row: Any, where: str, prompting: Prompting) -> Problem:
@@ -200,7 +227,6 @@ def _problem(row: Any, where: str, prompting: Prompting) -> Problem:
 
 def _judged_by(problem: Problem, verifier: str) -> Problem:
     """The problem with another verifier, which makes it another problem."""
-    row = msgspec.json.decode(problem.extra or "{}", type=dict[str, Any])
-    tests = tests_for(verifier, row)
+    tests = tests_for(verifier, _extra_keys(problem))
     found = problem_id(problem.problem, problem.reference_answer, verifier, tests)
     return msgspec.structs.replace(problem, verifier=verifier, problem_id=found)

@@ -16,7 +16,7 @@ from distillpipe.chat import (
 )
 from distillpipe.delimiters import THINK, Tags
 from distillpipe.errors import UsageError
-from distillpipe.records import Message, Problem, Prompting, TokenCounts
+from distillpipe.records import Message, Prompting, TokenCounts
 
 COMPLETION = "<think>\n14+6=20.\n</think>\n\n\\boxed{20}"
 
@@ -174,10 +174,6 @@ def test_what_a_template_joins_is_split_again(reasoning: str, response: str) -> 
     assert parts == ("<think>\n", reasoning, "\n</think>\n\n", response)
 
 
-def problem(text: str) -> Problem:
-    return Problem(problem_id="0" * 16, problem=text, reference_answer="2", verifier="math")
-
-
 def prompting(template: str = "{problem}", system_prompt: str | None = None) -> Prompting:
     return Prompting(
         problem_field=None,
@@ -203,14 +199,12 @@ def prompting(template: str = "{problem}", system_prompt: str | None = None) -> 
 def test_the_prompt_template_takes_the_problem_as_it_is(
     template: str, text: str, content: str
 ) -> None:
-    assert conversation(problem(text), prompting(template)) == [
-        Message(role="user", content=content)
-    ]
+    assert conversation(text, prompting(template)) == [Message(role="user", content=content)]
 
 
 @pytest.mark.parametrize("system_prompt", ["Be brief.", ""])
 def test_a_system_prompt_comes_first_even_an_empty_one(system_prompt: str) -> None:
-    assert conversation(problem("1+1?"), prompting(system_prompt=system_prompt)) == [
+    assert conversation("1+1?", prompting(system_prompt=system_prompt)) == [
         Message(role="system", content=system_prompt),
         Message(role="user", content="1+1?"),
     ]

@@ -285,3 +285,35 @@ def test_a_weight_file_that_was_cut_short_or_is_none_is_refused_with_its_path(
 
     with pytest.raises(UsageError, match=rf"{model}/model.safetensors .*: copy it again"):
         identity(model)
+
+
+# ---------------------------------------------------------------- --adapter
+
+
+def test_an_adapter_given_beside_its_base_is_the_same_model_as_given_alone(
+    model: Path, tmp_path: Path
+) -> None:
+    adapter = make_adapter(tmp_path / "adapter", str(model))
+    alone = models.find(str(adapter), "MODEL")
+
+    assert models.with_adapter(models.find(str(model), "MODEL"), str(adapter)) == alone
+
+
+def test_an_adapter_that_names_no_base_can_be_given_beside_one(model: Path, tmp_path: Path) -> None:
+    adapter = make_adapter(tmp_path / "adapter", None)
+    found = models.with_adapter(models.find(str(model), "MODEL"), str(adapter))
+
+    assert (found.folder, found.weights_folder) == (adapter, model)
+
+
+def test_what_is_no_adapter_and_an_adapter_on_an_adapter_are_refused(
+    model: Path, tmp_path: Path
+) -> None:
+    adapter = make_adapter(tmp_path / "adapter", str(model))
+    whole = models.find(str(model), "MODEL")
+    with pytest.raises(UsageError, match="is no adapter: it has no adapter_config"):
+        models.with_adapter(whole, str(model))
+    with pytest.raises(UsageError, match=r"--adapter .*gone: no such folder"):
+        models.with_adapter(whole, str(tmp_path / "gone"))
+    with pytest.raises(UsageError, match="is an adapter itself: give the model that --adapter"):
+        models.with_adapter(models.find(str(adapter), "MODEL"), str(adapter))

@@ -1,5 +1,6 @@
 """Planning, taking over and sampling: what was ever sampled is not sampled again."""
 
+import time
 from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -12,7 +13,7 @@ from distillpipe import versions
 from distillpipe.chat import Chat
 from distillpipe.dataset import Writer, read_problems, read_rows, read_traces
 from distillpipe.engines.base import Completion, Request
-from distillpipe.errors import DataError, EngineError
+from distillpipe.errors import DataError, EngineError, Interrupted
 from distillpipe.hashing import content_hash, seed_of
 from distillpipe.manifest import InputDataset, Manifest, ModelUsed
 from distillpipe.models import Model
@@ -33,7 +34,7 @@ from distillpipe.records import (
 )
 from distillpipe.sampling import Finish, Sampler
 from distillpipe.stages.run import content_of
-from distillpipe.verify import verified
+from distillpipe.verify import Judge, verified
 from distillpipe.versions import Header
 
 TEACHER = Model("data/teacher", Path("unused"), "local:0123")
@@ -516,3 +517,81 @@ def test_where_nothing_is_missing_the_engine_is_not_even_loaded(sample: Sample) 
     sample(problems(2))
     pilot = sample(problems(1), open_engine=load)
     assert pilot.manifest.counts.rows_reused == 1
+
+
+# ---------------------------------------------------------------- judged beside the sampling
+
+
+class Stopping(ScriptedEngine):
+    """Is stopped from outside after so many completions, or dies of its own."""
+
+    def __init__(self, chat: Chat, stop: Exception | BaseException, after: int) -> None:
+        super().__init__(chat)
+        self.stop, self.after = stop, after
+
+    def complete(self, requests: Iterator[Request]) -> Iterator[Completion]:
+        for number, completion in enumerate(super().complete(requests)):
+            if number == self.after:
+                raise self.stop
+            yield completion
+
+
+@pytest.fixture
+def judge_slowly(teacher_chat: Chat, out: Path) -> Callable[..., list[Trace]]:
+    """`judge_slowly(engine, finish, count)`: rows on disk after a run with that engine and that judge."""
+
+    def run(engine: ScriptedEngine, finish: Finish, count: int) -> list[Trace]:
+        header = Header(
+            kind="predictions", stage="eval", content={}, inputs=[], models=[], options={}
+        )
+        with versions.draft(out, header) as draft, Writer(draft) as writer, Judge(2) as judge:
+            sampler = Sampler(TEACHER, teacher_chat, options(), draft.path, judge)
+            sampler.plan(iter(problems(count)))
+            try:
+                sampler.sample(writer, lambda: engine, finish)
+            finally:
+                writer.sync()
+        return list(read_rows(draft.path, "part", Trace))
+
+    return run
+
+
+def test_completions_are_sampled_while_an_older_one_is_still_judged(
+    teacher_chat: Chat, judge_slowly: Callable[..., list[Trace]]
+) -> None:
+    engine = ScriptedEngine(teacher_chat)
+
+    def finish(trace: Trace, problem: Problem) -> Trace:
+        if problem.problem == "What is 0+1?":
+            while len(engine.requests) < 5:  # ends only if sampling goes on meanwhile
+                time.sleep(0.001)
+        return judged(trace, problem)
+
+    rows = judge_slowly(engine, finish, 6)
+    assert [row.problem for row in rows] == [f"What is {number}+1?" for number in range(6)]
+    assert [row.verdict for row in rows] == ["wrong", "correct", *["wrong"] * 4]
+
+
+@pytest.mark.parametrize("stop", [Interrupted(2), EngineError("the engine died")])
+def test_what_was_sampled_before_a_stop_is_judged_and_kept(
+    teacher_chat: Chat,
+    judge_slowly: Callable[..., list[Trace]],
+    out: Path,
+    stop: BaseException,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def finish(trace: Trace, problem: Problem) -> Trace:
+        time.sleep(0.05)
+        return judged(trace, problem)
+
+    with pytest.raises(type(stop)):
+        judge_slowly(Stopping(teacher_chat, stop, after=4), finish, 6)
+    (draft,) = out.glob("v1.partial")
+    rows = list(read_rows(draft, "part", Trace))
+    assert [row.verdict for row in rows] == ["wrong", "correct", "wrong", "wrong"]
+    said = "eval: stopping when the last " in capsys.readouterr().err
+    assert said == isinstance(stop, Interrupted)
+
+    engine = ScriptedEngine(teacher_chat)
+    assert len(judge_slowly(engine, judged, 6)) == 6
+    assert len(engine.requests) == 2

@@ -13,7 +13,7 @@ from distillpipe import versions
 from distillpipe.errors import DataError, UsageError
 from distillpipe.manifest import Manifest
 from distillpipe.records import Problem, Prompting, problem_id
-from distillpipe.sources import BENCHMARKS, describe, place_of, read_problems
+from distillpipe.sources import describe, place_of, read_problems
 
 NOTHING_GIVEN: dict[str, Any] = dict.fromkeys(Prompting.__struct_fields__)
 PROMPTING = Prompting(**{**NOTHING_GIVEN, "prompt_template": "{problem}"})
@@ -358,6 +358,16 @@ def test_a_name_of_the_table_is_read_from_the_folder_of_benchmarks(benchmarks: P
     )
 
 
+def test_a_benchmark_in_another_format_is_found_by_its_name(benchmarks: Path) -> None:
+    (benchmarks / "gpqa_diamond.json").write_text("[]")
+    (benchmarks / "HumanEval.jsonl").write_text("")
+
+    assert place_of("gpqa_diamond") == f"{benchmarks}/gpqa_diamond.json"
+    assert place_of("humaneval") == f"{benchmarks}/HumanEval.jsonl"
+    (benchmarks / "HumanEval.jsonl.gz").write_bytes(b"")
+    assert place_of("humaneval") == f"{benchmarks}/HumanEval.jsonl.gz"
+
+
 def test_the_place_of_a_benchmark_is_its_file_and_of_all_else_what_was_given(
     benchmarks: Path,
 ) -> None:
@@ -369,14 +379,6 @@ def test_fields_that_are_given_win_over_those_of_the_table(benchmarks: Path) -> 
     (found,) = read("math500", answer_field="gold", verifier="exact")
 
     assert (found.reference_answer, found.verifier) == ("3", "exact")
-
-
-def test_the_table_names_verifiers_and_licences_that_are(repository: Path) -> None:
-    assert set(BENCHMARKS) == {"math500", "aime24", "gsm8k"}
-    folder = repository.parent / "shared" / "data" / "math"
-    for name, benchmark in BENCHMARKS.items():
-        assert (benchmark.name, benchmark.verifier, benchmark.licence) == (name, "math", "MIT")
-        assert not folder.is_dir() or (folder / benchmark.file).is_file()
 
 
 @pytest.mark.parametrize("folder", [None, "empty"])
@@ -392,10 +394,52 @@ def test_a_benchmark_that_is_nowhere_is_one_line_that_says_what_to_put_where(
     assert (done.code, done.out) == (2, "")
     assert done.err == (
         f"error: benchmark gsm8k is neither in the folder DISTILL_DATA ({data or 'not set'}) nor to "
-        "be had from the hub: download openai/gsm8k:main:test as gsm8k_test.jsonl into that folder "
-        "(hub:openai/gsm8k: was never loaded here, and HF_HUB_OFFLINE is set: unset it, or give a "
+        "be had from the hub: download openai/gsm8k:main:test as gsm8k_test.jsonl (or .json, .csv, "
+        ".parquet, as it comes) into that folder (hub:openai/gsm8k: was never loaded here, and HF_HUB_OFFLINE is set: unset it, or give a "
         "file)\n"
     )
+
+
+# ---------------------------------------------------------------- windows of dates
+
+DATED = [
+    {"problem": f"{day}?", "answer": "2", "contest_date": f"{day}T18:30:00"}
+    for day in ("2024-07-31", "2024-08-01", "2025-01-31", "2025-02-01")
+]
+
+
+@pytest.mark.parametrize(
+    ("window", "numbers"),
+    [
+        ({}, [0, 1, 2, 3]),
+        ({"min_date": "2024-08-01"}, [1, 2, 3]),
+        ({"max_date": "2025-01-31"}, [0, 1, 2]),
+        ({"min_date": "2024-08-01", "max_date": "2025-01-31"}, [1, 2]),
+    ],
+)
+def test_a_window_of_dates_holds_its_first_and_its_last_day(
+    tmp_path: Path,
+    write_dataset: Callable[..., Manifest],
+    window: dict[str, str],
+    numbers: list[int],
+) -> None:
+    path = write(tmp_path / "p.jsonl", *DATED)
+    write_dataset(tmp_path / "traces", [], problems=read(path))
+
+    for source in (path, tmp_path / "traces"):
+        found = [problem.problem for problem in read(source, **window)]
+        assert found == [DATED[number]["problem"] for number in numbers]
+    assert len(read(path, limit=1, min_date="2025-01-01")) == 1
+
+
+def test_a_window_without_problems_and_a_row_without_a_date_are_errors(tmp_path: Path) -> None:
+    path = write(tmp_path / "p.jsonl", *DATED, {"problem": "undated?", "date": "last May"})
+    with pytest.raises(DataError, match=f"{path}:5: no date like 2024-08-01 under contest_date or"):
+        read(path, min_date="2024-01-01")
+    with pytest.raises(
+        DataError, match=r"no problem is of 2026-01-01 to \.\.\. \(--min-date, --max-date"
+    ):
+        read(write(path, *DATED), min_date="2026-01-01")
 
 
 # ---------------------------------------------------------------- what a manifest says of an input
@@ -421,5 +465,6 @@ def test_an_input_that_is_not_there_is_an_error_that_says_what_can_be_given(
         describe(f"{tmp_path}/{reference}", tmp_path / "out")
     assert str(raised.value) == (
         f"{tmp_path}/{reference} does not exist: give a dataset's folder, PATH@vN, or a .jsonl file "
-        "(or .json, .parquet, .gz), hub:ORG/NAME, or the name of a benchmark (math500, aime24, gsm8k)"
+        "(or .json, .csv, .parquet, .gz), hub:ORG/NAME, or the name of a benchmark (math500, aime24, aime25, "
+        "amc23, gsm8k, minerva, olympiadbench, gpqa_diamond, mmlu_pro, humaneval, mbpp, livecodebench)"
     )

@@ -1,11 +1,26 @@
 """`distill eval`."""
 
-from typing import Annotated
+import datetime
+from typing import Annotated, Literal
 
+import msgspec
 import typer
 
 from distillpipe.cli import options as shared
 from distillpipe.errors import UsageError
+
+
+def _check_date(text: str | None) -> str | None:
+    if text is not None:
+        try:
+            if datetime.date.fromisoformat(text).isoformat() != text:
+                raise ValueError
+        except ValueError:
+            raise UsageError(f"{text!r} is no date: give one like 2024-08-01") from None
+    return text
+
+
+Protocol = Literal["r1", "openr1", "s1", "greedy"]
 
 
 def evaluate(
@@ -18,15 +33,47 @@ def evaluate(
     ],
     benchmark: Annotated[
         list[str],
-        shared.option(help="math500, aime24, gsm8k, a file or hub:ORG/NAME; repeat for several."),
+        shared.option(
+            help="Name in the table (math500, gpqa_diamond, ...), a file or hub:ORG/NAME; repeat for several."
+        ),
     ],
     out: shared.Out,
+    protocol: Annotated[
+        Protocol | None,
+        shared.option(
+            help="Set what is left alone of temperature, top_p, tokens, samples and prompt as published.",
+            rich_help_panel=shared.SAMPLING,
+        ),
+    ] = None,
+    adapter: Annotated[
+        str | None,
+        shared.option(
+            help="LoRA adapter on MODEL; an adapter as MODEL finds its base by itself.",
+            rich_help_panel=shared.ENGINE,
+        ),
+    ] = None,
     num_samples: shared.NumSamples = 1,
     temperature: shared.Temperature = 0.6,
     top_p: shared.TopP = 0.95,
     max_tokens: shared.MaxTokens = 32768,
     seed: shared.Seed = 0,
     limit: shared.Limit = None,
+    min_date: Annotated[
+        str | None,
+        shared.option(
+            callback=_check_date,
+            help="Only problems of this day (2024-08-01) or later.",
+            rich_help_panel=shared.PROBLEMS,
+        ),
+    ] = None,
+    max_date: Annotated[
+        str | None,
+        shared.option(
+            callback=_check_date,
+            help="Only problems of this day or earlier.",
+            rich_help_panel=shared.PROBLEMS,
+        ),
+    ] = None,
     problem_field: shared.ProblemField = None,
     answer_field: shared.AnswerField = None,
     verifier: shared.Verifier = None,
@@ -64,13 +111,26 @@ def evaluate(
         --prompt-template '{problem}' --max-tokens 256 --limit 100 \\
         --out runs/example/eval-teacher
     """
+    from distillpipe.protocols import settled, with_settled
     from distillpipe.stages.eval import benchmark_name, forecast_eval
     from distillpipe.stages.eval import evaluate as stage
 
     names = [benchmark_name(name) for name in benchmark]
     if len(set(names)) < len(names):
         raise UsageError(f"--benchmark: two files have one name ({', '.join(names)}): rename one")
-    given = [(model, name, out, shared.sampling_of(ctx), shared.run_of(ctx)) for name in benchmark]
+    options, run = shared.sampling_of(ctx), shared.run_of(ctx)
+    found = [(name, settled(run.options, name)) for name in benchmark]
+    given = [
+        (
+            model,
+            name,
+            out,
+            with_settled(options, one),
+            msgspec.structs.replace(run, options=one),
+            adapter,
+        )
+        for name, one in found
+    ]
     if dry_run:
         shared.put_forecasts([forecast_eval(*one) for one in given], as_json=as_json)
     else:

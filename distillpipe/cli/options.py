@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import msgspec
 import typer
 
+from distillpipe.benchmarks import MATH_PROMPT
 from distillpipe.engines.server_options import (
     check_address,
     check_extra_body,
@@ -227,7 +228,7 @@ AllowNoReasoning = Annotated[
     ),
 ]
 
-R1_PROMPT = "{problem}\n\nPlease reason step by step, and put your final answer within \\boxed{}."
+R1_PROMPT = MATH_PROMPT  # what DeepSeek-R1 was evaluated with
 
 NOT_STORED = (
     "dry_run",

@@ -1,12 +1,14 @@
-"""The rows of a file, each with its place: JSON lines, a JSON list, both gzipped, Parquet.
+"""The rows of a file, each with its place: JSON lines, a JSON list, CSV, all gzipped, Parquet.
 
     traces.jsonl:7          {"problem": "...", "raw": "<think>..."}
     problems.json: item 3   {"problem": "...", "answer": "12"}
     train.parquet: row 12   {"question": "...", "deepseek_attempt": "..."}
+    gpqa_diamond.csv: row 3 {"Question": "...", "Correct Answer": "..."}, all text, named by the first row
 
 Text is never all in memory, but for a .json file.
 """
 
+import csv
 import gzip
 import importlib
 import zlib
@@ -20,6 +22,7 @@ from distillpipe.errors import DataError, MissingDependencyError, first_line
 
 Placed = tuple[str, Any]
 PARQUET_ROWS = 64  # decoded at a time
+MAX_CELL_CHARACTERS = 1 << 24
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
@@ -64,6 +67,30 @@ def _json_list(path: Path) -> Iterator[Placed]:
         yield f"{path}: item {number}", row
 
 
+def _csv(path: Path) -> Iterator[Placed]:
+    csv.field_size_limit(MAX_CELL_CHARACTERS)
+    with _opened(path) as file:
+        rows = csv.DictReader(_text(_lines(file, path), path), restkey="more_cells", strict=True)
+        number = 0
+        try:
+            for number, row in enumerate(rows, start=1):
+                yield f"{path}: row {number}", row
+        except csv.Error as error:
+            raise DataError(
+                f"{path}: not readable as CSV after row {number} ({error}): mend it, or give JSON lines"
+            ) from error
+
+
+def _text(lines: Iterator[bytes], path: Path) -> Iterator[str]:
+    for number, line in enumerate(lines, start=1):
+        try:
+            yield line.decode("utf-8-sig" if number == 1 else "utf-8")
+        except UnicodeDecodeError as error:
+            raise DataError(
+                f"{path}:{number}: not UTF-8 ({error.reason}): save it as such"
+            ) from error
+
+
 def _parquet(path: Path) -> Iterator[Placed]:
     arrow = load_module("pyarrow", "pyarrow", f"{path}: Parquet")
     parquet = load_module("pyarrow.parquet", "pyarrow", f"{path}: Parquet")
@@ -81,7 +108,7 @@ def _parquet(path: Path) -> Iterator[Placed]:
         ) from error
 
 
-_READERS = {".json": _json_list, ".parquet": _parquet}
+_READERS = {".json": _json_list, ".parquet": _parquet, ".csv": _csv}
 
 
 def _opened(path: Path) -> BinaryIO:

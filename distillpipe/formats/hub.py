@@ -1,8 +1,10 @@
-"""Rows of a dataset on the hub: `hub:ORG/NAME[:CONFIG][:SPLIT]`, pinned to a commit.
+"""Rows of a dataset on the hub: `hub:ORG/NAME[:CONFIG][:SPLIT]` or `hub:ORG/NAME/FILE`, pinned to a commit.
 
     hub:openai/gsm8k:main:test          hub:HuggingFaceH4/MATH-500:test          hub:simplescaling/s1K-1.1
+    hub:math-ai/aime25/test.jsonl       hub:livecodebench/code_generation_lite/test*.jsonl
 
-One name after the dataset's is a config where there is one of that name, else a split.
+One name after the dataset's is a config where there is one of that name, else a split. A file is read as
+it is, also of a dataset that only a script of its own could load; `*` stands for several, read by name.
 """
 
 import functools
@@ -12,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from distillpipe.errors import DataError, UsageError, first_line
-from distillpipe.formats.files import Placed, load_module
+from distillpipe.formats.files import Placed, file_rows, load_module
 
 PREFIX = "hub:"
 BATCH_ROWS = 64
@@ -24,14 +26,20 @@ class HubReference(NamedTuple):
 
     name: str
     parts: tuple[str, ...]
+    file: str | None = None
 
 
 def parse(reference: str) -> HubReference:
-    """The parts of `hub:ORG/NAME[:CONFIG][:SPLIT]`; a UsageError for another form."""
+    """The parts of `hub:ORG/NAME[:CONFIG][:SPLIT]` or `hub:ORG/NAME/FILE`; a UsageError for another form."""
     name, *parts = reference.removeprefix(PREFIX).split(":")
-    if name.count("/") != 1 or not all(name.split("/")) or len(parts) > 2 or not all(parts):
-        raise UsageError(f"{reference}: expected hub:ORG/NAME[:CONFIG][:SPLIT]")
-    return HubReference(name, tuple(parts))
+    folders = name.split("/")
+    if len(folders) < 2 or not all(folders) or len(parts) > 2 or not all(parts):
+        raise UsageError(
+            f"{reference}: expected hub:ORG/NAME[:CONFIG][:SPLIT] or hub:ORG/NAME/FILE"
+        )
+    if len(folders) > 2 and parts:
+        raise UsageError(f"{reference}: a file has no config and no split: leave {parts[0]!r} out")
+    return HubReference("/".join(folders[:2]), tuple(parts), "/".join(folders[2:]) or None)
 
 
 def identity(reference: str) -> str:
@@ -66,8 +74,12 @@ def commit(name: str) -> str:
 
 
 def hub_rows(reference: str) -> Iterator[Placed]:
-    """Place and value of each row, from Arrow files on disk; images and audio stay bytes."""
-    name, parts = parse(reference)
+    """Place and value of each row, from files on disk; images and audio stay bytes."""
+    name, parts, file = parse(reference)
+    if file is not None:
+        for path in _raw_files(reference):
+            yield from file_rows(path)
+        return
     datasets = load_module("datasets", "datasets", reference)
     if not sys.stderr.isatty():
         datasets.disable_progress_bars()
@@ -86,6 +98,30 @@ def hub_rows(reference: str) -> Iterator[Placed]:
         raise DataError(f"{reference} has no rows")
 
 
+def _raw_files(reference: str) -> list[Path]:
+    """The files that a reference names, downloaded, in the order of their names."""
+    name, _, file = parse(reference)
+    assert file is not None
+    hub, errors = (
+        load_module(module, "huggingface_hub", reference)
+        for module in ("huggingface_hub", "huggingface_hub.errors")
+    )
+    try:
+        folder = Path(
+            hub.snapshot_download(
+                name, repo_type="dataset", revision=commit(name), allow_patterns=[file]
+            )
+        )
+    except (errors.HfHubHTTPError, errors.LocalEntryNotFoundError, OSError) as error:
+        raise UsageError(
+            f"{reference}: cannot be downloaded ({first_line(error)}): ask for access on its page and log "
+            "in with `hf auth login`, or download it and give its file"
+        ) from error
+    if found := sorted(folder.glob(file)):
+        return found
+    raise UsageError(f"{reference}: the dataset {name} has no such file")
+
+
 def _cached_commit(cache: Path, name: str) -> str:
     folder = cache / f"datasets--{name.replace('/', '--')}" / "snapshots"
     there = sorted(folder.glob("*/"), key=lambda path: path.stat().st_mtime)
@@ -98,7 +134,7 @@ def _cached_commit(cache: Path, name: str) -> str:
 
 def _resolve(datasets: Any, reference: str, revision: str) -> tuple[str, str]:
     """Config and split of a reference; a UsageError lists them where the choice is the user's."""
-    name, parts = parse(reference)
+    name, parts, _ = parse(reference)
     start = f"{PREFIX}{name}"
     configs = datasets.get_dataset_config_names(name, revision=revision)
     named = next((part for part in parts if part in configs), None)

@@ -17,7 +17,7 @@ WHERE_IT_RAN = {
     "model", "benchmark", "out", "limit", "seed", "fresh", "accept_errors", "engine", "concurrency",
     "tensor_parallel_size", "replicas", "base_url", "api_key_env", "price_input", "price_output",
     "max_cost", "adapter", "tokenizer", "num_workers", "unsafe_run_model_code_without_sandbox",
-    "problem_field", "answer_field", "num_samples", "min_date", "max_date",
+    "problem_field", "answer_field", "num_samples", "min_date", "max_date", "protocol",
 }  # fmt: skip
 "Options of eval that are no part of a protocol, or are seen in the rows."
 
@@ -78,7 +78,8 @@ def _scored(read: _Read, pass_at: list[int]) -> Scored:
     problems = dataset.read_problems(str(read.folder))
     benchmark = before.get("benchmark", read.folder.parent.name)
     found = scoring.measure(benchmark, read.found, scoring.options_of(problems), pass_at)
-    found |= {name: before.get(name) for name in ("verifier_version", "resources")}
+    kept = ("protocol", "published", "verifier_version", "resources")
+    found |= {name: before.get(name) for name in kept}
     texts = (one.problem for one in read.found.problems.values())
     return Scored(
         name=read.name,

@@ -5,7 +5,17 @@ from typing import Any
 
 import msgspec
 
-from distillpipe import dataset, forecast, licences, resources, scoring, sources, verify, versions
+from distillpipe import (
+    dataset,
+    forecast,
+    licences,
+    protocols,
+    resources,
+    scoring,
+    sources,
+    verify,
+    versions,
+)
 from distillpipe.chat import check_prompt_template
 from distillpipe.dataset import Writer
 from distillpipe.engines import find_model, open_engine
@@ -14,7 +24,7 @@ from distillpipe.estimates import forecast_rows
 from distillpipe.forecast import Forecast
 from distillpipe.formats import hub
 from distillpipe.manifest import ModelUsed
-from distillpipe.models import AnyModel
+from distillpipe.models import AnyModel, Served, with_adapter
 from distillpipe.planning import SamplingOptions, load_model_chat
 from distillpipe.progress import say
 from distillpipe.records import Problem, Trace
@@ -24,22 +34,33 @@ from distillpipe.versions import Header
 from distillpipe.views import scores
 
 
-def evaluate(model: str, benchmark: str, out: Path, options: SamplingOptions, run: Run) -> Result:
-    """Score `model` on the file `benchmark`, whose stem names it: predictions in OUT/NAME/vN.
+def evaluate(
+    model: str,
+    benchmark: str,
+    out: Path,
+    options: SamplingOptions,
+    run: Run,
+    adapter: str | None = None,
+) -> Result:
+    """Score `model`, with `adapter` on it if one is given, on `benchmark`: predictions in OUT/NAME/vN.
 
-    Every completion is judged as it ends. metrics.json stands in the version and in its manifest.
+    Completions are judged beside the sampling. metrics.json stands in the version and in its manifest.
     """
     check_prompt_template(options.prompting.prompt_template)
     name = benchmark_name(benchmark)
     out = out / name
-    found = find_model(model, "MODEL", options.engine)
+    found = _model(model, adapter, options)
     header = _header(benchmark, found, out, options, run)
     if (finished := versions.up_to_date(out, header)) is not None:
         return say_up_to_date(finished)
 
-    with versions.draft(out, header) as draft, Writer(draft) as writer:
+    with (
+        versions.draft(out, header) as draft,
+        Writer(draft) as writer,
+        verify.Judge(run.num_workers) as judge,
+    ):
         chat = load_model_chat(found, options)
-        sampler = Sampler(found, chat, options, draft.path)
+        sampler = Sampler(found, chat, options, draft.path, judge)
         sampler.plan(sources.read_problems(benchmark, options.prompting, options.plan.limit))
         verify.check_runnable({one.verifier for one in sampler.problems()}, unsafe=run.unsafe)
         if not any(map(verify.can_judge, sampler.problems())):
@@ -59,6 +80,7 @@ def evaluate(model: str, benchmark: str, out: Path, options: SamplingOptions, ru
         writer.sync()
         predictions = scoring.collect(dataset.read_rows(draft.path, "part", Trace))
         found_scores = scoring.measure(name, predictions, scoring.options_of(sampler.problems()))
+        found_scores |= protocols.report(run.options, options, found.name, name)
         found_scores["resources"] = resources.used(writer.counts, sampled_before, found)
         draft.manifest.metrics = found_scores
         table = scores.score_table([(found.name, found_scores)])
@@ -76,7 +98,12 @@ def _write_metrics(folder: Path, found: dict[str, Any], table: scores.Table) -> 
 
 
 def forecast_eval(
-    model: str, benchmark: str, out: Path, options: SamplingOptions, run: Run
+    model: str,
+    benchmark: str,
+    out: Path,
+    options: SamplingOptions,
+    run: Run,
+    adapter: str | None = None,
 ) -> Forecast:
     """What `evaluate` would do."""
     check_prompt_template(options.prompting.prompt_template)
@@ -84,11 +111,24 @@ def forecast_eval(
     forecasted = forecast.begin("eval", out, run.options, [sources.place_of(benchmark)])
     found = None
     with forecast.noting(forecasted):
-        found = find_model(model, "MODEL", options.engine, weights=False)
+        found = _model(model, adapter, options, weights=False)
         forecast.add_output(forecasted, out, _header(benchmark, found, out, options, run))
     with forecast.noting(forecasted):
         forecast_rows(forecasted, benchmark, found, out, options, run.fresh)
     return forecasted
+
+
+def _model(
+    reference: str, adapter: str | None, options: SamplingOptions, *, weights: bool = True
+) -> AnyModel:
+    found = find_model(reference, "MODEL", options.engine, weights=weights)
+    if adapter is None:
+        return found
+    if isinstance(found, Served):
+        raise UsageError(
+            "--adapter is for a model on this machine: give the name that the server has for it as MODEL"
+        )
+    return with_adapter(found, adapter)
 
 
 def _header(
@@ -97,7 +137,7 @@ def _header(
     return Header(
         kind="predictions",
         stage="eval",
-        content=content_of(**options.content(), rules=[verify.CODE_VERSION]),
+        content=content_of(**options.content(), rules=[verify.CODE_VERSION], **_protocol(run)),
         inputs=[sources.describe(benchmark, out)],
         models=[ModelUsed("model", model.name, model.identity)],
         options=run.options,
@@ -107,12 +147,21 @@ def _header(
     )
 
 
+def _protocol(run: Run) -> dict[str, str]:
+    """The name of the protocol, which metrics.json bears; nothing where there is none."""
+    given = run.options.get("protocol")
+    return {} if given is None or given.value is None else {"protocol": given.value}
+
+
 def benchmark_name(benchmark: str) -> str:
     """A name of the table, a file's stem, the name of a hub dataset; a UsageError where it could be
     taken for a version.
     """
     if benchmark.startswith(hub.PREFIX):
-        return benchmark.rpartition("/")[2].replace(":", "-")
+        name, parts, file = hub.parse(benchmark)
+        if file is None:
+            return "-".join([name.rpartition("/")[2], *parts])
+        return Path(file.replace("*", "")).stem
     name = versions.split_reference(benchmark)[0].stem
     if versions.FINISHED.fullmatch(name) or name == "latest":
         raise UsageError(f"--benchmark {benchmark}: {name!r} cannot name a benchmark: rename it")

@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 
 from distillpipe import forecast, sources, versions
+from distillpipe.benchmarks import BENCHMARKS
 from distillpipe.chat import load_chat
 from distillpipe.dataset import Writer
 from distillpipe.errors import DataError, UsageError
@@ -144,7 +145,7 @@ def _distinct(
     rows: Iterator[object], reader: Reader, reference: str, options: ImportOptions
 ) -> Iterator[Imported]:
     """What the rows hold, each completion once."""
-    benchmark = reference if reference in sources.BENCHMARKS else None
+    benchmark = reference if reference in BENCHMARKS else None
     seen: set[str] = set()
     num_again = 0
     for row in rows:

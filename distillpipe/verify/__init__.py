@@ -13,7 +13,14 @@ import msgspec
 
 from distillpipe.errors import DataError, UsageError
 from distillpipe.records import AnswerForm, Problem, Trace, Verdict
-from distillpipe.verify.choice import chosen, options_of, same_choice
+from distillpipe.verify.choice import (
+    as_shown,
+    chosen,
+    options_of,
+    order_in,
+    same_choice,
+    text_chosen,
+)
 from distillpipe.verify.code import judge_code
 from distillpipe.verify.code_extract import extract_code
 from distillpipe.verify.code_tests import tests_in
@@ -36,6 +43,8 @@ class Question(NamedTuple):
     "the problem's other keys as one JSON string: the options of a choice, the tests of a program"
     unsafe: bool = False
     "whether programs may run without a sandbox"
+    order: tuple[int, ...] | None = None
+    "in which the options were shown; null for that of the problem"
 
 
 class Judgement(NamedTuple):
@@ -62,6 +71,8 @@ class Verifier(NamedTuple):
     reads_extra: bool = False
     "whether it looks at the problem's other keys"
     runs_code: bool = False
+    recorded: Callable[[str, Question], str] = lambda answer, _: answer
+    "an answer as the row keeps it"
 
 
 def _comparing(same: Callable[[str, str], Verdict]) -> Verifier:
@@ -71,8 +82,21 @@ def _comparing(same: Callable[[str, str], Verdict]) -> Verifier:
 
 
 def _choice(answer: str, question: Question) -> Judgement:
-    verdict = same_choice(answer, question.reference, options_of(question.extra))
-    return _named(verdict, question.reference)
+    return _named(same_choice(answer, *_choices(question)), question.reference)
+
+
+def _choices(question: Question) -> tuple[str, list[str] | None]:
+    """Reference and options as they were shown."""
+    options = options_of(question.extra)
+    if options is None or question.order is None or len(question.order) != len(options):
+        return question.reference, options
+    return as_shown(question.reference, options, question.order)
+
+
+def _chosen_text(answer: str, question: Question) -> str:
+    """Of options in another order than the problem's the text: letters mean another thing in each row."""
+    _, shown = _choices(question)
+    return answer if question.order is None or shown is None else text_chosen(answer, shown)
 
 
 def _named(verdict: Verdict, reference: str) -> Judgement:
@@ -100,7 +124,7 @@ VERIFIERS: dict[str, Verifier] = {
     "exact": _comparing(same_text),
     "numeric": _comparing(same_number),
     "math": _comparing(same_value),
-    "choice": Verifier(_choice, chosen, chosen, reads_extra=True),
+    "choice": Verifier(_choice, chosen, chosen, reads_extra=True, recorded=_chosen_text),
     "code": Verifier(
         _code, extract_code, extract_code, _no_tests, reads_extra=True, runs_code=True
     ),
@@ -143,9 +167,15 @@ def verified(
     found = rule.answer if answer_form == "boxed" else rule.any_answer
     answer = None if trace.is_truncated else found(trace.response)
     question = Question(
-        trace.reference_answer or "", trace.problem, trace.extra if extra is None else extra, unsafe
+        trace.reference_answer or "",
+        trace.problem,
+        trace.extra if extra is None else extra,
+        unsafe,
+        order_in(trace.extra) if rule.reads_extra and not rule.runs_code else None,
     )
     verdict, reason = judgement(answer, question, name)
+    if answer is not None:
+        answer = rule.recorded(answer, question)
     if trace.is_truncated and verdict == "wrong":
         reason = "truncated"
     return msgspec.structs.replace(

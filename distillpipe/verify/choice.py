@@ -67,6 +67,40 @@ def same_choice(answer: str, reference: str, options: Sequence[str] | None = Non
     return "correct" if letters(answer, options) == wanted else "wrong"
 
 
+def order_in(extra: str | None) -> tuple[int, ...] | None:
+    """In which order a row was shown the options, by the numbers they have in the problem; None for theirs."""
+    try:
+        values = json.loads(extra or "null")
+    except ValueError:
+        return None
+    found = values.get("option_order") if isinstance(values, dict) else None
+    if not isinstance(found, list) or sorted(map(str, found)) != sorted(
+        map(str, range(len(found)))
+    ):
+        return None
+    return tuple(found)
+
+
+def as_shown(reference: str, options: Sequence[str], order: Sequence[int]) -> tuple[str, list[str]]:
+    """Reference and options as a row saw them that was shown option `order[0]` under A, and so on.
+
+    A reference that names no option stays as it is.
+    """
+    shown = [options[number] for number in order]
+    wanted = letters(reference.strip(), options)
+    if wanted is None:
+        return reference, shown
+    return "".join(sorted(LETTERS[order.index(LETTERS.index(one))] for one in wanted)), shown
+
+
+def text_chosen(answer: str, shown: Sequence[str]) -> str:
+    """The text of the options that an answer names, which no order changes; else the answer."""
+    named = letters(answer.strip(), shown)
+    if named is None:
+        return answer
+    return " and ".join(sorted(shown[LETTERS.index(letter)] for letter in named))
+
+
 def letters(text: str, options: Sequence[str] | None) -> str | None:
     """The letters that a text names, sorted: by letter, by `C) text` or by the text of one option."""
     if options is not None and (by_text := _by_text(text, options)):

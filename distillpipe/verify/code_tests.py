@@ -39,11 +39,16 @@ def has_tests(row: dict[str, Any]) -> bool:
     )
 
 
+OPTION_KEYS = ("options", "choices")
+
+
 def tests_for(verifier: str, row: dict[str, Any]) -> dict[str, Any] | None:
-    """What the id of a problem says of its tests: the fields they are in; null where no program is asked."""
-    if verifier != "code":
-        return None
-    return {key: row[key] for key in sorted(TEST_KEYS) if row.get(key)}
+    """What of a row's keys the id of a problem depends on: its tests, or its options; null for none."""
+    if verifier == "code":
+        return {key: row[key] for key in sorted(TEST_KEYS) if row.get(key)}
+    if verifier == "choice":
+        return {key: row[key] for key in OPTION_KEYS if row.get(key)} or None
+    return None
 
 
 def tests_of(extra: str | dict[str, Any], problem: str = "") -> CodeTests:

@@ -58,6 +58,7 @@ def _cells(found: dict[str, Any]) -> dict[str, str]:
     tokens = found["reasoning_tokens"] or {}
     return {
         "Pass@1": with_interval(found["pass@1"], found["interval"]),
+        "published": _published(found),
         "in its training data": found.get("training_overlap", UNKNOWN),
         "standard error": share(found["standard_error"], 4),
         "  sampling's part": share(parts.get("sampling"), 4),
@@ -80,6 +81,17 @@ def _cells(found: dict[str, Any]) -> dict[str, str]:
         "peak GPU memory": _bytes(resources.get("peak_gpu_memory_bytes")),
         "weights": _bytes(resources.get("model_bytes")),
     }
+
+
+def _published(found: dict[str, Any]) -> str:
+    """The score that was published for the same model and protocol, and what was not done as there."""
+    one = found.get("published")
+    if one is None:
+        return UNKNOWN
+    remarks = [f"other {', '.join(one['differs'])}"] if one["differs"] else []
+    remarks += [one["note"]] if one["note"] else []
+    said = f"{share(one['score'])} ({found['protocol']['name']}, {one['date'][:4]})"
+    return "; ".join([said, *remarks])
 
 
 def _outcomes(found: dict[str, Any]) -> dict[str, str]:

@@ -81,7 +81,8 @@ BAD_INPUTS = [
         GENERATE.format("missing.jsonl"),
         2,
         "missing.jsonl does not exist: give a dataset's folder, PATH@vN, or a .jsonl file (or .json, "
-        ".parquet, .gz), hub:ORG/NAME, or the name of a benchmark (math500, aime24, gsm8k)",
+        ".csv, .parquet, .gz), hub:ORG/NAME, or the name of a benchmark (math500, aime24, aime25, "
+        "amc23, gsm8k, minerva, olympiadbench, gpqa_diamond, mmlu_pro, humaneval, mbpp, livecodebench)",
     ),
     (
         GENERATE.format("eval"),

@@ -43,6 +43,43 @@ def test_rows_are_read_with_their_places(
     ]
 
 
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+def test_cells_of_a_csv_file_may_hold_line_ends_commas_and_quotes(
+    tmp_path: Path, mark: bytes
+) -> None:
+    content = (
+        mark + b'Question,Answer\r\n"Is a, ""b""\r\nor c?",b\r\n\xc3\xa9?,\r\n1,2,3\r\nonly\r\n'
+    )
+    path = write(tmp_path / "rows.csv", content)
+
+    assert list(file_rows(path)) == [
+        (f"{path}: row 1", {"Question": 'Is a, "b"\r\nor c?', "Answer": "b"}),
+        (f"{path}: row 2", {"Question": "é?", "Answer": ""}),
+        (f"{path}: row 3", {"Question": "1", "Answer": "2", "more_cells": ["3"]}),
+        (f"{path}: row 4", {"Question": "only", "Answer": None}),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"a,b\n1,2\n\xe9a,3\n", ":3: not UTF-8 (invalid continuation byte): save it as such"),
+        (
+            b'a,b\n1,2\n"3,4\n',
+            ": not readable as CSV after row 1 (unexpected end of data): mend it",
+        ),
+        (b"a,b\n", " is empty: it should hold one row a line"),
+    ],
+)
+def test_a_csv_file_that_cannot_be_read_is_an_error_with_its_place(
+    tmp_path: Path, content: bytes, message: str
+) -> None:
+    path = write(tmp_path / "rows.csv", content)
+    with pytest.raises(DataError) as raised:
+        list(file_rows(path))
+    assert str(raised.value).startswith(f"{path}{message}")
+
+
 def test_parquet_is_read_in_pieces_with_its_row_numbers(tmp_path: Path) -> None:
     arrow = pytest.importorskip("pyarrow", reason="no pyarrow: pip install pyarrow")
     parquet = pytest.importorskip("pyarrow.parquet")

@@ -40,6 +40,13 @@ REPOSITORIES = {
         "all.jsonl": lines({"problem": "1+1?", "answer": "2"}),
         "math.jsonl": lines({"problem": "2+1?", "answer": "3"}),
     },
+    "open/raw": {
+        "README.md": b"# for a script only\n",
+        "raw.py": b"raise SystemExit('this script must never run')\n",
+        "test.jsonl": lines({"problem": "1+1?", "answer": "2"}),
+        "test2.jsonl": lines({"problem": "2+1?", "answer": "3"}),
+        "train.jsonl": lines({"problem": "3+1?", "answer": "4"}),
+    },
     "open/traces": {
         "README.md": b"# traces\n",
         "train.jsonl": lines(

@@ -12,6 +12,7 @@ from distillpipe import manifest as manifests
 pytest.importorskip("datasets", reason="no datasets: pip install datasets")
 pytestmark = pytest.mark.slow
 
+REPOSITORY = Path(__file__).resolve().parents[2]
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 Hub = Callable[..., Any]
 
@@ -81,6 +82,34 @@ def test_a_choice_that_is_the_users_is_one_line_with_the_choices(
     done = hub("import", reference, "--out", tmp_path / "out")
 
     assert (done.returncode, done.stderr.splitlines()[-1]) == (code, f"error: {message}")
+
+
+def test_raw_files_are_read_whatever_script_the_dataset_has(hub: Hub, tmp_path: Path) -> None:
+    call = (
+        "eval",
+        REPOSITORY / "data/quickstart/teacher",
+        "--benchmark",
+        "hub:open/raw/test*.jsonl",
+    )
+    more = ("--prompt-template", "{problem}", "--max-tokens", 8, "--out")
+    online = hub(*call, *more, tmp_path / "a")
+    offline = hub(*call, *more, tmp_path / "b", online=False)
+
+    assert (online.returncode, offline.returncode) == (0, 0), online.stderr + offline.stderr
+    for out in (tmp_path / "a", tmp_path / "b"):
+        version = out / "test" / "v1"
+        asked = [problem.problem for problem in dataset.read_problems(str(version.parent))]
+        assert asked == ["1+1?", "2+1?"]
+        (given,) = manifests.read(version).inputs
+        assert given.id == f"hub:open/raw/test*.jsonl@{COMMIT}"
+
+
+def test_a_file_that_the_dataset_has_not_is_one_line(hub: Hub, tmp_path: Path) -> None:
+    done = hub("import", "hub:open/raw/none.jsonl", "--out", tmp_path / "out")
+
+    assert done.returncode == 2
+    message = "error: hub:open/raw/none.jsonl: the dataset open/raw has no such file"
+    assert done.stderr.splitlines()[-1] == message
 
 
 def test_an_unknown_name_is_one_line(hub: Hub, tmp_path: Path) -> None:

@@ -1,11 +1,13 @@
 """The verifier `choice`: what a response chooses, and which letter a text names."""
 
 import json
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from distillpipe.records import Trace
 from distillpipe.verify import judge, verified
 from distillpipe.verify.choice import chosen, letters, options_of, same_choice
 
@@ -124,3 +126,53 @@ def test_any_text_chooses_something_or_nothing_and_is_judged(text: str, referenc
     assert judge(text, reference, "choice", json.dumps({"options": OPTIONS})) in (
         ("unverifiable",) if reference == "J" else ("correct", "wrong")
     )
+
+
+# ---------------------------------------------------------------- options that were shuffled
+
+SHUFFLED = '{"option_order": [2, 0, 1]}'
+EELS = json.dumps({"options": ["an eel", "a rat", "a bat"]})
+
+
+@pytest.mark.parametrize(
+    ("response", "reference", "verdict", "answer"),
+    [
+        ("\\boxed{B}", "A", "correct", "an eel"),
+        ("\\boxed{A}", "A", "wrong", "a bat"),
+        ("The answer is (C).", "B", "correct", "a rat"),
+        ("\\boxed{an eel}", "A", "correct", "an eel"),
+        ("\\boxed{B}", "an eel", "correct", "an eel"),
+        ("\\boxed{A, B}", "AC", "correct", "a bat and an eel"),
+        ("\\boxed{E}", "A", "wrong", "E"),
+        ("No idea.", "A", "wrong", None),
+        ("\\boxed{A}", "none of them", "unverifiable", "a bat"),
+    ],
+)
+def test_a_letter_is_judged_in_the_order_that_the_row_was_asked_in(
+    make_trace: Callable[..., Trace],
+    response: str,
+    reference: str,
+    verdict: str,
+    answer: str | None,
+) -> None:
+    row = make_trace(
+        problem="Which?",
+        response=response,
+        reference_answer=reference,
+        verifier="choice",
+        extra=SHUFFLED,
+    )
+    judged = verified(row, extra=EELS)
+    assert (judged.verdict, judged.answer, judged.extra) == (verdict, answer, SHUFFLED)
+    assert judged.reference_answer == reference
+
+
+@pytest.mark.parametrize("order", ["[0, 0, 1]", "[0, 1]", '"abc"', "[1, 2, 3]", "[true, 0, 2]"])
+def test_what_is_no_order_of_the_options_is_none(
+    make_trace: Callable[..., Trace], order: str
+) -> None:
+    row = make_trace(
+        problem="Which?", response="\\boxed{A}", reference_answer="A", verifier="choice",
+        extra=f'{{"option_order": {order}}}',
+    )  # fmt: skip
+    assert verified(row, extra=EELS).verdict == "correct"

@@ -55,6 +55,45 @@ def test_only_a_few_rows_are_read_ahead() -> None:
         assert len(read) == 9
 
 
+def test_what_is_put_comes_back_in_its_order_and_a_slow_one_holds_nobody_up_until_many_wait() -> (
+    None
+):
+    may_end = threading.Event()
+
+    def judged(number: int) -> int:
+        if number == 1:
+            may_end.wait()
+        return -number
+
+    with Judge(num_workers=2) as judge:
+        got = []
+        for number in range(8):
+            judge.put(judged, number)
+            if number == 7:
+                may_end.set()  # eight are under way: now the oldest is waited for
+            got.append(list(judge.ready()))
+        left = list(judge.rest())
+    assert got[:7] == [[0], [], [], [], [], [], []]
+    assert [*got[7], *left] == [-1, -2, -3, -4, -5, -6, -7]
+    assert judge.num_waiting == 0
+
+
+def test_the_rest_comes_out_whole_before_an_error_in_it_is_raised() -> None:
+    def judged(number: int) -> int:
+        if number in (1, 3):
+            raise ValueError(number)
+        return number
+
+    with Judge(num_workers=2) as judge:
+        for number in range(5):
+            judge.put(judged, number)
+        got = []
+        with pytest.raises(ValueError, match="1"):
+            for one in judge.rest():
+                got.append(one)
+    assert got == [0, 2, 4]
+
+
 def test_an_error_of_a_row_is_raised_in_its_turn() -> None:
     def judged(number: int) -> int:
         if number == 2:

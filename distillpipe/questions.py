@@ -1,0 +1,95 @@
+"""What a model is asked: the text of a problem with what has to be seen beside it.
+
+    Which of these is prime?
+
+    A) 21
+    B) 23
+    C) 25
+
+The options of a choice stand in another order for each sample, drawn by seed, question and sample: no
+letter is right by habit, and two models that are compared see the same. Problem, options and reference
+stay as they are; a row says in `extra` which order it was asked in, {"option_order": [2, 0, 1]}: what
+stands under A is option 2, counted from 0.
+"""
+
+import re
+from typing import Any
+
+import msgspec
+
+from distillpipe.errors import DataError
+from distillpipe.hashing import uniform
+from distillpipe.records import Problem
+from distillpipe.verify.choice import LETTERS, options_of
+
+Order = tuple[int, ...]
+
+
+class _Shown(msgspec.Struct):
+    """What of a programming problem's other keys has to be seen to solve it."""
+
+    test_list: Any = None
+    starter_code: Any = None
+    public_test_cases: Any = None
+
+
+def option_order(problem: Problem, seed: int, sample: int) -> Order | None:
+    """In which order a sample sees the options; None where there are none, or the text lists them.
+
+    Raises DataError for more options than there are letters.
+    """
+    options = _options(problem)
+    if options is None:
+        return None
+    return tuple(
+        sorted(
+            range(len(options)),
+            key=lambda number: uniform(seed, problem.problem, options, sample, number),
+        )
+    )
+
+
+def asked(problem: Problem, order: Order | None = None) -> str:
+    """The text that stands for `{problem}` in a prompt."""
+    if order is not None:
+        options = _options(problem) or []
+        lines = [
+            f"{letter}) {options[number]}" for letter, number in zip(LETTERS, order, strict=False)
+        ]
+        return "\n".join([problem.problem, "", *lines])
+    if problem.verifier == "code" and problem.extra:
+        return "\n\n".join([problem.problem, *_beside(problem.extra)])
+    return problem.problem
+
+
+def _options(problem: Problem) -> list[str] | None:
+    options = options_of(problem.extra) if problem.verifier == "choice" else None
+    if options is None or _are_listed(problem.problem, options):
+        return None
+    if len(options) > len(LETTERS):
+        raise DataError(
+            f"problem {problem.problem_id}: {len(options)} options, and letters for {len(LETTERS)}: "
+            "leave the problem out"
+        )
+    return options
+
+
+def _are_listed(text: str, options: list[str]) -> bool:
+    """Whether a question has its options in it, each behind its letter."""
+    return all(
+        re.search(rf"\b{letter}[).:\]]\s*{re.escape(option.strip())}", text)
+        for letter, option in zip(LETTERS, options, strict=False)
+    )
+
+
+def _beside(extra: str) -> list[str]:
+    """Tests that name the function, the code to begin with, or how a program gets its input."""
+    shown = msgspec.json.decode(extra, type=_Shown)
+    if isinstance(shown.test_list, list) and shown.test_list:
+        tests = "\n".join(map(str, shown.test_list))
+        return [f"The program has to pass these tests:\n\n```python\n{tests}\n```"]
+    if isinstance(shown.starter_code, str) and shown.starter_code.strip():
+        return [f"Begin with this code:\n\n```python\n{shown.starter_code.rstrip()}\n```"]
+    if shown.public_test_cases:
+        return ["The program reads standard input and writes the answer to standard output."]
+    return []

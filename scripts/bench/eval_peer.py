@@ -1,0 +1,118 @@
+"""lm-eval's side of `eval.py`: runs in an environment of its own, one JSON line in, one out.
+
+{"do": "load", "model": "...", "rows": "prompts.jsonl", "batch_size": 64, "max_tokens": 160}
+{"do": "evaluate"}                        seconds and processor seconds of one whole evaluation
+{"do": "rules", "rows": "answers.jsonl"}  what its GSM8K rule takes out of texts, and its scores
+"""
+
+import json
+import os
+import sys
+import time
+from typing import Any
+
+STRICT, FLEXIBLE = r"#### (\-?[0-9\.\,]+)", r"(-?[$0-9.,]{2,})|(-?[0-9]+)"
+IGNORED = [",", "\\$", "(?s).*#### ", "\\.$"]  # of task gsm8k, lm-eval 0.4.13
+
+
+def load(given: dict[str, Any]) -> Any:
+    """The model and a task with GSM8K's rule on our prompts, both ready."""
+    import torch
+    from lm_eval.api.task import ConfigurableTask
+    from lm_eval.models.huggingface import HFLM
+
+    torch.set_num_threads(given["threads"])
+    model = HFLM(
+        given["model"], device="cpu", dtype="float32", batch_size=given["batch_size"],
+        max_length=1024,
+    )  # fmt: skip
+    filters = [
+        {"name": name, "filter": [{"function": "regex", "regex_pattern": pattern, "group_select": at},
+                                  {"function": "take_first"}]}
+        for name, pattern, at in (("strict", STRICT, 0), ("flexible", FLEXIBLE, -1))
+    ]  # fmt: skip
+    task = ConfigurableTask(
+        config={
+            "task": "same_problems",
+            "dataset_path": "json",
+            "dataset_kwargs": {"data_files": {"test": given["rows"]}},
+            "test_split": "test",
+            "output_type": "generate_until",
+            "doc_to_text": "{{prompt}}",
+            "doc_to_target": "{{answer}}",
+            "target_delimiter": "",
+            "num_fewshot": 0,
+            "generation_kwargs": {
+                "until": ["<|im_end|>"], "do_sample": False, "max_gen_toks": given["max_tokens"],
+            },
+            "filter_list": filters,
+            "metric_list": [{"metric": "exact_match", "aggregation": "mean", "higher_is_better": True,
+                             "regexes_to_ignore": IGNORED, "ignore_case": True}],
+        }
+    )  # fmt: skip
+    return model, task
+
+
+def evaluate(model: Any, task: Any) -> dict[str, Any]:
+    from lm_eval import evaluate as lm_eval_evaluate
+
+    started, worked = time.perf_counter(), sum(os.times()[:4])
+    found = lm_eval_evaluate(model, {"same_problems": task}, log_samples=True)
+    seconds = {
+        "seconds": time.perf_counter() - started,
+        "processor_seconds": sum(os.times()[:4]) - worked,
+    }
+    scores = found["results"]["same_problems"]
+    texts = [
+        sample["resps"][0][0]
+        for sample in found["samples"]["same_problems"]
+        if sample["filter"] == "strict"
+    ]
+    return seconds | {
+        "strict": scores["exact_match,strict"], "flexible": scores["exact_match,flexible"],
+        "characters": sum(map(len, texts)),
+    }  # fmt: skip
+
+
+def rules(path: str) -> dict[str, Any]:
+    """Of each text what the strict and the flexible filter find, and whether it counts as right."""
+    from lm_eval.api.metrics import exact_match_hf_evaluate
+    from lm_eval.filters.extraction import RegexFilter
+
+    with open(path) as file:  # noqa: PTH123 - runs where nothing of the project is
+        rows = [json.loads(line) for line in file]
+    found: dict[str, Any] = {}
+    for name, pattern, at in (("strict", STRICT, 0), ("flexible", FLEXIBLE, -1)):
+        taken = RegexFilter(pattern, at).apply([[row["text"]] for row in rows], [{}] * len(rows))
+        found[name] = [
+            (
+                one[0],
+                bool(
+                    exact_match_hf_evaluate(
+                        [one[0]], [row["reference"]], regexes_to_ignore=IGNORED, ignore_case=True
+                    )["exact_match"]
+                ),
+            )
+            for one, row in zip(taken, rows, strict=True)
+        ]
+    return found
+
+
+def main() -> None:
+    out = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what a library prints is no answer of ours
+    state: Any = None
+    for line in sys.stdin:
+        given = json.loads(line)
+        answer: dict[str, Any] = {}
+        if given["do"] == "load":
+            state = load(given)
+        elif given["do"] == "evaluate":
+            answer = evaluate(*state)
+        else:
+            answer = rules(given["rows"])
+        print(json.dumps(answer), file=out, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,216 @@
+"""Protocols: what each sets on which benchmark, what beats it, and which published score stands beside."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from distillpipe.benchmarks import BENCHMARKS, CHOICE_PROMPT, CODE_PROMPT, MATH_PROMPT
+from distillpipe.errors import UsageError
+from distillpipe.manifest import ResolvedOption
+from distillpipe.planning import SamplingOptions
+from distillpipe.protocols import PROTOCOLS, report, settled, with_settled
+from distillpipe.published import TABLES, published_score
+from distillpipe.records import EngineOptions, Plan, Prompting, Sampling
+
+DEFAULTS = {
+    "temperature": 0.6, "top_p": 0.95, "max_tokens": 32768, "num_samples": 1, "answer_form": "boxed",
+    "prompt_template": MATH_PROMPT, "system_prompt": None, "verifier": None, "limit": None, "seed": 0,
+}  # fmt: skip
+
+
+def given(protocol: str | None, **flags: Any) -> dict[str, ResolvedOption]:
+    found = {name: ResolvedOption(value, "default") for name, value in DEFAULTS.items()}
+    found["protocol"] = ResolvedOption(protocol, "flag")
+    return found | {name: ResolvedOption(value, "flag") for name, value in flags.items()}
+
+
+def values(protocol: str | None, benchmark: str, **flags: Any) -> dict[str, Any]:
+    """What the protocol and the table changed."""
+    found = settled(given(protocol, **flags), benchmark)
+    return {
+        name: one.value for name, one in found.items() if one.source in ("protocol", "benchmark")
+    }
+
+
+def options(found: dict[str, ResolvedOption]) -> SamplingOptions:
+    plain = SamplingOptions(
+        prompting=Prompting(
+            problem_field=None, answer_field=None, verifier=None, prompt_template=MATH_PROMPT,
+            system_prompt=None, chat_template=None,
+        ),
+        plan=Plan(num_samples=1, limit=None, seed=0),
+        sampling=Sampling(temperature=0.6, top_p=0.95, max_tokens=32768),
+        engine=EngineOptions(engine="auto", concurrency=4),
+        accept_errors=False,
+    )  # fmt: skip
+    return with_settled(plain, found)
+
+
+R1 = {"temperature": 0.6, "top_p": 0.95, "max_tokens": 32768, "answer_form": "boxed"}
+S1 = {"temperature": 0.0, "top_p": 1.0, "max_tokens": 32768, "answer_form": "any", "num_samples": 1}
+OPEN_R1_MATH = "Solve the following math problem efficiently and clearly. "
+
+
+@pytest.mark.parametrize(
+    ("protocol", "benchmark", "expected"),
+    [
+        (None, "math500", {"prompt_template": MATH_PROMPT}),
+        (None, "gpqa_diamond", {"prompt_template": CHOICE_PROMPT}),
+        (None, "humaneval", {"prompt_template": CODE_PROMPT}),
+        (None, "mine.jsonl", {}),
+        ("r1", "aime24", R1 | {"num_samples": 64, "prompt_template": MATH_PROMPT, "system_prompt": None}),
+        ("r1", "gpqa_diamond", R1 | {"num_samples": 64, "prompt_template": CHOICE_PROMPT, "system_prompt": None}),
+        ("openr1", "livecodebench", R1 | {"num_samples": 16, "prompt_template": CODE_PROMPT}),
+        ("s1", "aime25", S1 | {"prompt_template": "{problem}"}),
+        ("s1", "gpqa_diamond", S1 | {"prompt_template": "{problem}"}),
+        ("s1", "mine.jsonl", S1 | {"prompt_template": "{problem}"}),
+        (
+            "greedy", "mmlu_pro",
+            {"temperature": 0.0, "top_p": 1.0, "max_tokens": 32768, "num_samples": 1, "prompt_template": CHOICE_PROMPT},
+        ),
+        (
+            "greedy", "mine.jsonl",
+            {"temperature": 0.0, "top_p": 1.0, "max_tokens": 32768, "num_samples": 1},
+        ),
+    ],
+)  # fmt: skip
+def test_a_protocol_and_the_table_set_what_was_left_alone(
+    protocol: str | None, benchmark: str, expected: dict[str, Any]
+) -> None:
+    assert values(protocol, benchmark) == expected
+
+
+@pytest.mark.parametrize(
+    ("benchmark", "num_samples"),
+    [("aime24", 64), ("math500", 4), ("gpqa_diamond", 8), ("aime25", 64), ("mmlu_pro", 1)],
+)
+def test_open_r1_samples_as_often_as_is_the_custom_of_a_benchmark(
+    benchmark: str, num_samples: int
+) -> None:
+    found = values("openr1", benchmark)
+    assert found["num_samples"] == num_samples
+    if BENCHMARKS[benchmark].verifier == "math":
+        assert found["prompt_template"].startswith(OPEN_R1_MATH)
+    assert found["prompt_template"].endswith("\n\n{problem}")
+
+
+def test_for_a_file_of_ones_own_no_custom_is_known_and_the_number_stays() -> None:
+    assert "num_samples" not in values("openr1", "mine.jsonl")
+    assert values("openr1", "mine.jsonl", verifier="choice")["prompt_template"].startswith(
+        "Answer the"
+    )
+
+
+def test_a_flag_beats_the_protocol_even_with_the_value_of_the_default() -> None:
+    found = settled(given("s1", temperature=0.6, prompt_template="Q: {problem}"), "aime24")
+
+    assert (found["temperature"].value, found["temperature"].source) == (0.6, "flag")
+    assert (found["prompt_template"].value, found["prompt_template"].source) == (
+        "Q: {problem}",
+        "flag",
+    )
+    assert (found["top_p"].value, found["top_p"].source) == (1.0, "protocol")
+    done = options(found)
+    assert (done.sampling.temperature, done.sampling.top_p) == (0.6, 1.0)
+    assert (done.prompting.prompt_template, done.prompting.answer_form) == ("Q: {problem}", "any")
+
+
+def test_an_unknown_protocol_is_named() -> None:
+    with pytest.raises(UsageError, match="--protocol r2: there are r1, openr1, s1, greedy"):
+        settled(given("r2"), "aime24")
+
+
+# ---------------------------------------------------------------- published scores
+
+
+@pytest.mark.parametrize(
+    ("protocol", "model", "benchmark", "score"),
+    [
+        ("r1", "deepseek-ai/DeepSeek-R1-Distill-Qwen-7B", "aime24", 0.555),
+        ("r1", "models/deepseek-r1-distill-qwen-7b/", "livecodebench", 0.376),
+        ("openr1", "deepseek-ai/DeepSeek-R1-Distill-Qwen-7B", "aime24", 0.508),
+        ("s1", "simplescaling/s1.1-32B", "gpqa_diamond", 0.606),
+        ("s1", "simplescaling/s1.1-32B", "livecodebench", None),
+        ("s1", "deepseek-ai/DeepSeek-R1-Distill-Qwen-7B", "aime24", None),
+        ("greedy", "simplescaling/s1.1-32B", "aime24", None),
+        ("r1", "runs/student@v2", "aime24", None),
+    ],
+)
+def test_a_published_score_is_found_by_protocol_benchmark_and_the_name_of_the_model(
+    protocol: str, model: str, benchmark: str, score: float | None
+) -> None:
+    found = published_score(protocol, model, benchmark)
+    assert (found and found.score) == (score and pytest.approx(score))
+
+
+def test_every_published_table_is_of_a_protocol_and_of_benchmarks_that_there_are() -> None:
+    for table in TABLES:
+        assert table.protocol in PROTOCOLS
+        assert set(table.columns) <= set(BENCHMARKS)
+        assert {len(row) for row in table.rows.values()} == {len(table.columns)}
+
+
+def test_the_report_says_what_was_used_what_differs_and_what_no_source_says() -> None:
+    found = settled(given("r1", num_samples=4, limit=10), "gpqa_diamond")
+    content = report(found, options(found), "deepseek-ai/DeepSeek-R1", "gpqa_diamond")
+
+    assert content["protocol"]["name"] == "r1"
+    assert content["protocol"]["settings"]["prompt_template"] == CHOICE_PROMPT
+    assert content["protocol"]["settings"]["num_samples"] == 4
+    assert content["protocol"]["changed"] == ["num_samples", "limit"]
+    assert content["protocol"]["not_published"] == ["prompt_template"]
+    assert content["published"] == {
+        "score": pytest.approx(0.715), "source": "README of deepseek-ai/DeepSeek-R1 at 0cf7856",
+        "date": "2025-04-09", "note": None, "differs": ["num_samples", "limit", "prompt_template"],
+    }  # fmt: skip
+
+
+def test_without_a_protocol_the_report_says_what_was_used_all_the_same() -> None:
+    plain = options(given(None))
+    content = report({}, plain, "deepseek-ai/DeepSeek-R1", "aime24")
+
+    assert content["published"] is None
+    assert content["protocol"]["name"] is None
+    assert content["protocol"]["settings"]["temperature"] == 0.6
+    assert set(msgspec.to_builtins(plain.plan)) <= set(content["protocol"]["settings"])
+
+
+def test_eval_with_a_protocol_puts_the_published_score_beside_its_own(
+    distill: Callable[..., Any], repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DISTILL_DATA", str(tmp_path))
+    model = tmp_path / "DeepSeek-R1-Distill-Qwen-1.5B"
+    model.symlink_to(repository / "data" / "quickstart" / "teacher")
+    (tmp_path / "math500.jsonl").write_text(
+        '{"problem": "1+1?", "answer": "2", "subject": "Algebra"}\n'
+    )
+    done = distill(
+        "eval", model, "--benchmark", "math500", "--protocol", "openr1", "--max-tokens", 8,
+        "--engine", "transformers", "--out", tmp_path / "out",
+    )  # fmt: skip
+
+    assert done.code == 0, done.err
+    version = tmp_path / "out" / "math500" / "v1"
+    found = json.loads((version / "metrics.json").read_text())
+    assert (found["num_problems"], found["num_samples"]) == (1, 4)
+    assert found["protocol"]["changed"] == ["max_tokens"]
+    assert found["published"]["score"] == pytest.approx(0.831)
+    assert (
+        "| published | 0.831 (openr1, 2026); other max_tokens |"
+        in (version / "metrics.md").read_text()
+    )
+    manifest = json.loads((version / "manifest.json").read_text())
+    assert manifest["options"]["num_samples"] == {"value": 4, "source": "protocol"}
+    assert manifest["options"]["max_tokens"] == {"value": 8, "source": "flag"}
+
+
+@pytest.mark.parametrize("date", ["2024-8-1", "2024-02-30", "20240801", "yesterday"])
+def test_a_date_that_is_none_is_refused_with_the_form_that_is_meant(
+    distill: Callable[..., Any], tmp_path: Path, date: str
+) -> None:
+    done = distill("eval", "none", "--benchmark", "math500", "--min-date", date, "--out", tmp_path)
+    assert (done.code, done.err) == (2, f"error: '{date}' is no date: give one like 2024-08-01\n")
