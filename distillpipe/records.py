@@ -215,6 +215,8 @@ class Prompting(Record, frozen=True, kw_only=True, omit_defaults=True):
     "one of ours by name, or a file; null: the model's own"
     answer_form: AnswerForm = "boxed"
     "where eval looks for the answer: see `FilterOptions`"
+    tokenizer: str | None = None
+    "of the model that a server has: the prompt is then rendered here; null: by the server"
 
 
 class EngineOptions(Record, frozen=True, kw_only=True):

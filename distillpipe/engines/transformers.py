@@ -75,23 +75,25 @@ class TransformersEngine:
         self._num_slots = num_slots
         self._name = model.name
 
-    def complete(self, requests: Iterator[Request]) -> Generator[Outcome, None, None]:
+    def complete(self, requests: Iterator[Request | None]) -> Generator[Outcome, None, None]:
         """See `Engine.complete`."""
         with _memory_named(self._name, "give a smaller --concurrency or --max-tokens"):
             yield from self._complete(requests)
 
-    def _complete(self, requests: Iterator[Request]) -> Iterator[Outcome]:
-        first = list(islice(requests, 1))
-        requests = chain(first, requests)
-        longest = min(first[0].sampling.max_tokens, self.context_length) if first else 0
-        num_slots = self._num_slots_that_fit(longest)
+    def _complete(self, requests: Iterator[Request | None]) -> Iterator[Outcome]:
+        first = next(requests, None)
+        if first is None:
+            return
+        requests = chain([first], requests)
+        num_slots = self._num_slots_that_fit(min(first.sampling.max_tokens, self.context_length))
         slots = _Slots(self._model, num_slots, self.context_length, self._device)
         exhausted = False
         while slots.num_active or not exhausted:
             num_free = num_slots - slots.num_active
+            pulled: list[Request] = []
             if not exhausted and (num_free >= num_slots / REFILL_SHARE or not slots.num_active):
-                pulled = list(islice(requests, num_free))
-                exhausted = len(pulled) < num_free
+                pulled, exhausted = _pull(requests, num_free)
+            if pulled:
                 refusals = [refusal_of_unknown_token(one, self._vocab_size) for one in pulled]
                 yield from filter(None, refusals)
                 admitted = [
@@ -99,7 +101,7 @@ class TransformersEngine:
                 ]
                 for group in _grouped(admitted):
                     slots.prefill(group)
-            else:
+            elif slots.num_active:
                 slots.step()
             yield from slots.take_finished(self._end_ids)
 
@@ -252,10 +254,10 @@ class _Slots:
 
     def _finish_reason(self, slot: int, end_ids: frozenset[int]) -> FinishReason | None:
         request, tokens = self._requests[slot], self._tokens[slot]
-        if tokens[-1] in end_ids:
+        if tokens[-1] in end_ids or tokens[-1] in request.stop_ids:
             return "stop"
         room = self._context - len(request.prompt_ids)
-        if len(tokens) >= min(request.sampling.max_tokens, room):
+        if len(tokens) >= min(request.max_tokens, room):
             return "length"
         is_loop = request.sampling.stop_loops and ends_in_loop(tokens)
         return "repetition" if is_loop else None
@@ -270,6 +272,16 @@ class _Slots:
             self._seeds[slot] = self._seeds[last]
         self._requests.pop()
         self._tokens.pop()
+
+
+def _pull(requests: Iterator[Request | None], most: int) -> tuple[list[Request], bool]:
+    """Up to `most` requests that there are now, and whether there will be no other."""
+    pulled: list[Request] = []
+    for request in islice(requests, most):
+        if request is None:
+            return pulled, False
+        pulled.append(request)
+    return pulled, len(pulled) < most
 
 
 def _grouped(requests: list[Request]) -> Iterator[list[Request]]:

@@ -1,7 +1,7 @@
 r"""Where a step of reasoning ends: what is cut or ended there stops in no mid-sentence.
 
 A step is a paragraph, in a thought without blank lines a line. None ends in a code block, a formula or a
-sentence that goes on, in a heading, in a question or with "Let me check": what they begin comes after them.
+sentence that goes on, in a heading, in a question, with "Let me check" or "Wait": what they begin comes after them.
 """
 
 import re
@@ -16,7 +16,9 @@ _BLANK_LINE = re.compile(r"(?<=\S)\s*\n[^\S\n]*\n\s*")
 _NEW_LINE = re.compile(r"(?<=\S)\s*\n\s*")
 _FENCE = re.compile(r"^\s*(?:```|~~~)", re.MULTILINE)
 _ANNOUNCEMENT = re.compile(
-    r"\b(?:let me|let['\u2019]s|let us|I (?:need|have) to)\b[^.?!\n]*\W*\Z", re.IGNORECASE
+    r"\b(?:let me|let['\u2019]s|let us|I (?:need|have) to)\b[^.?!\n]*\W*\Z"
+    r"|\b(?:wait|hmm+)\W*\Z",
+    re.IGNORECASE,
 )
 _HEADING = re.compile(r"(?:#{1,6}\s.*|\*\*[^*]*[^*\W\d][^*]*\*\*:?)\Z")
 
