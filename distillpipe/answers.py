@@ -21,4 +21,4 @@ def as_answer(outcome: Outcome, chat: Chat | None, prompt_ids: list[int]) -> Ans
         role="assistant", content=parts.response, reasoning_content=parts.reasoning or None
     )
     counted = chat.count(prompt_ids, outcome.token_ids, parts)
-    return Answer(outcome.key, message, outcome.finish_reason, counted, None)
+    return Answer(outcome.key, message, outcome.finish_reason, counted, outcome.served_by)

@@ -54,6 +54,7 @@ class Writer:
         self._saved = time.monotonic()
         self.counts.rows_kept = self.counts.rows_rejected = self.counts.tokens_kept = 0
         self.counts.dropped, self.counts.verdicts, self.counts.teachers = {}, {}, {}
+        self.counts.num_waits = self.counts.forced_ends = 0
         self._parts = Stream(draft.path, "part", self._recovered, sync_rows)
         self._rejected = Stream(draft.path, "rejected", self._recovered, sync_rows)
 
@@ -95,6 +96,10 @@ class Writer:
         """Empty errors.jsonl: the rows in it are tried again, or rejected."""
         (self.draft.path / ERRORS_FILE).unlink(missing_ok=True)
         self.num_failed = 0
+
+    def num_rows_within(self, low: int, high: int | None) -> int:
+        """Rows kept whose reasoning has `low` to `high` tokens, no matter how many where `high` is null."""
+        return sum(low <= one and (high is None or one <= high) for one in self._reasoning)
 
     def sync(self) -> None:
         """Make every row so far durable."""
@@ -170,6 +175,8 @@ class Writer:
         teacher.tokens_kept += tokens
         self.counts.rows_kept += 1
         self.counts.tokens_kept += tokens
+        self.counts.num_waits += row.num_waits
+        self.counts.forced_ends += row.forced_end
         if counted is not None:
             self._reasoning.append(counted.reasoning)
             self._completion.append(tokens)
@@ -183,6 +190,8 @@ class _Index(msgspec.Struct):
     id: str
     num_tokens: TokenCounts | None
     teacher: str | None = None
+    num_waits: int = 0
+    forced_end: bool = False
     verdict: Verdict | None = None
     reason: str | None = None
 

@@ -23,7 +23,7 @@ from distillpipe.jsonl import decode, lines
 from distillpipe.manifest import Manifest
 from distillpipe.models import AnyModel, Model, Served
 from distillpipe.planning import RowPlan, SamplingOptions, load_model_chat
-from distillpipe.records import FinishReason, Sampling, TokenCounts
+from distillpipe.records import FinishReason, TokenCounts
 from distillpipe.spending import Prices, dollars
 
 TEXT_BYTES_PER_TOKEN = 4
@@ -31,6 +31,7 @@ ROW_BYTES = 1200  # keys, ids and options of a row, beside its text
 MIN_ROWS = 5  # that a range is told from
 CONFIDENCE = 0.9
 CONCURRENCY = 256  # rows that keep an engine busy, where no figure is given
+NO_BUDGET = {"num_waits": 0, "min_reasoning_tokens": 0, "max_reasoning_tokens": None}
 
 
 class Seen(NamedTuple):
@@ -72,7 +73,7 @@ def forecast_rows(
         reused = len(_seen(folders, plan.wanted.keys()))
     to_sample = wanted - reused
     found.rows = {"wanted": wanted, "there already": reused, "to sample": to_sample}
-    there = _sampled_before(_folders(out, fresh=False), model, options.sampling)
+    there = _sampled_before(_folders(out, fresh=False), model, options)
     places = folders if found.pilot else [folder for folder, _ in there]
     seen = list(_seen(places, found.pilot or None).values())
     _estimate_tokens(found, seen, to_sample, options.sampling.max_tokens)
@@ -194,10 +195,12 @@ def _folders(out: Path, *, fresh: bool) -> list[Path]:
 
 
 def _sampled_before(
-    folders: Sequence[Path], model: AnyModel | None, sampling: Sampling
+    folders: Sequence[Path], model: AnyModel | None, options: SamplingOptions
 ) -> list[tuple[Path, Manifest]]:
-    """Versions, finished or not, that hold rows of the same model with the same sampling options."""
-    asked = msgspec.structs.asdict(sampling)
+    """Versions, finished or not, that hold rows of the same model, sampling options and budget."""
+    asked = msgspec.structs.asdict(options.sampling) | NO_BUDGET
+    if options.budget is not None:
+        asked |= msgspec.structs.asdict(options.budget)
     return [
         (folder, found)
         for folder, found in _manifests(folders)

@@ -104,6 +104,12 @@ class Counts(msgspec.Struct):
     "by the name in the rows, `unknown` where they have none"
     verdicts: dict[str, int] = {}
     "of the rows kept; empty where nothing was judged"
+    num_waits: int = 0
+    "ends of reasoning that were replaced in the rows kept"
+    forced_ends: int = 0
+    "rows kept whose reasoning was ended for the model"
+    rows_within_budget: int | None = None
+    "rows kept whose reasoning has a length that was asked for; null where there was no budget"
     reasoning_tokens: Distribution | None = None
     "of the rows kept; null while unfinished or where nothing was counted"
     completion_tokens: Distribution | None = None

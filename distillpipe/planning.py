@@ -11,12 +11,14 @@ from distillpipe import spending
 from distillpipe.chat import Chat, conversation, load_chat, with_template_text
 from distillpipe.errors import UsageError
 from distillpipe.formats.fields import extra_of
+from distillpipe.formats.tokens import find_tokenizer
 from distillpipe.hashing import uniform
 from distillpipe.jsonl import Spool
 from distillpipe.models import AnyModel, Model
 from distillpipe.progress import say
 from distillpipe.questions import Order, asked, option_order
 from distillpipe.records import (
+    Budget,
     EngineOptions,
     Message,
     Plan,
@@ -36,13 +38,17 @@ class SamplingOptions(msgspec.Struct, frozen=True):
     sampling: Sampling
     engine: EngineOptions
     accept_errors: bool
+    budget: Budget | None = None
+    "null where thoughts are as long as they are"
 
     def content(self) -> dict[str, object]:
         """What decides the rows of a version, for its fingerprint."""
+        bounded_by = {} if self.budget is None else {"budget": self.budget}
         return {
             "prompting": with_template_text(self.prompting),
             "plan": self.plan,
             "sampling": self.sampling,
+            **bounded_by,
         }
 
 
@@ -145,6 +151,7 @@ class RowPlan:
                     self.model.identity,
                     seed=self.options.plan.seed,
                     sample=sample,
+                    budget=self.options.budget,
                 )
             )
         return keys
@@ -161,7 +168,7 @@ class RowPlan:
 
 
 def load_model_chat(model: AnyModel, options: SamplingOptions) -> Chat | None:
-    """The chat of a model; null for a served one, whose server renders and reads by itself.
+    """The chat of a model; null for a served one whose server renders and reads by itself.
 
     Raises UsageError for options that a server does not know, or that only a server knows.
     """
@@ -169,12 +176,25 @@ def load_model_chat(model: AnyModel, options: SamplingOptions) -> Chat | None:
     if isinstance(model, Model):
         if sampling.extra_body is not None:
             raise UsageError("--extra-body is for a server: give --base-url, or leave it out")
+        if prompting.tokenizer is not None:
+            raise UsageError("--tokenizer is for a server: a model that is loaded has its own")
         return load_chat(model.tokenizer_folder, model.name, prompting.chat_template)
+    is_rendered_here = prompting.tokenizer is not None
     ours = {
-        "--chat-template": prompting.chat_template,
+        "--chat-template": None if is_rendered_here else prompting.chat_template,
         "--max-model-len": sampling.max_model_len,
         "--stop-loops": sampling.stop_loops,
     }
     if given := [flag for flag, value in ours.items() if value]:
         raise UsageError(f"{', '.join(given)}: not for a server, which has its own: leave it out")
+    if prompting.tokenizer is not None:
+        tokenizer = find_tokenizer(prompting.tokenizer)
+        return load_chat(tokenizer.folder, tokenizer.name, prompting.chat_template)
+    if options.budget is not None:
+        raise UsageError(
+            "a budget of the thought on a server needs --tokenizer MODEL: prompts are then rendered here "
+            "and thoughts continued over its /completions. A server with a cap of its own takes it in "
+            "--extra-body, as vLLM with a --reasoning-config does: "
+            '{"thinking_token_budget": 4096}'
+        )
     return None

@@ -119,7 +119,9 @@ class Trace(Record, frozen=True, kw_only=True):
     seed: int | None
     "of the run that sampled it; null for imported rows"
     num_waits: int = 0
+    "ends of its reasoning that were replaced; see `Budget`"
     forced_end: bool = False
+    "its reasoning was ended for the model"
     verdict: Verdict | None = None
     verdict_reason: str | None = None
     "why, where the answer alone does not say it: `no_answer`, `wrong_value: test 3: ...`"
@@ -174,6 +176,22 @@ class Sampling(Record, frozen=True, kw_only=True, omit_defaults=True):
     "a JSON object: other fields of a request to a server, null for one that is left out"
 
 
+class Budget(Record, frozen=True, kw_only=True, omit_defaults=True):
+    """How long a thought may and has to be: part of every row's key where there is one; see `budget`."""
+
+    num_waits: int
+    "ends of reasoning that are replaced by `wait_text`, whatever the length"
+    min_reasoning_tokens: int
+    "an earlier end is replaced, too, as often as needed; 0 asks for nothing"
+    max_reasoning_tokens: int | None
+    "where the thought is ended for the model; null: never"
+    wait_text: str
+    end_text: str
+    "what begins the response after a forced end"
+    end_at: Literal["step", "token"]
+    "a forced end falls on the last whole step, or on the very token"
+
+
 class Plan(Record, frozen=True, kw_only=True):
     """Which rows are wanted: part of a version's fingerprint, not of a row's key but for the seed."""
 
@@ -200,6 +218,8 @@ class Prompting(Record, frozen=True, kw_only=True, omit_defaults=True):
     min_date: str | None = None
     "of problems that bear a date, `2024-08-01`; this day included"
     max_date: str | None = None
+    tokenizer: str | None = None
+    "of the model that a server has: the prompt is then rendered here; null: by the server"
 
 
 class EngineOptions(Record, frozen=True, kw_only=True):
@@ -302,12 +322,21 @@ class TrainingOptions(Record, frozen=True, kw_only=True, omit_defaults=True):
     seed: int
 
 
-def row_key(prompt: Any, sampling: Sampling, model_identity: str, *, seed: int, sample: int) -> str:
+def row_key(
+    prompt: Any,
+    sampling: Sampling,
+    model_identity: str,
+    *,
+    seed: int,
+    sample: int,
+    budget: Budget | None = None,
+) -> str:
     """The key of a sampled row, 32 hex digits: equal keys are never sampled twice.
 
     `prompt` is the list of prompt token ids, or the messages where a server renders them.
     """
-    return content_hash(prompt, sampling, model_identity, seed, sample)
+    bounded_by = () if budget is None else (budget,)
+    return content_hash(prompt, sampling, model_identity, seed, sample, *bounded_by)
 
 
 def trace_id(problem: str, key: str) -> str:

@@ -16,13 +16,14 @@ from distillpipe.answers import as_answer
 from distillpipe.chat import Chat
 from distillpipe.dataset import Writer
 from distillpipe.engines.base import Completion, Engine, Failure, Outcome, Refusal, Request
+from distillpipe.engines.budgeted import BudgetedEngine
 from distillpipe.errors import DataError, Incomplete, Interrupted
 from distillpipe.hashing import seed_of
 from distillpipe.interrupts import shielded
 from distillpipe.models import AnyModel
 from distillpipe.planning import Asked, RowPlan, SamplingOptions
 from distillpipe.progress import progress, say
-from distillpipe.records import Problem, Trace, trace_id
+from distillpipe.records import Budget, Problem, Trace, trace_id
 from distillpipe.spending import Bill
 from distillpipe.verify import Judge
 from distillpipe.versions import ENGINE_ERROR, ERRORS_FILE
@@ -99,6 +100,8 @@ class Sampler(RowPlan):
             )
         for reason, dropped in writer.counts.dropped.items():
             say(f"{dropped.rows:,} rows rejected: {reason}")
+        if self.options.budget is not None and writer.counts.rows_kept:
+            _say_control(writer, self.options.budget)
 
     def _sample(
         self, writer: Writer, engine: Engine, missing: set[str], num_asked: int, finish: Finish
@@ -108,6 +111,9 @@ class Sampler(RowPlan):
         counts, started = writer.counts, time.monotonic()
         seconds_before, done = counts.seconds_working, num_asked - len(missing)
         bill = Bill(counts, len(missing))
+        if self.options.budget is not None:
+            assert self.chat is not None  # or the options were refused
+            engine = BudgetedEngine(engine, self.chat, self.options.budget)
         requests = self._requests(missing, engine.context_length, writer)
 
         def keep(trace: Trace) -> None:
@@ -184,6 +190,7 @@ class Sampler(RowPlan):
         """The row of a completion; of a failure the row as it would have begun."""
         problem, sample, messages, prompt_ids, extra = self._in_flight.pop(outcome.key)
         answer = as_answer(outcome, self.chat, prompt_ids)
+        completion = outcome if isinstance(outcome, Completion) else None
         return Trace(
             id=trace_id(problem.problem_id, answer.key),
             problem_id=problem.problem_id,
@@ -201,7 +208,22 @@ class Sampler(RowPlan):
             served_by=answer.served_by,
             seed=self.options.plan.seed,
             extra=extra,
+            num_waits=completion.num_waits if completion else 0,
+            forced_end=completion is not None and completion.forced_end,
         )
+
+
+def _say_control(writer: Writer, budget: Budget) -> None:
+    """Count and say how many completions keep to the budget: what s1 calls control."""
+    counts, low, high = writer.counts, budget.min_reasoning_tokens, budget.max_reasoning_tokens
+    counts.rows_within_budget = writer.num_rows_within(low, high)
+    share = counts.rows_within_budget / counts.rows_kept
+    most = "or more" if high is None else f"to {high:,}"
+    say(
+        f"{writer.draft.manifest.stage}: control {share:.1%}: {counts.rows_within_budget:,} of "
+        f"{counts.rows_kept:,} completions have {low:,} {most} reasoning tokens; "
+        f"{counts.num_waits:,} waits, {counts.forced_ends:,} ends forced"
+    )
 
 
 def _with_problem(trace: Trace, problem: Problem, sample: int) -> Trace:

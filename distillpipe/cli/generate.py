@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from distillpipe.cli import budgets
 from distillpipe.cli import options as shared
 from distillpipe.errors import UsageError
 
@@ -24,6 +25,13 @@ def generate(
     temperature: shared.Temperature = 0.6,
     top_p: shared.TopP = 0.95,
     max_tokens: shared.MaxTokens = 32768,
+    num_waits: budgets.NumWaits = 0,
+    min_reasoning_tokens: budgets.MinReasoningTokens = 0,
+    max_reasoning_tokens: budgets.MaxReasoningTokens = None,
+    wait_text: budgets.WaitText = "Wait",
+    end_text: budgets.EndText = "",
+    tokenizer: budgets.Tokenizer = None,
+    end_at: budgets.EndAt = "step",
     seed: shared.Seed = 0,
     limit: shared.Limit = None,
     pilot: Annotated[

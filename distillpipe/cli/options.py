@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import msgspec
 import typer
 
+from distillpipe import budget
 from distillpipe.benchmarks import MATH_PROMPT
 from distillpipe.engines.server_options import (
     check_address,
@@ -16,7 +17,7 @@ from distillpipe.engines.server_options import (
 from distillpipe.forecast import Forecast, text_of
 from distillpipe.manifest import ResolvedOption
 from distillpipe.planning import SamplingOptions
-from distillpipe.records import AnswerForm, EngineOptions, Plan, Prompting, Sampling
+from distillpipe.records import AnswerForm, Budget, EngineOptions, Plan, Prompting, Sampling
 from distillpipe.stages.run import Result, Run
 from distillpipe.verify import check_name
 
@@ -255,6 +256,7 @@ def sampling_of(ctx: typer.Context) -> SamplingOptions:
         sampling=struct_of(Sampling, ctx),
         engine=struct_of(EngineOptions, ctx),
         accept_errors=ctx.params["accept_errors"],
+        budget=budget.check(struct_of(Budget, ctx)),
     )
 
 

@@ -37,7 +37,7 @@ def open_engine(
 ) -> Engine:
     """The engine that `options` ask for, its model loaded; what a server costs is kept in `draft`."""
     if isinstance(model, Served):
-        return _open_server(model, options, draft)
+        return _open_server(model, chat, options, draft)
     assert chat is not None  # only a server renders by itself
     match choose(options):
         case "transformers":
@@ -53,7 +53,9 @@ def open_engine(
             raise UsageError(f"no engine {unknown!r}: there are auto, openai, transformers, vllm")
 
 
-def _open_server(model: Served, options: EngineOptions, draft: Draft | None) -> Engine:
+def _open_server(
+    model: Served, chat: Chat | None, options: EngineOptions, draft: Draft | None
+) -> Engine:
     if not find_spec("httpx2"):
         raise MissingDependencyError(
             "a server needs httpx2, which is not installed: pip install 'distillpipe[openai]'"
@@ -74,4 +76,5 @@ def _open_server(model: Served, options: EngineOptions, draft: Draft | None) -> 
         options.concurrency or CONCURRENCY,
         billing,
         needs_reasoning=not options.allow_no_reasoning,
+        end_ids=None if chat is None else chat.end_ids,
     )

@@ -18,6 +18,15 @@ class Request(NamedTuple):
     "the same seed and prompt draw the same uniform numbers, whatever else is in flight"
     messages: Sequence[Message] = ()
     "for a server"
+    limit: int | None = None
+    "tokens of this completion, where they are fewer than those of `sampling`: a round of several"
+    stop_ids: tuple[int, ...] = ()
+    "tokens that end it beside the end tokens of the chat"
+
+    @property
+    def max_tokens(self) -> int:
+        """Limit on this completion."""
+        return self.sampling.max_tokens if self.limit is None else self.limit
 
 
 class Completion(NamedTuple):
@@ -26,6 +35,11 @@ class Completion(NamedTuple):
     key: str
     token_ids: list[int]
     finish_reason: FinishReason
+    num_waits: int = 0
+    forced_end: bool = False
+    "both as in `records.Trace`"
+    served_by: str | None = None
+    "what a server calls itself"
 
 
 class Answer(NamedTuple):
@@ -80,10 +94,11 @@ class Engine(Protocol):
     context_length: int
     "tokens of prompt and completion together that the model can take"
 
-    def complete(self, requests: Iterator[Request]) -> Generator[Outcome, None, None]:
+    def complete(self, requests: Iterator[Request | None]) -> Generator[Outcome, None, None]:
         """Completions, failures and refusals, in the order they finish.
 
-        Requests are pulled lazily, a bounded number is in flight. A completion that would outgrow
+        Requests are pulled lazily, a bounded number is in flight. None stands for a request that there
+        is not yet: what is in flight may lead to it, so it is asked for again. A completion that would outgrow
         the context ends there by `length`. A prompt must be shorter than `context_length`. Closing
         the generator takes back what is in flight.
         """

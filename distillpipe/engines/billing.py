@@ -53,8 +53,8 @@ class Billing:
         return self._ledger.prices.cost(*self._most_tokens(request))
 
     def _most_tokens(self, request: Request) -> tuple[int, int]:
-        prompt = most_prompt_tokens(request.messages) + self._extra_prompt
-        return prompt, request.sampling.max_tokens + self._extra_completion
+        prompt = len(request.prompt_ids) or most_prompt_tokens(request.messages)
+        return prompt + self._extra_prompt, request.max_tokens + self._extra_completion
 
     def _learn_most(self, request: Request, tokens: TokenCounts) -> None:
         """Reserve more from now on, if a request had more tokens than were thought possible."""

@@ -9,7 +9,7 @@ import random
 import time
 from collections.abc import Generator, Iterator
 from itertools import count
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
@@ -21,10 +21,11 @@ from distillpipe.engines.backoff import (
     delay,
     retry_after_seconds,
 )
-from distillpipe.engines.base import Answer, Failure, Outcome, Refusal, Request
+from distillpipe.engines.base import Failure, Outcome, Refusal, Request
 from distillpipe.engines.billing import Billing
-from distillpipe.engines.bodies import Dialect, adapted, body_of
+from distillpipe.engines.bodies import Dialect, adapted
 from distillpipe.engines.connections import num_connections_allowed
+from distillpipe.engines.endpoint import Endpoint
 from distillpipe.engines.replies import Again, Refused, Reply, Response, Stop, read_response
 from distillpipe.engines.server import Server
 from distillpipe.engines.turns import TICK_SECONDS, Turns
@@ -55,7 +56,8 @@ PATIENCE = Patience()
 class OpenAIEngine:
     """Asks a server; see `engines.base.Engine`. With `billing`, what is sent is paid for.
 
-    With `needs_reasoning`, answers without any are an EngineError; see `alarm`.
+    With `needs_reasoning`, answers without any are an EngineError; see `alarm`. `end_ids` are those of
+    the chat that renders prompts here; null where the server does.
     """
 
     def __init__(
@@ -66,18 +68,22 @@ class OpenAIEngine:
         patience: Patience = PATIENCE,
         *,
         needs_reasoning: bool = False,
+        end_ids: frozenset[int] | None = None,
     ) -> None:
         self._server = server
         self._concurrency = num_connections_allowed(concurrency)
         self._billing = billing
         self._patience = patience
         self._needs_reasoning = needs_reasoning
+        self._endpoint = Endpoint(server.model, server.context_length, end_ids)
         self.context_length = server.context_length
         self.description = f"{server.model} at {server.base_url}"
 
-    def complete(self, requests: Iterator[Request]) -> Generator[Outcome, None, None]:
+    def complete(self, requests: Iterator[Request | None]) -> Generator[Outcome, None, None]:
         """See `Engine.complete`. Raises Incomplete where the money is spent."""
-        run = _Run(self._server, requests, self._concurrency, self._billing, self._patience)
+        run = _Run(
+            self._server, self._endpoint, requests, self._concurrency, self._billing, self._patience
+        )
         try:
             yield from with_alarm(run.outcomes()) if self._needs_reasoning else run.outcomes()
         finally:
@@ -106,12 +112,14 @@ class _Run:
     def __init__(
         self,
         server: Server,
-        requests: Iterator[Request],
+        endpoint: Endpoint,
+        requests: Iterator[Request | None],
         concurrency: int,
         billing: Billing | None,
         patience: Patience,
     ) -> None:
-        self._server, self._requests, self._concurrency = server, requests, concurrency
+        self._server, self._endpoint = server, endpoint
+        self._requests, self._concurrency = requests, concurrency
         self._billing, self._patience = billing, patience
         self._connections = server.connect(concurrency)
         self._turns = Turns()
@@ -177,8 +185,11 @@ class _Run:
         num_pulled = len(self._waiting) + self._turns.num_tasks + num_chosen
         if self._is_exhausted or num_pulled >= self._concurrency:
             return None
-        request = next(self._requests, None)
-        self._is_exhausted = request is None
+        try:
+            request = next(self._requests)
+        except StopIteration:
+            self._is_exhausted = True
+            return None
         return None if request is None else _Pending(request)
 
     def _wait(self, pending: _Pending, seconds: float) -> None:
@@ -191,17 +202,13 @@ class _Run:
             return TICK_SECONDS
         return max(0.0, self._waiting[0][0] - time.monotonic())
 
-    def _body(self, pending: _Pending) -> dict[str, Any]:
-        request, server = pending.request, self._server
-        is_bounded = pending.is_bounded and request.sampling.max_tokens < server.context_length
-        return body_of(server.model, request, pending.dialect, is_bounded=is_bounded)
-
     async def _ask(self, pending: _Pending) -> tuple[_Pending, Response]:
         """Send a request once."""
+        request = pending.request
         received = await self._connections.post(
-            "/chat/completions",
-            self._body(pending),
-            self._patience.timeout(pending.request.sampling.max_tokens),
+            self._endpoint.path,
+            self._endpoint.body(request, pending.dialect, is_bounded=pending.is_bounded),
+            self._patience.timeout(request.max_tokens),
         )
         return pending, received if isinstance(received, Again) else read_response(*received)
 
@@ -213,11 +220,11 @@ class _Run:
         self._throttle.answered(pending.sent_after, is_busy=is_busy)
         key = pending.request.key
         match response:
-            case Reply(message, finish_reason, num_tokens, served_by):
+            case Reply():
                 self._num_unconnected = self._num_given_up = 0
-                self._note_server(served_by)
+                self._note_server(response.served_by)
                 yield from self._proven()
-                yield Answer(key, message, finish_reason, num_tokens, served_by)
+                yield self._endpoint.outcome(pending.request, response)
             case Refused("prompt_too_long") if pending.is_bounded:
                 pending.is_bounded = False
                 self._wait(pending, 0.0)

@@ -23,6 +23,8 @@ class Reply(NamedTuple):
     num_tokens: TokenCounts | None
     "null where the server does not say"
     served_by: str | None
+    token_ids: list[int] | None = None
+    "of a completion whose prompt was rendered here"
 
 
 class Again(NamedTuple):
@@ -100,7 +102,10 @@ class _Usage(msgspec.Struct):
 
 
 class _Choice(msgspec.Struct):
-    message: dict[str, Any]
+    message: dict[str, Any] | None = None
+    text: str | None = None
+    "in place of the message, where the prompt was rendered here"
+    token_ids: list[int] | None = None
     finish_reason: str | None = None
 
 
@@ -117,7 +122,7 @@ _bodies = msgspec.json.Decoder(_Body)
 
 
 def read_response(status: int, retry_after: str | None, body: bytes) -> Response:
-    """What a response to a chat completion means."""
+    """What a response to a completion means."""
     if status == 200:
         return _read_body(body)
     if status < 400:
@@ -143,10 +148,12 @@ def _read_body(body: bytes) -> Response:
     if finish_reason is None:
         reason = f"the answer ended by {choice.finish_reason!r}"
         return Again(reason, may_be_billed=True)
-    message = read_message(choice.message)
+    if choice.message is None and choice.text is None:
+        return Again("the answer holds no message", may_be_billed=True)
+    message = read_message(choice.message or {"content": choice.text})
     provider = f" ({found.provider})" if found.provider else ""
     served_by = f"{found.model or ''}{provider}".strip() or None
-    return Reply(message, finish_reason, _count(tokens, message), served_by)
+    return Reply(message, finish_reason, _count(tokens, message), served_by, choice.token_ids)
 
 
 def _read_error(status: int, retry_after: str | None, said: str) -> Response:

@@ -41,6 +41,13 @@ class Store:
             for stored in layer:
                 stored[target, :, :length] = stored[source, :, :length]
 
+    def swap(self, one: int, other: int, length: int) -> None:
+        for layer in self._layers:
+            for stored in layer:
+                held = stored[one, :, :length].clone()
+                stored[one, :, :length] = stored[other, :, :length]
+                stored[other, :, :length] = held
+
     def clear(self, slot: int) -> None:
         """Forget what a slot holds: nan would reach its next sequence even through a mask (0 * nan)."""
         for layer in self._layers:

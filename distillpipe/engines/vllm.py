@@ -43,7 +43,7 @@ class VllmEngine:
         self.description = several + ready.description
         self.context_length = ready.context_length
 
-    def complete(self, requests: Iterator[Request]) -> Generator[Outcome, None, None]:
+    def complete(self, requests: Iterator[Request | None]) -> Generator[Outcome, None, None]:
         """See `Engine.complete`. Raises EngineError when the last replica has died."""
         try:
             again: list[Request] = []  # what a dead replica left behind
@@ -66,7 +66,7 @@ class VllmEngine:
         replica.capacity = ready.capacity
         return ready
 
-    def _fill(self, again: list[Request], requests: Iterator[Request]) -> bool:
+    def _fill(self, again: list[Request], requests: Iterator[Request | None]) -> bool:
         """Give requests out while a replica has room; whether any are in flight."""
         while replica := self._least_loaded():
             request = again.pop() if again else next(requests, None)

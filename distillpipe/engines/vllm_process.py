@@ -102,9 +102,9 @@ class Sampler:
         return vllm.SamplingParams(
             temperature=sampling.temperature,
             top_p=sampling.top_p,
-            max_tokens=sampling.max_tokens,
+            max_tokens=request.max_tokens,
             seed=request.seed,
-            stop_token_ids=self._end_ids,
+            stop_token_ids=[*self._end_ids, *request.stop_ids],
             ignore_eos=True,  # the end tokens are those of the chat, all of them
             repetition_detection=loops if sampling.stop_loops else None,
             detokenize=False,

@@ -41,7 +41,7 @@ ROW_RULES: dict[str, Callable[[Trace, FilterOptions], Drop | None]] = {
     "repetitive": repetitive,
     "unwanted_verdict": unwanted_verdict,
 }
-CODE_VERSION = 4  # part of the fingerprint: raise it when a rule decides differently
+CODE_VERSION = 5  # part of the fingerprint: raise it when a rule decides differently
 
 
 def first_drop(trace: Trace, options: FilterOptions) -> Drop | None:

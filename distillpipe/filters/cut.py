@@ -1,7 +1,6 @@
 r"""Reasoning over the budget, cut: it ends at the last whole step that fits, if the answer was reached there.
 
-A step is a paragraph, in a thought without blank lines a line. None ends in a code block, a formula or a
-sentence that goes on, in a heading, in a question or with "Let me check": what they begin comes after them.
+What a step is stands in `steps`.
 
 The answer was reached where the last thing that the kept thought says of "the answer", in words or in a
 box, is right by the row's verifier. A value alone proves nothing: it stands in the problem, or is a step on
@@ -10,29 +9,21 @@ is unclear counts as not reached. The response stays as it was: it was sampled a
 """
 
 import re
-from bisect import bisect_left, bisect_right
+from bisect import bisect_right
 from collections.abc import Callable
 from typing import NamedTuple
 
 import msgspec
 
 from distillpipe import verify
-from distillpipe.filters.endings import breaks_off
+from distillpipe.filters.steps import find_steps
 from distillpipe.hashing import content_hash
 from distillpipe.records import FilterOptions, TokenCounts, Trace, trace_id
 from distillpipe.verify.extract import boxed_answer
 
-_LAST = 4_000  # characters before an end that tell whether a step is whole there
 _TOKEN_CHARACTERS = 40  # more a token on average no text has: beyond nothing is counted
 _STATEMENT_CHARACTERS = 400
-_ANNOUNCED_IN = 200  # characters before an end in which "Let me check" is looked for
 _BLANK_LINE = re.compile(r"(?<=\S)\s*\n[^\S\n]*\n\s*")
-_NEW_LINE = re.compile(r"(?<=\S)\s*\n\s*")
-_FENCE = re.compile(r"^\s*(?:```|~~~)", re.MULTILINE)
-_ANNOUNCEMENT = re.compile(
-    r"\b(?:let me|let['\u2019]s|let us|I (?:need|have) to)\b[^.?!\n]*\W*\Z", re.IGNORECASE
-)
-_HEADING = re.compile(r"(?:#{1,6}\s.*|\*\*[^*]*[^*\W\d][^*]*\*\*:?)\Z")
 _BEING = (
     r"(?:\s+(?:then|here|indeed|likely|probably|really|still|simply|just|therefore))*"
     r"(?:\s*[:=]|\s+(?:is|(?:should|would|must|will|has\s+to|seems\s+to|ought\s+to)"
@@ -68,16 +59,13 @@ def find_cut(trace: Trace, max_tokens: int, count: Callable[[Trace], TokenCounts
     Null where not even the first step fits.
     """
     reasoning = trace.reasoning
-    pattern = _BLANK_LINE if _BLANK_LINE.search(reasoning.strip()) else _NEW_LINE
     last = min(len(reasoning.rstrip()), max_tokens * _TOKEN_CHARACTERS)
-    breaks = pattern.finditer(reasoning, 0, last)
-    ends = [found.start() for found in breaks if found.end() < last]
+    steps = find_steps(reasoning, last)
     num_fitting = bisect_right(
-        ends, max_tokens, key=lambda end: count(_shortened(trace, end)).reasoning
+        steps.ends, max_tokens, key=lambda end: count(_shortened(trace, end)).reasoning
     )
-    fences = [found.start() for found in _FENCE.finditer(reasoning, 0, last)]
-    for end in reversed(ends[:num_fitting]):
-        if bisect_left(fences, end) % 2 == 0 and _is_whole(reasoning[max(0, end - _LAST) : end]):
+    for end in reversed(steps.ends[:num_fitting]):
+        if steps.is_whole(end):
             counted = count(_shortened(trace, end))
             if counted.reasoning <= max_tokens:  # a longer text can have fewer tokens
                 return Cut(end, counted)
@@ -139,14 +127,6 @@ def _shortened(trace: Trace, end: int) -> Trace:
     *asked, answered = trace.messages
     kept = msgspec.structs.replace(answered, reasoning_content=trace.reasoning[:end])
     return msgspec.structs.replace(trace, messages=[*asked, kept])
-
-
-def _is_whole(text: str) -> bool:
-    line = text[text.rfind("\n") + 1 :].strip()
-    goes_on = (
-        line.endswith("?") or _ANNOUNCEMENT.search(line[-_ANNOUNCED_IN:]) or _HEADING.match(line)
-    )
-    return not (goes_on or breaks_off(text))
 
 
 def _is_unsure(text: str, start: int, end: int) -> bool:

@@ -117,7 +117,8 @@ class FaultServer:
             return await self._write(writer, self._list(), b"")
         body = json.loads(content)
         self.bodies.append(body)
-        asked = body["messages"][-1]["content"] + str(body.get("seed"))
+        said = body["messages"][-1]["content"] if "messages" in body else str(body["prompt"])
+        asked = said + str(body.get("seed"))
         self.attempts[asked] += 1
         self.under_way += 1
         self.most_under_way = max(self.most_under_way, self.under_way)

@@ -137,6 +137,33 @@ def test_greedy_rows_are_those_of_our_own_engine(
     assert f"${spent / 1e6:.2g} spent" in done.err
 
 
+def test_a_budget_over_completions_gives_the_rows_of_our_own_engine(
+    generate: Any, distill: Callable[..., Any], repository: Path, tmp_path: Path
+) -> None:
+    shipped = repository / "data" / "quickstart"
+    budget = (
+        "--num-waits", 1, "--wait-text", "Wait, ", "--min-reasoning-tokens", 50,
+        "--max-reasoning-tokens", 70,
+    )  # fmt: skip
+    done = generate(*budget, "--tokenizer", shipped / "teacher")
+    assert done.code == 0, done.err
+    assert "control 100.0%: 20 of 20 completions" in done.err
+    own = distill(
+        "generate", shipped / "problems-train.jsonl", "--teacher", shipped / "teacher", "--engine",
+        "transformers", "--out", tmp_path / "own", *SAMPLED, *budget,
+    )  # fmt: skip
+    assert own.code == 0, own.err
+    expected = {row.problem: row for row in read_traces(str(tmp_path / "own"))}
+    rows = list(read_traces(str(tmp_path / "out")))
+    same = [
+        (row.messages, row.num_tokens, row.num_waits, row.forced_end)
+        == (one.messages, one.num_tokens, one.num_waits, one.forced_end)
+        for row in rows
+        for one in [expected[row.problem]]
+    ]
+    assert sum(same) >= 19  # a near-tie may fall otherwise
+
+
 def test_what_is_cut_while_thinking_has_no_response(generate: Any, tmp_path: Path) -> None:
     assert generate("--max-tokens", "8", "--limit", "5").code == 0
 

@@ -231,6 +231,58 @@ def test_the_teacher_reasons_and_stops(teacher_folder: Path, teacher_chat: Chat)
     assert parts[2] == "\n</think>\n\n"
 
 
+# ---------------------------------------------------------------- rounds of one completion
+
+
+@pytest.mark.parametrize("num_slots", [1, 3, 64])
+def test_a_round_goes_on_in_the_slot_as_it_would_after_a_prompt_read_anew(
+    teacher_folder: Path, teacher_chat: Chat, num_slots: int
+) -> None:
+    """Each request goes on after its first 9 to 14 tokens, less two, and with five others."""
+    engine = open_folder(teacher_folder, teacher_chat, num_slots)
+    requests = requests_of(teacher_chat, temperature=0.0, max_tokens=20)[:8]
+    added = teacher_chat.tokenizer("\nWait, ", add_special_tokens=False)["input_ids"]
+
+    def going_on(first: dict[str, Completion]) -> list[Request]:
+        return [
+            one._replace(
+                key=f"{one.key} on",
+                prompt_ids=one.prompt_ids + first[one.key].token_ids[:-2] + added,
+            )
+            for one in requests
+        ]
+
+    whole = [one._replace(limit=9 + int(one.key) % 6) for one in requests]
+    first = by_key(engine.complete(iter(whole)))
+    expected = by_key(engine.complete(iter(going_on(first))))
+
+    waiting: list[Request] = []
+    found: dict[str, Completion] = {}
+
+    def rounds() -> Iterator[Request | None]:
+        for one in whole:
+            yield from waiting
+            waiting.clear()
+            yield one
+        while len(found) < 2 * len(whole):
+            yield waiting.pop() if waiting else None
+
+    passes = []
+    engine._model.base_model.register_forward_pre_hook(
+        lambda _, __, given: passes.append(given["input_ids"].shape[1]), with_kwargs=True
+    )
+    for completion in engine.complete(rounds()):
+        found[completion.key] = completion
+        if not completion.key.endswith(" on"):
+            (request,) = (one for one in going_on(first) if one.key == f"{completion.key} on")
+            waiting.append(request._replace(limit=20))
+
+    assert {key: found[key] for key in first} == first
+    assert {key: found[key] for key in expected} == expected
+    num_read = sum(one > 1 for one in passes)
+    assert num_read <= len(requests), "no prompt was read anew"
+
+
 # ---------------------------------------------------------------- logits that are no numbers
 
 

@@ -18,8 +18,9 @@ from distillpipe import models
 from distillpipe.chat import Chat, load_chat
 from distillpipe.engines import open_engine
 from distillpipe.engines.base import Completion, Engine, Refusal, Request
+from distillpipe.engines.budgeted import BudgetedEngine
 from distillpipe.errors import EngineError
-from distillpipe.records import EngineOptions, Message, Sampling, Trace, TrainingOptions
+from distillpipe.records import Budget, EngineOptions, Message, Sampling, Trace, TrainingOptions
 from distillpipe.stages.run import Run
 from distillpipe.stages.sft import sft
 
@@ -145,6 +146,24 @@ def test_a_loop_is_ended_where_the_embedded_engine_ends_it(
         if completion.finish_reason == "repetition":
             assert longer[key].finish_reason == "length"
             assert len(completion.token_ids) < len(longer[key].token_ids)
+
+
+def test_thoughts_keep_to_a_budget_as_those_of_the_embedded_engine_do(
+    engine: Engine, embedded: Engine, prompts: list[list[int]], teacher_chat: Chat
+) -> None:
+    budget = Budget(
+        num_waits=1, min_reasoning_tokens=50, max_reasoning_tokens=70, wait_text="Wait, ", end_text="",
+        end_at="step",
+    )  # fmt: skip
+    found = complete(BudgetedEngine(engine, teacher_chat, budget), prompts, GREEDY)
+    expected = complete(BudgetedEngine(embedded, teacher_chat, budget), prompts, GREEDY)
+    assert num_equal(found, expected) >= len(prompts) - 1  # a near-tie may fall otherwise
+    assert sum(one.num_waits for one in found.values()) >= len(prompts) // 2
+    assert any(one.forced_end for one in found.values())
+    for one in found.values():
+        parts = teacher_chat.split(teacher_chat.text(one.token_ids))
+        assert 50 <= teacher_chat.count([], one.token_ids, parts).reasoning <= 70
+        assert one.finish_reason == "stop"
 
 
 def test_a_prompt_with_a_token_that_the_model_lacks_is_refused_and_the_others_are_done(
