@@ -5,8 +5,9 @@
     python scripts/bench/eval.py --only peer rules --peer-python lmenv/bin/python
 
 overhead: `distill eval` (plan, sample, judge, write, score) over the engine alone on the same requests.
-peer: the same model, prompts, token limit, batch and threads, greedy; models loaded before, lm-eval's task
-too. rules: the same texts scored by lm-eval's GSM8K rule, strict and flexible, and by ours; all differences
+peer: the same model, prompts, token limit, batch and threads, greedy, or drawn where lengths shall differ
+as those of reasoning do (--temperature 1 --max-tokens 512); models loaded before, lm-eval's task too.
+rules: the same texts scored by lm-eval's GSM8K rule, strict and flexible, and by ours; all differences
 are listed. Pairs alternate; medians of the ratios with their range, of the clock and of processor time,
 which says more where the machine is shared.
 """
@@ -132,7 +133,7 @@ class Peer:
 
 
 def beside_peer(given: argparse.Namespace, peer: Peer) -> None:
-    ours = Ours(given, temperature=0.0)
+    ours = Ours(given, given.temperature)
     rows = Path(ours.folder.name) / "prompts.jsonl"
     rows.write_text(
         "".join(
@@ -141,7 +142,7 @@ def beside_peer(given: argparse.Namespace, peer: Peer) -> None:
         )
     )
     peer.ask(do="load", model=TEACHER, rows=str(rows), batch_size=given.batch_size,
-             max_tokens=given.max_tokens, threads=given.threads)  # fmt: skip
+             max_tokens=given.max_tokens, threads=given.threads, temperature=given.temperature)  # fmt: skip
     answers: list[dict[str, Any]] = []
 
     def theirs() -> Seconds:
@@ -216,6 +217,7 @@ def main() -> None:
     parser.add_argument("--peer-python", help="of an environment with lm-eval 0.4.13")
     parser.add_argument("--problems", type=int, default=256)
     parser.add_argument("--max-tokens", type=int, default=160)
+    parser.add_argument("--temperature", type=float, default=0.0, help="of peer; 0 is greedy")
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--pairs", type=int, default=7)

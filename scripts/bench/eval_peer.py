@@ -1,6 +1,7 @@
 """lm-eval's side of `eval.py`: runs in an environment of its own, one JSON line in, one out.
 
-{"do": "load", "model": "...", "rows": "prompts.jsonl", "batch_size": 64, "max_tokens": 160}
+{"do": "load", "model": "...", "rows": "prompts.jsonl", "batch_size": 64, "max_tokens": 160,
+     "threads": 1, "temperature": 0}
 {"do": "evaluate"}                        seconds and processor seconds of one whole evaluation
 {"do": "rules", "rows": "answers.jsonl"}  what its GSM8K rule takes out of texts, and its scores
 """
@@ -31,6 +32,8 @@ def load(given: dict[str, Any]) -> Any:
                                   {"function": "take_first"}]}
         for name, pattern, at in (("strict", STRICT, 0), ("flexible", FLEXIBLE, -1))
     ]  # fmt: skip
+    hot = {"do_sample": True, "temperature": given["temperature"], "top_p": 0.95, "top_k": 0}
+    drawn = hot if given["temperature"] else {"do_sample": False}
     task = ConfigurableTask(
         config={
             "task": "same_problems",
@@ -43,7 +46,7 @@ def load(given: dict[str, Any]) -> Any:
             "target_delimiter": "",
             "num_fewshot": 0,
             "generation_kwargs": {
-                "until": ["<|im_end|>"], "do_sample": False, "max_gen_toks": given["max_tokens"],
+                "until": ["<|im_end|>"], **drawn, "max_gen_toks": given["max_tokens"],
             },
             "filter_list": filters,
             "metric_list": [{"metric": "exact_match", "aggregation": "mean", "higher_is_better": True,
