@@ -162,7 +162,7 @@ def test_filter_of_several_teachers_counts_each_and_carries_all_licences(
     ]
     assert all(line in done.err for line in lines)
     assert all(line in distill("show", out).out for line in lines)
-    for card in (dataset_card(found), model_card(found)):
+    for card in (dataset_card(found), model_card(found, [])):
         assert "- licence of the teachers: mit\n- licence of the teachers: apache-2.0\n" in card
 
 
