@@ -283,12 +283,15 @@ def read_rows(folder: Path, prefix: str, record: type[R]) -> Iterator[R]:
         yield from decoded(path, record)
 
 
-def sampled_before(out: Path, wanted: set[str]) -> Iterator[Trace]:
-    """Rows in any finished or partial version under `out` whose row keys are `wanted`, each once."""
+def sampled_before(out: Path, wanted: set[str], prefix: str = "part") -> Iterator[Trace]:
+    """Rows in any finished or partial version under `out` whose row keys are `wanted`, each once.
+
+    They stand in the files that begin with `prefix`.
+    """
     left = set(wanted)
     keys, traces = msgspec.json.Decoder(Sampled), msgspec.json.Decoder(Trace)
     for folder in versions.finished(out) + versions.partials(out):
-        for path in sorted(folder.glob("part-*.jsonl")):
+        for path in sorted(folder.glob(f"{prefix}-*.jsonl")):
             for number, line in lines(path, whole_only=True):
                 if not left:
                     return

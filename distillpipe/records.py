@@ -256,8 +256,8 @@ class FilterOptions(Record, frozen=True, kw_only=True, omit_defaults=True):
     "`any` takes an answer that is stated without a box too"
     min_reasoning_tokens: int
     max_reasoning_tokens: int | None
-    over_budget: Literal["drop", "cut"] = "drop"
-    "what becomes of longer reasoning: `cut` ends it at a step that fits, if the answer was reached"
+    over_budget: Literal["drop", "cut", "force"] = "drop"
+    "`cut` ends longer reasoning at a step, if the answer was reached; `force`: a teacher answers there"
     max_repetition: float = 1.0
     "share of the worst stretch that says nothing new; 1 allows all"
     max_foreign_letters: int | None = None

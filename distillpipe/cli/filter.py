@@ -4,8 +4,16 @@ from typing import Annotated, Literal, cast, get_args
 
 import typer
 
+from distillpipe.cli import budgets
 from distillpipe.cli import options as shared
-from distillpipe.records import FilterOptions, Preference, Strategy, Verdict
+from distillpipe.records import (
+    EngineOptions,
+    FilterOptions,
+    Preference,
+    Sampling,
+    Strategy,
+    Verdict,
+)
 
 RULES = "Rules"
 SELECTION = "Difficulty and selection"
@@ -53,10 +61,10 @@ def filter_traces(
         int | None, shared.option(min=1, help="Drop longer reasoning.", rich_help_panel=RULES)
     ] = None,
     over_budget: Annotated[
-        Literal["drop", "cut"],
+        Literal["drop", "cut", "force"],
         shared.option(
             help="What becomes of longer reasoning; cut: it ends at the last whole step that fits, if it "
-            "had reached the right answer there.",
+            "had reached the right answer there; force: it ends there, and --teacher answers.",
             rich_help_panel=RULES,
         ),
     ] = "drop",
@@ -64,10 +72,33 @@ def filter_traces(
         str | None,
         shared.option(
             help="Model whose tokens --over-budget cut counts: the one by which the rows were counted, "
-            "usually the teacher.",
+            "usually the teacher. With force: that of a served teacher.",
             rich_help_panel=RULES,
         ),
     ] = None,
+    teacher: Annotated[
+        str | None,
+        shared.option(
+            help="Model that answers with --over-budget force; the options of sampling, engine and "
+            "server are for it.",
+            rich_help_panel=RULES,
+        ),
+    ] = None,
+    end_text: budgets.EndText = "",
+    temperature: shared.Temperature = 0.6,
+    top_p: shared.TopP = 0.95,
+    max_tokens: shared.MaxTokens = 32768,
+    engine: shared.EngineName = "auto",
+    concurrency: shared.Concurrency = None,
+    tensor_parallel_size: shared.TensorParallelSize = 1,
+    replicas: shared.Replicas = 1,
+    max_model_len: shared.MaxModelLen = None,
+    base_url: shared.BaseUrl = None,
+    api_key_env: shared.ApiKeyEnv = "OPENAI_API_KEY",
+    price_input: shared.PriceInput = None,
+    price_output: shared.PriceOutput = None,
+    max_cost: shared.MaxCost = None,
+    accept_errors: shared.AcceptErrors = False,
     max_repetition: Annotated[
         float,
         shared.option(
@@ -235,6 +266,7 @@ def filter_traces(
         --out runs/example/clean
     """
     from distillpipe.filters.known import Others
+    from distillpipe.forcing import Forcing
     from distillpipe.stages.filter import filter_traces as stage
     from distillpipe.stages.filter import forecast_filter
 
@@ -266,12 +298,22 @@ def filter_traces(
         num_follow=num_follow,
         seed=seed,
     )
+    forcing = None
+    if teacher is not None:
+        sampling, server = shared.struct_of(Sampling, ctx), shared.struct_of(EngineOptions, ctx)
+        forcing = Forcing(teacher, sampling, server, end_text, accept_errors, tokenizer)
     given = (
         traces,
         out,
         options,
         shared.run_of(ctx),
-        Others(difficulty or [], decontaminate or [], tokenizer),
+        Others(
+            difficulty or [],
+            decontaminate or [],
+            None if over_budget == "force" else tokenizer,
+            has_teacher=teacher is not None,
+        ),
+        forcing,
     )
     if dry_run:
         shared.put_forecasts([forecast_filter(*given)], as_json=as_json)

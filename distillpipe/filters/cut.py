@@ -80,7 +80,7 @@ def cut_row(trace: Trace, cut: Cut) -> Trace:
     key = content_hash(trace.row_key, "cut", cut.end, cut.num_tokens)
     return msgspec.structs.replace(
         _shortened(trace, cut.end), row_key=key, id=trace_id(trace.problem_id, key),
-        num_tokens=cut.num_tokens, soft_labels=None, extra=_with_source(trace),
+        num_tokens=cut.num_tokens, soft_labels=None, extra=with_source(trace, "cut_from"),
     )  # fmt: skip
 
 
@@ -140,9 +140,10 @@ def _is_unsure(text: str, start: int, end: int) -> bool:
     return bool(after.endswith("?") or is_denied or is_supposed)
 
 
-def _with_source(trace: Trace) -> str:
+def with_source(trace: Trace, name: str) -> str:
+    """The extra keys of a row that was rewritten, under `name` the id of the row that it was made of."""
     try:
         extra = msgspec.json.decode(trace.extra or "{}", type=dict[str, object])
     except msgspec.MsgspecError:
         extra = {"extra": trace.extra}
-    return msgspec.json.encode({"cut_from": trace.id, **extra}).decode()
+    return msgspec.json.encode({name: trace.id, **extra}).decode()

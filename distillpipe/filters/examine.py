@@ -86,6 +86,10 @@ class Examiner(NamedTuple):
         unwanted = unwanted_verdict(judged, self.options)
         return Examined(trace, judged, cut, [*drops, unwanted] if unwanted else drops)
 
+    def wants_problem(self, trace: Trace) -> bool:
+        """Whether nothing speaks against the problem of a row."""
+        return next(self.known.drops(trace, self.options), None) is None
+
     def decide(self, trace: Trace) -> Decided:
         """What was found out about a row, without its text."""
         _, judged, cut, drops = self.examine(trace)

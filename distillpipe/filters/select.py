@@ -19,28 +19,41 @@ REACHED = (None, "not_selected")  # the reasons of rows that came as far as the 
 
 
 def check_options(
-    options: FilterOptions, *, has_difficulty: bool, has_tokenizer: bool = False
+    options: FilterOptions,
+    *,
+    has_difficulty: bool,
+    has_tokenizer: bool = False,
+    has_teacher: bool = False,
 ) -> None:
     """Raises UsageError for options that say nothing without one another."""
     bounds = (options.min_pass_rate, options.max_pass_rate)
     no_bounds = bounds == (None, None) and options.strategy != "s1"
     s1_only = options.preselect or options.preselect_min_tokens or options.follow
-    is_cut = options.over_budget == "cut"
+    way = options.over_budget
+    is_cut = way == "cut"
     complaints = [
         (
-            is_cut and options.max_reasoning_tokens is None,
-            "--over-budget cut needs --max-reasoning-tokens N",
+            way != "drop" and options.max_reasoning_tokens is None,
+            f"--over-budget {way} needs --max-reasoning-tokens N",
         ),
         (
-            is_cut and "too_many_reasoning_tokens" in options.ignored_rules,
-            "--over-budget cut and --ignore-rule too_many_reasoning_tokens exclude each other",
+            way != "drop" and "too_many_reasoning_tokens" in options.ignored_rules,
+            f"--over-budget {way} and --ignore-rule too_many_reasoning_tokens exclude each other",
         ),
         (
             is_cut and not has_tokenizer,
             "--over-budget cut counts tokens: give --tokenizer MODEL, by which the rows were counted "
             "(usually the teacher)",
         ),
-        (has_tokenizer and not is_cut, "--tokenizer needs --over-budget cut"),
+        (
+            has_tokenizer and way == "drop",
+            "--tokenizer needs --over-budget cut, or force on a server",
+        ),
+        (
+            way == "force" and not has_teacher,
+            "--over-budget force needs --teacher MODEL, which answers",
+        ),
+        (has_teacher and way != "force", "--teacher needs --over-budget force"),
         (has_difficulty and no_bounds, "--difficulty needs --min-pass-rate or --max-pass-rate"),
         (
             not has_difficulty and bounds != (None, None),

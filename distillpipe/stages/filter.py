@@ -17,6 +17,7 @@ from distillpipe.filters.problems import Extras, problems_of
 from distillpipe.filters.rewrite import rows_once
 from distillpipe.filters.rules import Drop
 from distillpipe.filters.select import dropped_among, remarks
+from distillpipe.forcing import Forcer, Forcing
 from distillpipe.forecast import Forecast
 from distillpipe.formats.tokens import counter, find_tokenizer
 from distillpipe.manifest import ModelUsed
@@ -38,21 +39,32 @@ SYNC_ROWS = 4096  # a row that a power cut takes is written again from its decis
 
 
 def filter_traces(
-    inputs: list[str], out: Path, options: FilterOptions, run: Run, others: Others = NO_OTHERS
+    inputs: list[str],
+    out: Path,
+    options: FilterOptions,
+    run: Run,
+    others: Others = NO_OTHERS,
+    forcing: Forcing | None = None,
 ) -> Result:
     """Write the rows of `inputs` that every rule keeps as a new version under `out`, the rest beside them.
 
+    Rows that are too long are answered once more where there is a `forcing`: then the new ones are input, too.
     Raises DataError, with the funnel, where no row is left; the draft then stays, unfinished.
     """
     others = _checked(others, options)
-    header = _header(inputs, out, options, run, others)
+    header = _header(inputs, out, options, run, others, forcing)
     if (finished := versions.up_to_date(out, header)) is not None:
         return say_up_to_date(finished)
 
     with versions.draft(out, header) as draft, Writer(draft, SYNC_ROWS) as writer:
-        decisions = _decide(inputs, options, draft.path, run, others)
+        examiner = _examiner(inputs, options, draft.path, run, others)
+        rows = inputs
+        if forcing is not None:
+            forcer = Forcer(forcing, options, writer, allow_benchmark=run.allow_benchmark_training)
+            rows = [*inputs, *forcer.force(inputs, out, examiner.wants_problem)]
+        decisions = _decide(rows, inputs, options, run, examiner)
         writer.counts.rows_read = len(decisions)
-        for judged, decision in rows_once(inputs, decisions, options):
+        for judged, decision in rows_once(rows, decisions, options):
             if judged.id in writer.done:
                 continue
             if not decision.drops:
@@ -81,14 +93,19 @@ def filter_traces(
 
 
 def forecast_filter(
-    inputs: list[str], out: Path, options: FilterOptions, run: Run, others: Others = NO_OTHERS
+    inputs: list[str],
+    out: Path,
+    options: FilterOptions,
+    run: Run,
+    others: Others = NO_OTHERS,
+    forcing: Forcing | None = None,
 ) -> Forecast:
     """What `filter_traces` would do."""
     others.check(options)
     found = forecast.begin("filter", out, run.options, inputs)
     with forecast.noting(found):
         others = _checked(others, options)
-        forecast.add_output(found, out, _header(inputs, out, options, run, others))
+        forecast.add_output(found, out, _header(inputs, out, options, run, others, forcing))
         found.rows = {"to read": dataset.count_rows(inputs)}
         found.estimate.disk_bytes = dataset.count_bytes(inputs)
         found.estimate.basis = "what is kept and what is rejected is written again"
@@ -102,8 +119,14 @@ def _checked(others: Others, options: FilterOptions) -> Others:
 
 
 def _header(
-    inputs: list[str], out: Path, options: FilterOptions, run: Run, others: Others
+    inputs: list[str],
+    out: Path,
+    options: FilterOptions,
+    run: Run,
+    others: Others,
+    forcing: Forcing | None,
 ) -> Header:
+    by_teacher = {} if forcing is None else {"force": [forcing.sampling, forcing.end_text]}
     return Header(
         kind="traces",
         stage="filter",
@@ -111,13 +134,18 @@ def _header(
             options=options,
             rules=[verify.CODE_VERSION, filters.CODE_VERSION],
             num_others=[len(others.predictions), len(others.benchmarks)],
+            **by_teacher,
         ),
         inputs=[
             *(versions.describe_input(reference, out) for reference in inputs),
             *(versions.describe_input(reference, out) for reference in others.predictions),
             *(sources.describe(reference, out) for reference in others.benchmarks),
         ],
-        models=[ModelUsed("tokenizer", one.name, one.identity) for one in _tokenizer(others)],
+        models=[
+            *(ModelUsed("tokenizer", one.name, one.identity) for one in _tokenizer(others)),
+            *([] if forcing is None else [forcing.used()]),
+        ],
+        accept_errors=forcing is not None and forcing.accept_errors,
         options=run.options,
         fresh=run.fresh,
         licences=licences.of_inputs(inputs),
@@ -128,29 +156,33 @@ def _tokenizer(others: Others) -> list[Model]:
     return [] if others.tokenizer is None else [find_tokenizer(others.tokenizer)]
 
 
-def _decide(
+def _examiner(
     inputs: list[str], options: FilterOptions, folder: Path, run: Run, others: Others
-) -> dict[str, Decision]:
-    """A decision for every distinct row, by row id; what has to be held for it lies in `folder`."""
-    decisions: dict[str, Decision] = {}
-    candidates: list[Candidate] = []
-    problem_ids: set[str] = set()
-    cut_ids: dict[str, str] = {}
-    total = dataset.count_rows(inputs)
-    if not total:
+) -> Examiner:
+    """All that rows are looked at by; what has to be held for it lies in `folder`."""
+    if not dataset.count_rows(inputs):
         raise DataError(f"{', '.join(inputs)}: no rows to filter")
     extras = Extras(inputs, options, folder)
     verify.check_runnable(extras.verifiers, unsafe=run.unsafe)
     known = read_known(inputs, others, options)
     count = next((counter(tokenizer) for tokenizer in _tokenizer(others)), None)
-    examiner = Examiner(options, known, extras, count, run.unsafe)
+    return Examiner(options, known, extras, count, run.unsafe)
 
+
+def _decide(
+    rows: list[str], inputs: list[str], options: FilterOptions, run: Run, examiner: Examiner
+) -> dict[str, Decision]:
+    """A decision for every distinct row, by row id; the problems of `rows` are those of `inputs`."""
+    decisions: dict[str, Decision] = {}
+    candidates: list[Candidate] = []
+    problem_ids: set[str] = set()
+    cut_ids: dict[str, str] = {}
     allow = run.allow_benchmark_training
     with (
-        decided(examiner, inputs, run.num_workers, allow_benchmark=allow) as rows,
-        progress("filter", total) as advance,  # its thread starts after the processes
+        decided(examiner, rows, run.num_workers, allow_benchmark=allow) as found,
+        progress("filter", dataset.count_rows(rows)) as advance,  # its thread starts last
     ):
-        for row in rows:
+        for row in found:
             advance(1)
             if (before := decisions.get(row.id)) is not None:
                 if before.content != row.decision.content:
@@ -163,7 +195,7 @@ def _decide(
                 if row.decision.cut is not None:
                     cut_ids[row.id] = row.written_id
     candidates = _without_cut_before(candidates, cut_ids, decisions)
-    check_in_common(known.rates, problem_ids)
+    check_in_common(examiner.known.rates, problem_ids)
     near = near_problems(inputs, candidates, options)
     dropped = dropped_among(candidates, options, near)
     for row_id, drop in dropped.items():

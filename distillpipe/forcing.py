@@ -1,0 +1,214 @@
+"""`filter --over-budget force`: a thought that is too long is ended at a whole step, and the teacher answers.
+
+What comes of it are rows of their own, beside those that were too long: `forced-00000.jsonl` in the version.
+They are sampled, so they are durable one by one, taken over from other versions, and never bought twice;
+the rules and the verifier then look at them as at any other row of the input.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from distillpipe import budget as machine
+from distillpipe import dataset, spending
+from distillpipe.answers import as_answer
+from distillpipe.chat import Chat, load_chat
+from distillpipe.dataset import Writer
+from distillpipe.engines import find_model, open_engine
+from distillpipe.engines.base import Completion, Engine, Failure, Refusal, Request
+from distillpipe.errors import Incomplete, UsageError
+from distillpipe.filters.cut import with_source
+from distillpipe.filters.rules import too_many_reasoning_tokens
+from distillpipe.formats.tokens import find_tokenizer
+from distillpipe.hashing import content_hash, seed_of
+from distillpipe.jsonl import Stream, decode, encoder
+from distillpipe.manifest import ModelUsed
+from distillpipe.models import AnyModel, Model
+from distillpipe.progress import progress, say
+from distillpipe.records import Budget, EngineOptions, FilterOptions, Sampling, Trace, trace_id
+from distillpipe.thoughts import Thoughts
+from distillpipe.versions import ERRORS_FILE
+
+PREFIX = "forced"
+
+Wanted = Callable[[Trace], bool]
+"Whether a row has nothing against it but its length."
+
+
+class Forcing(NamedTuple):
+    """Who answers, and how."""
+
+    teacher: str
+    sampling: Sampling
+    engine: EngineOptions
+    end_text: str
+    accept_errors: bool = False
+    tokenizer: str | None = None
+    "of a served teacher, whose prompts are rendered here"
+
+    def budget(self, options: FilterOptions) -> Budget:
+        """What the thoughts have to keep to."""
+        return Budget(
+            num_waits=0, min_reasoning_tokens=0,
+            max_reasoning_tokens=options.max_reasoning_tokens, wait_text="", end_text=self.end_text,
+            end_at="step",
+        )  # fmt: skip
+
+    def find(self, *, weights: bool = True) -> AnyModel:
+        """The teacher; raises UsageError for one that cannot go on with a text that was begun."""
+        model = find_model(self.teacher, "--teacher", self.engine, weights=weights)
+        if not isinstance(model, Model) and self.tokenizer is None:
+            raise UsageError(
+                "--over-budget force on a server needs --tokenizer MODEL: thoughts are rendered here and "
+                "continued over its /completions"
+            )
+        return model
+
+    def chat(self, model: AnyModel) -> Chat:
+        """Renders and reads for the teacher."""
+        if isinstance(model, Model):
+            return load_chat(model.tokenizer_folder, model.name)
+        assert self.tokenizer is not None  # or `find` had raised
+        tokenizer = find_tokenizer(self.tokenizer)
+        return load_chat(tokenizer.folder, tokenizer.name)
+
+    def used(self) -> ModelUsed:
+        """The teacher as the manifest names it."""
+        model = self.find(weights=False)
+        return ModelUsed("teacher", model.name, model.identity)
+
+
+class _Begun(NamedTuple):
+    """A row that is under way."""
+
+    trace: Trace
+    prompt_ids: list[int]
+    thought_ids: list[int]
+    "ended, with what begins the response"
+
+
+class Forcer:
+    """Has the rows of one run answered again."""
+
+    def __init__(
+        self, forcing: Forcing, options: FilterOptions, writer: Writer, *, allow_benchmark: bool
+    ) -> None:
+        self._forcing = forcing
+        self._options = options
+        self._budget = forcing.budget(options)
+        self._writer = writer
+        self._model = forcing.find()
+        self._allow_benchmark = allow_benchmark
+        self._begun: dict[str, _Begun] = {}
+        self._done: set[str] = set()
+        self._too_long = 0
+
+    def force(self, inputs: list[str], out: Path, wanted: Wanted) -> list[str]:
+        """Answer the rows of `inputs` that are too long and `wanted`; the files that hold the new rows.
+
+        Raises Incomplete where requests failed, unless errors are accepted.
+        """
+        draft = self._writer.draft
+        keys = {
+            self._key(trace): None for trace in self._over_budget(inputs, wanted)
+        }  # in the order of the input
+        stream = Stream(draft.path, PREFIX, self._recovered)
+        try:
+            if draft.takes_over:
+                missing = keys.keys() - self._done
+                for trace in dataset.sampled_before(out, missing, PREFIX):
+                    stream.append(encoder.encode(trace))
+                    self._done.add(trace.row_key)
+            if missing := keys.keys() - self._done:
+                self._sample(inputs, wanted, missing, stream)
+        finally:
+            stream.close()
+        say(
+            f"filter: {len(self._done):,} of {len(keys):,} rows over the budget were ended and answered"
+        )
+        return [str(draft.path / part.name) for part in stream.parts]
+
+    def _over_budget(self, inputs: list[str], wanted: Wanted) -> Iterator[Trace]:
+        seen: set[str] = set()
+        for trace in dataset.read_training_traces(inputs, allow_benchmark=self._allow_benchmark):
+            is_over = too_many_reasoning_tokens(trace, self._options) is not None
+            if is_over and trace.finish_reason != "repetition" and trace.id not in seen:
+                seen.add(trace.id)
+                if wanted(trace):
+                    yield trace
+
+    def _key(self, trace: Trace) -> str:
+        return content_hash(
+            trace.row_key, "force", self._budget, self._forcing.sampling, self._model.identity,
+            self._options.seed,
+        )[:32]  # fmt: skip
+
+    def _recovered(self, line: bytes, where: str) -> None:
+        self._done.add(decode(line, msgspec.json.Decoder(dataset.Sampled), where).row_key)
+
+    def _sample(self, inputs: list[str], wanted: Wanted, missing: set[str], stream: Stream) -> None:
+        writer, counts = self._writer, self._writer.counts
+        chat = self._forcing.chat(self._model)
+        engine = open_engine(self._model, chat, self._forcing.engine, writer.draft)
+        writer.forget_failed()
+        rows = (row for row in self._over_budget(inputs, wanted) if self._key(row) in missing)
+        requests = self._requests(rows, chat, engine)
+        say(f"filter: {len(missing):,} rows over the budget, {engine.description}")
+        with (
+            progress("force", len(missing), 0) as advance,
+            closing(engine.complete(requests)) as outcomes,
+        ):
+            for outcome in outcomes:
+                begun = self._begun.pop(outcome.key)
+                if isinstance(outcome, Failure):
+                    writer.fail(begun.trace, outcome.error)
+                elif isinstance(outcome, Completion):
+                    stream.append(encoder.encode(self._answered(begun, outcome, chat)))
+                    self._done.add(outcome.key)
+                    counts.tokens_sampled += len(outcome.token_ids)
+                    advance(1, len(outcome.token_ids))
+                else:
+                    assert isinstance(outcome, Refusal)  # token ids were sent, so no Answer comes
+                    self._too_long += 1
+        spending.close_books(writer.draft)
+        if self._too_long:
+            say(f"filter: {self._too_long:,} rows have no room for a response, and stay too long")
+        if writer.num_failed and not self._forcing.accept_errors:
+            raise Incomplete(
+                f"{writer.num_failed:,} rows failed, all are listed in {writer.draft.path / ERRORS_FILE}: "
+                "the same command tries them again; with --accept-errors it goes on without them"
+            )
+
+    def _requests(self, rows: Iterator[Trace], chat: Chat, engine: Engine) -> Iterator[Request]:
+        thoughts = Thoughts(chat, self._budget)
+        sampling = self._forcing.sampling
+        for trace in rows:
+            key = self._key(trace)
+            prompt_ids = chat.prompt_ids(trace.messages[:-1])
+            room = engine.context_length - len(prompt_ids)
+            allowed = machine.limits(self._budget, sampling.max_tokens, room, thoughts.around)
+            if allowed is None or allowed.thought is None:
+                self._too_long += 1
+                continue
+            thought = thoughts.read(chat.completion_ids(trace.messages[-1])).ids
+            most = thoughts.around.opening + allowed.thought + 1
+            ended = thoughts.ended(thought[:most], allowed)
+            self._begun[key] = _Begun(trace, prompt_ids, ended)
+            seed = seed_of(self._options.seed, trace.problem_id, trace.sample)
+            limit = allowed.completion - len(ended)
+            yield Request(key, prompt_ids + ended, sampling, seed, limit=limit)
+
+    def _answered(self, begun: _Begun, outcome: Completion, chat: Chat) -> Trace:
+        trace = begun.trace
+        whole = outcome._replace(token_ids=begun.thought_ids + outcome.token_ids)
+        answer = as_answer(whole, chat, begun.prompt_ids)
+        return msgspec.structs.replace(
+            trace, id=trace_id(trace.problem_id, outcome.key), row_key=outcome.key,
+            messages=[*trace.messages[:-1], answer.message], finish_reason=answer.finish_reason,
+            num_tokens=answer.num_tokens, served_by=answer.served_by, seed=self._options.seed,
+            forced_end=True, verdict=None, verdict_reason=None, answer=None, soft_labels=None,
+            extra=with_source(trace, "forced_from"),
+        )  # fmt: skip
