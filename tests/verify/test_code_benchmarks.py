@@ -57,11 +57,15 @@ def leetcode(folder: Path) -> Rows:
     return rows
 
 
+PATIENT_SECONDS = 60  # some solutions take seconds, and a busy machine is no failure of theirs
+
+
 def judged(
     rows: Rows, program: Callable[[dict[str, Any]], str], sandbox: Sandbox
 ) -> list[CodeResult]:
     def judge(row: dict[str, Any]) -> CodeResult:
-        return judge_code(program(row), code_tests.tests_of(row), sandbox=sandbox)
+        tests = code_tests.tests_of(row)
+        return judge_code(program(row), tests, sandbox=sandbox, test_seconds=PATIENT_SECONDS)
 
     with ThreadPoolExecutor(2) as pool:
         return list(pool.map(judge, rows))
