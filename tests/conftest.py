@@ -1,6 +1,7 @@
 """Fixtures that all tests share. Helpers are fixtures that return functions, so that no test imports this."""
 
 import functools
+import importlib.util
 import json
 import os
 import shutil
@@ -9,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import msgspec
@@ -35,6 +37,23 @@ settings.load_profile("distillpipe")
 def repository() -> Path:
     """The checkout that the tests belong to."""
     return REPOSITORY
+
+
+@pytest.fixture(scope="session")
+def load_script() -> Callable[[str], ModuleType]:
+    """A file of scripts/ as a module, by its path there."""
+
+    def load(name: str) -> ModuleType:
+        path = REPOSITORY / "scripts" / name
+        spec = importlib.util.spec_from_file_location(f"{path.stem}_script", path)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[spec.name] = module  # where dataclasses and pickles look for it
+        spec.loader.exec_module(module)
+        return module
+
+    return load
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,5 @@
 """The table of recipes/ablation: rates pooled over seeds, paired differences, what is left out."""
 
-import importlib.util
 import sys
 from collections.abc import Callable
 from fractions import Fraction
@@ -17,16 +16,8 @@ Write = Callable[..., None]
 
 
 @pytest.fixture(scope="module")
-def ablation(repository: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(
-        "ablation_table", repository / "scripts" / "ablation.py"
-    )
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["ablation_table"] = module
-    spec.loader.exec_module(module)
-    return module
+def ablation(load_script: Callable[[str], ModuleType]) -> ModuleType:
+    return load_script("ablation.py")
 
 
 @pytest.fixture

@@ -1,9 +1,10 @@
 """The table of benchmarks: its rows on the real files, and on rows made as the sources describe them."""
 
 import csv
-import importlib.util
 import json
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -129,12 +130,10 @@ def test_the_file_of_another_benchmark_is_an_error_with_the_column_that_is_missi
     )
 
 
-def test_the_readme_holds_the_tables_as_the_code_has_them(repository: Path) -> None:
-    path = repository / "scripts" / "benchmarks_table.py"
-    spec = importlib.util.spec_from_file_location("benchmarks_table", path)
-    assert spec is not None and spec.loader is not None
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
+def test_the_readme_holds_the_tables_as_the_code_has_them(
+    repository: Path, load_script: Callable[[str], ModuleType]
+) -> None:
+    script = load_script("benchmarks_table.py")
     assert script.tables() in (repository / "README.md").read_text(), (
         "written by `python scripts/benchmarks_table.py`"
     )

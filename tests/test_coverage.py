@@ -1,23 +1,14 @@
 """What the intervals cover and how often the test errs: a part of scripts/coverage.py, and all of it."""
 
-import importlib.util
-import sys
-from pathlib import Path
+from collections.abc import Callable
 from types import ModuleType
 
 import pytest
 
 
 @pytest.fixture(scope="module")
-def simulation(repository: Path) -> ModuleType:
-    path = repository / "scripts" / "coverage.py"
-    spec = importlib.util.spec_from_file_location("coverage_simulation", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["coverage_simulation"] = module
-    spec.loader.exec_module(module)
-    return module
+def simulation(load_script: Callable[[str], ModuleType]) -> ModuleType:
+    return load_script("coverage.py")
 
 
 # n, k, p, spread between problems: where simple intervals fail

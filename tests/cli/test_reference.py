@@ -1,9 +1,7 @@
 """The command line is public: what it offers stands in the README, and a change of it is a decision."""
 
-import importlib.util
 import json
 from collections.abc import Callable
-from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -12,14 +10,8 @@ HOW_TO_WRITE = "written by `python scripts/command_reference.py`"
 
 
 @pytest.fixture(scope="module")
-def script(repository: Path) -> ModuleType:
-    path = repository / "scripts" / "command_reference.py"
-    spec = importlib.util.spec_from_file_location("command_reference", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def script(load_script: Callable[[str], ModuleType]) -> ModuleType:
+    return load_script("command_reference.py")
 
 
 def test_the_surface_of_the_command_line_is_the_one_that_was_decided(script: ModuleType) -> None:

@@ -1,6 +1,5 @@
 """What the tests of the filters share."""
 
-import importlib.util
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -35,15 +34,9 @@ def make_options() -> Callable[..., FilterOptions]:
 
 
 @pytest.fixture(scope="session")
-def perturbed(repository: Path) -> ModuleType:
+def perturbed(load_script: Callable[[str], ModuleType]) -> ModuleType:
     """The ways to spell a problem otherwise: scripts/bench/perturbed_problems.py."""
-    path = repository / "scripts" / "bench" / "perturbed_problems.py"
-    spec = importlib.util.spec_from_file_location("perturbed_problems", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("bench/perturbed_problems.py")
 
 
 @pytest.fixture(scope="session")
