@@ -149,8 +149,9 @@ class Chat:
         self.end_ids = frozenset({eos_id, *more_end_ids})
         self.ending_ids = self._ids_of_ending() or [eos_id]
         self.end_ids |= {self.ending_ids[-1]}
-        self._open_id = self._single_token(self.turn.tags.open)
-        self._close_id = self._single_token(self.turn.tags.close)
+        self.open_id = self._single_token(self.turn.tags.open)
+        self.close_id = self._single_token(self.turn.tags.close)
+        "null, like that of the opening tag, where the tag is several tokens"
 
     @property
     def ending_id(self) -> int:
@@ -194,9 +195,9 @@ class Chat:
         first: int | None = 0
         closing: int | None = len(sampled)
         if parts.opening.strip():
-            first = self._after(sampled, self._open_id)
+            first = self._after(sampled, self.open_id)
         if parts.middle:
-            closing = self._index(sampled, self._close_id)
+            closing = self._index(sampled, self.close_id)
         if first is None or closing is None:
             return len(self.ids(parts.reasoning)), len(self.ids(parts.response))
         return closing - first, len(sampled) - closing - 1 if parts.middle else 0

@@ -112,17 +112,15 @@ class Forcer:
         Raises Incomplete where requests failed, unless errors are accepted.
         """
         draft = self._writer.draft
-        keys = {
-            self._key(trace): None for trace in self._over_budget(inputs, wanted)
-        }  # in the order of the input
+        keys = {key for key, _ in self._over_budget(inputs, wanted)}
         stream = Stream(draft.path, PREFIX, self._recovered)
         try:
             if draft.takes_over:
-                missing = keys.keys() - self._done
+                missing = keys - self._done
                 for trace in dataset.sampled_before(out, missing, PREFIX):
                     stream.append(encoder.encode(trace))
                     self._done.add(trace.row_key)
-            if missing := keys.keys() - self._done:
+            if missing := keys - self._done:
                 self._sample(inputs, wanted, missing, stream)
         finally:
             stream.close()
@@ -131,14 +129,15 @@ class Forcer:
         )
         return [str(draft.path / part.name) for part in stream.parts]
 
-    def _over_budget(self, inputs: list[str], wanted: Wanted) -> Iterator[Trace]:
+    def _over_budget(self, inputs: list[str], wanted: Wanted) -> Iterator[tuple[str, Trace]]:
+        """The rows to be answered, each once, with the keys of what comes of them."""
         seen: set[str] = set()
         for trace in dataset.read_training_traces(inputs, allow_benchmark=self._allow_benchmark):
             is_over = too_many_reasoning_tokens(trace, self._options) is not None
             if is_over and trace.finish_reason != "repetition" and trace.id not in seen:
                 seen.add(trace.id)
                 if wanted(trace):
-                    yield trace
+                    yield self._key(trace), trace
 
     def _key(self, trace: Trace) -> str:
         return content_hash(
@@ -154,7 +153,7 @@ class Forcer:
         chat = self._forcing.chat(self._model)
         engine = open_engine(self._model, chat, self._forcing.engine, writer.draft)
         writer.forget_failed()
-        rows = (row for row in self._over_budget(inputs, wanted) if self._key(row) in missing)
+        rows = (found for found in self._over_budget(inputs, wanted) if found[0] in missing)
         requests = self._requests(rows, chat, engine)
         say(f"filter: {len(missing):,} rows over the budget, {engine.description}")
         with (
@@ -182,11 +181,12 @@ class Forcer:
                 "the same command tries them again; with --accept-errors it goes on without them"
             )
 
-    def _requests(self, rows: Iterator[Trace], chat: Chat, engine: Engine) -> Iterator[Request]:
+    def _requests(
+        self, rows: Iterator[tuple[str, Trace]], chat: Chat, engine: Engine
+    ) -> Iterator[Request]:
         thoughts = Thoughts(chat, self._budget)
         sampling = self._forcing.sampling
-        for trace in rows:
-            key = self._key(trace)
+        for key, trace in rows:
             prompt_ids = chat.prompt_ids(trace.messages[:-1])
             room = engine.context_length - len(prompt_ids)
             allowed = machine.limits(self._budget, sampling.max_tokens, room, thoughts.around)

@@ -30,17 +30,15 @@ class Thoughts:
         self._chat = chat
         self._budget = budget
         turn = chat.turn
-        self.opening_ids = self._encode(turn.opening)
+        self.opening_ids = self._chat.ids(turn.opening)
         "what a completion begins with: a thought is opened for the model where the prompt does not"
-        self.wait_ids = self._encode(budget.wait_text)
-        close = self._encode(turn.tags.close)
-        is_token = len(close) == 1 and chat.text(close) == turn.tags.close
-        self.stop_ids = tuple(close) if is_token else ()
+        self.wait_ids = self._chat.ids(budget.wait_text)
+        self.stop_ids: tuple[int, ...] = () if chat.close_id is None else (chat.close_id,)
         "end a thought; none where the delimiter is several tokens: it is found in the text then"
         self.around = Delimiters(
             len(self.opening_ids),
-            len(self._encode(turn.middle + budget.end_text)),
-            1 if is_token else len(turn.tags.close),
+            len(self._chat.ids(turn.middle + budget.end_text)),
+            1 if self.stop_ids else len(turn.tags.close),
         )
 
     def read(self, ids: list[int]) -> Thought:
@@ -60,7 +58,7 @@ class Thoughts:
         middle = self._chat.turn.middle
         if self._chat.text(thought)[-1:].isspace():
             middle = middle.lstrip()
-        return thought + self._encode(middle + self._budget.end_text)
+        return thought + self._chat.ids(middle + self._budget.end_text)
 
     def ended(self, thought: list[int], allowed: Limits) -> list[int]:
         """A thought ended for the model: no longer than allowed, if possible at the last whole step."""
@@ -69,7 +67,7 @@ class Thoughts:
         if not most:  # white space, too, would be reasoning
             turn = self._chat.turn
             empty = turn.opening.rstrip() + turn.middle.lstrip()
-            return self._encode(empty + self._budget.end_text)
+            return self._chat.ids(empty + self._budget.end_text)
         text = self._chat.text(thought)
         if self._budget.end_at == "step":
             start = len(self._chat.split(text).opening)
@@ -112,8 +110,4 @@ class Thoughts:
         )
         while not text.startswith(kept := self._chat.text(ids[:number])) or len(kept) > end:
             number -= 1
-        return ids[:number] + self._encode(text[len(kept) : end])
-
-    def _encode(self, text: str) -> list[int]:
-        ids: list[int] = self._chat.tokenizer(text, add_special_tokens=False)["input_ids"]
-        return ids
+        return ids[:number] + self._chat.ids(text[len(kept) : end])

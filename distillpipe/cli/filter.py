@@ -311,7 +311,6 @@ def filter_traces(
             difficulty or [],
             decontaminate or [],
             None if over_budget == "force" else tokenizer,
-            has_teacher=teacher is not None,
         ),
         forcing,
     )

@@ -231,12 +231,8 @@ AllowNoReasoning = Annotated[
 
 R1_PROMPT = MATH_PROMPT  # what DeepSeek-R1 was evaluated with
 
-NOT_STORED = (
-    "dry_run",
-    "as_json",
-    "pilot",
-    "preview",
-)  # they change what is printed, not what is written
+# They change what is printed, not what is written.
+NOT_STORED = ("dry_run", "as_json", "pilot", "preview")
 _SOURCES = {
     "COMMANDLINE": "flag", "ENVIRONMENT": "environment", "DEFAULT_MAP": "recipe", "DEFAULT": "default",
 }  # fmt: skip

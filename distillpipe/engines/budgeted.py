@@ -152,11 +152,11 @@ class _Run:
     def _close(self, sequence: _Sequence, thought: Thought, *, is_accepted: bool) -> None:
         """End the thought for the model: where it stands, if the model ended all, else within the limits."""
         most = sequence.limits.thought
-        ids = self._thoughts.closed(thought.ids)
-        fits = most is None or self._thoughts.read(ids).num_reasoning <= most
-        sequence.ids = (
-            ids if is_accepted and fits else self._thoughts.ended(thought.ids, sequence.limits)
-        )
+        closed = self._thoughts.closed(thought.ids) if is_accepted else []
+        if is_accepted and (most is None or self._thoughts.read(closed).num_reasoning <= most):
+            sequence.ids = closed
+        else:
+            sequence.ids = self._thoughts.ended(thought.ids, sequence.limits)
         sequence.forced_end = True
         self._respond(sequence)
 

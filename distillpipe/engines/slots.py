@@ -171,9 +171,7 @@ class Slots:
         tokens = tokens.where(are_numbers, NOT_A_TOKEN)
         self._last[first:end] = tokens
         for slot, token in enumerate(tokens.tolist(), start=first):
-            if self._added[
-                slot
-            ]:  # what was drawn is the next token of the prompt's end, not one of ours
+            if self._added[slot]:  # what was drawn is not ours: the prompt has its own next token
                 self._last[slot] = self._added[slot].popleft()
             else:
                 self._tokens[slot].append(token)

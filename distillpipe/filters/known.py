@@ -32,15 +32,13 @@ class Others(NamedTuple):
     "references whose problems are kept out"
     tokenizer: str | None = None
     "a model whose tokens are counted where reasoning is cut"
-    has_teacher: bool = False
-    "whether one was named that answers where reasoning is ended"
 
-    def check(self, options: FilterOptions) -> None:
+    def check(self, options: FilterOptions, *, has_teacher: bool) -> None:
         """Raises UsageError for options that say nothing without one another, or without these."""
         has_tokenizer = self.tokenizer is not None
         check_options(
             options, has_difficulty=bool(self.predictions), has_tokenizer=has_tokenizer,
-            has_teacher=self.has_teacher,
+            has_teacher=has_teacher,
         )  # fmt: skip
 
 

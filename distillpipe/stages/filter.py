@@ -51,7 +51,7 @@ def filter_traces(
     Rows that are too long are answered once more where there is a `forcing`: then the new ones are input, too.
     Raises DataError, with the funnel, where no row is left; the draft then stays, unfinished.
     """
-    others = _checked(others, options)
+    others = _checked(others, options, forcing)
     header = _header(inputs, out, options, run, others, forcing)
     if (finished := versions.up_to_date(out, header)) is not None:
         return say_up_to_date(finished)
@@ -101,10 +101,10 @@ def forecast_filter(
     forcing: Forcing | None = None,
 ) -> Forecast:
     """What `filter_traces` would do."""
-    others.check(options)
+    others.check(options, has_teacher=forcing is not None)
     found = forecast.begin("filter", out, run.options, inputs)
     with forecast.noting(found):
-        others = _checked(others, options)
+        others = _checked(others, options, forcing)
         forecast.add_output(found, out, _header(inputs, out, options, run, others, forcing))
         found.rows = {"to read": dataset.count_rows(inputs)}
         found.estimate.disk_bytes = dataset.count_bytes(inputs)
@@ -112,9 +112,9 @@ def forecast_filter(
     return found
 
 
-def _checked(others: Others, options: FilterOptions) -> Others:
+def _checked(others: Others, options: FilterOptions, forcing: Forcing | None) -> Others:
     """The other inputs, with the datasets that a folder of an eval stands for."""
-    others.check(options)
+    others.check(options, has_teacher=forcing is not None)
     return others._replace(predictions=predictions_in(others.predictions))
 
 

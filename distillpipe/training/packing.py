@@ -106,9 +106,8 @@ def _packed(rows: list[Row]) -> Pass:
     labels = ids.clone()
     starts = [0, *accumulate(lengths)]
     for row, start in zip(rows, starts, strict=False):
-        labels[start : start + max(1, row.num_prompt)] = (
-            IGNORED  # nothing stands before a first token
-        )
+        unsupervised = max(1, row.num_prompt)  # nothing stands before a first token
+        labels[start : start + unsupervised] = IGNORED
     positions = torch.cat([torch.arange(length) for length in lengths])
     bounds = torch.tensor(starts, dtype=torch.int32)  # (R + 1)
     longest = max(lengths)

@@ -50,8 +50,6 @@ class Preflight:
         self._limits = limits
         self._num_shown = num_shown
         self._known: dict[str, int] = {}
-        tag_ids = chat.tokenizer(chat.turn.tags.close, add_special_tokens=False)["input_ids"]
-        self._close_id = tag_ids[0] if len(tag_ids) == 1 else None
 
     def rows(self, traces: Iterable[Trace], advance: Callable[[int], None]) -> Iterator[Row]:
         """The rows to train on, in the order of the traces, each id once.
@@ -131,8 +129,8 @@ class Preflight:
                 self._refuse("no_end_of_reasoning", row.id)
 
     def _ends_thought(self, row: Row) -> bool:
-        if self._close_id is not None:
-            return self._close_id in row.ids[row.num_prompt :]
+        if self.chat.close_id is not None:
+            return self.chat.close_id in row.ids[row.num_prompt :]
         return self.chat.turn.tags.close in self.chat.text(row.ids[row.num_prompt :])
 
     def _refuse(self, reason: str, named: str, tokens: int = 0, longest: int = 0) -> None:

@@ -67,7 +67,7 @@ def run(repository: Path, traces: Path) -> Callable[..., Manifest]:
         options = msgspec.structs.replace(OPTIONS, **changes)
         sampling = Sampling(temperature=0.0, top_p=1.0, max_tokens=max_tokens)
         forcing = Forcing(teacher, sampling, engine, end_text="")
-        others = others or Others([], [], has_teacher=True)
+        others = others or Others([], [])
         return filter_traces([str(traces)], out, options, Run(), others, forcing).manifest
 
     return force
@@ -142,7 +142,7 @@ def test_a_problem_that_is_not_wanted_is_not_paid_for(
         {"problem": QUESTION.replace("Tom", name), "answer": "20"} for name in ("Tom", "Mia")
     ]
     benchmark.write_text("".join(json.dumps(problem) + "\n" for problem in problems))
-    manifest = run(tmp_path / "clean", Others([], [str(benchmark)], has_teacher=True))
+    manifest = run(tmp_path / "clean", Others([], [str(benchmark)]))
     assert manifest.counts.tokens_sampled == 0
     assert [row.id for row in read_traces(str(tmp_path / "clean"))] == [rows["fits"].id]
 
