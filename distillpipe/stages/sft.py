@@ -57,7 +57,7 @@ def sft(
             raise
         counts = draft.manifest.counts
 
-        from distillpipe.training import checkpoint, loop
+        from distillpipe.training import checkpoint, loop, states
 
         with checkpoint.full_disk_named(draft.path):
             if finished is None:
@@ -72,7 +72,7 @@ def sft(
                 say(f"sft: merged: {merge}")
         checkpoint.list_files(draft)  # takes a while for a large model: the states go only after it
         with shielded():
-            loop.remove_states(draft.path)
+            states.remove_states(draft.path)
             stored_rows.remove(draft.path / ROWS)
             manifest = draft.finish(
                 model_card(draft.manifest, checkpoint.facts(draft.path, chat, merge))

@@ -12,7 +12,7 @@ import torch
 from distillpipe import models
 from distillpipe.chat import Chat
 from distillpipe.records import Trace, TrainingOptions
-from distillpipe.training import loop
+from distillpipe.training import loop, states
 from distillpipe.training.batches import step_rows
 from distillpipe.training.losses import IGNORED
 from distillpipe.training.rows import row_of
@@ -56,8 +56,8 @@ def test_the_losses_of_a_hundred_steps_are_those_of_trl(
     student = models.find(str(repository / "data/quickstart/student-qwen"), "--student")
     (tmp_path / "ours").mkdir()
     loop.train(student, rows, tmp_path / "ours", OPTIONS, save_every=1000)
-    lines = (tmp_path / "ours" / loop.LOSSES).read_bytes().splitlines()
-    ours = [msgspec.json.decode(line, type=loop.Step) for line in lines]
+    lines = (tmp_path / "ours" / states.LOSSES).read_bytes().splitlines()
+    ours = [msgspec.json.decode(line, type=states.Step) for line in lines]
 
     ordered = [row for step in islice(step_rows(rows, BATCH_SIZE, 1), NUM_STEPS) for row in step]
     theirs = losses_of_trl(student.folder, ordered, teacher_chat, tmp_path / "trl", accumulation)

@@ -16,9 +16,10 @@ from distillpipe import interrupts, models
 from distillpipe.chat import Chat
 from distillpipe.errors import EngineError, Interrupted
 from distillpipe.records import Trace, TrainingOptions
-from distillpipe.training import loop
+from distillpipe.training import loop, states
 from distillpipe.training.rows import row_of
 from distillpipe.training.stored_rows import StoredRows
+from distillpipe.training.student import load_student
 
 OPTIONS = TrainingOptions(
     method="full", rank=4, alpha=4, learning_rate=1e-3, scheduler="cosine", warmup=0.1,
@@ -48,9 +49,9 @@ def rows(
     return stored(row_of(trace, teacher_chat) for trace in traces)
 
 
-def losses_in(folder: Path) -> list[loop.Step]:
-    lines = (folder / loop.LOSSES).read_bytes().splitlines()
-    return [msgspec.json.decode(line, type=loop.Step) for line in lines]
+def losses_in(folder: Path) -> list[states.Step]:
+    lines = (folder / states.LOSSES).read_bytes().splitlines()
+    return [msgspec.json.decode(line, type=states.Step) for line in lines]
 
 
 def test_training_lowers_the_loss_and_counts_every_supervised_token(
@@ -104,7 +105,7 @@ def test_activations_made_twice_give_the_same_losses(
     options = msgspec.structs.replace(OPTIONS, epochs=1, method=method)
     loop.train(student, rows, kept, options, save_every=100)
     options = msgspec.structs.replace(options, gradient_checkpointing=True)
-    assert loop._load(student, options).is_gradient_checkpointing
+    assert load_student(student, options).is_gradient_checkpointing
     loop.train(student, rows, again, options, save_every=100)
     wanted = [(step.loss, step.grad_norm) for step in losses_in(kept)]
     assert [(step.loss, step.grad_norm) for step in losses_in(again)] == wanted
@@ -122,7 +123,7 @@ def test_an_interrupted_run_goes_on_with_the_losses_of_an_undisturbed_one(
 
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     interrupts.install()
-    watcher = threading.Thread(target=_interrupt_after, args=(parted / loop.LOSSES, 5))
+    watcher = threading.Thread(target=_interrupt_after, args=(parted / states.LOSSES, 5))
     watcher.start()
     try:
         with pytest.raises(Interrupted):
@@ -152,8 +153,8 @@ def test_lines_of_steps_that_no_state_covers_are_done_anew(
     options = msgspec.structs.replace(OPTIONS, epochs=1)
     loop.train(student, rows, tmp_path, options, save_every=100)
     wanted = [step.loss for step in losses_in(tmp_path)]
-    loop.remove_states(tmp_path)  # as after a kill before the first state: only lines are there
-    with (tmp_path / loop.LOSSES).open("ab") as file:
+    states.remove_states(tmp_path)  # as after a kill before the first state: only lines are there
+    with (tmp_path / states.LOSSES).open("ab") as file:
         file.write(b'{"step": 7, "lo')
     loop.train(student, rows, tmp_path, options, save_every=100)
     assert [step.loss for step in losses_in(tmp_path)] == wanted

@@ -1,0 +1,96 @@
+"""What a killed run goes on from: states of all that the next step depends on, and the losses so far.
+
+A draft of a checkpoint holds `state-000100/` (weights, optimizer, schedule, random numbers after step 100)
+and `losses.jsonl`. A state is written beside the last one and renamed when it is whole.
+"""
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+from accelerate import Accelerator
+
+from distillpipe.jsonl import sync_folder
+from distillpipe.progress import say
+
+LOSSES = "losses.jsonl"
+
+
+class Step(msgspec.Struct, frozen=True):
+    """A line of losses.jsonl."""
+
+    step: int
+    "1-based"
+    loss: float
+    "mean over the supervised tokens of the step"
+    learning_rate: float
+    grad_norm: float
+    supervised_tokens: int
+    seconds: float
+
+
+def save(accelerator: Accelerator, folder: Path, step: int) -> None:
+    """Save all that the next step depends on; older states go when the new one is whole."""
+    final, writing = folder / f"state-{step:06d}", folder / "state.writing"
+    if final.exists():
+        return
+    shutil.rmtree(writing, ignore_errors=True)
+    accelerator.save_state(str(writing))
+    for file in filter(Path.is_file, writing.rglob("*")):
+        with file.open("rb") as written:
+            os.fsync(written.fileno())
+    sync_folder(writing)
+    writing.rename(final)
+    sync_folder(folder)
+    for state in _states(folder):
+        if state != final:
+            _remove_state(state)
+
+
+def restore(accelerator: Accelerator, folder: Path) -> int:
+    """Load the newest state, where there is one; the number of steps that it has behind it."""
+    states = _states(folder)
+    if not states:
+        return 0
+    accelerator.load_state(str(states[-1]))
+    done = int(states[-1].name.removeprefix("state-"))
+    say(f"sft: going on after step {done}")
+    return done
+
+
+def _states(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.glob("state-*") if path.is_dir())
+
+
+def history(folder: Path, done: int) -> list[Step]:
+    """The steps already done; lines of steps that no state covers are cut from losses.jsonl."""
+    path = folder / LOSSES
+    kept = [step for step in _steps(path) if step.step <= done]
+    rewritten = path.with_suffix(".writing")
+    rewritten.write_bytes(b"".join(msgspec.json.encode(step) + b"\n" for step in kept))
+    rewritten.replace(path)
+    return kept
+
+
+def _steps(path: Path) -> Iterator[Step]:
+    if not path.is_file():
+        return
+    for line in path.read_bytes().splitlines(keepends=True):
+        if line.endswith(b"\n"):
+            yield msgspec.json.decode(line, type=Step)
+
+
+def remove_states(folder: Path) -> None:
+    """Remove what only a resumed run would need."""
+    for state in _states(folder):
+        _remove_state(state)
+
+
+def _remove_state(state: Path) -> None:
+    """Half removed it is no state any more: it goes under the name of one that was never whole."""
+    going = state.with_name("state.writing")
+    shutil.rmtree(going, ignore_errors=True)
+    state.rename(going)
+    shutil.rmtree(going)
