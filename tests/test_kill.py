@@ -16,19 +16,21 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pytest
 
 from distillpipe import manifest as manifests
 from distillpipe.dataset import read_rows, row_hash
 from distillpipe.hashing import content_hash, file_sha256
-from distillpipe.labels import files_of, label_bytes, read_labels
+from distillpipe.labels import Labels, files_of, label_bytes, read_labels
 from distillpipe.records import Trace
 
 pytestmark = pytest.mark.slow
 
 HEAVY = [
     "accelerate", "torch", "transformers", "distillpipe.engines.transformers", "distillpipe.stages.eval",
-    "distillpipe.stages.filter", "distillpipe.stages.generate", "distillpipe.stages.sft",
+    "distillpipe.stages.filter", "distillpipe.stages.generate", "distillpipe.stages.label",
+    "distillpipe.stages.sft",
     "distillpipe.training.loop",
 ]  # fmt: skip
 SHIPPED = Path("data/quickstart")
@@ -291,6 +293,37 @@ def test_a_killed_filter_goes_on_with_every_row_once(
     assert killed.num_writing >= 12
 
 
+def test_a_killed_label_goes_on_with_rows_and_labels_in_step(
+    start: Start, finish: Finish, tmp_path: Path, traces: Path
+) -> None:
+    given = ["label", str(traces), "--teacher", f"{SHIPPED}/teacher", "--soft-labels", "4"]
+    finish([*given, "--out", str(tmp_path / "whole")])
+    arguments = [*given, "--out", str(tmp_path / "out")]
+    bytes_a_kill = num_bytes(parts(tmp_path / "whole")) // (2 * NUM_KILLS)
+    killed = kill_at(drawn_moments(3, bytes_a_kill), start, arguments, tmp_path / "out")
+    finish(arguments)
+
+    print(f"label: {killed}")
+    assert killed.num_kills >= 20
+    assert killed.num_writing >= 6  # all rows are written within a tenth of a second
+    found, whole = (labels_by_row(tmp_path / name / "v1") for name in ("out", "whole"))
+    assert found.keys() == whole.keys()
+    assert len(found) == NUM_ROWS
+    for row_id, labels in found.items():
+        assert np.array_equal(labels.tokens, whole[row_id].tokens)
+        one, other = (
+            np.exp(side.own_logprobs, dtype=np.float32) for side in (labels, whole[row_id])
+        )
+        assert np.allclose(one, other, atol=1e-3)
+    sizes = [path.stat().st_size for path in (tmp_path / "out" / "v1").glob("labels-*.tokens")]
+    assert sum(sizes) == 5 * sum(len(labels.tokens) for labels in found.values())
+
+
+def labels_by_row(folder: Path) -> dict[str, Labels]:
+    rows = read_rows(folder, "part", Trace)
+    return {row.id: read_labels(folder, row.soft_labels) for row in rows if row.soft_labels}
+
+
 def losses(folder: Path) -> list[tuple[int, float]]:
     path = folder / "losses.jsonl"
     lines = path.read_bytes().splitlines(keepends=True) if path.is_file() else []
@@ -379,6 +412,7 @@ STAGES = {
         f"{SHIPPED}/problems-train.jsonl", "--teacher", f"{SHIPPED}/teacher", *SMALL, "--soft-labels", "5",
     ],
     "filter": ["TRACES"],
+    "label": ["TRACES", "--teacher", f"{SHIPPED}/teacher", "--soft-labels", "4"],
     "sft": [
         "TRACES", "--student", f"{SHIPPED}/student-qwen", "--max-steps", "2", "--batch-size", "2",
         "--save-every", "1",
