@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from distillpipe import dataset, spending
+from distillpipe import reuse, spending
 from distillpipe.answers import as_answer
 from distillpipe.chat import Chat
 from distillpipe.dataset import Writer
@@ -63,7 +63,7 @@ class Sampler(RowPlan):
             problem, sample = self.problem_of(trace.row_key), self.wanted[trace.row_key].sample
             return finish(_with_problem(trace, problem, sample), problem)
 
-        there = dataset.sampled_before(out, self.missing(writer))
+        there = reuse.sampled_before(out, self.missing(writer))
         for trace in self._judge.map(finished, there) if self._judge else map(finished, there):
             writer.append(trace)
             reused += 1

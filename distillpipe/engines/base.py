@@ -1,9 +1,12 @@
 """What an engine is: an iterator of requests in, an iterator of completions out, as they finish."""
 
 from collections.abc import Generator, Iterator, Sequence
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from distillpipe.records import FinishReason, Message, Sampling, TokenCounts
+
+if TYPE_CHECKING:  # it loads numpy, which a server has no use for
+    from distillpipe.labels import Labels
 
 
 class Request(NamedTuple):
@@ -22,6 +25,8 @@ class Request(NamedTuple):
     "tokens of this completion, where they are fewer than those of `sampling`: a round of several"
     stop_ids: tuple[int, ...] = ()
     "tokens that end it beside the end tokens of the chat"
+    soft_labels: int | None = None
+    "how many of the most likely tokens are wanted for each token, with their log-probabilities"
 
     @property
     def max_tokens(self) -> int:
@@ -40,6 +45,8 @@ class Completion(NamedTuple):
     "both as in `records.Trace`"
     served_by: str | None = None
     "what a server calls itself"
+    labels: "Labels | None" = None
+    "over exactly `token_ids`; null where none were asked for"
 
 
 class Answer(NamedTuple):
