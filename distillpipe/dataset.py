@@ -211,6 +211,12 @@ def trace_files(reference: str) -> list[Path]:
     return sorted(folder.glob("part-*.jsonl"))
 
 
+def folder_of(reference: str) -> Path:
+    """Where the label files of a dataset's rows are, or those of a .jsonl file."""
+    path = Path(reference)
+    return path.parent if path.is_file() else versions.resolve(reference)
+
+
 def read_training_traces(references: Iterable[str], *, allow_benchmark: bool) -> Iterator[Trace]:
     """The rows of several datasets one after the other; a row of a benchmark is a UsageError."""
     for reference in references:
