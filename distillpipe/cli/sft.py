@@ -1,13 +1,28 @@
 """`distill sft`."""
 
+import math
 from typing import Annotated, Literal
 
+import msgspec
 import typer
 
 from distillpipe.cli import options as shared
 from distillpipe.records import TrainingOptions
 
 METHOD, SCHEDULE = "Method", "Optimization"
+
+
+def _check_weights(weights: list[float] | None) -> list[float] | None:
+    for weight in weights or []:
+        if not 0 < weight < math.inf:
+            raise typer.BadParameter(f"{weight:g} is no number of times: give one above 0")
+    return weights
+
+
+def _check_share(share: float) -> float:
+    if not 0 <= share < 1:
+        raise typer.BadParameter(f"{share:g} is no share: give 0 or more, and less than 1")
+    return share
 
 
 def sft(
@@ -52,6 +67,22 @@ def sft(
     max_steps: Annotated[
         int | None, shared.option(min=1, help="Stop after so many steps.", rich_help_panel=SCHEDULE)
     ] = None,
+    weight: Annotated[
+        list[float] | None,
+        shared.option(
+            callback=_check_weights,
+            help="How often a row of an input comes an epoch, once for each input: 0.5, 2; else 1.",
+            rich_help_panel=SCHEDULE,
+        ),
+    ] = None,
+    eval_split: Annotated[
+        float,
+        shared.option(
+            callback=_check_share,
+            help="Share of the problems to measure the loss on and never train on.",
+            rich_help_panel=SCHEDULE,
+        ),
+    ] = 0.0,
     batch_size: Annotated[
         int, shared.option(min=1, help="Traces per optimizer step.", rich_help_panel=SCHEDULE)
     ] = 16,
@@ -99,7 +130,11 @@ def sft(
     ] = False,
     save_every: Annotated[
         int,
-        shared.option(min=1, help="Steps between states to resume from.", rich_help_panel="Run"),
+        shared.option(
+            min=1,
+            help="Steps between states to resume from; the held-out loss is measured there.",
+            rich_help_panel=shared.RUN,
+        ),
     ] = 100,
     seed: shared.Seed = 0,
     allow_benchmark_training: shared.AllowBenchmarkTraining = False,
@@ -132,6 +167,7 @@ def sft(
     from distillpipe.training.preview import put_preview
 
     options, run = shared.struct_of(TrainingOptions, ctx), shared.run_of(ctx)
+    options = msgspec.structs.replace(options, weight=tuple(weight or ()))
     given = (traces, student, out, options, run)
     if preview is not None:
         found = preview_sft(traces, student, options, run, preview)

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from distillpipe import dataset, forecast, licences, models, versions
 from distillpipe.cards import model_card
@@ -22,6 +23,9 @@ from distillpipe.training.preview import Preview
 from distillpipe.training.rows import Row
 from distillpipe.versions import Draft, Header
 
+if TYPE_CHECKING:
+    from distillpipe.training.batches import Batches
+
 FP32_BYTES = 4
 ROWS = "rows"  # folder of the tokenized rows in a draft
 
@@ -35,6 +39,7 @@ def sft(
     """
     if run.merge and options.method == "full":
         raise UsageError("--merge is for adapters, and --method full trains none: leave it out")
+    _check_weights(inputs, options)
     model = _find_student(student)
     header = _header(inputs, model, out, options, run)
     finished = versions.up_to_date(out, header)
@@ -48,10 +53,13 @@ def sft(
         check = Preflight(chat, options, limits)
 
         from distillpipe.training import stored_rows  # numpy, as torch below: only with work to do
+        from distillpipe.training.batches import Batches
 
         try:
             checked = _checked_rows(inputs, check, run.allow_benchmark_training, draft)
             rows = stored_rows.store(draft.path / ROWS, checked)
+            by_input = tuple(draft.manifest.counts.rows_by_input)
+            _say_batches(Batches(rows, options, by_input), inputs, by_input, options)
         except (UsageError, DataError):
             stored_rows.remove(draft.path / ROWS)  # a draft without anything goes with the error
             raise
@@ -61,7 +69,7 @@ def sft(
 
         with checkpoint.full_disk_named(draft.path):
             if finished is None:
-                trained = loop.train(model, rows, draft.path, options, save_every)
+                trained = loop.train(model, rows, draft.path, options, save_every, by_input)
                 counts.tokens_kept = trained.supervised_tokens
                 counts.seconds_working = trained.seconds
                 draft.manifest.metrics = trained.summary
@@ -88,6 +96,7 @@ def preview_sft(
     inputs: list[str], student: str, options: TrainingOptions, run: Run, num_rows: int
 ) -> Preview:
     """The first rows as they would be trained on, once all rows were checked; nothing is written."""
+    _check_weights(inputs, options)
     model = _find_student(student, weights=False)
     chat = load_chat(model.folder, student, options.chat_template)
     check = Preflight(chat, options, limits_of(student_config(model, options)), num_rows)
@@ -104,6 +113,7 @@ def forecast_sft(
     """What `sft` would do. The memory is that of weights, gradients and optimizer; activations, which
     grow with the length of the rows, come on top.
     """
+    _check_weights(inputs, options)
     found = forecast.begin("sft", out, run.options, inputs)
     model = None
     with forecast.noting(found):
@@ -111,7 +121,7 @@ def forecast_sft(
         forecast.add_output(found, out, _header(inputs, model, out, options, run))
     with forecast.noting(found):
         num_rows = dataset.count_rows(inputs)
-        steps = math.ceil(num_rows / options.batch_size) * options.epochs
+        steps = math.ceil(_rows_an_epoch(inputs, options) / options.batch_size) * options.epochs
         found.rows = {"to train on": num_rows, "steps": min(steps, options.max_steps or steps)}
     if model is not None and (num_weights := models.count_weights(model.folder)):
         trained = num_weights if options.method == "full" else 0
@@ -160,7 +170,37 @@ def _checked_rows(
 
 
 def _rows(inputs: list[str], check: Preflight, allow_benchmark: bool) -> Iterator[Row]:
-    """Every row of the inputs once, as the student sees it, looked at."""
-    traces = dataset.read_training_traces(inputs, allow_benchmark=allow_benchmark)
+    """Every row of the inputs once, as the student sees it, looked at; those of each input are counted."""
     with progress("reading", dataset.count_rows(inputs)) as advance:
-        yield from check.rows(traces, advance)
+        for reference in inputs:
+            before = check.counts.rows_kept
+            traces = dataset.read_training_traces([reference], allow_benchmark=allow_benchmark)
+            yield from check.rows(traces, advance)
+            check.counts.rows_by_input.append(check.counts.rows_kept - before)
+
+
+def _rows_an_epoch(inputs: list[str], options: TrainingOptions) -> float:
+    """How many rows an epoch has, before they were read: which problems are held out is not known yet."""
+    weights = options.weight or (1.0,) * len(inputs)
+    rows = [dataset.count_rows([reference]) for reference in inputs]
+    weighted = sum(round(one * number) for one, number in zip(weights, rows, strict=True))
+    return weighted * (1 - options.eval_split)
+
+
+def _check_weights(inputs: list[str], options: TrainingOptions) -> None:
+    if options.weight and len(options.weight) != len(inputs):
+        raise UsageError(
+            f"--weight is given {len(options.weight)} times for {len(inputs)} inputs: give one for each, in "
+            "their order, or none"
+        )
+
+
+def _say_batches(
+    batches: "Batches", inputs: list[str], by_input: tuple[int, ...], options: TrainingOptions
+) -> None:
+    """Say which rows are trained on, where that is not simply all of them."""
+    if options.eval_split:
+        say(f"sft: {len(batches.held_out):,} of {sum(by_input):,} rows are held out")
+    if options.weight:
+        for reference, rows in zip(inputs, batches.rows_by_input, strict=True):
+            say(f"sft: an epoch has {rows:,} rows of {reference}")

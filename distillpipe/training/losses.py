@@ -30,6 +30,10 @@ def token_loss_sum(
     size = max(1, CHUNK_LOGITS // vocabulary)
     if len(states) <= size:
         return _chunk_loss(head, states, targets)
+    if not torch.is_grad_enabled():
+        starts = range(0, len(states), size)
+        parts = [_chunk_loss(head, states[at:][:size], targets[at:][:size]) for at in starts]
+        return torch.stack(parts).sum()
     total: torch.Tensor = _ChunkedLoss.apply(  # type: ignore[no-untyped-call]
         head, targets, size, states, *weights
     )

@@ -36,6 +36,8 @@ class Step(msgspec.Struct, frozen=True):
     "share of the device's peak, 0 to 1: see `speed`; null where that is not known"
     peak_memory_bytes: int
     "so far in this run: of GPUs what torch held, else what the process had resident"
+    eval_loss: float | None = None
+    "mean over the supervised tokens of the rows held out, after the step; null where it was not measured"
 
 
 def save(accelerator: Accelerator, folder: Path, step: int) -> None:

@@ -1,7 +1,7 @@
 """One optimizer step: its rows in as few forward passes as they need, their losses, the gradient, the update."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -27,6 +27,29 @@ def passes_of(
     return lambda rows: list(split(rows, capacity(options.max_length)))
 
 
+def held_out_loss(
+    accelerator: Accelerator,
+    model: Any,
+    passes: Iterable[Pass],
+) -> float:
+    """Mean loss over all supervised tokens of some passes; nothing is learnt from them."""
+    loss_sum, num_supervised = 0.0, 0
+    model.eval()
+    with torch.no_grad():
+        for one in passes:
+            loss_sum += float(_loss_sum(accelerator, model, one))
+            num_supervised += one.num_supervised
+    model.train()
+    return loss_sum / num_supervised
+
+
+def _loss_sum(accelerator: Accelerator, model: Any, one: Pass) -> torch.Tensor:
+    moved = one.to(accelerator.device)
+    with accelerator.autocast():
+        hidden = base_model(model)(input_ids=moved.ids, use_cache=False, **moved.places)
+        return token_loss_sum(hidden.last_hidden_state, model.get_output_embeddings(), moved.labels)
+
+
 def take_step(
     accelerator: Accelerator,
     model: Any,
@@ -38,12 +61,7 @@ def take_step(
     num_supervised = sum(one.num_supervised for one in passes)
     losses = []
     for one in passes:
-        moved = one.to(accelerator.device)
-        with accelerator.autocast():
-            hidden = base_model(model)(input_ids=moved.ids, use_cache=False, **moved.places)
-            loss = token_loss_sum(
-                hidden.last_hidden_state, model.get_output_embeddings(), moved.labels
-            )
+        loss = _loss_sum(accelerator, model, one)
         accelerator.backward(loss / num_supervised)
         losses.append(loss.detach())
     loss_sum = float(sum(losses))
