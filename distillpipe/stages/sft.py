@@ -64,6 +64,7 @@ def sft(
                 trained = loop.train(model, rows, draft.path, options, save_every)
                 counts.tokens_kept = trained.supervised_tokens
                 counts.seconds_working = trained.seconds
+                draft.manifest.metrics = trained.summary
             else:
                 checkpoint.take_over(finished, draft)
             checkpoint.complete(draft.path, model, chat, limits)
@@ -75,7 +76,10 @@ def sft(
             states.remove_states(draft.path)
             stored_rows.remove(draft.path / ROWS)
             manifest = draft.finish(
-                model_card(draft.manifest, checkpoint.facts(draft.path, chat, merge))
+                model_card(
+                    draft.manifest,
+                    checkpoint.facts(draft.path, chat, merge, draft.manifest.metrics or {}),
+                )
             )
     return say_finished(manifest, out)
 

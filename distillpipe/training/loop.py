@@ -2,7 +2,7 @@
 
 import time
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 from accelerate import Accelerator
@@ -14,7 +14,7 @@ from distillpipe.interrupts import shielded
 from distillpipe.models import Model
 from distillpipe.progress import progress, say
 from distillpipe.records import TrainingOptions
-from distillpipe.training import states
+from distillpipe.training import speed, states
 from distillpipe.training.batches import num_steps, step_rows
 from distillpipe.training.states import LOSSES, Step
 from distillpipe.training.step import passes_of, take_step
@@ -29,6 +29,8 @@ class Trained(NamedTuple):
     "of all steps of the version, earlier runs included"
     seconds: float
     "of training, over all runs of the version"
+    summary: dict[str, Any]
+    "see `speed.summary`"
 
 
 def train(
@@ -42,6 +44,8 @@ def train(
     accelerator = Accelerator(mixed_precision="bf16" if options.dtype == "bf16" else "no")
     model = load_student(student, options)
     passes = passes_of(model, accelerator.device, options)
+    work = speed.work_of(model)
+    peak = speed.device_peak(accelerator.device, options.dtype)
     optimizer = optimizer_of(model, options)
     total = num_steps(len(rows), options.batch_size, options.epochs, options.max_steps)
     schedule = get_scheduler(
@@ -63,13 +67,16 @@ def train(
             while done < total:
                 with shielded():
                     began = time.monotonic()
+                    batch = next(batches)
                     loss, norm, tokens = take_step(
-                        accelerator, model, optimizer, passes(next(batches)), options
+                        accelerator, model, optimizer, passes(batch), options
                     )
                     rate = schedule.get_last_lr()[0]
                     schedule.step()
                     done += 1
-                    step = Step(done, loss, rate, norm, tokens, time.monotonic() - began)
+                    seconds = time.monotonic() - began
+                    measured = speed.measure(batch, seconds, work, peak)
+                    step = Step(done, loss, rate, norm, tokens, *measured)
                     history.append(step)
                     losses.write(msgspec.json.encode(step) + b"\n")
                     if done % save_every == 0 and done < total:
@@ -82,4 +89,5 @@ def train(
         states.save(accelerator, folder, done)
     save_student(accelerator, model, student, folder)
     seconds = seconds_before + time.monotonic() - started
-    return Trained(sum(step.supervised_tokens for step in history), seconds)
+    supervised = sum(step.supervised_tokens for step in history)
+    return Trained(supervised, seconds, speed.summary(history))

@@ -62,6 +62,8 @@ def test_training_lowers_the_loss_and_counts_every_supervised_token(
     assert [step.step for step in steps] == list(range(1, 19))  # 21 rows, 4 a step, 3 epochs
     assert steps[-1].loss < steps[0].loss / 2
     assert trained.supervised_tokens == 3 * sum(row.num_supervised for row in rows)
+    assert sum(step.tokens for step in steps) == 3 * sum(len(row.ids) for row in rows)
+    assert trained.summary["loss"] == steps[-1].loss
     assert AutoModelForCausalLM.from_pretrained(tmp_path).dtype == torch.bfloat16
 
 
