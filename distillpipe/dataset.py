@@ -211,6 +211,12 @@ def trace_files(reference: str) -> list[Path]:
     return sorted(folder.glob("part-*.jsonl"))
 
 
+def folder_of(reference: str) -> Path:
+    """The folder that the files of a dataset lie in, those that its rows name too."""
+    path = Path(reference)
+    return (path.parent if path.is_file() else versions.resolve(reference)).absolute()
+
+
 def read_training_traces(references: Iterable[str], *, allow_benchmark: bool) -> Iterator[Trace]:
     """The rows of several datasets one after the other; a row of a benchmark is a UsageError."""
     for reference in references:

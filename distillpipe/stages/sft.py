@@ -3,24 +3,30 @@
 import math
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
 
 from distillpipe import dataset, forecast, licences, models, versions
 from distillpipe.cards import model_card
-from distillpipe.chat import load_chat, with_template_text
+from distillpipe.chat import Chat, load_chat, with_template_text
 from distillpipe.errors import DataError, UsageError
 from distillpipe.forecast import Forecast
 from distillpipe.interrupts import shielded
 from distillpipe.manifest import ModelUsed
 from distillpipe.models import MERGED, Model
 from distillpipe.progress import progress, say
-from distillpipe.records import TrainingOptions
+from distillpipe.records import Trace, TrainingOptions
 from distillpipe.stages.run import Result, Run, content_of, say_finished, say_up_to_date
 from distillpipe.training import preview
-from distillpipe.training.context import limits_of, student_config
+from distillpipe.training.context import Limits, limits_of, student_config
 from distillpipe.training.preflight import Preflight
 from distillpipe.training.preview import Preview
 from distillpipe.training.rows import Row
 from distillpipe.versions import Draft, Header
+
+if TYPE_CHECKING:
+    from distillpipe.training.soft_rows import SoftRows
 
 FP32_BYTES = 4
 ROWS = "rows"  # folder of the tokenized rows in a draft
@@ -45,7 +51,8 @@ def sft(
     with versions.draft(out, header) as draft:
         chat = load_chat(model.folder, student, options.chat_template)
         limits = limits_of(student_config(model, options))
-        check = Preflight(chat, options, limits)
+        soft_rows = _soft_rows(chat, options, limits)
+        check = Preflight(chat, options, limits, soft_rows=soft_rows)
 
         from distillpipe.training import stored_rows  # numpy, as torch below: only with work to do
 
@@ -61,7 +68,7 @@ def sft(
 
         with checkpoint.full_disk_named(draft.path):
             if finished is None:
-                trained = loop.train(model, rows, draft.path, options, save_every)
+                trained = loop.train(model, rows, draft.path, options, save_every, soft_rows)
                 counts.tokens_kept = trained.supervised_tokens
                 counts.seconds_working = trained.seconds
                 draft.manifest.metrics = trained.summary
@@ -90,7 +97,9 @@ def preview_sft(
     """The first rows as they would be trained on, once all rows were checked; nothing is written."""
     model = _find_student(student, weights=False)
     chat = load_chat(model.folder, student, options.chat_template)
-    check = Preflight(chat, options, limits_of(student_config(model, options)), num_rows)
+    limits = limits_of(student_config(model, options))
+    soft_rows = _soft_rows(chat, options, limits)
+    check = Preflight(chat, options, limits, num_rows, soft_rows)
     for _ in _rows(inputs, check, run.allow_benchmark_training):
         pass
     found = preview.preview_of(check)
@@ -161,6 +170,28 @@ def _checked_rows(
 
 def _rows(inputs: list[str], check: Preflight, allow_benchmark: bool) -> Iterator[Row]:
     """Every row of the inputs once, as the student sees it, looked at."""
-    traces = dataset.read_training_traces(inputs, allow_benchmark=allow_benchmark)
+    traces = _traces(inputs, allow_benchmark)
     with progress("reading", dataset.count_rows(inputs)) as advance:
         yield from check.rows(traces, advance)
+
+
+def _traces(inputs: list[str], allow_benchmark: bool) -> Iterator[Trace]:
+    """The rows of the inputs; the file of their soft labels is named with its folder."""
+    for reference in inputs:
+        folder = dataset.folder_of(reference)
+        for trace in dataset.read_training_traces([reference], allow_benchmark=allow_benchmark):
+            found = trace.soft_labels
+            if found is None:
+                yield trace
+            else:
+                whole = msgspec.structs.replace(found, file=str(folder / found.file))
+                yield msgspec.structs.replace(trace, soft_labels=whole)
+
+
+def _soft_rows(chat: Chat, options: TrainingOptions, limits: Limits) -> "SoftRows | None":
+    """What finds the soft labels of rows, where they are to be trained on."""
+    if options.distillation is None:
+        return None
+    from distillpipe.training.soft_rows import SoftRows
+
+    return SoftRows(chat, limits.vocabulary_size)

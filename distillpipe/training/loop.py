@@ -16,8 +16,9 @@ from distillpipe.progress import progress, say
 from distillpipe.records import TrainingOptions
 from distillpipe.training import speed, states
 from distillpipe.training.batches import num_steps, step_rows
+from distillpipe.training.soft_rows import SoftRows
 from distillpipe.training.states import LOSSES, Step
-from distillpipe.training.step import passes_of, take_step
+from distillpipe.training.step import passes_of, take_step, teaching_at
 from distillpipe.training.stored_rows import StoredRows
 from distillpipe.training.student import load_student, optimizer_of, save_student
 
@@ -34,9 +35,16 @@ class Trained(NamedTuple):
 
 
 def train(
-    student: Model, rows: StoredRows, folder: Path, options: TrainingOptions, save_every: int
+    student: Model,
+    rows: StoredRows,
+    folder: Path,
+    options: TrainingOptions,
+    save_every: int,
+    soft_rows: SoftRows | None = None,
 ) -> Trained:
     """Train `student` on `rows`, going on from a state in `folder`; the weights end up in `folder`.
+
+    `soft_rows` looks up soft labels, where `options.distillation` asks for them.
 
     Raises EngineError where the loss is not a number; the last state saved stays.
     """
@@ -68,15 +76,16 @@ def train(
                 with shielded():
                     began = time.monotonic()
                     batch = next(batches)
-                    loss, norm, tokens = take_step(
-                        accelerator, model, optimizer, passes(batch), options
+                    teaching = teaching_at(done, total, options.distillation, soft_rows)
+                    loss, norm, tokens, taught = take_step(
+                        accelerator, model, optimizer, passes(batch), options, teaching
                     )
                     rate = schedule.get_last_lr()[0]
                     schedule.step()
                     done += 1
                     seconds = time.monotonic() - began
                     measured = speed.measure(batch, seconds, work, peak)
-                    step = Step(done, loss, rate, norm, tokens, *measured)
+                    step = Step(done, loss, rate, norm, tokens, *measured, **taught)
                     history.append(step)
                     losses.write(msgspec.json.encode(step) + b"\n")
                     if done % save_every == 0 and done < total:

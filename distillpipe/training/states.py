@@ -18,8 +18,8 @@ from distillpipe.progress import say
 LOSSES = "losses.jsonl"
 
 
-class Step(msgspec.Struct, frozen=True):
-    """A line of losses.jsonl."""
+class Step(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A line of losses.jsonl; what it says of soft labels is left out where there are none."""
 
     step: int
     "1-based"
@@ -36,6 +36,12 @@ class Step(msgspec.Struct, frozen=True):
     "share of the device's peak, 0 to 1: see `speed`; null where that is not known"
     peak_memory_bytes: int
     "so far in this run: of GPUs what torch held, else what the process had resident"
+    hard_loss: float | None = None
+    "mean over the supervised tokens"
+    soft_loss: float | None = None
+    "mean over those with a soft label"
+    kd_weight: float | None = None
+    kd_temperature: float | None = None
 
 
 def save(accelerator: Accelerator, folder: Path, step: int) -> None:
