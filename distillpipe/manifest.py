@@ -118,6 +118,13 @@ class Counts(msgspec.Struct):
     "of the rows kept; null while unfinished or where nothing was counted"
     completion_tokens: Distribution | None = None
 
+    @property
+    def control(self) -> float | None:
+        """The share of rows within the budget (s1, Muennighoff et al. 2025, section 3.2); null without one."""
+        if self.rows_within_budget is None or not self.rows_kept:
+            return None
+        return self.rows_within_budget / self.rows_kept
+
 
 class Manifest(msgspec.Struct):
     """The content of manifest.json, which adds a `checksum` of it all: an edit by hand is noticed."""

@@ -21,6 +21,7 @@ import msgspec
 from distillpipe import metrics, verify
 from distillpipe.distributions import distribution
 from distillpipe.errors import DataError
+from distillpipe.manifest import Counts
 from distillpipe.metrics import Score
 from distillpipe.records import Problem, Trace
 from distillpipe.verify import Question
@@ -145,6 +146,18 @@ def measure(
     }
     plain: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(content))
     return plain
+
+
+def budget_kept(counts: Counts) -> dict[str, Any] | None:
+    """The part `budget` of metrics.json: how thoughts kept to what was asked for; null without a budget."""
+    if counts.control is None:
+        return None
+    return {
+        "control": counts.control,
+        "num_within": counts.rows_within_budget,
+        "num_waits": counts.num_waits,
+        "num_forced_ends": counts.forced_ends,
+    }
 
 
 def _pass_at(k: int, judged: list[Judged]) -> dict[str, Any]:
