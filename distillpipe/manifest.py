@@ -95,6 +95,8 @@ class Counts(msgspec.Struct):
     "wall clock from the opening of the version, model loading included"
     seconds_working: float = 0.0
     "the part of it that sampled or trained"
+    rows_by_input: list[int] = []
+    "of the rows kept, those of each input that sft was given, in their order"
     rows_cut: int = 0
     "of the rows kept: those that sft cut at --max-length"
     tokens_cut: int = 0

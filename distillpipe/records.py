@@ -338,6 +338,10 @@ class TrainingOptions(Record, frozen=True, kw_only=True, omit_defaults=True):
     chat_template: str | None
     "one of ours by name, or a file; null: the student's own"
     seed: int
+    weight: tuple[float, ...] = ()
+    "how often a row of each input comes an epoch; empty: once"
+    eval_split: float = 0.0
+    "share of the problems that is measured on and never trained on"
     distillation: Distillation | None = None
     "null: the text alone is learnt"
 

@@ -1,5 +1,6 @@
 """`distill sft`."""
 
+import math
 from typing import Annotated, Literal
 
 import msgspec
@@ -10,6 +11,19 @@ from distillpipe.cli import options as shared
 from distillpipe.records import Distillation, Divergence, Schedule, TrainingOptions
 
 METHOD, SCHEDULE, TEACHING = "Method", "Optimization", "Soft labels"
+
+
+def _check_weights(weights: list[float] | None) -> list[float] | None:
+    for weight in weights or []:
+        if not 0 < weight < math.inf:
+            raise typer.BadParameter(f"{weight:g} is no number of times: give one above 0")
+    return weights
+
+
+def _check_share(share: float) -> float:
+    if not 0 <= share < 1:
+        raise typer.BadParameter(f"{share:g} is no share: give 0 or more, and less than 1")
+    return share
 
 
 def sft(
@@ -54,6 +68,22 @@ def sft(
     max_steps: Annotated[
         int | None, shared.option(min=1, help="Stop after so many steps.", rich_help_panel=SCHEDULE)
     ] = None,
+    weight: Annotated[
+        list[float] | None,
+        shared.option(
+            callback=_check_weights,
+            help="How often a row of an input comes an epoch, once for each input: 0.5, 2; else 1.",
+            rich_help_panel=SCHEDULE,
+        ),
+    ] = None,
+    eval_split: Annotated[
+        float,
+        shared.option(
+            callback=_check_share,
+            help="Share of the problems to measure the loss on and never train on.",
+            rich_help_panel=SCHEDULE,
+        ),
+    ] = 0.0,
     batch_size: Annotated[
         int, shared.option(min=1, help="Traces per optimizer step.", rich_help_panel=SCHEDULE)
     ] = 16,
@@ -145,7 +175,11 @@ def sft(
     ] = False,
     save_every: Annotated[
         int,
-        shared.option(min=1, help="Steps between states to resume from.", rich_help_panel="Run"),
+        shared.option(
+            min=1,
+            help="Steps between states to resume from; the held-out loss is measured there.",
+            rich_help_panel=shared.RUN,
+        ),
     ] = 100,
     seed: shared.Seed = 0,
     allow_benchmark_training: shared.AllowBenchmarkTraining = False,
@@ -179,7 +213,8 @@ def sft(
 
     options, run = shared.struct_of(TrainingOptions, ctx), shared.run_of(ctx)
     taught = distillation.check(shared.struct_of(Distillation, ctx))
-    options = msgspec.structs.replace(options, distillation=taught)
+    weights = tuple(weight or ())
+    options = msgspec.structs.replace(options, weight=weights, distillation=taught)
     given = (traces, student, out, options, run)
     if preview is not None:
         found = preview_sft(traces, student, options, run, preview)

@@ -26,6 +26,7 @@ from distillpipe.training.rows import Row
 from distillpipe.versions import Draft, Header
 
 if TYPE_CHECKING:
+    from distillpipe.training.batches import Batches
     from distillpipe.training.soft_rows import SoftRows
 
 FP32_BYTES = 4
@@ -41,6 +42,7 @@ def sft(
     """
     if run.merge and options.method == "full":
         raise UsageError("--merge is for adapters, and --method full trains none: leave it out")
+    _check_weights(inputs, options)
     model = _find_student(student)
     header = _header(inputs, model, out, options, run)
     finished = versions.up_to_date(out, header)
@@ -55,10 +57,13 @@ def sft(
         check = Preflight(chat, options, limits, soft_rows=soft_rows)
 
         from distillpipe.training import stored_rows  # numpy, as torch below: only with work to do
+        from distillpipe.training.batches import Batches
 
         try:
             checked = _checked_rows(inputs, check, run.allow_benchmark_training, draft)
             rows = stored_rows.store(draft.path / ROWS, checked)
+            by_input = tuple(draft.manifest.counts.rows_by_input)
+            _say_batches(Batches(rows, options, by_input), inputs, by_input, options)
         except (UsageError, DataError):
             stored_rows.remove(draft.path / ROWS)  # a draft without anything goes with the error
             raise
@@ -68,7 +73,9 @@ def sft(
 
         with checkpoint.full_disk_named(draft.path):
             if finished is None:
-                trained = loop.train(model, rows, draft.path, options, save_every, soft_rows)
+                trained = loop.train(
+                    model, rows, draft.path, options, save_every, by_input, soft_rows
+                )
                 counts.tokens_kept = trained.supervised_tokens
                 counts.seconds_working = trained.seconds
                 draft.manifest.metrics = trained.summary
@@ -95,6 +102,7 @@ def preview_sft(
     inputs: list[str], student: str, options: TrainingOptions, run: Run, num_rows: int
 ) -> Preview:
     """The first rows as they would be trained on, once all rows were checked; nothing is written."""
+    _check_weights(inputs, options)
     model = _find_student(student, weights=False)
     chat = load_chat(model.folder, student, options.chat_template)
     limits = limits_of(student_config(model, options))
@@ -113,6 +121,7 @@ def forecast_sft(
     """What `sft` would do. The memory is that of weights, gradients and optimizer; activations, which
     grow with the length of the rows, come on top.
     """
+    _check_weights(inputs, options)
     found = forecast.begin("sft", out, run.options, inputs)
     model = None
     with forecast.noting(found):
@@ -120,7 +129,7 @@ def forecast_sft(
         forecast.add_output(found, out, _header(inputs, model, out, options, run))
     with forecast.noting(found):
         num_rows = dataset.count_rows(inputs)
-        steps = math.ceil(num_rows / options.batch_size) * options.epochs
+        steps = math.ceil(_rows_an_epoch(inputs, options) / options.batch_size) * options.epochs
         found.rows = {"to train on": num_rows, "steps": min(steps, options.max_steps or steps)}
     if model is not None and (num_weights := models.count_weights(model.folder)):
         trained = num_weights if options.method == "full" else 0
@@ -169,23 +178,23 @@ def _checked_rows(
 
 
 def _rows(inputs: list[str], check: Preflight, allow_benchmark: bool) -> Iterator[Row]:
-    """Every row of the inputs once, as the student sees it, looked at."""
-    traces = _traces(inputs, allow_benchmark)
+    """Every row of the inputs once, as the student sees it, looked at; those of each input are counted."""
     with progress("reading", dataset.count_rows(inputs)) as advance:
-        yield from check.rows(traces, advance)
+        for reference in inputs:
+            before = check.counts.rows_kept
+            traces = _traces(reference, allow_benchmark)
+            yield from check.rows(traces, advance)
+            check.counts.rows_by_input.append(check.counts.rows_kept - before)
 
 
-def _traces(inputs: list[str], allow_benchmark: bool) -> Iterator[Trace]:
-    """The rows of the inputs; the file of their soft labels is named with its folder."""
-    for reference in inputs:
-        folder = dataset.folder_of(reference)
-        for trace in dataset.read_training_traces([reference], allow_benchmark=allow_benchmark):
-            found = trace.soft_labels
-            if found is None:
-                yield trace
-            else:
-                whole = msgspec.structs.replace(found, file=str(folder / found.file))
-                yield msgspec.structs.replace(trace, soft_labels=whole)
+def _traces(reference: str, allow_benchmark: bool) -> Iterator[Trace]:
+    """The rows of an input; the file of their soft labels is named with its folder."""
+    folder = dataset.folder_of(reference)
+    for trace in dataset.read_training_traces([reference], allow_benchmark=allow_benchmark):
+        found = trace.soft_labels
+        if found is not None:
+            found = msgspec.structs.replace(found, file=str(folder / found.file))
+        yield msgspec.structs.replace(trace, soft_labels=found)
 
 
 def _soft_rows(chat: Chat, options: TrainingOptions, limits: Limits) -> "SoftRows | None":
@@ -195,3 +204,30 @@ def _soft_rows(chat: Chat, options: TrainingOptions, limits: Limits) -> "SoftRow
     from distillpipe.training.soft_rows import SoftRows
 
     return SoftRows(chat, limits.vocabulary_size)
+
+
+def _rows_an_epoch(inputs: list[str], options: TrainingOptions) -> float:
+    """How many rows an epoch has, before they were read: which problems are held out is not known yet."""
+    weights = options.weight or (1.0,) * len(inputs)
+    rows = [dataset.count_rows([reference]) for reference in inputs]
+    weighted = sum(round(one * number) for one, number in zip(weights, rows, strict=True))
+    return weighted * (1 - options.eval_split)
+
+
+def _check_weights(inputs: list[str], options: TrainingOptions) -> None:
+    if options.weight and len(options.weight) != len(inputs):
+        raise UsageError(
+            f"--weight is given {len(options.weight)} times for {len(inputs)} inputs: give one for each, in "
+            "their order, or none"
+        )
+
+
+def _say_batches(
+    batches: "Batches", inputs: list[str], by_input: tuple[int, ...], options: TrainingOptions
+) -> None:
+    """Say which rows are trained on, where that is not simply all of them."""
+    if options.eval_split:
+        say(f"sft: {len(batches.held_out):,} of {sum(by_input):,} rows are held out")
+    if options.weight:
+        for reference, rows in zip(inputs, batches.rows_by_input, strict=True):
+            say(f"sft: an epoch has {rows:,} rows of {reference}")

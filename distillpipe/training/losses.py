@@ -27,6 +27,10 @@ class Soft(NamedTuple):
     targets: SoftTargets
     mixture: Mixture
 
+    def part(self, first: int, last: int) -> "Soft":
+        """The same at the positions from `first` to before `last`."""
+        return Soft(self.targets.part(first, last), self.mixture)
+
 
 class LossSums(NamedTuple):
     """Sums, so that a step over several forward passes can divide by all its supervised tokens."""
@@ -63,6 +67,15 @@ def loss_sums(
     size = max(1, CHUNK_LOGITS // vocabulary)
     if len(states) <= size:
         return LossSums(*_chunk_sums(head, states, targets, soft))
+    if not torch.is_grad_enabled():
+        starts = range(0, len(states), size)
+        parts = [
+            _chunk_sums(
+                head, states[at:][:size], targets[at:][:size], soft and soft.part(at, at + size)
+            )
+            for at in starts
+        ]
+        return LossSums(*(torch.stack(one).sum() for one in zip(*parts, strict=True)))
     return LossSums(*_ChunkedSums.apply(head, targets, soft, size, states, *weights))  # type: ignore[no-untyped-call]
 
 
@@ -111,9 +124,10 @@ class _ChunkedSums(torch.autograd.Function):
         for first in range(0, len(states), size):
             last = first + size
             chunk = states[first:last].detach().requires_grad_()
-            part = None if soft is None else soft._replace(targets=soft.targets.part(first, last))
             with torch.enable_grad():
-                losses = _chunk_sums(head, chunk, targets[first:last], part)
+                losses = _chunk_sums(
+                    head, chunk, targets[first:last], soft and soft.part(first, last)
+                )
             found = torch.autograd.grad(losses.total, [chunk, *weights])
             sums += torch.stack(losses).detach()
             of_states[first:last] = found[0]

@@ -189,6 +189,7 @@ class Preflight:
         for name in (
             "rows_read",
             "rows_kept",
+            "rows_by_input",
             "rows_rejected",
             "rows_cut",
             "tokens_cut",

@@ -106,6 +106,7 @@ def summary(steps: Sequence[Step]) -> dict[str, Any]:
     known_seconds = sum(step.seconds for step in known)
     return {
         "loss": steps[-1].loss if steps else None,
+        "eval_loss": steps[-1].eval_loss if steps else None,
         "tokens_per_second": sum(step.tokens for step in steps) / seconds if seconds else None,
         "supervised_tokens_per_second": (
             sum(step.supervised_tokens for step in steps) / seconds if seconds else None

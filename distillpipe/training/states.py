@@ -18,8 +18,8 @@ from distillpipe.progress import say
 LOSSES = "losses.jsonl"
 
 
-class Step(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A line of losses.jsonl; what it says of soft labels is left out where there are none."""
+class Step(msgspec.Struct, frozen=True):
+    """A line of losses.jsonl."""
 
     step: int
     "1-based"
@@ -36,10 +36,12 @@ class Step(msgspec.Struct, frozen=True, omit_defaults=True):
     "share of the device's peak, 0 to 1: see `speed`; null where that is not known"
     peak_memory_bytes: int
     "so far in this run: of GPUs what torch held, else what the process had resident"
+    eval_loss: float | None = None
+    "mean over the supervised tokens of the rows held out, after the step; null where it was not measured"
     hard_loss: float | None = None
-    "mean over the supervised tokens"
+    "mean over the supervised tokens; this and what follows is null where no teacher is learnt from"
     soft_loss: float | None = None
-    "mean over those with a soft label"
+    "mean over those with a soft label; null where the step has none"
     kd_weight: float | None = None
     kd_temperature: float | None = None
 

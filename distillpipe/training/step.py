@@ -1,7 +1,7 @@
 """One optimizer step: its rows in as few forward passes as they need, their losses, the gradient, the update."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import torch
@@ -11,7 +11,7 @@ from distillpipe.distillation import scheduled
 from distillpipe.errors import EngineError
 from distillpipe.records import Distillation, TrainingOptions
 from distillpipe.training.attention import implementation
-from distillpipe.training.losses import Soft, loss_sums
+from distillpipe.training.losses import LossSums, Soft, loss_sums
 from distillpipe.training.packing import Pass, capacity, packed_passes, padded_passes
 from distillpipe.training.rows import Row
 from distillpipe.training.soft_losses import Mixture
@@ -48,6 +48,35 @@ def passes_of(
     return lambda rows: list(split(rows, capacity(options.max_length)))
 
 
+def held_out_loss(
+    accelerator: Accelerator,
+    model: Any,
+    passes: Iterable[Pass],
+) -> float:
+    """Mean loss over all supervised tokens of some passes; nothing is learnt from them."""
+    loss_sum, num_supervised = 0.0, 0
+    model.eval()
+    with torch.no_grad():
+        for one in passes:
+            loss_sum += float(_loss_sums(accelerator, model, one)[0].total)
+            num_supervised += one.num_supervised
+    model.train()
+    return loss_sum / num_supervised
+
+
+def _loss_sums(
+    accelerator: Accelerator, model: Any, one: Pass, teaching: Teaching | None = None
+) -> tuple[LossSums, int]:
+    """The losses of a pass, and how many of its tokens have a soft label."""
+    soft = _soft(one, teaching, accelerator.device)
+    moved = one.to(accelerator.device)
+    with accelerator.autocast():
+        hidden = base_model(model)(input_ids=moved.ids, use_cache=False, **moved.places)
+        head = model.get_output_embeddings()
+        found = loss_sums(hidden.last_hidden_state, head, moved.labels, soft)
+    return found, 0 if soft is None else soft.targets.num_labelled
+
+
 def teaching_at(
     done: int, total: int, options: Distillation | None, soft_rows: SoftRows | None
 ) -> Teaching | None:
@@ -77,14 +106,8 @@ def take_step(
     num_supervised = sum(one.num_supervised for one in passes)
     sums, num_labelled = [], 0
     for one in passes:
-        soft = _soft(one, teaching, accelerator.device)
-        num_labelled += 0 if soft is None else soft.targets.num_labelled
-        moved = one.to(accelerator.device)
-        with accelerator.autocast():
-            hidden = base_model(model)(input_ids=moved.ids, use_cache=False, **moved.places)
-            found = loss_sums(
-                hidden.last_hidden_state, model.get_output_embeddings(), moved.labels, soft
-            )
+        found, labelled = _loss_sums(accelerator, model, one, teaching)
+        num_labelled += labelled
         accelerator.backward(found.total / num_supervised)
         sums.append(torch.stack(found).detach())
     loss, hard_loss, soft_loss = torch.stack(sums).sum(0).tolist()

@@ -78,6 +78,7 @@ def test_all_steps_together_are_means_over_their_time_and_the_largest_memory() -
     ]
     assert summary(steps) == {
         "loss": 1.0,
+        "eval_loss": None,
         "tokens_per_second": 45.0,
         "supervised_tokens_per_second": 22.5,
         "mfu": pytest.approx(0.25),
