@@ -101,6 +101,10 @@ class Counts(msgspec.Struct):
     "of the rows kept: those that sft cut at --max-length"
     tokens_cut: int = 0
     "what they lost"
+    rows_labelled: int = 0
+    "of the rows kept: those whose soft labels sft trained on"
+    tokens_labelled: int = 0
+    "their supervised tokens that have one"
     dropped: dict[str, Dropped] = {}
     teachers: dict[str, TeacherCounts] = {}
     "by the name in the rows, `unknown` where they have none"

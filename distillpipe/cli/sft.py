@@ -6,10 +6,11 @@ from typing import Annotated, Literal
 import msgspec
 import typer
 
+from distillpipe import distillation
 from distillpipe.cli import options as shared
-from distillpipe.records import TrainingOptions
+from distillpipe.records import Distillation, Divergence, Schedule, TrainingOptions
 
-METHOD, SCHEDULE = "Method", "Optimization"
+METHOD, SCHEDULE, TEACHING = "Method", "Optimization", "Soft labels"
 
 
 def _check_weights(weights: list[float] | None) -> list[float] | None:
@@ -120,6 +121,50 @@ def sft(
         ),
     ] = False,
     chat_template: shared.ChatTemplate = None,
+    kd_weight: Annotated[
+        float,
+        shared.option(
+            min=0.0,
+            max=1.0,
+            help="Weight w of the soft loss at a token with a soft label; the hard loss has 1 - w.",
+            rich_help_panel=TEACHING,
+        ),
+    ] = 0.0,
+    kd_weight_end: Annotated[
+        float | None,
+        shared.option(
+            min=0.0, max=1.0, help="Its value in the last step.", rich_help_panel=TEACHING
+        ),
+    ] = None,
+    kd_divergence: Annotated[
+        Divergence,
+        shared.option(
+            help="forward: KL(teacher || student), reverse: KL(student || teacher), js: both to a mixture.",
+            rich_help_panel=TEACHING,
+        ),
+    ] = "forward",
+    kd_beta: Annotated[
+        float,
+        shared.option(help="Share of the teacher in the mixture of js.", rich_help_panel=TEACHING),
+    ] = 0.5,
+    kd_temperature: Annotated[
+        float,
+        shared.option(
+            help="Of both distributions; the loss is multiplied by its square. Other than 1, stored labels "
+            "are compared among the top-k alone.",
+            rich_help_panel=TEACHING,
+        ),
+    ] = 1.0,
+    kd_temperature_end: Annotated[
+        float | None,
+        shared.option(help="Its value in the last step.", rich_help_panel=TEACHING),
+    ] = None,
+    kd_schedule: Annotated[
+        Schedule,
+        shared.option(
+            help="Course of weight and temperature to their end values.", rich_help_panel=TEACHING
+        ),
+    ] = "linear",
     merge: Annotated[
         bool,
         shared.option(
@@ -167,7 +212,9 @@ def sft(
     from distillpipe.training.preview import put_preview
 
     options, run = shared.struct_of(TrainingOptions, ctx), shared.run_of(ctx)
-    options = msgspec.structs.replace(options, weight=tuple(weight or ()))
+    taught = distillation.check(shared.struct_of(Distillation, ctx))
+    weights = tuple(weight or ())
+    options = msgspec.structs.replace(options, weight=weights, distillation=taught)
     given = (traces, student, out, options, run)
     if preview is not None:
         found = preview_sft(traces, student, options, run, preview)

@@ -6,9 +6,11 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from distillpipe import dataset, forecast, licences, models, versions
 from distillpipe.cards import model_card
-from distillpipe.chat import load_chat, with_template_text
+from distillpipe.chat import Chat, load_chat, with_template_text
 from distillpipe.errors import DataError, UsageError
 from distillpipe.estimates import TEXT_BYTES_PER_TOKEN
 from distillpipe.forecast import Forecast
@@ -16,10 +18,10 @@ from distillpipe.interrupts import shielded
 from distillpipe.manifest import ModelUsed
 from distillpipe.models import MERGED, Model
 from distillpipe.progress import progress, say
-from distillpipe.records import TrainingOptions
+from distillpipe.records import Trace, TrainingOptions
 from distillpipe.stages.run import Result, Run, content_of, say_finished, say_up_to_date
 from distillpipe.training import preview
-from distillpipe.training.context import limits_of, student_config
+from distillpipe.training.context import Limits, limits_of, student_config
 from distillpipe.training.preflight import Preflight
 from distillpipe.training.preview import Preview
 from distillpipe.training.rows import Row
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 
     from distillpipe.training.batches import Batches
     from distillpipe.training.prediction import Length
+    from distillpipe.training.soft_rows import SoftRows
 
 FORECAST_ROWS = 1000  # of each input, whose lengths stand for the others
 ROWS = "rows"  # folder of the tokenized rows in a draft
@@ -55,7 +58,8 @@ def sft(
     with versions.draft(out, header) as draft:
         chat = load_chat(model.folder, student, options.chat_template)
         limits = limits_of(student_config(model, options))
-        check = Preflight(chat, options, limits)
+        soft_rows = _soft_rows(chat, options, limits)
+        check = Preflight(chat, options, limits, soft_rows=soft_rows)
 
         from distillpipe.training import stored_rows  # numpy, as torch below: only with work to do
         from distillpipe.training.batches import Batches
@@ -74,7 +78,9 @@ def sft(
 
         with checkpoint.full_disk_named(draft.path):
             if finished is None:
-                trained = loop.train(model, rows, draft.path, options, save_every, by_input)
+                trained = loop.train(
+                    model, rows, draft.path, options, save_every, by_input, soft_rows
+                )
                 counts.tokens_kept = trained.supervised_tokens
                 counts.seconds_working = trained.seconds
                 draft.manifest.metrics = trained.summary
@@ -104,7 +110,9 @@ def preview_sft(
     _check_weights(inputs, options)
     model = _find_student(student, weights=False)
     chat = load_chat(model.folder, student, options.chat_template)
-    check = Preflight(chat, options, limits_of(student_config(model, options)), num_rows)
+    limits = limits_of(student_config(model, options))
+    soft_rows = _soft_rows(chat, options, limits)
+    check = Preflight(chat, options, limits, num_rows, soft_rows)
     for _ in _rows(inputs, check, run.allow_benchmark_training):
         pass
     found = preview.preview_of(check)
@@ -218,9 +226,28 @@ def _rows(inputs: list[str], check: Preflight, allow_benchmark: bool) -> Iterato
     with progress("reading", dataset.count_rows(inputs)) as advance:
         for reference in inputs:
             before = check.counts.rows_kept
-            traces = dataset.read_training_traces([reference], allow_benchmark=allow_benchmark)
+            traces = _traces(reference, allow_benchmark)
             yield from check.rows(traces, advance)
             check.counts.rows_by_input.append(check.counts.rows_kept - before)
+
+
+def _traces(reference: str, allow_benchmark: bool) -> Iterator[Trace]:
+    """The rows of an input; the file of their soft labels is named with its folder."""
+    folder = dataset.folder_of(reference)
+    for trace in dataset.read_training_traces([reference], allow_benchmark=allow_benchmark):
+        found = trace.soft_labels
+        if found is not None:
+            found = msgspec.structs.replace(found, file=str(folder / found.file))
+        yield msgspec.structs.replace(trace, soft_labels=found)
+
+
+def _soft_rows(chat: Chat, options: TrainingOptions, limits: Limits) -> "SoftRows | None":
+    """What finds the soft labels of rows, where they are to be trained on."""
+    if options.distillation is None:
+        return None
+    from distillpipe.training.soft_rows import SoftRows
+
+    return SoftRows(chat, limits.vocabulary_size)
 
 
 def _rows_an_epoch(inputs: list[str], options: TrainingOptions) -> float:

@@ -13,6 +13,7 @@ from distillpipe.records import TrainingOptions
 from distillpipe.training import speed, states
 from distillpipe.training.batches import Batches
 from distillpipe.training.session import Session
+from distillpipe.training.soft_rows import SoftRows
 from distillpipe.training.states import LOSSES
 from distillpipe.training.stored_rows import StoredRows
 from distillpipe.training.student import save_student
@@ -28,22 +29,24 @@ class Trained(NamedTuple):
     "see `speed.summary`"
 
 
-def train(
+def train(  # noqa: PLR0913 - all that a run is
     student: Model,
     rows: StoredRows,
     folder: Path,
     options: TrainingOptions,
     save_every: int,
     rows_by_input: tuple[int, ...] = (),
+    soft_rows: SoftRows | None = None,
 ) -> Trained:
     """Train `student` on `rows`, going on from a state in `folder`; the weights end up in `folder`.
 
     The loss of the rows held out is measured every `save_every` steps, where a state is saved, and at the end.
-    `rows_by_input`: see `Batches`. Raises EngineError where the loss is not a number; the last state saved stays.
+    `rows_by_input`: see `Batches`. `soft_rows` looks up soft labels, where `options.distillation` asks for them.
+    Raises EngineError where the loss is not a number; the last state saved stays.
     """
     batches = Batches(rows, options, rows_by_input)
     total = batches.num_steps
-    session = Session(student, rows, options, total)
+    session = Session(student, rows, options, total, soft_rows)
     done = states.restore(session.accelerator, folder)
     history = states.history(folder, done)
     steps = batches.steps(done)

@@ -38,6 +38,12 @@ class Step(msgspec.Struct, frozen=True):
     "so far in this run: of GPUs what torch held, else what the process had resident"
     eval_loss: float | None = None
     "mean over the supervised tokens of the rows held out, after the step; null where it was not measured"
+    hard_loss: float | None = None
+    "mean over the supervised tokens; this and what follows is null where no teacher is learnt from"
+    soft_loss: float | None = None
+    "mean over those with a soft label; null where the step has none"
+    kd_weight: float | None = None
+    kd_temperature: float | None = None
 
 
 def save(accelerator: Accelerator, folder: Path, step: int) -> None:
