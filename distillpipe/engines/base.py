@@ -109,6 +109,7 @@ class Engine(Protocol):
         Requests are pulled lazily, a bounded number is in flight. None stands for a request that there
         is not yet: what is in flight may lead to it, so it is asked for again. A completion that would outgrow
         the context ends there by `length`. A prompt must be shorter than `context_length`. Closing
-        the generator takes back what is in flight.
+        the generator takes back what is in flight. All requests of one call ask for as many soft labels,
+        no more than the engine was opened for.
         """
         ...

@@ -80,7 +80,8 @@ class TransformersEngine:
             return
         requests = chain([first], requests)
         num_slots = self._num_slots_that_fit(min(first.sampling.max_tokens, self.context_length))
-        slots = Slots(self._model, num_slots, self.context_length, self._device)
+        soft_labels = first.soft_labels
+        slots = Slots(self._model, num_slots, self.context_length, self._device, soft_labels)
         exhausted = False
         while slots.num_active or not exhausted:
             num_free = num_slots - slots.num_active
