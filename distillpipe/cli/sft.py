@@ -8,7 +8,7 @@ import typer
 
 from distillpipe import distillation
 from distillpipe.cli import options as shared
-from distillpipe.records import Distillation, Divergence, Schedule, TrainingOptions
+from distillpipe.records import Distillation, Divergence, FeatureLoss, Schedule, TrainingOptions
 
 METHOD, SCHEDULE, TEACHING = "Method", "Optimization", "Soft labels"
 
@@ -165,6 +165,58 @@ def sft(
             help="Course of weight and temperature to their end values.", rich_help_panel=TEACHING
         ),
     ] = "linear",
+    kd_adaptive: Annotated[
+        bool,
+        shared.option(
+            "--kd-adaptive",
+            help="Scale the weight by what is left of the first held-out loss (needs --eval-split; measured "
+            "every --save-every steps).",
+            rich_help_panel=TEACHING,
+        ),
+    ] = False,
+    teacher: Annotated[
+        list[str] | None,
+        shared.option(
+            help="A model that is loaded beside the student, and whose whole distribution is learnt from in "
+            "place of stored labels; several: the mean of their losses.",
+            rich_help_panel=TEACHING,
+        ),
+    ] = None,
+    teacher_weight: Annotated[
+        list[float] | None,
+        shared.option(help="Of each --teacher, in their order.", rich_help_panel=TEACHING),
+    ] = None,
+    feature_weight: Annotated[
+        float,
+        shared.option(
+            min=0.0,
+            help="Weight of the distance of hidden states to those of a --teacher.",
+            rich_help_panel=TEACHING,
+        ),
+    ] = 0.0,
+    feature_layers: Annotated[
+        list[str] | None,
+        shared.option(
+            help="Layers that are compared, STUDENT:TEACHER, 1 is the first; without it all of the student, evenly "
+            "spaced over the teacher's.",
+            rich_help_panel=TEACHING,
+        ),
+    ] = None,
+    feature_loss: Annotated[
+        FeatureLoss,
+        shared.option(
+            help="mse: mean squared difference, cosine: 1 - cosine similarity.",
+            rich_help_panel=TEACHING,
+        ),
+    ] = "mse",
+    relation_weight: Annotated[
+        float,
+        shared.option(
+            min=0.0,
+            help="Weight of the distance of the similarities of tokens, and of rows, to those of a --teacher.",
+            rich_help_panel=TEACHING,
+        ),
+    ] = 0.0,
     merge: Annotated[
         bool,
         shared.option(
@@ -212,7 +264,14 @@ def sft(
     from distillpipe.training.preview import put_preview
 
     options, run = shared.struct_of(TrainingOptions, ctx), shared.run_of(ctx)
-    taught = distillation.check(shared.struct_of(Distillation, ctx))
+    run = msgspec.structs.replace(run, teachers=tuple(teacher or ()))
+    asked = msgspec.structs.replace(
+        shared.struct_of(Distillation, ctx),
+        kd_adaptive=save_every if kd_adaptive else None,
+        teacher_weight=tuple(teacher_weight or ()),
+        feature_layers=tuple(feature_layers or ()),
+    )
+    taught = distillation.check(asked, len(run.teachers), eval_split)
     weights = tuple(weight or ())
     options = msgspec.structs.replace(options, weight=weights, distillation=taught)
     given = (traces, student, out, options, run)

@@ -30,6 +30,8 @@ class Run(msgspec.Struct, frozen=True):
     "what the user says of it"
     merge: bool = False
     "whether sft writes the merged model of an adapter too"
+    teachers: tuple[str, ...] = ()
+    "models that sft learns from while it trains"
 
 
 class Result(NamedTuple):

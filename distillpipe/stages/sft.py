@@ -9,7 +9,7 @@ import msgspec
 
 from distillpipe import dataset, forecast, licences, models, versions
 from distillpipe.cards import model_card
-from distillpipe.chat import Chat, load_chat, with_template_text
+from distillpipe.chat import load_chat, with_template_text
 from distillpipe.errors import DataError, UsageError
 from distillpipe.forecast import Forecast
 from distillpipe.interrupts import shielded
@@ -19,7 +19,7 @@ from distillpipe.progress import progress, say
 from distillpipe.records import Trace, TrainingOptions
 from distillpipe.stages.run import Result, Run, content_of, say_finished, say_up_to_date
 from distillpipe.training import preview
-from distillpipe.training.context import Limits, limits_of, student_config
+from distillpipe.training.context import limits_of, student_config
 from distillpipe.training.preflight import Preflight
 from distillpipe.training.preview import Preview
 from distillpipe.training.rows import Row
@@ -43,8 +43,8 @@ def sft(
     if run.merge and options.method == "full":
         raise UsageError("--merge is for adapters, and --method full trains none: leave it out")
     _check_weights(inputs, options)
-    model = _find_student(student)
-    header = _header(inputs, model, out, options, run)
+    model, teachers = _find_student(student), _find_teachers(run)
+    header = _header(inputs, model, teachers, out, options, run)
     finished = versions.up_to_date(out, header)
     if finished is not None and (not run.merge or (finished / MERGED).is_dir()):
         return say_up_to_date(finished)
@@ -53,7 +53,7 @@ def sft(
     with versions.draft(out, header) as draft:
         chat = load_chat(model.folder, student, options.chat_template)
         limits = limits_of(student_config(model, options))
-        soft_rows = _soft_rows(chat, options, limits)
+        soft_rows = _soft_rows(model, options, teachers)
         check = Preflight(chat, options, limits, soft_rows=soft_rows)
 
         from distillpipe.training import stored_rows  # numpy, as torch below: only with work to do
@@ -74,7 +74,7 @@ def sft(
         with checkpoint.full_disk_named(draft.path):
             if finished is None:
                 trained = loop.train(
-                    model, rows, draft.path, options, save_every, by_input, soft_rows
+                    model, rows, draft.path, options, save_every, by_input, teachers
                 )
                 counts.tokens_kept = trained.supervised_tokens
                 counts.seconds_working = trained.seconds
@@ -106,7 +106,8 @@ def preview_sft(
     model = _find_student(student, weights=False)
     chat = load_chat(model.folder, student, options.chat_template)
     limits = limits_of(student_config(model, options))
-    soft_rows = _soft_rows(chat, options, limits)
+    teachers = _find_teachers(run, weights=False)
+    soft_rows = _soft_rows(model, options, teachers)
     check = Preflight(chat, options, limits, num_rows, soft_rows)
     for _ in _rows(inputs, check, run.allow_benchmark_training):
         pass
@@ -126,7 +127,9 @@ def forecast_sft(
     model = None
     with forecast.noting(found):
         model = _find_student(student, weights=False)
-        forecast.add_output(found, out, _header(inputs, model, out, options, run))
+        teachers = _find_teachers(run, weights=False)
+        header = _header(inputs, model, teachers, out, options, run)
+        forecast.add_output(found, out, header)
     with forecast.noting(found):
         num_rows = dataset.count_rows(inputs)
         steps = math.ceil(_rows_an_epoch(inputs, options) / options.batch_size) * options.epochs
@@ -151,18 +154,33 @@ def _find_student(student: str, *, weights: bool = True) -> Model:
     return model
 
 
+def _find_teachers(run: Run, *, weights: bool = True) -> list[Model]:
+    return [models.find(one, "--teacher", weights=weights) for one in run.teachers]
+
+
 def _header(
-    inputs: list[str], model: Model, out: Path, options: TrainingOptions, run: Run
+    inputs: list[str],
+    model: Model,
+    teachers: list[Model],
+    out: Path,
+    options: TrainingOptions,
+    run: Run,
 ) -> Header:
+    carried = list(licences.of_inputs(inputs))
+    for teacher in teachers:
+        carried += licences.of_teacher(teacher, None)
     return Header(
         kind="checkpoint",
         stage="sft",
         content=content_of(options=with_template_text(options)),
         inputs=[versions.describe_input(reference, out) for reference in inputs],
-        models=[ModelUsed("student", model.name, model.identity)],
+        models=[
+            ModelUsed("student", model.name, model.identity),
+            *(ModelUsed("teacher", one.name, one.identity) for one in teachers),
+        ],
         options=run.options,
         fresh=run.fresh,
-        licences=licences.of_inputs(inputs),
+        licences=tuple(dict.fromkeys(carried)),
     )
 
 
@@ -197,13 +215,15 @@ def _traces(reference: str, allow_benchmark: bool) -> Iterator[Trace]:
         yield msgspec.structs.replace(trace, soft_labels=found)
 
 
-def _soft_rows(chat: Chat, options: TrainingOptions, limits: Limits) -> "SoftRows | None":
+def _soft_rows(
+    student: Model, options: TrainingOptions, teachers: list[Model]
+) -> "SoftRows | None":
     """What finds the soft labels of rows, where they are to be trained on."""
     if options.distillation is None:
         return None
-    from distillpipe.training.soft_rows import SoftRows
+    from distillpipe.training.teaching import soft_rows_of
 
-    return SoftRows(chat, limits.vocabulary_size)
+    return soft_rows_of(student, options, teachers)
 
 
 def _rows_an_epoch(inputs: list[str], options: TrainingOptions) -> float:

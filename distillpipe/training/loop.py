@@ -1,5 +1,6 @@
 """The training loop on accelerate: a killed run goes on exactly from the last state that was saved."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,10 +14,10 @@ from distillpipe.records import TrainingOptions
 from distillpipe.training import speed, states
 from distillpipe.training.batches import Batches
 from distillpipe.training.session import Session
-from distillpipe.training.soft_rows import SoftRows
-from distillpipe.training.states import LOSSES
+from distillpipe.training.states import LOSSES, Step
 from distillpipe.training.stored_rows import StoredRows
 from distillpipe.training.student import save_student
+from distillpipe.training.teaching import held_out_progress
 
 
 class Trained(NamedTuple):
@@ -36,17 +37,17 @@ def train(  # noqa: PLR0913 - all that a run is
     options: TrainingOptions,
     save_every: int,
     rows_by_input: tuple[int, ...] = (),
-    soft_rows: SoftRows | None = None,
+    teachers: Sequence[Model] = (),
 ) -> Trained:
     """Train `student` on `rows`, going on from a state in `folder`; the weights end up in `folder`.
 
     The loss of the rows held out is measured every `save_every` steps, where a state is saved, and at the end.
-    `rows_by_input`: see `Batches`. `soft_rows` looks up soft labels, where `options.distillation` asks for them.
+    `rows_by_input`: see `Batches`. `teachers` are live ones, that `options.distillation` learns from.
     Raises EngineError where the loss is not a number; the last state saved stays.
     """
     batches = Batches(rows, options, rows_by_input)
     total = batches.num_steps
-    session = Session(student, rows, options, total, soft_rows)
+    session = Session(student, rows, options, total, teachers)
     done = states.restore(session.accelerator, folder)
     history = states.history(folder, done)
     steps = batches.steps(done)
@@ -57,7 +58,7 @@ def train(  # noqa: PLR0913 - all that a run is
         try:
             while done < total:
                 with shielded():
-                    step = session.step(done + 1, next(steps))
+                    step = session.step(done + 1, next(steps), _progress(history, options))
                     done = step.step
                     is_saved = done % save_every == 0 or done == total
                     if is_saved and len(batches.held_out):
@@ -76,3 +77,10 @@ def train(  # noqa: PLR0913 - all that a run is
     save_student(session.accelerator, session.model, student, folder)
     supervised = sum(step.supervised_tokens for step in history)
     return Trained(supervised, sum(step.seconds for step in history), speed.summary(history))
+
+
+def _progress(history: Sequence[Step], options: TrainingOptions) -> float:
+    """What --kd-adaptive makes of the held-out losses so far."""
+    if options.distillation is None or options.distillation.kd_adaptive is None:
+        return 1.0
+    return held_out_progress([step.eval_loss for step in history if step.eval_loss is not None])

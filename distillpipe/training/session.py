@@ -4,6 +4,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 from transformers import get_scheduler
@@ -12,11 +13,11 @@ from distillpipe.models import Model
 from distillpipe.records import TrainingOptions
 from distillpipe.training import speed
 from distillpipe.training.batches import Numbers
-from distillpipe.training.soft_rows import SoftRows
 from distillpipe.training.states import Step
-from distillpipe.training.step import held_out_loss, passes_of, take_step, teaching_at
+from distillpipe.training.step import held_out_loss, passes_of, take_step
 from distillpipe.training.stored_rows import StoredRows
 from distillpipe.training.student import load_student, optimizer_of
+from distillpipe.training.teaching import Lesson, Teaching
 
 EVAL_ROWS = 64  # that are read together and share forward passes
 
@@ -30,34 +31,45 @@ class Session:
         rows: StoredRows,
         options: TrainingOptions,
         num_steps: int,
-        soft_rows: SoftRows | None = None,
+        teachers: Sequence[Model] = (),
     ) -> None:
         set_seed(options.seed)
         self.accelerator = Accelerator(mixed_precision="bf16" if options.dtype == "bf16" else "no")
         self._rows, self._options = rows, options
-        self._num_steps, self._soft_rows = num_steps, soft_rows
+        self._num_steps = num_steps
         model: Any = load_student(student, options)
         self._passes = passes_of(model, self.accelerator.device, options)
         self._work = speed.work_of(model)
         self._peak = speed.device_peak(self.accelerator.device, options.dtype)
-        optimizer = optimizer_of(model, options)
+        self._teaching, modules = None, [model]
+        if options.distillation is not None:
+            device = self.accelerator.device
+            self._teaching = Teaching(student, model, teachers, options, device)
+            modules.append(self._teaching.projections.to(device))
+        optimizer = optimizer_of(torch.nn.ModuleList(modules), options)
         self._schedule = get_scheduler(
             options.scheduler, optimizer, round(options.warmup * num_steps), num_steps
         )
         self.model, self._optimizer = self.accelerator.prepare(model, optimizer)
+        if self._teaching is not None and list(self._teaching.projections.parameters()):
+            self.accelerator.register_for_checkpointing(self._teaching.projections)
         self.accelerator.register_for_checkpointing(self._schedule)
         self.model.train()
 
-    def step(self, number: int, numbers: Numbers) -> Step:
-        """Train on the rows of these numbers; `number` is the step's own, 1-based."""
+    def step(self, number: int, numbers: Numbers, progress: float = 1.0) -> Step:
+        """Train on the rows of these numbers; `number` is the step's own, 1-based.
+
+        `progress`: see `teaching.held_out_progress`.
+        """
         began = time.monotonic()
         batch = self._read(numbers)
-        teaching = teaching_at(
-            number - 1, self._num_steps, self._options.distillation, self._soft_rows
-        )
+        lesson = None
+        if self._teaching is not None:
+            mixture = self._teaching.mixture(number - 1, self._num_steps, progress)
+            lesson = Lesson(self._teaching, mixture)
         passes = self._passes(batch)
         loss, norm, tokens, taught = take_step(
-            self.accelerator, self.model, self._optimizer, passes, self._options, teaching
+            self.accelerator, self.model, self._optimizer, passes, self._options, lesson
         )
         rate = self._schedule.get_last_lr()[0]
         self._schedule.step()

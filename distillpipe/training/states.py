@@ -44,6 +44,10 @@ class Step(msgspec.Struct, frozen=True):
     "mean over those with a soft label; null where the step has none"
     kd_weight: float | None = None
     kd_temperature: float | None = None
+    feature_loss: float | None = None
+    "mean over the supervised tokens"
+    relation_loss: float | None = None
+    "mean over the rows"
 
 
 def save(accelerator: Accelerator, folder: Path, step: int) -> None:

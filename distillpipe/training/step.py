@@ -7,23 +7,23 @@ from typing import Any, NamedTuple
 import torch
 from accelerate import Accelerator
 
-from distillpipe.distillation import scheduled
 from distillpipe.errors import EngineError
-from distillpipe.records import Distillation, TrainingOptions
+from distillpipe.records import TrainingOptions
 from distillpipe.training.attention import implementation
-from distillpipe.training.losses import LossSums, Soft, loss_sums
+from distillpipe.training.losses import IGNORED, LossSums, loss_sums
 from distillpipe.training.packing import Pass, capacity, packed_passes, padded_passes
 from distillpipe.training.rows import Row
-from distillpipe.training.soft_losses import Mixture
-from distillpipe.training.soft_rows import SoftRows
 from distillpipe.training.student import base_model
+from distillpipe.training.teaching import HiddenSums, Lesson
 
 
-class Teaching(NamedTuple):
-    """What the rows of a step have from a teacher beside their text."""
+class PassLosses(NamedTuple):
+    """Sums over the tokens, or rows, of a pass."""
 
-    soft_rows: SoftRows
-    mixture: Mixture
+    tokens: LossSums
+    hidden: HiddenSums | None
+    num_labelled: int
+    "tokens with a soft loss"
 
 
 class StepLosses(NamedTuple):
@@ -58,40 +58,32 @@ def held_out_loss(
     model.eval()
     with torch.no_grad():
         for one in passes:
-            loss_sum += float(_loss_sums(accelerator, model, one)[0].total)
+            loss_sum += float(_pass_losses(accelerator, model, one).tokens.total)
             num_supervised += one.num_supervised
     model.train()
     return loss_sum / num_supervised
 
 
-def _loss_sums(
-    accelerator: Accelerator, model: Any, one: Pass, teaching: Teaching | None = None
-) -> tuple[LossSums, int]:
-    """The losses of a pass, and how many of its tokens have a soft label."""
-    soft = _soft(one, teaching, accelerator.device)
+def _pass_losses(
+    accelerator: Accelerator, model: Any, one: Pass, lesson: Lesson | None = None
+) -> PassLosses:
+    """The losses of a pass, one forward pass of the student, and of each live teacher."""
     moved = one.to(accelerator.device)
     with accelerator.autocast():
-        hidden = base_model(model)(input_ids=moved.ids, use_cache=False, **moved.places)
+        soft, seen, wants_layers = None, [], False
+        if lesson is not None:
+            teaching = lesson.teaching
+            seen, wants_layers = teaching.see(one), teaching.wants_layers
+            soft = teaching.soft(one, seen, lesson.mixture, accelerator.device)
+        out = base_model(model)(
+            input_ids=moved.ids, use_cache=False, output_hidden_states=wants_layers, **moved.places
+        )
         head = model.get_output_embeddings()
-        found = loss_sums(hidden.last_hidden_state, head, moved.labels, soft)
-    return found, 0 if soft is None else soft.targets.num_labelled
-
-
-def teaching_at(
-    done: int, total: int, options: Distillation | None, soft_rows: SoftRows | None
-) -> Teaching | None:
-    """What is learnt of the teacher in the step after `done` of `total`: the last one has the end values."""
-    if options is None or soft_rows is None:
-        return None
-    share = done / (total - 1) if total > 1 else 0.0
-    schedule = options.kd_schedule
-    mixture = Mixture(
-        scheduled(schedule, options.kd_weight, options.kd_weight_end, share),
-        options.kd_divergence,
-        options.kd_beta,
-        scheduled(schedule, options.kd_temperature, options.kd_temperature_end, share),
-    )
-    return Teaching(soft_rows, mixture)
+        tokens = loss_sums(out.last_hidden_state, head, moved.labels, soft)
+        hidden = None
+        if lesson is not None and seen:
+            hidden = lesson.teaching.hidden(one, out, moved.labels[:, 1:] != IGNORED, seen)
+    return PassLosses(tokens, hidden, 0 if soft is None else soft.targets.num_labelled)
 
 
 def take_step(
@@ -100,44 +92,67 @@ def take_step(
     optimizer: Any,
     passes: list[Pass],
     options: TrainingOptions,
-    teaching: Teaching | None = None,
+    lesson: Lesson | None = None,
 ) -> StepLosses:
-    """One optimizer step on the mean loss over its supervised tokens."""
+    """One optimizer step on the mean loss over its supervised tokens; see `teaching` for what a lesson adds."""
     num_supervised = sum(one.num_supervised for one in passes)
-    sums, num_labelled = [], 0
+    num_rows = sum(len(one.rows) for one in passes)
+    found = []
+    total = torch.zeros((), device=accelerator.device)
     for one in passes:
-        found, labelled = _loss_sums(accelerator, model, one, teaching)
-        num_labelled += labelled
-        accelerator.backward(found.total / num_supervised)
-        sums.append(torch.stack(found).detach())
-    loss, hard_loss, soft_loss = torch.stack(sums).sum(0).tolist()
+        losses = _pass_losses(accelerator, model, one, lesson)
+        loss = losses.tokens.total / num_supervised
+        if lesson is not None and losses.hidden is not None:
+            given, (feature, relation) = lesson.teaching.options, losses.hidden
+            loss = loss + given.feature_weight * feature / num_supervised
+            loss = loss + given.relation_weight * relation / num_rows
+        accelerator.backward(loss)
+        total += loss.detach()
+        found.append(_detached(losses))
+    loss_of_step = float(total)
     limit = options.max_grad_norm or math.inf
-    norm = float(accelerator.clip_grad_norm_(model.parameters(), limit) or 0.0)
-    if not math.isfinite(loss + norm):
+    trained = list(model.parameters())
+    if lesson is not None:
+        trained += lesson.teaching.projections.parameters()
+    norm = float(accelerator.clip_grad_norm_(trained, limit) or 0.0)
+    if not math.isfinite(loss_of_step + norm):
         raise EngineError(
-            f"the loss is {loss / num_supervised} and the norm of its gradient {norm}: "
+            f"the loss is {loss_of_step} and the norm of its gradient {norm}: "
             "the last state saved is kept; lower --learning-rate, or train with --dtype fp32"
         )
     optimizer.step()
     optimizer.zero_grad()
-    return StepLosses(
-        loss / num_supervised,
-        norm,
-        num_supervised,
-        {}
-        if teaching is None
-        else {
-            "hard_loss": hard_loss / num_supervised,
-            "soft_loss": soft_loss / num_labelled if num_labelled else None,
-            "kd_weight": teaching.mixture.weight,
-            "kd_temperature": teaching.mixture.temperature,
-        },
+    taught = {} if lesson is None else _taught(found, lesson, num_supervised, num_rows)
+    return StepLosses(loss_of_step, norm, num_supervised, taught)
+
+
+def _detached(losses: PassLosses) -> PassLosses:
+    """The same without what a gradient needs."""
+    hidden = losses.hidden
+    return PassLosses(
+        LossSums(*(one.detach() for one in losses.tokens)),
+        None if hidden is None else HiddenSums(*(one.detach() for one in hidden)),
+        losses.num_labelled,
     )
 
 
-def _soft(one: Pass, teaching: Teaching | None, device: torch.device) -> Soft | None:
-    """The soft labels of a pass; None where its rows have none."""
-    targets = None if teaching is None else teaching.soft_rows.targets(one.rows)
-    if teaching is None or targets is None:
-        return None
-    return Soft(targets.to(device), teaching.mixture)
+def _taught(
+    found: list[PassLosses], lesson: Lesson, num_supervised: int, num_rows: int
+) -> dict[str, float | None]:
+    """What losses.jsonl says of a step beside its loss; null what was not learnt."""
+    given, mixture = lesson.teaching.options, lesson.mixture
+    num_labelled = sum(one.num_labelled for one in found)
+    hidden = [one.hidden for one in found if one.hidden is not None]
+    feature, relation = (
+        (float(sum(part)) for part in zip(*hidden, strict=True)) if hidden else (0, 0)
+    )
+    return {
+        "hard_loss": float(sum(one.tokens.hard for one in found)) / num_supervised,
+        "soft_loss": float(sum(one.tokens.soft for one in found)) / num_labelled
+        if num_labelled
+        else None,
+        "kd_weight": mixture.weight,
+        "kd_temperature": mixture.temperature,
+        "feature_loss": feature / num_supervised if given.feature_weight else None,
+        "relation_loss": relation / num_rows if given.relation_weight else None,
+    }
