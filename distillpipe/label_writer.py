@@ -139,7 +139,7 @@ def cut_rows_without_labels(folder: Path, most: int) -> None:
     with part.open("rb") as file:
         for number, line in enumerate(file, start=1):
             found = decode(line, rows, f"{part}:{number}").soft_labels
-            if cut is None and found is not None and not _is_there(part.parent, found):
+            if cut is None and found is not None and not is_there(part.parent, found):
                 cut = place
             num_behind += cut is not None
             place += len(line)
@@ -151,7 +151,8 @@ class _Labelled(msgspec.Struct):
     soft_labels: SoftLabels | None = None
 
 
-def _is_there(folder: Path, found: SoftLabels) -> bool:
+def is_there(folder: Path, found: SoftLabels) -> bool:
+    """Whether a folder holds the labels that a row names."""
     end = found.offset + found.length
     widths = (TOKEN.itemsize, label_type(found.k).itemsize)
     return all(

@@ -87,6 +87,10 @@ class Counts(msgspec.Struct):
     "completion tokens of the rows kept; for sft the supervised tokens trained on"
     tokens_sampled: int = 0
     "completion tokens that the engine made for this version"
+    tokens_labelled: int = 0
+    "completion tokens, there already, that a teacher scored for this version"
+    rows_labelled: int = 0
+    "of the rows kept: those with soft labels"
     tokens_sent: int = 0
     "prompt tokens that a server counted for this version's rows"
     cost_dollars: float | None = None

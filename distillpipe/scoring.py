@@ -119,7 +119,7 @@ def measure(
     """
     judged = list(found.problems.values())
     fewest, most = found.num_samples
-    first = metrics.score([one.rate for one in judged])
+    first = metrics.score([one.rate for one in judged], fewest or None)
     upper = [(one.num_correct + one.num_unverifiable) / len(one.samples) for one in judged]
     parts = metrics.error_parts([(one.num_correct, len(one.samples)) for one in judged])
     wanted = sorted({*wanted_k} or {2**power for power in range(1, most.bit_length())} | {most})

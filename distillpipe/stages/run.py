@@ -63,7 +63,9 @@ def say_finished(manifest: Manifest, out: Path) -> Result:
         parts.append(f"{counts.rows_rejected:,} rejected")
     parts.append(f"{counts.tokens_kept:,} tokens")
     parts.append(f"{counts.seconds:.1f} s")
-    tokens = counts.tokens_sampled or (counts.tokens_kept if manifest.kind == "checkpoint" else 0)
+    tokens = counts.tokens_sampled or counts.tokens_labelled
+    if manifest.kind == "checkpoint":
+        tokens = counts.tokens_kept
     if counts.seconds_working and tokens:
         parts.append(f"{tokens / counts.seconds_working:,.0f} tokens/s")
     if counts.cost_dollars is not None:

@@ -1,7 +1,8 @@
 """`sft`: fine-tune a student on traces; the version that it writes is a checkpoint that loads as it is."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from distillpipe import dataset, forecast, licences, models, versions
 from distillpipe.cards import model_card
 from distillpipe.chat import load_chat, with_template_text
 from distillpipe.errors import DataError, UsageError
+from distillpipe.estimates import TEXT_BYTES_PER_TOKEN
 from distillpipe.forecast import Forecast
 from distillpipe.interrupts import shielded
 from distillpipe.manifest import ModelUsed
@@ -26,10 +28,13 @@ from distillpipe.training.rows import Row
 from distillpipe.versions import Draft, Header
 
 if TYPE_CHECKING:
+    from transformers import PretrainedConfig
+
     from distillpipe.training.batches import Batches
+    from distillpipe.training.prediction import Length
     from distillpipe.training.soft_rows import SoftRows
 
-FP32_BYTES = 4
+FORECAST_ROWS = 1000  # of each input, whose lengths stand for the others
 ROWS = "rows"  # folder of the tokenized rows in a draft
 
 
@@ -119,28 +124,67 @@ def preview_sft(
 def forecast_sft(
     inputs: list[str], student: str, out: Path, options: TrainingOptions, run: Run
 ) -> Forecast:
-    """What `sft` would do. The memory is that of weights, gradients and optimizer; activations, which
-    grow with the length of the rows, come on top.
-    """
+    """What `sft` would do, and what it would take on this machine."""
     _check_weights(inputs, options)
     found = forecast.begin("sft", out, run.options, inputs)
-    model = None
+    model, lengths, num_rows = None, [], 0.0
     with forecast.noting(found):
         model = _find_student(student, weights=False)
         teachers = _find_teachers(run, weights=False)
         header = _header(inputs, model, teachers, out, options, run)
         forecast.add_output(found, out, header)
     with forecast.noting(found):
-        num_rows = dataset.count_rows(inputs)
-        steps = math.ceil(_rows_an_epoch(inputs, options) / options.batch_size) * options.epochs
-        found.rows = {"to train on": num_rows, "steps": min(steps, options.max_steps or steps)}
-    if model is not None and (num_weights := models.count_weights(model.folder)):
-        trained = num_weights if options.method == "full" else 0
-        found.estimate.memory_bytes = FP32_BYTES * (num_weights + 3 * trained)
-        found.estimate.disk_bytes = FP32_BYTES * (num_weights + 2 * 3 * trained)
-        found.estimate.basis = (
-            "weights, gradients and optimizer in fp32, and two states to resume from"
-        )
+        an_epoch = _rows_an_epoch(inputs, options)
+        steps = math.ceil(an_epoch / options.batch_size) * options.epochs
+        steps = min(steps, options.max_steps or steps)
+        num_rows = min(steps * options.batch_size, an_epoch * options.epochs)
+        found.rows = {"to train on": dataset.count_rows(inputs), "steps": steps}
+        lengths = _first_lengths(inputs)
+    if model is not None:
+        with forecast.noting(found):
+            _estimate(found, student_config(model, options), options, lengths, num_rows)
+    return found
+
+
+def _estimate(
+    found: Forecast,
+    config: "PretrainedConfig",
+    options: TrainingOptions,
+    lengths: "Sequence[Length]",
+    num_rows: float,
+) -> None:
+    """Predict memory, time and disk; without rows the memory is that of the longest that the options allow."""
+    import torch  # here, and only where a model is looked at
+
+    from distillpipe.training.prediction import Length, predict
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    longest = [Length(options.max_length, options.max_length)]
+    predicted = predict(config, options, lengths or longest, num_rows, device)
+    estimate = found.estimate
+    estimate.memory_bytes, estimate.disk_bytes = predicted.memory_bytes, predicted.disk_bytes
+    estimate.basis = f"{device.type}, --max-length"
+    if lengths:
+        estimate.tokens = round(num_rows * sum(one.tokens for one in lengths) / len(lengths))
+        estimate.seconds = predicted.seconds
+        estimate.basis = f"{device.type}, the lengths of {len(lengths):,} rows"
+
+
+def _first_lengths(inputs: list[str]) -> "list[Length]":
+    """Tokens of the first rows of each input as its teacher counted them, else by the length of their text."""
+    from distillpipe.training.prediction import Length
+
+    found = []
+    for reference in inputs:
+        for trace in islice(dataset.read_traces(reference), FORECAST_ROWS):
+            if (counted := trace.num_tokens) is not None:
+                tokens, prompt = counted.total, counted.prompt
+            else:
+                tokens, prompt = (
+                    len("".join(texts).encode()) // TEXT_BYTES_PER_TOKEN
+                    for texts in ([trace.problem, trace.reasoning, trace.response], [trace.problem])
+                )
+            found.append(Length(tokens, tokens - prompt))
     return found
 
 
