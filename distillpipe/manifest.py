@@ -23,8 +23,8 @@ class ResolvedOption(msgspec.Struct, frozen=True):
     """The value of one option and where it came from."""
 
     value: Any
-    source: Literal["flag", "environment", "recipe", "default", "protocol", "benchmark"]
-    "the last two: left at its default, and set by --protocol, or by the table of benchmarks"
+    source: Literal["flag", "environment", "recipe", "default", "protocol", "benchmark", "derived"]
+    "the last three: left at its default, and set by --protocol, by the table of benchmarks, or by the student"
 
 
 class InputDataset(msgspec.Struct, frozen=True):
