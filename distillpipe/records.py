@@ -323,10 +323,11 @@ class Distillation(Record, frozen=True, kw_only=True, omit_defaults=True):
 class TrainingOptions(Record, frozen=True, kw_only=True, omit_defaults=True):
     """How `sft` trains; all of it is part of the fingerprint, which an option at its default leaves."""
 
-    method: Literal["full", "lora"]
+    method: Literal["full", "lora", "qlora"]
     rank: int
     alpha: int
-    learning_rate: float
+    learning_rate: float | None
+    "null: derived from the student before anything is hashed, see `training.rates`"
     scheduler: Literal["cosine", "linear", "constant"]
     warmup: float
     "share of the steps"
@@ -348,6 +349,8 @@ class TrainingOptions(Record, frozen=True, kw_only=True, omit_defaults=True):
     chat_template: str | None
     "one of ours by name, or a file; null: the student's own"
     seed: int
+    packing: bool | None = None
+    "whether rows share a line of a forward pass; null: where the model can keep them apart"
     weight: tuple[float, ...] = ()
     "how often a row of each input comes an epoch; empty: once"
     eval_split: float = 0.0

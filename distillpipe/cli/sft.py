@@ -9,6 +9,7 @@ import typer
 from distillpipe import distillation
 from distillpipe.cli import options as shared
 from distillpipe.records import Distillation, Divergence, FeatureLoss, Schedule, TrainingOptions
+from distillpipe.training.trackers import TRACKERS
 
 METHOD, SCHEDULE, TEACHING = "Method", "Optimization", "Soft labels"
 
@@ -26,6 +27,13 @@ def _check_share(share: float) -> float:
     return share
 
 
+def _check_trackers(names: list[str] | None) -> list[str] | None:
+    for name in names or []:
+        if name not in TRACKERS:
+            raise typer.BadParameter(f"{name!r} is none of {', '.join(TRACKERS)}")
+    return names
+
+
 def sft(
     ctx: typer.Context,
     traces: Annotated[
@@ -36,7 +44,11 @@ def sft(
     ],
     out: shared.Out,
     method: Annotated[
-        Literal["full", "lora"], shared.option(help="What is trained.", rich_help_panel=METHOD)
+        Literal["full", "lora", "qlora"],
+        shared.option(
+            help="All weights, an adapter, or an adapter on weights of 4 bits.",
+            rich_help_panel=METHOD,
+        ),
     ] = "full",
     rank: Annotated[
         int, shared.option(min=1, help="Rank of the adapter.", rich_help_panel=METHOD)
@@ -45,8 +57,13 @@ def sft(
         int, shared.option(min=1, help="Scale of the adapter.", rich_help_panel=METHOD)
     ] = 32,
     learning_rate: Annotated[
-        float, shared.option(min=0.0, help="Its peak.", rich_help_panel=SCHEDULE)
-    ] = 1e-5,
+        float | None,
+        shared.option(
+            min=0.0,
+            help="Its peak; else 1e-5, and for adapters what suits the student's width.",
+            rich_help_panel=SCHEDULE,
+        ),
+    ] = None,
     scheduler: Annotated[
         Literal["cosine", "linear", "constant"],
         shared.option(
@@ -120,6 +137,35 @@ def sft(
             rich_help_panel=METHOD,
         ),
     ] = False,
+    packing: Annotated[
+        bool | None,
+        shared.option(
+            "--packing/--no-packing",
+            help="Rows one behind the other instead of padded; else where the model can.",
+            rich_help_panel=METHOD,
+        ),
+    ] = None,
+    num_processes: Annotated[
+        int,
+        shared.option(
+            min=1, help="Processes that train together, one a GPU.", rich_help_panel=shared.RUN
+        ),
+    ] = 1,
+    sharding: Annotated[
+        Literal["ddp", "fsdp"],
+        shared.option(
+            help="What each of them holds: all weights, or its share of them.",
+            rich_help_panel=shared.RUN,
+        ),
+    ] = "ddp",
+    report_to: Annotated[
+        list[str] | None,
+        shared.option(
+            callback=_check_trackers,
+            help="tensorboard, wandb or trackio: tracks every step.",
+            rich_help_panel=shared.RUN,
+        ),
+    ] = None,
     chat_template: shared.ChatTemplate = None,
     kd_weight: Annotated[
         float,

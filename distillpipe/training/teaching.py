@@ -23,7 +23,7 @@ from distillpipe.records import Distillation, TrainingOptions
 from distillpipe.training.context import limits_of, student_config
 from distillpipe.training.feature_losses import feature_loss_sum, relation_loss_sum
 from distillpipe.training.live_teacher import LiveTeacher, Seen, check_memory
-from distillpipe.training.losses import Soft
+from distillpipe.training.losses import IGNORED, Soft
 from distillpipe.training.packing import Pass
 from distillpipe.training.soft_losses import LiveTargets, Mixture
 from distillpipe.training.soft_rows import LiveChat, SoftRows
@@ -85,15 +85,20 @@ class Teaching:
         self.projections = torch.nn.ModuleList(
             torch.nn.ModuleList(_projection(config.hidden_size, one.hidden_size) for _ in pairs)
             for one, pairs in zip(self._teachers, self._pairs, strict=True)
-        )
+        ).to(device)
 
     @property
     def wants_layers(self) -> bool:
         """Whether the student's layers are compared, and not its last states alone."""
         return bool(self.options.feature_weight)
 
-    def mixture(self, done: int, total: int, progress: float = 1.0) -> Mixture:
-        """For the step after `done` of `total`: the last one has the end values; `progress` scales the weight."""
+    def mixture(self, done: int, total: int, measured: Sequence[float | None] = ()) -> Mixture:
+        """For the step after `done` of `total`: the last one has the end values.
+
+        `measured` are the held-out losses so far, null where none was measured.
+        """
+        held_out = [loss for loss in measured if loss is not None]
+        progress = 1.0 if self.options.kd_adaptive is None else held_out_progress(held_out)
         share = done / (total - 1) if total > 1 else 0.0
         given = self.options
         weight = scheduled(given.kd_schedule, given.kd_weight, given.kd_weight_end, share)
@@ -110,9 +115,7 @@ class Teaching:
             for teacher, wanted in zip(self._teachers, layers, strict=True)
         ]
 
-    def soft(
-        self, one: Pass, seen: list[Seen], mixture: Mixture, device: torch.device
-    ) -> Soft | None:
+    def soft(self, one: Pass, seen: list[Seen], mixture: Mixture) -> Soft | None:
         """The soft labels of a pass; None where its rows have none, or they are not learnt from."""
         if not (self.options.kd_weight or self.options.kd_weight_end):
             return None
@@ -124,14 +127,13 @@ class Teaching:
             )
             return Soft(LiveTargets(dense, self._weights), mixture)
         targets = self._rows.targets(one.rows)
-        return None if targets is None else Soft(targets.to(device), mixture)
+        return None if targets is None else Soft(targets.to(one.ids.device), mixture)
 
-    def hidden(
-        self, one: Pass, hidden: Any, supervised: torch.Tensor, seen: list[Seen]
-    ) -> HiddenSums:
+    def hidden(self, one: Pass, hidden: Any, seen: list[Seen]) -> HiddenSums:
         """The losses on the student's hidden states, `hidden` being what its transformer returned."""
         zero = hidden.last_hidden_state.sum() * 0.0
         feature, relation = zero, zero
+        supervised = one.labels[:, 1:] != IGNORED
         rows = [(row.id, row.num_supervised - (row.num_prompt == 0)) for row in one.rows]
         for number, theirs in enumerate(seen):
             weight = self._weights[number]
@@ -160,6 +162,33 @@ class Lesson(NamedTuple):
 
     teaching: Teaching
     mixture: Mixture
+    tokens_a_row: float
+    "supervised ones: the relation is a mean over rows, and all else over tokens"
+
+    def look(self, one: Pass) -> tuple[list[Seen], Soft | None]:
+        """What the live teachers have at the tokens of a pass, and its soft labels."""
+        seen = self.teaching.see(one)
+        return seen, self.teaching.soft(one, seen, self.mixture)
+
+    def weighted(self, hidden: HiddenSums) -> torch.Tensor:
+        """What is added to the sum over tokens."""
+        given = self.teaching.options
+        relation = given.relation_weight * self.tokens_a_row * hidden.relation
+        return given.feature_weight * hidden.feature + relation
+
+    def line(self, sums: Sequence[float], num_supervised: int) -> dict[str, float | None]:
+        """What losses.jsonl says; `sums`: hard, soft, feature, relation, and the number of soft losses."""
+        hard, soft, feature, relation, num_labelled = sums
+        num_rows = num_supervised / self.tokens_a_row
+        given = self.teaching.options
+        return {
+            "hard_loss": hard / num_supervised,
+            "soft_loss": soft / num_labelled if num_labelled else None,
+            "kd_weight": self.mixture.weight,
+            "kd_temperature": self.mixture.temperature,
+            "feature_loss": feature / num_supervised if given.feature_weight else None,
+            "relation_loss": relation / num_rows if given.relation_weight else None,
+        }
 
 
 def held_out_progress(losses: Sequence[float]) -> float:

@@ -24,6 +24,7 @@ from distillpipe.training import loop, states
 from distillpipe.training.batches import Batches
 from distillpipe.training.feature_losses import feature_loss_sum, relation_loss
 from distillpipe.training.rows import Row, row_of
+from distillpipe.training.setup import Setup
 from distillpipe.training.soft_losses import dense_loss
 from distillpipe.training.stored_rows import StoredRows
 from distillpipe.training.teaching import held_out_progress, soft_rows_of
@@ -122,7 +123,7 @@ def test_the_soft_loss_is_that_of_each_row_alone(
     kd = msgspec.structs.replace(KD, feature_weight=0.0, relation_weight=0.0)
     options = msgspec.structs.replace(options, distillation=kd)
     rows = rows_for(teacher)
-    loop.train(student, rows, tmp_path, options, 100, teachers=[teacher])
+    loop.train(student, rows, tmp_path, options, 100, Setup(teachers=(teacher,)))
     for step, batch in zip(losses_in(tmp_path), batches_of(rows, options), strict=True):
         hard = soft = 0.0
         for row in batch:
@@ -144,7 +145,7 @@ def test_the_soft_loss_is_that_of_each_row_alone(
 def test_a_student_that_is_its_own_teacher_has_nothing_to_learn_from_it(
     tmp_path, student, rows_for
 ) -> None:
-    loop.train(student, rows_for(student), tmp_path, OPTIONS, 100, teachers=[student])
+    loop.train(student, rows_for(student), tmp_path, OPTIONS, 100, Setup(teachers=(student,)))
     for step in losses_in(tmp_path):
         assert step.soft_loss == pytest.approx(0, abs=1e-5)
         assert step.feature_loss == pytest.approx(0, abs=1e-8)
@@ -162,7 +163,14 @@ def test_several_teachers_are_learnt_from_by_their_weights(
         kd = msgspec.structs.replace(KD, teacher_weight=weights, feature_weight=0.0)
         options = msgspec.structs.replace(OPTIONS, distillation=kd, max_steps=1)
         (tmp_path / str(number)).mkdir()
-        loop.train(student, rows_for(*some), tmp_path / str(number), options, 100, teachers=some)
+        loop.train(
+            student,
+            rows_for(*some),
+            tmp_path / str(number),
+            options,
+            100,
+            Setup(teachers=tuple(some)),
+        )
         found += losses_in(tmp_path / str(number))
     for name in ("soft_loss", "relation_loss"):
         one, other, both = (getattr(step, name) for step in found)
@@ -175,7 +183,7 @@ def test_layers_and_relations_are_those_of_each_row_alone(
     monkeypatch.setattr("distillpipe.training.packing.MIN_TOKENS", 1)
     options = msgspec.structs.replace(OPTIONS, max_length=60, max_steps=1)  # one row a pass
     rows = rows_for(padded)
-    loop.train(student, rows, tmp_path, options, 100, teachers=[padded])
+    loop.train(student, rows, tmp_path, options, 100, Setup(teachers=(padded,)))
     (step,) = losses_in(tmp_path)
     (batch,) = batches_of(rows, options)
     feature = relation = 0.0
@@ -200,7 +208,7 @@ def test_a_learnt_projection_is_trained_and_a_resumed_run_ends_with_the_same_los
     whole, parted = tmp_path / "whole", tmp_path / "parted"
     whole.mkdir()
     parted.mkdir()
-    loop.train(student, rows, whole, options, 100, teachers=[teacher])
+    loop.train(student, rows, whole, options, 100, Setup(teachers=(teacher,)))
     wanted = [_line(step) for step in losses_in(whole)]
     assert wanted[-1]["feature_loss"] < wanted[0]["feature_loss"]
 
@@ -210,13 +218,13 @@ def test_a_learnt_projection_is_trained_and_a_resumed_run_ends_with_the_same_los
     watcher.start()
     try:
         with pytest.raises(Interrupted):
-            loop.train(student, rows, parted, options, 100, teachers=[teacher])
+            loop.train(student, rows, parted, options, 100, Setup(teachers=(teacher,)))
     finally:
         watcher.join()
         for number, handler in before.items():
             signal.signal(number, handler)
     assert 4 <= len(losses_in(parted)) < 10
-    loop.train(student, rows, parted, options, 100, teachers=[teacher])
+    loop.train(student, rows, parted, options, 100, Setup(teachers=(teacher,)))
     assert [_line(step) for step in losses_in(parted)] == wanted
     assert not [name for name in _weights(whole) if "projection" in name]
 
@@ -258,7 +266,7 @@ def test_a_teacher_is_part_of_the_fingerprint_and_of_the_manifest(
     used = [(one.role, one.identity) for one in first.manifest.models]
     assert used == [("student", student.identity), ("teacher", teacher.identity)]
     counts = first.manifest.counts
-    assert (counts.rows_kept, counts.rows_labelled) == (8, 8)
+    assert (counts.rows_kept, counts.rows_taught) == (8, 8)
     assert sft([dataset], student.name, tmp_path / "s", options, run, 100).up_to_date
     other = msgspec.structs.replace(run, teachers=(padded.name,))
     assert not sft([dataset], student.name, tmp_path / "s", options, other, 100).up_to_date

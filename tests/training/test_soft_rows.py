@@ -307,9 +307,9 @@ def test_sft_says_how_many_rows_are_labelled_and_trains_the_others_too(
     tmp_path, student, dataset, short, given, completions, capsys
 ) -> None:
     manifest = sft([str(dataset)], student.name, tmp_path / "s", short, Run(), 100).manifest
-    assert (manifest.counts.rows_kept, manifest.counts.rows_labelled) == (9, 6)
+    assert (manifest.counts.rows_kept, manifest.counts.rows_taught) == (9, 6)
     labelled = sum(len(completions[name]) for name in given)
-    assert manifest.counts.tokens_labelled == labelled
+    assert manifest.counts.tokens_taught == labelled
     share = labelled / sum(map(len, completions.values()))
     said = f"soft labels: 6 of 9 rows, {share:.1%} of the supervised tokens"
     assert said in capsys.readouterr().err
