@@ -136,7 +136,7 @@ def _cost(estimate: Estimate) -> str:
     if estimate.disk_bytes is not None:
         parts.append(f"{size(estimate.disk_bytes)} of disk")
     if estimate.memory_bytes is not None:
-        parts.append(f"{size(estimate.memory_bytes)} of memory at least")
+        parts.append(f"{size(estimate.memory_bytes)} of memory")
     basis = f" ({estimate.basis})" if estimate.basis else ""
     return ", ".join(parts) + basis if parts else ""
 

@@ -20,8 +20,8 @@ def used(counts: Counts, tokens_before: int, model: AnyModel) -> dict[str, Any]:
         "tokens_sampled": sampled,
         "seconds_sampling": seconds,
         "tokens_per_second": sampled / seconds if sampled and seconds else None,
-        "peak_memory_bytes": _peak_memory() if runs_here else None,
-        "peak_gpu_memory_bytes": _peak_gpu_memory() if runs_here else None,
+        "peak_memory_bytes": peak_memory() if runs_here else None,
+        "peak_gpu_memory_bytes": peak_gpu_memory() if runs_here else None,
         "model_bytes": model_bytes(model),
     }
 
@@ -35,14 +35,14 @@ def model_bytes(model: AnyModel) -> int | None:
     return sum(sizes) if sizes else None
 
 
-def _peak_memory() -> int:
+def peak_memory() -> int:
     """Of this process or the largest that it started and that has ended."""
     unit = 1 if sys.platform == "darwin" else 1024
     who = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
     return unit * max(resource.getrusage(one).ru_maxrss for one in who)
 
 
-def _peak_gpu_memory() -> int | None:
+def peak_gpu_memory() -> int | None:
     """What torch held in this process; null where it held none, as where vLLM runs in another."""
     torch = sys.modules.get("torch")
     if torch is None or not torch.cuda.is_initialized():

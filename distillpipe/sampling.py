@@ -277,10 +277,9 @@ def _say_control(writer: Writer, budget: Budget) -> None:
     """Count and say how many completions keep to the budget: what s1 calls control."""
     counts, low, high = writer.counts, budget.min_reasoning_tokens, budget.max_reasoning_tokens
     counts.rows_within_budget = writer.num_rows_within(low, high)
-    share = counts.rows_within_budget / counts.rows_kept
     most = "or more" if high is None else f"to {high:,}"
     say(
-        f"{writer.draft.manifest.stage}: control {share:.1%}: {counts.rows_within_budget:,} of "
+        f"{writer.draft.manifest.stage}: control {counts.control:.1%}: {counts.rows_within_budget:,} of "
         f"{counts.rows_kept:,} completions have {low:,} {most} reasoning tokens; "
         f"{counts.num_waits:,} waits, {counts.forced_ends:,} ends forced"
     )

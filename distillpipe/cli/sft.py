@@ -1,13 +1,29 @@
 """`distill sft`."""
 
+import math
 from typing import Annotated, Literal
 
+import msgspec
 import typer
 
+from distillpipe import distillation
 from distillpipe.cli import options as shared
-from distillpipe.records import TrainingOptions
+from distillpipe.records import Distillation, Divergence, Schedule, TrainingOptions
 
-METHOD, SCHEDULE = "Method", "Optimization"
+METHOD, SCHEDULE, TEACHING = "Method", "Optimization", "Soft labels"
+
+
+def _check_weights(weights: list[float] | None) -> list[float] | None:
+    for weight in weights or []:
+        if not 0 < weight < math.inf:
+            raise typer.BadParameter(f"{weight:g} is no number of times: give one above 0")
+    return weights
+
+
+def _check_share(share: float) -> float:
+    if not 0 <= share < 1:
+        raise typer.BadParameter(f"{share:g} is no share: give 0 or more, and less than 1")
+    return share
 
 
 def sft(
@@ -52,6 +68,22 @@ def sft(
     max_steps: Annotated[
         int | None, shared.option(min=1, help="Stop after so many steps.", rich_help_panel=SCHEDULE)
     ] = None,
+    weight: Annotated[
+        list[float] | None,
+        shared.option(
+            callback=_check_weights,
+            help="How often a row of an input comes an epoch, once for each input: 0.5, 2; else 1.",
+            rich_help_panel=SCHEDULE,
+        ),
+    ] = None,
+    eval_split: Annotated[
+        float,
+        shared.option(
+            callback=_check_share,
+            help="Share of the problems to measure the loss on and never train on.",
+            rich_help_panel=SCHEDULE,
+        ),
+    ] = 0.0,
     batch_size: Annotated[
         int, shared.option(min=1, help="Traces per optimizer step.", rich_help_panel=SCHEDULE)
     ] = 16,
@@ -89,6 +121,50 @@ def sft(
         ),
     ] = False,
     chat_template: shared.ChatTemplate = None,
+    kd_weight: Annotated[
+        float,
+        shared.option(
+            min=0.0,
+            max=1.0,
+            help="Weight w of the soft loss at a token with a soft label; the hard loss has 1 - w.",
+            rich_help_panel=TEACHING,
+        ),
+    ] = 0.0,
+    kd_weight_end: Annotated[
+        float | None,
+        shared.option(
+            min=0.0, max=1.0, help="Its value in the last step.", rich_help_panel=TEACHING
+        ),
+    ] = None,
+    kd_divergence: Annotated[
+        Divergence,
+        shared.option(
+            help="forward: KL(teacher || student), reverse: KL(student || teacher), js: both to a mixture.",
+            rich_help_panel=TEACHING,
+        ),
+    ] = "forward",
+    kd_beta: Annotated[
+        float,
+        shared.option(help="Share of the teacher in the mixture of js.", rich_help_panel=TEACHING),
+    ] = 0.5,
+    kd_temperature: Annotated[
+        float,
+        shared.option(
+            help="Of both distributions; the loss is multiplied by its square. Other than 1, stored labels "
+            "are compared among the top-k alone.",
+            rich_help_panel=TEACHING,
+        ),
+    ] = 1.0,
+    kd_temperature_end: Annotated[
+        float | None,
+        shared.option(help="Its value in the last step.", rich_help_panel=TEACHING),
+    ] = None,
+    kd_schedule: Annotated[
+        Schedule,
+        shared.option(
+            help="Course of weight and temperature to their end values.", rich_help_panel=TEACHING
+        ),
+    ] = "linear",
     merge: Annotated[
         bool,
         shared.option(
@@ -99,7 +175,11 @@ def sft(
     ] = False,
     save_every: Annotated[
         int,
-        shared.option(min=1, help="Steps between states to resume from.", rich_help_panel="Run"),
+        shared.option(
+            min=1,
+            help="Steps between states to resume from; the held-out loss is measured there.",
+            rich_help_panel=shared.RUN,
+        ),
     ] = 100,
     seed: shared.Seed = 0,
     allow_benchmark_training: shared.AllowBenchmarkTraining = False,
@@ -132,6 +212,9 @@ def sft(
     from distillpipe.training.preview import put_preview
 
     options, run = shared.struct_of(TrainingOptions, ctx), shared.run_of(ctx)
+    taught = distillation.check(shared.struct_of(Distillation, ctx))
+    weights = tuple(weight or ())
+    options = msgspec.structs.replace(options, weight=weights, distillation=taught)
     given = (traces, student, out, options, run)
     if preview is not None:
         found = preview_sft(traces, student, options, run, preview)

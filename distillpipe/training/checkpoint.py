@@ -26,6 +26,7 @@ from distillpipe import manifest as manifests
 from distillpipe import versions
 from distillpipe.chat import Chat
 from distillpipe.errors import EngineError, first_line
+from distillpipe.forecast import size
 from distillpipe.hashing import content_hash, file_sha256
 from distillpipe.manifest import FileEntry
 from distillpipe.models import ADAPTER, MERGED, Model
@@ -174,6 +175,7 @@ def take_over(finished: Path, draft: Draft) -> None:
             shutil.copyfile(finished / entry.name, draft.path / entry.name)
     draft.manifest.counts.tokens_kept = found.counts.tokens_kept
     draft.manifest.counts.seconds_working = found.counts.seconds_working
+    draft.manifest.metrics = found.metrics
 
 
 def list_files(draft: Draft) -> None:
@@ -196,8 +198,11 @@ def list_files(draft: Draft) -> None:
     )
 
 
-def facts(folder: Path, chat: Chat, merge: Merge | None) -> list[str]:
-    """Lines for the model card that no manifest holds: the losses, how to sample, what was merged."""
+def facts(folder: Path, chat: Chat, merge: Merge | None, measured: dict[str, Any]) -> list[str]:
+    """Lines for the model card: the losses, how fast it was trained, how to sample, what was merged.
+
+    `measured` is `speed.summary` of the steps.
+    """
     lines = []
     steps = [
         msgspec.json.decode(line, type=_Loss)
@@ -208,6 +213,7 @@ def facts(folder: Path, chat: Chat, merge: Merge | None) -> list[str]:
             f"Loss: {steps[0].loss:.4f} at step {steps[0].step:,}, {steps[-1].loss:.4f} at step "
             f"{steps[-1].step:,}, the last; all of them in `{LOSSES}`."
         )
+        lines.append(_speed(measured))
     generation = msgspec.json.decode((folder / "generation_config.json").read_bytes())
     kept = ", ".join(f"{name} {generation[name]}" for name in KEPT if name in generation)
     own = f"; of the student's own it keeps {kept}" if kept else ""
@@ -225,6 +231,15 @@ def facts(folder: Path, chat: Chat, merge: Merge | None) -> list[str]:
     if merge is not None:
         lines.append(f"`{MERGED}/` is the whole model, merged in fp32: {merge}.")
     return lines
+
+
+def _speed(measured: dict[str, Any]) -> str:
+    mfu = "" if measured["mfu"] is None else f", {measured['mfu']:.1%} MFU"
+    return (
+        f"Speed: {measured['tokens_per_second']:,.0f} tokens/s, of them "
+        f"{measured['supervised_tokens_per_second']:,.0f} supervised{mfu}; "
+        f"{size(measured['peak_memory_bytes'])} of memory at the peak."
+    )
 
 
 class _Loss(msgspec.Struct):

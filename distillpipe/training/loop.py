@@ -1,60 +1,55 @@
 """The training loop on accelerate: a killed run goes on exactly from the last state that was saved."""
 
-import time
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
-from accelerate import Accelerator
-from accelerate.utils import set_seed
-from transformers import get_scheduler
 
 from distillpipe.errors import Interrupted
 from distillpipe.interrupts import shielded
 from distillpipe.models import Model
 from distillpipe.progress import progress, say
 from distillpipe.records import TrainingOptions
-from distillpipe.training import states
-from distillpipe.training.batches import num_steps, step_rows
-from distillpipe.training.states import LOSSES, Step
-from distillpipe.training.step import passes_of, take_step
+from distillpipe.training import speed, states
+from distillpipe.training.batches import Batches
+from distillpipe.training.session import Session
+from distillpipe.training.soft_rows import SoftRows
+from distillpipe.training.states import LOSSES
 from distillpipe.training.stored_rows import StoredRows
-from distillpipe.training.student import load_student, optimizer_of, save_student
+from distillpipe.training.student import save_student
 
 
 class Trained(NamedTuple):
-    """What a run of the loop did."""
+    """What all runs of the loop for one version did."""
 
     supervised_tokens: int
-    "of all steps of the version, earlier runs included"
     seconds: float
-    "of training, over all runs of the version"
+    "of the steps"
+    summary: dict[str, Any]
+    "see `speed.summary`"
 
 
-def train(
-    student: Model, rows: StoredRows, folder: Path, options: TrainingOptions, save_every: int
+def train(  # noqa: PLR0913 - all that a run is
+    student: Model,
+    rows: StoredRows,
+    folder: Path,
+    options: TrainingOptions,
+    save_every: int,
+    rows_by_input: tuple[int, ...] = (),
+    soft_rows: SoftRows | None = None,
 ) -> Trained:
     """Train `student` on `rows`, going on from a state in `folder`; the weights end up in `folder`.
 
+    The loss of the rows held out is measured every `save_every` steps, where a state is saved, and at the end.
+    `rows_by_input`: see `Batches`. `soft_rows` looks up soft labels, where `options.distillation` asks for them.
     Raises EngineError where the loss is not a number; the last state saved stays.
     """
-    set_seed(options.seed)
-    accelerator = Accelerator(mixed_precision="bf16" if options.dtype == "bf16" else "no")
-    model = load_student(student, options)
-    passes = passes_of(model, accelerator.device, options)
-    optimizer = optimizer_of(model, options)
-    total = num_steps(len(rows), options.batch_size, options.epochs, options.max_steps)
-    schedule = get_scheduler(
-        options.scheduler, optimizer, round(options.warmup * total), num_training_steps=total
-    )
-    model, optimizer = accelerator.prepare(model, optimizer)
-    accelerator.register_for_checkpointing(schedule)
-    model.train()
-
-    done = states.restore(accelerator, folder)
+    batches = Batches(rows, options, rows_by_input)
+    total = batches.num_steps
+    session = Session(student, rows, options, total, soft_rows)
+    done = states.restore(session.accelerator, folder)
     history = states.history(folder, done)
-    batches = step_rows(rows, options.batch_size, options.seed, done)
-    started, seconds_before = time.monotonic(), sum(step.seconds for step in history)
+    steps = batches.steps(done)
     with (
         progress("sft", total, done) as advance,
         (folder / LOSSES).open("ab", buffering=0) as losses,
@@ -62,24 +57,22 @@ def train(
         try:
             while done < total:
                 with shielded():
-                    began = time.monotonic()
-                    loss, norm, tokens = take_step(
-                        accelerator, model, optimizer, passes(next(batches)), options
-                    )
-                    rate = schedule.get_last_lr()[0]
-                    schedule.step()
-                    done += 1
-                    step = Step(done, loss, rate, norm, tokens, time.monotonic() - began)
+                    step = session.step(done + 1, next(steps))
+                    done = step.step
+                    is_saved = done % save_every == 0 or done == total
+                    if is_saved and len(batches.held_out):
+                        held_out = session.held_out_loss(batches.held_out)
+                        step = msgspec.structs.replace(step, eval_loss=held_out)
+                        say(f"sft: step {done:,} of {total:,}: held-out loss {held_out:.4f}")
                     history.append(step)
                     losses.write(msgspec.json.encode(step) + b"\n")
-                    if done % save_every == 0 and done < total:
-                        states.save(accelerator, folder, done)
-                advance(1, tokens)
+                    if is_saved:
+                        states.save(session.accelerator, folder, done)
+                advance(1, step.supervised_tokens)
         except Interrupted:
-            states.save(accelerator, folder, done)
+            states.save(session.accelerator, folder, done)
             say(f"sft: stopped after step {done} of {total}")
             raise
-        states.save(accelerator, folder, done)
-    save_student(accelerator, model, student, folder)
-    seconds = seconds_before + time.monotonic() - started
-    return Trained(sum(step.supervised_tokens for step in history), seconds)
+    save_student(session.accelerator, session.model, student, folder)
+    supervised = sum(step.supervised_tokens for step in history)
+    return Trained(supervised, sum(step.seconds for step in history), speed.summary(history))

@@ -32,6 +32,8 @@ class Pass(NamedTuple):
     "(B, T), IGNORED where there is no loss"
     places: dict[str, Any]
     "arguments of the model that tell packed rows apart, named as transformers names them"
+    rows: list[Row]
+    "in the order in which their tokens lie"
 
     @property
     def num_supervised(self) -> int:
@@ -47,6 +49,7 @@ class Pass(NamedTuple):
             self.ids.to(device, non_blocking=True),
             self.labels.to(device, non_blocking=True),
             places,
+            self.rows,
         )
 
 
@@ -118,7 +121,7 @@ def _packed(rows: list[Row]) -> Pass:
         "max_length_q": longest,
         "max_length_k": longest,
     }
-    return Pass(ids[None], labels[None], places)
+    return Pass(ids[None], labels[None], places, rows)
 
 
 def _padded(rows: list[Row]) -> Pass:
@@ -130,4 +133,4 @@ def _padded(rows: list[Row]) -> Pass:
         content = torch.tensor(row.ids)
         ids[at, : len(row.ids)] = content
         labels[at, row.num_prompt : len(row.ids)] = content[row.num_prompt :]
-    return Pass(ids, labels, {})
+    return Pass(ids, labels, {}, rows)

@@ -11,11 +11,27 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
+import msgspec
+
 from distillpipe.chat import Chat
 from distillpipe.errors import DataError
-from distillpipe.records import Trace
+from distillpipe.records import SoftLabels, Trace
 
 ROWS_AHEAD = 64  # made before they are asked for
+POSITION_BYTES = 4
+
+
+class StoredLabels(msgspec.Struct, frozen=True):
+    """The soft labels of a row, and which of them belongs to which of its tokens."""
+
+    found: SoftLabels
+    "its `file` with the folder that it lies in"
+    positions: bytes
+    "int32: for each supervised token the number of its label in the slice, -1 where it has none"
+
+    @property
+    def num_labelled(self) -> int:
+        return sum(position >= 0 for position in memoryview(self.positions).cast("i"))
 
 
 class Row(NamedTuple):
@@ -25,10 +41,19 @@ class Row(NamedTuple):
     ids: list[int]
     num_prompt: int
     "the first so many ids carry no loss"
+    labels: StoredLabels | None = None
 
     @property
     def num_supervised(self) -> int:
         return len(self.ids) - self.num_prompt
+
+    def cut(self, length: int) -> "Row":
+        """The row without what stands behind its first `length` ids, which reach beyond the prompt."""
+        labels = self.labels
+        if labels is not None:
+            kept = labels.positions[: (length - self.num_prompt) * POSITION_BYTES]
+            labels = StoredLabels(labels.found, kept)
+        return Row(self.id, self.ids[:length], self.num_prompt, labels)
 
 
 def row_of(trace: Trace, chat: Chat) -> Row:

@@ -28,7 +28,22 @@ class Step(msgspec.Struct, frozen=True):
     learning_rate: float
     grad_norm: float
     supervised_tokens: int
+    tokens: int
+    "prompts included"
     seconds: float
+    tokens_per_second: float
+    mfu: float | None
+    "share of the device's peak, 0 to 1: see `speed`; null where that is not known"
+    peak_memory_bytes: int
+    "so far in this run: of GPUs what torch held, else what the process had resident"
+    eval_loss: float | None = None
+    "mean over the supervised tokens of the rows held out, after the step; null where it was not measured"
+    hard_loss: float | None = None
+    "mean over the supervised tokens; this and what follows is null where no teacher is learnt from"
+    soft_loss: float | None = None
+    "mean over those with a soft label; null where the step has none"
+    kd_weight: float | None = None
+    kd_temperature: float | None = None
 
 
 def save(accelerator: Accelerator, folder: Path, step: int) -> None:
@@ -67,14 +82,15 @@ def _states(folder: Path) -> list[Path]:
 def history(folder: Path, done: int) -> list[Step]:
     """The steps already done; lines of steps that no state covers are cut from losses.jsonl."""
     path = folder / LOSSES
-    kept = [step for step in _steps(path) if step.step <= done]
+    kept = [step for step in steps_in(path) if step.step <= done]
     rewritten = path.with_suffix(".writing")
     rewritten.write_bytes(b"".join(msgspec.json.encode(step) + b"\n" for step in kept))
     rewritten.replace(path)
     return kept
 
 
-def _steps(path: Path) -> Iterator[Step]:
+def steps_in(path: Path) -> Iterator[Step]:
+    """The steps in a losses.jsonl; none where it is missing, and without a torn last line."""
     if not path.is_file():
         return
     for line in path.read_bytes().splitlines(keepends=True):

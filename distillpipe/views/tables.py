@@ -14,7 +14,7 @@ def print_tables(found: Sequence[tuple[str, Manifest]]) -> None:
     from rich.table import Table
 
     console = Console(width=None if sys.stdout.isatty() else WIDTH, markup=False, emoji=False)
-    scored = [(name, manifest) for name, manifest in found if manifest.metrics]
+    scored = [(name, manifest) for name, manifest in found if "pass@1" in (manifest.metrics or {})]
     if scored:
         table = Table(
             "model", "Pass@1", "95% interval", "reasoning tokens", "truncated", "problems"

@@ -38,6 +38,7 @@ def details(name: str, manifest: Manifest, funnel: list[Step], folder: Folder) -
     if counts.verdicts:
         known = [f"{verdict} {rows:,}" for verdict, rows in sorted(counts.verdicts.items())]
         yield from _section("verdicts of the rows kept", [", ".join(known)])
+    yield from _section("budget of the thought", _budget(counts))
     yield from _lengths(counts)
     yield from _section("on disk", _disk(folder))
 
@@ -182,6 +183,16 @@ def _lengths(counts: Counts) -> Iterator[str]:
         ((n, one) for n, one in known.items() if one.max > 0), next(iter(known.items()))
     )
     yield from _section(f"{name} tokens", histogram_lines(shown))
+
+
+def _budget(counts: Counts) -> list[str]:
+    """What s1 calls control: how many rows have the length that was asked for."""
+    if counts.control is None:
+        return []
+    return [
+        f"control {counts.control:.1%}: {counts.rows_within_budget:,} of {counts.rows_kept:,} rows within "
+        f"it; {counts.num_waits:,} waits, {counts.forced_ends:,} ends forced"
+    ]
 
 
 def _disk(folder: Folder) -> list[str]:

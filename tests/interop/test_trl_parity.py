@@ -13,7 +13,7 @@ from distillpipe import models
 from distillpipe.chat import Chat
 from distillpipe.records import Trace, TrainingOptions
 from distillpipe.training import loop, states
-from distillpipe.training.batches import step_rows
+from distillpipe.training.batches import Batches
 from distillpipe.training.losses import IGNORED
 from distillpipe.training.rows import row_of
 from distillpipe.training.stored_rows import StoredRows, store
@@ -59,7 +59,8 @@ def test_the_losses_of_a_hundred_steps_are_those_of_trl(
     lines = (tmp_path / "ours" / states.LOSSES).read_bytes().splitlines()
     ours = [msgspec.json.decode(line, type=states.Step) for line in lines]
 
-    ordered = [row for step in islice(step_rows(rows, BATCH_SIZE, 1), NUM_STEPS) for row in step]
+    steps = islice(Batches(rows, OPTIONS).steps(), NUM_STEPS)
+    ordered = [rows[int(number)] for step in steps for number in step]
     theirs = losses_of_trl(student.folder, ordered, teacher_chat, tmp_path / "trl", accumulation)
 
     assert len(ours) == len(theirs) == NUM_STEPS

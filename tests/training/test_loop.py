@@ -4,8 +4,9 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -17,7 +18,8 @@ from distillpipe.chat import Chat
 from distillpipe.errors import EngineError, Interrupted
 from distillpipe.records import Trace, TrainingOptions
 from distillpipe.training import loop, states
-from distillpipe.training.rows import row_of
+from distillpipe.training.batches import Batches
+from distillpipe.training.rows import Row, row_of
 from distillpipe.training.stored_rows import StoredRows
 from distillpipe.training.student import load_student
 
@@ -62,6 +64,8 @@ def test_training_lowers_the_loss_and_counts_every_supervised_token(
     assert [step.step for step in steps] == list(range(1, 19))  # 21 rows, 4 a step, 3 epochs
     assert steps[-1].loss < steps[0].loss / 2
     assert trained.supervised_tokens == 3 * sum(row.num_supervised for row in rows)
+    assert sum(step.tokens for step in steps) == 3 * sum(len(row.ids) for row in rows)
+    assert trained.summary["loss"] == steps[-1].loss
     assert AutoModelForCausalLM.from_pretrained(tmp_path).dtype == torch.bfloat16
 
 
@@ -71,13 +75,47 @@ def test_the_loss_of_a_step_is_the_mean_over_its_supervised_tokens(
     options = msgspec.structs.replace(OPTIONS, batch_size=len(rows), epochs=1)
     loop.train(student, rows, tmp_path, options, save_every=100)
     model = AutoModelForCausalLM.from_pretrained(student.folder, dtype=torch.float32)
-    wanted = 0.0
-    for row in rows:  # one by one, the library's own loss
+    assert losses_in(tmp_path)[0].loss == pytest.approx(mean_loss(model, rows), rel=1e-5)
+
+
+def mean_loss(model: Any, rows: Sequence[Row]) -> float:
+    """One by one, the library's own loss."""
+    total = 0.0
+    for row in rows:
         labels = torch.tensor([row.ids])
         labels[0, : row.num_prompt] = -100
-        wanted += model(torch.tensor([row.ids]), labels=labels).loss.item() * row.num_supervised
-    wanted /= sum(row.num_supervised for row in rows)
-    assert losses_in(tmp_path)[0].loss == pytest.approx(wanted, rel=1e-5)
+        total += model(torch.tensor([row.ids]), labels=labels).loss.item() * row.num_supervised
+    return total / sum(row.num_supervised for row in rows)
+
+
+def test_the_held_out_loss_is_measured_at_every_state_and_changes_no_step(
+    tmp_path: Path, student: models.Model, rows: StoredRows
+) -> None:
+    options = msgspec.structs.replace(OPTIONS, eval_split=0.3, learning_rate=0.0)
+    trained = loop.train(student, rows, tmp_path, options, save_every=4)
+    steps = losses_in(tmp_path)
+    held_out = [rows[int(at)] for at in Batches(rows, options).held_out]
+    assert len(steps) == 3 * -(-(len(rows) - len(held_out)) // 4)
+    measured = [step.step for step in steps if step.eval_loss is not None]
+    assert measured == [*range(4, len(steps), 4), len(steps)]
+
+    model = AutoModelForCausalLM.from_pretrained(student.folder, dtype=torch.float32)
+    wanted = mean_loss(model, held_out)  # the weights never change at a learning rate of 0
+    assert [steps[at - 1].eval_loss for at in measured] == pytest.approx([wanted] * len(measured))
+    assert trained.summary["eval_loss"] == steps[-1].eval_loss
+
+
+def test_many_held_out_rows_are_measured_in_chunks(
+    tmp_path: Path, student: models.Model, rows: StoredRows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = msgspec.structs.replace(OPTIONS, eval_split=0.3, max_steps=1)
+    loop.train(student, rows, tmp_path, options, save_every=4)
+    once = losses_in(tmp_path)[0]
+    states.remove_states(tmp_path)
+    monkeypatch.setattr("distillpipe.training.losses.CHUNK_LOGITS", 2**12)
+    monkeypatch.setattr("distillpipe.training.session.EVAL_ROWS", 2)
+    loop.train(student, rows, tmp_path, options, save_every=4)
+    assert losses_in(tmp_path)[0].eval_loss == pytest.approx(once.eval_loss, rel=1e-5)
 
 
 def test_rows_that_need_several_forward_passes_give_the_same_losses(
@@ -115,11 +153,11 @@ def test_activations_made_twice_give_the_same_losses(
 def test_an_interrupted_run_goes_on_with_the_losses_of_an_undisturbed_one(
     tmp_path: Path, student: models.Model, rows: StoredRows, method: str
 ) -> None:
-    options = msgspec.structs.replace(OPTIONS, method=method)
+    options = msgspec.structs.replace(OPTIONS, method=method, weight=(1.5,), eval_split=0.1)
     whole, parted = tmp_path / "whole", tmp_path / "parted"
     whole.mkdir()
     parted.mkdir()
-    loop.train(student, rows, whole, options, save_every=100)
+    loop.train(student, rows, whole, options, 7, (len(rows),))
 
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     interrupts.install()
@@ -127,16 +165,17 @@ def test_an_interrupted_run_goes_on_with_the_losses_of_an_undisturbed_one(
     watcher.start()
     try:
         with pytest.raises(Interrupted):
-            loop.train(student, rows, parted, options, save_every=100)
+            loop.train(student, rows, parted, options, 7, (len(rows),))
     finally:
         watcher.join()
         for number, handler in before.items():
             signal.signal(number, handler)
-    assert 5 <= len(losses_in(parted)) < 18
-    loop.train(student, rows, parted, options, save_every=100)
+    assert 5 <= len(losses_in(parted)) < 24
+    loop.train(student, rows, parted, options, 7, (len(rows),))
 
-    wanted = [(step.step, step.loss, step.grad_norm) for step in losses_in(whole)]
-    assert [(step.step, step.loss, step.grad_norm) for step in losses_in(parted)] == wanted
+    wanted = [(step.step, step.loss, step.grad_norm, step.eval_loss) for step in losses_in(whole)]
+    found = [(step.step, step.loss, step.grad_norm, step.eval_loss) for step in losses_in(parted)]
+    assert found == wanted
     name = "model.safetensors" if method == "full" else "adapter_model.safetensors"
     assert (whole / name).read_bytes() == (parted / name).read_bytes()
 
