@@ -1,5 +1,6 @@
 """The command `distill`: its subcommands, the recipe, and what an error looks like."""
 
+import logging
 import os
 import shutil
 import sys
@@ -75,6 +76,7 @@ def main() -> None:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it warns of a kernel to be had
     is_wide = shutil.get_terminal_size().columns >= TABLE_COLUMNS
     app.rich_markup_mode = "rich" if is_wide else None
     interrupts.install()

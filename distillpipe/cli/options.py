@@ -283,6 +283,9 @@ def run_of(ctx: typer.Context) -> Run:
         pilot=ctx.params.get("pilot"),
         teacher_licence=ctx.params.get("teacher_licence"),
         merge=bool(ctx.params.get("merge", False)),
+        report_to=tuple(ctx.params.get("report_to") or ()),
+        num_processes=ctx.params.get("num_processes", 1),
+        sharding=ctx.params.get("sharding", "ddp"),
     )
 
 

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 
@@ -30,6 +30,14 @@ class Run(msgspec.Struct, frozen=True):
     "what the user says of it"
     merge: bool = False
     "whether sft writes the merged model of an adapter too"
+    teachers: tuple[str, ...] = ()
+    "models that sft learns from while it trains"
+    report_to: tuple[str, ...] = ()
+    "trackers of sft"
+    num_processes: int = 1
+    "that sft trains in"
+    sharding: Literal["ddp", "fsdp"] = "ddp"
+    "what each of them holds: all weights, or its share"
 
 
 class Result(NamedTuple):

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import torch
 
 from distillpipe.training.soft_losses import (
+    LiveTargets,
     Mixture,
     Reading,
     SoftTargets,
@@ -24,8 +25,13 @@ CHUNK_LOGITS = 2**27  # numbers in the logits of a chunk
 class Soft(NamedTuple):
     """What is learnt of a teacher at the supervised positions of a pass."""
 
-    targets: SoftTargets
+    targets: SoftTargets | LiveTargets
     mixture: Mixture
+
+    @property
+    def num_distributions(self) -> int:
+        """Over the whole vocabulary, that a chunk holds: the student's, and those of live teachers."""
+        return 1 + (len(self.targets.teachers) if isinstance(self.targets, LiveTargets) else 0)
 
     def part(self, first: int, last: int) -> "Soft":
         """The same at the positions from `first` to before `last`."""
@@ -64,7 +70,8 @@ def loss_sums(
     states, targets = hidden[:, :-1][supervised], targets[supervised]  # (N, hidden size), (N)
     weights = [weight for weight in head.parameters() if weight.requires_grad]
     vocabulary = max((weight.shape[0] for weight in head.parameters()), default=1)
-    size = max(1, CHUNK_LOGITS // vocabulary)
+    copies = 1 if soft is None else soft.num_distributions
+    size = max(1, CHUNK_LOGITS // (copies * vocabulary))
     if len(states) <= size:
         return LossSums(*_chunk_sums(head, states, targets, soft))
     if not torch.is_grad_enabled():
@@ -87,22 +94,34 @@ def _chunk_sums(
     if soft is None:
         loss = torch.nn.functional.cross_entropy(logits, targets, reduction="sum")
         return LossSums(loss, loss.detach(), loss.new_zeros(()))
-    (tokens, logprobs, labelled), mixture = soft
-    tokens = tokens.long()
+    targets_of_teacher, mixture = soft
+    labelled = targets_of_teacher.labelled
+    if isinstance(targets_of_teacher, SoftTargets):
+        hard_losses, soft_losses = _top_k_losses(logits, targets, targets_of_teacher, mixture)
+    else:
+        hard_losses = torch.nn.functional.cross_entropy(logits, targets, reduction="none")
+        soft_losses = targets_of_teacher.losses(logits, mixture)
+    total = torch.lerp(hard_losses, soft_losses, mixture.weight * labelled.float()).sum()
+    return LossSums(total, hard_losses.detach().sum(), (soft_losses.detach() * labelled).sum())
+
+
+def _top_k_losses(
+    logits: torch.Tensor, targets: torch.Tensor, soft: SoftTargets, mixture: Mixture
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Hard and soft loss of each position, (N,) both, from one reading of the logits."""
+    tokens = soft.tokens.long()
     read = torch.cat([targets[:, None], tokens.clamp(min=0)], -1)  # (N, 1 + K)
     found, whole = read_logits(logits, read)
-    hard_losses = whole - found[:, 0]
     soft_losses = top_k_divergence(
         Reading(found[:, 1:], whole),
         logits.size(-1),
         tokens,
-        logprobs,
+        soft.logprobs,
         divergence=mixture.divergence,
         beta=mixture.beta,
         temperature=mixture.temperature,
     )
-    total = torch.lerp(hard_losses, soft_losses, mixture.weight * labelled.float()).sum()
-    return LossSums(total, hard_losses.detach().sum(), (soft_losses.detach() * labelled).sum())
+    return whole - found[:, 0], soft_losses
 
 
 class _ChunkedSums(torch.autograd.Function):

@@ -36,6 +36,13 @@ class Pass(NamedTuple):
     "in the order in which their tokens lie"
 
     @property
+    def starts(self) -> list[int]:
+        """Where each row begins, counted through all lines."""
+        if self.places:
+            return [0, *accumulate(len(row.ids) for row in self.rows)][:-1]
+        return [line * self.ids.shape[1] for line in range(len(self.rows))]
+
+    @property
     def num_supervised(self) -> int:
         return int((self.labels[:, 1:] != IGNORED).sum())
 

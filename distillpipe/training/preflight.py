@@ -99,9 +99,9 @@ class Preflight:
         teacher.tokens_kept += row.num_supervised
         self.num_supervised += row.num_supervised
         self.longest = max(self.longest, len(row.ids))
-        if row.labels is not None:
-            self.counts.rows_labelled += 1
-            self.counts.tokens_labelled += row.labels.num_labelled
+        if num_labelled := row.num_labelled:
+            self.counts.rows_taught += 1
+            self.counts.tokens_taught += num_labelled
         if len(self.shown) < self._num_shown:
             self.shown.append(row)
         return row
@@ -111,7 +111,7 @@ class Preflight:
         if self._soft_rows is None:
             return row
         try:
-            return row._replace(labels=self._soft_rows.align(trace, row))
+            return self._soft_rows.taught(trace, row)
         except DataError as error:
             self._refuse("wrong", str(error))
             return row
@@ -177,11 +177,10 @@ class Preflight:
                 f"no rows to train on: all {self.counts.rows_read:,} are longer than --max-length "
                 f"{self._options.max_length:,}, and --over-length {self._options.over_length} leaves none"
             )
-        if self._soft_rows is not None and not self.counts.tokens_labelled:
+        if self._soft_rows is not None and not self.counts.tokens_taught:
             raise DataError(
-                f"--kd-weight: none of the {self.counts.rows_kept:,} rows has soft labels: make them with "
-                "`distill label`, or `distill generate --soft-labels`, or give --teacher, or leave "
-                "--kd-weight out"
+                f"none of the {self.counts.rows_kept:,} rows has soft labels: make them with `distill label`, "
+                "or `distill generate --soft-labels`, or give --teacher, or leave --kd-weight out"
             )
 
     def enter(self, counts: Counts) -> None:
@@ -193,8 +192,8 @@ class Preflight:
             "rows_rejected",
             "rows_cut",
             "tokens_cut",
-            "rows_labelled",
-            "tokens_labelled",
+            "rows_taught",
+            "tokens_taught",
             "dropped",
         ):
             setattr(counts, name, getattr(self.counts, name))

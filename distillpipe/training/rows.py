@@ -29,9 +29,14 @@ class StoredLabels(msgspec.Struct, frozen=True):
     positions: bytes
     "int32: for each supervised token the number of its label in the slice, -1 where it has none"
 
-    @property
-    def num_labelled(self) -> int:
-        return sum(position >= 0 for position in memoryview(self.positions).cast("i"))
+
+class TeacherRow(msgspec.Struct, frozen=True):
+    """The same trace as a live teacher reads it."""
+
+    ids: list[int]
+    num_prompt: int
+    positions: bytes
+    "int32: for each supervised token of the student the place of the same token in `ids`, -1 where it has none"
 
 
 class Row(NamedTuple):
@@ -42,6 +47,9 @@ class Row(NamedTuple):
     num_prompt: int
     "the first so many ids carry no loss"
     labels: StoredLabels | None = None
+    "of a student that learns from stored soft labels"
+    teacher_rows: tuple[TeacherRow, ...] = ()
+    "one for each live teacher"
 
     @property
     def num_supervised(self) -> int:
@@ -49,11 +57,22 @@ class Row(NamedTuple):
 
     def cut(self, length: int) -> "Row":
         """The row without what stands behind its first `length` ids, which reach beyond the prompt."""
+        size = (length - self.num_prompt) * POSITION_BYTES
         labels = self.labels
         if labels is not None:
-            kept = labels.positions[: (length - self.num_prompt) * POSITION_BYTES]
-            labels = StoredLabels(labels.found, kept)
-        return Row(self.id, self.ids[:length], self.num_prompt, labels)
+            labels = StoredLabels(labels.found, labels.positions[:size])
+        rows = tuple(
+            TeacherRow(one.ids, one.num_prompt, one.positions[:size]) for one in self.teacher_rows
+        )
+        return Row(self.id, self.ids[:length], self.num_prompt, labels, rows)
+
+    @property
+    def num_labelled(self) -> int:
+        """Supervised tokens with a soft label, or that a live teacher has too."""
+        found = [] if self.labels is None else [self.labels.positions]
+        found += [one.positions for one in self.teacher_rows]
+        views = [memoryview(positions).cast("i") for positions in found]
+        return sum(max(places) >= 0 for places in zip(*views, strict=True))
 
 
 def row_of(trace: Trace, chat: Chat) -> Row:

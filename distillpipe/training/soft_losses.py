@@ -62,6 +62,67 @@ class SoftTargets(NamedTuple):
         return SoftTargets(*(one.to(device, non_blocking=True) for one in self))
 
 
+class DenseTargets(NamedTuple):
+    """A live teacher at supervised tokens: its logits are made by its head, chunk by chunk."""
+
+    states: torch.Tensor
+    "(N, hidden size) its last hidden states"
+    labelled: torch.Tensor
+    "(N,) bool: the tokens that it has too"
+    head: torch.nn.Module
+    tokens: tuple[torch.Tensor, torch.Tensor] | int
+    "the ids of the tokens that both have, its own and the student's; a number: the first so many"
+
+    def part(self, first: int, last: int) -> "DenseTargets":
+        """Those of the tokens from `first` to before `last`."""
+        return self._replace(states=self.states[first:last], labelled=self.labelled[first:last])
+
+    def losses(self, logits: torch.Tensor, mixture: Mixture) -> torch.Tensor:
+        """The loss at each token, (N,), over the tokens that both have: exact where those are all."""
+        with torch.no_grad():
+            theirs = self.head(self.states)
+        if isinstance(self.tokens, int):
+            theirs, ours = theirs[:, : self.tokens], logits[:, : self.tokens]
+        else:
+            theirs, ours = theirs[:, self.tokens[0]], logits[:, self.tokens[1]]
+        return dense_loss(
+            ours,
+            theirs,
+            divergence=mixture.divergence,
+            beta=mixture.beta,
+            temperature=mixture.temperature,
+        )
+
+
+class LiveTargets(NamedTuple):
+    """Live teachers at supervised tokens; the loss is the weighted mean over those that have a token."""
+
+    teachers: tuple[DenseTargets, ...]
+    weights: tuple[float, ...]
+
+    @property
+    def labelled(self) -> torch.Tensor:
+        """(N,) bool: the tokens that at least one of them has."""
+        return torch.stack([one.labelled for one in self.teachers]).any(0)
+
+    @property
+    def num_labelled(self) -> int:
+        return int(self.labelled.sum())
+
+    def part(self, first: int, last: int) -> "LiveTargets":
+        """Those of the tokens from `first` to before `last`."""
+        return LiveTargets(tuple(one.part(first, last) for one in self.teachers), self.weights)
+
+    def losses(self, logits: torch.Tensor, mixture: Mixture) -> torch.Tensor:
+        """The loss at each token, (N,); 0 where no teacher has it."""
+        total = whole = torch.zeros(len(logits), device=logits.device)
+        for teacher, weight in zip(self.teachers, self.weights, strict=True):
+            share = weight * teacher.labelled
+            total = total + share * teacher.losses(logits, mixture)
+            whole = whole + share
+        return total / whole.masked_fill(whole == 0, 1.0)
+
+
 class Reading(NamedTuple):
     """What a loss of a few tokens needs of the logits."""
 

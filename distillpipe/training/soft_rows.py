@@ -19,31 +19,56 @@ from distillpipe.chat import Chat
 from distillpipe.errors import DataError
 from distillpipe.labels import SAMPLED, Labels, read_labels, read_vocabulary
 from distillpipe.records import SoftLabels, Trace
-from distillpipe.training.alignment import NO_LABEL, Ids, label_positions, spelled
-from distillpipe.training.rows import Row, StoredLabels
+from distillpipe.training.alignment import NO_LABEL, Ids, Spelled, label_positions, spelled
+from distillpipe.training.rows import Row, StoredLabels, TeacherRow, row_of
 from distillpipe.training.soft_losses import SoftTargets
-from distillpipe.vocabulary import counterparts, token_bytes, vocabulary_of
+from distillpipe.vocabulary import Vocabulary, counterparts, token_bytes, vocabulary_of
 
 POSITION = np.dtype("<i4")
 Array = npt.NDArray[Any]
 
 
 class _Teacher(NamedTuple):
-    """What has to be known of the model that gave labels."""
+    """What has to be known of the tokens of a model that is learnt from."""
 
     counterparts: Ids  # (V,) the student's ids of its tokens
     bytes_of: dict[int, bytes]
 
 
+class LiveChat(NamedTuple):
+    """A live teacher, as far as rows go."""
+
+    name: str
+    chat: Chat
+    num_positions: int | None
+    "the longest row that it was made for"
+
+
 class SoftRows:
     """The soft labels of rows, as one student has their tokens."""
 
-    def __init__(self, chat: Chat, num_embeddings: int) -> None:
-        """`num_embeddings`: the student predicts ids below it."""
+    def __init__(self, chat: Chat, num_embeddings: int, live: Sequence[LiveChat] = ()) -> None:
+        """`num_embeddings`: the student predicts ids below it. `live` teachers take the place of stored labels.
+
+        Raises UsageError for a live teacher of another vocabulary.
+        """
         self._student = vocabulary_of(chat)
         self._bytes_of = token_bytes(chat.tokenizer)
         self._num_embeddings = num_embeddings
         self._teachers: dict[str, _Teacher] = {}
+        self._live = [(one, self._tokens_of(vocabulary_of(one.chat))) for one in live]
+
+    @property
+    def live_counterparts(self) -> list[Ids]:
+        """Of each live teacher the student's ids of its tokens."""
+        return [teacher.counterparts for _, teacher in self._live]
+
+    def taught(self, trace: Trace, row: Row) -> Row:
+        """The row of a trace with what teachers say of it: see `align` for the errors."""
+        if self._live:
+            rows = tuple(self._teacher_row(trace, row, *one) for one in self._live)
+            return row._replace(teacher_rows=rows)
+        return row._replace(labels=self.align(trace, row))
 
     def align(self, trace: Trace, row: Row) -> StoredLabels | None:
         """Where the labels of a trace lie and which belongs to which token of its row; None: there are none.
@@ -54,21 +79,38 @@ class SoftRows:
         found = trace.soft_labels
         if found is None:
             return None
-        teacher = self._teacher(found)
+        teacher = self._source(found)
         given = read_labels(Path(), found)
         tokens = np.asarray(given.tokens, np.int64)
         if not teacher.bytes_of.keys() >= set(tokens.tolist()):
             raise DataError(f"row {trace.id}: {_other_text(found)}")
         theirs = spelled(tokens, teacher.bytes_of)
-        ours = spelled(np.array(row.ids[row.num_prompt :]), self._bytes_of)
         parts = trace.reasoning.strip(), trace.response.strip()
         if not all(part.encode() in theirs.content for part in parts):
             raise DataError(f"row {trace.id}: {_other_text(found)}")
-        at = label_positions(ours, theirs, teacher.counterparts, *parts)
-        if at is None:  # the student's tokenizer writes the text in another form
-            return None
+        at = self._places(trace, row, theirs, teacher)
         at = np.where(np.append(given.flags == SAMPLED, False)[at], at, NO_LABEL)
         return StoredLabels(found, at.astype(POSITION).tobytes()) if (at >= 0).any() else None
+
+    def _places(self, trace: Trace, row: Row, theirs: Spelled, teacher: _Teacher) -> Ids:
+        """For each supervised token the number of the same one of the teacher, NO_LABEL where it has none."""
+        ours = spelled(np.array(row.ids[row.num_prompt :]), self._bytes_of)
+        parts = trace.reasoning.strip(), trace.response.strip()
+        found = label_positions(ours, theirs, teacher.counterparts, *parts)
+        # None where a tokenizer writes the text in another form (NFC)
+        return np.full(row.num_supervised, NO_LABEL) if found is None else found
+
+    def _teacher_row(self, trace: Trace, row: Row, live: LiveChat, teacher: _Teacher) -> TeacherRow:
+        theirs = row_of(trace, live.chat)
+        if live.num_positions is not None and len(theirs.ids) > live.num_positions:
+            raise DataError(
+                f"row {trace.id} has {len(theirs.ids):,} tokens as --teacher {live.name} reads it, which was "
+                f"made for {live.num_positions:,}: drop longer rows with `distill filter`, or take another teacher"
+            )
+        completion = spelled(np.array(theirs.ids[theirs.num_prompt :]), teacher.bytes_of)
+        at = self._places(trace, row, completion, teacher)
+        at = np.where(at >= 0, at + theirs.num_prompt, NO_LABEL)
+        return TeacherRow(theirs.ids, theirs.num_prompt, at.astype(POSITION).tobytes())
 
     def targets(self, rows: Sequence[Row]) -> SoftTargets | None:
         """The labels of all supervised tokens of rows, one row after the other; None where no row has any.
@@ -95,7 +137,7 @@ class SoftRows:
         labelled: Any = positions >= 0
         at = positions[labelled]
         given = read_labels(Path(), row.labels.found)
-        known = self._teacher(row.labels.found).counterparts
+        known = self._source(row.labels.found).counterparts
         ids = np.array(row.ids[row.num_prompt + skipped :])[labelled]
         if not np.array_equal(_mapped(known, given.tokens[at]), ids):
             raise DataError(
@@ -111,20 +153,22 @@ class SoftRows:
         lacking = (tokens >= self._num_embeddings) | np.isneginf(logprobs)
         return np.where(lacking, -1, tokens), np.where(lacking, np.float16(0), logprobs)
 
-    def _teacher(self, found: SoftLabels) -> _Teacher:
+    def _source(self, found: SoftLabels) -> _Teacher:
         producer = found.file.rpartition("-")[0]
-        known = self._teachers.get(producer)
-        if known is None:
-            vocabulary = read_vocabulary(Path(), found)
-            same = counterparts(vocabulary, self._student)
-            ordinary = {
-                token: content
-                for token, content in self._bytes_of.items()
-                if token not in self._student.special
-            }
-            special = {token: text.encode() for token, text in vocabulary.special.items()}
-            known = self._teachers[producer] = _Teacher(same, ordinary | special)
-        return known
+        if producer not in self._teachers:
+            self._teachers[producer] = self._tokens_of(read_vocabulary(Path(), found))
+        return self._teachers[producer]
+
+    def _tokens_of(self, vocabulary: Vocabulary) -> _Teacher:
+        """Its ordinary tokens are the student's, so no tokenizer of it is needed."""
+        same = counterparts(vocabulary, self._student)
+        ordinary = {
+            token: content
+            for token, content in self._bytes_of.items()
+            if token not in self._student.special
+        }
+        special = {token: text.encode() for token, text in vocabulary.special.items()}
+        return _Teacher(same, ordinary | special)
 
 
 def _mapped(known: Ids, ids: Array) -> Array:

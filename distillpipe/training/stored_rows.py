@@ -3,7 +3,8 @@
     rows/
       tokens.bin   the token ids of all rows, one after the other, uint32
       names.bin    the ids of the rows, UTF-8
-      labels.bin   of rows with soft labels where those lie, and which belongs to which token, msgpack
+      labels.bin   of rows with soft labels where those lie, and which belongs to which token, msgpack; the
+                   rows of live teachers too
       index.bin    where each row stands in the three, and how much of it is prompt
       files.json   the label files that are named
 
@@ -23,10 +24,11 @@ import numpy as np
 
 from distillpipe.dataset import conflict
 from distillpipe.jsonl import sync_folder
-from distillpipe.training.rows import Row, StoredLabels
+from distillpipe.training.rows import Row, StoredLabels, TeacherRow
 
 TOKENS, NAMES, LABELS, INDEX = "tokens.bin", "names.bin", "labels.bin", "index.bin"
 FILES = "files.json"
+Taught = tuple[StoredLabels | None, tuple[TeacherRow, ...]]
 TOKEN = np.dtype("<u4")
 ENTRY = np.dtype(
     [
@@ -66,13 +68,12 @@ class StoredRows(Sequence[Row]):
             self._tokens.fileno(), int(entry["num_tokens"]) * size, int(entry["token"]) * size
         )
         ids = np.frombuffer(content, TOKEN).tolist()
-        labels = None
-        if entry["labels_len"]:
-            content = os.pread(
-                self._labels.fileno(), int(entry["labels_len"]), int(entry["labels"])
-            )
-            labels = msgspec.msgpack.decode(content, type=StoredLabels)
-        return Row(self._name(entry), ids, int(entry["num_prompt"]), labels)
+        row = Row(self._name(entry), ids, int(entry["num_prompt"]))
+        if not entry["labels_len"]:
+            return row
+        content = os.pread(self._labels.fileno(), int(entry["labels_len"]), int(entry["labels"]))
+        labels, teacher_rows = msgspec.msgpack.decode(content, type=Taught)
+        return row._replace(labels=labels, teacher_rows=teacher_rows)
 
     def names(self) -> Iterator[str]:
         """The ids of the rows, in their order; no token is read."""
@@ -136,7 +137,9 @@ def _write(folder: Path, rows: Iterable[Row]) -> None:
     ):
         for row in rows:
             name, content = row.id.encode(), np.asarray(row.ids, TOKEN).tobytes()
-            found = b"" if row.labels is None else msgspec.msgpack.encode(row.labels)
+            found = b""
+            if row.labels is not None or row.teacher_rows:
+                found = msgspec.msgpack.encode((row.labels, row.teacher_rows))
             if row.labels is not None:
                 files.add(row.labels.found.file)
             place = (num_bytes, len(name), num_label_bytes, len(found))

@@ -197,7 +197,7 @@ def batches_of(rows: StoredRows) -> list[list[Row]]:
 
 @pytest.mark.parametrize("width", ["packed", "one row a pass", "padded"])
 def test_every_step_has_the_labels_of_its_own_rows(
-    tmp_path, student, rows, soft_rows, sums, width, monkeypatch
+    tmp_path, student, rows, sums, width, monkeypatch
 ) -> None:
     options = OPTIONS
     if width == "one row a pass":
@@ -205,7 +205,7 @@ def test_every_step_has_the_labels_of_its_own_rows(
         options = msgspec.structs.replace(OPTIONS, max_length=110)
     if width == "padded":
         monkeypatch.setattr("distillpipe.training.attention.FAMILIES", ())
-    loop.train(student, rows, tmp_path, options, 100, soft_rows=soft_rows)
+    loop.train(student, rows, tmp_path, options, 100)
     steps = losses_in(tmp_path)
     wanted = [total(sums, batch) for batch in batches_of(rows)]
     hard = [one.hard / one.num_tokens for one in wanted]
@@ -215,22 +215,20 @@ def test_every_step_has_the_labels_of_its_own_rows(
     assert {(step.kd_weight, step.kd_temperature) for step in steps} == {(1.0, 1.0)}
 
 
-def test_a_resumed_run_goes_on_with_the_labels_of_its_rows(
-    tmp_path, student, rows, soft_rows, sums
-) -> None:
+def test_a_resumed_run_goes_on_with_the_labels_of_its_rows(tmp_path, student, rows, sums) -> None:
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     interrupts.install()
     watcher = threading.Thread(target=_interrupt_after, args=(tmp_path / states.LOSSES, 3))
     watcher.start()
     try:
         with pytest.raises(Interrupted):
-            loop.train(student, rows, tmp_path, OPTIONS, 100, soft_rows=soft_rows)
+            loop.train(student, rows, tmp_path, OPTIONS, 100)
     finally:
         watcher.join()
         for number, handler in before.items():
             signal.signal(number, handler)
     assert 3 <= len(losses_in(tmp_path)) < NUM_STEPS
-    loop.train(student, rows, tmp_path, OPTIONS, 100, soft_rows=soft_rows)
+    loop.train(student, rows, tmp_path, OPTIONS, 100)
     found = [step.soft_loss for step in losses_in(tmp_path)]
     assert found == pytest.approx(soft_losses(sums, rows), rel=1e-4)
 
@@ -250,11 +248,11 @@ def test_a_label_that_is_not_that_of_its_token_is_an_error_in_the_step(rows, sof
 
 
 def test_weights_and_temperature_go_to_their_ends_and_the_loss_is_mixed_by_them(
-    tmp_path, student, rows, soft_rows, sums
+    tmp_path, student, rows, sums
 ) -> None:
     kd = msgspec.structs.replace(KD, kd_weight=0.9, kd_weight_end=0.0, kd_temperature_end=1.0)
     options = msgspec.structs.replace(OPTIONS, distillation=kd)
-    loop.train(student, rows, tmp_path, options, 100, soft_rows=soft_rows)
+    loop.train(student, rows, tmp_path, options, 100)
     steps = losses_in(tmp_path)
     assert [step.kd_weight for step in steps] == pytest.approx([0.9, 0.72, 0.54, 0.36, 0.18, 0])
     for step, batch in zip(steps, batches_of(rows), strict=True):
@@ -309,9 +307,9 @@ def test_sft_says_how_many_rows_are_labelled_and_trains_the_others_too(
     tmp_path, student, dataset, short, given, completions, capsys
 ) -> None:
     manifest = sft([str(dataset)], student.name, tmp_path / "s", short, Run(), 100).manifest
-    assert (manifest.counts.rows_kept, manifest.counts.rows_labelled) == (9, 6)
+    assert (manifest.counts.rows_kept, manifest.counts.rows_taught) == (9, 6)
     labelled = sum(len(completions[name]) for name in given)
-    assert manifest.counts.tokens_labelled == labelled
+    assert manifest.counts.tokens_taught == labelled
     share = labelled / sum(map(len, completions.values()))
     said = f"soft labels: 6 of 9 rows, {share:.1%} of the supervised tokens"
     assert said in capsys.readouterr().err
