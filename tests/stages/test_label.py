@@ -1,5 +1,6 @@
 """`label` on the shipped teacher: the labels are those of a plain pass over the text as the teacher samples it."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from transformers import AutoModelForCausalLM
 from distillpipe import versions
 from distillpipe.chat import Chat
 from distillpipe.dataset import read_rows, read_traces
-from distillpipe.errors import DataError, UsageError
+from distillpipe.errors import DataError, Incomplete, UsageError
 from distillpipe.forecast import size
 from distillpipe.formats.traces import Choices
 from distillpipe.labelling import LabelOptions
@@ -272,6 +273,37 @@ def test_real_traces_that_were_imported_and_never_counted_are_labelled(
         assert total_variation(model, prompt, labels) <= 1e-3
     forecast = forecast_label([str(tmp_path / "traces")], teacher, tmp_path / "out", OPTIONS, Run())
     assert any("were never counted" in note for note in forecast.notes)
+
+
+def test_a_row_that_the_teacher_cannot_score_fails_and_is_given_up_only_where_that_is_accepted(
+    shipped: Path, tmp_path: Path, make_trace: Callable[..., Trace], teacher_chat: Chat
+) -> None:
+    torch.manual_seed(0)
+    broken = AutoModelForCausalLM.from_pretrained(shipped / "teacher", tie_word_embeddings=False)
+    with torch.no_grad():  # no row with a Z in its thought can be scored
+        (mark,) = teacher_chat.ids("Z")
+        broken.get_input_embeddings().weight[mark] = float("nan")
+    broken.save_pretrained(tmp_path / "teacher")
+    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
+        shutil.copy(shipped / "teacher" / name, tmp_path / "teacher" / name)
+    good, bad = (
+        make_trace(problem="Tom has 14 coins.", reasoning=reasoning, row_key=str(number) * 32)
+        for number, reasoning in enumerate(["14.", "14 Z."])
+    )
+    given, out = [write(tmp_path / "rows.jsonl", [good, bad])], tmp_path / "out"
+    teacher = str(tmp_path / "teacher")
+
+    with pytest.raises(Incomplete, match=r"1 rows failed \(the first: the model's logits"):
+        label(given, teacher, out, OPTIONS, Run())
+    assert not (out / "v1").exists()
+    accepting = msgspec.structs.replace(OPTIONS, accept_errors=True)
+    found = label(given, teacher, out, accepting, Run())
+    assert (found.path, found.manifest.counts.rows_kept) == (out / "v1", 1)
+    (rejected,) = read_rows(out / "v1", "rejected", RejectedTrace)
+    assert (rejected.reason, rejected.reasoning) == ("engine_error", "14 Z.")
+    assert label(given, teacher, out, accepting, Run()).up_to_date
+    with pytest.raises(Incomplete):
+        label(given, teacher, out, OPTIONS, Run())
 
 
 @pytest.mark.parametrize(
