@@ -212,9 +212,9 @@ def trace_files(reference: str) -> list[Path]:
 
 
 def folder_of(reference: str) -> Path:
-    """Where the label files of a dataset's rows are, or those of a .jsonl file."""
+    """The folder that the files of a dataset lie in, those that its rows name too."""
     path = Path(reference)
-    return path.parent if path.is_file() else versions.resolve(reference)
+    return (path.parent if path.is_file() else versions.resolve(reference)).absolute()
 
 
 def read_training_traces(references: Iterable[str], *, allow_benchmark: bool) -> Iterator[Trace]:

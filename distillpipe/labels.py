@@ -15,7 +15,7 @@ Shapes: T tokens of one completion, end token included; K labels a token, the mo
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -53,6 +53,28 @@ class Labels(NamedTuple):
         if shapes != [(length,), (length,), (length, k), (length, k), (length,)]:
             raise ValueError(f"labels of different lengths: {shapes}")
 
+    def followed_by(self, others: "Labels") -> "Labels":
+        """The labels of two stretches of one completion."""
+        pairs: Any = zip(self, others, strict=True)
+        both: list[Any] = [np.concatenate(pair) for pair in pairs]
+        return Labels(*both)
+
+    def first(self, num_tokens: int) -> "Labels":
+        """The labels of the first tokens."""
+        parts: list[Any] = [part[:num_tokens] for part in self]
+        return Labels(*parts)
+
+    def flagged(self, flags: npt.NDArray[np.uint8]) -> "Labels":
+        """The labels with these flags: where they are not SAMPLED nothing is left of a label."""
+        is_kept = flags == SAMPLED
+        return Labels(
+            self.tokens,
+            flags,
+            np.where(is_kept[:, None], self.top_tokens, np.uint32(NO_TOKEN)),
+            np.where(is_kept[:, None], self.top_logprobs, np.float16(-np.inf)),
+            np.where(is_kept, self.own_logprobs, np.float16(-np.inf)),
+        )
+
     def top(self, k: int) -> "Labels":
         """The labels with only the `k` most likely tokens."""
         return self._replace(
@@ -80,6 +102,16 @@ def unlabelled(tokens: Sequence[int], k: int, flag: int) -> Labels:
         np.full((length, k), -np.inf, np.float16),
         np.full(length, -np.inf, np.float16),
     )
+
+
+def carried(labels: Labels | None, tokens: Sequence[int], k: int) -> Labels:
+    """The labels of a completion that was changed: from the first other token on they are INSERTED ones."""
+    if labels is None:
+        return unlabelled(tokens, k, INSERTED)
+    most = min(len(labels.tokens), len(tokens))
+    differ = np.flatnonzero(labels.tokens[:most] != np.array(tokens[:most], np.uint32))
+    same = int(differ[0]) if len(differ) else most
+    return labels.first(same).followed_by(unlabelled(tokens[same:], k, INSERTED))
 
 
 def label_type(k: int) -> np.dtype[np.void]:

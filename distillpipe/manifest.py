@@ -23,8 +23,8 @@ class ResolvedOption(msgspec.Struct, frozen=True):
     """The value of one option and where it came from."""
 
     value: Any
-    source: Literal["flag", "environment", "recipe", "default", "protocol", "benchmark"]
-    "the last two: left at its default, and set by --protocol, or by the table of benchmarks"
+    source: Literal["flag", "environment", "recipe", "default", "protocol", "benchmark", "derived"]
+    "the last three: left at its default, and set by --protocol, by the table of benchmarks, or by the student"
 
 
 class InputDataset(msgspec.Struct, frozen=True):
@@ -87,6 +87,10 @@ class Counts(msgspec.Struct):
     "completion tokens of the rows kept; for sft the supervised tokens trained on"
     tokens_sampled: int = 0
     "completion tokens that the engine made for this version"
+    tokens_scored: int = 0
+    "completion tokens, there already, that a teacher scored for this version"
+    rows_labelled: int = 0
+    "of the rows kept: those with soft labels"
     tokens_sent: int = 0
     "prompt tokens that a server counted for this version's rows"
     cost_dollars: float | None = None
@@ -101,6 +105,10 @@ class Counts(msgspec.Struct):
     "of the rows kept: those that sft cut at --max-length"
     tokens_cut: int = 0
     "what they lost"
+    rows_taught: int = 0
+    "of the rows kept: those that sft has soft labels, or a live teacher, for"
+    tokens_taught: int = 0
+    "their supervised tokens that have one"
     dropped: dict[str, Dropped] = {}
     teachers: dict[str, TeacherCounts] = {}
     "by the name in the rows, `unknown` where they have none"

@@ -30,7 +30,7 @@ class Tally:
         self._reasoning, self._completion = array("Q"), array("Q")
         counts.rows_kept = counts.rows_rejected = counts.tokens_kept = 0
         counts.dropped, counts.verdicts, counts.teachers = {}, {}, {}
-        counts.num_waits = counts.forced_ends = 0
+        counts.num_waits = counts.forced_ends = counts.rows_labelled = 0
 
     def add(self, row: Trace | Index, reason: str | None) -> None:
         """Count a row that is kept, or was rejected for a reason."""
@@ -50,6 +50,7 @@ class Tally:
         counts.tokens_kept += tokens
         counts.num_waits += row.num_waits
         counts.forced_ends += row.forced_end
+        counts.rows_labelled += row.soft_labels is not None
         if counted is not None:
             self._reasoning.append(counted.reasoning)
             self._completion.append(tokens)

@@ -1,5 +1,6 @@
 """The command `distill`: its subcommands, the recipe, and what an error looks like."""
 
+import logging
 import os
 import shutil
 import sys
@@ -17,6 +18,7 @@ from distillpipe.cli.export import export
 from distillpipe.cli.filter import filter_traces
 from distillpipe.cli.generate import generate
 from distillpipe.cli.import_traces import import_traces
+from distillpipe.cli.label import label
 from distillpipe.cli.options import option
 from distillpipe.cli.sft import sft
 from distillpipe.cli.show import show
@@ -25,7 +27,7 @@ from distillpipe.progress import say
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "generate": generate, "filter": filter_traces, "sft": sft, "eval": evaluate, "show": show,
-    "compare": compare, "export": export, "import": import_traces, "doctor": doctor,
+    "compare": compare, "export": export, "import": import_traces, "label": label, "doctor": doctor,
 }  # fmt: skip
 
 TABLE_COLUMNS = 100  # the tables of the help would cut long flags short in less
@@ -74,6 +76,7 @@ def main() -> None:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it warns of a kernel to be had
     is_wide = shutil.get_terminal_size().columns >= TABLE_COLUMNS
     app.rich_markup_mode = "rich" if is_wide else None
     interrupts.install()

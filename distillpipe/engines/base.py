@@ -27,6 +27,8 @@ class Request(NamedTuple):
     "tokens that end it beside the end tokens of the chat"
     soft_labels: int | None = None
     "how many of the most likely tokens are wanted for each token, with their log-probabilities"
+    completion_ids: Sequence[int] | None = None
+    "the completion, where it is there: nothing is sampled, its tokens get the labels that were asked for"
 
     @property
     def max_tokens(self) -> int:
@@ -82,11 +84,11 @@ Outcome = Completion | Answer | Failure | Refusal
 
 
 def refusal_of_unknown_token(request: Request, vocab_size: int) -> Refusal | None:
-    """Refuses a prompt with a token that the model has no embedding for, which would end the engine.
+    """Refuses a text with a token that the model has no embedding for, which would end the engine.
 
     A tokenizer can have more tokens than its model: one that special tokens were added to.
     """
-    largest = max(request.prompt_ids)
+    largest = max(*request.prompt_ids, *(request.completion_ids or ()), 0)
     if largest < vocab_size:
         return None
     measured = f"token {largest}, and the model has {vocab_size}"
@@ -107,6 +109,7 @@ class Engine(Protocol):
         Requests are pulled lazily, a bounded number is in flight. None stands for a request that there
         is not yet: what is in flight may lead to it, so it is asked for again. A completion that would outgrow
         the context ends there by `length`. A prompt must be shorter than `context_length`. Closing
-        the generator takes back what is in flight.
+        the generator takes back what is in flight. All requests of one call ask for as many soft labels,
+        no more than the engine was opened for.
         """
         ...

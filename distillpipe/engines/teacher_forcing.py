@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from distillpipe.labels import NO_TOKEN, SAMPLED, Labels
+from distillpipe.engines.base import Completion, Failure, Request
+from distillpipe.labels import SAMPLED, Labels
 
 PASS_TOKENS = 16384  # of padded texts in one forward pass
 BLOCK_NUMBERS = 1 << 26  # of logits at a time: a quarter of a GiB in fp32, whatever the vocabulary
@@ -21,8 +22,24 @@ class Text(NamedTuple):
     prompt_ids: Sequence[int]
     completion_ids: Sequence[int]
 
-    def __len__(self) -> int:
+    @property
+    def num_tokens(self) -> int:
         return len(self.prompt_ids) + len(self.completion_ids)
+
+
+def scored(
+    model: Any, requests: Sequence[Request], device: torch.device
+) -> Iterator[Completion | Failure]:
+    """The completions that requests bring with them, and their labels."""
+    texts = [Text(one.prompt_ids, one.completion_ids or ()) for one in requests]
+    k = max((one.soft_labels or 0 for one in requests), default=0)
+    for at, labels in score(model, texts, k, device):
+        request, tokens = requests[at], list(texts[at].completion_ids)
+        if labels is None:
+            yield Failure(request.key, "the model's logits of this text are no numbers")
+        else:
+            wanted = labels.top(request.soft_labels or 0)
+            yield Completion(request.key, tokens, "stop", labels=wanted)
 
 
 def score(
@@ -31,7 +48,8 @@ def score(
     """The place of each text in `texts` and its labels; null where the logits are no numbers.
 
     Texts of like length go through the model together. `model` is a causal language model of transformers;
-    its whole vocabulary at temperature 1 is what the log-probabilities, taken in fp32, are of.
+    its whole vocabulary at temperature 1 is what the log-probabilities, taken in fp32, are of. K is at most
+    the size of the vocabulary.
     """
     for group in _grouped(texts):
         yield from zip(group, _score([texts[at] for at in group], model, k, device), strict=True)
@@ -41,7 +59,9 @@ def score(
 def _score(
     texts: Sequence[Text], model: Any, k: int, device: torch.device
 ) -> Iterator[Labels | None]:
-    ids = torch.zeros(len(texts), max(map(len, texts)), dtype=torch.long)  # (B, T), padded behind
+    ids = torch.zeros(
+        len(texts), max(text.num_tokens for text in texts), dtype=torch.long
+    )  # (B, T), padded behind
     before = torch.zeros_like(
         ids, dtype=torch.bool
     )  # the position that foretells a completion's token
@@ -72,8 +92,7 @@ def labels_of(
 ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], np.ndarray[Any, Any]]:
     """Top tokens and their log-probabilities, (N, K), and those of the tokens `own`, (N,).
 
-    `hidden`, (N, hidden size), is what the output embeddings `head` take; logits are made in blocks. Where
-    the vocabulary has fewer than K tokens, the rest is NO_TOKEN with -inf.
+    `hidden`, (N, hidden size), is what the output embeddings `head` take; logits are made in blocks.
     """
     num_tokens = head.weight.shape[0]
     block = max(1, BLOCK_NUMBERS // num_tokens)
@@ -81,27 +100,24 @@ def labels_of(
     for states, tokens in zip(torch.split(hidden, block), torch.split(own, block), strict=True):
         logits = head(states).float()  # (block, V)
         total = logits.logsumexp(-1, keepdim=True)
-        top = logits.topk(min(k, num_tokens))
+        top = logits.topk(k)
         own_logprobs = logits.gather(1, tokens[:, None]) - total
         found.append((top.indices, top.values - total, own_logprobs[:, 0]))
     indices, logprobs, owned = (torch.cat(parts).cpu() for parts in zip(*found, strict=True))
-    missing = ((0, 0), (0, k - indices.shape[1]))
     return (
-        np.pad(indices.numpy().astype(np.uint32), missing, constant_values=NO_TOKEN),
-        np.pad(logprobs.half().numpy(), missing, constant_values=-np.inf),
-        owned.half().numpy(),
-    )
+        indices.numpy().astype(np.uint32), logprobs.half().numpy(), owned.half().numpy(),
+    )  # fmt: skip
 
 
 def _grouped(texts: Sequence[Text]) -> Iterator[list[int]]:
     """Places of texts of like length, the longest first, that fit into one forward pass."""
     group: list[int] = []
     longest = 0
-    for at in sorted(range(len(texts)), key=lambda at: -len(texts[at])):
+    for at in sorted(range(len(texts)), key=lambda at: -texts[at].num_tokens):
         if group and (len(group) + 1) * longest > PASS_TOKENS:
             yield group
             group = []
-        longest = longest if group else len(texts[at])
+        longest = longest if group else texts[at].num_tokens
         group.append(at)
     if group:
         yield group

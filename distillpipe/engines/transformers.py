@@ -24,6 +24,7 @@ from distillpipe.engines.base import (
 from distillpipe.engines.memory import free_memory
 from distillpipe.engines.slots import Slots
 from distillpipe.engines.store import ATTENTION
+from distillpipe.engines.teacher_forcing import scored
 from distillpipe.errors import EngineError, UsageError, first_line
 from distillpipe.models import Model
 from distillpipe.progress import say
@@ -79,7 +80,8 @@ class TransformersEngine:
             return
         requests = chain([first], requests)
         num_slots = self._num_slots_that_fit(min(first.sampling.max_tokens, self.context_length))
-        slots = Slots(self._model, num_slots, self.context_length, self._device)
+        soft_labels = first.soft_labels
+        slots = Slots(self._model, num_slots, self.context_length, self._device, soft_labels)
         waiting: list[Request] = []  # new sequences: a pass over prompts holds up all others
         exhausted = False
         while slots.num_active or waiting or not exhausted:
@@ -91,6 +93,9 @@ class TransformersEngine:
                 admitted = [
                     one for one, refusal in zip(pulled, refusals, strict=True) if not refusal
                 ]
+                there = [one for one in admitted if one.completion_ids is not None]
+                yield from scored(self._model, there, self._device)
+                admitted = [one for one in admitted if one.completion_ids is None]
                 waiting += slots.resume(admitted)  # what goes on does so at once
             is_enough = num_slots - slots.num_active >= num_slots / REFILL_SHARE
             if waiting and (is_enough or not slots.num_active):

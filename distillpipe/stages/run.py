@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 
@@ -30,6 +30,14 @@ class Run(msgspec.Struct, frozen=True):
     "what the user says of it"
     merge: bool = False
     "whether sft writes the merged model of an adapter too"
+    teachers: tuple[str, ...] = ()
+    "models that sft learns from while it trains"
+    report_to: tuple[str, ...] = ()
+    "trackers of sft"
+    num_processes: int = 1
+    "that sft trains in"
+    sharding: Literal["ddp", "fsdp"] = "ddp"
+    "what each of them holds: all weights, or its share"
 
 
 class Result(NamedTuple):
@@ -61,7 +69,9 @@ def say_finished(manifest: Manifest, out: Path) -> Result:
         parts.append(f"{counts.rows_rejected:,} rejected")
     parts.append(f"{counts.tokens_kept:,} tokens")
     parts.append(f"{counts.seconds:.1f} s")
-    tokens = counts.tokens_sampled or (counts.tokens_kept if manifest.kind == "checkpoint" else 0)
+    tokens = counts.tokens_sampled or counts.tokens_scored
+    if manifest.kind == "checkpoint":
+        tokens = counts.tokens_kept
     if counts.seconds_working and tokens:
         parts.append(f"{tokens / counts.seconds_working:,.0f} tokens/s")
     if counts.cost_dollars is not None:

@@ -125,3 +125,14 @@ def num_steps(num_rows: int, batch_size: int, epochs: int, max_steps: int | None
     """Optimizer steps of a run; the last step of an epoch may be smaller than the others."""
     steps = -(-num_rows // batch_size) * epochs
     return steps if max_steps is None else min(steps, max_steps)
+
+
+def share_of(lengths: Sequence[int], num_shares: int, number: int) -> list[int]:
+    """Which of a step's rows process `number` takes: the longest first, each to who has the fewest tokens so far."""
+    tokens, mine = [0] * num_shares, []
+    for row in sorted(range(len(lengths)), key=lambda row: -lengths[row]):
+        least = tokens.index(min(tokens))
+        tokens[least] += lengths[row]
+        if least == number:
+            mine.append(row)
+    return sorted(mine)

@@ -1,5 +1,8 @@
 """The training loop on accelerate: a killed run goes on exactly from the last state that was saved."""
 
+import os
+import signal
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -8,14 +11,15 @@ import msgspec
 from distillpipe.errors import Interrupted
 from distillpipe.interrupts import shielded
 from distillpipe.models import Model
-from distillpipe.progress import progress, say
+from distillpipe.progress import progress
 from distillpipe.records import TrainingOptions
 from distillpipe.training import speed, states
 from distillpipe.training.batches import Batches
 from distillpipe.training.session import Session
+from distillpipe.training.setup import Setup
 from distillpipe.training.states import LOSSES
 from distillpipe.training.stored_rows import StoredRows
-from distillpipe.training.student import save_student
+from distillpipe.training.trackers import Trackers
 
 
 class Trained(NamedTuple):
@@ -34,42 +38,62 @@ def train(
     folder: Path,
     options: TrainingOptions,
     save_every: int,
-    rows_by_input: tuple[int, ...] = (),
+    setup: Setup | None = None,
 ) -> Trained:
     """Train `student` on `rows`, going on from a state in `folder`; the weights end up in `folder`.
 
     The loss of the rows held out is measured every `save_every` steps, where a state is saved, and at the end.
-    `rows_by_input`: see `Batches`. Raises EngineError where the loss is not a number; the last state saved stays.
+    Raises EngineError where the loss is not a number; the last state saved stays. One of several processes
+    (`ranks`) calls this as a single one does; the first of them writes and talks.
     """
-    batches = Batches(rows, options, rows_by_input)
+    setup = setup or Setup()
+    batches = Batches(rows, options, setup.rows_by_input)
     total = batches.num_steps
-    session = Session(student, rows, options, total)
-    done = states.restore(session.accelerator, folder)
-    history = states.history(folder, done)
-    steps = batches.steps(done)
+    session = Session(student, rows, options, total, setup)
+    done = session.restore(folder)
+    if session.is_main:
+        states.cut(folder, done)
+    report_to = setup.report_to if session.is_main else ()
+    shown = progress("sft", total, done) if session.is_main else nullcontext(lambda *_: None)
     with (
-        progress("sft", total, done) as advance,
-        (folder / LOSSES).open("ab", buffering=0) as losses,
+        shown as advance,
+        Trackers(report_to, folder, done, options) as trackers,
+        (folder / LOSSES if session.is_main else Path(os.devnull)).open(
+            "ab", buffering=0
+        ) as losses,
     ):
+        steps = batches.steps(done)
+        measured = [
+            step.eval_loss for step in states.steps_in(folder / LOSSES) if step.step <= done
+        ]
         try:
             while done < total:
+                if session.is_stopped(setup.is_stopped):
+                    raise Interrupted(signal.SIGINT)
                 with shielded():
-                    step = session.step(done + 1, next(steps))
+                    step = session.step(done + 1, next(steps), measured)
                     done = step.step
                     is_saved = done % save_every == 0 or done == total
                     if is_saved and len(batches.held_out):
                         held_out = session.held_out_loss(batches.held_out)
                         step = msgspec.structs.replace(step, eval_loss=held_out)
-                        say(f"sft: step {done:,} of {total:,}: held-out loss {held_out:.4f}")
-                    history.append(step)
+                        measured.append(held_out)
+                        session.say(f"step {done:,} of {total:,}: held-out loss {held_out:.4f}")
                     losses.write(msgspec.json.encode(step) + b"\n")
+                    trackers.log(step)
                     if is_saved:
-                        states.save(session.accelerator, folder, done)
+                        session.save(folder, done)
                 advance(1, step.supervised_tokens)
         except Interrupted:
-            states.save(session.accelerator, folder, done)
-            say(f"sft: stopped after step {done} of {total}")
+            session.save(folder, done)
+            session.say(f"stopped after step {done} of {total}")
             raise
-    save_student(session.accelerator, session.model, student, folder)
-    supervised = sum(step.supervised_tokens for step in history)
-    return Trained(supervised, sum(step.seconds for step in history), speed.summary(history))
+    session.write(folder)
+    return trained(folder)
+
+
+def trained(folder: Path) -> Trained:
+    """What was done, as losses.jsonl says."""
+    steps = list(states.steps_in(folder / LOSSES))
+    supervised = sum(step.supervised_tokens for step in steps)
+    return Trained(supervised, sum(step.seconds for step in steps), speed.summary(steps))

@@ -1,63 +1,193 @@
-"""What one process trains with: the model, its optimizer and schedule, and what a step of them is."""
+"""What one process trains with: the model, its optimizer and schedule, and what a step of them is.
+
+Where several processes train, each makes this for itself, all do the same at the same time, and each has some of the rows.
+"""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
+import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
+from torch import distributed
 from transformers import get_scheduler
 
 from distillpipe.models import Model
+from distillpipe.progress import say
 from distillpipe.records import TrainingOptions
-from distillpipe.training import speed
-from distillpipe.training.batches import Numbers
+from distillpipe.training import speed, states
+from distillpipe.training.batches import Numbers, share_of
+from distillpipe.training.losses import IGNORED
+from distillpipe.training.packing import Pass
+from distillpipe.training.setup import Setup
 from distillpipe.training.states import Step
-from distillpipe.training.step import held_out_loss, passes_of, take_step
+from distillpipe.training.step import StudentLoss, held_out_loss_sum, passes_of, take_step
 from distillpipe.training.stored_rows import StoredRows
-from distillpipe.training.student import load_student, optimizer_of
+from distillpipe.training.student import load_student, optimizer_of, save_student
+from distillpipe.training.teaching import Lesson, Teaching
 
-EVAL_ROWS = 64  # that are read together and share forward passes
+EVAL_ROWS = 64  # that each process reads together
 
 
 class Session:
-    """A student in training; `step` and `held_out_loss` are all that is done with it."""
+    """A student in training."""
 
     def __init__(
-        self, student: Model, rows: StoredRows, options: TrainingOptions, num_steps: int
+        self,
+        student: Model,
+        rows: StoredRows,
+        options: TrainingOptions,
+        num_steps: int,
+        setup: Setup,
     ) -> None:
         set_seed(options.seed)
-        self.accelerator = Accelerator(mixed_precision="bf16" if options.dtype == "bf16" else "no")
-        self._rows, self._options = rows, options
-        model: Any = load_student(student, options)
+        self.accelerator = Accelerator(
+            mixed_precision="bf16" if options.dtype == "bf16" else "no",
+            cpu=not torch.cuda.is_available(),
+        )
+        self._student, self._rows, self._options = student, rows, options
+        model: Any = load_student(student, options, self.accelerator.device)
         self._passes = passes_of(model, self.accelerator.device, options)
         self._work = speed.work_of(model)
         self._peak = speed.device_peak(self.accelerator.device, options.dtype)
-        optimizer = optimizer_of(model, options)
+        self._teaching, projections = None, None
+        if options.distillation is not None:
+            device = self.accelerator.device
+            self._teaching = Teaching(student, model, setup.teachers, options, device)
+            projections = self._teaching.projections
+        self._num_steps = num_steps
+        self.model: Any = StudentLoss(model, projections)
+        self._sharded = setup.sharding == "fsdp"
+        if self._sharded:
+            from distillpipe.training import sharding
+
+            sharding.shard(self.model, self.accelerator.device, options.dtype)
+        self._optimizer: Any = optimizer_of(self.model, options)
         self._schedule = get_scheduler(
-            options.scheduler, optimizer, round(options.warmup * num_steps), num_steps
+            options.scheduler, self._optimizer, round(options.warmup * num_steps), num_steps
         )
-        self.model, self._optimizer = self.accelerator.prepare(model, optimizer)
+        if not self._sharded:
+            self.model, self._optimizer = self.accelerator.prepare(self.model, self._optimizer)
         self.accelerator.register_for_checkpointing(self._schedule)
         self.model.train()
 
-    def step(self, number: int, numbers: Numbers) -> Step:
-        """Train on the rows of these numbers; `number` is the step's own, 1-based."""
+    def say(self, text: str) -> None:
+        """Say it once, whatever the number of processes."""
+        if self.is_main:
+            say(f"sft: {text}")
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this is the process that writes and talks."""
+        return bool(self.accelerator.is_main_process)
+
+    def step(self, number: int, numbers: Numbers, measured: Sequence[float | None] = ()) -> Step:
+        """Train on the rows of these numbers; `number` is the step's own, 1-based.
+
+        `measured` are the held-out losses so far, that the weight of soft labels may follow.
+        """
         began = time.monotonic()
-        batch = self._read(numbers)
-        loss, norm, tokens = take_step(
-            self.accelerator, self.model, self._optimizer, self._passes(batch), self._options
+        rows, passes = self._shares(numbers)
+        operations = self._work.of_rows(rows) if self._work else 0
+        supervised = sum(one.num_supervised for one in passes)
+        tokens = sum(len(row.ids) for row in rows)
+        sums = self._over_processes([supervised, tokens, operations])
+        lesson = None
+        if self._teaching is not None:
+            mixture = self._teaching.mixture(number - 1, self._num_steps, measured)
+            lesson = Lesson(self._teaching, mixture, sums[0] / len(numbers))
+        loss, norm, taught = take_step(
+            self.accelerator,
+            self.model,
+            self._optimizer,
+            passes,
+            round(sums[0]),
+            self._options,
+            lesson,
         )
         rate = self._schedule.get_last_lr()[0]
         self._schedule.step()
-        measured = speed.measure(batch, time.monotonic() - began, self._work, self._peak)
-        return Step(number, loss, rate, norm, tokens, *measured)
+        seconds = time.monotonic() - began
+        peak = self._peak and self._peak * self.accelerator.num_processes
+        mfu = sums[2] / seconds / peak if peak and self._work else None
+        memory = round(self._over_processes([speed.peak_bytes()], max)[0])
+        tokens = round(sums[1])
+        return Step(
+            number,
+            loss,
+            rate,
+            norm,
+            round(sums[0]),
+            tokens,
+            seconds,
+            tokens / seconds,
+            mfu,
+            memory,
+            **taught,
+        )
 
     def held_out_loss(self, numbers: Numbers) -> float:
         """The mean loss over the supervised tokens of the rows of these numbers."""
-        parts = (numbers[at : at + EVAL_ROWS] for at in range(0, len(numbers), EVAL_ROWS))
-        passes = (one for part in parts for one in self._passes(self._read(part)))
-        return held_out_loss(self.accelerator, self.model, passes)
+        loss_sum, num_supervised = 0.0, 0
+        size = EVAL_ROWS * self.accelerator.num_processes
+        for at in range(0, len(numbers), size):
+            _, passes = self._shares(numbers[at : at + size])
+            loss_sum += held_out_loss_sum(self.accelerator, self.model, passes)
+            num_supervised += sum(one.num_supervised for one in passes)
+        loss_sum, total = self._over_processes([loss_sum, num_supervised])
+        return loss_sum / total
 
-    def _read(self, numbers: Sequence[int] | Numbers) -> list[Any]:
-        return [self._rows[int(number)] for number in numbers]
+    def is_stopped(self, is_asked: Callable[[], bool] | None) -> bool:
+        """Whether any process was asked to stop: all find the same."""
+        return is_asked is not None and self._over_processes([float(is_asked())], max)[0] > 0
+
+    def save(self, folder: Path, done: int) -> None:
+        """Save all that the next step depends on."""
+        sharded = (self.model, self._optimizer) if self._sharded else None
+        states.save(self.accelerator, folder, done, sharded)
+
+    def restore(self, folder: Path) -> int:
+        """Go on from the newest state; the number of steps that it has behind it, 0 without one."""
+        sharded = (self.model, self._optimizer) if self._sharded else None
+        return states.restore(self.accelerator, folder, sharded)
+
+    def write(self, folder: Path) -> None:
+        """Write the weights as a model's folder has them."""
+        whole = None
+        if self._sharded:
+            from distillpipe.training import sharding
+
+            whole = sharding.whole(self.model)
+        if self.is_main:
+            trained = self.accelerator.unwrap_model(self.model).model
+            save_student(trained, self._student, folder, whole)
+        self.accelerator.wait_for_everyone()
+
+    def _shares(self, numbers: Numbers) -> tuple[list[Any], list[Pass]]:
+        """The rows of this process, and its passes: as many as every process has, with empty ones where
+        it needs fewer, since they wait for each other in each.
+        """
+        processes, place = self.accelerator.num_processes, self.accelerator.process_index
+        rows = [self._rows[int(number)] for number in numbers]
+        if processes == 1:
+            return rows, self._passes(rows)
+        mine = share_of([len(row.ids) for row in rows], processes, place)
+        passes = self._passes([rows[at] for at in mine])
+        most = round(self._over_processes([len(passes)], max)[0])
+        shortest = min(rows, key=lambda row: len(row.ids))
+        (empty,) = self._passes([shortest])
+        empty = empty._replace(labels=torch.full_like(empty.labels, IGNORED), rows=[])
+        return [rows[at] for at in mine], passes + [empty] * (most - len(passes))
+
+    def _over_processes(
+        self, values: list[float], of: Callable[[list[float]], Any] = sum
+    ) -> list[float]:
+        """The sums, or the largest, of each of some numbers over all processes."""
+        if self.accelerator.num_processes == 1:
+            return values
+        found = torch.tensor(values, dtype=torch.float64, device=self.accelerator.device)
+        operation = distributed.ReduceOp.MAX if of is max else distributed.ReduceOp.SUM
+        distributed.all_reduce(found, operation)
+        return [float(value) for value in found]

@@ -82,21 +82,9 @@ def device_peak(device: torch.device, dtype: str) -> float | None:
     return peak_of(torch.cuda.get_device_name(device))
 
 
-class Measured(NamedTuple):
-    """The fields of `Step` that are measured."""
-
-    tokens: int
-    seconds: float
-    tokens_per_second: float
-    mfu: float | None
-    peak_memory_bytes: int
-
-
-def measure(rows: Sequence[Row], seconds: float, work: Work | None, peak: float | None) -> Measured:
-    """How fast a step on `rows` was, on a device that can do `peak` operations a second."""
-    tokens = sum(len(row.ids) for row in rows)
-    mfu = work.of_rows(rows) / seconds / peak if work and peak else None
-    return Measured(tokens, seconds, tokens / seconds, mfu, peak_gpu_memory() or peak_memory())
+def peak_bytes() -> int:
+    """The most memory that torch held on GPUs so far; without one, that this process had resident."""
+    return peak_gpu_memory() or peak_memory()
 
 
 def summary(steps: Sequence[Step]) -> dict[str, Any]:

@@ -8,14 +8,18 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 from accelerate import Accelerator
 
+from distillpipe.errors import UsageError
 from distillpipe.jsonl import sync_folder
 from distillpipe.progress import say
 
 LOSSES = "losses.jsonl"
+SHARDED = "sharded"  # in a state: what each of several processes has a share of
+Sharded = tuple[Any, Any]
 
 
 class Step(msgspec.Struct, frozen=True):
@@ -35,18 +39,47 @@ class Step(msgspec.Struct, frozen=True):
     mfu: float | None
     "share of the device's peak, 0 to 1: see `speed`; null where that is not known"
     peak_memory_bytes: int
-    "so far in this run: of GPUs what torch held, else what the process had resident"
+    "so far in this run, of the largest process: on GPUs what torch held, else what was resident"
     eval_loss: float | None = None
     "mean over the supervised tokens of the rows held out, after the step; null where it was not measured"
+    hard_loss: float | None = None
+    "mean over the supervised tokens; this and what follows is null where no teacher is learnt from"
+    soft_loss: float | None = None
+    "mean over those with a soft label; null where the step has none"
+    kd_weight: float | None = None
+    kd_temperature: float | None = None
+    feature_loss: float | None = None
+    "mean over the supervised tokens"
+    relation_loss: float | None = None
+    "mean over the rows"
 
 
-def save(accelerator: Accelerator, folder: Path, step: int) -> None:
-    """Save all that the next step depends on; older states go when the new one is whole."""
+def save(accelerator: Accelerator, folder: Path, step: int, sharded: Sharded | None = None) -> None:
+    """Save all that the next step depends on; older states go when the new one is whole.
+
+    Every process calls it; `sharded`: model and optimizer, where each process has its share of them.
+    """
     final, writing = folder / f"state-{step:06d}", folder / "state.writing"
-    if final.exists():
+    is_there = final.exists()
+    accelerator.wait_for_everyone()
+    if is_there:
         return
-    shutil.rmtree(writing, ignore_errors=True)
+    if accelerator.is_main_process:
+        shutil.rmtree(writing, ignore_errors=True)
+        writing.mkdir()
+    accelerator.wait_for_everyone()
     accelerator.save_state(str(writing))
+    if sharded is not None:
+        from distillpipe.training import sharding
+
+        sharding.save(writing / SHARDED, *sharded)
+    accelerator.wait_for_everyone()
+    if accelerator.is_main_process:
+        _complete(folder, writing, final)
+    accelerator.wait_for_everyone()
+
+
+def _complete(folder: Path, writing: Path, final: Path) -> None:
     for file in filter(Path.is_file, writing.rglob("*")):
         with file.open("rb") as written:
             os.fsync(written.fileno())
@@ -58,14 +91,27 @@ def save(accelerator: Accelerator, folder: Path, step: int) -> None:
             _remove_state(state)
 
 
-def restore(accelerator: Accelerator, folder: Path) -> int:
-    """Load the newest state, where there is one; the number of steps that it has behind it."""
+def restore(accelerator: Accelerator, folder: Path, sharded: Sharded | None = None) -> int:
+    """Load the newest state, where there is one; the number of steps that it has behind it.
+
+    Raises UsageError where weights were sharded and are not now, or the other way round.
+    """
     states = _states(folder)
     if not states:
         return 0
+    if (states[-1] / SHARDED).is_dir() != (sharded is not None):
+        raise UsageError(
+            f"{states[-1]} was saved {'without' if sharded else 'with'} --sharding fsdp: go on as the run was "
+            "begun, or begin anew with --fresh"
+        )
     accelerator.load_state(str(states[-1]))
+    if sharded is not None:
+        from distillpipe.training import sharding
+
+        sharding.load(states[-1] / SHARDED, *sharded)
     done = int(states[-1].name.removeprefix("state-"))
-    say(f"sft: going on after step {done}")
+    if accelerator.is_main_process:
+        say(f"sft: going on after step {done}")
     return done
 
 
@@ -73,14 +119,13 @@ def _states(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("state-*") if path.is_dir())
 
 
-def history(folder: Path, done: int) -> list[Step]:
-    """The steps already done; lines of steps that no state covers are cut from losses.jsonl."""
+def cut(folder: Path, done: int) -> None:
+    """Cut the lines of steps that no state covers from losses.jsonl."""
     path = folder / LOSSES
     kept = [step for step in steps_in(path) if step.step <= done]
     rewritten = path.with_suffix(".writing")
     rewritten.write_bytes(b"".join(msgspec.json.encode(step) + b"\n" for step in kept))
     rewritten.replace(path)
-    return kept
 
 
 def steps_in(path: Path) -> Iterator[Step]:

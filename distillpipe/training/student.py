@@ -1,15 +1,15 @@
 """The model that is trained: loaded, with an adapter around it for lora, its optimizer, and written."""
 
+import importlib.util
 import logging
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
-from accelerate import Accelerator
 from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.utils.logging import disable_progress_bar
 
-from distillpipe.errors import EngineError, first_line
+from distillpipe.errors import EngineError, MissingDependencyError, first_line
 from distillpipe.models import Model
 from distillpipe.records import TrainingOptions
 from distillpipe.training.context import student_config
@@ -18,12 +18,18 @@ disable_progress_bar()  # of loading, which is quick and would break our own
 logging.getLogger("accelerate").setLevel(logging.ERROR)  # it warns of tied weights at every save
 
 
-def load_student(student: Model, options: TrainingOptions) -> Any:
-    """The student with fp32 weights, an adapter around it for lora."""
+def load_student(
+    student: Model, options: TrainingOptions, device: torch.device | None = None
+) -> Any:
+    """The student with fp32 weights, an adapter around it for lora and qlora; for qlora in 4 bits.
+
+    Quantized weights are on `device`, others on the CPU.
+    """
+    how: dict[str, Any] = {"config": student_config(student, options), "dtype": torch.float32}
+    if options.method == "qlora":
+        how |= {"quantization_config": _four_bits(), "device_map": {"": device or "cpu"}}
     try:
-        model = AutoModelForCausalLM.from_pretrained(
-            student.folder, config=student_config(student, options), dtype=torch.float32
-        )
+        model = AutoModelForCausalLM.from_pretrained(student.folder, **how)
     except (OSError, ValueError, ImportError) as error:
         raise EngineError(
             f"--student {student.name} could not be loaded: {first_line(error)}"
@@ -45,6 +51,22 @@ def adapted(model: Any, options: TrainingOptions) -> Any:
     return get_peft_model(model, config)
 
 
+def _four_bits() -> Any:
+    """NF4 with quantized constants, computed in bf16: the settings of QLoRA (arXiv 2305.14314, section 3)."""
+    from transformers import BitsAndBytesConfig
+
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise MissingDependencyError(
+            "--method qlora needs the package bitsandbytes: pip install bitsandbytes, or give --method lora"
+        )
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16,
+    )
+
+
 def base_model(model: Any) -> Any:
     """The transformer below the head, with the adapter's layers in it."""
     inner = model.get_base_model() if hasattr(model, "get_base_model") else model
@@ -58,12 +80,27 @@ def optimizer_of(model: Any, options: TrainingOptions) -> torch.optim.Optimizer:
         {"params": [one for one in trained if one.ndim > 1], "weight_decay": options.weight_decay},
         {"params": [one for one in trained if one.ndim <= 1], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=options.learning_rate, betas=(0.9, 0.95), fused=True)
+    rate = cast("float", options.learning_rate)  # derived, where none was given, before all this
+    return torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.95), fused=True)
 
 
-def save_student(accelerator: Accelerator, model: Any, student: Model, folder: Path) -> None:
-    """Write the weights in the type that the student's own have; an adapter stays fp32."""
-    unwrapped = accelerator.unwrap_model(model)
-    if not hasattr(unwrapped, "peft_config"):
-        unwrapped.to(AutoConfig.from_pretrained(student.folder).dtype or torch.float32)
-    unwrapped.save_pretrained(folder)
+def save_student(
+    trained: Any, student: Model, folder: Path, whole: dict[str, torch.Tensor] | None = None
+) -> None:
+    """Write the weights in the type that the student's own have; an adapter stays fp32.
+
+    `whole`: all weights by name, where `trained` has only a share of them.
+    """
+    if hasattr(trained, "peft_config"):
+        trained.save_pretrained(folder, state_dict=whole)
+        return
+    dtype = AutoConfig.from_pretrained(student.folder).dtype or torch.float32
+    if whole is None:
+        trained.to(dtype).save_pretrained(folder)
+        return
+    tied = getattr(trained, "all_tied_weights_keys", None) or {}
+    weights = {name: value.to(dtype) for name, value in whole.items() if name not in tied}
+    trained.save_pretrained(folder, state_dict=weights)
+    config = AutoConfig.from_pretrained(folder)
+    config.dtype = dtype  # it names that of the shares
+    config.save_pretrained(folder)

@@ -112,6 +112,9 @@ def _heading(name: str, manifest: Manifest, folder: Folder) -> Iterator[str]:
     ended = f"finished {_time(manifest.finished)}" if manifest.finished else "unfinished"
     yield f"  begun {_time(manifest.created)}, {ended}, {counts.seconds:,.1f} s of work"
     yield f"  {_rows_of(manifest)}"
+    if counts.rows_labelled:
+        num_bytes = sum(one.bytes for one in manifest.files if one.name.startswith("labels-"))
+        yield f"  {counts.rows_labelled:,} rows with soft labels, which take {size(num_bytes)}"
     if counts.cost_dollars is not None:
         yield f"  {say_dollars(counts.cost_dollars)} spent"
     if manifest.licences:

@@ -41,7 +41,7 @@ def test_every_command_and_flag_stands_in_the_readme(script: ModuleType) -> None
     [
         ("distill ge", ["generate"]),
         ("distill sft --learn", ["--learning-rate"]),
-        ("distill sft --method ", ["full", "lora"]),
+        ("distill sft --method ", ["full", "lora", "qlora"]),
         ("distill --rec", ["--recipe"]),
     ],
 )

@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM
 from distillpipe.chat import Chat
 from distillpipe.engines import teacher_forcing
 from distillpipe.engines.teacher_forcing import Text, score
-from distillpipe.labels import NO_TOKEN, SAMPLED, Labels
+from distillpipe.labels import SAMPLED, Labels
 from distillpipe.records import Message
 
 CPU = torch.device("cpu")
@@ -95,13 +95,6 @@ def test_all_of_the_vocabulary_is_the_whole_distribution(model: Any, texts: list
     assert all(len(set(row)) == 512 for row in labels.top_tokens.tolist())
 
 
-def test_a_vocabulary_of_fewer_tokens_leaves_places_empty(model: Any, texts: list[Text]) -> None:
-    labels = in_order(model, texts[1:2], 515)[0]
-    assert (labels.top_tokens[:, 512:] == NO_TOKEN).all()
-    assert (labels.top_logprobs[:, 512:] == -math.inf).all()
-    assert (labels.top_tokens[:, :512] < 512).all()
-
-
 def test_a_model_whose_logits_are_no_numbers_gives_no_labels(texts: list[Text]) -> None:
     class Broken:
         """A model that has gone wrong in one text of two."""
@@ -116,7 +109,7 @@ def test_a_model_whose_logits_are_no_numbers_gives_no_labels(texts: list[Text]) 
         def get_output_embeddings() -> torch.nn.Linear:
             return torch.nn.Linear(4, 512)
 
-    long, short = sorted(texts, key=len)[-2:][::-1]
+    long, short = sorted(texts, key=lambda text: text.num_tokens)[-2:][::-1]
     found = dict(score(Broken(), [long, short], 3, CPU))
     assert found[1] is None
     assert found[0] is not None

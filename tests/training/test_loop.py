@@ -20,6 +20,7 @@ from distillpipe.records import Trace, TrainingOptions
 from distillpipe.training import loop, states
 from distillpipe.training.batches import Batches
 from distillpipe.training.rows import Row, row_of
+from distillpipe.training.setup import Setup
 from distillpipe.training.stored_rows import StoredRows
 from distillpipe.training.student import load_student
 
@@ -157,7 +158,7 @@ def test_an_interrupted_run_goes_on_with_the_losses_of_an_undisturbed_one(
     whole, parted = tmp_path / "whole", tmp_path / "parted"
     whole.mkdir()
     parted.mkdir()
-    loop.train(student, rows, whole, options, 7, (len(rows),))
+    loop.train(student, rows, whole, options, 7, Setup((len(rows),)))
 
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     interrupts.install()
@@ -165,13 +166,13 @@ def test_an_interrupted_run_goes_on_with_the_losses_of_an_undisturbed_one(
     watcher.start()
     try:
         with pytest.raises(Interrupted):
-            loop.train(student, rows, parted, options, 7, (len(rows),))
+            loop.train(student, rows, parted, options, 7, Setup((len(rows),)))
     finally:
         watcher.join()
         for number, handler in before.items():
             signal.signal(number, handler)
     assert 5 <= len(losses_in(parted)) < 24
-    loop.train(student, rows, parted, options, 7, (len(rows),))
+    loop.train(student, rows, parted, options, 7, Setup((len(rows),)))
 
     wanted = [(step.step, step.loss, step.grad_norm, step.eval_loss) for step in losses_in(whole)]
     found = [(step.step, step.loss, step.grad_norm, step.eval_loss) for step in losses_in(parted)]

@@ -5,7 +5,7 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, Qwen2Config, Qwen3MoeConfig
 
 from distillpipe.training.rows import Row
-from distillpipe.training.speed import Work, measure, peak_of, summary, work_of
+from distillpipe.training.speed import Work, peak_of, summary, work_of
 from distillpipe.training.states import Step
 
 CONFIG = Qwen2Config(
@@ -39,15 +39,6 @@ def test_the_work_of_experts_is_not_known() -> None:
 def test_the_work_of_rows_counts_the_head_where_there_is_loss_and_each_row_squared() -> None:
     rows = [Row("a", [1] * 10, 4), Row("b", [1] * 3, 1)]
     assert Work(100, 7, 2).of_rows(rows) == 100 * 13 + 7 * (6 + 2) + 2 * (100 + 9)
-
-
-def test_the_share_of_the_peak_is_operations_a_second_of_it() -> None:
-    rows = [Row("a", [1] * 10, 4)]
-    found = measure(rows, 2.0, Work(100, 0, 0), 1000.0)
-    assert (found.tokens, found.seconds, found.tokens_per_second, found.mfu) == (10, 2.0, 5.0, 0.5)
-    assert found.peak_memory_bytes > 2**20
-    assert measure(rows, 2.0, Work(100, 0, 0), None).mfu is None
-    assert measure(rows, 2.0, None, 1000.0).mfu is None
 
 
 @pytest.mark.parametrize(
