@@ -11,25 +11,29 @@ Text is never held in memory, an index of ids is.
 
 import os
 import time
-from array import array
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from distillpipe import manifest as manifests
 from distillpipe import versions
 from distillpipe.cards import dataset_card
-from distillpipe.distributions import distribution
 from distillpipe.errors import DataError, UsageError
 from distillpipe.hashing import bytes_hash, content_hash, file_sha256
 from distillpipe.interrupts import shielded
-from distillpipe.jsonl import SYNC_ROWS, R, Stream, decode, decoded, encoder, lines
-from distillpipe.manifest import Dropped, FileEntry, Manifest, TeacherCounts
-from distillpipe.records import Problem, RejectedTrace, TokenCounts, Trace, Verdict
+from distillpipe.jsonl import SYNC_ROWS, R, Stream, decoded, encoder, lines
+from distillpipe.manifest import FileEntry, Manifest
+from distillpipe.records import Problem, RejectedTrace, SoftLabels, Trace
+from distillpipe.tally import Index, Tally
 from distillpipe.versions import ERRORS_FILE, Draft
 
+if TYPE_CHECKING:  # they load numpy, which most commands have no use for
+    from distillpipe.label_writer import LabelWriter
+    from distillpipe.labels import Labels, LabelSource
+
+PRODUCER_DIGITS = 16  # of the fingerprint, in the names of label files
 SAVE_SECONDS = 5.0  # between two writes of the counts into the draft's manifest
 
 
@@ -44,26 +48,43 @@ class FailedRow(msgspec.Struct, frozen=True):
 class Writer:
     """Appends rows to a draft. `done` holds the ids of all rows, kept and rejected, in it."""
 
-    def __init__(self, draft: Draft, sync_rows: int = SYNC_ROWS) -> None:
+    def __init__(
+        self, draft: Draft, sync_rows: int = SYNC_ROWS, soft_labels: "LabelSource | None" = None
+    ) -> None:
+        """`soft_labels` says whose labels will be appended with rows, and how many a token."""
         self.draft = draft
         self.counts = draft.manifest.counts
         self.done: set[str] = set()
         self.num_failed = 0
         self._row_hashes: list[str] = []
-        self._reasoning, self._completion = array("Q"), array("Q")
+        self._tally = Tally(self.counts)
         self._saved = time.monotonic()
-        self.counts.rows_kept = self.counts.rows_rejected = self.counts.tokens_kept = 0
-        self.counts.dropped, self.counts.verdicts, self.counts.teachers = {}, {}, {}
-        self.counts.num_waits = self.counts.forced_ends = 0
-        self._parts = Stream(draft.path, "part", self._recovered, sync_rows)
-        self._rejected = Stream(draft.path, "rejected", self._recovered, sync_rows)
+        self._labels: LabelWriter | None = None
+        self._last_labels: dict[str, SoftLabels] = {}
+        "of the rows found on disk, by file"
+        if soft_labels is not None:
+            from distillpipe import label_writer
 
-    def append(self, trace: Trace) -> None:
-        """Keep a row."""
-        line = encoder.encode(trace)
-        self._parts.append(line)
-        self._count(trace, None)
-        self._row_hashes.append(bytes_hash(line))
+            label_writer.cut_rows_without_labels(draft.path, sync_rows)
+        self._parts = Stream(draft.path, "part", self._recovered, sync_rows, self._sync_labels)
+        self._rejected = Stream(draft.path, "rejected", self._recovered, sync_rows)
+        if soft_labels is not None:
+            producer = draft.manifest.fingerprint[:PRODUCER_DIGITS]
+            kept = self._last_labels.values()
+            self._labels = label_writer.LabelWriter(draft.path, producer, soft_labels, kept)
+
+    def append(self, trace: Trace, labels: "Labels | None" = None) -> None:
+        """Keep a row, with its labels if there are any: they are on disk before the row is."""
+        with shielded():
+            if labels is not None:
+                assert self._labels is not None  # or nobody could have asked for any
+                found = self._labels.append(labels)
+                trace = msgspec.structs.replace(trace, soft_labels=found)
+            line = encoder.encode(trace)
+            self._parts.append(line)
+        self.done.add(trace.id)
+        self._tally.add(trace, None)
+        self._row_hashes.append(row_hash(line, trace.soft_labels))
         self._save_now_and_then()
 
     def reject(
@@ -77,7 +98,8 @@ class Writer:
             other_reasons=other_reasons,
         )
         self._rejected.append(encoder.encode(row))
-        self._count(trace, reason)
+        self.done.add(trace.id)
+        self._tally.add(trace, reason)
         self._save_now_and_then()
 
     def fail(self, trace: Trace, error: str) -> None:
@@ -99,7 +121,7 @@ class Writer:
 
     def num_rows_within(self, low: int, high: int | None) -> int:
         """Rows kept whose reasoning has `low` to `high` tokens, no matter how many where `high` is null."""
-        return sum(low <= one and (high is None or one <= high) for one in self._reasoning)
+        return self._tally.num_rows_within(low, high)
 
     def sync(self) -> None:
         """Make every row so far durable."""
@@ -128,8 +150,7 @@ class Writer:
                 entry = FileEntry(name, rows, size, file_sha256(file_path))
             manifest.files.append(entry)
         manifest.id = content_hash(sorted(self._row_hashes))
-        self.counts.reasoning_tokens = distribution(self._reasoning)
-        self.counts.completion_tokens = distribution(self._completion)
+        self._tally.close()
         return self.draft.finish(dataset_card(manifest))
 
     def __enter__(self) -> "Writer":
@@ -142,6 +163,12 @@ class Writer:
         with shielded():
             self._parts.close()
             self._rejected.close()
+            if self._labels is not None:
+                self._labels.close()
+
+    def _sync_labels(self) -> None:
+        if self._labels is not None:
+            self._labels.sync()
 
     def _save_now_and_then(self) -> None:
         if time.monotonic() - self._saved >= SAVE_SECONDS:
@@ -150,50 +177,18 @@ class Writer:
 
     def _recovered(self, line: bytes, where: str) -> None:
         try:
-            row = msgspec.json.decode(line, type=_Index)
+            row = msgspec.json.decode(line, type=Index)
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise DataError(
                 f"{where}: not a row of this draft ({error}): delete the folder to start it anew"
             ) from error
-        self._count(row, row.reason)
-        if row.reason is None:
-            self._row_hashes.append(bytes_hash(line))
-
-    def _count(self, row: "Trace | _Index", reason: str | None) -> None:
         self.done.add(row.id)
-        counted = row.num_tokens
-        tokens = 0 if counted is None else counted.total - counted.prompt
-        teacher = self.counts.teachers.setdefault(row.teacher or "unknown", TeacherCounts())
-        if reason is not None:
-            teacher.dropped[reason] = teacher.dropped.get(reason, 0) + 1
-            self.counts.rows_rejected += 1
-            dropped = self.counts.dropped.setdefault(reason, Dropped())
-            dropped.rows += 1
-            dropped.tokens += tokens
-            return
-        teacher.rows_kept += 1
-        teacher.tokens_kept += tokens
-        self.counts.rows_kept += 1
-        self.counts.tokens_kept += tokens
-        self.counts.num_waits += row.num_waits
-        self.counts.forced_ends += row.forced_end
-        if counted is not None:
-            self._reasoning.append(counted.reasoning)
-            self._completion.append(tokens)
-        if row.verdict is not None:
-            self.counts.verdicts[row.verdict] = self.counts.verdicts.get(row.verdict, 0) + 1
-
-
-class _Index(msgspec.Struct):
-    """What the writer keeps of a row that it finds on disk."""
-
-    id: str
-    num_tokens: TokenCounts | None
-    teacher: str | None = None
-    num_waits: int = 0
-    forced_end: bool = False
-    verdict: Verdict | None = None
-    reason: str | None = None
+        self._tally.add(row, row.reason)
+        if (found := row.soft_labels) is not None:
+            last = self._last_labels.setdefault(found.file, found)
+            self._last_labels[found.file] = max(last, found, key=lambda one: one.offset)
+        if row.reason is None:
+            self._row_hashes.append(row_hash(line, found))
 
 
 def read_traces(reference: str) -> Iterator[Trace]:
@@ -214,6 +209,12 @@ def trace_files(reference: str) -> list[Path]:
     folder = versions.resolve(reference)
     versions.check_content(folder)
     return sorted(folder.glob("part-*.jsonl"))
+
+
+def folder_of(reference: str) -> Path:
+    """The folder that the files of a dataset lie in, those that its rows name too."""
+    path = Path(reference)
+    return (path.parent if path.is_file() else versions.resolve(reference)).absolute()
 
 
 def read_training_traces(references: Iterable[str], *, allow_benchmark: bool) -> Iterator[Trace]:
@@ -258,6 +259,15 @@ def count_bytes(references: Iterable[str]) -> int:
     )
 
 
+def row_hash(line: bytes, found: SoftLabels | None) -> str:
+    """The hash of a row's line; the place of its labels, which depends on the order of the rows, left out."""
+    if found is None:
+        return bytes_hash(line)
+    anywhere = msgspec.structs.replace(found, file="", offset=0)
+    trace = msgspec.json.decode(line, type=Trace)
+    return bytes_hash(encoder.encode(msgspec.structs.replace(trace, soft_labels=anywhere)))
+
+
 def conflict(row_id: str) -> DataError:
     """The error for one id with two contents: which of the two was meant cannot be known."""
     return DataError(
@@ -281,31 +291,6 @@ def read_rows(folder: Path, prefix: str, record: type[R]) -> Iterator[R]:
     """Rows of the files of one version that begin with `prefix`, in their order."""
     for path in sorted(folder.glob(f"{prefix}-*.jsonl")):
         yield from decoded(path, record)
-
-
-def sampled_before(out: Path, wanted: set[str], prefix: str = "part") -> Iterator[Trace]:
-    """Rows in any finished or partial version under `out` whose row keys are `wanted`, each once.
-
-    They stand in the files that begin with `prefix`.
-    """
-    left = set(wanted)
-    keys, traces = msgspec.json.Decoder(Sampled), msgspec.json.Decoder(Trace)
-    for folder in versions.finished(out) + versions.partials(out):
-        for path in sorted(folder.glob(f"{prefix}-*.jsonl")):
-            for number, line in lines(path, whole_only=True):
-                if not left:
-                    return
-                where = f"{path}:{number}"
-                if decode(line, keys, where).row_key in left:
-                    trace = decode(line, traces, where)
-                    left.remove(trace.row_key)
-                    yield trace
-
-
-class Sampled(msgspec.Struct):
-    """What of a row tells whether it is wanted; also the name of it in an error."""
-
-    row_key: str
 
 
 def _fields(trace: Trace) -> dict[str, Any]:

@@ -18,7 +18,7 @@ import msgspec
 from distillpipe import manifest as manifests
 from distillpipe import sources, spending, versions
 from distillpipe.errors import DistillError
-from distillpipe.forecast import Forecast, weight_bytes
+from distillpipe.forecast import Forecast, size, weight_bytes
 from distillpipe.jsonl import decode, lines
 from distillpipe.manifest import Manifest
 from distillpipe.models import AnyModel, Model, Served
@@ -62,7 +62,7 @@ def forecast_rows(
     folders = _folders(out, fresh=fresh)
     if model is None:
         wanted = sum(1 for _ in problems) * options.plan.num_samples
-        reused = 0
+        reused = tokens_there = 0
     else:
         chat = load_model_chat(model, options)
         with tempfile.TemporaryDirectory() as folder:
@@ -70,13 +70,16 @@ def forecast_rows(
             plan.plan(problems)
             longest_prompt = plan.most_prompt_tokens()
         wanted = len(plan.wanted)
-        reused = len(_seen(folders, plan.wanted.keys()))
+        rows_there = _seen(folders, plan.wanted.keys())
+        reused, tokens_there = len(rows_there), sum(one.completion for one in rows_there.values())
     to_sample = wanted - reused
     found.rows = {"wanted": wanted, "there already": reused, "to sample": to_sample}
     there = _sampled_before(_folders(out, fresh=False), model, options)
     places = folders if found.pilot else [folder for folder, _ in there]
     seen = list(_seen(places, found.pilot or None).values())
     _estimate_tokens(found, seen, to_sample, options.sampling.max_tokens)
+    if options.soft_labels is not None and not found.is_up_to_date:
+        _estimate_labels(found, options.soft_labels, tokens_there)
     _estimate_seconds(found, [one for _, one in there], options.engine.concurrency)
     if isinstance(model, Model):
         found.estimate.memory_bytes = weight_bytes(model.weights_folder)
@@ -108,6 +111,18 @@ def _estimate_tokens(
         found.notes.append(
             f"{cut:,} of these {len(seen):,} rows were cut off: --max-tokens {max_tokens:,}"
         )
+
+
+def _estimate_labels(found: Forecast, k: int, tokens_there: int) -> None:
+    """What labels take on disk, those of rows that are taken over too."""
+    from distillpipe.labels import label_bytes
+
+    estimate = found.estimate
+    num_bytes = label_bytes((estimate.tokens or 0) + tokens_there, k)
+    estimate.disk_bytes = (estimate.disk_bytes or 0) + num_bytes
+    found.notes.append(
+        f"{size(num_bytes)} of the disk are soft labels, {label_bytes(1, k)} bytes a token"
+    )
 
 
 def _estimate_seconds(found: Forecast, there: Sequence[Manifest], concurrency: int | None) -> None:

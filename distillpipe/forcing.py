@@ -13,7 +13,7 @@ from typing import NamedTuple
 import msgspec
 
 from distillpipe import budget as machine
-from distillpipe import dataset, spending
+from distillpipe import dataset, reuse, spending
 from distillpipe.answers import as_answer
 from distillpipe.chat import Chat, load_chat
 from distillpipe.dataset import Writer
@@ -117,7 +117,7 @@ class Forcer:
         try:
             if draft.takes_over:
                 missing = keys - self._done
-                for trace in dataset.sampled_before(out, missing, PREFIX):
+                for trace in reuse.sampled_before(out, missing, PREFIX):
                     stream.append(encoder.encode(trace))
                     self._done.add(trace.row_key)
             if missing := keys - self._done:
@@ -146,7 +146,7 @@ class Forcer:
         )[:32]  # fmt: skip
 
     def _recovered(self, line: bytes, where: str) -> None:
-        self._done.add(decode(line, msgspec.json.Decoder(dataset.Sampled), where).row_key)
+        self._done.add(decode(line, msgspec.json.Decoder(reuse.Sampled), where).row_key)
 
     def _sample(self, inputs: list[str], wanted: Wanted, missing: set[str], stream: Stream) -> None:
         writer, counts = self._writer, self._writer.counts

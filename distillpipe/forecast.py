@@ -51,6 +51,7 @@ class Forecast(msgspec.Struct):
     reads: list[str]
     writes: str | None = None
     "the version, and whether it is there, would be gone on with or would be begun; null if not known"
+    is_up_to_date: bool = False
     rows: dict[str, int] = {}
     pilot: list[str] = []
     "row keys of the rows that a pilot sampled for this, or found there"
@@ -78,6 +79,7 @@ def noting(found: Forecast) -> Iterator[None]:
 def add_output(found: Forecast, out: Path, header: Header) -> None:
     """Say which version there would be."""
     if (finished := versions.find_finished(out, header)) is not None:
+        found.is_up_to_date = True
         found.writes = f"nothing: {finished} is up to date"
     elif (draft := versions.find_draft(out, header)) is not None:
         found.writes = f"{draft}, which it goes on with"
@@ -134,7 +136,7 @@ def _cost(estimate: Estimate) -> str:
     if estimate.disk_bytes is not None:
         parts.append(f"{size(estimate.disk_bytes)} of disk")
     if estimate.memory_bytes is not None:
-        parts.append(f"{size(estimate.memory_bytes)} of memory at least")
+        parts.append(f"{size(estimate.memory_bytes)} of memory")
     basis = f" ({estimate.basis})" if estimate.basis else ""
     return ", ".join(parts) + basis if parts else ""
 

@@ -53,8 +53,11 @@ class Stream:
         prefix: str,
         recovered: Callable[[bytes, str], None],
         sync_rows: int = SYNC_ROWS,
+        before_sync: Callable[[], None] | None = None,
     ) -> None:
+        """`before_sync` makes durable what the rows need beside them."""
         self._folder = folder
+        self._before_sync = before_sync
         self._sync_rows = sync_rows
         self._prefix = prefix
         self.parts: list[Part] = []
@@ -89,6 +92,8 @@ class Stream:
     def sync(self) -> None:
         """Make what was written survive a power cut."""
         if self._descriptor is not None and self._unsynced:
+            if self._before_sync is not None:
+                self._before_sync()
             sync_content(self._descriptor)
             self._unsynced = 0
             self._synced = time.monotonic()

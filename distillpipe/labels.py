@@ -3,6 +3,7 @@
     labels-3f9a12c07be2a1d4-00000.tokens   5 bytes a token: its id (uint32) and a flag
     labels-3f9a12c07be2a1d4-00000.labels   6 K + 2 bytes a token: the ids of the K most likely tokens (uint32),
                                            their log-probabilities (fp16), then the token's own (fp16)
+    labels-3f9a12c07be2a1d4.json           who gave them, and what ids mean to it: `LabelSource`
 
 A row knows its slice: file, offset and length in tokens, K. The ids stand beside the labels, so that nobody
 has to trust a position: who reads a slice compares its ids with the tokens of the row. Both files only
@@ -12,21 +13,19 @@ when the files are opened again. Log-probabilities are those of the whole vocabu
 Shapes: T tokens of one completion, end token included; K labels a token, the most likely one first.
 """
 
-import os
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from distillpipe.errors import DataError
-from distillpipe.interrupts import shielded
-from distillpipe.jsonl import sync_content, sync_folder
 from distillpipe.records import SoftLabels
+from distillpipe.vocabulary import Vocabulary
 
-FILE_BYTES = 1024**3  # of labels, before the next file is begun
+ENDINGS = (".json", ".labels", ".tokens")
 TOKEN = np.dtype([("id", "<u4"), ("flag", "u1")])
 NO_TOKEN = 0xFFFFFFFF  # where a vocabulary has fewer than K tokens: its log-probability is -inf
 
@@ -54,6 +53,66 @@ class Labels(NamedTuple):
         if shapes != [(length,), (length,), (length, k), (length, k), (length,)]:
             raise ValueError(f"labels of different lengths: {shapes}")
 
+    def followed_by(self, others: "Labels") -> "Labels":
+        """The labels of two stretches of one completion."""
+        pairs: Any = zip(self, others, strict=True)
+        both: list[Any] = [np.concatenate(pair) for pair in pairs]
+        return Labels(*both)
+
+    def first(self, num_tokens: int) -> "Labels":
+        """The labels of the first tokens."""
+        parts: list[Any] = [part[:num_tokens] for part in self]
+        return Labels(*parts)
+
+    def flagged(self, flags: npt.NDArray[np.uint8]) -> "Labels":
+        """The labels with these flags: where they are not SAMPLED nothing is left of a label."""
+        is_kept = flags == SAMPLED
+        return Labels(
+            self.tokens,
+            flags,
+            np.where(is_kept[:, None], self.top_tokens, np.uint32(NO_TOKEN)),
+            np.where(is_kept[:, None], self.top_logprobs, np.float16(-np.inf)),
+            np.where(is_kept, self.own_logprobs, np.float16(-np.inf)),
+        )
+
+    def top(self, k: int) -> "Labels":
+        """The labels with only the `k` most likely tokens."""
+        return self._replace(
+            top_tokens=self.top_tokens[:, :k], top_logprobs=self.top_logprobs[:, :k]
+        )
+
+
+class LabelSource(msgspec.Struct, frozen=True):
+    """Who gave the labels of one producer's files: a small file beside them, all that a reader needs."""
+
+    k: int
+    teacher: str
+    identity: str
+    "of the model"
+    vocabulary: Vocabulary
+
+
+def unlabelled(tokens: Sequence[int], k: int, flag: int) -> Labels:
+    """Tokens that no teacher has given a label."""
+    length = len(tokens)
+    return Labels(
+        np.array(tokens, np.uint32),
+        np.full(length, flag, np.uint8),
+        np.full((length, k), NO_TOKEN, np.uint32),
+        np.full((length, k), -np.inf, np.float16),
+        np.full(length, -np.inf, np.float16),
+    )
+
+
+def carried(labels: Labels | None, tokens: Sequence[int], k: int) -> Labels:
+    """The labels of a completion that was changed: from the first other token on they are INSERTED ones."""
+    if labels is None:
+        return unlabelled(tokens, k, INSERTED)
+    most = min(len(labels.tokens), len(tokens))
+    differ = np.flatnonzero(labels.tokens[:most] != np.array(tokens[:most], np.uint32))
+    same = int(differ[0]) if len(differ) else most
+    return labels.first(same).followed_by(unlabelled(tokens[same:], k, INSERTED))
+
 
 def label_type(k: int) -> np.dtype[np.void]:
     """One entry of a `.labels` file."""
@@ -65,100 +124,12 @@ def label_bytes(num_tokens: int, k: int) -> int:
     return num_tokens * (TOKEN.itemsize + label_type(k).itemsize)
 
 
-class LabelWriter:
-    """Appends labels to the files of one draft; `producer` is part of their names."""
-
-    def __init__(self, folder: Path, producer: str, k: int, kept: Iterable[SoftLabels]) -> None:
-        """Open the files behind the labels of the rows that the draft holds already (`kept`).
-
-        Raises DataError where a row has lost labels, which only a damaged disk or a hand does.
-        """
-        self.k = k
-        self._folder = folder
-        self._prefix = f"labels-{producer}"
-        self._descriptors: list[int] = []
-        self._dirty = False
-        ends: dict[str, int] = {}
-        for slice_ in kept:
-            if slice_.file.startswith(self._prefix):
-                ends[slice_.file] = max(ends.get(slice_.file, 0), slice_.offset + slice_.length)
-        self._number, self._length = 0, 0
-        if ends:
-            last = max(ends)
-            self._number, self._length = int(last.rpartition("-")[2]), ends[last]
-        for name, end in ends.items():
-            _cut(folder, name, end, k)
-        for path in folder.glob(f"{self._prefix}-*"):
-            if path.stem not in ends:
-                path.unlink()
-
-    def append(self, labels: Labels) -> SoftLabels:
-        """Write the labels of one completion; call `sync` before the row that names them is durable."""
-        labels.check()
-        if labels.k != self.k:
-            raise ValueError(f"labels of {labels.k} tokens in files of {self.k}")
-        length = len(labels.tokens)
-        tokens = np.empty(length, TOKEN)
-        tokens["id"], tokens["flag"] = labels.tokens, labels.flags
-        entries = np.empty(length, label_type(self.k))
-        entries["tokens"], entries["logprobs"] = labels.top_tokens, labels.top_logprobs
-        entries["own"] = labels.own_logprobs
-        with shielded():
-            if self._length and self._length * entries.itemsize >= FILE_BYTES:
-                self.close()
-                self._number, self._length = self._number + 1, 0
-            if not self._descriptors:
-                self._open()
-            for descriptor, content in zip(self._descriptors, (tokens, entries), strict=True):
-                self._write(descriptor, content.tobytes())
-            found = SoftLabels(file=self._name, offset=self._length, length=length, k=self.k)
-            self._length += length
-        return found
-
-    def sync(self) -> None:
-        """Make the labels so far survive a power cut."""
-        if self._dirty:
-            for descriptor in self._descriptors:
-                sync_content(descriptor)
-            self._dirty = False
-
-    def close(self) -> None:
-        self.sync()
-        for descriptor in self._descriptors:
-            os.close(descriptor)
-        self._descriptors = []
-
-    @property
-    def _name(self) -> str:
-        return f"{self._prefix}-{self._number:05d}"
-
-    def _open(self) -> None:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
-        for path in _paths(self._folder, self._name):
-            self._descriptors.append(os.open(path, flags, 0o644))
-        sync_folder(self._folder)
-
-    def _write(self, descriptor: int, content: bytes) -> None:
-        """Both files end where the last whole row ends, also where the disk is full."""
-        self._dirty = True
-        left = memoryview(content)
-        try:
-            while left:
-                left = left[os.write(descriptor, left) :]
-        except OSError as error:
-            self.close()
-            with suppress(OSError, DataError):
-                _cut(self._folder, self._name, self._length, self.k)
-            error.filename = str(self._folder / self._name)
-            raise
-
-
 def read_labels(folder: Path, found: SoftLabels) -> Labels:
     """The labels that a row of the version in `folder` names, mapped, not read.
 
     Raises DataError where the files are missing or too short.
     """
-    tokens_path, labels_path = _paths(folder, found.file)
+    tokens_path, labels_path = paths_of(folder, found.file)
     kind = label_type(found.k)
     end = found.offset + found.length
     for path, width in ((tokens_path, TOKEN.itemsize), (labels_path, kind.itemsize)):
@@ -178,8 +149,28 @@ def read_labels(folder: Path, found: SoftLabels) -> Labels:
 
 
 def files_of(folder: Path) -> list[Path]:
-    """The label files of a version, both of each pair."""
-    return sorted([*folder.glob("labels-*.tokens"), *folder.glob("labels-*.labels")])
+    """The label files of a version: both of each pair, and what says who gave them."""
+    return sorted(path for ending in ENDINGS for path in folder.glob(f"labels-*{ending}"))
+
+
+def read_source(folder: Path, found: SoftLabels) -> LabelSource:
+    """Who gave the labels that a row of the version in `folder` names.
+
+    Raises DataError where the file is missing or not ours.
+    """
+    path = folder / f"{found.file.rpartition('-')[0]}.json"
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=LabelSource)
+    except (FileNotFoundError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise DataError(
+            f"{path}: it should say who gave the labels beside it ({error}): "
+            "copy the version again, with its label files"
+        ) from error
+
+
+def read_vocabulary(folder: Path, found: SoftLabels) -> Vocabulary:
+    """What the ids of the labels mean that a row of the version in `folder` names."""
+    return read_source(folder, found).vocabulary
 
 
 def _as_labels(tokens: npt.NDArray[np.void], entries: npt.NDArray[np.void]) -> Labels:
@@ -188,20 +179,6 @@ def _as_labels(tokens: npt.NDArray[np.void], entries: npt.NDArray[np.void]) -> L
     )
 
 
-def _paths(folder: Path, name: str) -> tuple[Path, Path]:
+def paths_of(folder: Path, name: str) -> tuple[Path, Path]:
+    """The pair of files that a row names."""
     return folder / f"{name}.tokens", folder / f"{name}.labels"
-
-
-def _cut(folder: Path, name: str, end: int, k: int) -> None:
-    """Cut off what stands behind the last row; a DataError where its labels are not there."""
-    for path, width in zip(
-        _paths(folder, name), (TOKEN.itemsize, label_type(k).itemsize), strict=True
-    ):
-        size = path.stat().st_size if path.is_file() else 0
-        if size < end * width:
-            raise DataError(
-                f"{path}: the rows of this draft name {end:,} labels of it, it has {size // width:,}: "
-                "delete the folder to start it anew"
-            )
-        if size > end * width:
-            os.truncate(path, end * width)

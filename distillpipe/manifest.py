@@ -87,6 +87,10 @@ class Counts(msgspec.Struct):
     "completion tokens of the rows kept; for sft the supervised tokens trained on"
     tokens_sampled: int = 0
     "completion tokens that the engine made for this version"
+    tokens_labelled: int = 0
+    "completion tokens, there already, that a teacher scored for this version"
+    rows_labelled: int = 0
+    "of the rows kept: those with soft labels"
     tokens_sent: int = 0
     "prompt tokens that a server counted for this version's rows"
     cost_dollars: float | None = None
@@ -101,6 +105,10 @@ class Counts(msgspec.Struct):
     "of the rows kept: those that sft cut at --max-length"
     tokens_cut: int = 0
     "what they lost"
+    rows_taught: int = 0
+    "of the rows kept: those that sft has soft labels, or a live teacher, for"
+    tokens_taught: int = 0
+    "their supervised tokens that have one"
     dropped: dict[str, Dropped] = {}
     teachers: dict[str, TeacherCounts] = {}
     "by the name in the rows, `unknown` where they have none"
@@ -115,6 +123,13 @@ class Counts(msgspec.Struct):
     reasoning_tokens: Distribution | None = None
     "of the rows kept; null while unfinished or where nothing was counted"
     completion_tokens: Distribution | None = None
+
+    @property
+    def control(self) -> float | None:
+        """The share of rows within the budget (s1, Muennighoff et al. 2025, section 3.2); null without one."""
+        if self.rows_within_budget is None or not self.rows_kept:
+            return None
+        return self.rows_within_budget / self.rows_kept
 
 
 class Manifest(msgspec.Struct):

@@ -11,6 +11,10 @@ from typing import NamedTuple
 
 Z95 = 1.959963984540054
 Z80 = 0.8416212335729143
+PRIOR_SHARE, PRIOR_PROBLEMS = (
+    0.8,
+    1.3,
+)  # chosen by what the intervals cover, see scripts/coverage.py
 
 
 class Score(NamedTuple):
@@ -32,10 +36,11 @@ class Parts(NamedTuple):
     "what other problems of the same kind would change"
 
 
-def score(problem_means: Sequence[float]) -> Score:
+def score(problem_means: Sequence[float], num_samples: int | None = None) -> Score:
     """The score of a list of problem means, each in [0, 1]; all nan for no problem.
 
-    The standard error is sd / sqrt(n) with n-1 in the sd.
+    Each is the share of right ones among `num_samples`, of the problem that has fewest; null for values of
+    another kind, as pass@k is. The standard error is sd / sqrt(n) with n-1 in the sd.
     """
     n = len(problem_means)
     if n == 0:
@@ -43,27 +48,35 @@ def score(problem_means: Sequence[float]) -> Score:
     mean, variance = _mean_and_variance(problem_means)
     if n == 1:
         return Score(mean, math.nan, *wilson_interval(mean, 1.0))
-    return Score(mean, math.sqrt(variance / n), *interval(mean, variance, n))
+    return Score(mean, math.sqrt(variance / n), *interval(mean, variance, n, num_samples))
 
 
-def interval(mean: float, variance: float, num_problems: int) -> tuple[float, float]:
+def interval(
+    mean: float, variance: float, num_problems: int, num_samples: int | None = None
+) -> tuple[float, float]:
     """The 95% interval for the mean of what `num_problems` (two or more) were drawn from.
 
     Wilson's (1927) interval with the variance `share * p (1 - p)` at its centre. `share` is what the
-    spread of the problem means is of that of single coin tosses: 1 for one sample a problem. It is a
-    noisy figure where few problems carry the successes (or the failures), so it is drawn towards 1 by
-    one problem against as many as carry them: `share ** (1 - 1 / carrying)`, with Kish's effective
-    number `sum(x)**2 / sum(x**2)` for `carrying`. The quantile is Student's, as the variance is measured.
+    spread of the problem means is of that of single coin tosses: from 1 / num_samples, where all problems
+    are alike, to 1, where each is always or never solved. It is a noisy figure where few problems carry the
+    successes (or the failures), so it is drawn towards `PRIOR_SHARE` of the way from one to the other, by
+    `PRIOR_PROBLEMS` against as many as carry them, Kish's effective number `sum(x)**2 / sum(x**2)`.
+
+    The quantile is Student's, as the spread is measured; but not what sampling adds to it, which follows
+    from the mean: Satterthwaite's degrees of freedom. For one sample a problem it is Wilson's interval.
     """
-    share = 1.0
+    least = 0.0 if num_samples is None else 1 / num_samples
+    share = 1.0 if num_samples is None else least + PRIOR_SHARE * (1 - least)
     if variance > 0:
         carrying = min(
             num_problems * one**2 / ((num_problems - 1) / num_problems * variance + one**2)
             for one in (mean, 1 - mean)
         )
-        share = min(variance / (mean * (1 - mean)), 1.0) ** max(0.0, 1 - 1 / carrying)
-    quantile = student_quantile(num_problems - 1)
-    return wilson_interval(mean, num_problems / share, quantile)
+        weight = min(1.0, PRIOR_PROBLEMS / carrying)
+        share = min(variance / (mean * (1 - mean)), 1.0) ** (1 - weight) * share**weight
+    measured = max(0.0, 1 - least / share)
+    degrees = (num_problems - 1) / measured**2 if measured else math.inf
+    return wilson_interval(mean, num_problems / share, student_quantile(degrees))
 
 
 def wilson_interval(p: float, n: float, z: float = Z95) -> tuple[float, float]:

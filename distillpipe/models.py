@@ -168,6 +168,25 @@ class _Tensor(msgspec.Struct):
     data_offsets: tuple[int, int] = (0, 0)
 
 
+class _Vocabulary(msgspec.Struct):
+    vocab_size: int | None = None
+    text_config: "_Vocabulary | None" = None
+    "of a model that reads more than text"
+
+
+def vocab_size(model: Model) -> int:
+    """How many tokens a model gives probabilities to; more than its tokenizer has, where it is padded."""
+    path = model.weights_folder / "config.json"
+    try:
+        found = msgspec.json.decode(path.read_bytes(), type=_Vocabulary)
+    except msgspec.MsgspecError as error:
+        raise UsageError(f"{path}: {first_line(error)}") from error
+    size = found.vocab_size or (found.text_config and found.text_config.vocab_size)
+    if not size:
+        raise UsageError(f"{path} does not say vocab_size: it is no config of a language model")
+    return size
+
+
 def count_weights(folder: Path) -> int:
     """How many numbers the safetensors files of a model hold."""
     tensors = (one for path in folder.glob("*.safetensors") for one in _tensors(path)[1].values())

@@ -40,15 +40,19 @@ class SamplingOptions(msgspec.Struct, frozen=True):
     accept_errors: bool
     budget: Budget | None = None
     "null where thoughts are as long as they are"
+    soft_labels: int | None = None
+    "most likely tokens that are kept of each token; part of the fingerprint, but of no row's key"
 
     def content(self) -> dict[str, object]:
         """What decides the rows of a version, for its fingerprint."""
         bounded_by = {} if self.budget is None else {"budget": self.budget}
+        labelled = {} if self.soft_labels is None else {"soft_labels": self.soft_labels}
         return {
             "prompting": with_template_text(self.prompting),
             "plan": self.plan,
             "sampling": self.sampling,
             **bounded_by,
+            **labelled,
         }
 
 

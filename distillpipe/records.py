@@ -28,6 +28,9 @@ FinishReason = Literal["stop", "length", "repetition"]
 AnswerForm = Literal["boxed", "any"]
 Preference = Literal["random", "shortest", "longest"]
 Strategy = Literal["random", "shortest", "longest", "diverse", "s1"]
+Divergence = Literal["forward", "reverse", "js"]
+Schedule = Literal["constant", "linear", "cosine"]
+FeatureLoss = Literal["mse", "cosine"]
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
@@ -292,6 +295,31 @@ class FilterOptions(Record, frozen=True, kw_only=True, omit_defaults=True):
     seed: int
 
 
+class Distillation(Record, frozen=True, kw_only=True, omit_defaults=True):
+    """What `sft` learns of a teacher's distribution, beside the text; see `training.soft_losses`."""
+
+    kd_weight: float
+    "w, 0 to 1: at a token with a soft label the loss is w soft + (1 - w) hard"
+    kd_weight_end: float | None = None
+    "null: it stays"
+    kd_divergence: Divergence
+    kd_beta: float
+    "of js: the share of the teacher in the mixture"
+    kd_temperature: float
+    kd_temperature_end: float | None = None
+    kd_schedule: Schedule
+    "the way of both from start to end over the steps"
+    kd_adaptive: int | None = None
+    "steps between the measurements of the held-out loss that the weight follows; null: it does not"
+    teacher_weight: tuple[float, ...] = ()
+    "of live teachers; empty: all the same"
+    feature_weight: float = 0.0
+    feature_layers: tuple[str, ...] = ()
+    "STUDENT:TEACHER, 1 is the first layer; empty: every layer of the student, evenly spaced over the teacher's"
+    feature_loss: FeatureLoss = "mse"
+    relation_weight: float = 0.0
+
+
 class TrainingOptions(Record, frozen=True, kw_only=True, omit_defaults=True):
     """How `sft` trains; all of it is part of the fingerprint, which an option at its default leaves."""
 
@@ -327,6 +355,8 @@ class TrainingOptions(Record, frozen=True, kw_only=True, omit_defaults=True):
     "how often a row of each input comes an epoch; empty: once"
     eval_split: float = 0.0
     "share of the problems that is measured on and never trained on"
+    distillation: Distillation | None = None
+    "null: the text alone is learnt"
 
 
 def row_key(

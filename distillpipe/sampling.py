@@ -8,10 +8,11 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from distillpipe import dataset, spending
+from distillpipe import reuse, spending
 from distillpipe.answers import as_answer
 from distillpipe.chat import Chat
 from distillpipe.dataset import Writer
@@ -20,6 +21,7 @@ from distillpipe.engines.budgeted import BudgetedEngine
 from distillpipe.errors import DataError, Incomplete, Interrupted
 from distillpipe.hashing import seed_of
 from distillpipe.interrupts import shielded
+from distillpipe.jsonl import Spool
 from distillpipe.models import AnyModel
 from distillpipe.planning import Asked, RowPlan, SamplingOptions
 from distillpipe.progress import progress, say
@@ -28,9 +30,14 @@ from distillpipe.spending import Bill
 from distillpipe.verify import Judge
 from distillpipe.versions import ENGINE_ERROR, ERRORS_FILE
 
+if TYPE_CHECKING:  # they load numpy, which an answer of "up to date" has no use for
+    from distillpipe.labels import Labels
+    from distillpipe.relabel import ToLabel
+
 Finish = Callable[[Trace, Problem], Trace]
 "What a stage does to a row before it is written: eval judges it."
-Keep = Callable[[Trace], None]
+Keep = Callable[..., None]
+"Writes a row, with its labels if it has some, and counts what it cost."
 
 
 class Sampler(RowPlan):
@@ -48,6 +55,9 @@ class Sampler(RowPlan):
         super().__init__(model, chat, options, folder)
         self._in_flight: dict[str, Asked] = {}
         self._judge = judge
+        self._to_label: dict[str, int] = {}
+        "rows of other versions that have too few labels: their numbers in the spool, by row key"
+        self._unlabelled: Spool[ToLabel] | None = None
 
     def missing(self, writer: Writer) -> set[str]:
         """Keys of the rows that the draft does not hold yet."""
@@ -57,19 +67,46 @@ class Sampler(RowPlan):
         """Copy what other versions under `out` have sampled; problem fields are today's."""
         if not writer.draft.takes_over:
             return
+        if self.options.soft_labels is not None:
+            self._take_over_labelled(writer, out, self.options.soft_labels, finish)
+            return
         reused = 0
 
         def finished(trace: Trace) -> Trace:
-            problem, sample = self.problem_of(trace.row_key), self.wanted[trace.row_key].sample
-            return finish(_with_problem(trace, problem, sample), problem)
+            return self._finished(trace, finish)
 
-        there = dataset.sampled_before(out, self.missing(writer))
+        there = reuse.sampled_before(out, self.missing(writer))
         for trace in self._judge.map(finished, there) if self._judge else map(finished, there):
             writer.append(trace)
             reused += 1
         writer.counts.rows_reused += reused
         if reused:
             say(f"reused {reused:,} rows of earlier versions")
+
+    def _take_over_labelled(self, writer: Writer, out: Path, k: int, finish: Finish) -> None:
+        """Copy rows that have enough labels with them, and put those aside that have to be labelled."""
+        from distillpipe.relabel import ToLabel, sampled_without_labels
+
+        assert self.chat is not None  # or the options were refused
+        missing, identity = self.missing(writer), self.model.identity
+        for trace, labels in reuse.labelled_before(out, missing, k, identity):
+            missing.remove(trace.row_key)
+            writer.append(self._finished(trace, finish), labels)
+            writer.counts.rows_reused += 1
+        self._unlabelled = Spool(writer.draft.path, ToLabel)
+        budget = self.options.budget
+        for row in sampled_without_labels(out, missing, self.chat, budget, identity):
+            self._to_label[row.trace.row_key] = len(self._unlabelled)
+            self._unlabelled.append(row)
+        if writer.counts.rows_reused:
+            say(f"reused {writer.counts.rows_reused:,} rows of earlier versions with their labels")
+        if self._to_label:
+            say(f"{len(self._to_label):,} rows of earlier versions are labelled, not sampled again")
+
+    def _finished(self, trace: Trace, finish: Finish) -> Trace:
+        """A row of another version as a row of this one."""
+        problem, sample = self.problem_of(trace.row_key), self.wanted[trace.row_key].sample
+        return finish(_with_problem(trace, problem, sample), problem)
 
     def sample(
         self,
@@ -116,8 +153,13 @@ class Sampler(RowPlan):
             engine = BudgetedEngine(engine, self.chat, self.options.budget)
         requests = self._requests(missing, engine.context_length, writer)
 
-        def keep(trace: Trace) -> None:
-            writer.append(trace)
+        def keep(trace: Trace, labels: "Labels | None" = None) -> None:
+            writer.append(trace, labels)
+            if trace.row_key in self._to_label:  # it was sampled before
+                counts.rows_reused += 1
+                bill.num_left -= 1
+                advance(1)
+                return
             tokens = trace.num_completion_tokens or 0
             counts.tokens_sampled += tokens
             counts.seconds_working = seconds_before + time.monotonic() - started
@@ -145,13 +187,18 @@ class Sampler(RowPlan):
         """Keep what came of a request, or give it to the judge and keep what that is done with."""
         problem = self._in_flight[outcome.key].problem
         trace = self._trace(outcome)
+        labels = outcome.labels if isinstance(outcome, Completion) else None
+        if (row := self._row_to_label(outcome.key)) is not None:
+            sample = self.wanted[outcome.key].sample
+            trace = _with_problem(row.trace, problem, sample)
+            labels = None if labels is None else row.label(labels)
         if isinstance(outcome, Failure):
             writer.fail(trace, outcome.error)
         elif isinstance(outcome, Refusal):
             writer.reject(trace, outcome.reason, outcome.measured)
             bill.num_left -= 1
         elif self._judge is None:
-            keep(finish(trace, problem))
+            keep(finish(trace, problem), labels)
         else:
             self._judge.put(lambda row: finish(row, problem), trace)
             for row in self._judge.ready():
@@ -179,12 +226,25 @@ class Sampler(RowPlan):
             if key not in missing:
                 continue
             asked = self._in_flight[key] = self.asked(key)
+            if (row := self._row_to_label(key)) is not None:
+                yield Request(
+                    key, asked.prompt_ids, self.options.sampling, 0,
+                    soft_labels=self.options.soft_labels, completion_ids=row.token_ids,
+                )  # fmt: skip
+                continue
             if len(asked.prompt_ids) >= context:
                 nothing = self._trace(Completion(key, [], "length"))
                 writer.reject(nothing, "prompt_too_long", len(asked.prompt_ids))
                 continue
             seed = seed_of(plan.seed, asked.problem.problem_id, asked.sample)
-            yield Request(key, asked.prompt_ids, self.options.sampling, seed, asked.messages)
+            yield Request(
+                key, asked.prompt_ids, self.options.sampling, seed, asked.messages,
+                soft_labels=self.options.soft_labels,
+            )  # fmt: skip
+
+    def _row_to_label(self, key: str) -> "ToLabel | None":
+        number = self._to_label.get(key)
+        return None if number is None or self._unlabelled is None else self._unlabelled[number]
 
     def _trace(self, outcome: Outcome) -> Trace:
         """The row of a completion; of a failure the row as it would have begun."""
@@ -217,10 +277,9 @@ def _say_control(writer: Writer, budget: Budget) -> None:
     """Count and say how many completions keep to the budget: what s1 calls control."""
     counts, low, high = writer.counts, budget.min_reasoning_tokens, budget.max_reasoning_tokens
     counts.rows_within_budget = writer.num_rows_within(low, high)
-    share = counts.rows_within_budget / counts.rows_kept
     most = "or more" if high is None else f"to {high:,}"
     say(
-        f"{writer.draft.manifest.stage}: control {share:.1%}: {counts.rows_within_budget:,} of "
+        f"{writer.draft.manifest.stage}: control {counts.control:.1%}: {counts.rows_within_budget:,} of "
         f"{counts.rows_kept:,} completions have {low:,} {most} reasoning tokens; "
         f"{counts.num_waits:,} waits, {counts.forced_ends:,} ends forced"
     )
@@ -240,4 +299,5 @@ def _with_problem(trace: Trace, problem: Problem, sample: int) -> Trace:
         verdict=None,
         verdict_reason=None,
         answer=None,
+        soft_labels=None,  # which lie in the other version
     )

@@ -21,6 +21,7 @@ import msgspec
 from distillpipe import metrics, verify
 from distillpipe.distributions import distribution
 from distillpipe.errors import DataError
+from distillpipe.manifest import Counts
 from distillpipe.metrics import Score
 from distillpipe.records import Problem, Trace
 from distillpipe.verify import Question
@@ -118,7 +119,7 @@ def measure(
     """
     judged = list(found.problems.values())
     fewest, most = found.num_samples
-    first = metrics.score([one.rate for one in judged])
+    first = metrics.score([one.rate for one in judged], fewest or None)
     upper = [(one.num_correct + one.num_unverifiable) / len(one.samples) for one in judged]
     parts = metrics.error_parts([(one.num_correct, len(one.samples)) for one in judged])
     wanted = sorted({*wanted_k} or {2**power for power in range(1, most.bit_length())} | {most})
@@ -145,6 +146,18 @@ def measure(
     }
     plain: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(content))
     return plain
+
+
+def budget_kept(counts: Counts) -> dict[str, Any] | None:
+    """The part `budget` of metrics.json: how thoughts kept to what was asked for; null without a budget."""
+    if counts.control is None:
+        return None
+    return {
+        "control": counts.control,
+        "num_within": counts.rows_within_budget,
+        "num_waits": counts.num_waits,
+        "num_forced_ends": counts.forced_ends,
+    }
 
 
 def _pass_at(k: int, judged: list[Judged]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Make what ships in `data/quickstart/`: problems, a tokenizer, a tiny teacher, two tiny base students.
+"""Make what ships in `data/quickstart/`: problems, a tokenizer, a tiny teacher, three tiny base students.
 
     python scripts/make_quickstart.py                 # all, about 40 minutes on two cores
     python scripts/make_quickstart.py --only problems teacher
@@ -40,7 +40,14 @@ SPECIAL_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<think>", "</t
 VOCABULARY_SIZE = 512  # merges of the byte-level BPE fill what the bytes and specials leave
 MAX_POSITIONS = 1024
 NUM_TRAIN_PROBLEMS, NUM_TEST_PROBLEMS = 6000, 1000
-NUM_STEPS = {"teacher": 2000, "student-qwen": 1600, "student-llama": 2600}  # of 64 texts
+NUM_STEPS = {  # of 64 texts
+    "teacher": 2000,
+    "student-qwen": 1600,
+    "student-llama": 2600,
+    "student-small": 2600,
+}
+NUM_LAYERS = {"teacher": 4}  # others have 3
+HIDDEN_SIZE = {"student-small": 64}  # others have 128; heads are of 32
 STEP_WEIGHTS = {2: 35, 3: 35, 4: 20, 5: 10}
 
 CHAT_TEMPLATE = """\
@@ -184,13 +191,14 @@ def _check_template(tokenizer: PreTrainedTokenizerBase) -> None:
 
 def new_model(name: str, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
     """A model of the named kind with fresh weights."""
+    hidden_size = HIDDEN_SIZE.get(name, 128)
     shape = {
         "vocab_size": math.ceil(len(tokenizer) / 64) * 64,
-        "hidden_size": 128,
-        "num_hidden_layers": 4 if name == "teacher" else 3,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "intermediate_size": 384,
+        "hidden_size": hidden_size,
+        "num_hidden_layers": NUM_LAYERS.get(name, 3),
+        "num_attention_heads": hidden_size // 32,
+        "num_key_value_heads": hidden_size // 64,
+        "intermediate_size": 3 * hidden_size,
         "max_position_embeddings": MAX_POSITIONS,
         "tie_word_embeddings": True,
         "bos_token_id": None,
@@ -298,7 +306,7 @@ def make_model(name: str, seed: int) -> None:
 
 def main() -> None:
     """Make the parts that are asked for."""
-    model_names = ("teacher", "student-qwen", "student-llama")
+    model_names = tuple(NUM_STEPS)
     parts = ("problems", "tokenizer", *model_names)
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", nargs="+", choices=parts, default=parts)

@@ -22,9 +22,10 @@ from hypothesis.stateful import (
 
 from distillpipe import jsonl, versions
 from distillpipe import manifest as manifests
-from distillpipe.dataset import FailedRow, Writer, sampled_before
+from distillpipe.dataset import FailedRow, Writer
 from distillpipe.hashing import bytes_hash, content_hash
 from distillpipe.records import Message, TokenCounts, Trace
+from distillpipe.reuse import sampled_before
 from distillpipe.versions import Header
 
 PART_BYTES = 1500  # two to four rows, so that parts rotate

@@ -16,16 +16,21 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pytest
 
 from distillpipe import manifest as manifests
-from distillpipe.hashing import bytes_hash, content_hash, file_sha256
+from distillpipe.dataset import read_rows, row_hash
+from distillpipe.hashing import content_hash, file_sha256
+from distillpipe.labels import Labels, files_of, label_bytes, read_labels
+from distillpipe.records import Trace
 
 pytestmark = pytest.mark.slow
 
 HEAVY = [
     "accelerate", "torch", "transformers", "distillpipe.engines.transformers", "distillpipe.stages.eval",
-    "distillpipe.stages.filter", "distillpipe.stages.generate", "distillpipe.stages.sft",
+    "distillpipe.stages.filter", "distillpipe.stages.generate", "distillpipe.stages.label",
+    "distillpipe.stages.sft",
     "distillpipe.training.loop",
 ]  # fmt: skip
 SHIPPED = Path("data/quickstart")
@@ -37,6 +42,7 @@ SAMPLING = [
 GENERATE = [
     "generate", f"{SHIPPED}/problems-train.jsonl", "--teacher", f"{SHIPPED}/teacher", *SAMPLING,
 ]  # fmt: skip
+LABELLED = [*GENERATE, "--soft-labels", "5"]
 EVAL = [
     "eval", f"{SHIPPED}/teacher", "--benchmark", f"{SHIPPED}/problems-test.jsonl", *SAMPLING,
 ]  # fmt: skip
@@ -223,23 +229,43 @@ def check_version(out: Path, num_rows: int) -> None:
     assert len({row["id"] for row in rows}) == len(rows) == num_rows
     assert found.counts.rows_kept + found.counts.rows_rejected == num_rows
     kept = [line for path in out.glob("v1/part-*") for line in path.read_bytes().splitlines()]
-    assert found.id == content_hash(sorted(map(bytes_hash, kept)))
+    labels = [row.soft_labels for row in read_rows(out / "v1", "part", Trace)]
+    assert found.id == content_hash(sorted(map(row_hash, kept, labels)))
     for entry in found.files:
         path = out / "v1" / entry.name
         assert (path.stat().st_size, file_sha256(path)) == (entry.bytes, entry.sha256)
 
 
-@pytest.mark.parametrize("stage", [GENERATE, EVAL], ids=["generate", "eval"])
+def check_labels(folder: Path) -> None:
+    """Every row with the labels of its own tokens, and no label beside them."""
+    num_tokens = 0
+    for row in read_rows(folder, "part", Trace):
+        assert row.soft_labels is not None
+        labels = read_labels(folder, row.soft_labels)
+        assert len(labels.tokens) == row.num_completion_tokens
+        assert (labels.top_logprobs[:, 0] >= labels.own_logprobs).all()
+        is_likeliest = labels.top_tokens[:, 0] == labels.tokens
+        assert (labels.top_logprobs[:, 0] == labels.own_logprobs)[is_likeliest].all()
+        num_tokens += len(labels.tokens)
+    sizes = [path.stat().st_size for path in files_of(folder) if path.suffix != ".json"]
+    assert sum(sizes) == label_bytes(num_tokens, 5)
+
+
+@pytest.mark.parametrize(
+    "stage", [GENERATE, LABELLED, EVAL], ids=["generate", "generate with labels", "eval"]
+)
 def test_a_killed_run_goes_on_with_every_key_once_and_finished_rows_unchanged(
     start: Start, finish: Finish, tmp_path: Path, traces: Path, stage: list[str]
 ) -> None:
     arguments = [*stage, "--out", str(tmp_path)]
-    out = tmp_path if stage is GENERATE else tmp_path / "problems-test"
+    out = tmp_path / "problems-test" if stage is EVAL else tmp_path
     bytes_a_kill = num_bytes(parts(traces)) // (2 * NUM_KILLS)
     killed = kill_at(drawn_moments(7, bytes_a_kill), start, arguments, out)
     finish(arguments)
 
     check_version(out, NUM_ROWS)
+    if stage is LABELLED:
+        check_labels(out / "v1")
     print(f"{stage[0]}: {killed}")
     assert killed.num_kills >= 20
     assert killed.num_writing >= 12
@@ -265,6 +291,37 @@ def test_a_killed_filter_goes_on_with_every_row_once(
     print(f"filter: {killed}")
     assert killed.num_kills >= 20
     assert killed.num_writing >= 12
+
+
+def test_a_killed_label_goes_on_with_rows_and_labels_in_step(
+    start: Start, finish: Finish, tmp_path: Path, traces: Path
+) -> None:
+    given = ["label", str(traces), "--teacher", f"{SHIPPED}/teacher", "--soft-labels", "4"]
+    finish([*given, "--out", str(tmp_path / "whole")])
+    arguments = [*given, "--out", str(tmp_path / "out")]
+    bytes_a_kill = num_bytes(parts(tmp_path / "whole")) // (2 * NUM_KILLS)
+    killed = kill_at(drawn_moments(3, bytes_a_kill), start, arguments, tmp_path / "out")
+    finish(arguments)
+
+    print(f"label: {killed}")
+    assert killed.num_kills >= 20
+    assert killed.num_writing >= 6  # all rows are written within a tenth of a second
+    found, whole = (labels_by_row(tmp_path / name / "v1") for name in ("out", "whole"))
+    assert found.keys() == whole.keys()
+    assert len(found) == NUM_ROWS
+    for row_id, labels in found.items():
+        assert np.array_equal(labels.tokens, whole[row_id].tokens)
+        one, other = (
+            np.exp(side.own_logprobs, dtype=np.float32) for side in (labels, whole[row_id])
+        )
+        assert np.allclose(one, other, atol=1e-3)
+    sizes = [path.stat().st_size for path in (tmp_path / "out" / "v1").glob("labels-*.tokens")]
+    assert sum(sizes) == 5 * sum(len(labels.tokens) for labels in found.values())
+
+
+def labels_by_row(folder: Path) -> dict[str, Labels]:
+    rows = read_rows(folder, "part", Trace)
+    return {row.id: read_labels(folder, row.soft_labels) for row in rows if row.soft_labels}
 
 
 def losses(folder: Path) -> list[tuple[int, float]]:
@@ -351,7 +408,11 @@ SMALL = [
 ]  # fmt: skip
 STAGES = {
     "generate": [f"{SHIPPED}/problems-train.jsonl", "--teacher", f"{SHIPPED}/teacher", *SMALL],
+    "generate with labels": [
+        f"{SHIPPED}/problems-train.jsonl", "--teacher", f"{SHIPPED}/teacher", *SMALL, "--soft-labels", "5",
+    ],
     "filter": ["TRACES"],
+    "label": ["TRACES", "--teacher", f"{SHIPPED}/teacher", "--soft-labels", "4"],
     "sft": [
         "TRACES", "--student", f"{SHIPPED}/student-qwen", "--max-steps", "2", "--batch-size", "2",
         "--save-every", "1",
@@ -369,12 +430,13 @@ def test_a_run_killed_before_any_change_of_a_name_on_disk_is_made_good_by_the_ne
 ) -> None:
     finish(["generate", *STAGES["generate"], "--out", str(tmp_path / "traces")])
     arguments = [str(tmp_path / "traces") if one == "TRACES" else one for one in STAGES[stage]]
-    finish([stage, *arguments, "--out", str(tmp_path / "undisturbed")])
+    command = stage.split()[0]
+    finish([command, *arguments, "--out", str(tmp_path / "undisturbed")])
     found = {}
     number = num_kills = 0
     while number == num_kills:
         out = tmp_path / str(number)
-        call = [stage, *arguments, "--out", str(out)]
+        call = [command, *arguments, "--out", str(out)]
         process = start(call, KILL_BEFORE.format(number=number, out=str(out)))
         process.join()
         num_kills += process.exitcode == -signal.SIGKILL

@@ -11,12 +11,25 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from distillpipe import labels
+from distillpipe import label_writer, labels
 from distillpipe.errors import DataError
-from distillpipe.labels import INSERTED, SAMPLED, Labels, LabelWriter, label_bytes, read_labels
+from distillpipe.label_writer import LabelWriter
+from distillpipe.labels import (
+    INSERTED,
+    SAMPLED,
+    Labels,
+    LabelSource,
+    label_bytes,
+    read_labels,
+    read_source,
+    read_vocabulary,
+)
 from distillpipe.records import SoftLabels
+from distillpipe.vocabulary import Vocabulary
 
 K = 3
+VOCABULARY = Vocabulary("a hash", 400, {400: "<end>"}, (400,), None, None)
+SOURCE = LabelSource(K, "teacher", "identity", VOCABULARY)
 
 
 def made(length: int, seed: int = 0, k: int = K) -> Labels:
@@ -37,17 +50,21 @@ def assert_equal(one: Labels, other: Labels) -> None:
 
 
 def written(folder: Path, lengths: list[int], producer: str = "run") -> list[SoftLabels]:
-    writer = LabelWriter(folder, producer, K, [])
+    writer = LabelWriter(folder, producer, SOURCE, [])
     found = [writer.append(made(length, seed)) for seed, length in enumerate(lengths)]
     writer.close()
     return found
+
+
+def pairs_of(folder: Path) -> list[Path]:
+    return [path for path in labels.files_of(folder) if path.suffix != ".json"]
 
 
 @settings(max_examples=30, deadline=None)
 @given(lengths=st.lists(st.integers(0, 40), max_size=8), k=st.integers(1, 20))
 def test_what_is_written_is_read(tmp_path_factory, lengths: list[int], k: int) -> None:
     folder = tmp_path_factory.mktemp("labels")
-    writer = LabelWriter(folder, "run", k, [])
+    writer = LabelWriter(folder, "run", LabelSource(k, "teacher", "identity", VOCABULARY), [])
     slices = [writer.append(made(length, seed, k)) for seed, length in enumerate(lengths)]
     writer.close()
     for seed, (length, found) in enumerate(zip(lengths, slices, strict=True)):
@@ -56,7 +73,7 @@ def test_what_is_written_is_read(tmp_path_factory, lengths: list[int], k: int) -
 
 def test_a_token_takes_6k_and_7_bytes(tmp_path: Path) -> None:
     written(tmp_path, [10, 5])
-    sizes = [path.stat().st_size for path in labels.files_of(tmp_path)]
+    sizes = [path.stat().st_size for path in pairs_of(tmp_path)]
     assert sum(sizes) == 15 * (6 * K + 7) == label_bytes(15, K)
 
 
@@ -68,12 +85,12 @@ def test_a_row_knows_its_slice(tmp_path: Path) -> None:
 
 
 def test_a_full_file_is_followed_by_the_next(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(labels, "FILE_BYTES", 10 * labels.label_type(K).itemsize)
+    monkeypatch.setattr(label_writer, "FILE_BYTES", 10 * labels.label_type(K).itemsize)
     slices = written(tmp_path, [6, 6, 6, 1])
     assert [(one.file[-5:], one.offset) for one in slices] == [
         ("00000", 0), ("00000", 6), ("00001", 0), ("00001", 6),
     ]  # fmt: skip
-    writer = LabelWriter(tmp_path, "run", K, slices)
+    writer = LabelWriter(tmp_path, "run", SOURCE, slices)
     assert writer.append(made(2)).offset == 7
 
 
@@ -81,7 +98,7 @@ def test_what_a_torn_run_left_behind_the_last_row_is_cut_off(tmp_path: Path) -> 
     slices = written(tmp_path, [6, 4])
     with (tmp_path / "labels-run-00000.tokens").open("ab") as file:
         file.write(b"torn")
-    writer = LabelWriter(tmp_path, "run", K, slices[:1])  # the second row never became durable
+    writer = LabelWriter(tmp_path, "run", SOURCE, slices[:1])  # the second row never became durable
     again = writer.append(made(4, 1))
     writer.close()
     assert again == slices[1]
@@ -92,7 +109,7 @@ def test_what_a_torn_run_left_behind_the_last_row_is_cut_off(tmp_path: Path) -> 
 def test_files_without_any_row_are_begun_anew_and_others_stay(tmp_path: Path) -> None:
     written(tmp_path, [6])
     other = written(tmp_path, [5], producer="other")
-    writer = LabelWriter(tmp_path, "run", K, other)
+    writer = LabelWriter(tmp_path, "run", SOURCE, other)
     assert writer.append(made(2)).offset == 0
     writer.close()
     assert_equal(made(5, 0), read_labels(tmp_path, other[0]))
@@ -106,14 +123,14 @@ def test_lost_labels_are_an_error_that_names_the_file(tmp_path: Path, ending: st
     with pytest.raises(DataError, match=rf"{path}: a row names the labels 6 to 10 of it"):
         read_labels(tmp_path, slices[1])
     with pytest.raises(DataError, match=rf"{path}: the rows of this draft name 10 labels"):
-        LabelWriter(tmp_path, "run", K, slices)
+        LabelWriter(tmp_path, "run", SOURCE, slices)
     path.unlink()
     with pytest.raises(DataError, match="the file has 0"):
         read_labels(tmp_path, slices[0])
 
 
 def test_labels_of_different_lengths_are_refused(tmp_path: Path) -> None:
-    writer = LabelWriter(tmp_path, "run", K, [])
+    writer = LabelWriter(tmp_path, "run", SOURCE, [])
     with pytest.raises(ValueError, match="different lengths"):
         writer.append(made(4)._replace(flags=np.zeros(3, np.uint8)))
     with pytest.raises(ValueError, match="labels of 2 tokens in files of 3"):
@@ -121,13 +138,29 @@ def test_labels_of_different_lengths_are_refused(tmp_path: Path) -> None:
     assert labels.files_of(tmp_path) == []
 
 
+def test_a_reader_learns_whose_labels_they_are_and_what_their_ids_mean(tmp_path: Path) -> None:
+    (found,) = written(tmp_path, [4], producer="3f9a")
+    assert read_source(tmp_path, found) == SOURCE
+    assert read_vocabulary(tmp_path, found) == VOCABULARY
+    path = tmp_path / "labels-3f9a.json"
+    assert path in labels.files_of(tmp_path)
+    path.write_text("{}")
+    with pytest.raises(
+        DataError, match=rf"{path}: it should say who gave the labels.*copy the ver"
+    ):
+        read_source(tmp_path, found)
+    path.unlink()
+    with pytest.raises(DataError, match=rf"{path}: it should say who gave the labels"):
+        read_source(tmp_path, found)
+
+
 WRITES_UNTIL_KILLED = """
 import sys
 sys.path.insert(0, sys.argv[2])
 from pathlib import Path
-from test_labels import K, made
-from distillpipe.labels import LabelWriter
-writer = LabelWriter(Path(sys.argv[1]), "run", K, [])
+from test_labels import SOURCE, made
+from distillpipe.label_writer import LabelWriter
+writer = LabelWriter(Path(sys.argv[1]), "run", SOURCE, [])
 for seed in range(10**6):
     found = writer.append(made(50, seed))
     writer.sync()
@@ -148,8 +181,8 @@ def test_a_killed_run_leaves_every_row_it_named_with_its_labels(tmp_path: Path) 
     slices = [
         SoftLabels(file="labels-run-00000", offset=offset, length=50, k=K) for offset in named
     ]
-    LabelWriter(tmp_path, "run", K, slices)
-    assert {path.stat().st_size for path in labels.files_of(tmp_path)} == {
+    LabelWriter(tmp_path, "run", SOURCE, slices)
+    assert {path.stat().st_size for path in pairs_of(tmp_path)} == {
         2000 * 5,
         2000 * (6 * K + 2),
     }
@@ -162,12 +195,12 @@ def test_a_full_disk_leaves_both_files_at_the_last_whole_row(tmp_path: Path) -> 
 import resource, sys
 sys.path.insert(0, sys.argv[2])
 from pathlib import Path
-from test_labels import K, made
-from distillpipe.labels import LabelWriter
+from test_labels import SOURCE, made
+from distillpipe.label_writer import LabelWriter
 import signal
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (3500, 3500))
-writer = LabelWriter(Path(sys.argv[1]), "run", K, [])
+writer = LabelWriter(Path(sys.argv[1]), "run", SOURCE, [])
 try:
     for seed in range(100):
         print(writer.append(made(50, seed)).offset, flush=True)
@@ -181,4 +214,4 @@ except OSError as error:
     )  # fmt: skip
     *offsets, name = done.stdout.split()
     assert (offsets, name) == (["0", "50", "100"], str(tmp_path / "labels-run-00000"))
-    assert [path.stat().st_size for path in labels.files_of(tmp_path)] == [150 * 20, 150 * 5]
+    assert [path.stat().st_size for path in pairs_of(tmp_path)] == [150 * 20, 150 * 5]

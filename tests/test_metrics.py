@@ -27,9 +27,9 @@ SCORES = {
     # half t3 / (1 + t3*t3/4) * sqrt(0.1875/4 + t3*t3/64) = 0.4079185
     "three of four": ([1.0, 0.0, 1.0, 1.0], 0.75, 0.25, 0.1629853, 0.9788224),
     # mean 1/2; squares 2 * (1/4)^2 = 1/8; variance 1/8; error sqrt(1/8/2) = 1/4; share (1/8)/(1/4) = 1/2
-    # carrying 2 * 1/4 / (1/16 + 1/4) = 1.6; share (1/2)^(1 - 1/1.6) = 0.7711054; n 2/0.7711054 = 2.5936792
-    # half t1 / (1 + t1*t1/n) * sqrt(1/4/n + t1*t1/(4*n*n)) = 0.4949981
-    "two problems of four samples": ([0.25, 0.75], 0.5, 0.25, 0.0050019, 0.9949981),
+    # carrying 2 * 1/4 / (1/16 + 1/4) = 1.6; share (1/2)^(1 - 1.3/1.6) = 0.8781260; n 2/0.8781260 = 2.2775774
+    # half t1 / (1 + t1*t1/n) * sqrt(1/4/n + t1*t1/(4*n*n)) = 0.4955997
+    "two problems, a half": ([0.25, 0.75], 0.5, 0.25, 0.0044003, 0.9955997),
     # mean 1/2; variance 1/2; error sqrt(1/2/2) = 1/2; share 1
     # half t1 / (1 + t1*t1/2) * sqrt(1/8 + t1*t1/16) = 0.4961298
     "one of two": ([0.0, 1.0], 0.5, 0.5, 0.0038702, 0.9961298),
@@ -52,6 +52,24 @@ SCORES = {
 )
 def test_scores_are_what_the_arithmetic_gives(means, mean, error, low, high) -> None:
     assert score(means) == pytest.approx((mean, error, low, high), abs=1e-7, nan_ok=True)
+
+
+def test_of_how_many_samples_the_means_are_says_what_spread_they_have_at_least() -> None:
+    # as "two problems, a half", but drawn towards 1/4 + 0.8 * 3/4 = 0.85: share 0.8781260 * 0.85^0.8125 =
+    # 0.7695017, of which sampling is 1/4 / 0.7695017; degrees (1 - 0.3248856)^-2 = 2.1940646
+    quantile = student_quantile(2.1940646)
+    result = score([0.25, 0.75], num_samples=4)
+    assert result[2:] == pytest.approx(wilson_interval(0.5, 2 / 0.7695017, quantile), abs=1e-6)
+    # no spread says nothing of it: 0.85 of that of tosses for three problems; two degrees, (1 - 1/4/0.85)^-2 each
+    quantile = student_quantile(2 / (1 - 0.25 / 0.85) ** 2)
+    result = score([0.0, 0.0, 0.0], num_samples=4)
+    assert result[2:] == pytest.approx(wilson_interval(0.0, 3 / 0.85, quantile))
+
+
+def test_an_interval_of_one_sample_a_problem_is_wilsons() -> None:
+    answers = [1.0] * 24 + [0.0] * 6
+    assert score(answers, num_samples=1)[2:] == pytest.approx(wilson_interval(0.8, 30))
+    assert score([0.0] * 4, num_samples=1)[2:] == pytest.approx(wilson_interval(0.0, 4))
 
 
 # Newcombe (1998), Statistics in Medicine 17, table I, method 3; and z*z / (10 + z*z) by hand
@@ -133,7 +151,7 @@ def test_the_quantile_is_students(degrees: int, quantile: float, tolerance: floa
     assert student_quantile(degrees) == pytest.approx(quantile, abs=tolerance)
 
 
-def test_an_interval_of_one_sample_a_problem_is_a_little_wider_than_wilsons() -> None:
+def test_an_interval_of_values_of_unknown_kind_is_a_little_wider_than_wilsons() -> None:
     answers = [1.0] * 24 + [0.0] * 6
     low, high = wilson_interval(0.8, 30)
     result = score(answers)

@@ -157,7 +157,7 @@ def commands_of(folder: Path, target: str) -> list[list[str]]:
 TARGETS = [
     (path.parent.name, target)
     for path in sorted(REPOSITORY.glob("recipes/*/Makefile"))
-    for target in ("report", "tiny", "table SEEDS=0")
+    for target in ("report", "tiny", "table SEEDS=0", "compare")
     if target == "report" or re.search(rf"^{target.split()[0]}:", path.read_text(), re.MULTILINE)
 ]
 

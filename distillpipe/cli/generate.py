@@ -32,6 +32,7 @@ def generate(
     end_text: budgets.EndText = "",
     tokenizer: budgets.Tokenizer = None,
     end_at: budgets.EndAt = "step",
+    soft_labels: shared.SoftLabels = None,
     seed: shared.Seed = 0,
     limit: shared.Limit = None,
     pilot: Annotated[

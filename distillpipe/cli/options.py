@@ -142,6 +142,14 @@ UnsafeCode = Annotated[
         rich_help_panel=RUN,
     ),
 ]
+SoftLabels = Annotated[
+    int | None,
+    option(
+        min=1,
+        help="Keep so many of the most likely tokens for each token, with their log-probabilities.",
+        rich_help_panel=SAMPLING,
+    ),
+]
 ChatTemplate = Annotated[
     str | None,
     option(
@@ -253,6 +261,7 @@ def sampling_of(ctx: typer.Context) -> SamplingOptions:
         engine=struct_of(EngineOptions, ctx),
         accept_errors=ctx.params["accept_errors"],
         budget=budget.check(struct_of(Budget, ctx)),
+        soft_labels=ctx.params.get("soft_labels"),
     )
 
 

@@ -17,7 +17,7 @@ from distillpipe.versions import Draft
 
 CONCURRENCY = 256  # where none is asked for, and the engine has no figure of its own
 
-__all__ = ["Completion", "Engine", "Request", "find_model", "open_engine"]
+__all__ = ["Completion", "Engine", "Request", "check_soft_labels", "find_model", "open_engine"]
 
 
 def find_model(
@@ -33,9 +33,18 @@ def find_model(
 
 
 def open_engine(
-    model: AnyModel, chat: Chat | None, options: EngineOptions, draft: Draft | None = None
+    model: AnyModel,
+    chat: Chat | None,
+    options: EngineOptions,
+    draft: Draft | None = None,
+    soft_labels: int | None = None,
 ) -> Engine:
-    """The engine that `options` ask for, its model loaded; what a server costs is kept in `draft`."""
+    """The engine that `options` ask for, its model loaded; what a server costs is kept in `draft`.
+
+    `soft_labels` is the most that a request will ask for; see `check_soft_labels`.
+    """
+    if soft_labels is not None:
+        check_soft_labels(model, soft_labels)
     if isinstance(model, Served):
         return _open_server(model, chat, options, draft)
     assert chat is not None  # only a server renders by itself
@@ -48,9 +57,24 @@ def open_engine(
         case "vllm":
             from distillpipe.engines.vllm import VllmEngine
 
-            return VllmEngine(model, chat.end_ids, options)
+            return VllmEngine(model, chat.end_ids, options, soft_labels)
         case unknown:
             raise UsageError(f"no engine {unknown!r}: there are auto, openai, transformers, vllm")
+
+
+def check_soft_labels(model: AnyModel, soft_labels: int) -> None:
+    """Raises UsageError for a server, and for more labels a token than the model's vocabulary has tokens."""
+    if isinstance(model, Served):
+        raise UsageError(
+            "--soft-labels: a server does not give the distribution of its tokens by their ids: sample "
+            "without it, then `distill label TRACES --teacher MODEL --soft-labels K` with the model's files"
+        )
+    size = models.vocab_size(model)
+    if soft_labels > size:
+        raise UsageError(
+            f"--soft-labels {soft_labels}: the vocabulary of {model.name} has {size} tokens: "
+            "20 hold nearly all of the distribution"
+        )
 
 
 def _open_server(

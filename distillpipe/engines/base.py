@@ -1,9 +1,12 @@
 """What an engine is: an iterator of requests in, an iterator of completions out, as they finish."""
 
 from collections.abc import Generator, Iterator, Sequence
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from distillpipe.records import FinishReason, Message, Sampling, TokenCounts
+
+if TYPE_CHECKING:  # it loads numpy, which a server has no use for
+    from distillpipe.labels import Labels
 
 
 class Request(NamedTuple):
@@ -22,6 +25,10 @@ class Request(NamedTuple):
     "tokens of this completion, where they are fewer than those of `sampling`: a round of several"
     stop_ids: tuple[int, ...] = ()
     "tokens that end it beside the end tokens of the chat"
+    soft_labels: int | None = None
+    "how many of the most likely tokens are wanted for each token, with their log-probabilities"
+    completion_ids: Sequence[int] | None = None
+    "the completion, where it is there: nothing is sampled, its tokens get the labels that were asked for"
 
     @property
     def max_tokens(self) -> int:
@@ -40,6 +47,8 @@ class Completion(NamedTuple):
     "both as in `records.Trace`"
     served_by: str | None = None
     "what a server calls itself"
+    labels: "Labels | None" = None
+    "over exactly `token_ids`; null where none were asked for"
 
 
 class Answer(NamedTuple):
@@ -75,11 +84,11 @@ Outcome = Completion | Answer | Failure | Refusal
 
 
 def refusal_of_unknown_token(request: Request, vocab_size: int) -> Refusal | None:
-    """Refuses a prompt with a token that the model has no embedding for, which would end the engine.
+    """Refuses a text with a token that the model has no embedding for, which would end the engine.
 
     A tokenizer can have more tokens than its model: one that special tokens were added to.
     """
-    largest = max(request.prompt_ids)
+    largest = max(*request.prompt_ids, *(request.completion_ids or ()), 0)
     if largest < vocab_size:
         return None
     measured = f"token {largest}, and the model has {vocab_size}"
@@ -100,6 +109,7 @@ class Engine(Protocol):
         Requests are pulled lazily, a bounded number is in flight. None stands for a request that there
         is not yet: what is in flight may lead to it, so it is asked for again. A completion that would outgrow
         the context ends there by `length`. A prompt must be shorter than `context_length`. Closing
-        the generator takes back what is in flight.
+        the generator takes back what is in flight. All requests of one call ask for as many soft labels,
+        no more than the engine was opened for.
         """
         ...

@@ -8,7 +8,7 @@ takes token ids. A row is handed on only when it is whole. Rounds that go on com
 from collections import deque
 from collections.abc import Generator, Iterator
 from contextlib import closing
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
@@ -19,6 +19,9 @@ from distillpipe.engines.base import Completion, Engine, Outcome, Refusal, Reque
 from distillpipe.hashing import seed_of
 from distillpipe.records import Budget, FinishReason
 from distillpipe.thoughts import Thought, Thoughts
+
+if TYPE_CHECKING:  # it loads numpy, which an answer of "up to date" has no use for
+    from distillpipe.labels import Labels
 
 _STOPPED: dict[FinishReason, Literal["end", "limit", "loop"]] = {
     "stop": "end", "length": "limit", "repetition": "loop",
@@ -57,6 +60,8 @@ class _Sequence(msgspec.Struct):
     forced_end: bool = False
     is_responding: bool = False
     served_by: str | None = None
+    labels: "Labels | None" = None
+    "of the completion after its last round; what was cut away since, or inserted, is not in them yet"
 
 
 class _Run:
@@ -78,8 +83,8 @@ class _Run:
     def rounds(self) -> Iterator[Request | None]:
         """What the engine is asked for: None while all that there is depends on what it works on."""
         for request in self._requests:
-            if request is None:
-                yield None
+            if request is None or request.completion_ids is not None:
+                yield request
             else:
                 self._begin(request)
             while self._ready:
@@ -89,8 +94,13 @@ class _Run:
 
     def settle(self, outcome: Outcome) -> None:
         """Take in what came of a round, and plan the next one."""
-        sequence = self._under_way.pop(outcome.key)
-        if isinstance(outcome, Completion):
+        sequence = self._under_way.pop(outcome.key, None)
+        if sequence is None:  # a completion that was there
+            self._settled.append(outcome)
+        elif isinstance(outcome, Completion):
+            if outcome.labels is not None:
+                before = _labels_of(sequence, outcome.labels.k)
+                sequence.labels = before.followed_by(outcome.labels)
             sequence.ids += outcome.token_ids
             sequence.served_by = outcome.served_by
             self._go_on(sequence, outcome.finish_reason)
@@ -185,10 +195,12 @@ class _Run:
         )
 
     def _end(self, sequence: _Sequence, reason: FinishReason) -> None:
+        k = sequence.request.soft_labels
+        labels = None if k is None else _labels_of(sequence, k)
         self._settled.append(
             Completion(
                 sequence.request.key, sequence.ids, reason, sequence.num_waits, sequence.forced_end,
-                sequence.served_by,
+                sequence.served_by, labels,
             )
         )  # fmt: skip
 
@@ -205,3 +217,10 @@ class _Run:
         allowed = sequence.limits
         num_left = allowed.completion - allowed.kept - len(thought.ids)
         return Seen(stopped, thought.num_reasoning, sequence.num_waits, num_left)
+
+
+def _labels_of(sequence: _Sequence, k: int) -> "Labels":
+    """The labels of all tokens of a sequence; what was put there since its last round is marked so."""
+    from distillpipe.labels import carried
+
+    return carried(sequence.labels, sequence.ids, k)

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from distillpipe.engines.base import Completion, Failure, Request
+from distillpipe.engines.capture import Capture, likely
 from distillpipe.engines.draw import draw_tokens, uniforms
 from distillpipe.engines.loops import ends_in_loop
 from distillpipe.engines.store import Store
@@ -25,7 +26,14 @@ MAX_ADDED_TOKENS = 32  # of a round that takes a slot up again: more are read fa
 class Slots:
     """The sequences in flight. Active slots are the first `num_active`; a freed one is filled from the end."""
 
-    def __init__(self, model: Any, num_slots: int, context: int, device: torch.device) -> None:
+    def __init__(
+        self,
+        model: Any,
+        num_slots: int,
+        context: int,
+        device: torch.device,
+        soft_labels: int | None = None,
+    ) -> None:
         self._model = model
         self._context = context
         self._device = device
@@ -41,6 +49,7 @@ class Slots:
         self._temperature = torch.zeros(num_slots, device=device)
         self._top_p = torch.ones(num_slots, device=device)
         self._seeds = np.zeros(num_slots, dtype=np.uint64)
+        self._capture = None if soft_labels is None else Capture(num_slots, soft_labels)
 
     @property
     def num_active(self) -> int:
@@ -108,7 +117,8 @@ class Slots:
                 self._store.clear(slot)
                 self._free(slot)
             elif reason is not None:
-                finished.append(Completion(request.key, tokens, reason))
+                labels = self._capture.take(slot, tokens) if self._capture else None
+                finished.append(Completion(request.key, tokens, reason, labels=labels))
                 self._free(slot, is_kept=request.limit is not None)
         return finished
 
@@ -168,6 +178,8 @@ class Slots:
             self._top_p[first:end],
             torch.from_numpy(drawn).to(self._device),
         )
+        if self._capture is not None:
+            self._label(logits, tokens, first, end)
         tokens = tokens.where(are_numbers, NOT_A_TOKEN)
         self._last[first:end] = tokens
         for slot, token in enumerate(tokens.tolist(), start=first):
@@ -175,6 +187,13 @@ class Slots:
                 self._last[slot] = self._added[slot].popleft()
             else:
                 self._tokens[slot].append(token)
+
+    def _label(self, logits: torch.Tensor, tokens: torch.Tensor, first: int, end: int) -> None:
+        """Note the labels of what was drawn, but for what is not ours: that is written over."""
+        assert self._capture is not None
+        positions = [len(drawn) for drawn in self._tokens[first:end]]
+        found = likely(logits, tokens, self._capture.k)
+        self._capture.write(range(first, end), positions, found)
 
     def _finish_reason(self, slot: int, end_ids: frozenset[int]) -> FinishReason | None:
         request, tokens = self._requests[slot], self._tokens[slot]
@@ -201,6 +220,8 @@ class Slots:
             for values in (self._lengths, self._last, self._temperature, self._top_p):
                 values[slot] = values[last]
             self._seeds[slot] = self._seeds[last]
+            if self._capture is not None:
+                self._capture.exchange(slot, last)
         self._requests.pop()
         self._tokens.pop()
         self._added.pop()

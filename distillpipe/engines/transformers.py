@@ -24,6 +24,7 @@ from distillpipe.engines.base import (
 from distillpipe.engines.memory import free_memory
 from distillpipe.engines.slots import Slots
 from distillpipe.engines.store import ATTENTION
+from distillpipe.engines.teacher_forcing import scored
 from distillpipe.errors import EngineError, UsageError, first_line
 from distillpipe.models import Model
 from distillpipe.progress import say
@@ -79,7 +80,8 @@ class TransformersEngine:
             return
         requests = chain([first], requests)
         num_slots = self._num_slots_that_fit(min(first.sampling.max_tokens, self.context_length))
-        slots = Slots(self._model, num_slots, self.context_length, self._device)
+        soft_labels = first.soft_labels
+        slots = Slots(self._model, num_slots, self.context_length, self._device, soft_labels)
         exhausted = False
         while slots.num_active or not exhausted:
             num_free = num_slots - slots.num_active
@@ -92,6 +94,9 @@ class TransformersEngine:
                 admitted = [
                     one for one, refusal in zip(pulled, refusals, strict=True) if not refusal
                 ]
+                there = [one for one in admitted if one.completion_ids is not None]
+                yield from scored(self._model, there, self._device)
+                admitted = [one for one in admitted if one.completion_ids is None]
                 for group in _grouped(slots.resume(admitted)):
                     slots.prefill(group)
             elif slots.num_active:

@@ -24,7 +24,13 @@ class VllmEngine:
     They end when the engine is dropped, and when its completions are left before the last one.
     """
 
-    def __init__(self, model: Model, end_ids: frozenset[int], options: EngineOptions) -> None:
+    def __init__(
+        self,
+        model: Model,
+        end_ids: frozenset[int],
+        options: EngineOptions,
+        soft_labels: int | None = None,
+    ) -> None:
         self._name = model.name
         self._replicas: list[Replica] = []
         self._inbox: queue.Queue[tuple[Replica, Any]] = queue.Queue()
@@ -33,7 +39,7 @@ class VllmEngine:
         try:
             for number, environment in enumerate(places):
                 self._replicas.append(Replica(number, environment, self._inbox))
-                self._replicas[-1].send((model, end_ids, options))
+                self._replicas[-1].send((model, end_ids, options, soft_labels))
             for _ in places:
                 ready = self._wait_for_ready()
         except BaseException:

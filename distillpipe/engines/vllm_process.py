@@ -4,7 +4,7 @@
 of the same engine give each completion when it is there. Token ids go in and come out: vLLM neither
 tokenizes nor detokenizes. All that depends on vLLM's version or on its insides is in this file.
 
-DESCRIPTOR is an end of a pipe: (model, end ids, options) come in, `Ready` goes out, then requests come in and
+DESCRIPTOR is an end of a pipe: (model, end ids, options, labels a token) come in, `Ready` goes out, then requests come in and
 lists of outcomes go out, until nothing can come any more. Errors are tracebacks on stderr.
 """
 
@@ -21,7 +21,9 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import numpy as np
 import vllm
+from vllm.logprobs import FlatLogprobs
 from vllm.lora.request import LoRARequest
 from vllm.platforms import current_platform
 from vllm.sampling_params import RepetitionDetectionParams, RequestOutputKind
@@ -38,6 +40,7 @@ from distillpipe.engines.base import (
 from distillpipe.engines.loops import MAX_PATTERN_TOKENS, MIN_REPEATS
 from distillpipe.engines.memory import free_memory
 from distillpipe.engines.replicas import KILLED, Ready
+from distillpipe.labels import SAMPLED, Labels
 from distillpipe.models import Model
 from distillpipe.records import EngineOptions
 
@@ -55,8 +58,14 @@ REASONS: dict[str | None, Any] = {"stop": "stop", "length": "length", "repetitio
 class Sampler:
     """vLLM's engine, request by request."""
 
-    def __init__(self, model: Model, end_ids: frozenset[int], options: EngineOptions) -> None:
-        self.llm = vllm.LLM(**_arguments(model, options))
+    def __init__(
+        self,
+        model: Model,
+        end_ids: frozenset[int],
+        options: EngineOptions,
+        soft_labels: int | None = None,
+    ) -> None:
+        self.llm = vllm.LLM(**_arguments(model, options, soft_labels))
         self._engine = self.llm.llm_engine
         _watch(self._engine.engine_core)
         self._end_ids = sorted(end_ids)
@@ -108,6 +117,8 @@ class Sampler:
             ignore_eos=True,  # the end tokens are those of the chat, all of them
             repetition_detection=loops if sampling.stop_loops else None,
             detokenize=False,
+            logprobs=request.soft_labels,
+            flat_logprobs=request.soft_labels is not None,
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
 
@@ -138,10 +149,25 @@ def _outcome(output: Any) -> Completion | Failure:
     reason = REASONS.get(completion.finish_reason)
     if reason is None:
         return Failure(output.request_id, f"vLLM ended it: {completion.finish_reason}")
-    return Completion(output.request_id, list(completion.token_ids), reason)
+    token_ids = list(completion.token_ids)
+    labels = None if completion.logprobs is None else _labels(token_ids, completion.logprobs)
+    return Completion(output.request_id, token_ids, reason, labels=labels)
 
 
-def _arguments(model: Model, options: EngineOptions) -> dict[str, Any]:
+def _labels(token_ids: list[int], found: FlatLogprobs) -> Labels:
+    """At each position vLLM gives the token itself, then the most likely ones, the first of them first."""
+    length = len(token_ids)
+    if len(found.token_ids) % max(length, 1) or len(found) != length:
+        raise ValueError(f"vLLM gave {len(found)} positions of labels for {length} tokens")
+    tokens = np.array(found.token_ids, np.uint32).reshape(length, -1)
+    logprobs = np.array(found.logprobs, np.float32).astype(np.float16).reshape(length, -1)
+    if tokens[:, 0].tolist() != token_ids:
+        raise ValueError("vLLM gave labels of other tokens than it sampled")
+    flags = np.full(length, SAMPLED, np.uint8)
+    return Labels(tokens[:, 0], flags, tokens[:, 1:], logprobs[:, 1:], logprobs[:, 0])
+
+
+def _arguments(model: Model, options: EngineOptions, soft_labels: int | None) -> dict[str, Any]:
     """What `vllm.LLM` is called with."""
     arguments: dict[str, Any] = {
         "model": str(model.weights_folder),
@@ -150,6 +176,10 @@ def _arguments(model: Model, options: EngineOptions) -> dict[str, Any]:
         "max_num_seqs": options.concurrency,
         "enable_prefix_caching": True,
         "generation_config": "vllm",  # how to sample is said by the requests alone
+        "max_logprobs": soft_labels,
+        "logprobs_mode": None
+        if soft_labels is None
+        else "raw_logprobs",  # before temperature and top_p
     }
     if model.base_folder is not None:
         arguments |= {"enable_lora": True, "max_loras": 1, "max_lora_rank": _rank(model.folder)}

@@ -75,12 +75,12 @@ def find_cut(trace: Trace, max_tokens: int, count: Callable[[Trace], TokenCounts
 def cut_row(trace: Trace, cut: Cut) -> Trace:
     """The row with a key and id of its own; `cut_from` in its extra keys is the id of the row that was sampled.
 
-    Soft labels are gone: they belong to all of the sampled tokens.
+    Soft labels stay: each belongs to the text of its token, so what was cut off only takes its own along.
     """
     key = content_hash(trace.row_key, "cut", cut.end, cut.num_tokens)
     return msgspec.structs.replace(
         _shortened(trace, cut.end), row_key=key, id=trace_id(trace.problem_id, key),
-        num_tokens=cut.num_tokens, soft_labels=None, extra=with_source(trace, "cut_from"),
+        num_tokens=cut.num_tokens, extra=with_source(trace, "cut_from"),
     )  # fmt: skip
 
 

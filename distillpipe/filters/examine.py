@@ -32,7 +32,7 @@ class Decision(NamedTuple):
     """What is kept of an examined row until it is written, when its text is read again."""
 
     content: str
-    "hash of the row, whatever verdict it came with"
+    "hash of the row, whatever verdict it came with and wherever its soft labels are"
     answer: str | None
     verdict: Verdict | None
     verdict_reason: str | None
@@ -93,9 +93,12 @@ class Examiner(NamedTuple):
     def decide(self, trace: Trace) -> Decided:
         """What was found out about a row, without its text."""
         _, judged, cut, drops = self.examine(trace)
+        unlabelled = msgspec.structs.replace(
+            filters.unjudged(trace, self.options), soft_labels=None
+        )
         decision = Decision(
-            content_hash(filters.unjudged(trace, self.options)), judged.answer, judged.verdict,
-            judged.verdict_reason, self.known.domain(judged), cut, drops,
+            content_hash(unlabelled), judged.answer, judged.verdict, judged.verdict_reason,
+            self.known.domain(judged), cut, drops,
         )  # fmt: skip
         candidate = None
         if not drops:

@@ -13,7 +13,7 @@ import msgspec
 from distillpipe import dataset
 from distillpipe.filters.examine import Decision
 from distillpipe.jsonl import decode, lines
-from distillpipe.records import FilterOptions, Trace
+from distillpipe.records import FilterOptions, SoftLabels, Trace
 
 
 class _Written(Trace, frozen=True, kw_only=True):
@@ -25,11 +25,14 @@ class _Written(Trace, frozen=True, kw_only=True):
 
 
 def rows_once(
-    inputs: list[str], decisions: dict[str, Decision], options: FilterOptions
+    inputs: list[str],
+    decisions: dict[str, Decision],
+    options: FilterOptions,
+    moved: dict[str, SoftLabels | None],
 ) -> Iterator[tuple[Trace, Decision]]:
     """The rows of `inputs` with their decisions applied, in their order; one that comes again is passed over.
 
-    They are there to be written: their texts need not be strings.
+    They are there to be written: their texts need not be strings. `moved` says where soft labels are now.
     """
     left = set(decisions)
     whole = msgspec.json.Decoder(Trace)
@@ -45,4 +48,6 @@ def rows_once(
                 decision = decisions[row.id]
                 if decision.cut is not None and not decision.drops:
                     row = whole.decode(line)
+                if row.soft_labels is not None and row.id in moved:
+                    row = msgspec.structs.replace(row, soft_labels=moved[row.id])
                 yield decision.applied(row, options), decision

@@ -56,6 +56,11 @@ def counted(traces: Iterable[Trace], chat: Chat) -> Iterator[Trace]:
             yield from _with_counts(*waiting.popleft())
 
 
+def completion_ids(trace: Trace, chat: Chat) -> list[int]:
+    """Token ids of a row's completion as a model would have sampled it: one that was cut off has no end token."""
+    return chat.ids(_completion(trace, chat)) + _ending(trace, chat)
+
+
 def _batches(traces: Iterable[Trace]) -> Iterator[list[Trace]]:
     batch: list[Trace] = []
     num_characters = 0
@@ -79,8 +84,7 @@ def _counts(traces: list[Trace], chat: Chat) -> list[TokenCounts]:
     prompts = _ids([chat.prompt(trace.messages[:-1]) for trace in traces], chat)
     counts = []
     for trace, text, prompt, ids in zip(traces, texts, prompts, _ids(texts, chat), strict=True):
-        ending = [] if trace.is_truncated else chat.ending_ids
-        counts.append(chat.count(prompt, ids + ending, chat.split(text)))
+        counts.append(chat.count(prompt, ids + _ending(trace, chat), chat.split(text)))
     return counts
 
 
@@ -90,6 +94,10 @@ def _ids(texts: list[str], chat: Chat) -> list[list[int]]:
         return [chat.ids(text) for text in texts]
     rust = chat.tokenizer.backend_tokenizer
     return [one.ids for one in rust.encode_batch_fast(texts, add_special_tokens=False)]
+
+
+def _ending(trace: Trace, chat: Chat) -> list[int]:
+    return [] if trace.is_truncated else chat.ending_ids
 
 
 def _completion(trace: Trace, chat: Chat) -> str:

@@ -78,7 +78,7 @@ def _scored(read: _Read, pass_at: list[int]) -> Scored:
     problems = dataset.read_problems(str(read.folder))
     benchmark = before.get("benchmark", read.folder.parent.name)
     found = scoring.measure(benchmark, read.found, scoring.options_of(problems), pass_at)
-    kept = ("protocol", "published", "verifier_version", "resources")
+    kept = ("protocol", "published", "verifier_version", "budget", "resources")
     found |= {name: before.get(name) for name in kept}
     texts = (one.problem for one in read.found.problems.values())
     return Scored(

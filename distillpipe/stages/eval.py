@@ -81,6 +81,7 @@ def evaluate(
         predictions = scoring.collect(dataset.read_rows(draft.path, "part", Trace))
         found_scores = scoring.measure(name, predictions, scoring.options_of(sampler.problems()))
         found_scores |= protocols.report(run.options, options, found.name, name)
+        found_scores["budget"] = scoring.budget_kept(writer.counts)
         found_scores["resources"] = resources.used(writer.counts, sampled_before, found)
         draft.manifest.metrics = found_scores
         table = scores.score_table([(found.name, found_scores)])

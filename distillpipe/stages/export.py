@@ -20,6 +20,8 @@ class Exported(msgspec.Struct, frozen=True):
     rows: int
     rows_unfinished: int
     "cut off, so their last turn breaks off too"
+    rows_labelled: int
+    "with soft labels, which are left out"
     bytes: int
     up_to_date: bool
     "whether the file was there before"
@@ -40,7 +42,9 @@ def export(
     out.parent.mkdir(parents=True, exist_ok=True)
     temporary = out.with_name(f".{out.name}.new")
     try:
-        num_rows, num_unfinished = _write(temporary, reference, layout, reasoning, allow_benchmark)
+        num_rows, num_unfinished, num_labelled = _write(
+            temporary, reference, layout, reasoning, allow_benchmark
+        )
         there = out.exists()
         if there and not filecmp.cmp(temporary, out, shallow=False):
             raise UsageError(
@@ -55,23 +59,28 @@ def export(
         say(
             f"export: {num_unfinished:,} of {num_rows:,} rows were cut off: `distill filter` drops them"
         )
+    if num_labelled:
+        say(
+            f"export: the soft labels of {num_labelled:,} rows are left out: no other format holds them"
+        )
     say(f"export: {'up to date' if there else f'{num_rows:,} rows'}: {out}")
-    return Exported(str(out), num_rows, num_unfinished, out.stat().st_size, there)
+    return Exported(str(out), num_rows, num_unfinished, num_labelled, out.stat().st_size, there)
 
 
 def _write(
     path: Path, reference: str, layout: Format, reasoning: ReasoningAs, allow_benchmark: bool
-) -> tuple[int, int]:
-    """Write all rows, durably: how many, and how many of them were cut off."""
-    num_rows = num_unfinished = 0
+) -> tuple[int, int, int]:
+    """Write all rows, durably: how many, how many of them were cut off, and how many have soft labels."""
+    num_rows = num_unfinished = num_labelled = 0
     row_of = FORMATS[layout]
     with path.open("wb") as file:
         for trace in dataset.read_training_traces([reference], allow_benchmark=allow_benchmark):
             file.write(encoder.encode(row_of(turns_of(trace, reasoning))) + b"\n")
             num_rows += 1
             num_unfinished += trace.is_truncated
+            num_labelled += trace.soft_labels is not None
         if not num_rows:
             raise DataError(f"{reference}: no rows to export")
         file.flush()
         os.fsync(file.fileno())
-    return num_rows, num_unfinished
+    return num_rows, num_unfinished, num_labelled

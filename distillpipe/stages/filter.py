@@ -56,6 +56,8 @@ def filter_traces(
     if (finished := versions.up_to_date(out, header)) is not None:
         return say_up_to_date(finished)
 
+    from distillpipe.label_files import carry  # it loads numpy, which "up to date" has no use for
+
     with versions.draft(out, header) as draft, Writer(draft, SYNC_ROWS) as writer:
         examiner = _examiner(inputs, options, draft.path, run, others)
         rows = inputs
@@ -64,7 +66,8 @@ def filter_traces(
             rows = [*inputs, *forcer.force(inputs, out, examiner.wants_problem)]
         decisions = _decide(rows, inputs, options, run, examiner)
         writer.counts.rows_read = len(decisions)
-        for judged, decision in rows_once(rows, decisions, options):
+        moved = carry(rows, {row for row, one in decisions.items() if not one.drops}, draft)
+        for judged, decision in rows_once(rows, decisions, options, moved):
             if judged.id in writer.done:
                 continue
             if not decision.drops:

@@ -3,11 +3,12 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from distillpipe import forecast, licences, sources, versions
-from distillpipe.chat import check_prompt_template
+from distillpipe.chat import Chat, check_prompt_template
 from distillpipe.dataset import Writer
-from distillpipe.engines import find_model, open_engine
+from distillpipe.engines import check_soft_labels, find_model, open_engine
 from distillpipe.estimates import forecast_rows
 from distillpipe.forecast import Forecast
 from distillpipe.manifest import ModelUsed
@@ -18,6 +19,9 @@ from distillpipe.sampling import Sampler
 from distillpipe.stages.run import Result, Run, content_of, say_finished, say_up_to_date
 from distillpipe.versions import Header
 
+if TYPE_CHECKING:  # it loads numpy, which an answer of "up to date" has no use for
+    from distillpipe.labels import LabelSource
+
 
 def generate(problems: str, teacher: str, out: Path, options: SamplingOptions, run: Run) -> Result:
     """Sample `num_samples` traces of each problem into a new version under `out`.
@@ -26,7 +30,7 @@ def generate(problems: str, teacher: str, out: Path, options: SamplingOptions, r
     that comes back may be an older one that is up to date.
     """
     check_prompt_template(options.prompting.prompt_template)
-    model = find_model(teacher, "--teacher", options.engine)
+    model = _teacher(teacher, options)
     header = _header(problems, model, out, options, run)
     if (finished := versions.up_to_date(out, header)) is not None:
         return say_up_to_date(finished)
@@ -46,7 +50,7 @@ def forecast_generate(
         found.pilot = _sample_pilot(problems, teacher, out, options, run)
     model = None
     with forecast.noting(found):
-        model = find_model(teacher, "--teacher", options.engine, weights=False)
+        model = _teacher(teacher, options, weights=False)
         header = _header(problems, model, out, options, run)
         forecast.add_output(found, out, header)
         if run.pilot is None:
@@ -56,6 +60,14 @@ def forecast_generate(
     return found
 
 
+def _teacher(teacher: str, options: SamplingOptions, *, weights: bool = True) -> AnyModel:
+    """The teacher; raises UsageError for one that cannot give the labels that are asked for."""
+    model = find_model(teacher, "--teacher", options.engine, weights=weights)
+    if options.soft_labels is not None:
+        check_soft_labels(model, options.soft_labels)
+    return model
+
+
 def _sample_pilot(
     problems: str, teacher: str, out: Path, options: SamplingOptions, run: Run
 ) -> list[str]:
@@ -63,7 +75,7 @@ def _sample_pilot(
 
     Their row keys come back; none where a finished version holds all rows already.
     """
-    model = find_model(teacher, "--teacher", options.engine)
+    model = _teacher(teacher, options)
     header = _header(problems, model, out, options, run)
     if versions.find_finished(out, header) is not None:
         return []
@@ -80,17 +92,36 @@ def _begun(
 ) -> Iterator[tuple[Sampler, Writer]]:
     """The draft of a version, open: what is wanted is planned, what is there is taken over."""
     licences.warn(header.licences)
-    with versions.draft(out, header) as draft, Writer(draft) as writer:
-        sampler = Sampler(model, load_model_chat(model, options), options, draft.path)
+    chat = load_model_chat(model, options)
+    source = _label_source(model, chat, options.soft_labels)
+    with versions.draft(out, header) as draft, Writer(draft, soft_labels=source) as writer:
+        sampler = Sampler(model, chat, options, draft.path)
         sampler.plan(sources.read_problems(problems, options.prompting, options.plan.limit))
         writer.counts.rows_read = len(sampler.wanted)
         sampler.take_over(writer, out, _unjudged)
         yield sampler, writer
 
 
+def _label_source(
+    model: AnyModel, chat: Chat | None, soft_labels: int | None
+) -> "LabelSource | None":
+    if soft_labels is None:
+        return None
+    from distillpipe.labels import LabelSource
+    from distillpipe.vocabulary import vocabulary_of
+
+    assert chat is not None  # only a server renders by itself, and has been refused
+    return LabelSource(soft_labels, model.name, model.identity, vocabulary_of(chat))
+
+
 def _sample(sampler: Sampler, writer: Writer, only: list[str] | None = None) -> None:
-    model, chat, engine = sampler.model, sampler.chat, sampler.options.engine
-    sampler.sample(writer, lambda: open_engine(model, chat, engine, writer.draft), _unjudged, only)
+    model, chat, options = sampler.model, sampler.chat, sampler.options
+    sampler.sample(
+        writer,
+        lambda: open_engine(model, chat, options.engine, writer.draft, options.soft_labels),
+        _unjudged,
+        only,
+    )
 
 
 def _header(

@@ -30,6 +30,8 @@ class Run(msgspec.Struct, frozen=True):
     "what the user says of it"
     merge: bool = False
     "whether sft writes the merged model of an adapter too"
+    teachers: tuple[str, ...] = ()
+    "models that sft learns from while it trains"
     report_to: tuple[str, ...] = ()
     "trackers of sft"
     num_processes: int = 1
@@ -67,7 +69,9 @@ def say_finished(manifest: Manifest, out: Path) -> Result:
         parts.append(f"{counts.rows_rejected:,} rejected")
     parts.append(f"{counts.tokens_kept:,} tokens")
     parts.append(f"{counts.seconds:.1f} s")
-    tokens = counts.tokens_sampled or (counts.tokens_kept if manifest.kind == "checkpoint" else 0)
+    tokens = counts.tokens_sampled or counts.tokens_labelled
+    if manifest.kind == "checkpoint":
+        tokens = counts.tokens_kept
     if counts.seconds_working and tokens:
         parts.append(f"{tokens / counts.seconds_working:,.0f} tokens/s")
     if counts.cost_dollars is not None:

@@ -1,7 +1,8 @@
 """`sft`: fine-tune a student on traces; the version that it writes is a checkpoint that loads as it is."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,12 +12,13 @@ from distillpipe import dataset, forecast, licences, models, versions
 from distillpipe.cards import model_card
 from distillpipe.chat import load_chat, with_template_text
 from distillpipe.errors import DataError, UsageError
+from distillpipe.estimates import TEXT_BYTES_PER_TOKEN
 from distillpipe.forecast import Forecast
 from distillpipe.interrupts import shielded
 from distillpipe.manifest import ModelUsed, ResolvedOption
 from distillpipe.models import MERGED, Model
 from distillpipe.progress import progress, say
-from distillpipe.records import TrainingOptions
+from distillpipe.records import Trace, TrainingOptions
 from distillpipe.stages.run import Result, Run, content_of, say_finished, say_up_to_date
 from distillpipe.training import preview, rates, trackers
 from distillpipe.training.context import limits_of, student_config
@@ -26,10 +28,14 @@ from distillpipe.training.rows import Row
 from distillpipe.versions import Draft, Header
 
 if TYPE_CHECKING:
+    from transformers import PretrainedConfig
+
     from distillpipe.training.batches import Batches
+    from distillpipe.training.prediction import Length
+    from distillpipe.training.soft_rows import SoftRows
     from distillpipe.training.stored_rows import StoredRows
 
-FP32_BYTES = 4
+FORECAST_ROWS = 1000  # of each input, whose lengths stand for the others
 ROWS = "rows"  # folder of the tokenized rows in a draft
 
 
@@ -41,9 +47,9 @@ def sft(
     Raises DataError before any training where a row would have to be cut or has nothing to learn from.
     """
     _check_options(inputs, options, run)
-    model = _find_student(student)
+    model, teachers = _find_student(student), _find_teachers(run)
     options, run, why = _with_rate(options, run, model)
-    header = _header(inputs, model, out, options, run)
+    header = _header(inputs, model, teachers, out, options, run)
     finished = versions.up_to_date(out, header)
     if finished is not None and (not run.merge or (finished / MERGED).is_dir()):
         return say_up_to_date(finished)
@@ -52,7 +58,8 @@ def sft(
     with versions.draft(out, header) as draft:
         chat = load_chat(model.folder, student, options.chat_template)
         limits = limits_of(student_config(model, options))
-        check = Preflight(chat, options, limits)
+        soft_rows = _soft_rows(model, options, teachers)
+        check = Preflight(chat, options, limits, soft_rows=soft_rows)
 
         from distillpipe.training import stored_rows  # numpy, as torch below: only with work to do
         from distillpipe.training.batches import Batches
@@ -71,7 +78,7 @@ def sft(
         with checkpoint.full_disk_named(draft.path):
             if finished is None:
                 say(why)
-                _train(model, rows, draft, options, run, save_every)
+                _train([model, *teachers], rows, draft, options, run, save_every)
             else:
                 checkpoint.take_over(finished, draft)
             checkpoint.complete(draft.path, model, chat, limits)
@@ -90,19 +97,20 @@ def sft(
 
 
 def _train(
-    model: Model,
+    models_used: list[Model],
     rows: "StoredRows",
     draft: Draft,
     options: TrainingOptions,
     run: Run,
     save_every: int,
 ) -> None:
-    """Train, here or in several processes, and enter what was done."""
+    """Train the first model, here or in several processes, and enter what was done; the others are teachers."""
     from distillpipe.training import loop, ranks
     from distillpipe.training.setup import Setup
 
+    model, *teachers = models_used
     counts = draft.manifest.counts
-    setup = Setup(tuple(counts.rows_by_input), run.report_to, run.sharding)
+    setup = Setup(tuple(counts.rows_by_input), run.report_to, run.sharding, tuple(teachers))
     if run.num_processes == 1:
         loop.train(model, rows, draft.path, options, save_every, setup)
     else:
@@ -120,7 +128,10 @@ def preview_sft(
     _check_options(inputs, options, run)
     model = _find_student(student, weights=False)
     chat = load_chat(model.folder, student, options.chat_template)
-    check = Preflight(chat, options, limits_of(student_config(model, options)), num_rows)
+    limits = limits_of(student_config(model, options))
+    teachers = _find_teachers(run, weights=False)
+    soft_rows = _soft_rows(model, options, teachers)
+    check = Preflight(chat, options, limits, num_rows, soft_rows)
     for _ in _rows(inputs, check, run.allow_benchmark_training):
         pass
     found = preview.preview_of(check)
@@ -131,28 +142,69 @@ def preview_sft(
 def forecast_sft(
     inputs: list[str], student: str, out: Path, options: TrainingOptions, run: Run
 ) -> Forecast:
-    """What `sft` would do. The memory is that of weights, gradients and optimizer; activations, which
-    grow with the length of the rows, come on top.
-    """
+    """What `sft` would do, and what it would take on this machine."""
     _check_options(inputs, options, run)
     found = forecast.begin("sft", out, run.options, inputs)
-    model = None
+    model, lengths, num_rows = None, [], 0.0
     with forecast.noting(found):
         model = _find_student(student, weights=False)
         options, run, _ = _with_rate(options, run, model)
         found.options = run.options
-        forecast.add_output(found, out, _header(inputs, model, out, options, run))
+        teachers = _find_teachers(run, weights=False)
+        header = _header(inputs, model, teachers, out, options, run)
+        forecast.add_output(found, out, header)
     with forecast.noting(found):
-        num_rows = dataset.count_rows(inputs)
-        steps = math.ceil(_rows_an_epoch(inputs, options) / options.batch_size) * options.epochs
-        found.rows = {"to train on": num_rows, "steps": min(steps, options.max_steps or steps)}
-    if model is not None and (num_weights := models.count_weights(model.folder)):
-        trained = num_weights if options.method == "full" else 0
-        found.estimate.memory_bytes = FP32_BYTES * (num_weights + 3 * trained)
-        found.estimate.disk_bytes = FP32_BYTES * (num_weights + 2 * 3 * trained)
-        found.estimate.basis = (
-            "weights, gradients and optimizer in fp32, and two states to resume from"
-        )
+        an_epoch = _rows_an_epoch(inputs, options)
+        steps = math.ceil(an_epoch / options.batch_size) * options.epochs
+        steps = min(steps, options.max_steps or steps)
+        num_rows = min(steps * options.batch_size, an_epoch * options.epochs)
+        found.rows = {"to train on": dataset.count_rows(inputs), "steps": steps}
+        lengths = _first_lengths(inputs)
+    if model is not None:
+        with forecast.noting(found):
+            _estimate(found, student_config(model, options), options, lengths, num_rows)
+    return found
+
+
+def _estimate(
+    found: Forecast,
+    config: "PretrainedConfig",
+    options: TrainingOptions,
+    lengths: "Sequence[Length]",
+    num_rows: float,
+) -> None:
+    """Predict memory, time and disk; without rows the memory is that of the longest that the options allow."""
+    import torch  # here, and only where a model is looked at
+
+    from distillpipe.training.prediction import Length, predict
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    longest = [Length(options.max_length, options.max_length)]
+    predicted = predict(config, options, lengths or longest, num_rows, device)
+    estimate = found.estimate
+    estimate.memory_bytes, estimate.disk_bytes = predicted.memory_bytes, predicted.disk_bytes
+    estimate.basis = f"{device.type}, --max-length"
+    if lengths:
+        estimate.tokens = round(num_rows * sum(one.tokens for one in lengths) / len(lengths))
+        estimate.seconds = predicted.seconds
+        estimate.basis = f"{device.type}, the lengths of {len(lengths):,} rows"
+
+
+def _first_lengths(inputs: list[str]) -> "list[Length]":
+    """Tokens of the first rows of each input as its teacher counted them, else by the length of their text."""
+    from distillpipe.training.prediction import Length
+
+    found = []
+    for reference in inputs:
+        for trace in islice(dataset.read_traces(reference), FORECAST_ROWS):
+            if (counted := trace.num_tokens) is not None:
+                tokens, prompt = counted.total, counted.prompt
+            else:
+                tokens, prompt = (
+                    len("".join(texts).encode()) // TEXT_BYTES_PER_TOKEN
+                    for texts in ([trace.problem, trace.reasoning, trace.response], [trace.problem])
+                )
+            found.append(Length(tokens, tokens - prompt))
     return found
 
 
@@ -166,18 +218,33 @@ def _find_student(student: str, *, weights: bool = True) -> Model:
     return model
 
 
+def _find_teachers(run: Run, *, weights: bool = True) -> list[Model]:
+    return [models.find(one, "--teacher", weights=weights) for one in run.teachers]
+
+
 def _header(
-    inputs: list[str], model: Model, out: Path, options: TrainingOptions, run: Run
+    inputs: list[str],
+    model: Model,
+    teachers: list[Model],
+    out: Path,
+    options: TrainingOptions,
+    run: Run,
 ) -> Header:
+    carried = list(licences.of_inputs(inputs))
+    for teacher in teachers:
+        carried += licences.of_teacher(teacher, None)
     return Header(
         kind="checkpoint",
         stage="sft",
         content=content_of(options=with_template_text(options)),
         inputs=[versions.describe_input(reference, out) for reference in inputs],
-        models=[ModelUsed("student", model.name, model.identity)],
+        models=[
+            ModelUsed("student", model.name, model.identity),
+            *(ModelUsed("teacher", one.name, one.identity) for one in teachers),
+        ],
         options=run.options,
         fresh=run.fresh,
-        licences=licences.of_inputs(inputs),
+        licences=tuple(dict.fromkeys(carried)),
     )
 
 
@@ -197,9 +264,30 @@ def _rows(inputs: list[str], check: Preflight, allow_benchmark: bool) -> Iterato
     with progress("reading", dataset.count_rows(inputs)) as advance:
         for reference in inputs:
             before = check.counts.rows_kept
-            traces = dataset.read_training_traces([reference], allow_benchmark=allow_benchmark)
+            traces = _traces(reference, allow_benchmark)
             yield from check.rows(traces, advance)
             check.counts.rows_by_input.append(check.counts.rows_kept - before)
+
+
+def _traces(reference: str, allow_benchmark: bool) -> Iterator[Trace]:
+    """The rows of an input; the file of their soft labels is named with its folder."""
+    folder = dataset.folder_of(reference)
+    for trace in dataset.read_training_traces([reference], allow_benchmark=allow_benchmark):
+        found = trace.soft_labels
+        if found is not None:
+            found = msgspec.structs.replace(found, file=str(folder / found.file))
+        yield msgspec.structs.replace(trace, soft_labels=found)
+
+
+def _soft_rows(
+    student: Model, options: TrainingOptions, teachers: list[Model]
+) -> "SoftRows | None":
+    """What finds the soft labels of rows, where they are to be trained on."""
+    if options.distillation is None:
+        return None
+    from distillpipe.training.teaching import soft_rows_of
+
+    return soft_rows_of(student, options, teachers)
 
 
 def _rows_an_epoch(inputs: list[str], options: TrainingOptions) -> float:

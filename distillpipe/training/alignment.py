@@ -52,7 +52,7 @@ def label_positions(
     `counterparts` are the student's ids of the teacher's tokens (`vocabulary.counterparts`). None where
     the teacher's tokens do not spell reasoning and response: the labels are those of another text.
     """
-    regions = _regions(student.content, teacher.content, reasoning.encode(), response.encode())
+    regions = _regions(student.content, teacher, reasoning.encode(), response.encode())
     if regions is None:
         return None
     found = np.full(len(student.ids), NO_LABEL)
@@ -66,16 +66,22 @@ def label_positions(
     return found
 
 
-def _regions(ours: bytes, theirs: bytes, *parts: bytes) -> list[Region] | None:
+def _regions(
+    ours: bytes, teacher: Spelled, reasoning: bytes, response: bytes
+) -> list[Region] | None:
     """Where each part that is not empty stands on both sides, one behind the other.
 
     With a part goes what agrees beside it, but before it no byte of another part: behind a cut thought
     even the same token has another past.
     """
     found = []
+    theirs = teacher.content
     our_end = their_end = 0  # of the part before
-    for part in filter(None, parts):
-        ours_at, theirs_at = ours.find(part, our_end), theirs.find(part, their_end)
+    for part in filter(None, (reasoning, response)):
+        ours_at = ours.find(part, our_end)
+        theirs_at = (
+            theirs.find(part) if part is reasoning else _find_response(teacher, part, their_end)
+        )
         if ours_at < 0 or theirs_at < 0:
             return None
         before = _agreeing(ours[our_end:ours_at][::-1], theirs[their_end:theirs_at][::-1])
@@ -83,6 +89,19 @@ def _regions(ours: bytes, theirs: bytes, *parts: bytes) -> list[Region] | None:
         after = _agreeing(ours[our_end:], theirs[their_end:])
         found.append(Region(ours_at - before, theirs_at - before, before + len(part) + after))
     return found
+
+
+def _find_response(teacher: Spelled, response: bytes, thought_end: int) -> int:
+    """The first byte of a response, negative where there is none.
+
+    It is the last text before the end token, or before the end, where there is no such token. Its words may stand
+    in the thought too, in what was cut off.
+    """
+    content, last_token = teacher.content, int(teacher.starts[-1])
+    start = len(content) - len(response)
+    if content.endswith(response) and start <= last_token:
+        return start
+    return content.rfind(response, thought_end, last_token)
 
 
 def _agreeing(one: bytes, other: bytes) -> int:

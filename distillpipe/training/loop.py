@@ -49,7 +49,7 @@ def train(
     setup = setup or Setup()
     batches = Batches(rows, options, setup.rows_by_input)
     total = batches.num_steps
-    session = Session(student, rows, options, total, sharded=setup.sharding == "fsdp")
+    session = Session(student, rows, options, total, setup)
     done = session.restore(folder)
     if session.is_main:
         states.cut(folder, done)
@@ -63,17 +63,21 @@ def train(
         ) as losses,
     ):
         steps = batches.steps(done)
+        measured = [
+            step.eval_loss for step in states.steps_in(folder / LOSSES) if step.step <= done
+        ]
         try:
             while done < total:
                 if session.is_stopped(setup.is_stopped):
                     raise Interrupted(signal.SIGINT)
                 with shielded():
-                    step = session.step(done + 1, next(steps))
+                    step = session.step(done + 1, next(steps), measured)
                     done = step.step
                     is_saved = done % save_every == 0 or done == total
                     if is_saved and len(batches.held_out):
                         held_out = session.held_out_loss(batches.held_out)
                         step = msgspec.structs.replace(step, eval_loss=held_out)
+                        measured.append(held_out)
                         session.say(f"step {done:,} of {total:,}: held-out loss {held_out:.4f}")
                     losses.write(msgspec.json.encode(step) + b"\n")
                     trackers.log(step)

@@ -32,6 +32,15 @@ class Pass(NamedTuple):
     "(B, T), IGNORED where there is no loss"
     places: dict[str, Any]
     "arguments of the model that tell packed rows apart, named as transformers names them"
+    rows: list[Row]
+    "in the order in which their tokens lie"
+
+    @property
+    def starts(self) -> list[int]:
+        """Where each row begins, counted through all lines."""
+        if self.places:
+            return [0, *accumulate(len(row.ids) for row in self.rows)][:-1]
+        return [line * self.ids.shape[1] for line in range(len(self.rows))]
 
     @property
     def num_supervised(self) -> int:
@@ -47,6 +56,7 @@ class Pass(NamedTuple):
             self.ids.to(device, non_blocking=True),
             self.labels.to(device, non_blocking=True),
             places,
+            self.rows,
         )
 
 
@@ -118,7 +128,7 @@ def _packed(rows: list[Row]) -> Pass:
         "max_length_q": longest,
         "max_length_k": longest,
     }
-    return Pass(ids[None], labels[None], places)
+    return Pass(ids[None], labels[None], places, rows)
 
 
 def _padded(rows: list[Row]) -> Pass:
@@ -130,4 +140,4 @@ def _padded(rows: list[Row]) -> Pass:
         content = torch.tensor(row.ids)
         ids[at, : len(row.ids)] = content
         labels[at, row.num_prompt : len(row.ids)] = content[row.num_prompt :]
-    return Pass(ids, labels, {})
+    return Pass(ids, labels, {}, rows)

@@ -8,6 +8,7 @@ stop in mid-sentence. Both are counted.
 """
 
 from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -18,6 +19,9 @@ from distillpipe.manifest import Counts, Dropped, TeacherCounts
 from distillpipe.records import Trace, TrainingOptions
 from distillpipe.training.context import Limits
 from distillpipe.training.rows import Row, rows_of
+
+if TYPE_CHECKING:
+    from distillpipe.training.soft_rows import SoftRows
 
 NUM_NAMED = 3  # rows named in an error
 OVER_LENGTH = "over_length"  # the reason of a row that is dropped
@@ -37,8 +41,14 @@ class Preflight:
     """Makes the rows of traces and checks each; `counts` and `refusals` grow with them."""
 
     def __init__(
-        self, chat: Chat, options: TrainingOptions, limits: Limits, num_shown: int = 1
+        self,
+        chat: Chat,
+        options: TrainingOptions,
+        limits: Limits,
+        num_shown: int = 1,
+        soft_rows: "SoftRows | None" = None,
     ) -> None:
+        """`soft_rows` finds the soft labels of the rows; None: they are not trained on."""
         self.chat = chat
         self.counts = Counts()
         self.shown: list[Row] = []
@@ -48,6 +58,7 @@ class Preflight:
         self.refusals: dict[str, Refusal] = {}
         self._options = options
         self._limits = limits
+        self._soft_rows = soft_rows
         self._num_shown = num_shown
         self._known: dict[str, int] = {}
 
@@ -77,7 +88,7 @@ class Preflight:
         if isinstance(made, DataError):
             self._refuse("wrong", str(made))
             return None
-        row = self._fitted(made)
+        row = self._fitted(self._labelled(trace, made))
         if row is None:
             self.counts.rows_rejected += 1
             teacher.dropped[OVER_LENGTH] = teacher.dropped.get(OVER_LENGTH, 0) + 1
@@ -88,9 +99,22 @@ class Preflight:
         teacher.tokens_kept += row.num_supervised
         self.num_supervised += row.num_supervised
         self.longest = max(self.longest, len(row.ids))
+        if num_labelled := row.num_labelled:
+            self.counts.rows_taught += 1
+            self.counts.tokens_taught += num_labelled
         if len(self.shown) < self._num_shown:
             self.shown.append(row)
         return row
+
+    def _labelled(self, trace: Trace, row: Row) -> Row:
+        """The row with its soft labels."""
+        if self._soft_rows is None:
+            return row
+        try:
+            return self._soft_rows.taught(trace, row)
+        except DataError as error:
+            self._refuse("wrong", str(error))
+            return row
 
     def _fitted(self, row: Row) -> Row | None:
         """The row within `--max-length`, as `--over-length` says."""
@@ -104,7 +128,7 @@ class Preflight:
         if self._options.over_length == "cut" and row.num_prompt < limit:
             self.counts.rows_cut += 1
             self.counts.tokens_cut += over
-            return Row(row.id, row.ids[:limit], row.num_prompt)
+            return row.cut(limit)
         dropped = self.counts.dropped.setdefault(OVER_LENGTH, Dropped())
         dropped.rows += 1
         dropped.tokens += row.num_supervised
@@ -153,6 +177,11 @@ class Preflight:
                 f"no rows to train on: all {self.counts.rows_read:,} are longer than --max-length "
                 f"{self._options.max_length:,}, and --over-length {self._options.over_length} leaves none"
             )
+        if self._soft_rows is not None and not self.counts.tokens_taught:
+            raise DataError(
+                f"none of the {self.counts.rows_kept:,} rows has soft labels: make them with `distill label`, "
+                "or `distill generate --soft-labels`, or give --teacher, or leave --kd-weight out"
+            )
 
     def enter(self, counts: Counts) -> None:
         """Enter what was counted of the rows into the counts of a version."""
@@ -163,6 +192,8 @@ class Preflight:
             "rows_rejected",
             "rows_cut",
             "tokens_cut",
+            "rows_taught",
+            "tokens_taught",
             "dropped",
         ):
             setattr(counts, name, getattr(self.counts, name))

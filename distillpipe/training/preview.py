@@ -110,6 +110,12 @@ def summary(check: Preflight) -> list[str]:
             f"over --max-length: {counts.rows_rejected:,} rows ({dropped:,} supervised tokens) dropped, "
             f"{counts.rows_cut:,} rows cut by {counts.tokens_cut:,} tokens"
         )
+    if counts.tokens_taught:
+        share = counts.tokens_taught / check.num_supervised
+        lines.append(
+            f"soft labels: {counts.rows_taught:,} of {counts.rows_kept:,} rows, {share:.1%} of the "
+            "supervised tokens; all others train on the hard loss"
+        )
     pieces = {tag: len(check.chat.ids(tag)) for tag in turn.tags}
     if max(pieces.values()) > 1:
         spelt = " and ".join(f"{tag} ({number} ids)" for tag, number in pieces.items())

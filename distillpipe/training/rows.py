@@ -11,11 +11,32 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
+import msgspec
+
 from distillpipe.chat import Chat
 from distillpipe.errors import DataError
-from distillpipe.records import Trace
+from distillpipe.records import SoftLabels, Trace
 
 ROWS_AHEAD = 64  # made before they are asked for
+POSITION_BYTES = 4
+
+
+class StoredLabels(msgspec.Struct, frozen=True):
+    """The soft labels of a row, and which of them belongs to which of its tokens."""
+
+    found: SoftLabels
+    "its `file` with the folder that it lies in"
+    positions: bytes
+    "int32: for each supervised token the number of its label in the slice, -1 where it has none"
+
+
+class TeacherRow(msgspec.Struct, frozen=True):
+    """The same trace as a live teacher reads it."""
+
+    ids: list[int]
+    num_prompt: int
+    positions: bytes
+    "int32: for each supervised token of the student the place of the same token in `ids`, -1 where it has none"
 
 
 class Row(NamedTuple):
@@ -25,10 +46,33 @@ class Row(NamedTuple):
     ids: list[int]
     num_prompt: int
     "the first so many ids carry no loss"
+    labels: StoredLabels | None = None
+    "of a student that learns from stored soft labels"
+    teacher_rows: tuple[TeacherRow, ...] = ()
+    "one for each live teacher"
 
     @property
     def num_supervised(self) -> int:
         return len(self.ids) - self.num_prompt
+
+    def cut(self, length: int) -> "Row":
+        """The row without what stands behind its first `length` ids, which reach beyond the prompt."""
+        size = (length - self.num_prompt) * POSITION_BYTES
+        labels = self.labels
+        if labels is not None:
+            labels = StoredLabels(labels.found, labels.positions[:size])
+        rows = tuple(
+            TeacherRow(one.ids, one.num_prompt, one.positions[:size]) for one in self.teacher_rows
+        )
+        return Row(self.id, self.ids[:length], self.num_prompt, labels, rows)
+
+    @property
+    def num_labelled(self) -> int:
+        """Supervised tokens with a soft label, or that a live teacher has too."""
+        found = [] if self.labels is None else [self.labels.positions]
+        found += [one.positions for one in self.teacher_rows]
+        views = [memoryview(positions).cast("i") for positions in found]
+        return sum(max(places) >= 0 for places in zip(*views, strict=True))
 
 
 def row_of(trace: Trace, chat: Chat) -> Row:

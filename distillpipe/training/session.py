@@ -4,7 +4,7 @@ Where several processes train, each makes this for itself, all do the same at th
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +21,12 @@ from distillpipe.training import speed, states
 from distillpipe.training.batches import Numbers, share_of
 from distillpipe.training.losses import IGNORED
 from distillpipe.training.packing import Pass
+from distillpipe.training.setup import Setup
 from distillpipe.training.states import Step
-from distillpipe.training.step import TokenLoss, held_out_loss_sum, passes_of, take_step
+from distillpipe.training.step import StudentLoss, held_out_loss_sum, passes_of, take_step
 from distillpipe.training.stored_rows import StoredRows
 from distillpipe.training.student import load_student, optimizer_of, save_student
+from distillpipe.training.teaching import Lesson, Teaching
 
 EVAL_ROWS = 64  # that each process reads together
 
@@ -38,10 +40,8 @@ class Session:
         rows: StoredRows,
         options: TrainingOptions,
         num_steps: int,
-        *,
-        sharded: bool = False,
+        setup: Setup,
     ) -> None:
-        """`sharded`: each process has a share of the weights (FSDP), not all of them (DDP)."""
         set_seed(options.seed)
         self.accelerator = Accelerator(
             mixed_precision="bf16" if options.dtype == "bf16" else "no",
@@ -52,17 +52,23 @@ class Session:
         self._passes = passes_of(model, self.accelerator.device, options)
         self._work = speed.work_of(model)
         self._peak = speed.device_peak(self.accelerator.device, options.dtype)
-        self.model: Any = TokenLoss(model)
-        self._sharded = sharded
-        if sharded:
+        self._teaching, projections = None, None
+        if options.distillation is not None:
+            device = self.accelerator.device
+            self._teaching = Teaching(student, model, setup.teachers, options, device)
+            projections = self._teaching.projections
+        self._num_steps = num_steps
+        self.model: Any = StudentLoss(model, projections)
+        self._sharded = setup.sharding == "fsdp"
+        if self._sharded:
             from distillpipe.training import sharding
 
             sharding.shard(self.model, self.accelerator.device, options.dtype)
-        self._optimizer: Any = optimizer_of(model, options)
+        self._optimizer: Any = optimizer_of(self.model, options)
         self._schedule = get_scheduler(
             options.scheduler, self._optimizer, round(options.warmup * num_steps), num_steps
         )
-        if not sharded:
+        if not self._sharded:
             self.model, self._optimizer = self.accelerator.prepare(self.model, self._optimizer)
         self.accelerator.register_for_checkpointing(self._schedule)
         self.model.train()
@@ -77,16 +83,29 @@ class Session:
         """Whether this is the process that writes and talks."""
         return bool(self.accelerator.is_main_process)
 
-    def step(self, number: int, numbers: Numbers) -> Step:
-        """Train on the rows of these numbers; `number` is the step's own, 1-based."""
+    def step(self, number: int, numbers: Numbers, measured: Sequence[float | None] = ()) -> Step:
+        """Train on the rows of these numbers; `number` is the step's own, 1-based.
+
+        `measured` are the held-out losses so far, that the weight of soft labels may follow.
+        """
         began = time.monotonic()
         rows, passes = self._shares(numbers)
         operations = self._work.of_rows(rows) if self._work else 0
         supervised = sum(one.num_supervised for one in passes)
         tokens = sum(len(row.ids) for row in rows)
         sums = self._over_processes([supervised, tokens, operations])
-        loss, norm = take_step(
-            self.accelerator, self.model, self._optimizer, passes, round(sums[0]), self._options
+        lesson = None
+        if self._teaching is not None:
+            mixture = self._teaching.mixture(number - 1, self._num_steps, measured)
+            lesson = Lesson(self._teaching, mixture, sums[0] / len(numbers))
+        loss, norm, taught = take_step(
+            self.accelerator,
+            self.model,
+            self._optimizer,
+            passes,
+            round(sums[0]),
+            self._options,
+            lesson,
         )
         rate = self._schedule.get_last_lr()[0]
         self._schedule.step()
@@ -96,7 +115,17 @@ class Session:
         memory = round(self._over_processes([speed.peak_bytes()], max)[0])
         tokens = round(sums[1])
         return Step(
-            number, loss, rate, norm, round(sums[0]), tokens, seconds, tokens / seconds, mfu, memory
+            number,
+            loss,
+            rate,
+            norm,
+            round(sums[0]),
+            tokens,
+            seconds,
+            tokens / seconds,
+            mfu,
+            memory,
+            **taught,
         )
 
     def held_out_loss(self, numbers: Numbers) -> float:
@@ -149,7 +178,7 @@ class Session:
         most = round(self._over_processes([len(passes)], max)[0])
         shortest = min(rows, key=lambda row: len(row.ids))
         (empty,) = self._passes([shortest])
-        empty = empty._replace(labels=torch.full_like(empty.labels, IGNORED))
+        empty = empty._replace(labels=torch.full_like(empty.labels, IGNORED), rows=[])
         return [rows[at] for at in mine], passes + [empty] * (most - len(passes))
 
     def _over_processes(

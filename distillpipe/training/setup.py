@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
+from distillpipe.models import Model
+
 Sharding = Literal["ddp", "fsdp"]
 
 
@@ -15,5 +17,7 @@ class Setup(NamedTuple):
     "trackers, see `trackers`"
     sharding: Sharding = "ddp"
     "what each of several processes holds: all weights, or its share"
+    teachers: tuple[Model, ...] = ()
+    "live ones, that `options.distillation` learns from"
     is_stopped: Callable[[], bool] | None = None
     "asked between two steps where a signal does not reach this process"

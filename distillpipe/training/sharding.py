@@ -38,7 +38,11 @@ def whole(model: Any) -> dict[str, torch.Tensor]:
     """All weights of `model.model` by name, on the CPU, in the first process; empty in the others."""
     options = StateDictOptions(full_state_dict=True, cpu_offload=True)
     found: dict[str, Any] = get_model_state_dict(model, options=options)
-    return {name.removeprefix("model."): value for name, value in found.items()}
+    return {
+        name.removeprefix("model."): value
+        for name, value in found.items()
+        if name.startswith("model.")  # a learnt projection is none of them
+    }
 
 
 def save(folder: Path, model: Any, optimizer: Any) -> None:

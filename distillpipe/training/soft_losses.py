@@ -17,12 +17,11 @@ are normalised over the K tokens; that is another, biased, target. A live teache
 """
 
 import math
-from typing import Literal
+from typing import Any, NamedTuple
 
 import torch
 
-Divergence = Literal["forward", "reverse", "js"]
-Schedule = Literal["constant", "linear", "cosine"]
+from distillpipe.records import Divergence
 
 NEVER = torch.finfo(torch.float32).min
 "The log of no probability; unlike -inf it has gradients."
@@ -30,8 +29,140 @@ MIN_REST = 1e-6
 "Mass of the rest where labels, rounded to fp16, add up to 1 or more."
 
 
+class Mixture(NamedTuple):
+    """How hard and soft loss go together in one step."""
+
+    weight: float
+    "w: at a token with a label the loss is w soft + (1 - w) hard, at others hard"
+    divergence: Divergence
+    beta: float
+    temperature: float
+
+
+class SoftTargets(NamedTuple):
+    """The soft labels of supervised tokens, in the order of the tokens."""
+
+    tokens: torch.Tensor
+    "(N, K) int32, ids in the student's vocabulary, -1 where it has no such token"
+    logprobs: torch.Tensor
+    "(N, K) fp16, of the teacher at temperature 1"
+    labelled: torch.Tensor
+    "(N,) bool: the tokens that have a label"
+
+    @property
+    def num_labelled(self) -> int:
+        return int(self.labelled.sum())
+
+    def part(self, first: int, last: int) -> "SoftTargets":
+        """Those of the tokens from `first` to before `last`."""
+        return SoftTargets(*(one[first:last] for one in self))
+
+    def to(self, device: torch.device) -> "SoftTargets":
+        """The same on another device."""
+        return SoftTargets(*(one.to(device, non_blocking=True) for one in self))
+
+
+class DenseTargets(NamedTuple):
+    """A live teacher at supervised tokens: its logits are made by its head, chunk by chunk."""
+
+    states: torch.Tensor
+    "(N, hidden size) its last hidden states"
+    labelled: torch.Tensor
+    "(N,) bool: the tokens that it has too"
+    head: torch.nn.Module
+    tokens: tuple[torch.Tensor, torch.Tensor] | int
+    "the ids of the tokens that both have, its own and the student's; a number: the first so many"
+
+    def part(self, first: int, last: int) -> "DenseTargets":
+        """Those of the tokens from `first` to before `last`."""
+        return self._replace(states=self.states[first:last], labelled=self.labelled[first:last])
+
+    def losses(self, logits: torch.Tensor, mixture: Mixture) -> torch.Tensor:
+        """The loss at each token, (N,), over the tokens that both have: exact where those are all."""
+        with torch.no_grad():
+            theirs = self.head(self.states)
+        if isinstance(self.tokens, int):
+            theirs, ours = theirs[:, : self.tokens], logits[:, : self.tokens]
+        else:
+            theirs, ours = theirs[:, self.tokens[0]], logits[:, self.tokens[1]]
+        return dense_loss(
+            ours,
+            theirs,
+            divergence=mixture.divergence,
+            beta=mixture.beta,
+            temperature=mixture.temperature,
+        )
+
+
+class LiveTargets(NamedTuple):
+    """Live teachers at supervised tokens; the loss is the weighted mean over those that have a token."""
+
+    teachers: tuple[DenseTargets, ...]
+    weights: tuple[float, ...]
+
+    @property
+    def labelled(self) -> torch.Tensor:
+        """(N,) bool: the tokens that at least one of them has."""
+        return torch.stack([one.labelled for one in self.teachers]).any(0)
+
+    @property
+    def num_labelled(self) -> int:
+        return int(self.labelled.sum())
+
+    def part(self, first: int, last: int) -> "LiveTargets":
+        """Those of the tokens from `first` to before `last`."""
+        return LiveTargets(tuple(one.part(first, last) for one in self.teachers), self.weights)
+
+    def losses(self, logits: torch.Tensor, mixture: Mixture) -> torch.Tensor:
+        """The loss at each token, (N,); 0 where no teacher has it."""
+        total = whole = torch.zeros(len(logits), device=logits.device)
+        for teacher, weight in zip(self.teachers, self.weights, strict=True):
+            share = weight * teacher.labelled
+            total = total + share * teacher.losses(logits, mixture)
+            whole = whole + share
+        return total / whole.masked_fill(whole == 0, 1.0)
+
+
+class Reading(NamedTuple):
+    """What a loss of a few tokens needs of the logits."""
+
+    found: torch.Tensor
+    "(N, K) the logits of those tokens"
+    whole: torch.Tensor
+    "(N,) the logarithm of the sum over the vocabulary"
+
+
+def read_logits(logits: torch.Tensor, tokens: torch.Tensor) -> Reading:
+    """The logits (N, V) at `tokens` (N, K) and their log-sum; its gradient fills the vocabulary once.
+
+    So hard and soft loss together cost what a cross-entropy costs.
+    """
+    return Reading(*_Read.apply(logits, tokens))  # type: ignore[no-untyped-call]
+
+
+class _Read(torch.autograd.Function):
+    """The gradient of the log-sum is the softmax, and that of the logits read is added to it in place."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, logits: torch.Tensor, tokens: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        whole = logits.logsumexp(-1)
+        ctx.save_for_backward(logits, tokens, whole)
+        return logits.gather(-1, tokens), whole
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(
+        ctx: Any, of_found: torch.Tensor, of_whole: torch.Tensor
+    ) -> tuple[torch.Tensor, None]:
+        logits, tokens, whole = ctx.saved_tensors
+        gradient = (logits - whole[:, None]).exp_().mul_(of_whole[:, None])
+        return gradient.scatter_add_(-1, tokens, of_found), None
+
+
 def top_k_loss(
-    logits: torch.Tensor,  # (N, V) of the student
+    logits: torch.Tensor,  # (N, V) of the student, fp32
     tokens: torch.Tensor,  # (N, K) ids in the student's vocabulary, -1 where it has no such token
     logprobs: torch.Tensor,  # (N, K) of the teacher at temperature 1
     *,
@@ -43,14 +174,35 @@ def top_k_loss(
 
     A token that the student lacks counts with the rest; a position that has no other ones loses nothing.
     """
+    return top_k_divergence(
+        read_logits(logits, tokens.clamp(min=0)),
+        logits.size(-1),
+        tokens,
+        logprobs,
+        divergence=divergence,
+        beta=beta,
+        temperature=temperature,
+    )
+
+
+def top_k_divergence(  # noqa: PLR0913 - `top_k_loss`, where the logits have been read
+    reading: Reading,
+    num_logits: int,
+    tokens: torch.Tensor,  # (N, K)
+    logprobs: torch.Tensor,  # (N, K)
+    *,
+    divergence: Divergence,
+    beta: float,
+    temperature: float,
+) -> torch.Tensor:  # (N,)
+    """`top_k_loss` from what it reads of the logits; a token of -1 may have been read anywhere."""
     missing = tokens < 0
     labels = logprobs.float().masked_fill(missing, NEVER)
-    found = logits.gather(-1, tokens.clamp(min=0)).float().masked_fill(missing, NEVER)
+    found = reading.found.masked_fill(missing, NEVER)
     if temperature == 1.0:
-        whole = logits.float().logsumexp(-1, keepdim=True)
-        teacher = _with_rest(labels, logits.size(-1))
-        student = _with_rest((found - whole).masked_fill(missing, NEVER), logits.size(-1))
-        return _divergence(teacher, student, divergence, beta)
+        teacher = _with_rest(labels, num_logits)
+        within = (found - reading.whole[:, None]).masked_fill(missing, NEVER)
+        return _divergence(teacher, _with_rest(within, num_logits), divergence, beta)
     teacher = (labels / temperature).log_softmax(-1)
     student = (found / temperature).log_softmax(-1)
     return temperature**2 * _divergence(teacher, student, divergence, beta)
@@ -68,16 +220,6 @@ def dense_loss(
     teacher = (teacher_logits.float() / temperature).log_softmax(-1)
     student = (logits.float() / temperature).log_softmax(-1)
     return temperature**2 * _divergence(teacher, student, divergence, beta)
-
-
-def scheduled(schedule: Schedule, start: float, end: float, done: float) -> float:
-    """A value on its way from `start` to `end`, when the share `done` (0 to 1) of the steps is behind it."""
-    done = min(max(done, 0.0), 1.0)
-    if schedule == "linear":
-        return start + (end - start) * done
-    if schedule == "cosine":
-        return end + (start - end) * (1 + math.cos(math.pi * done)) / 2
-    return start
 
 
 def _with_rest(log_p: torch.Tensor, vocabulary: int) -> torch.Tensor:  # (N, K) to (N, K + 1)

@@ -42,6 +42,16 @@ class Step(msgspec.Struct, frozen=True):
     "so far in this run, of the largest process: on GPUs what torch held, else what was resident"
     eval_loss: float | None = None
     "mean over the supervised tokens of the rows held out, after the step; null where it was not measured"
+    hard_loss: float | None = None
+    "mean over the supervised tokens; this and what follows is null where no teacher is learnt from"
+    soft_loss: float | None = None
+    "mean over those with a soft label; null where the step has none"
+    kd_weight: float | None = None
+    kd_temperature: float | None = None
+    feature_loss: float | None = None
+    "mean over the supervised tokens"
+    relation_loss: float | None = None
+    "mean over the rows"
 
 
 def save(accelerator: Accelerator, folder: Path, step: int, sharded: Sharded | None = None) -> None:

@@ -8,7 +8,7 @@ supervised tokens of the step, however the rows were split.
 import math
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from accelerate import Accelerator
@@ -16,24 +16,74 @@ from accelerate import Accelerator
 from distillpipe.errors import EngineError, UsageError
 from distillpipe.records import TrainingOptions
 from distillpipe.training.attention import implementation
-from distillpipe.training.losses import token_loss_sum
+from distillpipe.training.losses import loss_sums
 from distillpipe.training.packing import Pass, capacity, packed_passes, padded_passes
 from distillpipe.training.rows import Row
 from distillpipe.training.student import base_model
+from distillpipe.training.teaching import HiddenSums, Lesson
 
 
-class TokenLoss(torch.nn.Module):
+class PassSums(NamedTuple):
+    """Of a pass; only `total` has a gradient."""
+
+    total: torch.Tensor
+    "what is trained on: to be divided by the supervised tokens of the step, see `teaching`"
+    hard: torch.Tensor
+    soft: torch.Tensor
+    feature: torch.Tensor
+    relation: torch.Tensor
+    num_labelled: torch.Tensor
+    "tokens with a soft loss"
+
+
+class StepLosses(NamedTuple):
+    """What came of a step."""
+
+    loss: float
+    "mean over the supervised tokens"
+    grad_norm: float
+    taught: dict[str, Any]
+    "fields of a line of losses.jsonl that only a teacher adds"
+
+
+class StudentLoss(torch.nn.Module):
     """A student and its loss as one module: DDP and FSDP act where a module's own forward begins and ends."""
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, projections: torch.nn.Module | None = None) -> None:
+        """`projections`: what a lesson trains besides, see `teaching`."""
         super().__init__()
         self.model = model
+        self.projections = projections
 
-    def forward(self, one: Pass) -> torch.Tensor:
-        """The sum of the losses of the supervised tokens of a pass."""
-        hidden = base_model(self.model)(input_ids=one.ids, use_cache=False, **one.places)
+    def forward(self, one: Pass, lesson: Lesson | None = None) -> PassSums:
+        """The losses of a pass: without a lesson the hard one alone."""
+        if not one.rows:  # a pass of another process is waited for
+            lesson = None
+        seen, soft = ([], None) if lesson is None else lesson.look(one)
+        out = base_model(self.model)(
+            input_ids=one.ids,
+            use_cache=False,
+            output_hidden_states=lesson is not None and lesson.teaching.wants_layers,
+            **one.places,
+        )
         head = self.model.get_output_embeddings()
-        return token_loss_sum(hidden.last_hidden_state, head, one.labels)
+        tokens = loss_sums(out.last_hidden_state, head, one.labels, soft)
+        total = tokens.total
+        hidden = HiddenSums(*torch.zeros(2, device=total.device))
+        if lesson is not None and seen:
+            hidden = lesson.teaching.hidden(one, out, seen)
+            total = total + lesson.weighted(hidden)
+        elif self.projections is not None:  # whose gradients DDP waits for
+            total = total + sum(0.0 * weight.sum() for weight in self.projections.parameters())
+        labelled = 0.0 if soft is None else float(soft.targets.num_labelled)
+        return PassSums(
+            total,
+            tokens.hard,
+            tokens.soft,
+            hidden.feature.detach(),
+            hidden.relation.detach(),
+            torch.tensor(labelled, device=total.device),
+        )
 
 
 def passes_of(
@@ -61,26 +111,29 @@ def held_out_loss_sum(accelerator: Accelerator, model: Any, passes: Iterable[Pas
     """The sum of the losses of some passes in this process; nothing is learnt from them."""
     model.eval()
     with torch.no_grad():
-        found = sum(float(_loss_sum(accelerator, model, one)) for one in passes)
+        found = sum(float(_sums(accelerator, model, one).total) for one in passes)
     model.train()
     return found
 
 
-def _loss_sum(accelerator: Accelerator, model: Any, one: Pass) -> torch.Tensor:
+def _sums(
+    accelerator: Accelerator, model: Any, one: Pass, lesson: Lesson | None = None
+) -> PassSums:
     with accelerator.autocast():
-        loss: torch.Tensor = model(one.to(accelerator.device))
-    return loss
+        found: PassSums = model(one.to(accelerator.device), lesson)
+    return found
 
 
-def take_step(
+def take_step(  # noqa: PLR0913 - one process of several
     accelerator: Accelerator,
     model: Any,
     optimizer: Any,
     passes: list[Pass],
     num_supervised: int,
     options: TrainingOptions,
-) -> tuple[float, float]:
-    """One optimizer step: mean loss over its supervised tokens, and norm of the gradient.
+    lesson: Lesson | None = None,
+) -> StepLosses:
+    """One optimizer step on the mean loss over its supervised tokens.
 
     `passes` are this process's, as many as every other has; `num_supervised` are the tokens of all.
     """
@@ -88,18 +141,20 @@ def take_step(
     for number, one in enumerate(passes, start=1):
         is_last = number == len(passes)
         with nullcontext() if is_last else accelerator.no_sync(model):
-            loss = _loss_sum(accelerator, model, one)
-            accelerator.backward(loss * (accelerator.num_processes / num_supervised))
-        losses.append(loss.detach())
-    loss_sum = float(accelerator.reduce(torch.stack(losses).sum()))
+            found = _sums(accelerator, model, one, lesson)
+            accelerator.backward(found.total * (accelerator.num_processes / num_supervised))
+        losses.append(torch.stack(found).detach())
+    sums = accelerator.reduce(torch.stack(losses).sum(0)).tolist()
+    loss = sums[0] / num_supervised
     limit = options.max_grad_norm or math.inf
     total: Any = accelerator.clip_grad_norm_(model.parameters(), limit)
     norm = float(total.full_tensor() if hasattr(total, "full_tensor") else total)
-    if not math.isfinite(loss_sum + norm):
+    if not math.isfinite(loss + norm):
         raise EngineError(
-            f"the loss is {loss_sum / num_supervised} and the norm of its gradient {norm}: "
+            f"the loss is {loss} and the norm of its gradient {norm}: "
             "the last state saved is kept; lower --learning-rate, or train with --dtype fp32"
         )
     optimizer.step()
     optimizer.zero_grad()
-    return loss_sum / num_supervised, norm
+    taught = {} if lesson is None else lesson.line(sums[1:], num_supervised)
+    return StepLosses(loss, norm, taught)

@@ -1,9 +1,12 @@
-"""The tokenized rows of a run in files, so that memory holds some thirty bytes of each, never its tokens.
+"""The tokenized rows of a run in files, so that memory holds forty bytes of each, never its tokens.
 
     rows/
       tokens.bin   the token ids of all rows, one after the other, uint32
       names.bin    the ids of the rows, UTF-8
-      index.bin    where each row stands in the two, and how much of it is prompt
+      labels.bin   of rows with soft labels where those lie, and which belongs to which token, msgpack; the
+                   rows of live teachers too
+      index.bin    where each row stands in the three, and how much of it is prompt
+      files.json   the label files that are named
 
 Read with `pread`, not mapped: pages of a mapping would count as memory of the process until others need them.
 """
@@ -16,13 +19,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, overload
 
+import msgspec
 import numpy as np
 
 from distillpipe.dataset import conflict
 from distillpipe.jsonl import sync_folder
-from distillpipe.training.rows import Row
+from distillpipe.training.rows import Row, StoredLabels, TeacherRow
 
-TOKENS, NAMES, INDEX = "tokens.bin", "names.bin", "index.bin"
+TOKENS, NAMES, LABELS, INDEX = "tokens.bin", "names.bin", "labels.bin", "index.bin"
+FILES = "files.json"
+Taught = tuple[StoredLabels | None, tuple[TeacherRow, ...]]
 TOKEN = np.dtype("<u4")
 ENTRY = np.dtype(
     [
@@ -31,8 +37,10 @@ ENTRY = np.dtype(
         ("num_prompt", "<u4"),
         ("name", "<u8"),
         ("len", "<u4"),
+        ("labels", "<u8"),
+        ("labels_len", "<u4"),
     ]
-)  # token: number of its first token; name, len: first byte and number of bytes of its id
+)  # token: number of its first token; name, len: first byte and number of bytes of its id; labels: the same
 
 
 class StoredRows(Sequence[Row]):
@@ -42,6 +50,7 @@ class StoredRows(Sequence[Row]):
         self._index = np.fromfile(folder / INDEX, ENTRY)
         self._tokens = (folder / TOKENS).open("rb", buffering=0)
         self._names = (folder / NAMES).open("rb", buffering=0)
+        self._labels = (folder / LABELS).open("rb", buffering=0)
 
     def __len__(self) -> int:
         return len(self._index)
@@ -59,7 +68,12 @@ class StoredRows(Sequence[Row]):
             self._tokens.fileno(), int(entry["num_tokens"]) * size, int(entry["token"]) * size
         )
         ids = np.frombuffer(content, TOKEN).tolist()
-        return Row(self._name(entry), ids, int(entry["num_prompt"]))
+        row = Row(self._name(entry), ids, int(entry["num_prompt"]))
+        if not entry["labels_len"]:
+            return row
+        content = os.pread(self._labels.fileno(), int(entry["labels_len"]), int(entry["labels"]))
+        labels, teacher_rows = msgspec.msgpack.decode(content, type=Taught)
+        return row._replace(labels=labels, teacher_rows=teacher_rows)
 
     def names(self) -> Iterator[str]:
         """The ids of the rows, in their order; no token is read."""
@@ -80,7 +94,8 @@ def store(folder: Path, rows: Iterable[Row]) -> StoredRows:
 
     A row that comes twice is kept once; one id with two contents is a DataError.
     """
-    if not folder.is_dir():
+    if not _is_whole(folder):
+        remove(folder)
         writing = folder.with_name(f"{folder.name}.writing")
         shutil.rmtree(writing, ignore_errors=True)
         writing.mkdir()
@@ -94,6 +109,13 @@ def store(folder: Path, rows: Iterable[Row]) -> StoredRows:
     return StoredRows(folder)
 
 
+def _is_whole(folder: Path) -> bool:
+    """Whether a set of rows is there, and the label files that it names: a version may have been moved."""
+    path = folder / FILES
+    files = msgspec.json.decode(path.read_bytes(), type=list[str]) if path.is_file() else None
+    return files is not None and all(Path(f"{file}.labels").is_file() for file in files)
+
+
 def remove(folder: Path) -> None:
     """Remove stored rows; half removed they would be taken for whole, so they lose their name first."""
     going = folder.with_name(f"{folder.name}.writing")
@@ -105,25 +127,36 @@ def remove(folder: Path) -> None:
 
 def _write(folder: Path, rows: Iterable[Row]) -> None:
     name_hashes, content_hashes = array("Q"), array("Q")
-    num_tokens = num_bytes = 0
+    num_tokens = num_bytes = num_label_bytes = 0
+    files: set[str] = set()
     with (
         (folder / TOKENS).open("wb") as tokens,
         (folder / NAMES).open("wb") as names,
+        (folder / LABELS).open("wb") as labels,
         (folder / INDEX).open("wb") as index,
     ):
         for row in rows:
             name, content = row.id.encode(), np.asarray(row.ids, TOKEN).tobytes()
-            entry = (num_tokens, len(row.ids), row.num_prompt, num_bytes, len(name))
+            found = b""
+            if row.labels is not None or row.teacher_rows:
+                found = msgspec.msgpack.encode((row.labels, row.teacher_rows))
+            if row.labels is not None:
+                files.add(row.labels.found.file)
+            place = (num_bytes, len(name), num_label_bytes, len(found))
+            entry = (num_tokens, len(row.ids), row.num_prompt, *place)
             index.write(np.array(entry, ENTRY).tobytes())
             tokens.write(content)
             names.write(name)
+            labels.write(found)
             num_tokens += len(row.ids)
             num_bytes += len(name)
+            num_label_bytes += len(found)
             name_hashes.append(_hash(name))
             content_hashes.append(_hash(content, row.num_prompt))
     written = StoredRows(folder)
     kept = _distinct(written, np.array(name_hashes), np.array(content_hashes))
     written._index[kept].tofile(folder / INDEX)
+    (folder / FILES).write_bytes(msgspec.json.encode(sorted(files)))
 
 
 def _distinct(

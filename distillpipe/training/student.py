@@ -36,6 +36,11 @@ def load_student(
         ) from error
     if options.gradient_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
+    return adapted(model, options)
+
+
+def adapted(model: Any, options: TrainingOptions) -> Any:
+    """The model that is trained: itself, or with an adapter around it."""
     if options.method == "full":
         return model
     from peft import LoraConfig, get_peft_model

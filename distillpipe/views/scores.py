@@ -75,6 +75,7 @@ def _cells(found: dict[str, Any]) -> dict[str, str]:
         "reasoning tokens, mean": _number(found["mean_reasoning_tokens"], 1),
         f"  {', '.join(SHOWN)}": ", ".join(_number(tokens[one]) for one in SHOWN if tokens)
         or UNKNOWN,
+        **_budget(found.get("budget")),
         "tokens/s": _number(resources.get("tokens_per_second")),
         "seconds sampling": _number(resources.get("seconds_sampling") or None, 1),
         "peak memory": _bytes(resources.get("peak_memory_bytes")),
@@ -104,6 +105,15 @@ def _outcomes(found: dict[str, Any]) -> dict[str, str]:
     if found["num_unverifiable"]:
         said["unverifiable"] += f", Pass@1 at most {share(found['upper_bound'])}"
     return said
+
+
+def _budget(kept: dict[str, Any] | None) -> dict[str, str]:
+    if kept is None:
+        return {}
+    return {
+        "control": f"{kept['control']:.1%}",
+        "  waits, ends forced": f"{kept['num_waits']:,}, {kept['num_forced_ends']:,}",
+    }
 
 
 def _number(value: float | None, digits: int = 0) -> str:

@@ -38,6 +38,7 @@ def details(name: str, manifest: Manifest, funnel: list[Step], folder: Folder) -
     if counts.verdicts:
         known = [f"{verdict} {rows:,}" for verdict, rows in sorted(counts.verdicts.items())]
         yield from _section("verdicts of the rows kept", [", ".join(known)])
+    yield from _section("budget of the thought", _budget(counts))
     yield from _lengths(counts)
     yield from _section("on disk", _disk(folder))
 
@@ -111,6 +112,9 @@ def _heading(name: str, manifest: Manifest, folder: Folder) -> Iterator[str]:
     ended = f"finished {_time(manifest.finished)}" if manifest.finished else "unfinished"
     yield f"  begun {_time(manifest.created)}, {ended}, {counts.seconds:,.1f} s of work"
     yield f"  {_rows_of(manifest)}"
+    if counts.rows_labelled:
+        num_bytes = sum(one.bytes for one in manifest.files if one.name.startswith("labels-"))
+        yield f"  {counts.rows_labelled:,} rows with soft labels, which take {size(num_bytes)}"
     if counts.cost_dollars is not None:
         yield f"  {say_dollars(counts.cost_dollars)} spent"
     if manifest.licences:
@@ -179,6 +183,16 @@ def _lengths(counts: Counts) -> Iterator[str]:
         ((n, one) for n, one in known.items() if one.max > 0), next(iter(known.items()))
     )
     yield from _section(f"{name} tokens", histogram_lines(shown))
+
+
+def _budget(counts: Counts) -> list[str]:
+    """What s1 calls control: how many rows have the length that was asked for."""
+    if counts.control is None:
+        return []
+    return [
+        f"control {counts.control:.1%}: {counts.rows_within_budget:,} of {counts.rows_kept:,} rows within "
+        f"it; {counts.num_waits:,} waits, {counts.forced_ends:,} ends forced"
+    ]
 
 
 def _disk(folder: Folder) -> list[str]:

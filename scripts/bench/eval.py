@@ -68,7 +68,7 @@ class Ours:
         plan = RowPlan(model, chat, self.options, Path(self.folder.name))
         plan.plan(read_problems(PROBLEMS, self.options.prompting, given.problems))
         self.asked = [(key, plan.asked(key)) for key in plan.wanted]
-        self.texts = [(chat._decode(one.prompt_ids), one.problem) for _, one in self.asked]
+        self.texts = [(chat.decode(one.prompt_ids), one.problem) for _, one in self.asked]
 
     def sampled(self) -> Seconds:
         requests = (

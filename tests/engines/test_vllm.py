@@ -9,12 +9,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
 
-from distillpipe import models
+from distillpipe import labels, models
 from distillpipe.chat import Chat, load_chat
 from distillpipe.engines import open_engine
 from distillpipe.engines.base import Completion, Engine, Refusal, Request
@@ -28,6 +29,7 @@ pytestmark = pytest.mark.vllm
 
 GREEDY = Sampling(temperature=0, top_p=1, max_tokens=160)
 SAMPLED = Sampling(temperature=1.5, top_p=0.95, max_tokens=160)
+K = 40  # labels a token: more than vLLM gives unless it is told
 CAPACITY = 12  # of an engine that runs 8 sequences
 
 
@@ -50,14 +52,17 @@ def prompts(shipped: Path, teacher_chat: Chat) -> list[list[int]]:
     return [teacher_chat.prompt_ids([Message(role="user", content=text)]) for text in texts]
 
 
-def open_folder(folder: Path, chat: Chat, engine: str, **options: object) -> Engine:
+def open_folder(
+    folder: Path, chat: Chat, engine: str, soft_labels: int | None = None, **options: object
+) -> Engine:
     given = EngineOptions(engine=engine, **{"concurrency": 8, **options})
-    return open_engine(models.find(str(folder), "--teacher"), chat, given)
+    model = models.find(str(folder), "--teacher")
+    return open_engine(model, chat, given, soft_labels=soft_labels)
 
 
 @pytest.fixture(scope="module")
 def engine(shipped: Path, teacher_chat: Chat) -> Iterator[Engine]:
-    yield open_folder(shipped / "teacher", teacher_chat, "vllm")
+    yield open_folder(shipped / "teacher", teacher_chat, "vllm", soft_labels=K)
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +91,35 @@ def test_greedy_completions_are_those_of_the_embedded_engine(
         assert "<think>" in teacher_chat.text(completion.token_ids)
         assert completion.finish_reason == "stop"
         assert completion.token_ids[-1] in teacher_chat.end_ids
+
+
+def test_labels_are_those_of_the_embedded_engine_whatever_the_temperature(
+    engine: Engine, embedded: Engine, prompts: list[list[int]]
+) -> None:
+    def labelled(asked: Engine, sampling: Sampling) -> dict[str, Completion]:
+        requests = (
+            Request(str(at), ids, sampling, at, soft_labels=K) for at, ids in enumerate(prompts)
+        )
+        return {one.key: one for one in asked.complete(requests)}
+
+    barely_warm = Sampling(temperature=0.01, top_p=0.5, max_tokens=60)  # draws the likeliest
+    found, expected = labelled(engine, barely_warm), labelled(embedded, barely_warm)
+    num_equal_texts = 0
+    for key, one in found.items():
+        assert one.labels is not None
+        assert one.labels.k == K
+        assert one.labels.tokens.tolist() == one.token_ids
+        assert (one.labels.flags == labels.SAMPLED).all()
+        other = expected[key]
+        if one.token_ids == other.token_ids:
+            num_equal_texts += 1
+            assert np.allclose(one.labels.own_logprobs, other.labels.own_logprobs, atol=0.02)
+            ours, theirs = one.labels.top_logprobs, other.labels.top_logprobs
+            assert np.allclose(ours.astype(float), theirs.astype(float), atol=0.02)
+            assert (one.labels.top_tokens == other.labels.top_tokens).mean() > 0.99
+    assert num_equal_texts >= len(prompts) - 1
+    probabilities = np.exp(found["0"].labels.top_logprobs.astype(float)).sum(axis=1)
+    assert (probabilities < 1.002).all()
 
 
 def test_the_same_seeds_draw_the_same_completions_and_others_draw_others(

@@ -125,11 +125,11 @@ def test_a_cut_row_has_a_key_and_id_of_its_own_and_names_the_row_that_was_sample
     assert row.row_key == content_hash(trace.row_key, "cut", 8, cut.num_tokens)
     assert row.id == f"{trace.problem_id}/{row.row_key[:16]}" != trace.id
     assert json.loads(row.extra or "") == {"a": [1], "cut_from": trace.id}
-    assert row.soft_labels is None
+    assert row.soft_labels == labels
     assert row.num_tokens == cut.num_tokens
     assert (row.reasoning, row.response) == ("One two.", trace.response)
     assert row.messages[0] == trace.messages[0]
-    changed = {"id", "row_key", "messages", "num_tokens", "soft_labels", "extra"}
+    changed = {"id", "row_key", "messages", "num_tokens", "extra"}
     for name in set(Trace.__struct_fields__) - changed:
         assert getattr(row, name) == getattr(trace, name)
     assert cut_row(trace, cut) == row

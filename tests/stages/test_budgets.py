@@ -92,8 +92,31 @@ def test_a_thought_of_nothing_is_scored(sample: Callable[..., Any], tmp_path: Pa
     assert "control 100.0%: 8 of 8 completions have 0 to 0 reasoning tokens" in done.err
     rows = rows_of(tmp_path / "out" / "problems-test")
     assert [(row.reasoning, row.forced_end) for row in rows] == [("", True)] * 8
-    metrics = json.loads((tmp_path / "out" / "problems-test" / "v1" / "metrics.json").read_bytes())
+    version = tmp_path / "out" / "problems-test" / "v1"
+    metrics = json.loads((version / "metrics.json").read_bytes())
     assert metrics["mean_reasoning_tokens"] == 0
+    assert metrics["budget"] == {
+        "control": 1.0, "num_within": 8, "num_waits": 0, "num_forced_ends": 8,
+    }  # fmt: skip
+    lines = (version / "metrics.md").read_text().splitlines()
+    assert "| control | 100.0% |" in lines
+    assert "|   waits, ends forced | 0, 8 |" in lines
+
+
+def test_control_is_shown_and_compared_where_there_was_a_budget(
+    sample: Callable[..., Any], distill: Callable[..., Any], tmp_path: Path
+) -> None:
+    sample("eval", 4, "--num-waits", 1, "--wait-text", "Wait, ", "--max-reasoning-tokens", 60)
+    sample("eval", 4, out="free")
+    shown = distill("show", tmp_path / "out" / "problems-test").out
+    counts = manifests.read(tmp_path / "out" / "problems-test" / "v1").counts
+    said = f"{counts.num_waits} waits, {counts.forced_ends} ends forced"
+    assert counts.forced_ends > 0
+    assert f"budget of the thought\n  control 100.0%: 4 of 4 rows within it; {said}\n" in shown
+    assert "budget" not in distill("show", tmp_path / "free" / "problems-test").out
+    compared = distill("compare", tmp_path / "out", tmp_path / "free").out
+    (line,) = [line.split() for line in compared.splitlines() if line.strip().startswith("control")]
+    assert line == ["control", "100.0%", "-"]
 
 
 def test_eval_ends_at_the_token_and_generate_at_the_step(

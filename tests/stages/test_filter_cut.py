@@ -16,11 +16,15 @@ from distillpipe.dataset import read_rows, read_traces
 from distillpipe.errors import UsageError
 from distillpipe.filters.known import Others
 from distillpipe.formats.tokens import counted
+from distillpipe.label_writer import LabelWriter
+from distillpipe.labels import SAMPLED, LabelSource, unlabelled
 from distillpipe.manifest import Dropped, Manifest
-from distillpipe.records import FilterOptions, RejectedTrace, SoftLabels, Trace
+from distillpipe.records import FilterOptions, RejectedTrace, Trace
 from distillpipe.stages.filter import filter_traces
 from distillpipe.stages.run import Run
+from distillpipe.vocabulary import Vocabulary
 
+SOURCE = LabelSource(4, "teacher", "identity", Vocabulary("hash", 9, {}, (8,), None, None))
 BUDGET = 40
 OPTIONS = FilterOptions(
     verdicts=("correct",), verifier=None, min_reasoning_tokens=1, max_reasoning_tokens=BUDGET,
@@ -38,9 +42,11 @@ LONG = {
 
 
 @pytest.fixture
-def rows(make_trace: Callable[..., Trace], teacher_chat: Chat) -> dict[str, Trace]:
+def rows(tmp_path: Path, make_trace: Callable[..., Trace], teacher_chat: Chat) -> dict[str, Trace]:
     """A row of every kind, counted by the shipped teacher, by its kind."""
-    labels = SoftLabels(file="labels-1-00000", offset=0, length=9, k=4)
+    writer = LabelWriter(tmp_path, "1", SOURCE, [])
+    labels = writer.append(unlabelled(range(9), SOURCE.k, SAMPLED))
+    writer.close()
     made = {
         kind: make_trace(
             problem=f"How many coins has Tom, {kind}?",
@@ -106,7 +112,7 @@ def test_a_row_is_cut_where_its_answer_was_reached_and_the_others_say_why_not(
     assert int(num_reasoning(cut)) <= BUDGET < int(num_reasoning(rows["cut"]))
     assert cut.id == f"{cut.problem_id}/{cut.row_key[:16]}" != rows["cut"].id
     assert json.loads(cut.extra or "") == {"cut_from": rows["cut"].id}
-    assert (cut.answer, cut.verdict, cut.soft_labels) == ("20", "correct", None)
+    assert (cut.answer, cut.verdict, cut.soft_labels) == ("20", "correct", fits.soft_labels)
     assert fits == msgspec.structs.replace(rows["fits"], answer="20", verdict="correct")
 
     dropped = rejected(tmp_path / "clean")

@@ -95,6 +95,33 @@ def test_a_cut_thought_keeps_the_labels_of_what_is_left(pair) -> None:
     )
 
 
+@pytest.mark.parametrize("is_ended", [True, False])
+def test_an_answer_that_the_cut_thought_said_too_is_labelled_where_it_was_given(
+    pair, is_ended: bool
+) -> None:
+    both = pair("qwen3", "qwen3")
+    stated = "Tom has 14.\n\nThe answer is 20."
+    teacher, _ = both.completions(f"{stated}\n\n{RESPONSE}\n\nOnce more: {RESPONSE}", RESPONSE)
+    _, student = both.completions(stated, RESPONSE)
+    if not is_ended:  # a row that was cut off ends with its text
+        teacher, student = (
+            spelled(side.ids[:-1], known)
+            for side, known in zip((teacher, student), both.bytes_of, strict=True)
+        )
+    found = label_positions(student, teacher, both.known, stated, RESPONSE)
+    at = int(np.searchsorted(student.starts, student.content.index(RESPONSE.encode())))
+    behind = len(student.ids) - at
+    assert found[at:].tolist() == list(range(len(teacher.ids) - behind, len(teacher.ids)))
+
+
+@pytest.mark.parametrize("response", [">", "im_end"])
+def test_an_answer_like_the_end_token_is_labelled_where_it_stands(pair, response: str) -> None:
+    both = pair("qwen3", "qwen3")
+    teacher, student = both.completions(response=response)
+    found = label_positions(student, teacher, both.known, REASONING, response)
+    assert found.tolist() == list(range(len(student.ids)))
+
+
 def test_an_answer_without_reasoning_is_labelled_too(pair) -> None:
     both = pair("qwen2.5", "qwen2.5")
     teacher, student = both.completions(reasoning="")

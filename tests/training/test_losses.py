@@ -5,7 +5,14 @@ import math
 import pytest
 import torch
 
-from distillpipe.training.losses import IGNORED, token_loss_sum
+from distillpipe.training.losses import IGNORED, Soft, loss_sums, token_loss_sum
+from distillpipe.training.soft_losses import (
+    DenseTargets,
+    LiveTargets,
+    Mixture,
+    SoftTargets,
+    dense_loss,
+)
 
 
 def naive_loss(logits: torch.Tensor, labels: torch.Tensor) -> float:
@@ -162,3 +169,87 @@ def test_no_more_logits_than_a_chunk_has_are_made_at_once(monkeypatch: pytest.Mo
     head.register_forward_hook(lambda _module, _inputs, logits: made.append(tuple(logits.shape)))
     both_ways(head, monkeypatch, 11 * 40)
     assert made == [(40, 11), (40, 11), (19, 11)]
+
+
+# with soft labels
+
+
+def soft_of(logits: torch.Tensor, k: int, mixture: Mixture) -> Soft:
+    """The k most likely tokens of logits (N, V), none at the second position."""
+    logprobs, tokens = logits.log_softmax(-1).topk(k)
+    labelled = torch.ones(len(logits), dtype=torch.bool)
+    labelled[1], tokens[1] = False, -1
+    return Soft(SoftTargets(tokens, logprobs, labelled), mixture)
+
+
+MIXTURES = {
+    "forward": Mixture(0.6, "forward", 0.5, 1.0),
+    "reverse": Mixture(0.3, "reverse", 0.5, 2.0),
+    "js": Mixture(1.0, "js", 0.2, 1.0),
+}
+
+
+@pytest.mark.parametrize("chunk", [2**27, 2 * 11])
+@pytest.mark.parametrize("mixture", MIXTURES.values(), ids=MIXTURES.keys())
+def test_labels_of_all_tokens_give_loss_and_gradient_of_the_whole_distributions(
+    head, mixture, chunk, monkeypatch
+) -> None:
+    monkeypatch.setattr("distillpipe.training.losses.CHUNK_LOGITS", chunk)
+    labels = torch.tensor(LABELS["prompts and padding"])
+    draw = torch.Generator().manual_seed(1)
+    hidden = (torch.randn(2, 4, 6, generator=draw) * 3).requires_grad_()
+    teacher = torch.randn(3, 11, generator=draw) * 3
+    found = loss_sums(hidden, head, labels, soft_of(teacher, 11, mixture))
+    found.total.backward()
+    gradients = [hidden.grad.clone(), head.weight.grad.clone()]
+    hidden.grad, head.weight.grad = None, None
+
+    logits = head(torch.stack([hidden[0, 1], hidden[0, 2], hidden[1, 0]]))
+    hard = torch.nn.functional.cross_entropy(logits, torch.tensor([3, 4, 6]), reduction="none")
+    options = {"divergence": mixture.divergence, "beta": mixture.beta}
+    soft = dense_loss(logits, teacher, temperature=mixture.temperature, **options)
+    weight = mixture.weight * torch.tensor([1.0, 0.0, 1.0])
+    wanted = ((1 - weight) * hard + weight * soft).sum()
+    wanted.backward()
+    assert found.total.item() == pytest.approx(wanted.item(), rel=1e-5)
+    assert found.hard.item() == pytest.approx(hard.sum().item(), rel=1e-5)
+    assert found.soft.item() == pytest.approx((soft[0] + soft[2]).item(), rel=1e-5)
+    for gradient, other in zip(gradients, (hidden.grad, head.weight.grad), strict=True):
+        assert torch.allclose(gradient, other, atol=1e-5)
+
+
+@pytest.mark.parametrize("chunk", [2**27, 22])
+def test_a_live_teacher_whose_special_tokens_are_others_is_compared_by_the_tokens_both_have(
+    head, chunk, monkeypatch
+) -> None:
+    monkeypatch.setattr("distillpipe.training.losses.CHUNK_LOGITS", chunk)
+    mixture = MIXTURES["forward"]
+    labels = torch.tensor(LABELS["prompts and padding"])
+    hidden = (torch.randn(2, 4, 6, generator=torch.Generator().manual_seed(1))).requires_grad_()
+    teacher = torch.nn.Linear(4, 13, bias=False)
+    states, labelled = torch.randn(3, 4), torch.tensor([True, True, False])
+    ids = torch.tensor([0, 1, 2, 3, 12, 5]), torch.tensor([0, 1, 2, 3, 4, 10])
+    target = LiveTargets((DenseTargets(states, labelled, teacher, ids),), (1.0,))
+    found = loss_sums(hidden, head, labels, Soft(target, mixture))
+    found.total.backward()
+    assert teacher.weight.grad is None
+    assert hidden.grad.isfinite().all()
+    logits = head(torch.stack([hidden[0, 1], hidden[0, 2]])).detach()
+    wanted = dense_loss(logits[:, ids[1]], teacher(states[:2]).detach()[:, ids[0]])
+    assert found.soft.item() == pytest.approx(wanted.sum().item(), rel=1e-5)
+    same = target._replace(teachers=(target.teachers[0]._replace(tokens=11),))
+    found = loss_sums(hidden, head, labels, Soft(same, mixture))
+    logits = head(torch.stack([hidden[0, 1], hidden[0, 2]])).detach()
+    wanted = dense_loss(logits, teacher(states[:2]).detach()[:, :11])
+    assert found.soft.item() == pytest.approx(wanted.sum().item(), rel=1e-5)
+
+
+def test_what_is_measured_without_a_gradient_is_the_same_in_chunks(head, monkeypatch) -> None:
+    hidden, teacher = torch.randn(2, 4, 6), torch.randn(3, 11)
+    labels = torch.tensor(LABELS["prompts and padding"])
+    soft = soft_of(teacher, 4, MIXTURES["js"])
+    with torch.no_grad():
+        whole = loss_sums(hidden, head, labels, soft)
+        monkeypatch.setattr("distillpipe.training.losses.CHUNK_LOGITS", 11)
+        parts = loss_sums(hidden, head, labels, soft)
+    assert torch.allclose(torch.stack(whole), torch.stack(parts), rtol=1e-5)

@@ -87,7 +87,7 @@ def test_packed_rows_lie_in_one_line_with_positions_of_their_own() -> None:
 
 def test_rows_are_padded_on_the_right_and_labels_begin_after_the_prompt() -> None:
     rows = [Row("a", [11, 12, 13, 14], 1), Row("b", [21, 22], 1), Row("c", [31, 32, 33], 3)]
-    ((ids, labels, places),) = padded_passes(rows, 4096)
+    ((ids, labels, places, lying),) = padded_passes(rows, 4096)
     assert ids.tolist() == [[21, 22, 0, 0], [31, 32, 33, 0], [11, 12, 13, 14]]
     assert labels.tolist() == [
         [IGNORED, 22, IGNORED, IGNORED],
@@ -96,6 +96,7 @@ def test_rows_are_padded_on_the_right_and_labels_begin_after_the_prompt() -> Non
     ]
     assert ids.dtype == labels.dtype == torch.int64
     assert places == {}
+    assert [row.id for row in lying] == ["b", "c", "a"]
 
 
 @pytest.mark.parametrize("split", [packed_passes, padded_passes])

@@ -98,8 +98,10 @@ def test_nothing_is_left_of_rows_that_are_removed(tmp_path: Path, rows) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_row_takes_28_bytes_beside_its_tokens_and_its_id(tmp_path: Path) -> None:
+def test_a_row_takes_40_bytes_beside_its_tokens_and_its_id(tmp_path: Path) -> None:
     store(tmp_path / "rows", ROWS)
     sizes = {path.name: path.stat().st_size for path in (tmp_path / "rows").iterdir()}
     names = sum(len(row.id.encode()) for row in ROWS)
-    assert sizes == {"index.bin": 3 * 28, "names.bin": names, "tokens.bin": 4 * 7}
+    assert sizes == {
+        "index.bin": 3 * 40, "names.bin": names, "tokens.bin": 4 * 7, "labels.bin": 0, "files.json": 2,
+    }  # fmt: skip

@@ -26,6 +26,7 @@ def metrics(**changes: Any) -> dict[str, Any]:
         "mean_reasoning_tokens": 1234.5,
         "reasoning_tokens": {"p5": 300, "p25": 600, "p50": 1000, "p75": 1500, "p95": 3000, "max": 4096},
         "verifier_version": 3,
+        "budget": {"control": 0.995, "num_within": 398, "num_waits": 1200, "num_forced_ends": 7},
         "resources": {
             "tokens_sampled": 500_000, "seconds_sampling": 100.0, "tokens_per_second": 5000.0,
             "peak_memory_bytes": 900_000_000, "peak_gpu_memory_bytes": None, "model_bytes": 3_000_000,
@@ -43,6 +44,7 @@ SINGLE = {
     "num_truncated": 16,
     "upper_bound": 0.76,
     "training_overlap": "12 of 200 problems",
+    "budget": None,
     "resources": None,
 }
 
@@ -66,6 +68,8 @@ def test_a_line_a_figure_and_a_column_a_model() -> None:
         "| unverifiable | 0 (0.0%) | 4 (1.0%), Pass@1 at most 0.760 |",
         "| reasoning tokens, mean | 1,234.5 | 1,234.5 |",
         "|   p5, p50, p95, max | 300, 1,000, 3,000, 4,096 | 300, 1,000, 3,000, 4,096 |",
+        "| control | 99.5% | - |",
+        "|   waits, ends forced | 1,200, 7 | - |",
         "| tokens/s | 5,000 | - |",
         "| seconds sampling | 100.0 | - |",
         "| peak memory | 900.0 MB | - |",
@@ -80,7 +84,7 @@ def test_a_score_of_nothing_is_shown_as_unknown() -> None:
             "standard_error_parts": None, "num_problems": 0, "num_samples": 0,
             "minimum_detectable_effect": {"unpaired": None, "paired": None},
             "num_correct": 0, "num_wrong": 0, "num_truncated": 0, "reasoning_tokens": None,
-            "mean_reasoning_tokens": None, "resources": None,
+            "mean_reasoning_tokens": None, "resources": None, "budget": None,
         }
     )  # fmt: skip
     assert markdown(score_table([("model", nothing)]))[2:] == [

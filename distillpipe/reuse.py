@@ -1,0 +1,62 @@
+"""What other versions hold of the rows that a run wants: it is taken over, never sampled again."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from distillpipe import versions
+from distillpipe.jsonl import decode, lines
+from distillpipe.records import SoftLabels, Trace
+
+if TYPE_CHECKING:  # it loads numpy, which most commands have no use for
+    from distillpipe.labels import Labels
+
+
+class Sampled(msgspec.Struct):
+    """What of a row tells whether it is wanted; also the name of it in an error."""
+
+    row_key: str
+    soft_labels: SoftLabels | None = None
+
+
+def sampled_before(out: Path, wanted: set[str], prefix: str = "part") -> Iterator[Trace]:
+    """Rows in any finished or partial version under `out` whose row keys are `wanted`, each once.
+
+    They stand in the files that begin with `prefix`.
+    """
+    for _, trace in _found(out, set(wanted), prefix, 0):
+        yield trace
+
+
+def labelled_before(
+    out: Path, wanted: set[str], k: int, identity: str
+) -> Iterator[tuple[Trace, "Labels"]]:
+    """Rows as of `sampled_before` that a model labelled with at least `k` tokens, and the first `k` of them."""
+    from distillpipe.labels import read_labels, read_source
+
+    left = set(wanted)
+    for folder, trace in _found(out, left, "part", k):
+        assert trace.soft_labels is not None  # since it has k of them
+        if read_source(folder, trace.soft_labels).identity == identity:
+            yield trace, read_labels(folder, trace.soft_labels).top(k)
+        else:
+            left.add(trace.row_key)
+
+
+def _found(out: Path, left: set[str], prefix: str, k: int) -> Iterator[tuple[Path, Trace]]:
+    """Rows with at least `k` labels a token whose keys are in `left`, with their folder; keys found go."""
+    keys, traces = msgspec.json.Decoder(Sampled), msgspec.json.Decoder(Trace)
+    for folder in versions.finished(out) + versions.partials(out):
+        for path in sorted(folder.glob(f"{prefix}-*.jsonl")):
+            for number, line in lines(path, whole_only=True):
+                if not left:
+                    return
+                where = f"{path}:{number}"
+                row = decode(line, keys, where)
+                num_labels = 0 if row.soft_labels is None else row.soft_labels.k
+                if row.row_key in left and num_labels >= k:
+                    trace = decode(line, traces, where)
+                    left.remove(trace.row_key)
+                    yield folder, trace

@@ -1,0 +1,115 @@
+"""Scores of texts that are there, against a plain fp32 pass of the shipped teacher over each of them."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from distillpipe.chat import Chat
+from distillpipe.engines import teacher_forcing
+from distillpipe.engines.teacher_forcing import Text, score
+from distillpipe.labels import SAMPLED, Labels
+from distillpipe.records import Message
+
+CPU = torch.device("cpu")
+THOUGHTS = [
+    ("Tom has 14 coins. Tom finds 6 coins. How many coins does Tom have now?", "14+6=20.", "20"),
+    ("Mia has 3 pens. How many pens does Mia have now?", "3=3.", "3"),
+    ("Ben has 40 nuts. Ben eats 17 nuts. How many are left?", "40-17=23. Wait, 23 it is.", "23"),
+    ("1+1?", "", "2"),
+]
+
+
+@pytest.fixture(scope="module")
+def model(repository: Path) -> Any:
+    folder = repository / "data" / "quickstart" / "teacher"
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+
+
+@pytest.fixture(scope="module")
+def texts(teacher_chat: Chat) -> list[Text]:
+    return [
+        Text(
+            teacher_chat.prompt_ids([Message(role="user", content=problem)]),
+            teacher_chat.completion_ids(
+                Message(role="assistant", content=response, reasoning_content=reasoning)
+            ),
+        )
+        for problem, reasoning, response in THOUGHTS
+    ]
+
+
+@torch.inference_mode()
+def dense(model: Any, text: Text) -> torch.Tensor:  # (T, V)
+    """The log-probabilities of each token of a completion, by the model's own logits."""
+    ids = torch.tensor([[*text.prompt_ids, *text.completion_ids]])
+    logits = model(input_ids=ids).logits[0].double()
+    return logits.log_softmax(-1)[len(text.prompt_ids) - 1 : -1]
+
+
+def in_order(model: Any, texts: list[Text], k: int) -> list[Labels]:
+    found = dict(score(model, texts, k, CPU))
+    assert sorted(found) == list(range(len(texts)))
+    assert None not in found.values()
+    return [found[at] for at in sorted(found)]  # type: ignore[misc]
+
+
+def total_variation(labels: Labels, logprobs: torch.Tensor) -> float:
+    """The largest of any position, between distributions over the top tokens and the rest as one."""
+    theirs = np.exp(labels.top_logprobs.astype(np.float64))
+    ours = np.exp(np.take_along_axis(logprobs.numpy(), labels.top_tokens.astype(np.int64), 1))
+    tail = np.abs(theirs.sum(1) - ours.sum(1))
+    return float((0.5 * (np.abs(theirs - ours).sum(1) + tail)).max())
+
+
+@pytest.mark.parametrize("block_numbers", [1 << 26, 3 * 512, 1])
+@pytest.mark.parametrize("pass_tokens", [16384, 150, 1])
+def test_labels_are_those_of_a_plain_pass_however_the_work_is_cut(
+    model: Any, texts: list[Text], pass_tokens: int, block_numbers: int, monkeypatch
+) -> None:
+    monkeypatch.setattr(teacher_forcing, "PASS_TOKENS", pass_tokens)
+    monkeypatch.setattr(teacher_forcing, "BLOCK_NUMBERS", block_numbers)
+    for text, labels in zip(texts, in_order(model, texts, 20), strict=True):
+        expected = dense(model, text)
+        labels.check()
+        assert labels.tokens.tolist() == text.completion_ids
+        assert set(labels.flags.tolist()) == {SAMPLED}
+        assert total_variation(labels, expected) < 1e-3
+        own = expected.gather(1, torch.tensor(text.completion_ids)[:, None])[:, 0].numpy()
+        assert np.allclose(labels.own_logprobs, own, rtol=1e-3, atol=1e-4)  # of fp16, of fp32
+
+
+def test_the_most_likely_token_is_the_first(model: Any, texts: list[Text]) -> None:
+    for text, labels in zip(texts, in_order(model, texts, 5), strict=True):
+        assert labels.top_tokens[:, 0].tolist() == dense(model, text).argmax(-1).tolist()
+        assert (np.diff(labels.top_logprobs.astype(np.float32), axis=1) <= 0).all()
+
+
+def test_all_of_the_vocabulary_is_the_whole_distribution(model: Any, texts: list[Text]) -> None:
+    labels = in_order(model, texts[:1], 512)[0]
+    assert np.allclose(np.exp(labels.top_logprobs.astype(np.float64)).sum(1), 1, atol=1e-3)
+    assert all(len(set(row)) == 512 for row in labels.top_tokens.tolist())
+
+
+def test_a_model_whose_logits_are_no_numbers_gives_no_labels(texts: list[Text]) -> None:
+    class Broken:
+        """A model that has gone wrong in one text of two."""
+
+        @staticmethod
+        def base_model(input_ids: torch.Tensor, use_cache: bool) -> Any:
+            hidden = torch.ones(*input_ids.shape, 4)
+            hidden[1, 30:] = math.nan
+            return type("Output", (), {"last_hidden_state": hidden})
+
+        @staticmethod
+        def get_output_embeddings() -> torch.nn.Linear:
+            return torch.nn.Linear(4, 512)
+
+    long, short = sorted(texts, key=lambda text: text.num_tokens)[-2:][::-1]
+    found = dict(score(Broken(), [long, short], 3, CPU))
+    assert found[1] is None
+    assert found[0] is not None

@@ -1,0 +1,148 @@
+"""`generate --soft-labels` on the shipped teacher: labelled rows, and rows of versions with other labels."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+
+from distillpipe import dataset
+from distillpipe import manifest as manifests
+from distillpipe.errors import UsageError
+from distillpipe.labels import SAMPLED, Labels, label_bytes, read_labels, read_source
+from distillpipe.planning import SamplingOptions
+from distillpipe.records import EngineOptions, Trace
+from distillpipe.stages.generate import forecast_generate, generate
+from distillpipe.stages.run import Result, Run
+
+K = 5
+Generate = Callable[..., Result]
+
+
+@pytest.fixture(scope="module")
+def labelled(sampling: SamplingOptions) -> SamplingOptions:
+    """A sample of four problems, with labels."""
+    plan = msgspec.structs.replace(sampling.plan, num_samples=1, limit=4)
+    return msgspec.structs.replace(sampling, plan=plan, soft_labels=K)
+
+
+@pytest.fixture(scope="module")
+def run(shipped: Path) -> Generate:
+    def call(
+        out: Path, options: SamplingOptions, stage: Callable[..., Result] = generate
+    ) -> Result:
+        problems, teacher = str(shipped / "problems-train.jsonl"), str(shipped / "teacher")
+        return stage(problems, teacher, out, options, Run())
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def there(
+    run: Generate, labelled: SamplingOptions, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A version with labels, sampled by one command."""
+    out = tmp_path_factory.mktemp("labelled") / "traces"
+    run(out, labelled)
+    return out / "v1"
+
+
+def rows_of(folder: Path) -> dict[str, tuple[Trace, Labels]]:
+    found = {}
+    for row in dataset.read_rows(folder, "part", Trace):
+        assert row.soft_labels is not None
+        found[row.row_key] = (row, read_labels(folder, row.soft_labels))
+    return found
+
+
+def with_k(options: SamplingOptions, k: int | None) -> SamplingOptions:
+    return msgspec.structs.replace(options, soft_labels=k)
+
+
+def copied(folder: Path, out: Path) -> Path:
+    """A folder of versions with that one in it."""
+    (out / "v1").mkdir(parents=True)
+    for path in folder.iterdir():
+        (out / "v1" / path.name).write_bytes(path.read_bytes())
+    return out
+
+
+def test_every_row_has_the_labels_of_its_own_tokens(there: Path) -> None:
+    rows = rows_of(there)
+    assert len(rows) == 4
+    for row, labels in rows.values():
+        assert len(labels.tokens) == row.num_completion_tokens
+        assert labels.k == K
+        assert (labels.flags == SAMPLED).all()
+        source = read_source(there, row.soft_labels)
+        assert (source.k, source.teacher) == (K, row.teacher)
+        assert source.identity == manifests.read(there).models[0].identity
+
+
+def test_rows_have_the_keys_of_rows_without_labels(
+    run: Generate, there: Path, labelled: SamplingOptions, tmp_path: Path
+) -> None:
+    out = copied(there, tmp_path / "out")
+    found = run(out, with_k(labelled, None))
+    assert (found.path.name, found.up_to_date) == ("v2", False)
+    assert found.manifest.counts.tokens_sampled == 0
+    rows = list(dataset.read_rows(found.path, "part", Trace))
+    assert {row.row_key for row in rows} == rows_of(there).keys()
+    assert all(row.soft_labels is None for row in rows)
+    assert not list(found.path.glob("labels-*"))
+
+
+def test_enough_labels_are_taken_over_and_only_the_most_likely_are_kept(
+    run: Generate, there: Path, labelled: SamplingOptions, tmp_path: Path
+) -> None:
+    found = run(copied(there, tmp_path / "out"), with_k(labelled, 2))
+    assert found.manifest.counts.rows_reused == 4
+    assert found.manifest.counts.tokens_sampled == 0
+    before, after = rows_of(there), rows_of(found.path)
+    assert before.keys() == after.keys()
+    for key, (_, labels) in after.items():
+        for one, other in zip(labels, before[key][1].top(2), strict=True):
+            assert np.array_equal(one, other)
+
+
+def test_the_same_command_is_up_to_date_and_another_number_of_labels_is_another_version(
+    run: Generate, there: Path, labelled: SamplingOptions, tmp_path: Path
+) -> None:
+    out = copied(there, tmp_path / "out")
+    assert run(out, labelled).up_to_date
+    assert not run(out, with_k(labelled, 1)).up_to_date
+
+
+def test_a_dry_run_says_what_the_labels_take(
+    run: Generate, there: Path, labelled: SamplingOptions, tmp_path: Path
+) -> None:
+    new = run(tmp_path / "new", labelled, forecast_generate)
+    most = 4 * labelled.sampling.max_tokens
+    assert new.estimate.disk_bytes == most * (4 + 6 * K + 7) + 4 * 1200
+    assert any(
+        f"of the disk are soft labels, {6 * K + 7} bytes a token" in one for one in new.notes
+    )
+    tokens = manifests.read(there).counts.tokens_kept
+    again = run(copied(there, tmp_path / "out"), with_k(labelled, 2), forecast_generate)
+    assert again.estimate.disk_bytes == label_bytes(tokens, 2)
+    assert run(tmp_path / "out", labelled, forecast_generate).estimate.disk_bytes == 0
+
+
+def test_a_server_is_refused_with_the_command_that_does_it(
+    labelled: SamplingOptions, tmp_path: Path
+) -> None:
+    served = msgspec.structs.replace(
+        labelled, engine=EngineOptions(engine="openai", concurrency=1, base_url="http://x/v1")
+    )
+    with pytest.raises(UsageError, match=r"--soft-labels: a server .* `distill label TRACES"):
+        generate("no problems", "model", tmp_path / "out", served, Run())
+    assert not (tmp_path / "out").exists()
+
+
+def test_more_labels_than_tokens_are_refused_before_anything_is_made(
+    run: Generate, labelled: SamplingOptions, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match=r"--soft-labels 100000: the vocabulary of .* tokens"):
+        run(tmp_path / "out", with_k(labelled, 100_000))
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,222 @@
+"""Rows with soft labels in a draft and in other versions: both are in step, whatever was torn or lost."""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+
+from distillpipe import jsonl, label_writer, versions
+from distillpipe.dataset import Writer, read_rows
+from distillpipe.errors import DataError
+from distillpipe.hashing import file_sha256
+from distillpipe.labels import (
+    INSERTED,
+    SAMPLED,
+    Labels,
+    LabelSource,
+    files_of,
+    label_bytes,
+    read_labels,
+    unlabelled,
+)
+from distillpipe.records import Trace
+from distillpipe.reuse import labelled_before
+from distillpipe.versions import Header
+from distillpipe.vocabulary import Vocabulary
+
+K = 3
+LENGTH = 6
+SOURCE = LabelSource(K, "teacher", "identity", Vocabulary("hash", 9, {}, (8,), None, None))
+MakeTraces = Callable[..., list[Trace]]
+MakeHeader = Callable[..., Header]
+
+
+def labels_of(trace: Trace, k: int = K) -> Labels:
+    """Labels that are those of one row alone."""
+    first = int(trace.row_key[:4], 16)
+    ids = np.arange(first, first + LENGTH, dtype=np.uint32)
+    top = np.stack([ids + number for number in range(k)], axis=1)
+    logprobs = (top / -(2.0**16)).astype(np.float16)
+    return Labels(ids, np.full(LENGTH, SAMPLED, np.uint8), top, logprobs, logprobs[:, 0])
+
+
+@contextmanager
+def opened(out: Path, header: Header, source: LabelSource = SOURCE) -> Iterator[Writer]:
+    with (
+        versions.draft(out, header) as draft,
+        Writer(draft, soft_labels=source) as writer,
+    ):
+        yield writer
+
+
+def append(writer: Writer, *traces: Trace) -> None:
+    for trace in traces:
+        writer.append(trace, labels_of(trace))
+
+
+def check(folder: Path, traces: list[Trace], k: int = K) -> None:
+    """The version holds these rows and no other, each with its labels, and no label beside them."""
+    rows = list(read_rows(folder, "part", Trace))
+    assert sorted(row.id for row in rows) == sorted(trace.id for trace in traces)
+    for row in rows:
+        assert row.soft_labels is not None
+        for found, expected in zip(
+            read_labels(folder, row.soft_labels), labels_of(row, k), strict=True
+        ):
+            assert np.array_equal(found, expected)
+    sizes = [path.stat().st_size for path in files_of(folder) if path.suffix != ".json"]
+    assert sum(sizes) == label_bytes(len(traces) * LENGTH, k)
+
+
+def test_a_version_lists_its_label_files_and_its_rows_name_their_slices(
+    tmp_path: Path, make_traces: MakeTraces, make_header: MakeHeader
+) -> None:
+    traces = make_traces(3)
+    header = make_header()
+    with opened(tmp_path, header) as writer:
+        append(writer, *traces)
+        manifest = writer.finish([])
+    check(tmp_path / "v1", traces)
+    prefix = f"labels-{header.fingerprint[:16]}"
+    listed = {entry.name: entry for entry in manifest.files}
+    names = [f"{prefix}-00000.labels", f"{prefix}-00000.tokens", f"{prefix}.json"]
+    assert sorted(listed) == [*names, "part-00000.jsonl", "problems.jsonl"]
+    for name in names:
+        path = tmp_path / "v1" / name
+        assert (listed[name].bytes, listed[name].sha256) == (path.stat().st_size, file_sha256(path))
+
+
+def test_the_id_of_a_version_does_not_depend_on_the_order_of_its_rows(
+    tmp_path: Path, make_traces: MakeTraces, make_header: MakeHeader
+) -> None:
+    traces = make_traces(3)
+    ids = []
+    for name, order in (("one", traces), ("other", traces[::-1])):
+        with opened(tmp_path / name, make_header()) as writer:
+            append(writer, *order[:2])
+        with opened(tmp_path / name, make_header()) as writer:  # hashed when read again, too
+            append(writer, *order[2:])
+            ids.append(writer.finish([]).id)
+    assert ids[0] == ids[1]
+
+
+def test_a_row_without_labels_and_a_rejected_one_stand_beside_the_others(
+    tmp_path: Path, make_traces: MakeTraces, make_header: MakeHeader
+) -> None:
+    one, two, three = make_traces(3)
+    with opened(tmp_path, make_header()) as writer:
+        append(writer, one)
+        writer.append(two)
+        writer.reject(three, "prompt_too_long", 9)
+        writer.finish([])
+    rows = read_rows(tmp_path / "v1", "part", Trace)
+    assert [row.soft_labels is None for row in rows] == [False, True]
+
+
+def test_labels_are_synced_before_the_rows_that_name_them(
+    tmp_path: Path,
+    make_traces: MakeTraces,
+    make_header: MakeHeader,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    synced: list[str] = []
+
+    def sync(descriptor: int) -> None:
+        synced.append(Path(f"/proc/self/fd/{descriptor}").readlink().suffix)
+        os.fdatasync(descriptor)
+
+    monkeypatch.setattr(jsonl, "sync_content", sync)
+    monkeypatch.setattr(label_writer, "sync_content", sync)
+    traces = make_traces(4)
+    with (
+        versions.draft(tmp_path, make_header()) as draft,
+        Writer(draft, sync_rows=2, soft_labels=SOURCE) as writer,
+    ):
+        append(writer, *traces)
+    assert synced == [".tokens", ".labels", ".jsonl"] * 2
+
+
+def left_behind(out: Path, header: Header, traces: list[Trace]) -> tuple[Path, Path]:
+    """The part and the `.labels` file of a draft with these rows."""
+    with opened(out, header) as writer:
+        append(writer, *traces)
+        folder = writer.draft.path
+    return folder / "part-00000.jsonl", next(folder.glob("labels-*.labels"))
+
+
+@pytest.mark.parametrize("torn", ["row", "whole row"])
+def test_labels_of_a_row_that_was_torn_off_are_cut_off_and_made_anew(
+    tmp_path: Path, make_traces: MakeTraces, make_header: MakeHeader, torn: str
+) -> None:
+    traces = make_traces(3)
+    part, _ = left_behind(tmp_path, make_header(), traces)
+    *whole, last = part.read_bytes().splitlines(keepends=True)
+    part.write_bytes(b"".join(whole) + (last[:-1] if torn == "row" else b""))
+    with opened(tmp_path, make_header()) as writer:
+        assert writer.done == {trace.id for trace in traces[:2]}
+        append(writer, traces[2])
+        writer.finish([])
+    check(tmp_path / "v1", traces)
+
+
+@pytest.mark.parametrize("num_bytes", [1, 2 * LENGTH * (6 * K + 2)])
+def test_last_rows_whose_labels_a_power_cut_took_are_cut_off_and_made_anew(
+    tmp_path: Path, make_traces: MakeTraces, make_header: MakeHeader, num_bytes: int
+) -> None:
+    traces = make_traces(4)
+    _, labels = left_behind(tmp_path, make_header(), traces)
+    os.truncate(labels, labels.stat().st_size - num_bytes)
+    num_left = 3 if num_bytes == 1 else 2
+    with opened(tmp_path, make_header()) as writer:
+        assert writer.done == {trace.id for trace in traces[:num_left]}
+        append(writer, *traces[num_left:])
+        writer.finish([])
+    check(tmp_path / "v1", traces)
+
+
+def test_more_rows_without_their_labels_than_can_be_unsynced_are_an_error_and_stay(
+    tmp_path: Path, make_traces: MakeTraces, make_header: MakeHeader
+) -> None:
+    part, labels = left_behind(tmp_path, make_header(), make_traces(4))
+    before = part.read_bytes()
+    os.truncate(labels, 1)
+    with (
+        versions.draft(tmp_path, make_header()) as draft,
+        pytest.raises(DataError, match=rf"{labels}: the rows of this draft name 24 labels of it"),
+    ):
+        Writer(draft, sync_rows=3, soft_labels=SOURCE)
+    assert part.read_bytes() == before
+
+
+def test_rows_with_enough_labels_of_the_same_model_are_found_with_the_first_of_them(
+    tmp_path: Path, make_traces: MakeTraces, make_header: MakeHeader
+) -> None:
+    one, two, three, four = make_traces(4)
+    with opened(tmp_path, make_header("plain")) as writer:
+        writer.append(one)
+        writer.finish([])
+    other = msgspec.structs.replace(SOURCE, identity="another model")
+    with opened(tmp_path, make_header("other"), other) as writer:
+        append(writer, one, two)
+        writer.finish([])
+    with opened(tmp_path, make_header()) as writer:
+        append(writer, one, three, four)
+    wanted = {one.row_key, two.row_key, three.row_key}
+    found = list(labelled_before(tmp_path, wanted, 2, "identity"))
+    assert [trace.row_key for trace, _ in found] == [one.row_key, three.row_key]
+    for trace, labels in found:
+        for got, expected in zip(labels, labels_of(trace, 2), strict=True):
+            assert np.array_equal(got, expected)
+    assert list(labelled_before(tmp_path, wanted, K + 1, "identity")) == []
+
+
+def test_tokens_without_a_label_say_so() -> None:
+    found = unlabelled([5, 7], K, INSERTED)
+    found.check()
+    assert found.tokens.tolist() == [5, 7]
+    assert found.flags.tolist() == [INSERTED, INSERTED]
+    assert np.isneginf(found.top_logprobs).all()

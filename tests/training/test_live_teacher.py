@@ -1,0 +1,304 @@
+"""Live teachers against sums row by row: distributions, layers and relations, whatever the passes."""
+
+import os
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from distillpipe import interrupts, models
+from distillpipe.chat import Chat
+from distillpipe.errors import Interrupted, UsageError
+from distillpipe.records import Distillation, Trace, TrainingOptions
+from distillpipe.stages.run import Run
+from distillpipe.stages.sft import sft
+from distillpipe.training import loop, states
+from distillpipe.training.batches import Batches
+from distillpipe.training.feature_losses import feature_loss_sum, relation_loss
+from distillpipe.training.rows import Row, row_of
+from distillpipe.training.setup import Setup
+from distillpipe.training.soft_losses import dense_loss
+from distillpipe.training.stored_rows import StoredRows
+from distillpipe.training.teaching import held_out_progress, soft_rows_of
+
+KD = Distillation(
+    kd_weight=0.7, kd_divergence="reverse", kd_beta=0.5, kd_temperature=2.0, kd_schedule="linear",
+    feature_weight=0.5, relation_weight=2.0,
+)  # fmt: skip
+OPTIONS = TrainingOptions(
+    method="full", rank=4, alpha=4, learning_rate=0.0, scheduler="constant", warmup=0.0,
+    weight_decay=0.0, max_grad_norm=1.0, epochs=1, max_steps=2, batch_size=4, max_length=512,
+    dtype="fp32", chat_template=None, seed=1, distillation=KD,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def student(tiny_model: Path) -> models.Model:
+    return models.find(str(tiny_model), "--student")
+
+
+@pytest.fixture(scope="module")
+def teacher(repository: Path) -> models.Model:
+    """Four layers of width 128 where the student has one of 64."""
+    return models.find(str(repository / "data/quickstart/teacher"), "--teacher")
+
+
+@pytest.fixture(scope="module")
+def padded(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> models.Model:
+    """Another tiny model, its vocabulary padded further."""
+    folder = Path(shutil.copytree(tiny_model, tmp_path_factory.mktemp("models") / "padded"))
+    config = AutoConfig.from_pretrained(folder)
+    config.vocab_size += 64
+    torch.manual_seed(7)
+    AutoModelForCausalLM.from_config(config, dtype=torch.float32).save_pretrained(folder)
+    return models.find(str(folder), "--teacher")
+
+
+@pytest.fixture(scope="module")
+def traces(make_trace: Callable[..., Trace]) -> list[Trace]:
+    return [
+        make_trace(
+            problem=f"Mia has {a} pens. Mia finds {b} pens. How many pens does Mia have now?",
+            reasoning="\n".join([f"{a}+{b}={a + b}."] * b),
+            response=f"\\boxed{{{a + b}}}",
+        )
+        for a in range(3, 7)
+        for b in range(2, 4)
+    ]
+
+
+@pytest.fixture(scope="module")
+def rows_for(
+    student, traces, teacher_chat: Chat, stored: Callable[..., StoredRows]
+) -> Callable[..., StoredRows]:
+    """The rows of a student that these teachers teach."""
+
+    def make(*teachers: models.Model) -> StoredRows:
+        soft_rows = soft_rows_of(student, OPTIONS, teachers)
+        return stored([soft_rows.taught(trace, row_of(trace, teacher_chat)) for trace in traces])
+
+    return make
+
+
+class Outputs:
+    """What a model says of the supervised tokens of a row, alone and unpadded."""
+
+    def __init__(self, model: models.Model, row: Row) -> None:
+        loaded = AutoModelForCausalLM.from_pretrained(model.folder, dtype=torch.float32)
+        with torch.no_grad():
+            out = loaded(torch.tensor([row.ids]), output_hidden_states=True)
+        self.logits = out.logits[0, row.num_prompt - 1 : -1]
+        self.layers = [one[0, row.num_prompt - 1 : -1] for one in out.hidden_states]
+
+
+def losses_in(folder: Path) -> list[states.Step]:
+    lines = (folder / states.LOSSES).read_bytes().splitlines()
+    return [msgspec.json.decode(line, type=states.Step) for line in lines]
+
+
+def batches_of(rows: StoredRows, options: TrainingOptions) -> list[list[Row]]:
+    batches = Batches(rows, options)
+    steps = batches.steps()
+    return [[rows[int(number)] for number in next(steps)] for _ in range(batches.num_steps)]
+
+
+@pytest.mark.parametrize("width", ["packed", "one row a pass", "padded"])
+def test_the_soft_loss_is_that_of_each_row_alone(
+    tmp_path, student, teacher, rows_for, teacher_chat, width, monkeypatch
+) -> None:
+    options = OPTIONS
+    if width == "one row a pass":
+        monkeypatch.setattr("distillpipe.training.packing.MIN_TOKENS", 1)
+        options = msgspec.structs.replace(OPTIONS, max_length=100)
+    if width == "padded":
+        monkeypatch.setattr("distillpipe.training.attention.FAMILIES", ())
+    kd = msgspec.structs.replace(KD, feature_weight=0.0, relation_weight=0.0)
+    options = msgspec.structs.replace(options, distillation=kd)
+    rows = rows_for(teacher)
+    loop.train(student, rows, tmp_path, options, 100, Setup(teachers=(teacher,)))
+    for step, batch in zip(losses_in(tmp_path), batches_of(rows, options), strict=True):
+        hard = soft = 0.0
+        for row in batch:
+            ours, theirs = (Outputs(one, row).logits for one in (student, teacher))
+            targets = torch.tensor(row.ids[row.num_prompt :])
+            hard += torch.nn.functional.cross_entropy(ours, targets, reduction="sum").item()
+            common = len(teacher_chat.tokenizer)  # without the padding of either
+            loss = dense_loss(
+                ours[:, :common], theirs[:, :common], divergence="reverse", temperature=2.0
+            )
+            soft += loss.sum().item()
+        number = sum(row.num_supervised for row in batch)
+        assert step.hard_loss == pytest.approx(hard / number, rel=1e-4)
+        assert step.soft_loss == pytest.approx(soft / number, rel=1e-3)
+        assert step.loss == pytest.approx((0.3 * hard + 0.7 * soft) / number, rel=1e-3)
+        assert (step.feature_loss, step.relation_loss) == (None, None)
+
+
+def test_a_student_that_is_its_own_teacher_has_nothing_to_learn_from_it(
+    tmp_path, student, rows_for
+) -> None:
+    loop.train(student, rows_for(student), tmp_path, OPTIONS, 100, Setup(teachers=(student,)))
+    for step in losses_in(tmp_path):
+        assert step.soft_loss == pytest.approx(0, abs=1e-5)
+        assert step.feature_loss == pytest.approx(0, abs=1e-8)
+        assert step.relation_loss == pytest.approx(0, abs=1e-8)
+        assert step.loss == pytest.approx(0.3 * step.hard_loss, rel=1e-4)
+
+
+def test_several_teachers_are_learnt_from_by_their_weights(
+    tmp_path, student, teacher, padded, rows_for
+) -> None:
+    found = []
+    for number, (some, weights) in enumerate(
+        [([teacher], ()), ([padded], ()), ([teacher, padded], (3.0, 1.0))]
+    ):
+        kd = msgspec.structs.replace(KD, teacher_weight=weights, feature_weight=0.0)
+        options = msgspec.structs.replace(OPTIONS, distillation=kd, max_steps=1)
+        (tmp_path / str(number)).mkdir()
+        loop.train(
+            student,
+            rows_for(*some),
+            tmp_path / str(number),
+            options,
+            100,
+            Setup(teachers=tuple(some)),
+        )
+        found += losses_in(tmp_path / str(number))
+    for name in ("soft_loss", "relation_loss"):
+        one, other, both = (getattr(step, name) for step in found)
+        assert both == pytest.approx(0.75 * one + 0.25 * other, rel=1e-4)
+
+
+def test_layers_and_relations_are_those_of_each_row_alone(
+    tmp_path, student, padded, rows_for, monkeypatch
+) -> None:
+    monkeypatch.setattr("distillpipe.training.packing.MIN_TOKENS", 1)
+    options = msgspec.structs.replace(OPTIONS, max_length=60, max_steps=1)  # one row a pass
+    rows = rows_for(padded)
+    loop.train(student, rows, tmp_path, options, 100, Setup(teachers=(padded,)))
+    (step,) = losses_in(tmp_path)
+    (batch,) = batches_of(rows, options)
+    feature = relation = 0.0
+    for row in batch:
+        ours, theirs = (Outputs(one, row).layers[1] for one in (student, padded))
+        every = torch.ones(len(ours), dtype=torch.bool)
+        feature += feature_loss_sum(ours, theirs, every, "mse").item()
+        relation += relation_loss(ours, theirs).item()
+    number = sum(row.num_supervised for row in batch)
+    assert step.feature_loss == pytest.approx(feature / number, rel=1e-4)
+    assert step.relation_loss == pytest.approx(relation / len(batch), rel=1e-4)
+    parts = 0.3 * step.hard_loss + 0.7 * step.soft_loss
+    parts += 0.5 * step.feature_loss + 2.0 * step.relation_loss
+    assert step.loss == pytest.approx(parts, rel=1e-4)
+
+
+def test_a_learnt_projection_is_trained_and_a_resumed_run_ends_with_the_same_losses(
+    tmp_path, student, teacher, rows_for
+) -> None:
+    options = msgspec.structs.replace(OPTIONS, learning_rate=1e-2, epochs=5, max_steps=None)
+    rows = rows_for(teacher)
+    whole, parted = tmp_path / "whole", tmp_path / "parted"
+    whole.mkdir()
+    parted.mkdir()
+    loop.train(student, rows, whole, options, 100, Setup(teachers=(teacher,)))
+    wanted = [_line(step) for step in losses_in(whole)]
+    assert wanted[-1]["feature_loss"] < wanted[0]["feature_loss"]
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    interrupts.install()
+    watcher = threading.Thread(target=_interrupt_after, args=(parted / states.LOSSES, 4))
+    watcher.start()
+    try:
+        with pytest.raises(Interrupted):
+            loop.train(student, rows, parted, options, 100, Setup(teachers=(teacher,)))
+    finally:
+        watcher.join()
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    assert 4 <= len(losses_in(parted)) < 10
+    loop.train(student, rows, parted, options, 100, Setup(teachers=(teacher,)))
+    assert [_line(step) for step in losses_in(parted)] == wanted
+    assert not [name for name in _weights(whole) if "projection" in name]
+
+
+def _line(step: states.Step) -> dict[str, Any]:
+    kept = ("step", "loss", "grad_norm", "hard_loss", "soft_loss", "feature_loss", "relation_loss")
+    return {name: getattr(step, name) for name in kept}
+
+
+def _weights(folder: Path) -> list[str]:
+    from safetensors import safe_open
+
+    with safe_open(folder / "model.safetensors", "pt") as file:
+        return list(file.keys())
+
+
+def _interrupt_after(losses: Path, num_steps: int) -> None:
+    while not losses.is_file() or len(losses.read_bytes().splitlines()) < num_steps:
+        time.sleep(0.001)
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+# the stage
+
+
+@pytest.fixture
+def dataset(tmp_path: Path, traces, write_dataset) -> str:
+    write_dataset(tmp_path / "t", traces)
+    return str(tmp_path / "t")
+
+
+def test_a_teacher_is_part_of_the_fingerprint_and_of_the_manifest(
+    tmp_path, dataset, student, teacher, padded
+) -> None:
+    kd = msgspec.structs.replace(KD, feature_weight=0.0, relation_weight=0.0)
+    options = msgspec.structs.replace(OPTIONS, distillation=kd, max_steps=1)
+    run = Run(teachers=(teacher.name,))
+    first = sft([dataset], student.name, tmp_path / "s", options, run, 100)
+    used = [(one.role, one.identity) for one in first.manifest.models]
+    assert used == [("student", student.identity), ("teacher", teacher.identity)]
+    counts = first.manifest.counts
+    assert (counts.rows_kept, counts.rows_taught) == (8, 8)
+    assert sft([dataset], student.name, tmp_path / "s", options, run, 100).up_to_date
+    other = msgspec.structs.replace(run, teachers=(padded.name,))
+    assert not sft([dataset], student.name, tmp_path / "s", options, other, 100).up_to_date
+
+
+def test_a_teacher_wider_than_memory_is_refused_before_any_step(
+    tmp_path, dataset, student, teacher, monkeypatch
+) -> None:
+    monkeypatch.setattr("distillpipe.training.live_teacher.free_memory", lambda: 4_000_000)
+    run = Run(teachers=(teacher.name,))
+    with pytest.raises(UsageError, match=r"the weights take .* GB are free on cpu: take a smaller"):
+        sft([dataset], student.name, tmp_path / "s", OPTIONS, run, 100)
+    assert not list((tmp_path / "s").glob("*/losses.jsonl"))
+
+
+def test_a_teacher_of_another_vocabulary_is_refused(
+    tmp_path, dataset, student, shared_chat, padded
+) -> None:
+    folder = Path(shutil.copytree(padded.folder, tmp_path / "other"))
+    for path in folder.glob("tokenizer*"):
+        path.unlink()
+    shared_chat("qwen3").tokenizer.save_pretrained(folder)
+    run = Run(teachers=(str(folder),))
+    with pytest.raises(UsageError, match="were made with another vocabulary"):
+        sft([dataset], student.name, tmp_path / "s", OPTIONS, run, 100)
+
+
+@pytest.mark.parametrize(
+    ("losses", "progress"),
+    [([], 1.0), ([2.0], 1.0), ([2.0, 1.5], 0.75), ([2.0, 1.5, 1.0], 0.5), ([2.0, 3.0], 1.0)],
+)
+def test_the_adaptive_weight_follows_what_is_left_of_the_first_held_out_loss(
+    losses, progress
+) -> None:
+    assert held_out_progress(losses) == progress

@@ -1,0 +1,441 @@
+"""Every row trains on its own soft labels, whatever the order, the packing, the pass or the run it comes in."""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from distillpipe import interrupts, models, versions
+from distillpipe.chat import Chat
+from distillpipe.dataset import Writer
+from distillpipe.errors import DataError, Interrupted, UsageError
+from distillpipe.hashing import seed_of
+from distillpipe.labels import INSERTED, NO_TOKEN, SAMPLED, Labels, LabelSource
+from distillpipe.manifest import Manifest
+from distillpipe.records import Distillation, SoftLabels, Trace, TrainingOptions
+from distillpipe.stages.run import Run
+from distillpipe.stages.sft import preview_sft, sft
+from distillpipe.training import loop, states
+from distillpipe.training.batches import Batches
+from distillpipe.training.rows import Row, StoredLabels, row_of
+from distillpipe.training.soft_losses import top_k_loss
+from distillpipe.training.soft_rows import SoftRows
+from distillpipe.training.stored_rows import StoredRows, store
+from distillpipe.versions import Header
+from distillpipe.vocabulary import Vocabulary, vocabulary_of
+
+K = 4
+NUM_STEPS = 6  # of two epochs
+KD = Distillation(
+    kd_weight=1.0, kd_divergence="forward", kd_beta=0.5, kd_temperature=1.0, kd_schedule="linear"
+)
+OPTIONS = TrainingOptions(
+    method="full", rank=4, alpha=4, learning_rate=0.0, scheduler="constant", warmup=0.0,
+    weight_decay=0.0, max_grad_norm=1.0, epochs=2, max_steps=None, batch_size=4, max_length=512,
+    dtype="fp32", chat_template=None, seed=1, distillation=KD,
+)  # fmt: skip
+
+
+def labels_of(ids: list[int], name: str, vocabulary_size: int, k: int = K) -> Labels:
+    """Labels that no other row has, those of its own tokens among them."""
+    draw = np.random.default_rng(seed_of(name))
+    tops = np.stack([draw.permutation(vocabulary_size)[:k] for _ in ids])
+    for row, token in zip(tops, ids, strict=True):
+        if token not in row:
+            row[0] = token
+    logprobs = -np.sort(-np.log(draw.dirichlet(np.ones(k + 1), len(ids))[:, :k]))[:, ::-1]
+    return Labels(
+        np.array(ids, np.uint32),
+        np.full(len(ids), SAMPLED, np.uint8),
+        tops.astype(np.uint32),
+        (-np.abs(logprobs)).astype(np.float16),
+        np.zeros(len(ids), np.float16),
+    )
+
+
+@pytest.fixture(scope="session")
+def write_labelled(make_header: Callable[..., Header]) -> Callable[..., Manifest]:
+    """`write_labelled(out, [(trace, labels or None)], vocabulary)` finishes a version."""
+
+    def write(out: Path, rows: list[tuple[Trace, Labels | None]], vocabulary: Vocabulary):
+        k = next((labels.k for _, labels in rows if labels is not None), K)
+        source = LabelSource(k=k, teacher="teacher", identity="t", vocabulary=vocabulary)
+        with (
+            versions.draft(out, make_header()) as draft,
+            Writer(draft, soft_labels=source) as writer,
+        ):
+            for trace, labels in rows:
+                writer.append(trace, labels)
+            return writer.finish([])
+
+    return write
+
+
+@pytest.fixture(scope="module")
+def student(tiny_model: Path) -> models.Model:
+    return models.find(str(tiny_model), "--student")
+
+
+@pytest.fixture(scope="module")
+def traces(make_trace: Callable[..., Trace]) -> list[Trace]:
+    return [
+        make_trace(
+            problem=f"Mia has {a} pens. Mia finds {b} pens. How many pens does Mia have now?",
+            reasoning="\n".join([f"{a}+{b}={a + b}."] * b),
+            response=f"\\boxed{{{a + b}}}",
+        )
+        for a in range(3, 6)
+        for b in range(2, 5)
+    ]
+
+
+@pytest.fixture(scope="module")
+def completions(traces, teacher_chat: Chat) -> dict[str, list[int]]:
+    return {trace.id: teacher_chat.completion_ids(trace.messages[-1]) for trace in traces}
+
+
+@pytest.fixture(scope="module")
+def given(traces, completions) -> dict[str, Labels]:
+    """Labels of each row but every third."""
+    return {
+        trace.id: labels_of(completions[trace.id], trace.id, 400)
+        for number, trace in enumerate(traces)
+        if number % 3
+    }
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory, traces, given, teacher_chat, write_labelled) -> Path:
+    out = tmp_path_factory.mktemp("labelled") / "traces"
+    rows = [(trace, given.get(trace.id)) for trace in traces]
+    write_labelled(out, rows, vocabulary_of(teacher_chat))
+    return out / "v1"
+
+
+def located(trace: Trace, folder: Path) -> Trace:
+    """The trace as `sft` reads it: its labels' file with the folder."""
+    found = trace.soft_labels
+    whole = found and msgspec.structs.replace(found, file=str(folder / found.file))
+    return msgspec.structs.replace(trace, soft_labels=whole)
+
+
+def read(folder: Path) -> list[Trace]:
+    lines = (folder / "part-00000.jsonl").read_bytes().splitlines()
+    return [located(msgspec.json.decode(line, type=Trace), folder) for line in lines]
+
+
+@pytest.fixture(scope="module")
+def soft_rows(teacher_chat: Chat) -> SoftRows:
+    return SoftRows(teacher_chat, 512)
+
+
+@pytest.fixture(scope="module")
+def rows(dataset, soft_rows, teacher_chat, stored: Callable[..., StoredRows]) -> StoredRows:
+    made = []
+    for trace in read(dataset):
+        row = row_of(trace, teacher_chat)
+        made.append(row._replace(labels=soft_rows.align(trace, row)))
+    return stored(made)
+
+
+class Sums(NamedTuple):
+    """Of one row."""
+
+    hard: float
+    soft: float
+    num_tokens: int
+    num_labelled: int
+
+
+@pytest.fixture(scope="module")
+def sums(student, rows, given) -> dict[str, Sums]:
+    """The losses of each row alone, its labels found by its name."""
+    model = AutoModelForCausalLM.from_pretrained(student.folder, dtype=torch.float32)
+    found = {}
+    for row in rows:
+        with torch.inference_mode():
+            logits = model(torch.tensor([row.ids])).logits[0, row.num_prompt - 1 : -1]
+        targets = torch.tensor(row.ids[row.num_prompt :])
+        hard = torch.nn.functional.cross_entropy(logits, targets, reduction="sum").item()
+        soft = 0.0
+        if (labels := given.get(row.id)) is not None:
+            tops = torch.from_numpy(labels.top_tokens.astype(np.int64))
+            soft = top_k_loss(logits, tops, torch.from_numpy(labels.top_logprobs)).sum().item()
+        found[row.id] = Sums(hard, soft, len(targets), len(targets) if labels else 0)
+    return found
+
+
+def total(sums: dict[str, Sums], batch: list[Row]) -> Sums:
+    return Sums(*map(sum, zip(*(sums[row.id] for row in batch), strict=True)))
+
+
+def soft_losses(sums: dict[str, Sums], rows: StoredRows) -> list[float]:
+    """The soft loss of each step of a run."""
+    found = [total(sums, batch) for batch in batches_of(rows)]
+    return [one.soft / one.num_labelled for one in found]
+
+
+def losses_in(folder: Path) -> list[states.Step]:
+    lines = (folder / states.LOSSES).read_bytes().splitlines()
+    return [msgspec.json.decode(line, type=states.Step) for line in lines]
+
+
+def batches_of(rows: StoredRows) -> list[list[Row]]:
+    """The rows of each step of two epochs."""
+    steps = Batches(rows, OPTIONS).steps()
+    return [[rows[int(number)] for number in next(steps)] for _ in range(NUM_STEPS)]
+
+
+@pytest.mark.parametrize("width", ["packed", "one row a pass", "padded"])
+def test_every_step_has_the_labels_of_its_own_rows(
+    tmp_path, student, rows, sums, width, monkeypatch
+) -> None:
+    options = OPTIONS
+    if width == "one row a pass":
+        monkeypatch.setattr("distillpipe.training.packing.MIN_TOKENS", 1)
+        options = msgspec.structs.replace(OPTIONS, max_length=110)
+    if width == "padded":
+        monkeypatch.setattr("distillpipe.training.attention.FAMILIES", ())
+    loop.train(student, rows, tmp_path, options, 100)
+    steps = losses_in(tmp_path)
+    wanted = [total(sums, batch) for batch in batches_of(rows)]
+    hard = [one.hard / one.num_tokens for one in wanted]
+    assert len({round(one, 3) for one in soft_losses(sums, rows)}) == NUM_STEPS  # none like another
+    assert [step.soft_loss for step in steps] == pytest.approx(soft_losses(sums, rows), rel=1e-4)
+    assert [step.hard_loss for step in steps] == pytest.approx(hard, rel=1e-4)
+    assert {(step.kd_weight, step.kd_temperature) for step in steps} == {(1.0, 1.0)}
+
+
+def test_a_resumed_run_goes_on_with_the_labels_of_its_rows(tmp_path, student, rows, sums) -> None:
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    interrupts.install()
+    watcher = threading.Thread(target=_interrupt_after, args=(tmp_path / states.LOSSES, 3))
+    watcher.start()
+    try:
+        with pytest.raises(Interrupted):
+            loop.train(student, rows, tmp_path, OPTIONS, 100)
+    finally:
+        watcher.join()
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    assert 3 <= len(losses_in(tmp_path)) < NUM_STEPS
+    loop.train(student, rows, tmp_path, OPTIONS, 100)
+    found = [step.soft_loss for step in losses_in(tmp_path)]
+    assert found == pytest.approx(soft_losses(sums, rows), rel=1e-4)
+
+
+def _interrupt_after(losses: Path, num_steps: int) -> None:
+    while not losses.is_file() or len(losses.read_bytes().splitlines()) < num_steps:
+        time.sleep(0.001)
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_a_label_that_is_not_that_of_its_token_is_an_error_in_the_step(rows, soft_rows) -> None:
+    one, other = [row for row in rows if row.labels is not None][:2]
+    length = one.num_prompt + min(one.num_supervised, other.num_supervised)
+    mixed = one.cut(length)._replace(labels=other.cut(length).labels)
+    with pytest.raises(DataError, match=f"row {one.id}: the labels in .* are not those of its"):
+        soft_rows.targets([mixed])
+
+
+def test_weights_and_temperature_go_to_their_ends_and_the_loss_is_mixed_by_them(
+    tmp_path, student, rows, sums
+) -> None:
+    kd = msgspec.structs.replace(KD, kd_weight=0.9, kd_weight_end=0.0, kd_temperature_end=1.0)
+    options = msgspec.structs.replace(OPTIONS, distillation=kd)
+    loop.train(student, rows, tmp_path, options, 100)
+    steps = losses_in(tmp_path)
+    assert [step.kd_weight for step in steps] == pytest.approx([0.9, 0.72, 0.54, 0.36, 0.18, 0])
+    for step, batch in zip(steps, batches_of(rows), strict=True):
+        every = total(sums, batch)
+        hard_of_labelled = sum(sums[row.id].hard for row in batch if row.labels is not None)
+        wanted = every.hard + step.kd_weight * (every.soft - hard_of_labelled)
+        assert step.loss == pytest.approx(wanted / every.num_tokens, rel=1e-4)
+
+
+def test_what_forcing_put_there_has_no_label(
+    tmp_path, traces, completions, teacher_chat, write_labelled, soft_rows
+) -> None:
+    trace = traces[0]
+    labels = labels_of(completions[trace.id], trace.id, 400)
+    labels.flags[5:8] = INSERTED
+    write_labelled(tmp_path / "t", [(trace, labels)], vocabulary_of(teacher_chat))
+    (found,) = read(tmp_path / "t" / "v1")
+    row = row_of(found, teacher_chat)
+    targets = soft_rows.targets([row._replace(labels=soft_rows.align(found, row))])
+    assert targets.labelled.logical_not().nonzero()[:, 0].tolist() == [5, 6, 7]
+
+
+def test_rows_with_fewer_labels_and_missing_tokens_share_a_pass(
+    tmp_path, traces, completions, teacher_chat, write_labelled, soft_rows
+) -> None:
+    made = []
+    for trace, k in zip(traces, (2, 5), strict=False):
+        labels = labels_of(completions[trace.id], trace.id, 400, k)
+        if k == 2:
+            labels.top_tokens[:, 1], labels.top_logprobs[:, 1] = NO_TOKEN, -np.inf
+        write_labelled(tmp_path / str(k), [(trace, labels)], vocabulary_of(teacher_chat))
+        (found,) = read(tmp_path / str(k) / "v1")
+        row = row_of(found, teacher_chat)
+        made.append(row._replace(labels=soft_rows.align(found, row)))
+    targets = soft_rows.targets(made)
+    length = made[0].num_supervised
+    assert targets.tokens.shape == (length + made[1].num_supervised, 5)
+    assert (targets.tokens[:length, 1:] == -1).all()
+    assert (targets.tokens[length:] >= 0).all()
+    assert torch.isfinite(targets.logprobs).all()
+
+
+# the stage
+
+
+@pytest.fixture
+def short() -> TrainingOptions:
+    return msgspec.structs.replace(OPTIONS, max_steps=2)
+
+
+def test_sft_says_how_many_rows_are_labelled_and_trains_the_others_too(
+    tmp_path, student, dataset, short, given, completions, capsys
+) -> None:
+    manifest = sft([str(dataset)], student.name, tmp_path / "s", short, Run(), 100).manifest
+    assert (manifest.counts.rows_kept, manifest.counts.rows_taught) == (9, 6)
+    labelled = sum(len(completions[name]) for name in given)
+    assert manifest.counts.tokens_taught == labelled
+    share = labelled / sum(map(len, completions.values()))
+    said = f"soft labels: 6 of 9 rows, {share:.1%} of the supervised tokens"
+    assert said in capsys.readouterr().err
+
+
+def test_soft_labels_are_part_of_the_fingerprint_and_without_them_nothing_changes(
+    tmp_path, student, dataset, short
+) -> None:
+    plain = msgspec.structs.replace(short, distillation=None)
+    assert "distillation" not in msgspec.to_builtins(plain)
+    out = tmp_path / "s"
+    first = sft([str(dataset)], student.name, out, short, Run(), 100)
+    assert not sft([str(dataset)], student.name, out, plain, Run(), 100).up_to_date
+    assert sft([str(dataset)], student.name, out, short, Run(), 100).path == first.path
+    assert {step.soft_loss for step in losses_in(out / "v2")} == {None}
+
+
+def test_labels_of_another_text_are_refused_before_any_training(
+    tmp_path, student, traces, completions, teacher_chat, write_labelled, short
+) -> None:
+    rows = [(trace, labels_of(completions[trace.id], trace.id, 400)) for trace in traces[:3]]
+    edited = msgspec.structs.replace(
+        traces[1],
+        messages=[
+            traces[1].messages[0],
+            msgspec.structs.replace(traces[1].messages[1], reasoning_content="3+3=7."),
+        ],
+    )
+    rows[1] = (edited, rows[1][1])
+    write_labelled(tmp_path / "t", rows, vocabulary_of(teacher_chat))
+    with pytest.raises(DataError, match=f"row {edited.id}: its soft labels in .* of another text"):
+        sft([str(tmp_path / "t")], student.name, tmp_path / "s", short, Run(), 100)
+    assert not list((tmp_path / "s").glob("v*"))
+
+
+def test_rows_without_any_label_are_refused(tmp_path, student, traces, write_dataset, short):
+    write_dataset(tmp_path / "t", traces[:3])
+    with pytest.raises(DataError, match="none of the 3 rows has soft labels: make them with"):
+        sft([str(tmp_path / "t")], student.name, tmp_path / "s", short, Run(), 100)
+
+
+def test_labels_whose_files_are_gone_are_refused_with_their_path(
+    tmp_path, student, traces, completions, teacher_chat, write_labelled, short
+) -> None:
+    labels = labels_of(completions[traces[0].id], traces[0].id, 400)
+    write_labelled(tmp_path / "t", [(traces[0], labels)], vocabulary_of(teacher_chat))
+    (path,) = (tmp_path / "t" / "v1").glob("*.labels")
+    copied = tmp_path / "copy" / "rows.jsonl"
+    copied.parent.mkdir()
+    copied.write_bytes((path.parent / "part-00000.jsonl").read_bytes())
+    with pytest.raises(DataError, match=r"copy/labels-.* copy the version again, with its label"):
+        sft([str(copied)], student.name, tmp_path / "s", short, Run(), 100)
+
+
+def test_another_ordinary_vocabulary_is_refused_with_an_explanation(
+    tmp_path, student, traces, completions, teacher_chat, write_labelled, short
+) -> None:
+    other = msgspec.structs.replace(
+        vocabulary_of(teacher_chat), ordinary="of other tokens", num_ordinary=128_000
+    )
+    labels = labels_of(completions[traces[0].id], traces[0].id, 400)
+    write_labelled(tmp_path / "t", [(traces[0], labels)], other)
+    with pytest.raises(UsageError, match=r"another vocabulary \(128,000 ordinary tokens"):
+        preview_sft([str(tmp_path / "t")], student.name, short, Run(), 1)
+    with pytest.raises(UsageError, match="take a student of the teacher's family"):
+        sft([str(tmp_path / "t")], student.name, tmp_path / "s", short, Run(), 100)
+
+
+def test_a_cut_row_keeps_the_labels_of_what_is_left(
+    tmp_path, dataset, soft_rows, teacher_chat
+) -> None:
+    trace = next(one for one in read(dataset) if one.soft_labels is not None)
+    row = row_of(trace, teacher_chat)
+    whole = row._replace(labels=soft_rows.align(trace, row))
+    cut = whole.cut(row.num_prompt + 7)
+    wanted = soft_rows.targets([whole]).part(0, 7)
+    found = soft_rows.targets([cut])
+    assert all(torch.equal(*pair) for pair in zip(found, wanted, strict=True))
+    again = store(tmp_path / "rows", [cut, whole._replace(id="whole")])
+    assert list(again) == [cut, whole._replace(id="whole")]
+
+
+def test_rows_whose_labels_were_moved_are_made_anew(tmp_path: Path) -> None:
+    def row(folder: str) -> Row:
+        labels = SoftLabels(file=str(tmp_path / folder / "labels-1-00000"), offset=0, length=2, k=1)
+        return Row("a", [1, 2, 3], 1, both_labels(labels))
+
+    for folder in ("old", "new"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "labels-1-00000.labels").touch()
+    assert list(store(tmp_path / "rows", [row("old")])) == [row("old")]
+    assert list(store(tmp_path / "rows", [row("new")])) == [row("old")]  # whole: not asked for
+    (tmp_path / "old" / "labels-1-00000.labels").unlink()
+    assert list(store(tmp_path / "rows", [row("new")])) == [row("new")]
+
+
+def both_labels(found: SoftLabels) -> StoredLabels:
+    return StoredLabels(found, np.array([0, 1], "<i4").tobytes())
+
+
+# real tokenizers
+
+
+def test_labels_of_r1_distill_teach_a_qwen_student_of_a_smaller_padded_vocabulary(
+    tmp_path, shared_chat, shared_rows, make_trace, write_labelled
+) -> None:
+    teacher, student = shared_chat("r1-distill-qwen"), shared_chat("qwen2.5")
+    found = next(row for row in shared_rows("traces/r1_mmlu_pro_mcq.jsonl") if row["reasoning"])
+    trace = make_trace(
+        problem=found["problem"], reasoning=found["reasoning"].strip(),
+        response=found["answer_text"].strip(),
+    )  # fmt: skip
+    ids = teacher.completion_ids(trace.messages[-1])
+    labels = labels_of(ids, trace.id, 151_643, 3)
+    labels.top_tokens[:, 0], labels.top_tokens[:, 1] = ids, 152_063  # in the teacher's padding
+    write_labelled(tmp_path / "t", [(trace, labels)], vocabulary_of(teacher))
+    (found,) = read(tmp_path / "t" / "v1")
+    row, soft = row_of(found, student), SoftRows(student, 151_936)
+    targets = soft.targets([row._replace(labels=soft.align(found, row))])
+    own = torch.tensor(row.ids[row.num_prompt :])
+    assert targets.labelled.sum() >= len(ids) - 2  # <think> and </think> are several tokens here
+    assert torch.equal(targets.tokens[targets.labelled, 0].long(), own[targets.labelled])
+    assert (targets.tokens[:, 1] == -1).all()
+    assert targets.labelled[-1]  # the end of a turn, which is another token
+    assert int(own[-1]) == student.ending_id != ids[-1]
+    logits = torch.zeros(4, 151_936, requires_grad=True)
+    tokens, logprobs, _ = targets.part(0, 4)
+    top_k_loss(logits, tokens.long(), logprobs).sum().backward()
+    assert torch.isfinite(logits.grad).all()
