@@ -87,10 +87,8 @@ class Counts(msgspec.Struct):
     "completion tokens of the rows kept; for sft the supervised tokens trained on"
     tokens_sampled: int = 0
     "completion tokens that the engine made for this version"
-    tokens_labelled: int = 0
+    tokens_scored: int = 0
     "completion tokens, there already, that a teacher scored for this version"
-    rows_labelled: int = 0
-    "of the rows kept: those with soft labels"
     tokens_sent: int = 0
     "prompt tokens that a server counted for this version's rows"
     cost_dollars: float | None = None
@@ -105,6 +103,8 @@ class Counts(msgspec.Struct):
     "of the rows kept: those that sft cut at --max-length"
     tokens_cut: int = 0
     "what they lost"
+    rows_labelled: int = 0
+    "of the rows kept: those with soft labels"
     rows_taught: int = 0
     "of the rows kept: those that sft has soft labels, or a live teacher, for"
     tokens_taught: int = 0
