@@ -19,7 +19,7 @@ from distillpipe.chat import Chat
 from distillpipe.errors import Interrupted, UsageError
 from distillpipe.records import Distillation, Trace, TrainingOptions
 from distillpipe.stages.run import Run
-from distillpipe.stages.sft import sft
+from distillpipe.stages.sft import forecast_sft, sft
 from distillpipe.training import loop, states
 from distillpipe.training.batches import Batches
 from distillpipe.training.feature_losses import feature_loss_sum, relation_loss
@@ -406,3 +406,12 @@ def test_the_adaptive_weight_follows_what_is_left_of_the_first_held_out_loss(
     losses, progress
 ) -> None:
     assert held_out_progress(losses) == progress
+
+
+def test_a_forecast_counts_the_weights_of_the_teacher(tmp_path, dataset, student, teacher) -> None:
+    alone, beside = (
+        forecast_sft([dataset], student.name, tmp_path / "s", OPTIONS, run)
+        for run in (Run(), Run(teachers=(teacher.name,)))
+    )
+    more = beside.estimate.memory_bytes - alone.estimate.memory_bytes
+    assert more == 4 * models.count_weights(teacher.folder)
