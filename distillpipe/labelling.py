@@ -130,7 +130,7 @@ class Labeller:
                 with shielded():
                     if isinstance(outcome, Completion):
                         self._writer.append(trace, outcome.labels)
-                        counts.tokens_labelled += len(outcome.token_ids)
+                        counts.tokens_scored += len(outcome.token_ids)
                         advance(1, len(outcome.token_ids))
                     elif isinstance(outcome, Failure):
                         self._writer.fail(trace, outcome.error)

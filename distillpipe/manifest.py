@@ -87,7 +87,7 @@ class Counts(msgspec.Struct):
     "completion tokens of the rows kept; for sft the supervised tokens trained on"
     tokens_sampled: int = 0
     "completion tokens that the engine made for this version"
-    tokens_labelled: int = 0
+    tokens_scored: int = 0
     "completion tokens, there already, that a teacher scored for this version"
     rows_labelled: int = 0
     "of the rows kept: those with soft labels"

@@ -51,6 +51,8 @@ class Point(NamedTuple):
     kept: dict[str, Any] | None
     "the part `budget` of metrics.json; null without a budget"
     num_completions: int
+    num_samples: int
+    "of the problem that has fewest"
 
     @property
     def accuracy(self) -> float:
@@ -181,7 +183,8 @@ def _read(folder: Path) -> tuple[Manifest, Point]:
     judged = found.problems.items()
     rates = {problem: Fraction(one.num_correct, len(one.samples)) for problem, one in judged}
     kept = scoring.budget_kept(manifest.counts)
-    return manifest, Point(num_waits, least, most, tokens, rates, kept, sum(found.counts.values()))
+    total, fewest = sum(found.counts.values()), found.num_samples[0]
+    return manifest, Point(num_waits, least, most, tokens, rates, kept, total, fewest)
 
 
 def measured(manifest: Manifest, points: Sequence[Point]) -> dict[str, Any]:
@@ -210,7 +213,7 @@ def measured(manifest: Manifest, points: Sequence[Point]) -> dict[str, Any]:
 
 
 def _interval(point: Point) -> list[float]:
-    found = metrics.score([float(rate) for rate in point.rates.values()])
+    found = metrics.score([float(rate) for rate in point.rates.values()], point.num_samples)
     return [found.low, found.high]
 
 

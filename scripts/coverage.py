@@ -12,6 +12,7 @@ import argparse
 import math
 import time
 from collections.abc import Iterator
+from itertools import groupby
 from typing import NamedTuple
 
 import numpy as np
@@ -136,12 +137,12 @@ def print_scores(runs: int) -> None:
     """A line for each n and k: means, and the worst cells."""
     print("| n | k | covered, mean | least | width, mean | widest (there the reference covers) |")
     print("|---|---|---|---|---|---|")
-    cells: dict[tuple[int, int], list[Cell]] = {}
-    for n, k, cell in score_cells(runs):
-        cells.setdefault((n, k), []).append(cell)
-    for (n, k), found in cells.items():
+    cells: list[Cell] = []
+    for (n, k), group in groupby(score_cells(runs), key=lambda found: found[:2]):
+        found = [cell for _, _, cell in group]
         _print_line(f"| {n} | {k}", found)
-    _print_line("| all | all", [cell for found in cells.values() for cell in found])
+        cells += found
+    _print_line("| all | all", cells)
 
 
 def _print_line(begin: str, found: list[Cell]) -> None:

@@ -31,7 +31,7 @@ def point(curve: ModuleType) -> Callable[..., Any]:
             "num_waits": waits,
             "num_forced_ends": 0,
         }
-        return curve.Point(waits, 0, most, tokens, rates, kept if most else None, len(signs))  # fmt: skip
+        return curve.Point(waits, 0, most, tokens, rates, kept if most else None, len(signs), 1)  # fmt: skip
 
     return make
 
@@ -145,6 +145,7 @@ def test_a_curve_of_real_evals_has_numbers_and_a_figure(
                             strict=True):  # fmt: skip
         metrics = json.loads((folder / "problems-test" / "v1" / "metrics.json").read_text())
         assert by_name[name]["accuracy"] == pytest.approx(metrics["pass@1"])
+        assert by_name[name]["interval"] == pytest.approx(metrics["interval"])
         assert by_name[name]["mean_reasoning_tokens"] == metrics["mean_reasoning_tokens"]
         assert by_name[name]["kept"] == metrics["budget"]
     assert found["performance"]["accuracy"] == max(one["accuracy"] for one in found["points"])

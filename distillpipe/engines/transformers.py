@@ -82,13 +82,12 @@ class TransformersEngine:
         num_slots = self._num_slots_that_fit(min(first.sampling.max_tokens, self.context_length))
         soft_labels = first.soft_labels
         slots = Slots(self._model, num_slots, self.context_length, self._device, soft_labels)
+        waiting: list[Request] = []  # new sequences: a pass over prompts holds up all others
         exhausted = False
-        while slots.num_active or not exhausted:
-            num_free = num_slots - slots.num_active
-            pulled: list[Request] = []
-            if not exhausted and (num_free >= num_slots / REFILL_SHARE or not slots.num_active):
+        while slots.num_active or waiting or not exhausted:
+            num_free = num_slots - slots.num_active - len(waiting)
+            if not exhausted and num_free:
                 pulled, exhausted = _pull(requests, num_free)
-            if pulled:
                 refusals = [refusal_of_unknown_token(one, self._vocab_size) for one in pulled]
                 yield from filter(None, refusals)
                 admitted = [
@@ -97,8 +96,12 @@ class TransformersEngine:
                 there = [one for one in admitted if one.completion_ids is not None]
                 yield from scored(self._model, there, self._device)
                 admitted = [one for one in admitted if one.completion_ids is None]
-                for group in _grouped(slots.resume(admitted)):
+                waiting += slots.resume(admitted)  # what goes on does so at once
+            is_enough = num_slots - slots.num_active >= num_slots / REFILL_SHARE
+            if waiting and (is_enough or not slots.num_active):
+                for group in _grouped(waiting):
                     slots.prefill(group)
+                waiting = []
             elif slots.num_active:
                 slots.step()
             yield from slots.take_finished(self._end_ids)

@@ -69,7 +69,7 @@ def say_finished(manifest: Manifest, out: Path) -> Result:
         parts.append(f"{counts.rows_rejected:,} rejected")
     parts.append(f"{counts.tokens_kept:,} tokens")
     parts.append(f"{counts.seconds:.1f} s")
-    tokens = counts.tokens_sampled or counts.tokens_labelled
+    tokens = counts.tokens_sampled or counts.tokens_scored
     if manifest.kind == "checkpoint":
         tokens = counts.tokens_kept
     if counts.seconds_working and tokens:

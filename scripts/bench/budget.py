@@ -5,7 +5,8 @@
 
 The model has the shipped teacher's shape and random weights, so that it ends a thought by chance, about once
 in --vocabulary tokens: one or two ends are replaced in each thought, then it is ended. Without a budget all
-completions have --max-tokens tokens. Rounds alternate; the median of the ratios and its range are printed.
+completions have --max-tokens tokens. Thoughts end at the token: of random text hardly anything is a whole step,
+and what an end at a step cuts off has to be sampled again. Rounds alternate; the median of the ratios and its range are printed.
 `--processor-time` counts the seconds that all processes really had, for machines that others use.
 """
 
@@ -100,7 +101,7 @@ def main() -> None:
         model = models.find(str(place), "--teacher")
         budget = Budget(
             num_waits=given.num_waits, min_reasoning_tokens=0,
-            max_reasoning_tokens=given.max_reasoning_tokens, wait_text="Wait", end_text="", end_at="step",
+            max_reasoning_tokens=given.max_reasoning_tokens, wait_text="Wait", end_text="", end_at="token",
         )  # fmt: skip
         ends = chat.end_ids
         chat.end_ids = frozenset()  # of the engine: no completion ends before its limit

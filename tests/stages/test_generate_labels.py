@@ -9,12 +9,21 @@ import pytest
 
 from distillpipe import dataset
 from distillpipe import manifest as manifests
+from distillpipe.chat import Chat
 from distillpipe.errors import UsageError
-from distillpipe.labels import SAMPLED, Labels, label_bytes, read_labels, read_source
+from distillpipe.labels import (
+    SAMPLED,
+    UNLABELLED,
+    Labels,
+    label_bytes,
+    read_labels,
+    read_source,
+)
 from distillpipe.planning import SamplingOptions
-from distillpipe.records import EngineOptions, Trace
+from distillpipe.records import Budget, EngineOptions, Trace
 from distillpipe.stages.generate import forecast_generate, generate
 from distillpipe.stages.run import Result, Run
+from distillpipe.vocabulary import token_bytes
 
 K = 5
 Generate = Callable[..., Result]
@@ -104,6 +113,73 @@ def test_enough_labels_are_taken_over_and_only_the_most_likely_are_kept(
     for key, (_, labels) in after.items():
         for one, other in zip(labels, before[key][1].top(2), strict=True):
             assert np.array_equal(one, other)
+
+
+def close(one: Labels, other: Labels) -> bool:
+    """Whether two passes over the same tokens say the same."""
+    return (
+        one.tokens.tolist() == other.tokens.tolist()
+        and np.allclose(one.top_logprobs.astype(float), other.top_logprobs.astype(float), atol=0.01)
+        and np.allclose(one.own_logprobs.astype(float), other.own_logprobs.astype(float), atol=0.01)
+    )
+
+
+def test_rows_with_fewer_labels_are_labelled_and_not_sampled_again(
+    run: Generate, there: Path, labelled: SamplingOptions, tmp_path: Path
+) -> None:
+    found = run(copied(there, tmp_path / "out"), with_k(labelled, K + 3))
+    assert (found.manifest.counts.rows_reused, found.manifest.counts.tokens_sampled) == (4, 0)
+    before, after = rows_of(there), rows_of(found.path)
+    assert before.keys() == after.keys()
+    for key, (row, labels) in after.items():
+        assert labels.k == K + 3
+        assert close(labels.top(K), before[key][1])
+        assert row.messages == before[key][0].messages
+
+
+def test_rows_without_labels_are_labelled_by_their_text_beside_new_ones_that_are_sampled(
+    run: Generate, there: Path, labelled: SamplingOptions, tmp_path: Path
+) -> None:
+    two = msgspec.structs.replace(labelled.plan, limit=2)
+    run(tmp_path / "out", msgspec.structs.replace(labelled, plan=two, soft_labels=None))
+    found = run(tmp_path / "out", labelled)
+    sampled = sum(row.num_completion_tokens for row, _ in list(rows_of(found.path).values()))
+    assert found.manifest.counts.rows_reused == 2
+    assert 0 < found.manifest.counts.tokens_sampled < sampled
+    before, after = rows_of(there), rows_of(found.path)
+    assert before.keys() == after.keys()
+    assert sum(close(labels, before[key][1]) for key, (_, labels) in after.items()) >= 3
+
+
+def test_what_forcing_may_have_inserted_into_a_row_without_labels_gets_none(
+    run: Generate, labelled: SamplingOptions, tmp_path: Path, teacher_chat: Chat
+) -> None:
+    budget = Budget(
+        num_waits=1, min_reasoning_tokens=0, max_reasoning_tokens=70, wait_text="Wait", end_text="So",
+        end_at="step",
+    )  # fmt: skip
+    forced = msgspec.structs.replace(labelled, budget=budget)
+    run(tmp_path / "plain", with_k(forced, None))
+    scored = rows_of(run(tmp_path / "plain", forced).path)
+    sampled = rows_of(run(tmp_path / "sampled", forced).path)
+    assert scored.keys() == sampled.keys()
+    bytes_of = token_bytes(teacher_chat.tokenizer)
+
+    def spelled(labels: Labels) -> tuple[bytes, np.ndarray]:
+        """The text, and which bytes of it have no label."""
+        pieces = [bytes_of[token] for token in labels.tokens.tolist()]
+        return b"".join(pieces), np.repeat(labels.flags != SAMPLED, list(map(len, pieces)))
+
+    for key, (row, labels) in scored.items():
+        assert row.num_waits
+        assert row.forced_end
+        assert set(labels.flags.tolist()) == {SAMPLED, UNLABELLED}
+        (text, is_masked), (other, is_inserted) = spelled(labels), spelled(sampled[key][1])
+        assert text == other
+        opening = len(b"<think>\n")  # which forcing puts there, as the model would have
+        assert is_inserted[opening:].any()
+        assert is_masked[opening:][is_inserted[opening:]].all()
+        assert is_masked.mean() < 0.5  # some of it where the model itself has written "Wait"
 
 
 def test_the_same_command_is_up_to_date_and_another_number_of_labels_is_another_version(

@@ -105,7 +105,7 @@ def test_the_version_says_what_was_labelled_and_by_whom(
     out, manifest = labelled
     counts = manifest.counts
     assert (counts.rows_read, counts.rows_kept, counts.rows_labelled) == (24, 24, 24)
-    assert counts.tokens_labelled == counts.tokens_kept
+    assert counts.tokens_scored == counts.tokens_kept
     assert counts.tokens_sampled == 0
     sizes = [path.stat().st_size for path in files_of(out / "v1") if path.suffix != ".json"]
     assert sum(sizes) == label_bytes(counts.tokens_kept, K)
@@ -132,7 +132,7 @@ def test_fewer_labels_are_taken_over_and_more_are_made(
         options = msgspec.structs.replace(OPTIONS, soft_labels=k)
         counts = label([str(traces)], teacher, tmp_path, options, Run()).manifest.counts
         assert (counts.rows_kept, counts.rows_reused) == (24, reused)
-        assert counts.tokens_labelled == (0 if reused else counts.tokens_kept)
+        assert counts.tokens_scored == (0 if reused else counts.tokens_kept)
     eight, three, nine = (
         {row.id: labels for row, labels in with_labels(Path(f"{tmp_path}@v{number}"))}
         for number in (1, 2, 3)
