@@ -12,7 +12,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
@@ -123,8 +123,8 @@ def _wait(started: Sequence[tuple[SpawnProcess, Connection]]) -> None:
 def _error(
     process: SpawnProcess, pipe: Connection, started: Sequence[tuple[SpawnProcess, Connection]]
 ) -> DistillError:
-    error = pipe.recv() if pipe.poll() else None
-    if isinstance(error, DistillError):
+    with suppress(EOFError):  # it said nothing
+        error: DistillError = pipe.recv()
         return error
     number = [one for one, _ in started].index(process) + 1
     code = process.exitcode or 0

@@ -1,0 +1,175 @@
+"""What the options of `sft` do in a whole run on a model of one layer."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, GemmaConfig
+
+from distillpipe import models
+from distillpipe.errors import DataError, UsageError
+from distillpipe.manifest import ResolvedOption
+from distillpipe.records import Trace, TrainingOptions
+from distillpipe.stages.run import Run
+from distillpipe.stages.sft import forecast_sft, sft
+from distillpipe.training.states import steps_in
+from distillpipe.training.step import passes_of
+from distillpipe.training.student import load_student
+
+
+@pytest.fixture
+def inputs(make_traces: Callable[..., list[Trace]], tmp_path: Path) -> list[str]:
+    """Files of twelve and of six rows."""
+    rows = make_traces(18)
+    for name, part in (("a", rows[:12]), ("b", rows[12:])):
+        content = b"".join(msgspec.json.encode(row) + b"\n" for row in part)
+        (tmp_path / f"{name}.jsonl").write_bytes(content)
+    return [str(tmp_path / "a.jsonl"), str(tmp_path / "b.jsonl")]
+
+
+def test_weights_and_rows_held_out_are_counted_and_the_rate_of_an_adapter_is_derived_and_said(
+    inputs: list[str],
+    tiny_model: Path,
+    tmp_path: Path,
+    training: TrainingOptions,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    options = msgspec.structs.replace(
+        training, method="lora", learning_rate=None, weight=(1.0, 0.5), eval_split=0.2
+    )
+    given = {"learning_rate": ResolvedOption(None, "default")}
+    run, out = Run(options=given, report_to=("tensorboard",)), tmp_path / "out"
+    manifest = sft(inputs, str(tiny_model), out, options, run, 2).manifest
+    said = capsys.readouterr().err
+    assert manifest.counts.rows_by_input == [12, 6]
+    assert "2 rows are held out, 13 an epoch are trained on" in said
+    assert "an epoch has 10 rows of" in said
+    assert "an epoch has 3 rows of" in said
+    assert manifest.options["learning_rate"] == ResolvedOption(6.5e-4, "derived")
+    assert "learning rate 0.00065, tinker-cookbook's rule for qwen at a width of 64" in said
+    steps = list(steps_in(out / "v1" / "losses.jsonl"))
+    assert [step.step for step in steps if step.eval_loss is not None] == [2, 4, 6, 8]
+    assert manifest.metrics is not None
+    assert manifest.metrics["eval_loss"] == steps[-1].eval_loss
+    assert manifest.metrics["peak_memory_bytes"] == max(step.peak_memory_bytes for step in steps)
+    assert list((out / "v1" / "tensorboard").glob("events.*"))
+    again = msgspec.structs.replace(options, learning_rate=6.5e-4)
+    assert sft(inputs, str(tiny_model), out, again, run, 2).up_to_date
+
+
+@pytest.mark.parametrize(
+    ("changes", "run", "message"),
+    [
+        ({"weight": (1.0,)}, Run(), "--weight is given 1 times for 2 inputs"),
+        ({}, Run(num_processes=5), "--num-processes 5: a step has 4 rows"),
+        ({}, Run(sharding="fsdp"), "--sharding fsdp is for several processes"),
+        (
+            {"method": "qlora"},
+            Run(num_processes=2, sharding="fsdp"),
+            "cannot split weights of 4 bits",
+        ),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused_at_once(
+    inputs: list[str],
+    tiny_model: Path,
+    tmp_path: Path,
+    training: TrainingOptions,
+    changes: dict[str, object],
+    run: Run,
+    message: str,
+) -> None:
+    options = msgspec.structs.replace(training, **changes)
+    out = tmp_path / "out"
+    with pytest.raises(UsageError, match=message):
+        sft(inputs, str(tiny_model), out, options, run, 2)
+    with pytest.raises(UsageError, match=message):
+        forecast_sft(inputs, str(tiny_model), out, options, run)
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"eval_split": 1e-9}, "--eval-split 1e-09 leaves no row to measure on"),
+        ({"weight": (1.0, 0.01)}, "of the 6 rows of input 2 to train on an epoch has none"),
+    ],
+)
+def test_a_run_without_rows_on_one_side_leaves_nothing_behind(
+    inputs: list[str],
+    tiny_model: Path,
+    tmp_path: Path,
+    training: TrainingOptions,
+    changes: dict[str, object],
+    message: str,
+) -> None:
+    options = msgspec.structs.replace(training, **changes)
+    with pytest.raises(DataError, match=message):
+        sft(inputs, str(tiny_model), tmp_path / "out", options, Run(), 2)
+    assert list((tmp_path / "out").glob("v*")) == []
+
+
+def test_a_forecast_says_the_derived_rate_and_counts_the_steps_of_weighted_inputs(
+    inputs: list[str], tiny_model: Path, tmp_path: Path, training: TrainingOptions
+) -> None:
+    options = msgspec.structs.replace(training, learning_rate=None, weight=(2.0, 0.5))
+    found = forecast_sft(inputs, str(tiny_model), tmp_path / "out", options, Run())
+    assert found.options["learning_rate"] == ResolvedOption(1e-5, "derived")
+    assert found.rows["steps"] == 2 * 7  # 24 + 3 rows in steps of 4, two epochs
+
+
+def test_padded_rows_give_the_losses_of_packed_ones(
+    inputs: list[str], tiny_model: Path, tmp_path: Path, training: TrainingOptions
+) -> None:
+    losses = []
+    for packing in (None, True, False):
+        options = msgspec.structs.replace(training, packing=packing, max_steps=3)
+        sft(inputs, str(tiny_model), tmp_path / str(packing), options, Run(), 100)
+        found = steps_in(tmp_path / str(packing) / "v1" / "losses.jsonl")
+        losses.append([step.loss for step in found])
+    assert losses[0] == losses[1]
+    assert losses[2] == pytest.approx(losses[0], rel=1e-5)
+
+
+def test_rows_that_cannot_be_kept_apart_are_not_packed_against_the_models_will(
+    training: TrainingOptions,
+) -> None:
+    config = GemmaConfig(
+        vocab_size=64, hidden_size=32, num_hidden_layers=1, num_attention_heads=2,
+        num_key_value_heads=1, head_dim=16, intermediate_size=32,
+    )  # fmt: skip
+    model = AutoModelForCausalLM.from_config(config)
+    options = msgspec.structs.replace(training, packing=True)
+    with pytest.raises(UsageError, match="--packing: rows of a gemma on cpu in fp32"):
+        passes_of(model, torch.device("cpu"), options)
+
+
+@pytest.mark.slow
+def test_an_adapter_on_weights_of_four_bits_learns_as_on_whole_ones_and_is_merged_into_them(
+    inputs: list[str], tiny_model: Path, tmp_path: Path, training: TrainingOptions
+) -> None:
+    pytest.importorskip("bitsandbytes")
+    options = msgspec.structs.replace(training, method="qlora", learning_rate=1e-2, epochs=8)
+    model = load_student(models.find(str(tiny_model), "--student"), options)
+    quantized = {name for name, one in model.named_parameters() if one.dtype == torch.uint8}
+    assert len(quantized) == 7  # of the one layer
+
+    out = tmp_path / "out"
+    manifest = sft(inputs, str(tiny_model), out, options, Run(merge=True), 100).manifest
+    whole = msgspec.structs.replace(options, method="lora")
+    sft(inputs, str(tiny_model), tmp_path / "lora", whole, Run(), 100)
+    ours, theirs = (
+        [step.loss for step in steps_in(folder / "v1" / "losses.jsonl")]
+        for folder in (out, tmp_path / "lora")
+    )
+    assert ours[-1] < ours[0] - 0.3
+    assert ours == pytest.approx(theirs, rel=0.01)
+    assert ours != theirs
+    base = json.loads((out / "v1" / "adapter_config.json").read_bytes())
+    assert base["base_model_name_or_path"] == str(tiny_model)
+    merged = AutoModelForCausalLM.from_pretrained(out / "v1" / "merged")
+    assert merged.dtype == torch.float32
+    assert {entry.name for entry in manifest.files} >= {"merged/model.safetensors"}
