@@ -288,6 +288,7 @@ def test_a_teacher_wider_than_memory_is_refused_before_any_step(
     assert not list((tmp_path / "s").glob("*/losses.jsonl"))
 
 
+@pytest.mark.slow  # a tokenizer of 150,000 tokens is saved and loaded
 def test_a_teacher_of_another_vocabulary_is_refused(
     tmp_path, dataset, student, shared_chat, padded
 ) -> None:
@@ -301,8 +302,9 @@ def test_a_teacher_of_another_vocabulary_is_refused(
 
 
 @pytest.mark.slow  # two processes start up
+@pytest.mark.parametrize("sharding", ["ddp", "fsdp"])
 def test_two_processes_learn_from_a_teacher_what_one_learns(
-    tmp_path, dataset, student, teacher
+    tmp_path, dataset, student, teacher, sharding
 ) -> None:
     kd = msgspec.structs.replace(KD, relation_weight=0.0)  # which compares the rows of a pass
     options = msgspec.structs.replace(
@@ -311,7 +313,9 @@ def test_two_processes_learn_from_a_teacher_what_one_learns(
     run = Run(teachers=(teacher.name,))
     one, two = (
         sft([dataset], student.name, tmp_path / str(number), options, changed, 100).path
-        for number, changed in enumerate([run, msgspec.structs.replace(run, num_processes=2)])
+        for number, changed in enumerate(
+            [run, msgspec.structs.replace(run, num_processes=2, sharding=sharding)]
+        )
     )
     for name in ("loss", "soft_loss", "feature_loss", "grad_norm"):
         wanted = [getattr(step, name) for step in losses_in(one)]
