@@ -77,7 +77,9 @@ def layer_pairs(given: Sequence[str], student: int, teacher: int) -> list[tuple[
     last (Jiao et al. 2020, TinyBERT, section 3.1). Raises UsageError for a layer that is not there.
     """
     if not given:
-        return [(layer, round(layer * teacher / student)) for layer in range(1, student + 1)]
+        return [
+            (layer, max(1, round(layer * teacher / student))) for layer in range(1, student + 1)
+        ]
     pairs = []
     for pair in given:
         ours, theirs = map(int, pair.split(":"))

@@ -136,7 +136,8 @@ def _copy_rows(
 ) -> None:
     """Copy the labels of the rows kept to files of the draft's own, a row of them for each source."""
     source = read_source(rows[0].folder, rows[0].labels)
-    producer = content_hash(draft.manifest.fingerprint, source)[: dataset.PRODUCER_DIGITS]
+    named = msgspec.to_builtins(source, str_keys=True)
+    producer = content_hash(draft.manifest.fingerprint, named)[: dataset.PRODUCER_DIGITS]
     if producer not in writers:
         writers[producer] = LabelWriter(draft.path, producer, source, [])
     for row in rows:

@@ -89,6 +89,8 @@ class Counts(msgspec.Struct):
     "completion tokens that the engine made for this version"
     tokens_scored: int = 0
     "completion tokens, there already, that a teacher scored for this version"
+    rows_labelled: int = 0
+    "of the rows kept: those with soft labels"
     tokens_sent: int = 0
     "prompt tokens that a server counted for this version's rows"
     cost_dollars: float | None = None
@@ -103,8 +105,6 @@ class Counts(msgspec.Struct):
     "of the rows kept: those that sft cut at --max-length"
     tokens_cut: int = 0
     "what they lost"
-    rows_labelled: int = 0
-    "of the rows kept: those with soft labels"
     rows_taught: int = 0
     "of the rows kept: those that sft has soft labels, or a live teacher, for"
     tokens_taught: int = 0

@@ -188,8 +188,9 @@ def vocab_size(model: Model) -> int:
 
 
 def count_weights(folder: Path) -> int:
-    """How many numbers the safetensors files of a model hold."""
-    tensors = (one for path in folder.glob("*.safetensors") for one in _tensors(path)[1].values())
+    """How many numbers the weights of a model are; a copy of them under another name counts once."""
+    paths = [*folder.glob("model*.safetensors")] or [*folder.glob("*.safetensors")]
+    tensors = (one for path in paths for one in _tensors(path)[1].values())
     return sum(math.prod(tensor.shape) for tensor in tensors)
 
 

@@ -15,6 +15,7 @@ from distillpipe import reuse
 from distillpipe.chat import Chat
 from distillpipe.errors import EngineError
 from distillpipe.formats.tokens import completion_ids
+from distillpipe.jsonl import Spool
 from distillpipe.labels import SAMPLED, UNLABELLED, Labels
 from distillpipe.records import Budget, Trace
 from distillpipe.vocabulary import token_bytes
@@ -37,6 +38,26 @@ class ToLabel(msgspec.Struct, frozen=True):
                 f"row {self.trace.id}: the engine labelled another text than this row's"
             )
         return labels.flagged(np.frombuffer(self.flags, np.uint8))
+
+
+class RowsToLabel:
+    """Rows by their keys; they lie on disk, in `folder`."""
+
+    def __init__(self, rows: Iterator[ToLabel], folder: Path) -> None:
+        self._rows = Spool(folder, ToLabel)
+        self._numbers: dict[str, int] = {}
+        for row in rows:
+            self._numbers[row.trace.row_key] = len(self._rows)
+            self._rows.append(row)
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._numbers
+
+    def __getitem__(self, key: str) -> ToLabel:
+        return self._rows[self._numbers[key]]
 
 
 def sampled_without_labels(

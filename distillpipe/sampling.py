@@ -21,7 +21,6 @@ from distillpipe.engines.budgeted import BudgetedEngine
 from distillpipe.errors import DataError, Incomplete, Interrupted
 from distillpipe.hashing import seed_of
 from distillpipe.interrupts import shielded
-from distillpipe.jsonl import Spool
 from distillpipe.models import AnyModel
 from distillpipe.planning import Asked, RowPlan, SamplingOptions
 from distillpipe.progress import progress, say
@@ -32,7 +31,7 @@ from distillpipe.versions import ENGINE_ERROR, ERRORS_FILE
 
 if TYPE_CHECKING:  # they load numpy, which an answer of "up to date" has no use for
     from distillpipe.labels import Labels
-    from distillpipe.relabel import ToLabel
+    from distillpipe.relabel import RowsToLabel, ToLabel
 
 Finish = Callable[[Trace, Problem], Trace]
 "What a stage does to a row before it is written: eval judges it."
@@ -55,9 +54,8 @@ class Sampler(RowPlan):
         super().__init__(model, chat, options, folder)
         self._in_flight: dict[str, Asked] = {}
         self._judge = judge
-        self._to_label: dict[str, int] = {}
-        "rows of other versions that have too few labels: their numbers in the spool, by row key"
-        self._unlabelled: Spool[ToLabel] | None = None
+        self._to_label: RowsToLabel | dict[str, ToLabel] = {}
+        "rows of other versions that have too few labels"
 
     def missing(self, writer: Writer) -> set[str]:
         """Keys of the rows that the draft does not hold yet."""
@@ -85,7 +83,7 @@ class Sampler(RowPlan):
 
     def _take_over_labelled(self, writer: Writer, out: Path, k: int, finish: Finish) -> None:
         """Copy rows that have enough labels with them, and put those aside that have to be labelled."""
-        from distillpipe.relabel import ToLabel, sampled_without_labels
+        from distillpipe.relabel import RowsToLabel, sampled_without_labels
 
         assert self.chat is not None  # or the options were refused
         missing, identity = self.missing(writer), self.model.identity
@@ -93,11 +91,8 @@ class Sampler(RowPlan):
             missing.remove(trace.row_key)
             writer.append(self._finished(trace, finish), labels)
             writer.counts.rows_reused += 1
-        self._unlabelled = Spool(writer.draft.path, ToLabel)
-        budget = self.options.budget
-        for row in sampled_without_labels(out, missing, self.chat, budget, identity):
-            self._to_label[row.trace.row_key] = len(self._unlabelled)
-            self._unlabelled.append(row)
+        rows = sampled_without_labels(out, missing, self.chat, self.options.budget, identity)
+        self._to_label = RowsToLabel(rows, writer.draft.path)
         if writer.counts.rows_reused:
             say(f"reused {writer.counts.rows_reused:,} rows of earlier versions with their labels")
         if self._to_label:
@@ -157,6 +152,7 @@ class Sampler(RowPlan):
             writer.append(trace, labels)
             if trace.row_key in self._to_label:  # it was sampled before
                 counts.rows_reused += 1
+                counts.tokens_scored += trace.num_completion_tokens or 0
                 bill.num_left -= 1
                 advance(1)
                 return
@@ -188,7 +184,8 @@ class Sampler(RowPlan):
         problem = self._in_flight[outcome.key].problem
         trace = self._trace(outcome)
         labels = outcome.labels if isinstance(outcome, Completion) else None
-        if (row := self._row_to_label(outcome.key)) is not None:
+        if outcome.key in self._to_label:
+            row = self._to_label[outcome.key]
             sample = self.wanted[outcome.key].sample
             trace = _with_problem(row.trace, problem, sample)
             labels = None if labels is None else row.label(labels)
@@ -226,10 +223,11 @@ class Sampler(RowPlan):
             if key not in missing:
                 continue
             asked = self._in_flight[key] = self.asked(key)
-            if (row := self._row_to_label(key)) is not None:
+            if key in self._to_label:
                 yield Request(
                     key, asked.prompt_ids, self.options.sampling, 0,
-                    soft_labels=self.options.soft_labels, completion_ids=row.token_ids,
+                    soft_labels=self.options.soft_labels,
+                    completion_ids=self._to_label[key].token_ids,
                 )  # fmt: skip
                 continue
             if len(asked.prompt_ids) >= context:
@@ -241,10 +239,6 @@ class Sampler(RowPlan):
                 key, asked.prompt_ids, self.options.sampling, seed, asked.messages,
                 soft_labels=self.options.soft_labels,
             )  # fmt: skip
-
-    def _row_to_label(self, key: str) -> "ToLabel | None":
-        number = self._to_label.get(key)
-        return None if number is None or self._unlabelled is None else self._unlabelled[number]
 
     def _trace(self, outcome: Outcome) -> Trace:
         """The row of a completion; of a failure the row as it would have begun."""

@@ -32,6 +32,7 @@ from distillpipe.errors import DistillError, MissingDependencyError, UsageError
 from distillpipe.hashing import uniform
 from distillpipe.manifest import Manifest
 from distillpipe.stages.compare import WHERE_IT_RAN
+from distillpipe.views.comparison import MIN_P
 from distillpipe.views.scores import markdown, share, with_interval
 
 BUDGET = ("num_waits", "min_reasoning_tokens", "max_reasoning_tokens")
@@ -247,14 +248,18 @@ def document(found: dict[str, Any]) -> list[str]:
         table.append([one["budget"], f"{one['mean_reasoning_tokens']:,.1f}", score, *said])
     lines += [*markdown(table), ""]
     if found["waits"]:
-        lines += ["What waiting adds, paired by problem (exact sign-flip test):", ""]
+        lines += [
+            f"What waiting adds, paired by problem (sign-flip test, exact down to {MIN_P:.0e}):",
+            "",
+        ]
         heading = ["budget", "against", "difference", "p", "p (Holm)", "won", "lost", "tokens more"]
         rows = [
             [
                 one["budget"], one["against"],
                 with_interval(one["difference"], one["interval"], signed=True),
-                f"{one['p_value']:.2g}", f"{one['p_value_holm']:.2g}", f"{one['num_wins']:,}",
-                f"{one['num_losses']:,}", f"{one['more_tokens']:+,.1f}",
+                *(f"{max(one[name], MIN_P):.2g}" for name in ("p_value", "p_value_holm")),
+                *(f"{one[name]:,}" for name in ("num_wins", "num_losses")),
+                f"{one['more_tokens']:+,.1f}",
             ]
             for one in found["waits"]
         ]  # fmt: skip
@@ -278,7 +283,7 @@ def draw(found: dict[str, Any], path: Path) -> None:
         accuracy = [100 * one["accuracy"] for one in line]
         ends = zip(*(one["interval"] for one in line), strict=True)
         errors = [[abs(100 * x - y) for x, y in zip(one, accuracy, strict=True)] for one in ends]
-        label = f"{num_waits} waits" if num_waits else "no wait"
+        label = f"{num_waits or 'no'} wait{'s' * (num_waits > 1)}"
         axes.errorbar(tokens, accuracy, errors, marker="o", capsize=3, label=label)
         for one, x, y in zip(line, tokens, accuracy, strict=True):
             most = one["max_reasoning_tokens"]

@@ -317,3 +317,24 @@ def test_what_is_no_adapter_and_an_adapter_on_an_adapter_are_refused(
         models.with_adapter(whole, str(tmp_path / "gone"))
     with pytest.raises(UsageError, match="is an adapter itself: give the model that --adapter"):
         models.with_adapter(models.find(str(adapter), "MODEL"), str(adapter))
+
+
+@pytest.mark.parametrize(
+    ("config", "size"), [({"vocab_size": 512}, 512), ({"text_config": {"vocab_size": 99}}, 99)]
+)
+def test_the_size_of_a_vocabulary_is_that_of_the_text_model(
+    tmp_path: Path, config: dict[str, object], size: int
+) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert models.vocab_size(models.Model("m", tmp_path, "id")) == size
+
+
+@pytest.mark.parametrize(
+    ("content", "said"), [("{}", "does not say vocab_size"), ("{", "truncated")]
+)
+def test_a_config_without_a_vocabulary_is_an_error_that_names_it(
+    tmp_path: Path, content: str, said: str
+) -> None:
+    (tmp_path / "config.json").write_text(content)
+    with pytest.raises(UsageError, match=f"{tmp_path / 'config.json'}.*{said}"):
+        models.vocab_size(models.Model("m", tmp_path, "id"))

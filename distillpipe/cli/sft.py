@@ -244,7 +244,7 @@ def sft(
         list[str] | None,
         shared.option(
             help="Layers that are compared, STUDENT:TEACHER, 1 is the first; without it all of the student, evenly "
-            "spaced over the teacher's.",
+            "spaced over the teacher's (fewer take less memory).",
             rich_help_panel=TEACHING,
         ),
     ] = None,

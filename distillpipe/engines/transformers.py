@@ -21,12 +21,12 @@ from distillpipe.engines.base import (
     Request,
     refusal_of_unknown_token,
 )
-from distillpipe.engines.memory import free_memory
+from distillpipe.engines.memory import all_memory, check_room, free_memory
 from distillpipe.engines.slots import Slots
 from distillpipe.engines.store import ATTENTION
 from distillpipe.engines.teacher_forcing import scored
 from distillpipe.errors import EngineError, UsageError, first_line
-from distillpipe.models import Model
+from distillpipe.models import Model, count_weights
 from distillpipe.progress import say
 
 disable_progress_bar()  # of loading, which is quick and would break our own
@@ -44,6 +44,9 @@ class TransformersEngine:
         self, model: Model, chat: Chat, num_slots: int, max_model_len: int | None = None
     ) -> None:
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        if self._device.type == "cpu":
+            num_bytes = torch.float32.itemsize * count_weights(model.weights_folder)
+            check_room(model.name, num_bytes, all_memory())
         try:
             self._model: Any = AutoModelForCausalLM.from_pretrained(
                 model.weights_folder,

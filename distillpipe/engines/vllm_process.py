@@ -40,7 +40,7 @@ from distillpipe.engines.base import (
 from distillpipe.engines.loops import MAX_PATTERN_TOKENS, MIN_REPEATS
 from distillpipe.engines.memory import free_memory
 from distillpipe.engines.replicas import KILLED, Ready
-from distillpipe.labels import SAMPLED, Labels
+from distillpipe.labels import SAMPLED, UNLABELLED, Labels, unlabelled
 from distillpipe.models import Model
 from distillpipe.records import EngineOptions
 
@@ -73,6 +73,8 @@ class Sampler:
         if model.base_folder is not None:
             self._lora = LoRARequest("adapter", 1, str(model.folder))
         self.num_in_flight = 0
+        self._scored: dict[str, Request] = {}
+        "in flight: those whose completion is there"
         config = self._engine.vllm_config
         self._vocab_size = config.model_config.get_vocab_size()
         self.ready = Ready(
@@ -85,9 +87,14 @@ class Sampler:
         """Let a request in, or refuse it."""
         if refusal := refusal_of_unknown_token(request, self._vocab_size):
             return refusal
+        text = request.prompt_ids
+        if request.completion_ids is not None:
+            self._scored[request.key] = request
+            room = self.ready.context_length - 1  # vLLM always samples a token behind a text
+            text = [*text, *request.completion_ids][:room]
         self._engine.add_request(
             request.key,
-            {"type": "token", "prompt_token_ids": request.prompt_ids},
+            {"type": "token", "prompt_token_ids": text},
             self.parameters(request),
             lora_request=self._lora,
         )
@@ -96,14 +103,18 @@ class Sampler:
 
     def step(self) -> list[Outcome]:
         """Wait until the engine has made its next tokens; the completions that ended with them."""
-        finished: list[Outcome] = [
-            _outcome(output) for output in self._engine.step() if output.finished
-        ]
+        finished = [self._outcome(output) for output in self._engine.step() if output.finished]
         self.num_in_flight -= len(finished)
         return finished
 
     def parameters(self, request: Request) -> vllm.SamplingParams:
-        """How vLLM is asked for a completion."""
+        """How vLLM is asked for a completion, or for the labels of one."""
+        if request.completion_ids is not None:
+            return vllm.SamplingParams(
+                temperature=0, max_tokens=1, detokenize=False,
+                prompt_logprobs=request.soft_labels, flat_logprobs=True,
+                output_kind=RequestOutputKind.FINAL_ONLY,
+            )  # fmt: skip
         sampling = request.sampling
         loops = RepetitionDetectionParams(
             max_pattern_size=MAX_PATTERN_TOKENS, min_pattern_size=1, min_count=MIN_REPEATS
@@ -121,6 +132,10 @@ class Sampler:
             flat_logprobs=request.soft_labels is not None,
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
+
+    def _outcome(self, output: Any) -> Outcome:
+        request = self._scored.pop(output.request_id, None)
+        return _outcome(output) if request is None else _scored(request, output)
 
     def stop(self) -> None:
         """End vLLM's own processes."""
@@ -152,6 +167,20 @@ def _outcome(output: Any) -> Completion | Failure:
     token_ids = list(completion.token_ids)
     labels = None if completion.logprobs is None else _labels(token_ids, completion.logprobs)
     return Completion(output.request_id, token_ids, reason, labels=labels)
+
+
+def _scored(request: Request, output: Any) -> Completion | Failure:
+    """A completion that was there, with its labels; a last token that found no room in the context has none."""
+    assert request.completion_ids is not None
+    assert request.soft_labels is not None
+    num_prompt, whole = len(request.prompt_ids), list(request.completion_ids)
+    tokens = whole[: len(output.prompt_token_ids) - num_prompt]
+    labels = _labels(tokens, output.prompt_logprobs[num_prompt:])
+    if not np.isfinite(labels.top_logprobs[:, 0]).all():
+        return Failure(request.key, "the model's logits of this text are no numbers")
+    if left := whole[len(tokens) :]:
+        labels = labels.followed_by(unlabelled(left, request.soft_labels, UNLABELLED))
+    return Completion(request.key, whole, "stop", labels=labels)
 
 
 def _labels(token_ids: list[int], found: FlatLogprobs) -> Labels:

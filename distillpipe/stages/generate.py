@@ -12,7 +12,7 @@ from distillpipe.engines import check_soft_labels, find_model, open_engine
 from distillpipe.estimates import forecast_rows
 from distillpipe.forecast import Forecast
 from distillpipe.manifest import ModelUsed
-from distillpipe.models import AnyModel
+from distillpipe.models import AnyModel, Model
 from distillpipe.planning import SamplingOptions, load_model_chat
 from distillpipe.records import Problem, Trace
 from distillpipe.sampling import Sampler
@@ -107,11 +107,11 @@ def _label_source(
 ) -> "LabelSource | None":
     if soft_labels is None:
         return None
-    from distillpipe.labels import LabelSource
-    from distillpipe.vocabulary import vocabulary_of
+    from distillpipe.labelling import label_source
 
-    assert chat is not None  # only a server renders by itself, and has been refused
-    return LabelSource(soft_labels, model.name, model.identity, vocabulary_of(chat))
+    assert isinstance(model, Model)  # or it has been refused
+    assert chat is not None
+    return label_source(model, chat, soft_labels)
 
 
 def _sample(sampler: Sampler, writer: Writer, only: list[str] | None = None) -> None:

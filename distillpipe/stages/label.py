@@ -5,7 +5,7 @@ from pathlib import Path
 from distillpipe import dataset, forecast, licences, versions
 from distillpipe.chat import load_chat
 from distillpipe.dataset import Writer
-from distillpipe.engines import find_model, open_engine
+from distillpipe.engines import check_soft_labels, find_model, open_engine
 from distillpipe.errors import DataError, UsageError
 from distillpipe.filters.problems import problems_of
 from distillpipe.forecast import Forecast
@@ -35,7 +35,7 @@ def label(inputs: list[str], teacher: str, out: Path, options: LabelOptions, run
     with versions.draft(out, header) as draft, Writer(draft, soft_labels=source) as writer:
         labeller = Labeller(inputs, model, chat, options, writer)
         labeller.take_over(out)
-        labeller.label(lambda: open_engine(model, chat, options.engine, draft))
+        labeller.label(lambda: open_engine(model, chat, options.engine, draft, options.soft_labels))
         return say_finished(writer.finish(problems_of(inputs, draft.path)), out)
 
 
@@ -54,7 +54,7 @@ def forecast_label(
 
 
 def _find(teacher: str, options: LabelOptions, *, weights: bool = True) -> Model:
-    """The teacher; raises UsageError for one behind a server."""
+    """The teacher; raises UsageError for one behind a server, and for more labels than its vocabulary has tokens."""
     if options.engine.engine == "openai":
         raise UsageError(
             "--engine openai: a server does not say what its model gives to a text that is there: label with "
@@ -62,6 +62,7 @@ def _find(teacher: str, options: LabelOptions, *, weights: bool = True) -> Model
         )
     model = find_model(teacher, "--teacher", options.engine, weights=weights)
     assert isinstance(model, Model)  # or a server had been asked for
+    check_soft_labels(model, options.soft_labels)
     return model
 
 

@@ -146,6 +146,7 @@ def forecast_sft(
     _check_options(inputs, options, run)
     found = forecast.begin("sft", out, run.options, inputs)
     model, lengths, num_rows = None, [], 0.0
+    teachers: list[Model] = []
     with forecast.noting(found):
         model = _find_student(student, weights=False)
         options, run, _ = _with_rate(options, run, model)
@@ -163,6 +164,7 @@ def forecast_sft(
     if model is not None:
         with forecast.noting(found):
             _estimate(found, student_config(model, options), options, lengths, num_rows)
+            _add_teachers(found, teachers, options)
     return found
 
 
@@ -188,6 +190,17 @@ def _estimate(
         estimate.tokens = round(num_rows * sum(one.tokens for one in lengths) / len(lengths))
         estimate.seconds = predicted.seconds
         estimate.basis = f"{device.type}, the lengths of {len(lengths):,} rows"
+
+
+def _add_teachers(found: Forecast, teachers: list[Model], options: TrainingOptions) -> None:
+    """Add the weights of live teachers, as far as they are here, to the memory; their activations come on top."""
+    if teachers and found.estimate.memory_bytes is not None:
+        import torch
+
+        from distillpipe.training.live_teacher import weight_bytes
+
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        found.estimate.memory_bytes += weight_bytes(teachers, device, options.dtype)
 
 
 def _first_lengths(inputs: list[str]) -> "list[Length]":

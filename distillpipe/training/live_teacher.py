@@ -43,7 +43,7 @@ class LiveTeacher:
         self, model: Model, number: int, device: torch.device, dtype: str, max_length: int
     ) -> None:
         """`number`: its place among `Row.teacher_rows`."""
-        weights = torch.bfloat16 if device.type == "cuda" and dtype == "bf16" else torch.float32
+        weights = _weight_type(device, dtype)
         try:
             loaded: Any = AutoModelForCausalLM.from_pretrained(model.weights_folder, dtype=weights)
             if model.base_folder is not None:
@@ -106,6 +106,16 @@ def _predicting(row: Row, positions: bytes) -> Ids:
     return np.where(places > 0, places - 1, -1)
 
 
+def weight_bytes(teachers: Sequence[Model], device: torch.device, dtype: str) -> int:
+    """What the weights of teachers take in memory."""
+    size = 2 if _weight_type(device, dtype) == torch.bfloat16 else 4
+    return size * sum(count_weights(one.weights_folder) for one in teachers)
+
+
+def _weight_type(device: torch.device, dtype: str) -> torch.dtype:
+    return torch.bfloat16 if device.type == "cuda" and dtype == "bf16" else torch.float32
+
+
 def check_memory(
     teachers: Sequence[Model], num_trained: int, device: torch.device, dtype: str
 ) -> None:
@@ -113,10 +123,8 @@ def check_memory(
 
     Activations come on top, so a run may still need more. Raises UsageError.
     """
-    on_gpu = device.type == "cuda"
-    free = torch.cuda.mem_get_info(device)[0] if on_gpu else free_memory()
-    size = 2 if on_gpu and dtype == "bf16" else 4
-    needed = size * sum(count_weights(one.weights_folder) for one in teachers)
+    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else free_memory()
+    needed = weight_bytes(teachers, device, dtype)
     student = 3 * 4 * num_trained  # gradient and both moments, fp32
     if needed + student > free:
         names = ", ".join(one.name for one in teachers)

@@ -20,7 +20,7 @@ from distillpipe.training.losses import loss_sums
 from distillpipe.training.packing import Pass, capacity, packed_passes, padded_passes
 from distillpipe.training.rows import Row
 from distillpipe.training.student import base_model
-from distillpipe.training.teaching import HiddenSums, Lesson
+from distillpipe.training.teaching import HiddenSums, Lesson, Look
 
 
 class PassSums(NamedTuple):
@@ -55,24 +55,22 @@ class StudentLoss(torch.nn.Module):
         self.model = model
         self.projections = projections
 
-    def forward(self, one: Pass, lesson: Lesson | None = None) -> PassSums:
-        """The losses of a pass: without a lesson the hard one alone."""
-        if not one.rows:  # a pass of another process is waited for
-            lesson = None
-        seen, soft = ([], None) if lesson is None else lesson.look(one)
+    def forward(self, one: Pass, look: Look | None = None) -> PassSums:
+        """The losses of a pass; without a look at teachers the hard one alone."""
+        soft = None if look is None else look.soft
         out = base_model(self.model)(
             input_ids=one.ids,
             use_cache=False,
-            output_hidden_states=lesson is not None and lesson.teaching.wants_layers,
+            output_hidden_states=look is not None and look.lesson.teaching.wants_layers,
             **one.places,
         )
         head = self.model.get_output_embeddings()
         tokens = loss_sums(out.last_hidden_state, head, one.labels, soft)
         total = tokens.total
         hidden = HiddenSums(*torch.zeros(2, device=total.device))
-        if lesson is not None and seen:
-            hidden = lesson.teaching.hidden(one, out, seen)
-            total = total + lesson.weighted(hidden)
+        if look is not None and look.seen:
+            hidden = look.lesson.teaching.hidden(one, out, look)
+            total = total + look.lesson.weighted(hidden)
         elif self.projections is not None:  # whose gradients DDP waits for
             total = total + sum(0.0 * weight.sum() for weight in self.projections.parameters())
         labelled = 0.0 if soft is None else float(soft.targets.num_labelled)
@@ -119,8 +117,11 @@ def held_out_loss_sum(accelerator: Accelerator, model: Any, passes: Iterable[Pas
 def _sums(
     accelerator: Accelerator, model: Any, one: Pass, lesson: Lesson | None = None
 ) -> PassSums:
+    """The losses of a pass; one without rows only keeps step with the passes of other processes."""
+    moved = one.to(accelerator.device)
     with accelerator.autocast():
-        found: PassSums = model(one.to(accelerator.device), lesson)
+        look = lesson.look(moved) if lesson is not None and one.rows else None
+        found: PassSums = model(moved._replace(rows=[]), look)
     return found
 
 

@@ -13,6 +13,7 @@ different widths, is trained along and lies in the states, not in the checkpoint
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 import torch
 
@@ -129,13 +130,12 @@ class Teaching:
         targets = self._rows.targets(one.rows)
         return None if targets is None else Soft(targets.to(one.ids.device), mixture)
 
-    def hidden(self, one: Pass, hidden: Any, seen: list[Seen]) -> HiddenSums:
+    def hidden(self, one: Pass, hidden: Any, look: "Look") -> HiddenSums:
         """The losses on the student's hidden states, `hidden` being what its transformer returned."""
         zero = hidden.last_hidden_state.sum() * 0.0
         feature, relation = zero, zero
         supervised = one.labels[:, 1:] != IGNORED
-        rows = [(row.id, row.num_supervised - (row.num_prompt == 0)) for row in one.rows]
-        for number, theirs in enumerate(seen):
+        for number, theirs in enumerate(look.seen):
             weight = self._weights[number]
             pairs = self._pairs[number]
             projections: Any = self.projections[number]
@@ -147,7 +147,7 @@ class Teaching:
                 feature = feature + weight * loss / len(pairs)
             if self.options.relation_weight:
                 ours = hidden.last_hidden_state[:, :-1][supervised]
-                loss = relation_loss_sum(ours, theirs.states, theirs.labelled, rows)
+                loss = relation_loss_sum(ours, theirs.states, theirs.labelled, look.rows)
                 relation = relation + weight * loss
         return HiddenSums(feature, relation)
 
@@ -165,10 +165,11 @@ class Lesson(NamedTuple):
     tokens_a_row: float
     "supervised ones: the relation is a mean over rows, and all else over tokens"
 
-    def look(self, one: Pass) -> tuple[list[Seen], Soft | None]:
-        """What the live teachers have at the tokens of a pass, and its soft labels."""
+    def look(self, one: Pass) -> "Look":
+        """What teachers have at the tokens of a pass."""
         seen = self.teaching.see(one)
-        return seen, self.teaching.soft(one, seen, self.mixture)
+        rows = [(row.id, row.num_supervised - (row.num_prompt == 0)) for row in one.rows]
+        return Look(self, seen, self.teaching.soft(one, seen, self.mixture), rows)
 
     def weighted(self, hidden: HiddenSums) -> torch.Tensor:
         """What is added to the sum over tokens."""
@@ -189,6 +190,17 @@ class Lesson(NamedTuple):
             "feature_loss": feature / num_supervised if given.feature_weight else None,
             "relation_loss": relation / num_rows if given.relation_weight else None,
         }
+
+
+class Look(msgspec.Struct, frozen=True):
+    """What teachers have at the tokens of a pass; no tuple, whose parts DDP and FSDP would move and round."""
+
+    lesson: Lesson
+    seen: list[Seen]
+    "of each live teacher"
+    soft: Soft | None
+    rows: list[tuple[str, int]]
+    "names of the rows and how many supervised tokens each has"
 
 
 def held_out_progress(losses: Sequence[float]) -> float:

@@ -25,7 +25,7 @@ def answer(request: Request) -> Completion:
 
 
 def main(connection: Connection) -> None:
-    model, _, options = connection.recv()
+    model, _, options, _ = connection.recv()
     if model.name == "broken":
         raise ValueError("the model is broken")
     connection.send(Ready(options.concurrency, 1024, "scripted"))

@@ -108,6 +108,7 @@ def test_labels_are_those_of_a_fresh_pass_at_temperature_1(
     assert all_of_them.max() <= 1e-3
 
 
+@pytest.mark.slow
 def test_asking_for_labels_changes_no_token(
     folder: Path, teacher_chat: Chat, prompts: list[list[int]]
 ) -> None:

@@ -352,3 +352,17 @@ def test_a_request_whose_logits_are_no_numbers_fails_alone_whoever_has_its_slot_
 
     failed = [request.key for request in requests if isinstance(found[request.key], Failure)]
     assert failed == [request.key for request in requests[::4]]
+
+
+def test_a_model_larger_than_the_memory_is_refused_before_it_is_loaded(
+    tmp_path: Path, teacher_folder: Path, teacher_chat: Chat
+) -> None:
+    num_bytes = 1 << 42  # a file with a hole: it takes no disk
+    tensor = {"dtype": "BF16", "shape": [num_bytes // 2], "data_offsets": [0, num_bytes]}
+    header = json.dumps({"weight": tensor}).encode()
+    shutil.copy(teacher_folder / "config.json", tmp_path / "config.json")
+    with (tmp_path / "model.safetensors").open("wb") as file:
+        file.write(len(header).to_bytes(8, "little") + header)
+        file.truncate(8 + len(header) + num_bytes)
+    with pytest.raises(EngineError, match=r"takes 8,796\.1 GB, and there are [\d.,]+ GB of memory"):
+        open_folder(tmp_path, teacher_chat, 4)

@@ -21,7 +21,7 @@ from distillpipe.versions import Header
 from distillpipe.vocabulary import Vocabulary
 
 K, LENGTH, NUM_ROWS = 3, 6, 10
-VOCABULARY = Vocabulary("hash", 9, {}, (8,), None, None)
+VOCABULARY = Vocabulary("hash", 9, {8: "<|im_end|>"}, (8,), None, None)
 SOURCE = LabelSource(K, "teacher", "identity", VOCABULARY)
 OPTIONS = FilterOptions(
     verdicts=("correct",), verifier=None, min_reasoning_tokens=0, max_reasoning_tokens=None,

@@ -128,7 +128,9 @@ def test_rows_with_fewer_labels_are_labelled_and_not_sampled_again(
     run: Generate, there: Path, labelled: SamplingOptions, tmp_path: Path
 ) -> None:
     found = run(copied(there, tmp_path / "out"), with_k(labelled, K + 3))
-    assert (found.manifest.counts.rows_reused, found.manifest.counts.tokens_sampled) == (4, 0)
+    counts = found.manifest.counts
+    assert (counts.rows_reused, counts.tokens_sampled) == (4, 0)
+    assert counts.tokens_scored == counts.tokens_kept
     before, after = rows_of(there), rows_of(found.path)
     assert before.keys() == after.keys()
     for key, (row, labels) in after.items():

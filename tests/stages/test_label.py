@@ -1,5 +1,6 @@
 """`label` on the shipped teacher: the labels are those of a plain pass over the text as the teacher samples it."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,15 @@ from transformers import AutoModelForCausalLM
 from distillpipe import versions
 from distillpipe.chat import Chat
 from distillpipe.dataset import read_rows, read_traces
-from distillpipe.errors import DataError, UsageError
+from distillpipe.errors import DataError, Incomplete, UsageError
 from distillpipe.forecast import size
 from distillpipe.formats.traces import Choices
 from distillpipe.labelling import LabelOptions
 from distillpipe.labels import Labels, files_of, label_bytes, read_labels, read_source
 from distillpipe.manifest import Manifest
+from distillpipe.planning import SamplingOptions
 from distillpipe.records import EngineOptions, RejectedTrace, Trace
+from distillpipe.stages.generate import generate
 from distillpipe.stages.import_traces import ImportOptions, import_traces
 from distillpipe.stages.label import forecast_label, label
 from distillpipe.stages.run import Run
@@ -83,6 +86,27 @@ def test_labels_are_those_of_a_fresh_pass_over_the_text_as_it_was_sampled(
         assert teacher_chat.decode(labels.tokens.tolist()) == text + "<|im_end|>"
         assert len(labels.tokens) == row.num_completion_tokens
         assert total_variation(model, teacher_chat.prompt_ids(row.messages[:-1]), labels) <= 1e-3
+
+
+def test_generate_and_label_give_a_row_the_same_labels_up_to_the_rounding_of_fp16(
+    shipped: Path, teacher: str, sampling: SamplingOptions, tmp_path: Path
+) -> None:
+    options = msgspec.structs.replace(sampling, soft_labels=K)
+    generate(str(shipped / "problems-train.jsonl"), teacher, tmp_path / "traces", options, Run())
+    label([str(tmp_path / "traces")], teacher, tmp_path / "labelled", OPTIONS, Run())
+    sampled = {row.id: labels for row, labels in with_labels(tmp_path / "traces")}
+    num_tokens = num_equal = 0
+    for row, labels in with_labels(tmp_path / "labelled"):
+        before = sampled.pop(msgspec.json.decode(row.extra or "")["labelled_from"])
+        assert labels.tokens.tolist() == before.tokens.tolist()
+        assert np.array_equal(labels.flags, before.flags)
+        for name in ("own_logprobs", "top_logprobs"):
+            one, other = (getattr(side, name).astype(float) for side in (labels, before))
+            assert np.allclose(one, other, rtol=2**-10, atol=2e-3)
+        num_equal += int((labels.top_tokens == before.top_tokens).sum())
+        num_tokens += labels.top_tokens.size
+    assert sampled == {}
+    assert num_equal / num_tokens > 0.999  # the others are as likely as their neighbours
 
 
 def test_a_labelled_row_is_the_source_row_with_a_key_of_its_own(
@@ -251,10 +275,42 @@ def test_real_traces_that_were_imported_and_never_counted_are_labelled(
     assert any("were never counted" in note for note in forecast.notes)
 
 
+def test_a_row_that_the_teacher_cannot_score_fails_and_is_given_up_only_where_that_is_accepted(
+    shipped: Path, tmp_path: Path, make_trace: Callable[..., Trace], teacher_chat: Chat
+) -> None:
+    torch.manual_seed(0)
+    broken = AutoModelForCausalLM.from_pretrained(shipped / "teacher", tie_word_embeddings=False)
+    with torch.no_grad():  # no row with a Z in its thought can be scored
+        (mark,) = teacher_chat.ids("Z")
+        broken.get_input_embeddings().weight[mark] = float("nan")
+    broken.save_pretrained(tmp_path / "teacher")
+    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
+        shutil.copy(shipped / "teacher" / name, tmp_path / "teacher" / name)
+    good, bad = (
+        make_trace(problem="Tom has 14 coins.", reasoning=reasoning, row_key=str(number) * 32)
+        for number, reasoning in enumerate(["14.", "14 Z."])
+    )
+    given, out = [write(tmp_path / "rows.jsonl", [good, bad])], tmp_path / "out"
+    teacher = str(tmp_path / "teacher")
+
+    with pytest.raises(Incomplete, match=r"1 rows failed \(the first: the model's logits"):
+        label(given, teacher, out, OPTIONS, Run())
+    assert not (out / "v1").exists()
+    accepting = msgspec.structs.replace(OPTIONS, accept_errors=True)
+    found = label(given, teacher, out, accepting, Run())
+    assert (found.path, found.manifest.counts.rows_kept) == (out / "v1", 1)
+    (rejected,) = read_rows(out / "v1", "rejected", RejectedTrace)
+    assert (rejected.reason, rejected.reasoning) == ("engine_error", "14 Z.")
+    assert label(given, teacher, out, accepting, Run()).up_to_date
+    with pytest.raises(Incomplete):
+        label(given, teacher, out, OPTIONS, Run())
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
         ({"engine": EngineOptions(engine="openai", concurrency=None)}, "a server does not"),
+        ({"soft_labels": 513}, "--soft-labels 513: the vocabulary of"),
         (
             {"engine": EngineOptions(engine="transformers", concurrency=None, replicas=2)},
             "--replicas and --tensor-parallel-size are for --engine vllm",

@@ -12,14 +12,14 @@ from typing import Any
 import msgspec
 import pytest
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, Qwen2Config
 
 from distillpipe import interrupts, models
 from distillpipe.chat import Chat
 from distillpipe.errors import Interrupted, UsageError
 from distillpipe.records import Distillation, Trace, TrainingOptions
 from distillpipe.stages.run import Run
-from distillpipe.stages.sft import sft
+from distillpipe.stages.sft import forecast_sft, sft
 from distillpipe.training import loop, states
 from distillpipe.training.batches import Batches
 from distillpipe.training.feature_losses import feature_loss_sum, relation_loss
@@ -212,21 +212,27 @@ def test_a_learnt_projection_is_trained_and_a_resumed_run_ends_with_the_same_los
     wanted = [_line(step) for step in losses_in(whole)]
     assert wanted[-1]["feature_loss"] < wanted[0]["feature_loss"]
 
+    in_two_parts(student, rows, parted, options, 100, Setup(teachers=(teacher,)))
+    assert [_line(step) for step in losses_in(parted)] == wanted
+    assert not [name for name in _weights(whole) if "projection" in name]
+
+
+def in_two_parts(*given: Any) -> None:
+    """`loop.train`, stopped once after four steps or more of ten."""
+    folder = given[2]
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     interrupts.install()
-    watcher = threading.Thread(target=_interrupt_after, args=(parted / states.LOSSES, 4))
+    watcher = threading.Thread(target=_interrupt_after, args=(folder / states.LOSSES, 4))
     watcher.start()
     try:
         with pytest.raises(Interrupted):
-            loop.train(student, rows, parted, options, 100, Setup(teachers=(teacher,)))
+            loop.train(*given)
     finally:
         watcher.join()
         for number, handler in before.items():
             signal.signal(number, handler)
-    assert 4 <= len(losses_in(parted)) < 10
-    loop.train(student, rows, parted, options, 100, Setup(teachers=(teacher,)))
-    assert [_line(step) for step in losses_in(parted)] == wanted
-    assert not [name for name in _weights(whole) if "projection" in name]
+    assert 4 <= len(losses_in(folder)) < 10
+    loop.train(*given)
 
 
 def _line(step: states.Step) -> dict[str, Any]:
@@ -282,6 +288,7 @@ def test_a_teacher_wider_than_memory_is_refused_before_any_step(
     assert not list((tmp_path / "s").glob("*/losses.jsonl"))
 
 
+@pytest.mark.slow  # a tokenizer of 150,000 tokens is saved and loaded
 def test_a_teacher_of_another_vocabulary_is_refused(
     tmp_path, dataset, student, shared_chat, padded
 ) -> None:
@@ -294,6 +301,107 @@ def test_a_teacher_of_another_vocabulary_is_refused(
         sft([dataset], student.name, tmp_path / "s", OPTIONS, run, 100)
 
 
+@pytest.mark.slow  # two processes start up
+@pytest.mark.parametrize("sharding", ["ddp", "fsdp"])
+def test_two_processes_learn_from_a_teacher_what_one_learns(
+    tmp_path, dataset, student, teacher, sharding
+) -> None:
+    kd = msgspec.structs.replace(KD, relation_weight=0.0)  # which compares the rows of a pass
+    options = msgspec.structs.replace(
+        OPTIONS, distillation=kd, learning_rate=1e-3, batch_size=3, max_steps=None
+    )
+    run = Run(teachers=(teacher.name,))
+    one, two = (
+        sft([dataset], student.name, tmp_path / str(number), options, changed, 100).path
+        for number, changed in enumerate(
+            [run, msgspec.structs.replace(run, num_processes=2, sharding=sharding)]
+        )
+    )
+    for name in ("loss", "soft_loss", "feature_loss", "grad_norm"):
+        wanted = [getattr(step, name) for step in losses_in(one)]
+        assert [getattr(step, name) for step in losses_in(two)] == pytest.approx(wanted, rel=1e-3)
+    assert not [name for name in _weights(two) if "projection" in name]
+
+
+def test_the_weight_follows_the_held_out_loss_also_in_a_resumed_run(
+    tmp_path, student, teacher, rows_for
+) -> None:
+    kd = msgspec.structs.replace(KD, feature_weight=0.0, relation_weight=0.0, kd_adaptive=2)
+    options = msgspec.structs.replace(
+        OPTIONS, distillation=kd, learning_rate=1e-2, batch_size=1, epochs=4, max_steps=10,
+        eval_split=0.3,
+    )  # fmt: skip
+    rows, setup = rows_for(teacher), Setup(teachers=(teacher,))
+    whole, parted = tmp_path / "whole", tmp_path / "parted"
+    whole.mkdir()
+    parted.mkdir()
+    loop.train(student, rows, whole, options, 2, setup)
+    steps = losses_in(whole)
+    measured = [step.eval_loss for step in steps]
+    assert [loss is not None for loss in measured] == [False, True] * 5
+    wanted = [0.7] * 3 + [
+        0.7 * min(1.0, measured[at - at % 2 - 1] / measured[1]) for at in range(3, 10)
+    ]
+    assert [step.kd_weight for step in steps] == pytest.approx(wanted)
+    assert steps[-1].kd_weight < 0.6
+    in_two_parts(student, rows, parted, options, 2, setup)
+    assert [_line(step) for step in losses_in(parted)] == [_line(step) for step in steps]
+
+
+@pytest.mark.slow  # heads of 152,000 tokens
+def test_r1_distill_teaches_a_qwen_student_by_its_own_template(
+    tmp_path, shared_chat, make_trace, write_dataset
+) -> None:
+    """Other special tokens, another template, and embeddings padded to 152,064 and to 151,936."""
+
+    def model(name: str, vocab_size: int) -> models.Model:
+        shared_chat(name).tokenizer.save_pretrained(tmp_path / name)
+        config = Qwen2Config(
+            vocab_size=vocab_size, hidden_size=16, num_hidden_layers=1, num_attention_heads=1,
+            num_key_value_heads=1, intermediate_size=32, tie_word_embeddings=True,
+        )  # fmt: skip
+        torch.manual_seed(vocab_size)
+        made = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+        made.save_pretrained(tmp_path / name)
+        return models.find(str(tmp_path / name), "--student")
+
+    teacher, student = model("r1-distill-qwen", 152_064), model("qwen2.5", 151_936)
+    trace = make_trace()
+    write_dataset(tmp_path / "t", [trace])
+    kd = msgspec.structs.replace(KD, kd_divergence="forward", kd_temperature=1.0)
+    options = msgspec.structs.replace(OPTIONS, distillation=kd, max_steps=1)
+    run = Run(teachers=(teacher.name,))
+    made = sft([str(tmp_path / "t")], student.name, tmp_path / "s", options, run, 100)
+    (step,) = losses_in(made.path)
+
+    theirs = row_of(trace, shared_chat("r1-distill-qwen"))
+    ours = row_of(trace, shared_chat("qwen2.5"))
+    by_teacher, by_student = Outputs(teacher, theirs), Outputs(student, ours)
+    # the reasoning and the answer are the same tokens on both sides: "14+6=20." and "\\boxed{20}"
+    texts = [
+        [chat.decode([token]) for token in row.ids[row.num_prompt :]]
+        for chat, row in ((shared_chat("r1-distill-qwen"), theirs), (shared_chat("qwen2.5"), ours))
+    ]
+    first, second = texts[0].index("1"), texts[1].index("1")
+    p = by_teacher.logits[first, :151_643].log_softmax(-1)
+    q = by_student.logits[second, :151_643].log_softmax(-1)
+    at_one = (p.exp() * (p - q)).sum().item()
+    assert at_one > 0
+    counts = made.manifest.counts
+    assert ours.num_supervised - 9 <= counts.tokens_taught < ours.num_supervised
+    # random models of one shape: every position is about as far off as this one
+    assert step.soft_loss == pytest.approx(at_one, rel=0.5)
+    assert step.loss == pytest.approx(
+        _mixed(step, counts.tokens_taught / ours.num_supervised), rel=0.05
+    )
+
+
+def _mixed(step: states.Step, share: float) -> float:
+    """The loss of a step whose tokens have all about the same hard loss."""
+    mixed = step.hard_loss + 0.7 * share * (step.soft_loss - step.hard_loss)
+    return mixed + 0.5 * step.feature_loss + 2.0 * step.relation_loss
+
+
 @pytest.mark.parametrize(
     ("losses", "progress"),
     [([], 1.0), ([2.0], 1.0), ([2.0, 1.5], 0.75), ([2.0, 1.5, 1.0], 0.5), ([2.0, 3.0], 1.0)],
@@ -302,3 +410,12 @@ def test_the_adaptive_weight_follows_what_is_left_of_the_first_held_out_loss(
     losses, progress
 ) -> None:
     assert held_out_progress(losses) == progress
+
+
+def test_a_forecast_counts_the_weights_of_the_teacher(tmp_path, dataset, student, teacher) -> None:
+    alone, beside = (
+        forecast_sft([dataset], student.name, tmp_path / "s", OPTIONS, run)
+        for run in (Run(), Run(teachers=(teacher.name,)))
+    )
+    more = beside.estimate.memory_bytes - alone.estimate.memory_bytes
+    assert more == 4 * models.count_weights(teacher.folder)

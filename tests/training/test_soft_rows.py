@@ -413,6 +413,7 @@ def both_labels(found: SoftLabels) -> StoredLabels:
 # real tokenizers
 
 
+@pytest.mark.slow  # tokenizers of 150,000 tokens
 def test_labels_of_r1_distill_teach_a_qwen_student_of_a_smaller_padded_vocabulary(
     tmp_path, shared_chat, shared_rows, make_trace, write_labelled
 ) -> None:
