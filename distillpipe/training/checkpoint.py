@@ -209,9 +209,11 @@ def facts(folder: Path, chat: Chat, merge: Merge | None, measured: dict[str, Any
         for line in (folder / LOSSES).read_bytes().splitlines()
     ]
     if steps:
+        held_out = measured["eval_loss"]
+        unseen = "" if held_out is None else f"; {held_out:.4f} on the rows held out"
         lines.append(
             f"Loss: {steps[0].loss:.4f} at step {steps[0].step:,}, {steps[-1].loss:.4f} at step "
-            f"{steps[-1].step:,}, the last; all of them in `{LOSSES}`."
+            f"{steps[-1].step:,}, the last{unseen}; all of them in `{LOSSES}`."
         )
         lines.append(_speed(measured))
     generation = msgspec.json.decode((folder / "generation_config.json").read_bytes())

@@ -55,6 +55,8 @@ def test_weights_and_rows_held_out_are_counted_and_the_rate_of_an_adapter_is_der
     assert manifest.metrics is not None
     assert manifest.metrics["eval_loss"] == steps[-1].eval_loss
     assert manifest.metrics["peak_memory_bytes"] == max(step.peak_memory_bytes for step in steps)
+    card = (out / "v1" / "README.md").read_text()
+    assert f"; {steps[-1].eval_loss:.4f} on the rows held out; all of them in" in card
     assert list((out / "v1" / "tensorboard").glob("events.*"))
     again = msgspec.structs.replace(options, learning_rate=6.5e-4)
     assert sft(inputs, str(tiny_model), out, again, run, 2).up_to_date
