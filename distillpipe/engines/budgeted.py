@@ -160,9 +160,16 @@ class _Run:
             self._go_on(sequence, "length")
 
     def _close(self, sequence: _Sequence, thought: Thought, *, is_accepted: bool) -> None:
-        """End the thought for the model: where it stands, if the model ended all, else within the limits."""
+        """End the thought for the model: where it stands, if the model ended all, else within the limits.
+
+        Without a maximum no room was kept for it: a thought that leaves none stays open, cut off.
+        """
         most = sequence.limits.thought
         closed = self._thoughts.closed(thought.ids) if is_accepted else []
+        if most is None and len(closed) > sequence.limits.completion:
+            sequence.ids = thought.ids
+            self._end(sequence, "length")
+            return
         if is_accepted and (most is None or self._thoughts.read(closed).num_reasoning <= most):
             sequence.ids = closed
         else:

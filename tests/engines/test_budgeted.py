@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from distillpipe.chat import Chat
@@ -307,6 +307,7 @@ PIECES = {
     more=st.none() | st.integers(3, 40), ending=st.sampled_from(["step", "token"]),
     wait_text=st.sampled_from(["Wait", "\nWait, ", ".", "7"]), rare=st.integers(1, 60),
 )  # fmt: skip
+@example(seed=7861, waits=0, low=0, more=None, ending="step", wait_text="Wait", rare=58)
 def test_no_completion_leaves_its_budget_whatever_the_model_says(
     family, teacher_chat, shared_chat, seed, waits, low, more, ending, wait_text, rare
 ) -> None:
