@@ -115,6 +115,7 @@ def evaluate(distill: Callable[..., Any], repository: Path, tmp_path: Path) -> C
     return run
 
 
+@pytest.mark.slow
 def test_a_curve_of_real_evals_has_numbers_and_a_figure(
     curve: ModuleType,
     evaluate: Callable[..., Path],

@@ -1,5 +1,6 @@
 """Labels go to the tokens whose text they belong to, whatever the templates and tokenizers do around it."""
 
+import functools
 import random
 from collections.abc import Callable
 
@@ -34,7 +35,9 @@ class Pair:
 
 @pytest.fixture(scope="module")
 def pair(shared_chat: Chats) -> Callable[[str, str], Pair]:
-    return lambda teacher, student: Pair(shared_chat(teacher), shared_chat(student))
+    return functools.cache(
+        lambda teacher, student: Pair(shared_chat(teacher), shared_chat(student))
+    )
 
 
 def test_one_tokenizer_and_template_label_every_token(pair) -> None:
