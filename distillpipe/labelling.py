@@ -19,6 +19,7 @@ from distillpipe.chat import Chat, chat_template_text
 from distillpipe.dataset import Writer
 from distillpipe.engines.base import Completion, Engine, Failure, Refusal, Request
 from distillpipe.errors import DataError, Incomplete
+from distillpipe.estimates import TEXT_BYTES_PER_TOKEN
 from distillpipe.filters.cut import with_source
 from distillpipe.forecast import Forecast, weight_bytes
 from distillpipe.formats.tokens import completion_ids
@@ -35,7 +36,6 @@ from distillpipe.vocabulary import vocabulary_of
 
 TOO_LONG = "too_long_for_teacher"
 NOTHING = "empty_completion"
-TEXT_BYTES_PER_TOKEN = 4  # of rows that were not counted
 AS_IT_IS = Sampling(temperature=1, top_p=1, max_tokens=1)  # nothing is drawn
 
 

@@ -8,10 +8,11 @@ import typer
 
 from distillpipe import distillation
 from distillpipe.cli import options as shared
-from distillpipe.records import Distillation, Divergence, FeatureLoss, Schedule, TrainingOptions
+from distillpipe.cli import teaching
+from distillpipe.records import Distillation, TrainingOptions
 from distillpipe.training.trackers import TRACKERS
 
-METHOD, SCHEDULE, TEACHING = "Method", "Optimization", "Soft labels"
+METHOD, SCHEDULE = "Method", "Optimization"
 
 
 def _check_weights(weights: list[float] | None) -> list[float] | None:
@@ -167,102 +168,20 @@ def sft(
         ),
     ] = None,
     chat_template: shared.ChatTemplate = None,
-    kd_weight: Annotated[
-        float,
-        shared.option(
-            min=0.0,
-            max=1.0,
-            help="Weight w of the soft loss at a token with a soft label; the hard loss has 1 - w.",
-            rich_help_panel=TEACHING,
-        ),
-    ] = 0.0,
-    kd_weight_end: Annotated[
-        float | None,
-        shared.option(
-            min=0.0, max=1.0, help="Its value in the last step.", rich_help_panel=TEACHING
-        ),
-    ] = None,
-    kd_divergence: Annotated[
-        Divergence,
-        shared.option(
-            help="forward: KL(teacher || student), reverse: KL(student || teacher), js: both to a mixture.",
-            rich_help_panel=TEACHING,
-        ),
-    ] = "forward",
-    kd_beta: Annotated[
-        float,
-        shared.option(help="Share of the teacher in the mixture of js.", rich_help_panel=TEACHING),
-    ] = 0.5,
-    kd_temperature: Annotated[
-        float,
-        shared.option(
-            help="Of both distributions; the loss is multiplied by its square. Other than 1, stored labels "
-            "are compared among the top-k alone.",
-            rich_help_panel=TEACHING,
-        ),
-    ] = 1.0,
-    kd_temperature_end: Annotated[
-        float | None,
-        shared.option(help="Its value in the last step.", rich_help_panel=TEACHING),
-    ] = None,
-    kd_schedule: Annotated[
-        Schedule,
-        shared.option(
-            help="Course of weight and temperature to their end values.", rich_help_panel=TEACHING
-        ),
-    ] = "linear",
-    kd_adaptive: Annotated[
-        bool,
-        shared.option(
-            "--kd-adaptive",
-            help="Scale the weight by what is left of the first held-out loss (needs --eval-split; measured "
-            "every --save-every steps).",
-            rich_help_panel=TEACHING,
-        ),
-    ] = False,
-    teacher: Annotated[
-        list[str] | None,
-        shared.option(
-            help="A model that is loaded beside the student, and whose whole distribution is learnt from in "
-            "place of stored labels; several: the mean of their losses.",
-            rich_help_panel=TEACHING,
-        ),
-    ] = None,
-    teacher_weight: Annotated[
-        list[float] | None,
-        shared.option(help="Of each --teacher, in their order.", rich_help_panel=TEACHING),
-    ] = None,
-    feature_weight: Annotated[
-        float,
-        shared.option(
-            min=0.0,
-            help="Weight of the distance of hidden states to those of a --teacher.",
-            rich_help_panel=TEACHING,
-        ),
-    ] = 0.0,
-    feature_layers: Annotated[
-        list[str] | None,
-        shared.option(
-            help="Layers that are compared, STUDENT:TEACHER, 1 is the first; without it all of the student, evenly "
-            "spaced over the teacher's (fewer take less memory).",
-            rich_help_panel=TEACHING,
-        ),
-    ] = None,
-    feature_loss: Annotated[
-        FeatureLoss,
-        shared.option(
-            help="mse: mean squared difference, cosine: 1 - cosine similarity.",
-            rich_help_panel=TEACHING,
-        ),
-    ] = "mse",
-    relation_weight: Annotated[
-        float,
-        shared.option(
-            min=0.0,
-            help="Weight of the distance of the similarities of tokens, and of rows, to those of a --teacher.",
-            rich_help_panel=TEACHING,
-        ),
-    ] = 0.0,
+    kd_weight: teaching.KdWeight = 0.0,
+    kd_weight_end: teaching.KdWeightEnd = None,
+    kd_divergence: teaching.KdDivergence = "forward",
+    kd_beta: teaching.KdBeta = 0.5,
+    kd_temperature: teaching.KdTemperature = 1.0,
+    kd_temperature_end: teaching.KdTemperatureEnd = None,
+    kd_schedule: teaching.KdSchedule = "linear",
+    kd_adaptive: teaching.KdAdaptive = False,
+    teacher: teaching.Teacher = None,
+    teacher_weight: teaching.TeacherWeight = None,
+    feature_weight: teaching.FeatureWeight = 0.0,
+    feature_layers: teaching.FeatureLayers = None,
+    feature_loss: teaching.FeatureDistance = "mse",
+    relation_weight: teaching.RelationWeight = 0.0,
     merge: Annotated[
         bool,
         shared.option(

@@ -1,8 +1,6 @@
 """`sft`: fine-tune a student on traces; the version that it writes is a checkpoint that loads as it is."""
 
-import math
-from collections.abc import Iterator, Sequence
-from itertools import islice
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +10,6 @@ from distillpipe import dataset, forecast, licences, models, versions
 from distillpipe.cards import model_card
 from distillpipe.chat import load_chat, with_template_text
 from distillpipe.errors import DataError, UsageError
-from distillpipe.estimates import TEXT_BYTES_PER_TOKEN
 from distillpipe.forecast import Forecast
 from distillpipe.interrupts import shielded
 from distillpipe.manifest import ModelUsed, ResolvedOption
@@ -20,7 +17,7 @@ from distillpipe.models import MERGED, Model
 from distillpipe.progress import progress, say
 from distillpipe.records import Trace, TrainingOptions
 from distillpipe.stages.run import Result, Run, content_of, say_finished, say_up_to_date
-from distillpipe.training import preview, rates, trackers
+from distillpipe.training import expected, preview, rates, trackers
 from distillpipe.training.context import limits_of, student_config
 from distillpipe.training.preflight import Preflight
 from distillpipe.training.preview import Preview
@@ -28,14 +25,10 @@ from distillpipe.training.rows import Row
 from distillpipe.versions import Draft, Header
 
 if TYPE_CHECKING:
-    from transformers import PretrainedConfig
-
     from distillpipe.training.batches import Batches
-    from distillpipe.training.prediction import Length
     from distillpipe.training.soft_rows import SoftRows
     from distillpipe.training.stored_rows import StoredRows
 
-FORECAST_ROWS = 1000  # of each input, whose lengths stand for the others
 ROWS = "rows"  # folder of the tokenized rows in a draft
 
 
@@ -145,8 +138,7 @@ def forecast_sft(
     """What `sft` would do, and what it would take on this machine."""
     _check_options(inputs, options, run)
     found = forecast.begin("sft", out, run.options, inputs)
-    model, lengths, num_rows = None, [], 0.0
-    teachers: list[Model] = []
+    model, teachers, lengths, num_rows = None, list[Model](), list[expected.Length](), 0.0
     with forecast.noting(found):
         model = _find_student(student, weights=False)
         options, run, _ = _with_rate(options, run, model)
@@ -155,69 +147,10 @@ def forecast_sft(
         header = _header(inputs, model, teachers, out, options, run)
         forecast.add_output(found, out, header)
     with forecast.noting(found):
-        an_epoch = _rows_an_epoch(inputs, options)
-        steps = math.ceil(an_epoch / options.batch_size) * options.epochs
-        steps = min(steps, options.max_steps or steps)
-        num_rows = min(steps * options.batch_size, an_epoch * options.epochs)
-        found.rows = {"to train on": dataset.count_rows(inputs), "steps": steps}
-        lengths = _first_lengths(inputs)
+        lengths, num_rows = expected.add_rows(found, inputs, options)
     if model is not None:
         with forecast.noting(found):
-            _estimate(found, student_config(model, options), options, lengths, num_rows)
-            _add_teachers(found, teachers, options)
-    return found
-
-
-def _estimate(
-    found: Forecast,
-    config: "PretrainedConfig",
-    options: TrainingOptions,
-    lengths: "Sequence[Length]",
-    num_rows: float,
-) -> None:
-    """Predict memory, time and disk; without rows the memory is that of the longest that the options allow."""
-    import torch  # here, and only where a model is looked at
-
-    from distillpipe.training.prediction import Length, predict
-
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    longest = [Length(options.max_length, options.max_length)]
-    predicted = predict(config, options, lengths or longest, num_rows, device)
-    estimate = found.estimate
-    estimate.memory_bytes, estimate.disk_bytes = predicted.memory_bytes, predicted.disk_bytes
-    estimate.basis = f"{device.type}, --max-length"
-    if lengths:
-        estimate.tokens = round(num_rows * sum(one.tokens for one in lengths) / len(lengths))
-        estimate.seconds = predicted.seconds
-        estimate.basis = f"{device.type}, the lengths of {len(lengths):,} rows"
-
-
-def _add_teachers(found: Forecast, teachers: list[Model], options: TrainingOptions) -> None:
-    """Add the weights of live teachers, as far as they are here, to the memory; their activations come on top."""
-    if teachers and found.estimate.memory_bytes is not None:
-        import torch
-
-        from distillpipe.training.live_teacher import weight_bytes
-
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        found.estimate.memory_bytes += weight_bytes(teachers, device, options.dtype)
-
-
-def _first_lengths(inputs: list[str]) -> "list[Length]":
-    """Tokens of the first rows of each input as its teacher counted them, else by the length of their text."""
-    from distillpipe.training.prediction import Length
-
-    found = []
-    for reference in inputs:
-        for trace in islice(dataset.read_traces(reference), FORECAST_ROWS):
-            if (counted := trace.num_tokens) is not None:
-                tokens, prompt = counted.total, counted.prompt
-            else:
-                tokens, prompt = (
-                    len("".join(texts).encode()) // TEXT_BYTES_PER_TOKEN
-                    for texts in ([trace.problem, trace.reasoning, trace.response], [trace.problem])
-                )
-            found.append(Length(tokens, tokens - prompt))
+            expected.add_estimate(found, model, teachers, options, lengths, num_rows)
     return found
 
 
@@ -301,14 +234,6 @@ def _soft_rows(
     from distillpipe.training.teaching import soft_rows_of
 
     return soft_rows_of(student, options, teachers)
-
-
-def _rows_an_epoch(inputs: list[str], options: TrainingOptions) -> float:
-    """How many rows an epoch has, before they were read: which problems are held out is not known yet."""
-    weights = options.weight or (1.0,) * len(inputs)
-    rows = [dataset.count_rows([reference]) for reference in inputs]
-    weighted = sum(round(one * number) for one, number in zip(weights, rows, strict=True))
-    return weighted * (1 - options.eval_split)
 
 
 def _check_options(inputs: list[str], options: TrainingOptions, run: Run) -> None:

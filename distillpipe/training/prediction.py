@@ -16,6 +16,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import AttentionInterface, AutoModelForCausalLM, PretrainedConfig
 
 from distillpipe.records import TrainingOptions
+from distillpipe.training.expected import Length
 from distillpipe.training.losses import CHUNK_LOGITS
 from distillpipe.training.packing import best_fit, capacity
 from distillpipe.training.speed import work_of
@@ -25,13 +26,6 @@ FP32_BYTES, BF16_BYTES = 4, 2
 EFFICIENCY = 0.5  # of the speed of a large product of matrices
 CAUSAL = "distillpipe_causal"
 LOGITS_COPIES = 3  # logits, their softmax and their gradient
-
-
-class Length(NamedTuple):
-    """How long a row is, in tokens."""
-
-    tokens: int
-    supervised: int
 
 
 class Prediction(NamedTuple):

@@ -19,7 +19,8 @@ from accelerate import Accelerator
 from transformers import AutoModelForCausalLM, Qwen2Config
 
 from distillpipe.records import TrainingOptions
-from distillpipe.training.prediction import Length, predict
+from distillpipe.training.expected import Length
+from distillpipe.training.prediction import predict
 from distillpipe.training.rows import Row
 from distillpipe.training.step import passes_of, take_step
 from distillpipe.training.student import adapted, optimizer_of

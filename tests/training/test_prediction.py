@@ -9,7 +9,8 @@ from transformers import AutoModelForCausalLM, Qwen2Config
 
 from distillpipe.records import TrainingOptions
 from distillpipe.training import prediction
-from distillpipe.training.prediction import Length, predict
+from distillpipe.training.expected import Length
+from distillpipe.training.prediction import predict
 
 CONFIG = Qwen2Config(
     vocab_size=1000, hidden_size=64, num_hidden_layers=3, num_attention_heads=2, num_key_value_heads=1,
