@@ -1,4 +1,4 @@
-"""What the choices of recipes/ablation are worth: Pass@1 over the seeds, and paired differences.
+"""What the arms of recipes/ablation and recipes/kd-study are worth: Pass@1 over the seeds, and paired differences.
 
 python scripts/ablation.py runs/ablation --arms all correct random --seeds 0 1 2 --against all random
 
@@ -9,14 +9,17 @@ not say: for that the figures of each seed stand beside it.
 """
 
 import argparse
+import statistics
 import sys
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import NamedTuple
 
 from distillpipe import dataset, metrics, paired, scoring, versions
 from distillpipe import manifest as manifests
 from distillpipe.errors import DistillError
+from distillpipe.forecast import size
 
 BENCHMARK = "problems-test"
 
@@ -55,14 +58,30 @@ def score(arm: Sequence[Rates]) -> str:
     return f"{found.mean:.3f} [{found.low:.3f}, {found.high:.3f}] ({listed})"
 
 
-def table(arms: Arms, trained: dict[str, tuple[int, int]], against: Sequence[str]) -> list[str]:
-    """The lines of the table; `trained` has the rows and the supervised tokens of each arm."""
-    titles = ["arm", "rows", "tokens trained on", "Pass@1", *(f"minus {base}" for base in against)]
+class Trained(NamedTuple):
+    """What training one student took."""
+
+    num_rows: int
+    "each once"
+    num_tokens: int
+    "supervised ones, each time"
+    seconds: float
+    peak_bytes: int
+
+
+def table(arms: Arms, trained: dict[str, list[Trained]], against: Sequence[str]) -> list[str]:
+    """The lines of the table; `trained` is by arm and seed: rows and tokens are the first seed's, seconds the
+    median, memory the largest.
+    """
+    titles = ["arm", "rows", "tokens trained on", "s", "memory", "Pass@1"]
+    titles += [f"minus {base}" for base in against]
     lines = [titles, ["---"] * len(titles)]
     for name, of_seeds in arms.items():
-        num_rows, num_tokens = trained[name]
+        first, seconds = trained[name][0], statistics.median(one.seconds for one in trained[name])
+        memory = max(one.peak_bytes for one in trained[name])
         gains = ["-" if name == base else gain(of_seeds, arms[base]) for base in against]
-        lines.append([name, f"{num_rows:,}", f"{num_tokens:,}", score(of_seeds), *gains])
+        took = [f"{first.num_rows:,}", f"{first.num_tokens:,}", f"{seconds:.0f}", size(memory)]
+        lines.append([name, *took, score(of_seeds), *gains])
     return [f"| {' | '.join(cells)} |" for cells in lines]
 
 
@@ -75,10 +94,11 @@ def read_rates(reference: Path) -> Rates:
     }
 
 
-def read_trained(checkpoint: Path) -> tuple[int, int]:
-    """Rows and supervised tokens that a checkpoint was trained on; a row counts once, a token each time."""
-    counts = manifests.read(versions.resolve(str(checkpoint))).counts
-    return counts.rows_kept, counts.tokens_kept
+def read_trained(checkpoint: Path) -> Trained:
+    """What a checkpoint was trained on, and what that took."""
+    found = manifests.read(versions.resolve(str(checkpoint)))
+    counts, peak = found.counts, (found.metrics or {}).get("peak_memory_bytes") or 0
+    return Trained(counts.rows_kept, counts.tokens_kept, counts.seconds_working, peak)
 
 
 def _mean(rates: Rates) -> float:
@@ -104,11 +124,12 @@ def main() -> None:
     if left_out := sorted(folders.keys() - set(whole)):
         print(f"left out, not finished: seed {', '.join(map(str, left_out))}", file=sys.stderr)
     if not whole:
-        sys.exit(f"{asked.runs}: no seed is finished: run make -C recipes/ablation")
+        sys.exit(f"{asked.runs}: no seed is finished: run make -C recipes/{asked.runs.name}")
     try:
         arms = {name: [read_rates(folders[seed][name]) for seed in whole] for name in asked.arms}
         trained = {
-            name: read_trained(asked.runs / f"student-{name}-{whole[0]}") for name in asked.arms
+            name: [read_trained(asked.runs / f"student-{name}-{seed}") for seed in whole]
+            for name in asked.arms
         }
         print("\n".join(table(arms, trained, asked.against)))
     except (DistillError, ValueError) as error:
