@@ -30,4 +30,5 @@ def test_the_examples_of_the_help_run_as_they_stand(repository: Path, tmp_path: 
     made = {path.name for path in (tmp_path / "runs" / "example").iterdir()}
     assert made == {
         "traces", "clean", "student", "eval-teacher", "eval-student", "sharegpt.jsonl", "imported",
+        "labelled",
     }  # fmt: skip
