@@ -45,6 +45,7 @@ GENERATE = [
 LABELLED = [*GENERATE, "--soft-labels", "5"]
 EVAL = [
     "eval", f"{SHIPPED}/teacher", "--benchmark", f"{SHIPPED}/problems-test.jsonl", *SAMPLING,
+    "--num-waits", "1", "--max-reasoning-tokens", "100",
 ]  # fmt: skip
 SFT = [
     "--student", f"{SHIPPED}/student-qwen", "--learning-rate", "2e-3", "--batch-size", "8",
@@ -252,7 +253,9 @@ def check_labels(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "stage", [GENERATE, LABELLED, EVAL], ids=["generate", "generate with labels", "eval"]
+    "stage",
+    [GENERATE, LABELLED, EVAL],
+    ids=["generate", "generate with labels", "eval under a budget"],
 )
 def test_a_killed_run_goes_on_with_every_key_once_and_finished_rows_unchanged(
     start: Start, finish: Finish, tmp_path: Path, traces: Path, stage: list[str]
@@ -266,6 +269,8 @@ def test_a_killed_run_goes_on_with_every_key_once_and_finished_rows_unchanged(
     check_version(out, NUM_ROWS)
     if stage is LABELLED:
         check_labels(out / "v1")
+    if stage is EVAL:
+        assert manifests.read(out / "v1").counts.control == 1.0
     print(f"{stage[0]}: {killed}")
     assert killed.num_kills >= 20
     assert killed.num_writing >= 12

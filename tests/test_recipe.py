@@ -162,6 +162,7 @@ TARGETS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "target"), TARGETS, ids=[f"{one}-{two}" for one, two in TARGETS])
 def test_every_command_of_every_recipe_runs_dry_offline_before_there_is_anything(
     distill: Callable[..., Any],

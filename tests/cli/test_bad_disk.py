@@ -145,6 +145,7 @@ distill filter traces.jsonl --out out --seed 2; echo "writable: $?"
 """
 
 
+@pytest.mark.slow
 def test_a_read_only_out_is_one_line_and_what_is_there_can_be_used(
     place: Path, namespace: Namespace
 ) -> None:

@@ -147,6 +147,7 @@ def test_a_completion_ends_where_the_context_ends(tmp_path: Path, teacher_chat: 
     assert completion.finish_reason == "length" or completion.token_ids[-1] in teacher_chat.end_ids
 
 
+@pytest.mark.slow
 def test_slots_are_as_many_as_the_memory_holds_and_every_request_is_answered(
     teacher_folder: Path,
     teacher_chat: Chat,
@@ -234,6 +235,7 @@ def test_the_teacher_reasons_and_stops(teacher_folder: Path, teacher_chat: Chat)
 # ---------------------------------------------------------------- rounds of one completion
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_slots", [1, 3, 64])
 def test_a_round_goes_on_in_the_slot_as_it_would_after_a_prompt_read_anew(
     teacher_folder: Path, teacher_chat: Chat, num_slots: int

@@ -205,6 +205,7 @@ def below(
     return sums
 
 
+@pytest.mark.slow
 def test_s1_draws_sets_with_the_chances_of_the_published_algorithm_on_1000_pools(
     make_options,
 ) -> None:

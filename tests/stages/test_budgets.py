@@ -62,6 +62,7 @@ def test_control_is_100_percent(sample: Callable[..., Any], tmp_path: Path) -> N
     assert f"{said}{counts.num_waits} waits, {counts.forced_ends} ends forced" in done.err
 
 
+@pytest.mark.slow
 def test_a_pilot_s_rows_and_those_of_a_run_that_went_on_are_those_of_an_undisturbed_one(
     sample: Callable[..., Any], tmp_path: Path
 ) -> None:
