@@ -28,7 +28,7 @@ setup-vllm: .venv-vllm/installed ## make .venv-vllm with vLLM for the CPU, for i
 quickstart: setup ## distil the shipped teacher into a student (STUDENT=qwen or llama), 6 minutes
 	@$(MAKE) --no-print-directory -C recipes/quickstart
 
-test: setup ## the default tests: CPU, offline, under two minutes
+test: setup ## the default tests: CPU, offline, two to three minutes
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
 
 test-all: setup ## the slow tests too
