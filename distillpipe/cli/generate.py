@@ -62,13 +62,7 @@ def generate(
     max_cost: shared.MaxCost = None,
     extra_body: shared.ExtraBody = None,
     allow_no_reasoning: shared.AllowNoReasoning = False,
-    teacher_licence: Annotated[
-        str | None,
-        shared.option(
-            help="Licence of what the teacher writes; else as its files, or a table, say.",
-            rich_help_panel=shared.RUN,
-        ),
-    ] = None,
+    teacher_licence: shared.TeacherLicence = None,
     accept_errors: shared.AcceptErrors = False,
     dry_run: shared.DryRun = False,
     as_json: shared.Json = False,

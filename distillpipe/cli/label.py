@@ -30,13 +30,7 @@ def label(
     tensor_parallel_size: shared.TensorParallelSize = 1,
     replicas: shared.Replicas = 1,
     max_model_len: shared.MaxModelLen = None,
-    teacher_licence: Annotated[
-        str | None,
-        shared.option(
-            help="Licence of what the teacher says; else as its files, or a table, say.",
-            rich_help_panel=shared.RUN,
-        ),
-    ] = None,
+    teacher_licence: shared.TeacherLicence = None,
     accept_errors: shared.AcceptErrors = False,
     dry_run: shared.DryRun = False,
     as_json: shared.Json = False,

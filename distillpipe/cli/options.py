@@ -72,6 +72,13 @@ AcceptErrors = Annotated[
         rich_help_panel=RUN,
     ),
 ]
+TeacherLicence = Annotated[
+    str | None,
+    option(
+        help="Licence of what the teacher writes; else as its files, or a table, say.",
+        rich_help_panel=RUN,
+    ),
+]
 AllowBenchmarkTraining = Annotated[
     bool,
     option(

@@ -28,10 +28,11 @@ def add_rows(
     """Add the number of rows and steps; lengths of the first rows come back, and how many are trained on, repeats
     included.
     """
-    an_epoch = _rows_an_epoch(inputs, options)
+    rows = [dataset.count_rows([reference]) for reference in inputs]
+    an_epoch = _rows_an_epoch(rows, options)
     steps = math.ceil(an_epoch / options.batch_size) * options.epochs
     steps = min(steps, options.max_steps or steps)
-    found.rows = {"to train on": dataset.count_rows(inputs), "steps": steps}
+    found.rows = {"to train on": sum(rows), "steps": steps}
     return _first_lengths(inputs), min(steps * options.batch_size, an_epoch * options.epochs)
 
 
@@ -83,9 +84,8 @@ def _first_lengths(inputs: list[str]) -> list[Length]:
     return found
 
 
-def _rows_an_epoch(inputs: list[str], options: TrainingOptions) -> float:
+def _rows_an_epoch(rows: Sequence[int], options: TrainingOptions) -> float:
     """How many rows an epoch has, before they were read: which problems are held out is not known yet."""
-    weights = options.weight or (1.0,) * len(inputs)
-    rows = [dataset.count_rows([reference]) for reference in inputs]
+    weights = options.weight or (1.0,) * len(rows)
     weighted = sum(round(one * number) for one, number in zip(weights, rows, strict=True))
     return weighted * (1 - options.eval_split)

@@ -63,16 +63,8 @@ def padded(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> models
 
 
 @pytest.fixture(scope="module")
-def traces(make_trace: Callable[..., Trace]) -> list[Trace]:
-    return [
-        make_trace(
-            problem=f"Mia has {a} pens. Mia finds {b} pens. How many pens does Mia have now?",
-            reasoning="\n".join([f"{a}+{b}={a + b}."] * b),
-            response=f"\\boxed{{{a + b}}}",
-        )
-        for a in range(3, 7)
-        for b in range(2, 4)
-    ]
+def traces(additions: Callable[[range, range], list[Trace]]) -> list[Trace]:
+    return additions(range(3, 7), range(2, 4))
 
 
 @pytest.fixture(scope="module")

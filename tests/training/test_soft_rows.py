@@ -86,16 +86,8 @@ def student(tiny_model: Path) -> models.Model:
 
 
 @pytest.fixture(scope="module")
-def traces(make_trace: Callable[..., Trace]) -> list[Trace]:
-    return [
-        make_trace(
-            problem=f"Mia has {a} pens. Mia finds {b} pens. How many pens does Mia have now?",
-            reasoning="\n".join([f"{a}+{b}={a + b}."] * b),
-            response=f"\\boxed{{{a + b}}}",
-        )
-        for a in range(3, 6)
-        for b in range(2, 5)
-    ]
+def traces(additions: Callable[[range, range], list[Trace]]) -> list[Trace]:
+    return additions(range(3, 6), range(2, 5))
 
 
 @pytest.fixture(scope="module")
