@@ -26,7 +26,7 @@ from distillpipe.formats.tokens import completion_ids
 from distillpipe.hashing import bytes_hash, content_hash
 from distillpipe.interrupts import shielded
 from distillpipe.jsonl import decode, encoder, lines
-from distillpipe.label_writer import is_there
+from distillpipe.label_files import are_whole
 from distillpipe.labels import LabelSource, label_bytes, read_labels
 from distillpipe.models import Model
 from distillpipe.progress import progress, say
@@ -255,7 +255,7 @@ def _labelled_before(out: Path, draft: Path | None, k: int) -> dict[str, _Place]
             for number, line in lines(path, whole_only=True):
                 row = decode(line, rows, f"{path}:{number}")
                 labels = row.soft_labels
-                if labels is not None and labels.k >= k and is_there(folder, labels):
+                if labels is not None and labels.k >= k and are_whole(folder, labels):
                     found.setdefault(row.row_key, _Place(folder, labels))
     return found
 
