@@ -349,7 +349,7 @@ def test_a_checkpoint_is_no_dataset_to_label(
         draft.manifest.kind, draft.manifest.id = "checkpoint", "of its files"
         draft.manifest.counts.rows_kept = 24  # those that it was trained on
         draft.finish("")
-    with pytest.raises(UsageError, match=r"student is a checkpoint: give a dataset of traces"):
+    with pytest.raises(UsageError, match=r"v1 is a checkpoint: give a dataset of traces"):
         label([str(tmp_path / "student")], teacher, tmp_path / "out", OPTIONS, Run())
     assert not (tmp_path / "out").exists()
 
