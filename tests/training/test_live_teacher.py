@@ -19,7 +19,7 @@ from distillpipe.chat import Chat
 from distillpipe.errors import Interrupted, UsageError
 from distillpipe.records import Distillation, Trace, TrainingOptions
 from distillpipe.stages.run import Run
-from distillpipe.stages.sft import forecast_sft, sft
+from distillpipe.stages.sft import forecast_sft, preview_sft, sft
 from distillpipe.training import loop, states
 from distillpipe.training.batches import Batches
 from distillpipe.training.feature_losses import feature_loss_sum, relation_loss
@@ -280,6 +280,23 @@ def test_a_teacher_wider_than_memory_is_refused_before_any_step(
     assert not list((tmp_path / "s").glob("*/losses.jsonl"))
 
 
+def test_a_layer_that_is_not_there_is_refused_before_anything_is_written(
+    tmp_path, dataset, student, teacher
+) -> None:
+    kd = msgspec.structs.replace(KD, feature_layers=("1:1", "9:1"))
+    options = msgspec.structs.replace(OPTIONS, distillation=kd)
+    run, out = Run(teachers=(teacher.name,)), tmp_path / "s"
+    said = "--feature-layers 9:1: the student has"
+    with pytest.raises(UsageError, match=said):
+        sft([dataset], student.name, out, options, run, 100)
+    with pytest.raises(UsageError, match=said):
+        preview_sft([dataset], student.name, options, run, 1)
+    assert any(
+        said in note for note in forecast_sft([dataset], student.name, out, options, run).notes
+    )
+    assert not out.exists()
+
+
 @pytest.mark.slow  # a tokenizer of 150,000 tokens is saved and loaded
 def test_a_teacher_of_another_vocabulary_is_refused(
     tmp_path, dataset, student, shared_chat, padded
@@ -289,7 +306,9 @@ def test_a_teacher_of_another_vocabulary_is_refused(
         path.unlink()
     shared_chat("qwen3").tokenizer.save_pretrained(folder)
     run = Run(teachers=(str(folder),))
-    with pytest.raises(UsageError, match="were made with another vocabulary"):
+    with pytest.raises(
+        UsageError, match=r"--teacher .*/other: another vocabulary than the student's"
+    ):
         sft([dataset], student.name, tmp_path / "s", OPTIONS, run, 100)
 
 

@@ -23,7 +23,7 @@ from distillpipe.labels import INSERTED, NO_TOKEN, SAMPLED, Labels, LabelSource
 from distillpipe.manifest import Manifest
 from distillpipe.records import Distillation, SoftLabels, Trace, TrainingOptions
 from distillpipe.stages.run import Run
-from distillpipe.stages.sft import preview_sft, sft
+from distillpipe.stages.sft import forecast_sft, preview_sft, sft
 from distillpipe.training import loop, states
 from distillpipe.training.batches import Batches
 from distillpipe.training.rows import Row, StoredLabels, row_of
@@ -364,10 +364,22 @@ def test_another_ordinary_vocabulary_is_refused_with_an_explanation(
     )
     labels = labels_of(completions[traces[0].id], traces[0].id, 400)
     write_labelled(tmp_path / "t", [(traces[0], labels)], other)
-    with pytest.raises(UsageError, match=r"another vocabulary \(128,000 ordinary tokens"):
+    with pytest.raises(
+        UsageError,
+        match=r"labels-.*, given by teacher: another vocabulary than .* \(128,000 ordinary tokens",
+    ):
         preview_sft([str(tmp_path / "t")], student.name, short, Run(), 1)
     with pytest.raises(UsageError, match="take a student of the teacher's family"):
         sft([str(tmp_path / "t")], student.name, tmp_path / "s", short, Run(), 100)
+    found = forecast_sft([str(tmp_path / "t")], student.name, tmp_path / "s", short, Run())
+    assert any("another vocabulary than the student's" in note for note in found.notes)
+
+
+def test_a_dry_run_says_how_many_rows_have_soft_labels(
+    tmp_path, student, dataset, traces, given, short
+) -> None:
+    found = forecast_sft([str(dataset.parent)], student.name, tmp_path / "s", short, Run())
+    assert f"{len(given)} of the first {len(traces)} rows have soft labels" in found.notes
 
 
 def test_a_cut_row_keeps_the_labels_of_what_is_left(
