@@ -66,7 +66,7 @@ def in_one_process(job: ranks.Job) -> list[states.Step]:
 
 
 def steps_of(job: ranks.Job) -> list[states.Step]:
-    return list(states.steps_in(job.folder / states.LOSSES))
+    return states.steps_in(job.folder)
 
 
 def assert_alike(found: list[states.Step], wanted: list[states.Step]) -> None:
@@ -80,7 +80,7 @@ def assert_alike(found: list[states.Step], wanted: list[states.Step]) -> None:
 
 def after_steps(job: ranks.Job, number: int, act: Callable[[], None]) -> threading.Thread:
     def watch() -> None:
-        while sum(1 for _ in states.steps_in(job.folder / states.LOSSES)) < number:
+        while len(states.steps_in(job.folder)) < number:
             time.sleep(0.01)
         act()
 
