@@ -3,11 +3,13 @@
 The row that a student trains on is rendered and tokenized anew: its template may write other delimiters,
 its tokenizer may cut the same text elsewhere than the teacher happened to sample it. So reasoning and
 response are found on both sides, with all that agrees around them, and a label is taken only where a
-token begins at the same byte of that and is the same token. All else trains on the hard loss.
+token begins at the same byte of that and is the same token, and where the teacher had read the same text before
+it: behind what was cut out of a row no token has a label. All else trains on the hard loss.
 
 Shapes: S tokens of the student's completion, T of the teacher's.
 """
 
+import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -15,6 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 NO_LABEL = -1
+_TAGS = re.compile(rb"\s*(?:[<\[\x80-\xff]\S*[>\]\x80-\xff]\s*)*")
+"What a template may write beside reasoning and response."
 
 Ids = npt.NDArray[np.int64]
 
@@ -71,8 +75,8 @@ def _regions(
 ) -> list[Region] | None:
     """Where each part that is not empty stands on both sides, one behind the other.
 
-    With a part goes what agrees beside it, but before it no byte of another part: behind a cut thought
-    even the same token has another past.
+    With a part goes what agrees beside it. Where the teacher wrote more before a part than tags, the part was
+    cut: it and what follows have another past than the teacher's.
     """
     found = []
     theirs = teacher.content
@@ -84,6 +88,8 @@ def _regions(
         )
         if ours_at < 0 or theirs_at < 0:
             return None
+        if not _TAGS.fullmatch(theirs[their_end:theirs_at]):
+            break
         before = _agreeing(ours[our_end:ours_at][::-1], theirs[their_end:theirs_at][::-1])
         our_end, their_end = ours_at + len(part), theirs_at + len(part)
         after = _agreeing(ours[our_end:], theirs[their_end:])
@@ -94,8 +100,7 @@ def _regions(
 def _find_response(teacher: Spelled, response: bytes, thought_end: int) -> int:
     """The first byte of a response, negative where there is none.
 
-    It is the last text before the end token, or before the end, where there is no such token. Its words may stand
-    in the thought too, in what was cut off.
+    It is the last text before the end token, or before the end, where there is no such token.
     """
     content, last_token = teacher.content, int(teacher.starts[-1])
     start = len(content) - len(response)

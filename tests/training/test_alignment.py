@@ -84,7 +84,7 @@ def test_text_that_the_teacher_cut_into_other_tokens_has_no_label_there(pair) ->
     assert found.tolist() == expected
 
 
-def test_a_cut_thought_keeps_the_labels_of_what_is_left(pair) -> None:
+def test_a_cut_thought_keeps_the_labels_of_what_is_left_and_what_follows_has_none(pair) -> None:
     both = pair("qwen3", "qwen3")
     teacher, _ = both.completions()
     shorter = REASONING.partition(" Wait")[0]
@@ -93,13 +93,31 @@ def test_a_cut_thought_keeps_the_labels_of_what_is_left(pair) -> None:
     last = int((student.starts <= student.content.index(b"\n</think>")).sum()) - 1
     assert found[:last].tolist() == list(range(last))
     assert found[last] == NO_LABEL  # ".\n": here the teacher went on
-    assert found[last + 1 :].tolist() == list(
-        range(len(teacher.ids) - (len(student.ids) - last - 1), len(teacher.ids))
-    )
+    assert (found[last:] == NO_LABEL).all()  # which the teacher said after more
+
+
+@pytest.mark.parametrize("without", ["the beginning of the thought", "all of the thought"])
+def test_a_text_that_lost_its_beginning_has_no_labels(pair, without: str) -> None:
+    both = pair("qwen3", "qwen3")
+    teacher, _ = both.completions()
+    left = "" if without.startswith("all") else REASONING.partition("14 + 6 ")[2]
+    _, student = both.completions(reasoning=left)
+    found = label_positions(student, teacher, both.known, left, RESPONSE)
+    assert (found == NO_LABEL).all()
+
+
+def test_an_answer_that_lost_its_beginning_has_no_labels(pair) -> None:
+    both = pair("qwen3", "qwen3")
+    teacher, _ = both.completions()
+    _, student = both.completions(response="\\boxed{20}")
+    found = label_positions(student, teacher, both.known, REASONING, "\\boxed{20}")
+    at = int(np.searchsorted(student.starts, student.content.index(b"\\boxed")))
+    assert found[:at].tolist() == list(range(at))
+    assert (found[at:] == NO_LABEL).all()
 
 
 @pytest.mark.parametrize("is_ended", [True, False])
-def test_an_answer_that_the_cut_thought_said_too_is_labelled_where_it_was_given(
+def test_an_answer_that_the_cut_thought_said_too_takes_no_label_from_there(
     pair, is_ended: bool
 ) -> None:
     both = pair("qwen3", "qwen3")
@@ -113,8 +131,7 @@ def test_an_answer_that_the_cut_thought_said_too_is_labelled_where_it_was_given(
         )
     found = label_positions(student, teacher, both.known, stated, RESPONSE)
     at = int(np.searchsorted(student.starts, student.content.index(RESPONSE.encode())))
-    behind = len(student.ids) - at
-    assert found[at:].tolist() == list(range(len(teacher.ids) - behind, len(teacher.ids)))
+    assert (found[at:] == NO_LABEL).all()
 
 
 @pytest.mark.parametrize("response", [">", "im_end"])
