@@ -19,7 +19,14 @@ from distillpipe import dataset, versions
 from distillpipe.hashing import content_hash
 from distillpipe.jsonl import decode, lines, sync_folder
 from distillpipe.label_writer import LabelWriter, is_there
-from distillpipe.labels import files_of, label_bytes, paths_of, read_labels, read_source
+from distillpipe.labels import (
+    LabelSource,
+    files_of,
+    label_bytes,
+    paths_of,
+    read_labels,
+    read_source,
+)
 from distillpipe.progress import say
 from distillpipe.records import SoftLabels
 from distillpipe.versions import Draft
@@ -46,20 +53,22 @@ class _Labelled(NamedTuple):
         """What says who gave its labels."""
         return self.folder / f"{self.labels.file.rpartition('-')[0]}.json"
 
-    def producer(self) -> tuple[int, int]:
-        """Device and inode of that file: the same for all versions that have it linked."""
+    def producer(self) -> tuple[int, int, int]:
+        """Device and inode of that file: the same for all versions that have it linked; and K."""
         found = self.source_file().stat()
-        return found.st_dev, found.st_ino
+        return found.st_dev, found.st_ino, self.labels.k
 
 
 def carry(inputs: Sequence[str], kept: Collection[str], draft: Draft) -> Moved:
     """Bring the labels of the rows of `inputs` into a draft; `kept` are the ids of the rows that stay.
 
+    Raises DataError where it is not known who gave labels, or a row has another K than they have.
+
     A row of a plain file whose labels are not beside that file goes on without them, which is said. What is
     done is the same in every run of a draft.
     """
     moved: Moved = {}
-    by_producer: dict[tuple[int, int], list[_Labelled]] = {}
+    by_producer: dict[tuple[int, int, int], list[_Labelled]] = {}
     for row in _labelled(inputs):
         if row.source_file().is_file() and is_there(row.folder, row.labels):
             by_producer.setdefault(row.producer(), []).append(row)
@@ -73,10 +82,11 @@ def carry(inputs: Sequence[str], kept: Collection[str], draft: Draft) -> Moved:
     writers: dict[str, LabelWriter] = {}
     taken: dict[str, Path] = {}
     for rows in by_producer.values():
+        source = read_source(rows[0].folder, rows[0].labels)
         files = _files(rows)
         is_other = any(path.name in taken and not path.samefile(taken[path.name]) for path in files)
         if is_other or _are_few([row for row in rows if row.id in kept], files):
-            _copy_rows(rows, kept, draft, writers, moved)
+            _copy_rows(rows, source, kept, draft, writers, moved)
             continue
         for path in files:
             _link(path, draft.path / path.name)
@@ -135,13 +145,13 @@ def _are_few(rows: Sequence[_Labelled], files: Sequence[Path]) -> bool:
 
 def _copy_rows(
     rows: Sequence[_Labelled],
+    source: LabelSource,
     kept: Collection[str],
     draft: Draft,
     writers: dict[str, LabelWriter],
     moved: Moved,
 ) -> None:
     """Copy the labels of the rows kept to files of the draft's own, a row of them for each source."""
-    source = read_source(rows[0].folder, rows[0].labels)
     named = msgspec.to_builtins(source, str_keys=True)
     producer = content_hash(draft.manifest.fingerprint, named)[: dataset.PRODUCER_DIGITS]
     if producer not in writers:

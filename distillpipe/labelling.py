@@ -145,6 +145,10 @@ class Labeller:
             if trace.row_key not in left:
                 continue
             left.remove(trace.row_key)
+            if len(trace.messages) < 2 or trace.messages[-1].role != "assistant":
+                raise DataError(
+                    f"row {trace.id}: its messages should be a question and an answer: mend or remove the row"
+                )
             prompt = self._chat.prompt_ids(trace.messages[:-1])
             completion = completion_ids(trace, self._chat)
             num_tokens = len(prompt) + len(completion)

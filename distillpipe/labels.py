@@ -156,16 +156,22 @@ def files_of(folder: Path) -> list[Path]:
 def read_source(folder: Path, found: SoftLabels) -> LabelSource:
     """Who gave the labels that a row of the version in `folder` names.
 
-    Raises DataError where the file is missing or not ours.
+    Raises DataError where the file is missing or not ours, and where the row has another K than its labels.
     """
     path = folder / f"{found.file.rpartition('-')[0]}.json"
     try:
-        return msgspec.json.decode(path.read_bytes(), type=LabelSource)
+        source = msgspec.json.decode(path.read_bytes(), type=LabelSource)
     except (FileNotFoundError, msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise DataError(
             f"{path}: it should say who gave the labels beside it ({error}): "
             "copy the version again, with its label files"
         ) from error
+    if source.k != found.k:
+        raise DataError(
+            f"{path}: there are {source.k} labels a token, and a row that names them says {found.k}: put the "
+            "original row back, or set its soft_labels to null"
+        )
+    return source
 
 
 def _as_labels(tokens: npt.NDArray[np.void], entries: npt.NDArray[np.void]) -> Labels:

@@ -17,7 +17,7 @@ do not know of a source row is one JSON string, `extra`. Ids are content: a row 
 it was sampled from, never by its place in a file.
 """
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -89,9 +89,9 @@ class SoftLabels(Record, frozen=True, kw_only=True):
     """Where the teacher's distribution for a row lies: a slice of a label file."""
 
     file: str
-    offset: int
-    length: int
-    k: int
+    offset: Annotated[int, msgspec.Meta(ge=0)]
+    length: Annotated[int, msgspec.Meta(ge=0)]
+    k: Annotated[int, msgspec.Meta(ge=1)]
 
 
 class Trace(Record, frozen=True, kw_only=True):

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -140,6 +141,11 @@ def test_labels_of_different_lengths_are_refused(tmp_path: Path) -> None:
 def test_a_reader_learns_whose_labels_they_are_and_what_their_ids_mean(tmp_path: Path) -> None:
     (found,) = written(tmp_path, [4], producer="3f9a")
     assert read_source(tmp_path, found) == SOURCE
+    wider = msgspec.structs.replace(found, k=K + 1)
+    with pytest.raises(
+        DataError, match=f"{K} labels a token, and a row that names them says {K + 1}"
+    ):
+        read_source(tmp_path, wider)
     assert read_source(tmp_path, found).vocabulary == VOCABULARY
     path = tmp_path / "labels-3f9a.json"
     assert path in labels.files_of(tmp_path)

@@ -55,7 +55,7 @@ class SoftRows:
         self._student = vocabulary_of(chat)
         self._bytes_of = token_bytes(chat.tokenizer)
         self._num_embeddings = num_embeddings
-        self._teachers: dict[str, _Teacher] = {}
+        self._teachers: dict[tuple[str, int], _Teacher] = {}
         self._live = [
             (one, self._tokens_of(vocabulary_of(one.chat), f"--teacher {one.name}")) for one in live
         ]
@@ -160,7 +160,7 @@ class SoftRows:
         return np.where(lacking, -1, tokens), np.where(lacking, np.float16(0), logprobs)
 
     def _source(self, found: SoftLabels) -> _Teacher:
-        producer = found.file.rpartition("-")[0]
+        producer = found.file.rpartition("-")[0], found.k
         if producer not in self._teachers:
             source = read_source(Path(), found)
             whose = f"the soft labels in {found.file}, given by {source.teacher}"

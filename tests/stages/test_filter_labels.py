@@ -12,6 +12,7 @@ import pytest
 
 from distillpipe import versions
 from distillpipe.dataset import Writer, read_rows, read_traces
+from distillpipe.errors import DataError
 from distillpipe.labels import SAMPLED, Labels, LabelSource, files_of, label_bytes, read_labels
 from distillpipe.manifest import Manifest
 from distillpipe.records import FilterOptions, RejectedTrace, Trace
@@ -200,6 +201,17 @@ def test_a_draft_with_labels_is_gone_on_with(
 def test_a_plain_file_beside_its_labels_keeps_them(tmp_path: Path, labelled: Labelled) -> None:
     run([labelled("a") / "v1" / "part-00000.jsonl"], tmp_path / "clean")
     check(tmp_path / "clean", 10)
+
+
+def test_a_row_that_says_another_k_than_its_labels_have_is_refused(
+    tmp_path: Path, labelled: Labelled
+) -> None:
+    path = labelled("a") / "v1" / "part-00000.jsonl"
+    content = path.read_bytes()
+    for wrong, said in ((b'"k":2', "3 labels a token, and a row .* says 2"), (b'"k":0', ">= 1")):
+        (path.parent / "edited.jsonl").write_bytes(content.replace(b'"k":3', wrong, 1))
+        with pytest.raises(DataError, match=said):
+            run([path.parent / "edited.jsonl"], tmp_path / "out")
 
 
 def test_rows_of_a_plain_file_without_their_labels_go_on_without_and_are_counted(

@@ -342,6 +342,17 @@ def test_what_cannot_be_is_said(
     assert list(tmp_path.glob("out/v*")) == []
 
 
+def test_a_row_without_an_answer_is_named(
+    teacher: str, tmp_path: Path, make_trace: Callable[..., Trace]
+) -> None:
+    trace = make_trace()
+    given = write(
+        tmp_path / "t.jsonl", [msgspec.structs.replace(trace, messages=trace.messages[:1])]
+    )
+    with pytest.raises(DataError, match=r"row .*: its messages should be a question and an answer"):
+        label([given], teacher, tmp_path / "out", OPTIONS, Run())
+
+
 def test_a_checkpoint_is_no_dataset_to_label(
     teacher: str, tmp_path: Path, make_header: Callable[..., Header]
 ) -> None:
