@@ -206,9 +206,17 @@ def trace_files(reference: str) -> list[Path]:
     path = Path(reference)
     if path.is_file():
         return [path]
-    folder = versions.resolve(reference)
+    folder = _traces_folder(reference)
     versions.check_content(folder)
     return sorted(folder.glob("part-*.jsonl"))
+
+
+def _traces_folder(reference: str) -> Path:
+    """The folder of a dataset; a UsageError for that of a checkpoint."""
+    folder = versions.resolve(reference)
+    if manifests.read(folder).kind == "checkpoint":
+        raise UsageError(f"{folder} is a checkpoint: give a dataset of traces, or a .jsonl file")
+    return folder
 
 
 def folder_of(reference: str) -> Path:
@@ -236,14 +244,12 @@ def for_training(trace: Trace, reference: str) -> Trace:
 
 def count_rows(references: Iterable[str]) -> int:
     """How many rows several datasets have: as their manifests say, of a file counted by lines."""
-    total = 0
-    for reference in references:
-        path = Path(reference)
-        if path.is_file():
-            total += sum(1 for _ in lines(path))
-        else:
-            total += manifests.read(versions.resolve(reference)).counts.rows_kept
-    return total
+    return sum(
+        sum(1 for _ in lines(Path(reference)))
+        if Path(reference).is_file()
+        else manifests.read(_traces_folder(reference)).counts.rows_kept
+        for reference in references
+    )
 
 
 def count_bytes(references: Iterable[str]) -> int:

@@ -2,12 +2,39 @@
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from distillpipe.errors import UsageError
+from distillpipe.manifest import ResolvedOption
 from distillpipe.records import Distillation, Schedule
 
 _PAIR = re.compile(r"[1-9]\d*:[1-9]\d*")
+
+
+def check_idle(options: Distillation, given: Mapping[str, ResolvedOption]) -> None:
+    """Refuse options that do nothing as the others stand; `given` says where each came from.
+
+    One from a recipe or the environment may do nothing where what it belongs to is turned off by hand.
+    """
+    uses_labels = bool(options.kd_weight or options.kd_weight_end)
+    moves = options.kd_weight_end is not None or options.kd_temperature_end is not None
+    weights, ends = ("kd_weight", "kd_weight_end"), ("kd_weight_end", "kd_temperature_end")
+    belongs: dict[str, tuple[tuple[str, ...], str, bool]] = {
+        "kd_divergence": (weights, "--kd-weight", uses_labels),
+        "kd_temperature": (weights, "--kd-weight", uses_labels),
+        "kd_temperature_end": (weights, "--kd-weight", uses_labels),
+        "kd_beta": (("kd_divergence",), "--kd-divergence js", options.kd_divergence == "js"),
+        "kd_schedule": (ends, "--kd-weight-end or --kd-temperature-end", moves),
+        "feature_loss": (("feature_weight",), "--feature-weight", bool(options.feature_weight)),
+    }
+    for name, (to, wanted, has_effect) in belongs.items():
+        is_alone = all(given[one].source == "default" for one in to)
+        source = given[name].source
+        if not has_effect and (source == "flag" or (source != "default" and is_alone)):
+            flag = f"--{name.replace('_', '-')}"
+            raise UsageError(
+                f"{flag} does nothing without {wanted}: give that, too, or leave {flag} out"
+            )
 
 
 def check(options: Distillation, num_teachers: int, eval_split: float) -> Distillation | None:
@@ -44,9 +71,13 @@ def _check_schedule(options: Distillation) -> None:
             f"--kd-beta {options.kd_beta:g}: it lies between 0 and 1; for the ends give "
             "--kd-divergence forward or reverse"
         )
-    for temperature in (options.kd_temperature, options.kd_temperature_end):
+    temperatures = {
+        "--kd-temperature": options.kd_temperature,
+        "--kd-temperature-end": options.kd_temperature_end,
+    }
+    for name, temperature in temperatures.items():
         if temperature is not None and not 0 < temperature < math.inf:
-            raise UsageError(f"--kd-temperature {temperature:g}: it has to be above 0")
+            raise UsageError(f"{name} {temperature:g}: give a number above 0")
 
 
 def _check_teachers(options: Distillation, num_teachers: int) -> None:
@@ -58,6 +89,10 @@ def _check_teachers(options: Distillation, num_teachers: int) -> None:
         )
     if any(not 0 < weight < math.inf for weight in weights):
         raise UsageError("--teacher-weight: weights are above 0; leave out a teacher that has none")
+    if math.inf in (options.feature_weight, options.relation_weight):
+        raise UsageError(
+            "--feature-weight and --relation-weight: give a number that is not infinite"
+        )
     if (options.feature_weight or options.relation_weight) and not num_teachers:
         raise UsageError(
             "--feature-weight and --relation-weight compare hidden states with those of a teacher that is "

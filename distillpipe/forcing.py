@@ -19,7 +19,8 @@ from distillpipe.chat import Chat, load_chat
 from distillpipe.dataset import Writer
 from distillpipe.engines import find_model, open_engine
 from distillpipe.engines.base import Completion, Engine, Failure, Refusal, Request
-from distillpipe.errors import Incomplete, UsageError
+from distillpipe.errors import UsageError
+from distillpipe.failures import incomplete
 from distillpipe.filters.cut import with_source
 from distillpipe.filters.rules import too_many_reasoning_tokens
 from distillpipe.formats.tokens import find_tokenizer
@@ -30,7 +31,6 @@ from distillpipe.models import AnyModel, Model
 from distillpipe.progress import progress, say
 from distillpipe.records import Budget, EngineOptions, FilterOptions, Sampling, Trace, trace_id
 from distillpipe.thoughts import Thoughts
-from distillpipe.versions import ERRORS_FILE
 
 PREFIX = "forced"
 
@@ -176,10 +176,7 @@ class Forcer:
         if self._too_long:
             say(f"filter: {self._too_long:,} rows have no room for a response, and stay too long")
         if writer.num_failed and not self._forcing.accept_errors:
-            raise Incomplete(
-                f"{writer.num_failed:,} rows failed, all are listed in {writer.draft.path / ERRORS_FILE}: "
-                "the same command tries them again; with --accept-errors it goes on without them"
-            )
+            raise incomplete(writer)
 
     def _requests(
         self, rows: Iterator[tuple[str, Trace]], chat: Chat, engine: Engine

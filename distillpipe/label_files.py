@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from distillpipe import dataset
+from distillpipe import dataset, versions
 from distillpipe.hashing import content_hash
 from distillpipe.jsonl import decode, lines, sync_folder
 from distillpipe.label_writer import LabelWriter, is_there
@@ -86,6 +86,12 @@ def carry(inputs: Sequence[str], kept: Collection[str], draft: Draft) -> Moved:
     if taken:
         sync_folder(draft.path)
     return moved
+
+
+def are_whole(folder: Path, found: SoftLabels) -> bool:
+    """Whether the labels that a row names are there, in files that are as their version has written them."""
+    files = (folder / f"{found.file.rpartition('-')[0]}.json", *paths_of(folder, found.file))
+    return is_there(folder, found) and all(map(versions.is_as_written, files))
 
 
 def _labelled(inputs: Sequence[str]) -> Iterator[_Labelled]:

@@ -51,6 +51,8 @@ class LabelWriter:
             if path.stem not in ends:
                 path.unlink()
         (folder / f"{self._prefix}.json.new").unlink(missing_ok=True)
+        if ends:
+            self._write_source()
 
     def append(self, labels: Labels) -> SoftLabels:
         """Write the labels of one completion; call `sync` before the row that names them is durable."""
@@ -100,11 +102,12 @@ class LabelWriter:
         sync_folder(self._folder)
 
     def _write_source(self) -> None:
+        """Say who gives the labels; a file that says something else was damaged."""
         path = self._folder / f"{self._prefix}.json"
-        if not path.is_file():
+        content = msgspec.json.format(msgspec.json.encode(self._source), indent=1) + b"\n"
+        if not path.is_file() or path.read_bytes() != content:
             writing = path.with_name(f"{path.name}.new")
-            content = msgspec.json.format(msgspec.json.encode(self._source), indent=1)
-            writing.write_bytes(content + b"\n")
+            writing.write_bytes(content)
             writing.replace(path)
 
     def _write(self, descriptor: int, content: bytes) -> None:
@@ -170,7 +173,8 @@ def _cut(folder: Path, name: str, end: int, k: int) -> None:
         if size < end * width:
             raise DataError(
                 f"{path}: the rows of this draft name {end:,} labels of it, it has {size // width:,}: "
-                "delete the folder to start it anew"
+                "put the file back, or delete the folder to start it anew; the text of its rows can be "
+                f"labelled, too: `distill label {folder}/part-*.jsonl --teacher MODEL --out OUT`"
             )
         if size > end * width:
             os.truncate(path, end * width)

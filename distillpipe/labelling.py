@@ -18,20 +18,20 @@ from distillpipe import dataset, versions
 from distillpipe.chat import Chat, chat_template_text
 from distillpipe.dataset import Writer
 from distillpipe.engines.base import Completion, Engine, Failure, Refusal, Request
-from distillpipe.errors import DataError, Incomplete
+from distillpipe.errors import DataError
 from distillpipe.estimates import TEXT_BYTES_PER_TOKEN
+from distillpipe.failures import give_up_failed
 from distillpipe.filters.cut import with_source
 from distillpipe.forecast import Forecast, weight_bytes
 from distillpipe.formats.tokens import completion_ids
 from distillpipe.hashing import bytes_hash, content_hash
 from distillpipe.interrupts import shielded
 from distillpipe.jsonl import decode, encoder, lines
-from distillpipe.label_writer import is_there
+from distillpipe.label_files import are_whole
 from distillpipe.labels import LabelSource, label_bytes, read_labels
 from distillpipe.models import Model
 from distillpipe.progress import progress, say
 from distillpipe.records import EngineOptions, Sampling, SoftLabels, Trace, trace_id
-from distillpipe.versions import ENGINE_ERROR, ERRORS_FILE
 from distillpipe.vocabulary import vocabulary_of
 
 TOO_LONG = "too_long_for_teacher"
@@ -105,8 +105,7 @@ class Labeller:
         writer.forget_failed()
         if self._missing:
             self._label(open_engine())
-        if writer.num_failed:
-            self._settle_failed()
+        give_up_failed(writer, self._failed, accepted=self._options.accept_errors)
         if not writer.counts.rows_kept:
             reasons = ", ".join(writer.counts.dropped)
             raise DataError(
@@ -162,22 +161,14 @@ class Labeller:
     def _labelled(self, row: Trace) -> Trace:
         return to_be_labelled(row, self._model, self._options)
 
-    def _settle_failed(self) -> None:
-        """Give the failed rows up, as rejected ones, where the command says so; else stop here."""
-        writer = self._writer
-        failed = {row.row_key: row.error for row in writer.failed()}
-        if not self._options.accept_errors or not writer.counts.rows_kept:
-            raise Incomplete(
-                f"{len(failed):,} rows failed (the first: {next(iter(failed.values()))}), all are listed in "
-                f"{writer.draft.path / ERRORS_FILE}: the same command tries them again; "
-                "with --accept-errors it then goes on without them"
-            )
+    def _failed(self, keys: set[str]) -> Iterator[Trace]:
+        """Rows as they would have been, but for their labels."""
+        left = set(keys)
         for row in distinct(self._inputs):
             trace = self._labelled(row)
-            if trace.row_key in failed:
-                writer.reject(trace, ENGINE_ERROR, failed.pop(trace.row_key))
-        writer.draft.save()
-        writer.forget_failed()
+            if trace.row_key in left:
+                left.remove(trace.row_key)
+                yield trace
 
 
 def label_source(model: Model, chat: Chat, k: int) -> LabelSource:
@@ -255,7 +246,7 @@ def _labelled_before(out: Path, draft: Path | None, k: int) -> dict[str, _Place]
             for number, line in lines(path, whole_only=True):
                 row = decode(line, rows, f"{path}:{number}")
                 labels = row.soft_labels
-                if labels is not None and labels.k >= k and is_there(folder, labels):
+                if labels is not None and labels.k >= k and are_whole(folder, labels):
                     found.setdefault(row.row_key, _Place(folder, labels))
     return found
 

@@ -168,11 +168,6 @@ def read_source(folder: Path, found: SoftLabels) -> LabelSource:
         ) from error
 
 
-def read_vocabulary(folder: Path, found: SoftLabels) -> Vocabulary:
-    """What the ids of the labels mean that a row of the version in `folder` names."""
-    return read_source(folder, found).vocabulary
-
-
 def _as_labels(tokens: npt.NDArray[np.void], entries: npt.NDArray[np.void]) -> Labels:
     return Labels(
         tokens["id"], tokens["flag"], entries["tokens"], entries["logprobs"], entries["own"]

@@ -71,6 +71,19 @@ class Asked(NamedTuple):
     "what the row says besides: in which order it was shown the options"
 
 
+class _Prompt(NamedTuple):
+    messages: list[Message]
+    ids: list[int]
+
+
+class _Planned(msgspec.Struct, frozen=True):
+    """What is kept of a problem."""
+
+    problem: Problem
+    prompt_ids: list[int]
+    "of its prompt; that of one whose samples are shown options in their own orders is rendered for each"
+
+
 class RowPlan:
     """The rows that one run wants of one model, by row key. Problems lie on disk, in `folder`."""
 
@@ -82,18 +95,19 @@ class RowPlan:
         self.options = options
         self.wanted: dict[str, Wanted] = {}
         self.num_duplicates = 0
-        self._problems = Spool(folder, Problem)
+        self._planned = Spool(folder, _Planned)
         self._problem_ids: list[str] = []
 
     def plan(self, problems: Iterator[Problem]) -> None:
         """Want `num_samples` rows of each problem; rows with equal keys are wanted once."""
         for problem in problems:
-            keys = self._keys(problem)
+            prompts = self._prompts(problem)
+            keys = [self._key(prompt, sample) for sample, prompt in enumerate(prompts)]
             new = {key: sample for sample, key in enumerate(keys) if key not in self.wanted}
             self.num_duplicates += len(keys) - len(new)
             if new:
-                number = len(self._problems)
-                self._problems.append(problem)
+                number = len(self._planned)
+                self._planned.append(_Planned(problem, prompts[0].ids))
                 self._problem_ids.append(problem.problem_id)
                 self.wanted.update((key, Wanted(number, sample)) for key, sample in new.items())
         if self.num_duplicates:
@@ -105,7 +119,7 @@ class RowPlan:
         for number, problem_id in enumerate(self._problem_ids):
             if problem_id not in seen:
                 seen.add(problem_id)
-                yield self._problems[number]
+                yield self._planned[number].problem
 
     def most_prompt_tokens(self) -> int:
         """Of any prompt of the plan, as a server may count."""
@@ -118,14 +132,17 @@ class RowPlan:
 
     def problem_of(self, key: str) -> Problem:
         """The problem of a row that is wanted."""
-        return self._problems[self.wanted[key].number]
+        return self._planned[self.wanted[key].number].problem
 
     def asked(self, key: str) -> Asked:
         """What is asked for a row that is wanted."""
-        problem, sample = self.problem_of(key), self.wanted[key].sample
+        number, sample = self.wanted[key]
+        problem, prompt_ids = msgspec.structs.astuple(self._planned[number])
         order = self._order(problem, sample)
         messages = self._messages(problem, order)
-        extra = None if order is None else extra_of({"option_order": order})
+        if order is None:
+            return Asked(problem, sample, messages, prompt_ids, None)
+        extra = extra_of({"option_order": order})
         return Asked(problem, sample, messages, self._prompt_ids(messages), extra)
 
     def drawn(self, number: int) -> list[str]:
@@ -139,26 +156,25 @@ class RowPlan:
 
         return heapq.nsmallest(number, self.wanted, place)
 
-    def _keys(self, problem: Problem) -> list[str]:
-        """The keys of the samples of a problem; most have one prompt, which is rendered once."""
-        prompts: dict[Order | None, list[int] | list[Message]] = {}
-        keys = []
-        for sample in range(self.options.plan.num_samples):
-            order = self._order(problem, sample)
-            if order not in prompts:
+    def _prompts(self, problem: Problem) -> list[_Prompt]:
+        """What each sample of a problem is asked; most have one prompt, which is rendered once."""
+        found: dict[Order | None, _Prompt] = {}
+        orders = [self._order(problem, sample) for sample in range(self.options.plan.num_samples)]
+        for order in orders:
+            if order not in found:
                 messages = self._messages(problem, order)
-                prompts[order] = self._prompt_ids(messages) or messages
-            keys.append(
-                row_key(
-                    prompts[order],
-                    self.options.sampling,
-                    self.model.identity,
-                    seed=self.options.plan.seed,
-                    sample=sample,
-                    budget=self.options.budget,
-                )
-            )
-        return keys
+                found[order] = _Prompt(messages, self._prompt_ids(messages))
+        return [found[order] for order in orders]
+
+    def _key(self, prompt: _Prompt, sample: int) -> str:
+        return row_key(
+            prompt.ids or prompt.messages,
+            self.options.sampling,
+            self.model.identity,
+            seed=self.options.plan.seed,
+            sample=sample,
+            budget=self.options.budget,
+        )
 
     def _order(self, problem: Problem, sample: int) -> Order | None:
         return option_order(problem, self.options.plan.seed, sample)

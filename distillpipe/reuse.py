@@ -33,13 +33,18 @@ def sampled_before(out: Path, wanted: set[str], prefix: str = "part") -> Iterato
 def labelled_before(
     out: Path, wanted: set[str], k: int, identity: str
 ) -> Iterator[tuple[Trace, "Labels"]]:
-    """Rows as of `sampled_before` that a model labelled with at least `k` tokens, and the first `k` of them."""
+    """Rows as of `sampled_before` that a model labelled with at least `k` tokens, and the first `k` of them.
+
+    Labels whose files are not there any more, or not as they were written, are none.
+    """
+    from distillpipe.label_files import are_whole
     from distillpipe.labels import read_labels, read_source
 
     left = set(wanted)
     for folder, trace in _found(out, left, "part", k):
         assert trace.soft_labels is not None  # since it has k of them
-        if read_source(folder, trace.soft_labels).identity == identity:
+        is_whole = are_whole(folder, trace.soft_labels)
+        if is_whole and read_source(folder, trace.soft_labels).identity == identity:
             yield trace, read_labels(folder, trace.soft_labels).top(k)
         else:
             left.add(trace.row_key)

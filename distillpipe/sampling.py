@@ -18,7 +18,8 @@ from distillpipe.chat import Chat
 from distillpipe.dataset import Writer
 from distillpipe.engines.base import Completion, Engine, Failure, Outcome, Refusal, Request
 from distillpipe.engines.budgeted import BudgetedEngine
-from distillpipe.errors import DataError, Incomplete, Interrupted
+from distillpipe.errors import DataError, Interrupted
+from distillpipe.failures import give_up_failed
 from distillpipe.hashing import seed_of
 from distillpipe.interrupts import shielded
 from distillpipe.models import AnyModel
@@ -27,7 +28,6 @@ from distillpipe.progress import progress, say
 from distillpipe.records import Budget, Problem, Trace, trace_id
 from distillpipe.spending import Bill
 from distillpipe.verify import Judge
-from distillpipe.versions import ENGINE_ERROR, ERRORS_FILE
 
 if TYPE_CHECKING:  # they load numpy, which an answer of "up to date" has no use for
     from distillpipe.labels import Labels
@@ -122,8 +122,7 @@ class Sampler(RowPlan):
         if missing := self.missing(writer) & asked:
             self._sample(writer, open_engine(), missing, len(asked), finish)
         spending.close_books(writer.draft)
-        if writer.num_failed:
-            self._settle_failed(writer)
+        give_up_failed(writer, self._failed, accepted=self.options.accept_errors)
         if self.wanted and not writer.counts.rows_kept:
             reasons = ", ".join(writer.counts.dropped)
             raise DataError(
@@ -201,21 +200,11 @@ class Sampler(RowPlan):
             for row in self._judge.ready():
                 keep(row)
 
-    def _settle_failed(self, writer: Writer) -> None:
-        """Give the failed rows up, as rejected ones, where the command says so; else stop here."""
-        failed = writer.failed()
-        if not self.options.accept_errors or not writer.counts.rows_kept:
-            way_out = "with --accept-errors it then goes on without them"
-            raise Incomplete(
-                f"{len(failed):,} rows failed (the first: {failed[0].error}), all are listed in "
-                f"{writer.draft.path / ERRORS_FILE}: the same command tries them again, "
-                + ("there is no other row" if self.options.accept_errors else way_out)
-            )
-        for row in failed:
-            self._in_flight[row.row_key] = self.asked(row.row_key)
-            writer.reject(self._trace(Failure(row.row_key, row.error)), ENGINE_ERROR, row.error)
-        writer.draft.save()  # its counts say that rows were given up
-        writer.forget_failed()
+    def _failed(self, keys: set[str]) -> Iterator[Trace]:
+        """Rows as they would have begun."""
+        for key in keys:
+            self._in_flight[key] = self.asked(key)
+            yield self._trace(Failure(key, ""))
 
     def _requests(self, missing: set[str], context: int, writer: Writer) -> Iterator[Request]:
         plan = self.options.plan

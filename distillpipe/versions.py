@@ -231,7 +231,7 @@ def check_sizes(folder: Path, found: Manifest) -> None:
             said = (
                 "is gone" if size is None else f"has {size:,} bytes, {entry.bytes:,} were written"
             )
-            raise DataError(f"{path} {said}: {_how_to_mend(folder, found)}")
+            raise DataError(f"{path} {said}: {_how_to_mend(path, found)}")
 
 
 @functools.cache
@@ -241,13 +241,30 @@ def check_content(folder: Path) -> None:
     check_sizes(folder, found)
     for entry in found.files:
         if file_sha256(folder / entry.name) != entry.sha256:
-            raise DataError(
-                f"{folder / entry.name} was changed after it was written (its sha256 differs): "
-                f"{_how_to_mend(folder, found)}"
-            )
+            raise _changed(folder / entry.name, found)
 
 
-def _how_to_mend(folder: Path, found: Manifest) -> str:
+@functools.cache
+def is_as_written(path: Path) -> bool:
+    """Whether a file is the one that the manifest beside it lists; true for a file that it does not list yet."""
+    listed = (one for one in manifests.read(path.parent).files if one.name == path.name)
+    entry = next(listed, None)
+    return entry is None or (path.is_file() and file_sha256(path) == entry.sha256)
+
+
+def _changed(path: Path, found: Manifest) -> DataError:
+    return DataError(
+        f"{path} was changed after it was written (its sha256 differs): {_how_to_mend(path, found)}"
+    )
+
+
+def _how_to_mend(path: Path, found: Manifest) -> str:
+    folder = path.parent
+    if path.name.startswith("labels-"):
+        return (
+            "put the original back, or label the rows anew, whose text is whole: "
+            f"`distill label {folder}/part-*.jsonl --teacher MODEL --out OUT`"
+        )
     return (
         f"put the original back, or rename {folder} to {folder.name}.partial and run `distill "
         f"{found.stage}` again, which keeps what is whole in it"
@@ -290,8 +307,22 @@ def _take_up(out: Path, header: Header) -> Draft | None:
         return None
     found = manifests.read(path)
     found.options = header.options
-    found.id = found.finished = None  # set where a run was killed while it finished
+    _check_labels(path, found)
+    # set where a run was killed while it finished, or where a finished version was renamed to a draft
+    found.id = found.finished = None
+    if found.files:
+        found.files = []
+        manifests.write(path, found)
     return Draft(out, path, found)
+
+
+def _check_labels(folder: Path, found: Manifest) -> None:
+    """Refuse a draft that was a version, and whose labels are others now: no row shows that, as it does of text."""
+    for entry in found.files:
+        path = folder / entry.name
+        is_whole = path.is_file() and path.stat().st_size == entry.bytes
+        if path.suffix in (".labels", ".tokens") and is_whole and not is_as_written(path):
+            raise _changed(path, found)
 
 
 def _begin(out: Path, header: Header) -> Draft:

@@ -56,16 +56,18 @@ def vocabulary_of(chat: Chat) -> Vocabulary:
     )
 
 
-def counterparts(teacher: Vocabulary, student: Vocabulary) -> npt.NDArray[np.int64]:
+def counterparts(
+    teacher: Vocabulary, student: Vocabulary, whose: str = "the teacher"
+) -> npt.NDArray[np.int64]:
     """The student's id of each of the teacher's tokens, NOT_THERE where it has none.
 
-    Raises UsageError where the ordinary tokens are others.
+    Raises UsageError where the ordinary tokens are others; `whose` says there whose they are.
     """
     if teacher.ordinary != student.ordinary:
         raise UsageError(
-            f"the soft labels were made with another vocabulary ({teacher.num_ordinary:,} ordinary tokens, "
+            f"{whose}: another vocabulary than the student's ({teacher.num_ordinary:,} ordinary tokens, "
             f"the student has {student.num_ordinary:,}, or other ones): take a student of the teacher's "
-            "family, or train without them (--kd-weight 0)"
+            "family, or train without it"
         )
     found = np.arange(max([*teacher.special, teacher.num_ordinary - 1]) + 1)
     found[list(teacher.special)] = NOT_THERE

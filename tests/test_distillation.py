@@ -1,10 +1,13 @@
 """Options of soft labels: what asks for nothing, what contradicts itself, and which layers go together."""
 
+import math
+
 import msgspec
 import pytest
 
-from distillpipe.distillation import check, layer_pairs
+from distillpipe.distillation import check, check_idle, layer_pairs
 from distillpipe.errors import UsageError
+from distillpipe.manifest import ResolvedOption
 from distillpipe.records import Distillation
 
 NOTHING = Distillation(
@@ -20,7 +23,6 @@ def changed(**options: object) -> Distillation:
     ("options", "num_teachers", "is_kept"),
     [
         ({}, 0, False),
-        ({"kd_temperature": 3.0}, 0, False),
         ({"kd_weight": 0.5}, 0, True),
         ({"kd_weight": 0.5}, 1, True),
         ({"kd_weight_end": 0.5}, 0, True),
@@ -44,8 +46,14 @@ def test_options_count_only_where_something_is_learnt(options, num_teachers, is_
         ({"kd_weight": 0.5, "kd_adaptive": 100}, 0, "give --kd-weight, and --eval-split"),
         ({"kd_weight": 0.5, "kd_weight_end": 0.1, "kd_schedule": "constant"}, 0, "nothing moves"),
         ({"kd_weight": 0.5, "kd_beta": 1.0}, 0, "--kd-beta 1: it lies between 0 and 1"),
-        ({"kd_weight": 0.5, "kd_temperature": 0.0}, 0, "--kd-temperature 0: it has to be above 0"),
-        ({"kd_weight": 0.5, "kd_temperature_end": -1.0}, 0, "--kd-temperature -1: it has to be"),
+        ({"kd_weight": 0.5, "kd_temperature": 0.0}, 0, "--kd-temperature 0: give a number above 0"),
+        (
+            {"kd_weight": 0.5, "kd_temperature_end": -1.0},
+            0,
+            "--kd-temperature-end -1: give a number",
+        ),
+        ({"kd_weight": 0.5, "kd_temperature": math.inf}, 0, "--kd-temperature inf: give a number"),
+        ({"relation_weight": math.inf}, 1, "give a number that is not infinite"),
         ({"feature_layers": ("1:2",), "kd_weight": 1.0}, 1, "give --feature-weight, too"),
         ({"feature_weight": 1.0, "feature_layers": ("0:2",)}, 1, "0:2: give STUDENT:TEACHER"),
     ],
@@ -53,6 +61,63 @@ def test_options_count_only_where_something_is_learnt(options, num_teachers, is_
 def test_options_that_contradict_each_other_are_refused(options, num_teachers, said) -> None:
     with pytest.raises(UsageError, match=said):
         check(changed(**options), num_teachers, 0.0)
+
+
+def sources(flags: tuple[str, ...], recipe: tuple[str, ...] = ()) -> dict[str, ResolvedOption]:
+    """Where options come from: those named, by hand or from a recipe, all others from their default."""
+    named = dict.fromkeys(recipe, "recipe") | dict.fromkeys(flags, "flag")
+    return {
+        name: ResolvedOption(None, named.get(name, "default"))
+        for name in Distillation.__struct_fields__
+    }
+
+
+@pytest.mark.parametrize(
+    ("options", "flags", "said"),
+    [
+        ({"kd_temperature": 5.0}, ("kd_temperature",), "--kd-temperature does nothing without --kd-weight"),
+        ({"kd_divergence": "js"}, ("kd_divergence",), "--kd-divergence does nothing without --kd-weight"),
+        (
+            {"kd_temperature_end": 5.0, "feature_weight": 1.0}, ("kd_temperature_end", "feature_weight"),
+            "--kd-temperature-end does nothing without --kd-weight: give that, too, or leave --kd-temp",
+        ),
+        (
+            {"kd_weight": 0.5, "kd_beta": 0.3}, ("kd_weight", "kd_beta", "kd_divergence"),
+            "--kd-beta does nothing without --kd-divergence js",
+        ),
+        (
+            {"kd_weight": 0.5, "kd_schedule": "cosine"}, ("kd_weight", "kd_schedule"),
+            "--kd-schedule does nothing without --kd-weight-end or --kd-temperature-end",
+        ),
+        (
+            {"kd_weight": 0.5, "feature_loss": "cosine"}, ("kd_weight", "feature_loss"),
+            "--feature-loss does nothing without --feature-weight",
+        ),
+    ],
+)  # fmt: skip
+def test_an_option_that_does_nothing_is_refused(options, flags, said) -> None:
+    with pytest.raises(UsageError, match=said):
+        check_idle(changed(**options), sources(flags))
+
+
+def test_a_recipe_with_nothing_but_an_option_that_does_nothing_is_refused() -> None:
+    with pytest.raises(UsageError, match="--kd-temperature does nothing without --kd-weight"):
+        check_idle(changed(kd_temperature=5.0), sources((), ("kd_temperature",)))
+
+
+def test_a_recipe_may_hold_what_does_nothing_once_a_flag_turns_off_what_it_belongs_to() -> None:
+    given = sources(("kd_weight",), ("kd_temperature", "kd_divergence"))
+    check_idle(changed(kd_temperature=5.0, kd_divergence="reverse"), given)
+    given = sources(("kd_weight", "kd_divergence"), ("kd_beta",))
+    check_idle(changed(kd_weight=0.5, kd_divergence="reverse", kd_beta=0.3), given)
+
+
+def test_options_with_an_effect_are_no_idle_ones() -> None:
+    everything = changed(
+        kd_weight=0.9, kd_weight_end=0.1, kd_divergence="js", kd_beta=0.3, kd_temperature=5.0,
+        kd_temperature_end=1.0, kd_schedule="cosine", feature_weight=1.0, feature_loss="cosine",
+    )  # fmt: skip
+    check_idle(everything, sources(Distillation.__struct_fields__))
 
 
 @pytest.mark.parametrize(

@@ -214,6 +214,60 @@ def test_rows_with_enough_labels_of_the_same_model_are_found_with_the_first_of_t
     assert list(labelled_before(tmp_path, wanted, K + 1, "identity")) == []
 
 
+def flipped(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0x55
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("ending", [".labels", ".tokens", ".json"])
+def test_labels_of_a_version_that_were_changed_are_not_taken_over(
+    tmp_path: Path, make_traces: MakeTraces, make_header: MakeHeader, ending: str
+) -> None:
+    traces = make_traces(2)
+    for name in ("one", "other"):
+        with opened(tmp_path, make_header(name)) as writer:
+            append(writer, *traces[: 1 if name == "other" else 2])
+            writer.finish([])
+    flipped(next((tmp_path / "v1").glob(f"labels-*{ending}")))
+    found = list(labelled_before(tmp_path, {trace.row_key for trace in traces}, K, "identity"))
+    assert [trace.row_key for trace, _ in found] == [traces[0].row_key]  # those of v2
+
+
+@pytest.mark.parametrize("ending", [".labels", ".tokens"])
+def test_a_version_with_changed_labels_that_is_renamed_to_a_draft_is_refused(
+    tmp_path: Path, make_traces: MakeTraces, make_header: MakeHeader, ending: str
+) -> None:
+    with opened(tmp_path, make_header()) as writer:
+        append(writer, *make_traces(2))
+        writer.finish([])
+    draft = (tmp_path / "v1").rename(tmp_path / "v1.partial")
+    changed = next(draft.glob(f"labels-*{ending}"))
+    flipped(changed)
+    before = {path: path.read_bytes() for path in draft.iterdir()}
+    said = rf"{changed} was changed after .*: put the original back, or label the rows anew, .*distill label"
+    with pytest.raises(DataError, match=said), opened(tmp_path, make_header()):
+        pass
+    assert {path: path.read_bytes() for path in draft.iterdir()} == before
+
+
+def test_a_version_whose_source_file_was_damaged_and_that_is_renamed_to_a_draft_is_mended(
+    tmp_path: Path, make_traces: MakeTraces, make_header: MakeHeader
+) -> None:
+    traces = make_traces(2)
+    with opened(tmp_path, make_header()) as writer:
+        append(writer, *traces)
+        writer.finish([])
+    draft = (tmp_path / "v1").rename(tmp_path / "v1.partial")
+    source = next(draft.glob("labels-*.json"))
+    before = source.read_bytes()
+    source.write_bytes(b"{")
+    with opened(tmp_path, make_header()) as writer:
+        writer.finish([])
+    check(tmp_path / "v1", traces)
+    assert (tmp_path / "v1" / source.name).read_bytes() == before
+
+
 def test_tokens_without_a_label_say_so() -> None:
     found = unlabelled([5, 7], K, INSERTED)
     found.check()

@@ -22,7 +22,6 @@ from distillpipe.labels import (
     label_bytes,
     read_labels,
     read_source,
-    read_vocabulary,
 )
 from distillpipe.records import SoftLabels
 from distillpipe.vocabulary import Vocabulary
@@ -141,7 +140,7 @@ def test_labels_of_different_lengths_are_refused(tmp_path: Path) -> None:
 def test_a_reader_learns_whose_labels_they_are_and_what_their_ids_mean(tmp_path: Path) -> None:
     (found,) = written(tmp_path, [4], producer="3f9a")
     assert read_source(tmp_path, found) == SOURCE
-    assert read_vocabulary(tmp_path, found) == VOCABULARY
+    assert read_source(tmp_path, found).vocabulary == VOCABULARY
     path = tmp_path / "labels-3f9a.json"
     assert path in labels.files_of(tmp_path)
     path.write_text("{}")

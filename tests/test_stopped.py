@@ -57,7 +57,7 @@ def test_the_installed_command_killed_goes_on_where_it_was(
     for _ in range(3):
         process = start(repository, arguments)
         wait_for_more_rows(tmp_path, process)
-        time.sleep(rng.uniform(0.0, 0.5))
+        time.sleep(rng.uniform(0.0, 0.2))
         process.kill()
         process.communicate()
         assert process.returncode == -signal.SIGKILL
@@ -97,8 +97,10 @@ def test_a_second_run_at_the_same_time_is_refused_and_the_first_one_finishes(
     arguments = [*GENERATE, "--out", str(tmp_path)]
     first = start(repository, arguments)
     wait_for_more_rows(tmp_path, first)
+    first.send_signal(signal.SIGSTOP)  # else it may have ended before the second one looks
     second = start(repository, arguments)
     _, said = second.communicate()
+    first.send_signal(signal.SIGCONT)
     assert second.returncode == 1
     assert said.decode() == (
         f"error: {tmp_path} is being written by another run (process {first.pid}): "

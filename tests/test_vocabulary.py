@@ -62,7 +62,9 @@ def test_no_two_tokens_go_to_one() -> None:
 
 
 def test_another_ordinary_vocabulary_is_refused(shared_chat: Chats, teacher_chat: Chat) -> None:
-    with pytest.raises(UsageError, match=r"another vocabulary .151,643 ordinary tokens"):
+    with pytest.raises(
+        UsageError, match=r"another vocabulary than the student's .151,643 ordinary tokens"
+    ):
         counterparts(vocabulary_of(shared_chat("qwen2.5")), vocabulary_of(teacher_chat))
 
 

@@ -236,6 +236,7 @@ def sft(
         teacher_weight=tuple(teacher_weight or ()),
         feature_layers=tuple(feature_layers or ()),
     )
+    distillation.check_idle(asked, run.options)
     taught = distillation.check(asked, len(run.teachers), eval_split)
     weights = tuple(weight or ())
     options = msgspec.structs.replace(options, weight=weights, distillation=taught)

@@ -18,7 +18,7 @@ from distillpipe.progress import progress, say
 from distillpipe.records import Trace, TrainingOptions
 from distillpipe.stages.run import Result, Run, content_of, say_finished, say_up_to_date
 from distillpipe.training import expected, preview, rates, trackers
-from distillpipe.training.context import limits_of, student_config
+from distillpipe.training.context import check_layers, limits_of, student_config
 from distillpipe.training.preflight import Preflight
 from distillpipe.training.preview import Preview
 from distillpipe.training.rows import Row
@@ -47,6 +47,7 @@ def sft(
     if finished is not None and (not run.merge or (finished / MERGED).is_dir()):
         return say_up_to_date(finished)
 
+    check_layers(model, teachers, options)
     licences.warn(header.licences)
     with versions.draft(out, header) as draft:
         chat = load_chat(model.folder, student, options.chat_template)
@@ -123,6 +124,7 @@ def preview_sft(
     chat = load_chat(model.folder, student, options.chat_template)
     limits = limits_of(student_config(model, options))
     teachers = _find_teachers(run, weights=False)
+    check_layers(model, teachers, options)
     soft_rows = _soft_rows(model, options, teachers)
     check = Preflight(chat, options, limits, num_rows, soft_rows)
     for _ in _rows(inputs, check, run.allow_benchmark_training):
@@ -149,6 +151,11 @@ def forecast_sft(
     with forecast.noting(found):
         lengths, num_rows = expected.add_rows(found, inputs, options)
     if model is not None:
+        with forecast.noting(found):
+            check_layers(model, teachers, options)
+            if (soft_rows := _soft_rows(model, options, teachers)) and not teachers:
+                given = (_traces(one, run.allow_benchmark_training) for one in inputs)
+                expected.add_soft_labels(found, given, soft_rows)
         with forecast.noting(found):
             expected.add_estimate(found, model, teachers, options, lengths, num_rows)
     return found

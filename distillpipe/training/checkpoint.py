@@ -33,12 +33,12 @@ from distillpipe.models import ADAPTER, MERGED, Model
 from distillpipe.progress import say
 from distillpipe.training.context import Limits, limits_of
 from distillpipe.training.rows import Row
+from distillpipe.training.states import LOSSES, steps_in
 from distillpipe.training.template import saved_template
 from distillpipe.versions import Draft
 
 disable_progress_bar()  # of loading, which is quick and would break our own
 
-LOSSES = "losses.jsonl"
 TEMPERATURE, TOP_P = 0.6, 0.95
 KEPT = (
     "top_k",
@@ -204,10 +204,7 @@ def facts(folder: Path, chat: Chat, merge: Merge | None, measured: dict[str, Any
     `measured` is `speed.summary` of the steps.
     """
     lines = []
-    steps = [
-        msgspec.json.decode(line, type=_Loss)
-        for line in (folder / LOSSES).read_bytes().splitlines()
-    ]
+    steps = steps_in(folder)
     if steps:
         held_out = measured["eval_loss"]
         unseen = "" if held_out is None else f"; {held_out:.4f} on the rows held out"
@@ -242,10 +239,3 @@ def _speed(measured: dict[str, Any]) -> str:
         f"{measured['supervised_tokens_per_second']:,.0f} supervised{mfu}; "
         f"{size(measured['peak_memory_bytes'])} of memory at the peak."
     )
-
-
-class _Loss(msgspec.Struct):
-    """What the card says of a step."""
-
-    step: int
-    loss: float

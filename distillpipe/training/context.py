@@ -5,10 +5,12 @@ larger theta turns slower, so that far positions look like those that the studen
 Qwen2.5-Math (4,096 positions, theta 10,000) on 32,768 positions with 300,000.
 """
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from distillpipe.distillation import layer_pairs
 from distillpipe.errors import UsageError, first_line
 from distillpipe.models import Model
 from distillpipe.records import TrainingOptions
@@ -56,6 +58,20 @@ def _stretch(config: Any, name: str, options: TrainingOptions) -> None:
         )
     config.rope_parameters = {**rope, "rope_theta": theta}
     config.max_position_embeddings = max(config.max_position_embeddings, options.max_length)
+
+
+def check_layers(student: Model, teachers: Sequence[Model], options: TrainingOptions) -> None:
+    """Raise UsageError for --feature-layers that the student or one of the teachers does not have."""
+    from transformers import AutoConfig
+
+    if options.distillation is None or not options.distillation.feature_layers:
+        return
+    ours = student_config(student, options).get_text_config()
+    for teacher in teachers:
+        theirs = AutoConfig.from_pretrained(teacher.weights_folder).get_text_config()
+        layer_pairs(
+            options.distillation.feature_layers, ours.num_hidden_layers, theirs.num_hidden_layers
+        )
 
 
 class Limits(msgspec.Struct, frozen=True):

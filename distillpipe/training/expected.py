@@ -1,16 +1,19 @@
 """What `sft --dry-run` says: rows and steps, and what they take on this machine."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import islice
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from distillpipe import dataset
 from distillpipe.estimates import TEXT_BYTES_PER_TOKEN
 from distillpipe.forecast import Forecast
 from distillpipe.models import Model
-from distillpipe.records import TrainingOptions
+from distillpipe.records import Trace, TrainingOptions
 from distillpipe.training.context import student_config
+
+if TYPE_CHECKING:
+    from distillpipe.training.soft_rows import SoftRows
 
 FIRST_ROWS = 1000  # of each input, whose lengths stand for the others
 
@@ -34,6 +37,20 @@ def add_rows(
     steps = min(steps, options.max_steps or steps)
     found.rows = {"to train on": sum(rows), "steps": steps}
     return _first_lengths(inputs), min(steps * options.batch_size, an_epoch * options.epochs)
+
+
+def add_soft_labels(
+    found: Forecast, inputs: Iterable[Iterable[Trace]], soft_rows: "SoftRows"
+) -> None:
+    """Add how many of the first rows have soft labels; a UsageError where they are of another vocabulary."""
+    num_rows = num_labelled = 0
+    for traces in inputs:
+        for trace in islice(traces, FIRST_ROWS):
+            num_rows += 1
+            if trace.soft_labels is not None:
+                soft_rows.check(trace.soft_labels)
+                num_labelled += 1
+    found.notes.append(f"{num_labelled:,} of the first {num_rows:,} rows have soft labels")
 
 
 def add_estimate(

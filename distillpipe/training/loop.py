@@ -63,9 +63,7 @@ def train(
         ) as losses,
     ):
         steps = batches.steps(done)
-        measured = [
-            step.eval_loss for step in states.steps_in(folder / LOSSES) if step.step <= done
-        ]
+        measured = [step.eval_loss for step in states.steps_in(folder) if step.step <= done]
         try:
             while done < total:
                 if session.is_stopped(setup.is_stopped):
@@ -94,6 +92,6 @@ def train(
 
 def trained(folder: Path) -> Trained:
     """What was done, as losses.jsonl says."""
-    steps = list(states.steps_in(folder / LOSSES))
+    steps = states.steps_in(folder)
     supervised = sum(step.supervised_tokens for step in steps)
     return Trained(supervised, sum(step.seconds for step in steps), speed.summary(steps))

@@ -197,14 +197,13 @@ def top_k_divergence(  # noqa: PLR0913 - `top_k_loss`, where the logits have bee
 ) -> torch.Tensor:  # (N,)
     """`top_k_loss` from what it reads of the logits; a token of -1 may have been read anywhere."""
     missing = tokens < 0
-    labels = logprobs.float().masked_fill(missing, NEVER)
-    found = reading.found.masked_fill(missing, NEVER)
     if temperature == 1.0:
-        teacher = _with_rest(labels, num_logits)
-        within = (found - reading.whole[:, None]).masked_fill(missing, NEVER)
+        teacher = _with_rest(logprobs.float().masked_fill(missing, NEVER), num_logits)
+        within = (reading.found - reading.whole[:, None]).masked_fill(missing, NEVER)
         return _divergence(teacher, _with_rest(within, num_logits), divergence, beta)
-    teacher = (labels / temperature).log_softmax(-1)
-    student = (found / temperature).log_softmax(-1)
+    # masked after the division: NEVER over a temperature below 1 were -inf, and its gradient nan
+    teacher = (logprobs.float() / temperature).masked_fill(missing, NEVER).log_softmax(-1)
+    student = (reading.found / temperature).masked_fill(missing, NEVER).log_softmax(-1)
     return temperature**2 * _divergence(teacher, student, divergence, beta)
 
 

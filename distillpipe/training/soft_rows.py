@@ -17,7 +17,7 @@ import torch
 
 from distillpipe.chat import Chat
 from distillpipe.errors import DataError
-from distillpipe.labels import SAMPLED, Labels, read_labels, read_vocabulary
+from distillpipe.labels import SAMPLED, Labels, read_labels, read_source
 from distillpipe.records import SoftLabels, Trace
 from distillpipe.training.alignment import NO_LABEL, Ids, Spelled, label_positions, spelled
 from distillpipe.training.rows import Row, StoredLabels, TeacherRow, row_of
@@ -56,7 +56,9 @@ class SoftRows:
         self._bytes_of = token_bytes(chat.tokenizer)
         self._num_embeddings = num_embeddings
         self._teachers: dict[str, _Teacher] = {}
-        self._live = [(one, self._tokens_of(vocabulary_of(one.chat))) for one in live]
+        self._live = [
+            (one, self._tokens_of(vocabulary_of(one.chat), f"--teacher {one.name}")) for one in live
+        ]
 
     @property
     def live_counterparts(self) -> list[Ids]:
@@ -69,6 +71,10 @@ class SoftRows:
             rows = tuple(self._teacher_row(trace, row, *one) for one in self._live)
             return row._replace(teacher_rows=rows)
         return row._replace(labels=self.align(trace, row))
+
+    def check(self, found: SoftLabels) -> None:
+        """Raise UsageError for labels of another vocabulary."""
+        self._source(found)
 
     def align(self, trace: Trace, row: Row) -> StoredLabels | None:
         """Where the labels of a trace lie and which belongs to which token of its row; None: there are none.
@@ -156,12 +162,14 @@ class SoftRows:
     def _source(self, found: SoftLabels) -> _Teacher:
         producer = found.file.rpartition("-")[0]
         if producer not in self._teachers:
-            self._teachers[producer] = self._tokens_of(read_vocabulary(Path(), found))
+            source = read_source(Path(), found)
+            whose = f"the soft labels in {found.file}, given by {source.teacher}"
+            self._teachers[producer] = self._tokens_of(source.vocabulary, whose)
         return self._teachers[producer]
 
-    def _tokens_of(self, vocabulary: Vocabulary) -> _Teacher:
+    def _tokens_of(self, vocabulary: Vocabulary, whose: str) -> _Teacher:
         """Its ordinary tokens are the student's, so no tokenizer of it is needed."""
-        same = counterparts(vocabulary, self._student)
+        same = counterparts(vocabulary, self._student, whose)
         ordinary = {
             token: content
             for token, content in self._bytes_of.items()

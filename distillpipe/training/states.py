@@ -6,7 +6,6 @@ and `losses.jsonl`. A state is written beside the last one and renamed when it i
 
 import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -122,19 +121,17 @@ def _states(folder: Path) -> list[Path]:
 def cut(folder: Path, done: int) -> None:
     """Cut the lines of steps that no state covers from losses.jsonl."""
     path = folder / LOSSES
-    kept = [step for step in steps_in(path) if step.step <= done]
+    kept = [step for step in steps_in(folder) if step.step <= done]
     rewritten = path.with_suffix(".writing")
     rewritten.write_bytes(b"".join(msgspec.json.encode(step) + b"\n" for step in kept))
     rewritten.replace(path)
 
 
-def steps_in(path: Path) -> Iterator[Step]:
-    """The steps in a losses.jsonl; none where it is missing, and without a torn last line."""
-    if not path.is_file():
-        return
-    for line in path.read_bytes().splitlines(keepends=True):
-        if line.endswith(b"\n"):
-            yield msgspec.json.decode(line, type=Step)
+def steps_in(folder: Path) -> list[Step]:
+    """The steps in the losses.jsonl of a folder; none where it is missing, and without a torn last line."""
+    path = folder / LOSSES
+    lines = path.read_bytes().splitlines(keepends=True) if path.is_file() else []
+    return [msgspec.json.decode(line, type=Step) for line in lines if line.endswith(b"\n")]
 
 
 def remove_states(folder: Path) -> None:

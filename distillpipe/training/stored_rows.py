@@ -11,10 +11,8 @@
 Read with `pread`, not mapped: pages of a mapping would count as memory of the process until others need them.
 """
 
-import hashlib
 import os
 import shutil
-from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, overload
@@ -22,7 +20,6 @@ from typing import Any, overload
 import msgspec
 import numpy as np
 
-from distillpipe.dataset import conflict
 from distillpipe.jsonl import sync_folder
 from distillpipe.training.rows import Row, StoredLabels, TeacherRow
 
@@ -90,10 +87,7 @@ class StoredRows(Sequence[Row]):
 
 
 def store(folder: Path, rows: Iterable[Row]) -> StoredRows:
-    """Write `rows` into `folder`, unless a whole set of them is there: then they are not even asked for.
-
-    A row that comes twice is kept once; one id with two contents is a DataError.
-    """
+    """Write `rows` into `folder`, unless a whole set of them is there: then they are not even asked for."""
     if not _is_whole(folder):
         remove(folder)
         writing = folder.with_name(f"{folder.name}.writing")
@@ -126,7 +120,6 @@ def remove(folder: Path) -> None:
 
 
 def _write(folder: Path, rows: Iterable[Row]) -> None:
-    name_hashes, content_hashes = array("Q"), array("Q")
     num_tokens = num_bytes = num_label_bytes = 0
     files: set[str] = set()
     with (
@@ -151,25 +144,4 @@ def _write(folder: Path, rows: Iterable[Row]) -> None:
             num_tokens += len(row.ids)
             num_bytes += len(name)
             num_label_bytes += len(found)
-            name_hashes.append(_hash(name))
-            content_hashes.append(_hash(content, row.num_prompt))
-    written = StoredRows(folder)
-    kept = _distinct(written, np.array(name_hashes), np.array(content_hashes))
-    written._index[kept].tofile(folder / INDEX)
     (folder / FILES).write_bytes(msgspec.json.encode(sorted(files)))
-
-
-def _distinct(
-    rows: StoredRows, names: "np.ndarray[Any, Any]", contents: "np.ndarray[Any, Any]"
-) -> Any:
-    """The numbers of the rows that stand first under their id."""
-    _, first, group = np.unique(names, return_index=True, return_inverse=True)
-    differing = np.flatnonzero(contents != contents[first[group]])
-    if len(differing):
-        raise conflict(rows[int(differing[0])].id)
-    return np.sort(first)
-
-
-def _hash(content: bytes, num_prompt: int = 0) -> int:
-    digest = hashlib.blake2b(content, digest_size=8, salt=num_prompt.to_bytes(8, "little"))
-    return int.from_bytes(digest.digest(), "little")

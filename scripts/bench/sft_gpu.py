@@ -91,7 +91,7 @@ def ours(given: argparse.Namespace, model: Path, mixed: bool = False) -> Measure
         out = Path(folder) / "out"
         out.mkdir()
         loop.train(models.find(str(model), "--student"), rows, out, options, 10**9)
-        steps = list(states.steps_in(out / states.LOSSES))[WARM_UP:]
+        steps = states.steps_in(out)[WARM_UP:]
     found = speed.summary(steps)
     return Measured(found["tokens_per_second"], found["peak_memory_bytes"])
 

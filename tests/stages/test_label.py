@@ -26,6 +26,7 @@ from distillpipe.stages.generate import generate
 from distillpipe.stages.import_traces import ImportOptions, import_traces
 from distillpipe.stages.label import forecast_label, label
 from distillpipe.stages.run import Run
+from distillpipe.versions import Header
 from distillpipe.vocabulary import vocabulary_of
 
 K = 20
@@ -165,6 +166,21 @@ def test_fewer_labels_are_taken_over_and_more_are_made(
         for one, other in zip(labels, eight[row_id].top(3), strict=True):
             assert np.array_equal(one, other)
         assert nine[row_id].k == 9
+
+
+def test_labels_that_were_changed_on_disk_are_not_taken_over_but_made_anew(
+    traces: Path, teacher: str, tmp_path: Path
+) -> None:
+    whole = label([str(traces)], teacher, tmp_path, OPTIONS, Run())
+    expected = {row.id: found for row, found in with_labels(tmp_path)}
+    changed = next(whole.path.glob("labels-*.labels"))
+    content = bytearray(changed.read_bytes())
+    content[5000] ^= 0x55
+    changed.write_bytes(content)
+    fewer = msgspec.structs.replace(OPTIONS, soft_labels=3)
+    assert label([str(traces)], teacher, tmp_path, fewer, Run()).manifest.counts.rows_reused == 0
+    for row, found in with_labels(tmp_path):
+        assert np.array_equal(found.top_tokens, expected[row.id].top(3).top_tokens)
 
 
 def test_a_draft_is_gone_on_with_and_only_the_missing_rows_are_labelled(
@@ -324,6 +340,18 @@ def test_what_cannot_be_is_said(
     with pytest.raises(UsageError, match=said):
         label([str(traces)], teacher, tmp_path / "out", options, Run())
     assert list(tmp_path.glob("out/v*")) == []
+
+
+def test_a_checkpoint_is_no_dataset_to_label(
+    teacher: str, tmp_path: Path, make_header: Callable[..., Header]
+) -> None:
+    with versions.draft(tmp_path / "student", make_header()) as draft:
+        draft.manifest.kind, draft.manifest.id = "checkpoint", "of its files"
+        draft.manifest.counts.rows_kept = 24  # those that it was trained on
+        draft.finish("")
+    with pytest.raises(UsageError, match=r"v1 is a checkpoint: give a dataset of traces"):
+        label([str(tmp_path / "student")], teacher, tmp_path / "out", OPTIONS, Run())
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_dry_run_says_what_is_there_and_how_many_bytes_the_labels_take(

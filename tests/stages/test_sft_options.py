@@ -50,7 +50,7 @@ def test_weights_and_rows_held_out_are_counted_and_the_rate_of_an_adapter_is_der
     assert "an epoch has 3 rows of" in said
     assert manifest.options["learning_rate"] == ResolvedOption(6.5e-4, "derived")
     assert "learning rate 0.00065, tinker-cookbook's rule for qwen at a width of 64" in said
-    steps = list(steps_in(out / "v1" / "losses.jsonl"))
+    steps = steps_in(out / "v1")
     assert [step.step for step in steps if step.eval_loss is not None] == [2, 4, 6, 8]
     assert manifest.metrics is not None
     assert manifest.metrics["eval_loss"] == steps[-1].eval_loss
@@ -130,7 +130,7 @@ def test_padded_rows_give_the_losses_of_packed_ones(
     for packing in (None, True, False):
         options = msgspec.structs.replace(training, packing=packing, max_steps=3)
         sft(inputs, str(tiny_model), tmp_path / str(packing), options, Run(), 100)
-        found = steps_in(tmp_path / str(packing) / "v1" / "losses.jsonl")
+        found = steps_in(tmp_path / str(packing) / "v1")
         losses.append([step.loss for step in found])
     assert losses[0] == losses[1]
     assert losses[2] == pytest.approx(losses[0], rel=1e-5)
@@ -164,8 +164,7 @@ def test_an_adapter_on_weights_of_four_bits_learns_as_on_whole_ones_and_is_merge
     whole = msgspec.structs.replace(options, method="lora")
     sft(inputs, str(tiny_model), tmp_path / "lora", whole, Run(), 100)
     ours, theirs = (
-        [step.loss for step in steps_in(folder / "v1" / "losses.jsonl")]
-        for folder in (out, tmp_path / "lora")
+        [step.loss for step in steps_in(folder / "v1")] for folder in (out, tmp_path / "lora")
     )
     assert ours[-1] < ours[0] - 0.3
     assert ours == pytest.approx(theirs, rel=0.01)

@@ -19,7 +19,7 @@ from distillpipe.chat import Chat
 from distillpipe.errors import Interrupted, UsageError
 from distillpipe.records import Distillation, Trace, TrainingOptions
 from distillpipe.stages.run import Run
-from distillpipe.stages.sft import forecast_sft, sft
+from distillpipe.stages.sft import forecast_sft, preview_sft, sft
 from distillpipe.training import loop, states
 from distillpipe.training.batches import Batches
 from distillpipe.training.feature_losses import feature_loss_sum, relation_loss
@@ -91,11 +91,6 @@ class Outputs:
         self.layers = [one[0, row.num_prompt - 1 : -1] for one in out.hidden_states]
 
 
-def losses_in(folder: Path) -> list[states.Step]:
-    lines = (folder / states.LOSSES).read_bytes().splitlines()
-    return [msgspec.json.decode(line, type=states.Step) for line in lines]
-
-
 def batches_of(rows: StoredRows, options: TrainingOptions) -> list[list[Row]]:
     batches = Batches(rows, options)
     steps = batches.steps()
@@ -116,7 +111,7 @@ def test_the_soft_loss_is_that_of_each_row_alone(
     options = msgspec.structs.replace(options, distillation=kd)
     rows = rows_for(teacher)
     loop.train(student, rows, tmp_path, options, 100, Setup(teachers=(teacher,)))
-    for step, batch in zip(losses_in(tmp_path), batches_of(rows, options), strict=True):
+    for step, batch in zip(states.steps_in(tmp_path), batches_of(rows, options), strict=True):
         hard = soft = 0.0
         for row in batch:
             ours, theirs = (Outputs(one, row).logits for one in (student, teacher))
@@ -138,7 +133,7 @@ def test_a_student_that_is_its_own_teacher_has_nothing_to_learn_from_it(
     tmp_path, student, rows_for
 ) -> None:
     loop.train(student, rows_for(student), tmp_path, OPTIONS, 100, Setup(teachers=(student,)))
-    for step in losses_in(tmp_path):
+    for step in states.steps_in(tmp_path):
         assert step.soft_loss == pytest.approx(0, abs=1e-5)
         assert step.feature_loss == pytest.approx(0, abs=1e-8)
         assert step.relation_loss == pytest.approx(0, abs=1e-8)
@@ -163,7 +158,7 @@ def test_several_teachers_are_learnt_from_by_their_weights(
             100,
             Setup(teachers=tuple(some)),
         )
-        found += losses_in(tmp_path / str(number))
+        found += states.steps_in(tmp_path / str(number))
     for name in ("soft_loss", "relation_loss"):
         one, other, both = (getattr(step, name) for step in found)
         assert both == pytest.approx(0.75 * one + 0.25 * other, rel=1e-4)
@@ -176,7 +171,7 @@ def test_layers_and_relations_are_those_of_each_row_alone(
     options = msgspec.structs.replace(OPTIONS, max_length=60, max_steps=1)  # one row a pass
     rows = rows_for(padded)
     loop.train(student, rows, tmp_path, options, 100, Setup(teachers=(padded,)))
-    (step,) = losses_in(tmp_path)
+    (step,) = states.steps_in(tmp_path)
     (batch,) = batches_of(rows, options)
     feature = relation = 0.0
     for row in batch:
@@ -201,11 +196,11 @@ def test_a_learnt_projection_is_trained_and_a_resumed_run_ends_with_the_same_los
     whole.mkdir()
     parted.mkdir()
     loop.train(student, rows, whole, options, 100, Setup(teachers=(teacher,)))
-    wanted = [_line(step) for step in losses_in(whole)]
+    wanted = [_line(step) for step in states.steps_in(whole)]
     assert wanted[-1]["feature_loss"] < wanted[0]["feature_loss"]
 
     in_two_parts(student, rows, parted, options, 100, Setup(teachers=(teacher,)))
-    assert [_line(step) for step in losses_in(parted)] == wanted
+    assert [_line(step) for step in states.steps_in(parted)] == wanted
     assert not [name for name in _weights(whole) if "projection" in name]
 
 
@@ -223,7 +218,7 @@ def in_two_parts(*given: Any) -> None:
         watcher.join()
         for number, handler in before.items():
             signal.signal(number, handler)
-    assert 4 <= len(losses_in(folder)) < 10
+    assert 4 <= len(states.steps_in(folder)) < 10
     loop.train(*given)
 
 
@@ -280,6 +275,23 @@ def test_a_teacher_wider_than_memory_is_refused_before_any_step(
     assert not list((tmp_path / "s").glob("*/losses.jsonl"))
 
 
+def test_a_layer_that_is_not_there_is_refused_before_anything_is_written(
+    tmp_path, dataset, student, teacher
+) -> None:
+    kd = msgspec.structs.replace(KD, feature_layers=("1:1", "9:1"))
+    options = msgspec.structs.replace(OPTIONS, distillation=kd)
+    run, out = Run(teachers=(teacher.name,)), tmp_path / "s"
+    said = "--feature-layers 9:1: the student has"
+    with pytest.raises(UsageError, match=said):
+        sft([dataset], student.name, out, options, run, 100)
+    with pytest.raises(UsageError, match=said):
+        preview_sft([dataset], student.name, options, run, 1)
+    assert any(
+        said in note for note in forecast_sft([dataset], student.name, out, options, run).notes
+    )
+    assert not out.exists()
+
+
 @pytest.mark.slow  # a tokenizer of 150,000 tokens is saved and loaded
 def test_a_teacher_of_another_vocabulary_is_refused(
     tmp_path, dataset, student, shared_chat, padded
@@ -289,7 +301,9 @@ def test_a_teacher_of_another_vocabulary_is_refused(
         path.unlink()
     shared_chat("qwen3").tokenizer.save_pretrained(folder)
     run = Run(teachers=(str(folder),))
-    with pytest.raises(UsageError, match="were made with another vocabulary"):
+    with pytest.raises(
+        UsageError, match=r"--teacher .*/other: another vocabulary than the student's"
+    ):
         sft([dataset], student.name, tmp_path / "s", OPTIONS, run, 100)
 
 
@@ -306,7 +320,7 @@ def test_the_weight_follows_the_held_out_loss_also_in_a_resumed_run(
     whole.mkdir()
     parted.mkdir()
     loop.train(student, rows, whole, options, 2, setup)
-    steps = losses_in(whole)
+    steps = states.steps_in(whole)
     measured = [step.eval_loss for step in steps]
     assert [loss is not None for loss in measured] == [False, True] * 5
     wanted = [0.7] * 3 + [
@@ -315,7 +329,7 @@ def test_the_weight_follows_the_held_out_loss_also_in_a_resumed_run(
     assert [step.kd_weight for step in steps] == pytest.approx(wanted)
     assert steps[-1].kd_weight < 0.6
     in_two_parts(student, rows, parted, options, 2, setup)
-    assert [_line(step) for step in losses_in(parted)] == [_line(step) for step in steps]
+    assert [_line(step) for step in states.steps_in(parted)] == [_line(step) for step in steps]
 
 
 @pytest.mark.slow  # heads of 152,000 tokens
@@ -342,7 +356,7 @@ def test_r1_distill_teaches_a_qwen_student_by_its_own_template(
     options = msgspec.structs.replace(OPTIONS, distillation=kd, max_steps=1)
     run = Run(teachers=(teacher.name,))
     made = sft([str(tmp_path / "t")], student.name, tmp_path / "s", options, run, 100)
-    (step,) = losses_in(made.path)
+    (step,) = states.steps_in(made.path)
 
     theirs = row_of(trace, shared_chat("r1-distill-qwen"))
     ours = row_of(trace, shared_chat("qwen2.5"))

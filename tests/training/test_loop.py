@@ -52,16 +52,11 @@ def rows(
     return stored(row_of(trace, teacher_chat) for trace in traces)
 
 
-def losses_in(folder: Path) -> list[states.Step]:
-    lines = (folder / states.LOSSES).read_bytes().splitlines()
-    return [msgspec.json.decode(line, type=states.Step) for line in lines]
-
-
 def test_training_lowers_the_loss_and_counts_every_supervised_token(
     tmp_path: Path, student: models.Model, rows: StoredRows
 ) -> None:
     trained = loop.train(student, rows, tmp_path, OPTIONS, save_every=100)
-    steps = losses_in(tmp_path)
+    steps = states.steps_in(tmp_path)
     assert [step.step for step in steps] == list(range(1, 19))  # 21 rows, 4 a step, 3 epochs
     assert steps[-1].loss < steps[0].loss / 2
     assert trained.supervised_tokens == 3 * sum(row.num_supervised for row in rows)
@@ -76,7 +71,7 @@ def test_the_loss_of_a_step_is_the_mean_over_its_supervised_tokens(
     options = msgspec.structs.replace(OPTIONS, batch_size=len(rows), epochs=1)
     loop.train(student, rows, tmp_path, options, save_every=100)
     model = AutoModelForCausalLM.from_pretrained(student.folder, dtype=torch.float32)
-    assert losses_in(tmp_path)[0].loss == pytest.approx(mean_loss(model, rows), rel=1e-5)
+    assert states.steps_in(tmp_path)[0].loss == pytest.approx(mean_loss(model, rows), rel=1e-5)
 
 
 def mean_loss(model: Any, rows: Sequence[Row]) -> float:
@@ -94,7 +89,7 @@ def test_the_held_out_loss_is_measured_at_every_state_and_changes_no_step(
 ) -> None:
     options = msgspec.structs.replace(OPTIONS, eval_split=0.3, learning_rate=0.0)
     trained = loop.train(student, rows, tmp_path, options, save_every=4)
-    steps = losses_in(tmp_path)
+    steps = states.steps_in(tmp_path)
     held_out = [rows[int(at)] for at in Batches(rows, options).held_out]
     assert len(steps) == 3 * -(-(len(rows) - len(held_out)) // 4)
     measured = [step.step for step in steps if step.eval_loss is not None]
@@ -111,12 +106,12 @@ def test_many_held_out_rows_are_measured_in_chunks(
 ) -> None:
     options = msgspec.structs.replace(OPTIONS, eval_split=0.3, max_steps=1)
     loop.train(student, rows, tmp_path, options, save_every=4)
-    once = losses_in(tmp_path)[0]
+    once = states.steps_in(tmp_path)[0]
     states.remove_states(tmp_path)
     monkeypatch.setattr("distillpipe.training.losses.CHUNK_LOGITS", 2**12)
     monkeypatch.setattr("distillpipe.training.session.EVAL_ROWS", 2)
     loop.train(student, rows, tmp_path, options, save_every=4)
-    assert losses_in(tmp_path)[0].eval_loss == pytest.approx(once.eval_loss, rel=1e-5)
+    assert states.steps_in(tmp_path)[0].eval_loss == pytest.approx(once.eval_loss, rel=1e-5)
 
 
 def test_rows_that_need_several_forward_passes_give_the_same_losses(
@@ -130,8 +125,8 @@ def test_rows_that_need_several_forward_passes_give_the_same_losses(
     monkeypatch.setattr("distillpipe.training.packing.MIN_TOKENS", 1)
     options = msgspec.structs.replace(options, max_length=100)  # passes of one row each
     loop.train(student, rows, several, options, save_every=100)
-    wanted = [step.loss for step in losses_in(once)]
-    assert [step.loss for step in losses_in(several)] == pytest.approx(wanted, rel=1e-4)
+    wanted = [step.loss for step in states.steps_in(once)]
+    assert [step.loss for step in states.steps_in(several)] == pytest.approx(wanted, rel=1e-4)
 
 
 @pytest.mark.parametrize("method", ["full", "lora"])
@@ -146,8 +141,8 @@ def test_activations_made_twice_give_the_same_losses(
     options = msgspec.structs.replace(options, gradient_checkpointing=True)
     assert load_student(student, options).is_gradient_checkpointing
     loop.train(student, rows, again, options, save_every=100)
-    wanted = [(step.loss, step.grad_norm) for step in losses_in(kept)]
-    assert [(step.loss, step.grad_norm) for step in losses_in(again)] == wanted
+    wanted = [(step.loss, step.grad_norm) for step in states.steps_in(kept)]
+    assert [(step.loss, step.grad_norm) for step in states.steps_in(again)] == wanted
 
 
 @pytest.mark.parametrize("method", ["full", "lora"])
@@ -171,11 +166,15 @@ def test_an_interrupted_run_goes_on_with_the_losses_of_an_undisturbed_one(
         watcher.join()
         for number, handler in before.items():
             signal.signal(number, handler)
-    assert 5 <= len(losses_in(parted)) < 24
+    assert 5 <= len(states.steps_in(parted)) < 24
     loop.train(student, rows, parted, options, 7, Setup((len(rows),)))
 
-    wanted = [(step.step, step.loss, step.grad_norm, step.eval_loss) for step in losses_in(whole)]
-    found = [(step.step, step.loss, step.grad_norm, step.eval_loss) for step in losses_in(parted)]
+    wanted = [
+        (step.step, step.loss, step.grad_norm, step.eval_loss) for step in states.steps_in(whole)
+    ]
+    found = [
+        (step.step, step.loss, step.grad_norm, step.eval_loss) for step in states.steps_in(parted)
+    ]
     assert found == wanted
     name = "model.safetensors" if method == "full" else "adapter_model.safetensors"
     assert (whole / name).read_bytes() == (parted / name).read_bytes()
@@ -192,12 +191,12 @@ def test_lines_of_steps_that_no_state_covers_are_done_anew(
 ) -> None:
     options = msgspec.structs.replace(OPTIONS, epochs=1)
     loop.train(student, rows, tmp_path, options, save_every=100)
-    wanted = [step.loss for step in losses_in(tmp_path)]
+    wanted = [step.loss for step in states.steps_in(tmp_path)]
     states.remove_states(tmp_path)  # as after a kill before the first state: only lines are there
     with (tmp_path / states.LOSSES).open("ab") as file:
         file.write(b'{"step": 7, "lo')
     loop.train(student, rows, tmp_path, options, save_every=100)
-    assert [step.loss for step in losses_in(tmp_path)] == wanted
+    assert [step.loss for step in states.steps_in(tmp_path)] == wanted
 
 
 def test_an_adapter_is_saved_alone_and_loads_on_its_base(

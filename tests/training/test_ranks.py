@@ -66,11 +66,7 @@ def in_one_process(job: ranks.Job) -> list[states.Step]:
     loop.train(
         job.student, stored_rows.StoredRows(job.rows), job.folder, job.options, job.save_every
     )
-    return steps_in(job.folder)
-
-
-def steps_in(folder: Path) -> list[states.Step]:
-    return list(states.steps_in(folder / states.LOSSES))
+    return states.steps_in(job.folder)
 
 
 def assert_alike(found: list[states.Step], wanted: list[states.Step]) -> None:
@@ -98,7 +94,7 @@ def kill_one() -> None:
 
 def after_steps(folder: Path, number: int, act: Callable[[], None]) -> threading.Thread:
     def watch() -> None:
-        while len(steps_in(folder)) < number:
+        while len(states.steps_in(folder)) < number:
             time.sleep(0.01)
         act()
 
@@ -121,10 +117,10 @@ def test_two_processes_of_which_one_is_killed_end_with_the_losses_and_weights_of
         ranks.train(job, 2)
     watcher.join()
     assert multiprocessing.active_children() == []
-    assert len(steps_in(job.folder)) < len(wanted)
+    assert len(states.steps_in(job.folder)) < len(wanted)
 
     ranks.train(job, 2)
-    assert_alike(steps_in(job.folder), wanted)
+    assert_alike(states.steps_in(job.folder), wanted)
     assert_weights_alike(job.folder, one.folder)
 
 
@@ -151,7 +147,7 @@ def test_ctrl_c_ends_all_processes_with_a_state_and_an_adapter_goes_on_in_anothe
         ranks.train(job, 2)
     watcher.join()
     assert multiprocessing.active_children() == []
-    done = len(steps_in(job.folder))
+    done = len(states.steps_in(job.folder))
     assert 9 <= done < len(wanted)
     assert [path.name for path in job.folder.glob("state-*")] == [f"state-{done:06d}"]
     assert_alike(in_one_process(job), wanted)
@@ -231,7 +227,7 @@ def test_two_processes_of_which_one_is_killed_learn_from_a_teacher_what_one_lear
         monkeypatch.setattr(packing, "MIN_TOKENS", 1)
         inputs, run = inputs[:1], Run(teachers=(teacher,))
     alone = sft(inputs, student, one, options, run, 5)
-    wanted = steps_in(alone.path)
+    wanted = states.steps_in(alone.path)
     assert min(step.tokens for step in wanted) < 64  # a step of one row: one of two has none
 
     several = msgspec.structs.replace(run, num_processes=2, sharding=sharding)
@@ -239,9 +235,9 @@ def test_two_processes_of_which_one_is_killed_learn_from_a_teacher_what_one_lear
     with pytest.raises(EngineError, match=r"process \d of 2 .* was killed by signal 9"):
         sft(inputs, student, two, options, several, 5)
     watcher.join()
-    assert 7 <= len(steps_in(two / "v1.partial")) < len(wanted)
+    assert 7 <= len(states.steps_in(two / "v1.partial")) < len(wanted)
     together = sft(inputs, student, two, options, several, 5)
-    assert_alike(steps_in(together.path), wanted)
+    assert_alike(states.steps_in(together.path), wanted)
     assert_weights_alike(together.path, alone.path)
     for name in ("rows_kept", "rows_taught", "tokens_taught", "tokens_kept", "rows_by_input"):
         assert getattr(together.manifest.counts, name) == getattr(alone.manifest.counts, name)

@@ -148,13 +148,14 @@ def test_a_token_that_the_student_lacks_counts_with_the_rest(divergence, beta) -
 
 
 @pytest.mark.parametrize(("divergence", "beta"), DIVERGENCES)
-@pytest.mark.parametrize("temperature", [1.0, 2.0])
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
 def test_a_position_without_labels_teaches_nothing_and_breaks_nothing(
     divergence, beta, temperature
 ) -> None:
     student = logits_of(1).requires_grad_()
     tokens, logprobs = top_k(logits_of(2), K)
     tokens[0], logprobs[0] = -1, -math.inf
+    tokens[1, 1] = -1  # some of a position
     loss = top_k_loss(
         student, tokens, logprobs, divergence=divergence, beta=beta, temperature=temperature
     )

@@ -23,7 +23,7 @@ from distillpipe.labels import INSERTED, NO_TOKEN, SAMPLED, Labels, LabelSource
 from distillpipe.manifest import Manifest
 from distillpipe.records import Distillation, SoftLabels, Trace, TrainingOptions
 from distillpipe.stages.run import Run
-from distillpipe.stages.sft import preview_sft, sft
+from distillpipe.stages.sft import forecast_sft, preview_sft, sft
 from distillpipe.training import loop, states
 from distillpipe.training.batches import Batches
 from distillpipe.training.rows import Row, StoredLabels, row_of
@@ -176,11 +176,6 @@ def soft_losses(sums: dict[str, Sums], rows: StoredRows) -> list[float]:
     return [one.soft / one.num_labelled for one in found]
 
 
-def losses_in(folder: Path) -> list[states.Step]:
-    lines = (folder / states.LOSSES).read_bytes().splitlines()
-    return [msgspec.json.decode(line, type=states.Step) for line in lines]
-
-
 def batches_of(rows: StoredRows) -> list[list[Row]]:
     """The rows of each step of two epochs."""
     steps = Batches(rows, OPTIONS).steps()
@@ -198,7 +193,7 @@ def test_every_step_has_the_labels_of_its_own_rows(
     if width == "padded":
         monkeypatch.setattr("distillpipe.training.attention.FAMILIES", ())
     loop.train(student, rows, tmp_path, options, 100)
-    steps = losses_in(tmp_path)
+    steps = states.steps_in(tmp_path)
     wanted = [total(sums, batch) for batch in batches_of(rows)]
     hard = [one.hard / one.num_tokens for one in wanted]
     assert len({round(one, 3) for one in soft_losses(sums, rows)}) == NUM_STEPS  # none like another
@@ -219,9 +214,9 @@ def test_a_resumed_run_goes_on_with_the_labels_of_its_rows(tmp_path, student, ro
         watcher.join()
         for number, handler in before.items():
             signal.signal(number, handler)
-    assert 3 <= len(losses_in(tmp_path)) < NUM_STEPS
+    assert 3 <= len(states.steps_in(tmp_path)) < NUM_STEPS
     loop.train(student, rows, tmp_path, OPTIONS, 100)
-    found = [step.soft_loss for step in losses_in(tmp_path)]
+    found = [step.soft_loss for step in states.steps_in(tmp_path)]
     assert found == pytest.approx(soft_losses(sums, rows), rel=1e-4)
 
 
@@ -245,7 +240,7 @@ def test_weights_and_temperature_go_to_their_ends_and_the_loss_is_mixed_by_them(
     kd = msgspec.structs.replace(KD, kd_weight=0.9, kd_weight_end=0.0, kd_temperature_end=1.0)
     options = msgspec.structs.replace(OPTIONS, distillation=kd)
     loop.train(student, rows, tmp_path, options, 100)
-    steps = losses_in(tmp_path)
+    steps = states.steps_in(tmp_path)
     assert [step.kd_weight for step in steps] == pytest.approx([0.9, 0.72, 0.54, 0.36, 0.18, 0])
     for step, batch in zip(steps, batches_of(rows), strict=True):
         every = total(sums, batch)
@@ -316,7 +311,7 @@ def test_soft_labels_are_part_of_the_fingerprint_and_without_them_nothing_change
     first = sft([str(dataset)], student.name, out, short, Run(), 100)
     assert not sft([str(dataset)], student.name, out, plain, Run(), 100).up_to_date
     assert sft([str(dataset)], student.name, out, short, Run(), 100).path == first.path
-    assert {step.soft_loss for step in losses_in(out / "v2")} == {None}
+    assert {step.soft_loss for step in states.steps_in(out / "v2")} == {None}
 
 
 def test_labels_of_another_text_are_refused_before_any_training(
@@ -364,10 +359,22 @@ def test_another_ordinary_vocabulary_is_refused_with_an_explanation(
     )
     labels = labels_of(completions[traces[0].id], traces[0].id, 400)
     write_labelled(tmp_path / "t", [(traces[0], labels)], other)
-    with pytest.raises(UsageError, match=r"another vocabulary \(128,000 ordinary tokens"):
+    with pytest.raises(
+        UsageError,
+        match=r"labels-.*, given by teacher: another vocabulary than .* \(128,000 ordinary tokens",
+    ):
         preview_sft([str(tmp_path / "t")], student.name, short, Run(), 1)
     with pytest.raises(UsageError, match="take a student of the teacher's family"):
         sft([str(tmp_path / "t")], student.name, tmp_path / "s", short, Run(), 100)
+    found = forecast_sft([str(tmp_path / "t")], student.name, tmp_path / "s", short, Run())
+    assert any("another vocabulary than the student's" in note for note in found.notes)
+
+
+def test_a_dry_run_says_how_many_rows_have_soft_labels(
+    tmp_path, student, dataset, traces, given, short
+) -> None:
+    found = forecast_sft([str(dataset.parent)], student.name, tmp_path / "s", short, Run())
+    assert f"{len(given)} of the first {len(traces)} rows have soft labels" in found.notes
 
 
 def test_a_cut_row_keeps_the_labels_of_what_is_left(

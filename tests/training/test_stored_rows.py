@@ -1,4 +1,4 @@
-"""Tokenized rows on disk: what was written comes back, once, and only a whole set counts."""
+"""Tokenized rows on disk: what was written comes back, and only a whole set counts."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from distillpipe.errors import DataError
 from distillpipe.training.rows import Row
 from distillpipe.training.stored_rows import StoredRows, remove, store
 
@@ -45,26 +44,6 @@ def test_no_rows_are_an_empty_set(tmp_path: Path) -> None:
 def test_any_rows_come_back(stored: Callable[..., StoredRows], pairs) -> None:
     rows = [Row(name, ids, len(ids) // 2) for name, ids in pairs]
     assert list(stored(rows)) == rows
-
-
-def test_a_row_that_comes_twice_is_kept_once_where_it_stood_first(tmp_path: Path) -> None:
-    twice = [ROWS[0], ROWS[1], ROWS[0], ROWS[2], ROWS[1]]
-    assert list(store(tmp_path / "rows", twice)) == ROWS
-
-
-@pytest.mark.parametrize(
-    "other",
-    [
-        Row("all prompt", [5, 7], 2),
-        Row("all prompt", [5, 6], 1),
-        Row("all prompt", [5, 6, 6], 2),
-    ],
-    ids=["tokens", "prompt", "length"],
-)
-def test_one_id_with_two_contents_is_refused_by_its_name(tmp_path: Path, other: Row) -> None:
-    with pytest.raises(DataError, match="row all prompt stands twice"):
-        store(tmp_path / "rows", [*ROWS, other])
-    assert not (tmp_path / "rows").exists()
 
 
 def unexpected() -> Iterator[Row]:
