@@ -6,6 +6,9 @@ Shapes: N supervised tokens of a pass, n of them compared, S and H hidden sizes 
                cosine: 1 - cosine similarity. Where the widths differ, a learnt projection makes H of S.
     relation   the mean squared difference of the cosine similarities of all pairs: of tokens of one row, and
                of rows, each the mean of its tokens (Tung and Mori 2019, similarity-preserving distillation)
+
+Rows are compared with those of their pass, so that part alone of all losses depends on how a step is split into passes
+and over processes; a row that is alone in its pass is compared with none.
 """
 
 from collections.abc import Sequence

@@ -4,7 +4,7 @@ A pass goes over whole texts, unpadded and in fp32; what is stored differs by th
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -68,15 +68,6 @@ def log_probabilities(model: Any, prompt: list[int], completion: list[int]) -> t
     return logits[len(prompt) - 1 : -1].float().log_softmax(-1)
 
 
-def total_variation(labels: Labels, expected: torch.Tensor) -> np.ndarray[Any, Any]:
-    """Between what is stored and a fresh pass, of each token; all other tokens count as one."""
-    stored = torch.from_numpy(np.exp(labels.top_logprobs.astype(np.float64)))
-    there = expected.double().exp().gather(-1, torch.from_numpy(labels.top_tokens.astype(np.int64)))
-    tails = (stored.sum(-1) - there.sum(-1)).abs()
-    found: np.ndarray[Any, Any] = ((stored - there).abs().sum(-1) + tails).numpy() / 2
-    return found
-
-
 def check(labels: Labels, expected: torch.Tensor) -> None:
     """What is stored is what a fresh pass gives, up to fp16; `expected` is (T, V)."""
     largest = expected.topk(labels.k).values.numpy()
@@ -89,7 +80,11 @@ def check(labels: Labels, expected: torch.Tensor) -> None:
 
 
 def test_labels_are_those_of_a_fresh_pass_at_temperature_1(
-    folder: Path, teacher_chat: Chat, prompts: list[list[int]], fresh: Any
+    folder: Path,
+    teacher_chat: Chat,
+    prompts: list[list[int]],
+    fresh: Any,
+    total_variation: Callable[..., np.ndarray[Any, Any]],
 ) -> None:
     found = completions(open_teacher(folder, teacher_chat), requests(prompts))
     distances = []

@@ -5,8 +5,10 @@ Starting it lasts most of a minute, so most tests share one engine, with room fo
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -18,7 +20,7 @@ from transformers import AutoModelForCausalLM
 from distillpipe import labels, models
 from distillpipe.chat import Chat, load_chat
 from distillpipe.engines import open_engine
-from distillpipe.engines.base import Completion, Engine, Refusal, Request
+from distillpipe.engines.base import Completion, Engine, Outcome, Refusal, Request
 from distillpipe.engines.budgeted import BudgetedEngine
 from distillpipe.errors import EngineError
 from distillpipe.records import Budget, EngineOptions, Message, Sampling, Trace, TrainingOptions
@@ -227,6 +229,106 @@ def test_thoughts_keep_to_a_budget_as_those_of_the_embedded_engine_do(
         parts = teacher_chat.split(teacher_chat.text(one.token_ids))
         assert 50 <= teacher_chat.count([], one.token_ids, parts).reasoning <= 70
         assert one.finish_reason == "stop"
+
+
+class Noting:
+    """An engine, and all that it was asked for and gave."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self.description, self.context_length = engine.description, engine.context_length
+        self.rounds: dict[str, list[tuple[list[int], Completion]]] = defaultdict(list)
+        "of each row: what the engine went on from, and what it sampled"
+
+    def complete(self, requests: Iterator[Request | None]) -> Generator[Outcome, None, None]:
+        asked: dict[str, list[int]] = {}
+
+        def noted() -> Iterator[Request | None]:
+            for request in requests:
+                if request is not None:
+                    asked[request.key] = request.prompt_ids
+                yield request
+
+        for outcome in self._engine.complete(noted()):
+            assert isinstance(outcome, Completion)
+            self.rounds[outcome.key.partition("-")[0]].append((asked[outcome.key], outcome))
+            yield outcome
+
+    def sampled(self, key: str, text: list[int]) -> dict[int, tuple[labels.Labels, int]]:
+        """The places of `text` whose token was sampled behind just what stands before it: its labels."""
+        found = {}
+        for before, outcome in self.rounds[key]:
+            assert outcome.labels is not None
+            whole = [*before, *outcome.token_ids]
+            for at in range(len(before), len(whole)):
+                if text[: at + 1] == whole[: at + 1]:
+                    found[at] = outcome.labels, at - len(before)
+        return found
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"max_reasoning_tokens": 60, "end_text": "So:"},
+        {"min_reasoning_tokens": 70, "max_reasoning_tokens": 90, "end_at": "token"},
+    ],
+    ids=str,
+)
+def test_labels_of_a_forced_completion_are_those_that_vllm_gave_and_what_was_inserted_has_none(
+    engine: Engine,
+    shipped: Path,
+    prompts: list[list[int]],
+    teacher_chat: Chat,
+    total_variation: Callable[..., np.ndarray[Any, Any]],
+    changes: dict[str, Any],
+) -> None:
+    budget = Budget(**{
+        "num_waits": 1, "min_reasoning_tokens": 0, "wait_text": "\nWait,", "end_text": "", "end_at": "step",
+        **changes,
+    })  # fmt: skip
+    model = AutoModelForCausalLM.from_pretrained(shipped / "teacher", dtype=torch.float32)
+    noting = Noting(engine)
+    requests = (
+        Request(str(at), ids, SAMPLED, at, soft_labels=20) for at, ids in enumerate(prompts)
+    )
+    found = {
+        one.key: one for one in BudgetedEngine(noting, teacher_chat, budget).complete(requests)
+    }
+    assert len(found) == len(prompts)
+    num_inserted, distances = 0, []
+    for key, one in found.items():
+        prompt, given = prompts[int(key)], one.labels
+        given.check()
+        assert given.k == 20
+        assert given.tokens.tolist() == one.token_ids
+        sampled = noting.sampled(key, [*prompt, *one.token_ids])
+        with torch.inference_mode():
+            logits = model(torch.tensor([[*prompt, *one.token_ids]])).logits[0]
+        fresh = logits[len(prompt) - 1 : -1].log_softmax(-1)
+        for at, token in enumerate(one.token_ids):
+            top, logprobs, own = (part[at] for part in given[2:])
+            if at + len(prompt) not in sampled:
+                assert given.flags[at] == labels.INSERTED
+                assert (top == labels.NO_TOKEN).all()
+                assert np.isneginf([*logprobs, own]).all()
+                num_inserted += 1
+                continue
+            assert given.flags[at] == labels.SAMPLED
+            theirs, place = sampled[at + len(prompt)]
+            assert theirs.tokens[place] == token
+            assert own == theirs.own_logprobs[place]
+            assert top.tolist() == theirs.top_tokens[place].tolist()
+            assert logprobs.tolist() == theirs.top_logprobs[place].tolist()
+            if token in top:
+                assert logprobs[top == token] == [own]
+            assert np.exp(float(own)) == pytest.approx(fresh[at, token].exp().item(), abs=1e-3)
+        drawn = given.flags == labels.SAMPLED
+        of_drawn = labels.Labels(*(part[drawn] for part in given))
+        distances.append(total_variation(of_drawn, fresh[torch.from_numpy(drawn)]))
+    assert np.concatenate(distances).max() <= 1e-3
+    assert any(one.num_waits for one in found.values())
+    assert any(one.forced_end for one in found.values())
+    assert num_inserted > 0
 
 
 def test_a_prompt_with_a_token_that_the_model_lacks_is_refused_and_the_others_are_done(

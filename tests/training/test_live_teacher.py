@@ -307,30 +307,6 @@ def test_a_teacher_of_another_vocabulary_is_refused(
         sft([dataset], student.name, tmp_path / "s", OPTIONS, run, 100)
 
 
-@pytest.mark.slow  # two processes start up
-@pytest.mark.parametrize("sharding", ["ddp", "fsdp"])
-def test_two_processes_learn_from_a_teacher_what_one_learns(
-    tmp_path, dataset, student, teacher, sharding
-) -> None:
-    kd = msgspec.structs.replace(KD, relation_weight=0.0)  # which compares the rows of a pass
-    options = msgspec.structs.replace(
-        OPTIONS, distillation=kd, learning_rate=1e-3, batch_size=3, max_steps=None
-    )
-    run = Run(teachers=(teacher.name,))
-    one, two = (
-        sft([dataset], student.name, tmp_path / str(number), options, changed, 100).path
-        for number, changed in enumerate(
-            [run, msgspec.structs.replace(run, num_processes=2, sharding=sharding)]
-        )
-    )
-    for name in ("loss", "soft_loss", "feature_loss", "grad_norm"):
-        wanted = [getattr(step, name) for step in states.steps_in(one)]
-        assert [getattr(step, name) for step in states.steps_in(two)] == pytest.approx(
-            wanted, rel=1e-3
-        )
-    assert not [name for name in _weights(two) if "projection" in name]
-
-
 def test_the_weight_follows_the_held_out_loss_also_in_a_resumed_run(
     tmp_path, student, teacher, rows_for
 ) -> None:

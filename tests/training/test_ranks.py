@@ -15,8 +15,12 @@ from safetensors.torch import load_file
 from distillpipe import interrupts, models
 from distillpipe.chat import Chat
 from distillpipe.errors import EngineError, Interrupted
-from distillpipe.records import Trace, TrainingOptions
-from distillpipe.training import loop, ranks, states, stored_rows
+from distillpipe.labelling import LabelOptions
+from distillpipe.records import Distillation, EngineOptions, Trace, TrainingOptions
+from distillpipe.stages.label import label
+from distillpipe.stages.run import Run
+from distillpipe.stages.sft import sft
+from distillpipe.training import loop, packing, ranks, states, stored_rows
 from distillpipe.training.batches import share_of
 from distillpipe.training.rows import row_of
 from distillpipe.training.setup import Setup
@@ -62,10 +66,6 @@ def in_one_process(job: ranks.Job) -> list[states.Step]:
     loop.train(
         job.student, stored_rows.StoredRows(job.rows), job.folder, job.options, job.save_every
     )
-    return steps_of(job)
-
-
-def steps_of(job: ranks.Job) -> list[states.Step]:
     return states.steps_in(job.folder)
 
 
@@ -76,11 +76,25 @@ def assert_alike(found: list[states.Step], wanted: list[states.Step]) -> None:
         assert one.grad_norm == pytest.approx(other.grad_norm, rel=1e-3)
         assert one.eval_loss == pytest.approx(other.eval_loss, abs=1e-4)
         assert (one.tokens, one.supervised_tokens) == (other.tokens, other.supervised_tokens)
+        for name in ("hard_loss", "soft_loss", "feature_loss", "relation_loss", "kd_weight"):
+            assert getattr(one, name) == pytest.approx(getattr(other, name), abs=1e-4), name
 
 
-def after_steps(job: ranks.Job, number: int, act: Callable[[], None]) -> threading.Thread:
+def assert_weights_alike(folder: Path, other: Path) -> None:
+    ours, theirs = (load_file(*each.glob("*model.safetensors")) for each in (folder, other))
+    assert ours.keys() == theirs.keys()
+    for key, weight in ours.items():
+        assert weight.dtype == theirs[key].dtype
+        assert (weight - theirs[key]).abs().max() < 1e-3, key
+
+
+def kill_one() -> None:
+    multiprocessing.active_children()[-1].kill()
+
+
+def after_steps(folder: Path, number: int, act: Callable[[], None]) -> threading.Thread:
     def watch() -> None:
-        while len(states.steps_in(job.folder)) < number:
+        while len(states.steps_in(folder)) < number:
             time.sleep(0.01)
         act()
 
@@ -98,20 +112,16 @@ def test_two_processes_of_which_one_is_killed_end_with_the_losses_and_weights_of
     wanted = in_one_process(one)
     assert len(wanted) > 100
     job = make_job("two", sharding=sharding)
-    watcher = after_steps(job, 12, lambda: multiprocessing.active_children()[-1].kill())
+    watcher = after_steps(job.folder, 12, kill_one)
     with pytest.raises(EngineError, match=r"process \d of 2 .* was killed by signal 9"):
         ranks.train(job, 2)
     watcher.join()
     assert multiprocessing.active_children() == []
-    assert len(steps_of(job)) < len(wanted)
+    assert len(states.steps_in(job.folder)) < len(wanted)
 
     ranks.train(job, 2)
-    assert_alike(steps_of(job), wanted)
-    ours, theirs = (load_file(each.folder / "model.safetensors") for each in (job, one))
-    assert ours.keys() == theirs.keys()
-    for name, weight in ours.items():
-        assert weight.dtype == theirs[name].dtype
-        assert (weight - theirs[name]).abs().max() < 1e-3, name
+    assert_alike(states.steps_in(job.folder), wanted)
+    assert_weights_alike(job.folder, one.folder)
 
 
 @pytest.fixture
@@ -132,12 +142,12 @@ def test_ctrl_c_ends_all_processes_with_a_state_and_an_adapter_goes_on_in_anothe
     options = msgspec.structs.replace(OPTIONS, method="lora")
     wanted = in_one_process(make_job("one", options))
     job = make_job("two", options)
-    watcher = after_steps(job, 9, lambda: os.kill(os.getpid(), signal.SIGINT))
+    watcher = after_steps(job.folder, 9, lambda: os.kill(os.getpid(), signal.SIGINT))
     with pytest.raises(Interrupted):
         ranks.train(job, 2)
     watcher.join()
     assert multiprocessing.active_children() == []
-    done = len(steps_of(job))
+    done = len(states.steps_in(job.folder))
     assert 9 <= done < len(wanted)
     assert [path.name for path in job.folder.glob("state-*")] == [f"state-{done:06d}"]
     assert_alike(in_one_process(job), wanted)
@@ -155,3 +165,79 @@ def test_a_loss_that_is_not_a_number_is_one_error_of_all_processes(
     with pytest.raises(EngineError, match="lower --learning-rate"):
         ranks.train(job, 2)
     assert multiprocessing.active_children() == []
+
+
+@pytest.fixture(scope="module")
+def teacher(repository: Path) -> str:
+    """Four layers of width 128 where the student has one of 64."""
+    return str(repository / "data" / "quickstart" / "teacher")
+
+
+@pytest.fixture(scope="module")
+def inputs(
+    tmp_path_factory: pytest.TempPathFactory,
+    additions: Callable[[range, range], list[Trace]],
+    make_traces: Callable[..., list[Trace]],
+    write_dataset: Callable[..., object],
+    teacher: str,
+) -> list[str]:
+    """Nine rows that the teacher has labelled, and five that it has not."""
+    folder = tmp_path_factory.mktemp("inputs")
+    write_dataset(folder / "nine", additions(range(3, 6), range(2, 5)))
+    write_dataset(folder / "five", make_traces(5))
+    options = LabelOptions(20, None, EngineOptions(engine="transformers", concurrency=None))
+    label([str(folder / "nine")], teacher, folder / "labelled", options, Run())
+    return [str(folder / "labelled"), str(folder / "five")]
+
+
+KD = Distillation(
+    kd_weight=0.9, kd_weight_end=0.3, kd_divergence="forward", kd_beta=0.5, kd_temperature=2.0,
+    kd_temperature_end=1.0, kd_schedule="linear",
+)  # fmt: skip
+STORED = msgspec.structs.replace(
+    OPTIONS, distillation=msgspec.structs.replace(KD, kd_adaptive=5), batch_size=5, epochs=12,
+    seed=3,
+)  # fmt: skip
+LIVE = msgspec.structs.replace(
+    OPTIONS, distillation=msgspec.structs.replace(KD, feature_weight=0.5, relation_weight=2.0),
+    batch_size=2, epochs=8, max_length=70, seed=3,
+)  # fmt: skip
+ADAPTER = msgspec.structs.replace(STORED, method="lora")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("sharding", "options"),
+    [("ddp", STORED), ("fsdp", ADAPTER), ("ddp", LIVE), ("fsdp", LIVE)],
+    ids=["stored, ddp", "stored, fsdp, adapter", "live, ddp", "live, fsdp"],
+)
+def test_two_processes_of_which_one_is_killed_learn_from_a_teacher_what_one_learns(
+    tmp_path: Path,
+    tiny_model: Path,
+    inputs: list[str],
+    teacher: str,
+    sharding: str,
+    options: TrainingOptions,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Relations between rows are those of a pass, so live rows come one a pass, in one process as in two."""
+    one, two, student = tmp_path / "one", tmp_path / "two", str(tiny_model)
+    run = Run()
+    if options == LIVE:
+        monkeypatch.setattr(packing, "MIN_TOKENS", 1)
+        inputs, run = inputs[:1], Run(teachers=(teacher,))
+    alone = sft(inputs, student, one, options, run, 5)
+    wanted = states.steps_in(alone.path)
+    assert min(step.tokens for step in wanted) < 64  # a step of one row: one of two has none
+
+    several = msgspec.structs.replace(run, num_processes=2, sharding=sharding)
+    watcher = after_steps(two / "v1.partial", 7, kill_one)
+    with pytest.raises(EngineError, match=r"process \d of 2 .* was killed by signal 9"):
+        sft(inputs, student, two, options, several, 5)
+    watcher.join()
+    assert 7 <= len(states.steps_in(two / "v1.partial")) < len(wanted)
+    together = sft(inputs, student, two, options, several, 5)
+    assert_alike(states.steps_in(together.path), wanted)
+    assert_weights_alike(together.path, alone.path)
+    for name in ("rows_kept", "rows_taught", "tokens_taught", "tokens_kept", "rows_by_input"):
+        assert getattr(together.manifest.counts, name) == getattr(alone.manifest.counts, name)
