@@ -12,7 +12,7 @@ import tempfile
 import time
 from array import array
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -135,13 +135,15 @@ class Spool(Generic[R]):
     """Records by number in a file without a name: memory holds 8 bytes of each, never the text."""
 
     def __init__(self, folder: Path, record: type[R]) -> None:
+        self._folder = folder
         self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - open as long as the spool
         self._decoder = msgspec.json.Decoder(record)
         self._ends = array("Q", [0])
 
     def append(self, row: R) -> None:
         content = encoder.encode(row)
-        self._file.write(content)
+        with self._named():
+            self._file.write(content)
         self._ends.append(self._ends[-1] + len(content))
 
     def __len__(self) -> int:
@@ -149,13 +151,23 @@ class Spool(Generic[R]):
 
     def flush(self) -> None:
         """Leave nothing in memory that a fork would write too."""
-        self._file.flush()
+        with self._named():
+            self._file.flush()
 
     def __getitem__(self, number: int) -> R:
         """The record with this 0-based number; IndexError where there is none."""
         start, end = self._ends[number], self._ends[number + 1]
-        self._file.flush()
+        self.flush()
         return self._decoder.decode(os.pread(self._file.fileno(), end - start, start))
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        """Name the folder in an error of the disk: the file has no name."""
+        try:
+            yield
+        except OSError as error:
+            error.filename = str(self._folder)
+            raise
 
 
 def decoded(path: Path, record: type[R]) -> Iterator[R]:

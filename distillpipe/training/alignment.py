@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 NO_LABEL = -1
-_TAGS = re.compile(rb"\s*(?:[<\[\x80-\xff]\S*[>\]\x80-\xff]\s*)*")
-"What a template may write beside reasoning and response."
+_TAGS = re.compile(r"\s*(?:(?:<[^<>\s]*>|\[[^][\s]*\]|[◁【][^◁▷【】\s]*[▷】])\w*\s*)*", re.ASCII)
+"What a template may write beside reasoning and response, like </think> or <|im_start|>answer."
 
 Ids = npt.NDArray[np.int64]
 
@@ -88,7 +88,7 @@ def _regions(
         )
         if ours_at < 0 or theirs_at < 0:
             return None
-        if not _TAGS.fullmatch(theirs[their_end:theirs_at]):
+        if not _TAGS.fullmatch(theirs[their_end:theirs_at].decode(errors="replace")):
             break
         before = _agreeing(ours[our_end:ours_at][::-1], theirs[their_end:theirs_at][::-1])
         our_end, their_end = ours_at + len(part), theirs_at + len(part)

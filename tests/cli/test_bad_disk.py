@@ -113,7 +113,7 @@ def test_a_file_that_may_not_grow_is_one_line_and_the_same_command_goes_on(
 ) -> None:
     arguments = (
         "generate", "problems.jsonl", "--teacher", "model", "--max-tokens", "2", "--concurrency", "16",
-        "--limit", "60", "--out", "out",
+        "--limit", "40", "--out", "out",
     )  # fmt: skip
     unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, unlimited[1]))
@@ -131,7 +131,20 @@ def test_a_file_that_may_not_grow_is_one_line_and_the_same_command_goes_on(
 
     assert distill(*arguments).code == 0
     assert Path("out/v1/part-00000.jsonl").read_bytes().startswith(before.rpartition(b"\n")[0])
-    assert len(set(ids(Path("out/v1")))) == len(ids(Path("out/v1"))) == 60
+    assert len(set(ids(Path("out/v1")))) == len(ids(Path("out/v1"))) == 40
+
+
+def test_a_plan_that_the_disk_does_not_hold_is_one_line_that_names_its_folder(
+    place: Path, distill: Distill
+) -> None:
+    unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (9_000, unlimited[1]))
+    try:
+        done = distill("generate", "problems.jsonl", "--teacher", "model", "--out", "out")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
+    assert (done.code, done.out) == (1, "")
+    assert done.err.splitlines()[-1].startswith("error: out/v1.partial: File too large; ")
 
 
 READ_ONLY = """

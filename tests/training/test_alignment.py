@@ -84,16 +84,35 @@ def test_text_that_the_teacher_cut_into_other_tokens_has_no_label_there(pair) ->
     assert found.tolist() == expected
 
 
-def test_a_cut_thought_keeps_the_labels_of_what_is_left_and_what_follows_has_none(pair) -> None:
+@pytest.mark.parametrize(
+    ("reasoning", "cut_off"),
+    [(REASONING, " Wait, 20 ≈ 20.0? Yes."), ("十四加六等于二十。再检查一遍。", "再检查一遍。")],
+    ids=["with spaces", "without"],
+)
+def test_a_cut_thought_keeps_the_labels_of_what_is_left_and_what_follows_has_none(
+    pair, reasoning: str, cut_off: str
+) -> None:
     both = pair("qwen3", "qwen3")
-    teacher, _ = both.completions()
-    shorter = REASONING.partition(" Wait")[0]
+    teacher, _ = both.completions(reasoning)
+    shorter = reasoning.removesuffix(cut_off)
     _, student = both.completions(reasoning=shorter)
     found = label_positions(student, teacher, both.known, shorter, RESPONSE)
     last = int((student.starts <= student.content.index(b"\n</think>")).sum()) - 1
     assert found[:last].tolist() == list(range(last))
     assert found[last] == NO_LABEL  # ".\n": here the teacher went on
     assert (found[last:] == NO_LABEL).all()  # which the teacher said after more
+
+
+@pytest.mark.parametrize("delimiter", ["◁/think▷", "[/THINK]\n\n", "\n<|im_start|>answer\n"])
+def test_other_delimiters_of_the_teacher_are_no_cut(pair, delimiter: str) -> None:
+    both = pair("qwen3", "qwen3")
+    ids = [both.teacher.ids(text) for text in (REASONING, delimiter, RESPONSE)]
+    teacher = spelled(np.concatenate(ids).astype(np.int64), both.bytes_of[0])
+    _, student = both.completions()
+    found = label_positions(student, teacher, both.known, REASONING, RESPONSE)
+    at = int(np.searchsorted(student.starts, student.content.index(RESPONSE.encode())))
+    first = len(ids[0]) + len(ids[1])
+    assert found[at : at + len(ids[2])].tolist() == list(range(first, first + len(ids[2])))
 
 
 @pytest.mark.parametrize("without", ["the beginning of the thought", "all of the thought"])
