@@ -138,7 +138,12 @@ class Sampler(RowPlan):
         self, writer: Writer, engine: Engine, missing: set[str], num_asked: int, finish: Finish
     ) -> None:
         stage = writer.draft.manifest.stage
-        say(f"{stage}: sampling {len(missing):,} of {num_asked:,} rows, {engine.description}")
+        num_to_label = sum(key in self._to_label for key in missing)
+        also = f", labelling {num_to_label:,}" if num_to_label else ""
+        num_to_sample = len(missing) - num_to_label
+        say(
+            f"{stage}: sampling {num_to_sample:,}{also} of {num_asked:,} rows, {engine.description}"
+        )
         counts, started = writer.counts, time.monotonic()
         seconds_before, done = counts.seconds_working, num_asked - len(missing)
         bill = Bill(counts, len(missing))

@@ -37,14 +37,16 @@ def draw_tokens(
     mass = torch.logsumexp(logits / scale, dim=-1, keepdim=True)
     probabilities = torch.exp(largest / scale - mass)
     cumulative = probabilities.cumsum(-1)
-    if (cumulative[:, -1] < top_p).any() and ids.shape[1] < logits.shape[1]:
+    is_whole = top_p >= 1  # a nucleus of all tokens, whose mass is known without them
+    needed = torch.where(is_whole, uniform, top_p)
+    if (cumulative[:, -1] < needed).any() and ids.shape[1] < logits.shape[1]:
         largest, ids = logits.sort(dim=-1, descending=True)
         probabilities = torch.exp(largest / scale - mass)
         cumulative = probabilities.cumsum(-1)
     inside = (cumulative - probabilities < top_p[:, None]).sum(
         -1
     )  # tokens of the nucleus, at least 1
-    total = cumulative.gather(-1, inside[:, None] - 1)
+    total = cumulative.gather(-1, inside[:, None] - 1).where(~is_whole[:, None], 1.0)
     drawn = torch.searchsorted(cumulative, uniform[:, None] * total, right=True)
     drawn = torch.minimum(drawn, inside[:, None] - 1)
     return torch.where(temperature > 0, ids.gather(-1, drawn)[:, 0], greedy)

@@ -113,7 +113,7 @@ def summary(check: Preflight) -> list[str]:
     if counts.tokens_taught:
         share = counts.tokens_taught / check.num_supervised
         lines.append(
-            f"soft labels: {counts.rows_taught:,} of {counts.rows_kept:,} rows, {share:.1%} of the "
+            f"learnt from a teacher: {counts.rows_taught:,} of {counts.rows_kept:,} rows, {share:.1%} of the "
             "supervised tokens; all others train on the hard loss"
         )
     pieces = {tag: len(check.chat.ids(tag)) for tag in turn.tags}

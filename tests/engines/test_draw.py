@@ -191,3 +191,14 @@ def test_uniforms_spread_evenly_over_the_unit_interval(along: str) -> None:
 
 def test_no_rows_draw_no_uniforms() -> None:
     assert uniforms(np.array([], dtype=np.uint64), []).shape == (0,)
+
+
+def test_a_row_draws_the_same_beside_one_that_needs_all_of_the_vocabulary() -> None:
+    logits = logits_of(300, 6.0)
+    grid = (torch.arange(GRID) + 0.5) / GRID
+    together = draw(logits, 1.0, 1.0, grid)
+    few = grid < 0.9  # which the largest tokens hold
+    largest = set(logits.topk(NUM_LARGEST).indices.tolist())
+    assert set(together[few].tolist()) <= largest
+    assert set(together.tolist()) > largest
+    assert draw(logits, 1.0, 1.0, grid[few]).tolist() == together[few].tolist()

@@ -298,7 +298,7 @@ def test_sft_says_how_many_rows_are_labelled_and_trains_the_others_too(
     labelled = sum(len(completions[name]) for name in given)
     assert manifest.counts.tokens_taught == labelled
     share = labelled / sum(map(len, completions.values()))
-    said = f"soft labels: 6 of 9 rows, {share:.1%} of the supervised tokens"
+    said = f"learnt from a teacher: 6 of 9 rows, {share:.1%} of the supervised tokens"
     assert said in capsys.readouterr().err
 
 
