@@ -25,6 +25,8 @@ class Request(NamedTuple):
     "tokens of this completion, where they are fewer than those of `sampling`: a round of several"
     stop_ids: tuple[int, ...] = ()
     "tokens that end it beside the end tokens of the chat"
+    goes_on: bool = False
+    "a later round of a completion, which an engine has seen and should take before what is new"
     soft_labels: int | None = None
     "how many of the most likely tokens are wanted for each token, with their log-probabilities"
     completion_ids: Sequence[int] | None = None

@@ -198,6 +198,7 @@ class _Run:
                 seed=seed_of(request.seed, number) if number else request.seed,
                 limit=num_tokens,
                 stop_ids=stop_ids,
+                goes_on=number > 0,
             )
         )
 

@@ -44,6 +44,7 @@ from distillpipe.labels import SAMPLED, UNLABELLED, Labels, unlabelled
 from distillpipe.models import Model
 from distillpipe.records import EngineOptions
 
+FIRST, LATER = 0, 1  # vLLM takes the lower number first
 WAITING_SHARE = 0.5  # requests that wait in the engine, of those that it runs: it is never idle
 LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # that vLLM takes
 CPU_CACHE_BYTES = 4 << 30
@@ -97,6 +98,7 @@ class Sampler:
             {"type": "token", "prompt_token_ids": text},
             self.parameters(request),
             lora_request=self._lora,
+            priority=FIRST if request.goes_on else LATER,
         )
         self.num_in_flight += 1
         return None
@@ -204,6 +206,7 @@ def _arguments(model: Model, options: EngineOptions, soft_labels: int | None) ->
         "max_model_len": options.max_model_len,
         "max_num_seqs": options.concurrency,
         "enable_prefix_caching": True,
+        "scheduling_policy": "priority",  # what goes on before what is new: its prefix is still in the cache
         "generation_config": "vllm",  # how to sample is said by the requests alone
         "max_logprobs": soft_labels,
         "logprobs_mode": None
