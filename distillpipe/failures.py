@@ -20,7 +20,7 @@ def incomplete(writer: Writer, way_out: str = ALSO) -> Incomplete:
 
 
 def give_up_failed(
-    writer: Writer, rows_of: Callable[[set[str]], Iterable[Trace]], *, accepted: bool
+    writer: Writer, rows_of: Callable[[list[str]], Iterable[Trace]], *, accepted: bool
 ) -> None:
     """Reject the failed rows where errors are accepted; `rows_of` row keys gives each as far as it had come.
 
@@ -31,7 +31,7 @@ def give_up_failed(
     if not accepted or not writer.counts.rows_kept:
         raise incomplete(writer, "there is no other row" if accepted else ALSO)
     errors = {row.row_key: row.error for row in writer.failed()}
-    for trace in rows_of(set(errors)):
+    for trace in rows_of(list(errors)):
         writer.reject(trace, ENGINE_ERROR, errors[trace.row_key])
     writer.draft.save()  # its counts say that rows were given up
     writer.forget_failed()

@@ -165,7 +165,7 @@ class Labeller:
     def _labelled(self, row: Trace) -> Trace:
         return to_be_labelled(row, self._model, self._options)
 
-    def _failed(self, keys: set[str]) -> Iterator[Trace]:
+    def _failed(self, keys: list[str]) -> Iterator[Trace]:
         """Rows as they would have been, but for their labels."""
         left = set(keys)
         for row in distinct(self._inputs):

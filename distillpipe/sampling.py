@@ -205,7 +205,7 @@ class Sampler(RowPlan):
             for row in self._judge.ready():
                 keep(row)
 
-    def _failed(self, keys: set[str]) -> Iterator[Trace]:
+    def _failed(self, keys: list[str]) -> Iterator[Trace]:
         """Rows as they would have begun."""
         for key in keys:
             self._in_flight[key] = self.asked(key)
