@@ -2,12 +2,14 @@
 
     python scripts/bench/generate_vllm.py                   CPU: the shipped teacher, 2,000 requests
     python scripts/bench/generate_vllm.py --gpu             CUDA: Qwen2.5-7B's shape, dummy weights
+    python scripts/bench/generate_vllm.py --gpu --soft-labels 20
 
 Lengths are drawn for each request between --min-tokens and --max-tokens (log-uniform, end tokens ignored),
 so that both sides make the same number of tokens. Ours is the whole way of `distill generate`: prompts
 rendered, requests and completions through the pipe, text decoded and split, rows written and fsynced. Plain is
 `LLM.generate` in the very process that serves us, as it is called by default, which makes text of the tokens; with
-`--ids-only` also spared the text (`detokenize=False`). The order alternates; tokens a second of each round, the
+`--ids-only` also spared the text (`detokenize=False`). With --soft-labels K ours is held against ours without labels
+instead: what vLLM's log-probabilities, the pipe and the label files cost together. The order alternates; tokens a second of each round, the
 medians of the ratios and their ranges are printed. `--processor-time` counts the seconds that
 all processes really had, for machines that others use (one core for vLLM: VLLM_CPU_OMP_THREADS_BIND=0).
 """
@@ -27,6 +29,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
 import psutil
 
 from distillpipe import models, versions
@@ -36,6 +39,7 @@ from distillpipe.engines import replicas
 from distillpipe.engines.base import Outcome, Request
 from distillpipe.engines.vllm import VllmEngine
 from distillpipe.hashing import uniform
+from distillpipe.labelling import label_source
 from distillpipe.models import Model
 from distillpipe.planning import SamplingOptions
 from distillpipe.records import EngineOptions, Plan, Prompting, Sampling
@@ -108,7 +112,9 @@ def ours(
     with tempfile.TemporaryDirectory(dir=SHIPPED.parents[1] / "runs") as folder:
         out = Path(folder) / "traces"
         header = Header(kind="traces", stage="bench", content={}, inputs=[], models=[], options={})
-        with versions.draft(out, header) as draft, Writer(draft) as writer:
+        k = options.soft_labels
+        source = None if k is None else label_source(model, chat, k)
+        with versions.draft(out, header) as draft, Writer(draft, soft_labels=source) as writer:
             sampler = Sampler(model, chat, options, draft.path)
             problems = SHIPPED / "problems-train.jsonl"
             sampler.plan(read_problems(str(problems), PROMPTING, options.plan.limit))
@@ -185,7 +191,7 @@ def main() -> None:
             engine=engine_options,
             accept_errors=False,
         )
-        engine = VllmEngine(model, frozenset(), engine_options)
+        engine = VllmEngine(model, frozenset(), engine_options, given.soft_labels)
         varied = VariedLengths(engine, given.min_tokens, given.max_tokens)
         clock = Clock(engine, of_processors=given.processor_time)
         ours(varied, model, chat, options, clock)  # a warm-up, which also knows the requests
@@ -198,23 +204,30 @@ def main() -> None:
             "ours": lambda: ours(varied, model, chat, options, clock),
             "plain": lambda: plain(engine, asked, clock, detokenize=True),
         }
-        if given.ids_only:
+        if given.soft_labels:
+            labelled = msgspec.structs.replace(options, soft_labels=given.soft_labels)
+            runs = {
+                "with labels": lambda: ours(varied, model, chat, labelled, clock),
+                "without": lambda: ours(varied, model, chat, options, clock),
+            }
+        elif given.ids_only:
             runs["plain, ids only"] = lambda: plain(engine, asked, clock, detokenize=False)
         compare(given.pairs, runs)
 
 
 def compare(num_rounds: int, runs: dict[str, Callable[[], float]]) -> None:
     """Run each in every round, the order reversed every time; print how the first compares to the others."""
+    first = next(iter(runs))
     ratios: dict[str, list[float]] = {name: [] for name in list(runs)[1:]}
     for number in range(num_rounds):
         order = list(runs) if number % 2 == 0 else list(runs)[::-1]
         rates = {name: runs[name]() for name in order}
         for name, found in ratios.items():
-            found.append(rates["ours"] / rates[name])
+            found.append(rates[first] / rates[name])
         said = ", ".join(f"{name} {rates[name]:,.0f}" for name in runs)
         print(f"  {said} tokens/s; load {os.getloadavg()[0]:.1f}", flush=True)
     for name, found in ratios.items():
-        print(f"ours / {name}: median {statistics.median(found):.3f} "
+        print(f"{first} / {name}: median {statistics.median(found):.3f} "
               f"({min(found):.3f} to {max(found):.3f})")  # fmt: skip
 
 
@@ -228,6 +241,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--pairs", type=int, default=7)
     parser.add_argument("--processor-time", action="store_true")
     parser.add_argument("--ids-only", action="store_true")
+    parser.add_argument("--soft-labels", type=int, metavar="K")
     given = parser.parse_args()
     given.requests = given.requests or 2000
     given.min_tokens = given.min_tokens or (2048 if given.gpu else 16)

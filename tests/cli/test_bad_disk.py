@@ -83,7 +83,7 @@ cp -r disk/out after
     [
         ("distill filter traces.jsonl", "96k"),
         pytest.param(
-            "distill generate problems.jsonl --teacher model --max-tokens 4 --concurrency 8", "96k",
+            "distill generate problems.jsonl --teacher model --max-tokens 4 --concurrency 8", "160k",
             marks=pytest.mark.slow,
         ),
     ],
