@@ -8,10 +8,10 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 import pytest
@@ -25,6 +25,12 @@ from distillpipe.hashing import content_hash
 from distillpipe.manifest import Manifest
 from distillpipe.records import Message, Problem, TokenCounts, Trace, problem_id, trace_id
 from distillpipe.versions import Header
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+    from distillpipe.labels import Labels
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SHARED_DATA = REPOSITORY.parent / "shared" / "data"
@@ -283,3 +289,35 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     AutoModelForCausalLM.from_config(config, dtype=torch.float32).save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def log_probabilities() -> Callable[..., "torch.Tensor"]:
+    """`log_probabilities(model, prompt_ids, completion_ids)`: of the vocabulary at each token, (T, V), fp32."""
+    import torch
+
+    def fresh(model: Any, prompt: Sequence[int], completion: Sequence[int]) -> torch.Tensor:
+        with torch.inference_mode():
+            logits = model(input_ids=torch.tensor([[*prompt, *completion]])).logits[0]
+            return logits[len(prompt) - 1 : -1].float().log_softmax(-1)
+
+    return fresh
+
+
+@pytest.fixture(scope="session")
+def total_variation() -> Callable[["Labels", "torch.Tensor"], "np.ndarray[Any, Any]"]:
+    """`total_variation(labels, logprobs)`: at each token, between what is stored and a fresh pass, (T, V).
+
+    All tokens that are not among the labels count as one.
+    """
+    import numpy as np
+
+    def distances(labels: "Labels", logprobs: "torch.Tensor") -> np.ndarray[Any, Any]:
+        stored = np.exp(labels.top_logprobs.astype(np.float64))
+        fresh = np.exp(logprobs.double().numpy())
+        there = np.take_along_axis(fresh, labels.top_tokens.astype(np.int64), axis=1)
+        tails = np.abs(stored.sum(axis=1) - there.sum(axis=1))
+        found: np.ndarray[Any, Any] = (np.abs(stored - there).sum(axis=1) + tails) / 2
+        return found
+
+    return distances

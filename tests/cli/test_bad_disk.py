@@ -5,7 +5,8 @@ import random
 import resource
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +109,17 @@ def test_a_disk_that_is_full_in_the_middle_loses_no_row_and_once_larger_the_run_
     assert len(set(ids(after))) == len(ids(after)) == NUM_ROWS
 
 
+@contextmanager
+def files_of_at_most(num_bytes: int) -> Iterator[None]:
+    """Any file of this process that grows beyond that is an error."""
+    unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, unlimited[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
+
+
 def test_a_file_that_may_not_grow_is_one_line_and_the_same_command_goes_on(
     place: Path, distill: Distill
 ) -> None:
@@ -115,12 +127,8 @@ def test_a_file_that_may_not_grow_is_one_line_and_the_same_command_goes_on(
         "generate", "problems.jsonl", "--teacher", "model", "--max-tokens", "2", "--concurrency", "16",
         "--limit", "40", "--out", "out",
     )  # fmt: skip
-    unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, unlimited[1]))
-    try:
+    with files_of_at_most(20_000):
         done = distill(*arguments)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
     assert (done.code, done.out) == (1, "")
     assert done.err.splitlines()[-1] == (
         "error: out/v1.partial/part-00000.jsonl: File too large; "
@@ -137,12 +145,8 @@ def test_a_file_that_may_not_grow_is_one_line_and_the_same_command_goes_on(
 def test_a_plan_that_the_disk_does_not_hold_is_one_line_that_names_its_folder(
     place: Path, distill: Distill
 ) -> None:
-    unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (9_000, unlimited[1]))
-    try:
+    with files_of_at_most(9_000):
         done = distill("generate", "problems.jsonl", "--teacher", "model", "--out", "out")
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
     assert (done.code, done.out) == (1, "")
     assert done.err.splitlines()[-1].startswith("error: out/v1.partial: File too large; ")
 

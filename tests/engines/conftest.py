@@ -7,15 +7,9 @@ import ssl
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
-import numpy as np
 import pytest
-
-from distillpipe.labels import Labels
-
-if TYPE_CHECKING:
-    import torch
 
 Body = dict[str, Any]
 
@@ -220,21 +214,3 @@ def with_faults(faults: list[Sent]) -> Callable[..., Callable[[Body, int], Sent]
 def sent() -> type[Sent]:
     """What a server does with a request; see `Sent`."""
     return Sent
-
-
-@pytest.fixture(scope="session")
-def total_variation() -> Callable[[Labels, "torch.Tensor"], np.ndarray[Any, Any]]:
-    """`total_variation(labels, logprobs)`: at each token, between what is stored and a fresh pass, (T, V).
-
-    All tokens that are not among the labels count as one.
-    """
-
-    def distances(labels: Labels, logprobs: "torch.Tensor") -> np.ndarray[Any, Any]:
-        stored = np.exp(labels.top_logprobs.astype(np.float64))
-        fresh = np.exp(logprobs.double().numpy())
-        there = np.take_along_axis(fresh, labels.top_tokens.astype(np.int64), axis=1)
-        tails = np.abs(stored.sum(axis=1) - there.sum(axis=1))
-        found: np.ndarray[Any, Any] = (np.abs(stored - there).sum(axis=1) + tails) / 2
-        return found
-
-    return distances

@@ -61,13 +61,6 @@ def completions(engine: Engine, asked: Iterator[Request]) -> dict[str, Completio
     return {one.key: one for one in engine.complete(asked) if isinstance(one, Completion)}
 
 
-@torch.inference_mode()
-def log_probabilities(model: Any, prompt: list[int], completion: list[int]) -> torch.Tensor:
-    """Of the whole vocabulary at each token of a completion, (T, V)."""
-    logits = model(torch.tensor([prompt + completion])).logits[0]
-    return logits[len(prompt) - 1 : -1].float().log_softmax(-1)
-
-
 def check(labels: Labels, expected: torch.Tensor) -> None:
     """What is stored is what a fresh pass gives, up to fp16; `expected` is (T, V)."""
     largest = expected.topk(labels.k).values.numpy()
@@ -84,6 +77,7 @@ def test_labels_are_those_of_a_fresh_pass_at_temperature_1(
     teacher_chat: Chat,
     prompts: list[list[int]],
     fresh: Any,
+    log_probabilities: Callable[..., torch.Tensor],
     total_variation: Callable[..., np.ndarray[Any, Any]],
 ) -> None:
     found = completions(open_teacher(folder, teacher_chat), requests(prompts))
@@ -116,7 +110,11 @@ def test_asking_for_labels_changes_no_token(
 
 
 def test_the_whole_vocabulary_can_be_kept(
-    folder: Path, teacher_chat: Chat, prompts: list[list[int]], fresh: Any
+    folder: Path,
+    teacher_chat: Chat,
+    prompts: list[list[int]],
+    fresh: Any,
+    log_probabilities: Callable[..., torch.Tensor],
 ) -> None:
     size = fresh.config.vocab_size
     engine = open_teacher(folder, teacher_chat, k=size)
@@ -152,6 +150,7 @@ def test_labels_of_a_forced_completion_are_over_its_tokens_and_what_was_inserted
     teacher_chat: Chat,
     prompts: list[list[int]],
     fresh: Any,
+    log_probabilities: Callable[..., torch.Tensor],
     changes: dict[str, object],
 ) -> None:
     asked = Budget(**{

@@ -43,14 +43,6 @@ def texts(teacher_chat: Chat) -> list[Text]:
     ]
 
 
-@torch.inference_mode()
-def dense(model: Any, text: Text) -> torch.Tensor:  # (T, V)
-    """The log-probabilities of each token of a completion, by the model's own logits."""
-    ids = torch.tensor([[*text.prompt_ids, *text.completion_ids]])
-    logits = model(input_ids=ids).logits[0].double()
-    return logits.log_softmax(-1)[len(text.prompt_ids) - 1 : -1]
-
-
 def in_order(model: Any, texts: list[Text], k: int) -> list[Labels]:
     found = dict(score(model, texts, k, CPU))
     assert sorted(found) == list(range(len(texts)))
@@ -66,12 +58,13 @@ def test_labels_are_those_of_a_plain_pass_however_the_work_is_cut(
     pass_tokens: int,
     block_numbers: int,
     monkeypatch,
+    log_probabilities,
     total_variation,
 ) -> None:
     monkeypatch.setattr(teacher_forcing, "PASS_TOKENS", pass_tokens)
     monkeypatch.setattr(teacher_forcing, "BLOCK_NUMBERS", block_numbers)
     for text, labels in zip(texts, in_order(model, texts, 20), strict=True):
-        expected = dense(model, text)
+        expected = log_probabilities(model, text.prompt_ids, text.completion_ids)
         labels.check()
         assert labels.tokens.tolist() == text.completion_ids
         assert set(labels.flags.tolist()) == {SAMPLED}
@@ -80,9 +73,12 @@ def test_labels_are_those_of_a_plain_pass_however_the_work_is_cut(
         assert np.allclose(labels.own_logprobs, own, rtol=1e-3, atol=1e-4)  # of fp16, of fp32
 
 
-def test_the_most_likely_token_is_the_first(model: Any, texts: list[Text]) -> None:
+def test_the_most_likely_token_is_the_first(
+    model: Any, texts: list[Text], log_probabilities
+) -> None:
     for text, labels in zip(texts, in_order(model, texts, 5), strict=True):
-        assert labels.top_tokens[:, 0].tolist() == dense(model, text).argmax(-1).tolist()
+        expected = log_probabilities(model, text.prompt_ids, text.completion_ids)
+        assert labels.top_tokens[:, 0].tolist() == expected.argmax(-1).tolist()
         assert (np.diff(labels.top_logprobs.astype(np.float32), axis=1) <= 0).all()
 
 

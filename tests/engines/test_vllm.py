@@ -279,6 +279,7 @@ def test_labels_of_a_forced_completion_are_those_that_vllm_gave_and_what_was_ins
     shipped: Path,
     prompts: list[list[int]],
     teacher_chat: Chat,
+    log_probabilities: Callable[..., torch.Tensor],
     total_variation: Callable[..., np.ndarray[Any, Any]],
     changes: dict[str, Any],
 ) -> None:
@@ -302,9 +303,7 @@ def test_labels_of_a_forced_completion_are_those_that_vllm_gave_and_what_was_ins
         assert given.k == 20
         assert given.tokens.tolist() == one.token_ids
         sampled = noting.sampled(key, [*prompt, *one.token_ids])
-        with torch.inference_mode():
-            logits = model(torch.tensor([[*prompt, *one.token_ids]])).logits[0]
-        fresh = logits[len(prompt) - 1 : -1].log_softmax(-1)
+        fresh = log_probabilities(model, prompt, one.token_ids)
         for at, token in enumerate(one.token_ids):
             top, logprobs, own = (part[at] for part in given[2:])
             if at + len(prompt) not in sampled:
