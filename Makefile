@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-vllm quickstart test test-all test-vllm lint types check clean
+.PHONY: help setup setup-vllm quickstart test test-all test-long test-vllm lint types check clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -32,7 +32,10 @@ test: setup ## the default tests: CPU, offline, two to three minutes
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
 
 test-all: setup ## the slow tests too
-	$(BIN)/python -m pytest -m 'not vllm and not gpu and not network'
+	$(BIN)/python -m pytest -m 'not long and not vllm and not gpu and not network'
+
+test-long: setup ## what takes many minutes: fuzz with millions of calls; run before an issue is closed
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m long -n auto
 
 test-vllm: setup-vllm ## the tests of the vllm engine, with vLLM on the CPU
 	.venv-vllm/bin/python -m pytest -m vllm tests/engines

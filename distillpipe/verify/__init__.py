@@ -129,7 +129,7 @@ VERIFIERS: dict[str, Verifier] = {
         _code, extract_code, extract_code, _no_tests, reads_extra=True, runs_code=True
     ),
 }
-CODE_VERSION = 4  # part of the fingerprint of what verdicts decide: raise it when a verdict changes
+CODE_VERSION = 5  # part of the fingerprint of what verdicts decide: raise it when a verdict changes
 
 __all__ = [
     "CODE_VERSION",
