@@ -9,7 +9,6 @@
 Text is never held in memory, an index of ids is.
 """
 
-import os
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -21,6 +20,7 @@ from distillpipe import manifest as manifests
 from distillpipe import versions
 from distillpipe.cards import dataset_card
 from distillpipe.errors import DataError, UsageError
+from distillpipe.filesystem import sync_file
 from distillpipe.hashing import bytes_hash, content_hash, file_sha256
 from distillpipe.interrupts import shielded
 from distillpipe.jsonl import SYNC_ROWS, R, Stream, decoded, encoder, lines
@@ -133,12 +133,13 @@ class Writer:
         self._close()
         path, manifest = self.draft.path, self.draft.manifest
         num_problems = 0
-        with (path / "problems.jsonl").open("wb") as file:
+        listed = path / "problems.jsonl"
+        with listed.open("wb") as file:
             for problem in problems:
                 file.write(encoder.encode(problem) + b"\n")
                 num_problems += 1
             file.flush()
-            os.fsync(file.fileno())
+            sync_file(file.fileno(), listed)
         written = {part.name: part for part in (*self._parts.parts, *self._rejected.parts)}
         manifest.files = []
         for file_path in versions.content_files(path):
@@ -203,8 +204,7 @@ def read_traces(reference: str) -> Iterator[Trace]:
 
 def trace_files(reference: str) -> list[Path]:
     """The files that hold the rows of a dataset in their order, those of a finished version checked."""
-    path = Path(reference)
-    if path.is_file():
+    if (path := versions.plain_file(reference)) is not None:
         return [path]
     folder = _traces_folder(reference)
     versions.check_content(folder)
@@ -221,8 +221,8 @@ def _traces_folder(reference: str) -> Path:
 
 def folder_of(reference: str) -> Path:
     """The folder that the files of a dataset lie in, those that its rows name too."""
-    path = Path(reference)
-    return (path.parent if path.is_file() else versions.resolve(reference)).absolute()
+    path = versions.plain_file(reference)
+    return (versions.resolve(reference) if path is None else path.parent).absolute()
 
 
 def read_training_traces(references: Iterable[str], *, allow_benchmark: bool) -> Iterator[Trace]:
@@ -246,8 +246,7 @@ def count_rows(references: Iterable[str]) -> int:
     """How many rows several datasets have: as their manifests say, of a file counted by lines."""
     total = 0
     for reference in references:
-        path = Path(reference)
-        if path.is_file():
+        if (path := versions.plain_file(reference)) is not None:
             total += sum(1 for _ in lines(path))
         else:
             total += manifests.read(_traces_folder(reference)).counts.rows_kept
@@ -261,7 +260,7 @@ def count_bytes(references: Iterable[str]) -> int:
         for reference in references
         for path in (
             [Path(reference)]
-            if Path(reference).is_file()
+            if versions.plain_file(reference) is not None
             else versions.resolve(reference).glob("part-*.jsonl")
         )
     )
@@ -286,7 +285,7 @@ def conflict(row_id: str) -> DataError:
 
 def read_problems(reference: str) -> Iterator[Problem]:
     """The problems of a dataset; none for a .jsonl file of traces, which has no list of its own."""
-    if not Path(reference).is_file():
+    if versions.plain_file(reference) is None:
         folder = versions.resolve(reference)
         path = folder / "problems.jsonl"
         if not path.is_file():

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import msgspec
 
 from distillpipe import budget as machine
-from distillpipe import dataset, reuse, spending
+from distillpipe import dataset, models, reuse, spending
 from distillpipe.answers import as_answer
 from distillpipe.chat import Chat, load_chat
 from distillpipe.dataset import Writer
@@ -75,10 +75,9 @@ class Forcing(NamedTuple):
         tokenizer = find_tokenizer(self.tokenizer)
         return load_chat(tokenizer.folder, tokenizer.name)
 
-    def used(self) -> ModelUsed:
-        """The teacher as the manifest names it."""
-        model = self.find(weights=False)
-        return ModelUsed("teacher", model.name, model.identity)
+    def used(self, out: Path) -> ModelUsed:
+        """The teacher as the manifests under `out` name it."""
+        return models.used("teacher", self.find(weights=False), out)
 
 
 class _Begun(NamedTuple):

@@ -151,15 +151,16 @@ def size(num_bytes: float) -> str:
 
 
 def _input(reference: str) -> str:
-    path = Path(reference)
     if reference.startswith("hub:"):
         return reference
-    if path.is_file():
+    if (path := versions.plain_file(reference)) is not None:
         return f"{reference}: {size(path.stat().st_size)}"
     try:
         folder = versions.resolve(reference)
         found = manifests.read(folder)
     except DistillError:
-        return f"{reference}: {'not a dataset' if path.exists() else 'does not exist yet'}"
+        return (
+            f"{reference}: {'not a dataset' if Path(reference).exists() else 'does not exist yet'}"
+        )
     num_bytes = sum(entry.bytes for entry in found.files)
     return f"{reference} ({folder.name}): {found.counts.rows_kept:,} rows, {size(num_bytes)}"

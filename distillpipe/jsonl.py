@@ -19,13 +19,13 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import msgspec
 
 from distillpipe.errors import DataError
+from distillpipe.filesystem import sync_file, sync_folder
 from distillpipe.interrupts import shielded
 
 SYNC_ROWS = 64
 SYNC_SECONDS = 1.0
 PART_BYTES = 256 * 1024 * 1024
 READ_BYTES = 1024 * 1024
-sync_content = getattr(os, "fdatasync", os.fsync)  # macOS has only the latter
 
 R = TypeVar("R", bound=msgspec.Struct)
 encoder = msgspec.json.Encoder()
@@ -94,7 +94,7 @@ class Stream:
         if self._descriptor is not None and self._unsynced:
             if self._before_sync is not None:
                 self._before_sync()
-            sync_content(self._descriptor)
+            sync_file(self._descriptor, self._folder / self.parts[-1].name, content_only=True)
             self._unsynced = 0
             self._synced = time.monotonic()
 
@@ -249,16 +249,7 @@ def cut_torn_line(path: Path) -> None:
             end = start
         if end < size:
             file.truncate(end)
-            os.fsync(file.fileno())
-
-
-def sync_folder(path: Path) -> None:
-    """Make the names in a folder durable."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+            sync_file(file.fileno(), path)
 
 
 class _Schema(msgspec.Struct):

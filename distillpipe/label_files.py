@@ -7,7 +7,6 @@ of the version's own: then the rejected rows lose theirs.
 """
 
 import errno
-import os
 import shutil
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
@@ -16,8 +15,9 @@ from typing import NamedTuple
 import msgspec
 
 from distillpipe import dataset, versions
+from distillpipe.filesystem import sync_file, sync_folder
 from distillpipe.hashing import content_hash
-from distillpipe.jsonl import decode, lines, sync_folder
+from distillpipe.jsonl import decode, lines
 from distillpipe.label_writer import LabelWriter, is_there
 from distillpipe.labels import (
     LabelSource,
@@ -110,7 +110,7 @@ def _labelled(inputs: Sequence[str]) -> Iterator[_Labelled]:
     rows = msgspec.json.Decoder(_Row)
     for reference in inputs:
         folder = dataset.folder_of(reference)
-        if not Path(reference).is_file() and not files_of(folder):
+        if versions.plain_file(reference) is None and not files_of(folder):
             continue
         for path in dataset.trace_files(reference):
             for number, line in lines(path):
@@ -176,5 +176,5 @@ def _link(path: Path, target: Path) -> None:
         writing = target.with_name(f"{target.name}.new")
         shutil.copyfile(path, writing)
         with writing.open("rb") as copied:
-            os.fsync(copied.fileno())
+            sync_file(copied.fileno(), writing)
         writing.replace(target)

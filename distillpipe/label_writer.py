@@ -13,8 +13,9 @@ import msgspec
 import numpy as np
 
 from distillpipe.errors import DataError
+from distillpipe.filesystem import sync_file, sync_folder
 from distillpipe.interrupts import shielded
-from distillpipe.jsonl import cut_torn_line, decode, sync_content, sync_folder
+from distillpipe.jsonl import cut_torn_line, decode
 from distillpipe.labels import TOKEN, Labels, LabelSource, label_type, paths_of
 from distillpipe.records import SoftLabels
 
@@ -81,7 +82,7 @@ class LabelWriter:
         """Make the labels so far survive a power cut."""
         if self._dirty:
             for descriptor in self._descriptors:
-                sync_content(descriptor)
+                sync_file(descriptor, self._folder / self._name, content_only=True)
             self._dirty = False
 
     def close(self) -> None:

@@ -114,7 +114,7 @@ def of_teacher(model: AnyModel, given: str | None) -> tuple[str, ...]:
 
 def of_inputs(references: Iterable[str]) -> tuple[str, ...]:
     """The licences that the inputs of a stage carry on, each once."""
-    folders = [versions.resolve(one) for one in references if not Path(one).is_file()]
+    folders = [versions.resolve(one) for one in references if versions.plain_file(one) is None]
     carried = (licence for folder in folders for licence in manifests.read(folder).licences)
     return tuple(dict.fromkeys(carried))
 

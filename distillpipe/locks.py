@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import IO
 
 from distillpipe.errors import DataError, UsageError
+from distillpipe.filesystem import is_not_offered, say_once
 
 FORK_SECONDS = 5.0  # in which the forks of a process that was killed end too
 _held: set[IO[str]] = set()
@@ -24,8 +25,19 @@ def locked(out: Path) -> Iterator[None]:
         if place.exists() and not place.is_dir():
             raise UsageError(f"--out {out}: {place} is a file: name a folder, new or with versions")
     out.mkdir(parents=True, exist_ok=True)
-    with (out / ".lock").open("a+") as lock:
-        if (holder := _other_holder(lock)) is not None:
+    with (out / ".lock").open("a+", encoding="utf-8") as lock:
+        try:
+            holder = _other_holder(lock)
+        except OSError as error:
+            if not is_not_offered(error):
+                error.filename = str(out / ".lock")  # a descriptor does not know it
+                raise
+            say_once(
+                f"warning: the file system of {out} has no file locks ({error.strerror}): make sure "
+                "that no other run writes there at the same time"
+            )
+            holder = None
+        if holder is not None:
             raise DataError(
                 f"{out} is being written by another run (process {holder}): "
                 "wait until it has ended, or name another --out"

@@ -11,6 +11,7 @@ import msgspec
 
 from distillpipe.distributions import Distribution
 from distillpipe.errors import DataError
+from distillpipe.filesystem import sync_file
 from distillpipe.hashing import content_hash
 
 FORMAT = "distillpipe/1"
@@ -45,6 +46,10 @@ class ModelUsed(msgspec.Struct, frozen=True):
     "teacher, student or model"
     name: str
     identity: str
+    relative_path: str | None = None
+    "from the folder of the versions that it was used for; null for a hub model and a served one"
+    checkpoint_id: str | None = None
+    "of the checkpoint of ours whose adapter was merged into the model; null for other models"
 
 
 class FileEntry(msgspec.Struct, frozen=True):
@@ -189,7 +194,7 @@ def write(folder: Path, manifest: Manifest) -> None:
     with temporary.open("wb") as file:
         file.write(encoded + b"\n")
         file.flush()
-        os.fsync(file.fileno())
+        sync_file(file.fileno(), temporary)
     temporary.replace(path)
 
 

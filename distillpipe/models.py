@@ -14,6 +14,7 @@ from distillpipe import manifest as manifests
 from distillpipe import versions
 from distillpipe.errors import UsageError, first_line
 from distillpipe.hashing import content_hash
+from distillpipe.manifest import ModelUsed
 
 ADAPTER = "adapter_config.json"
 MERGED = "merged"  # the folder, beside an adapter of ours, of the whole model that it makes
@@ -58,6 +59,17 @@ class Served(msgspec.Struct, frozen=True):
 
 
 AnyModel = Model | Served
+
+
+def used(role: str, model: AnyModel, out: Path) -> ModelUsed:
+    """A model as the manifests under `out` name it, so that it is found again from any current directory."""
+    if isinstance(model, Served) or model.identity.startswith("hub:"):
+        return ModelUsed(role, model.name, model.identity)
+    checkpoint_id = None
+    if model.folder.name == MERGED and (model.folder.parent / "manifest.json").is_file():
+        checkpoint_id = manifests.read(model.folder.parent).id
+    way = versions.relative_to(model.folder, out)
+    return ModelUsed(role, model.name, model.identity, way, checkpoint_id)
 
 
 def find(reference: str, option: str, *, weights: bool = True) -> Model:
@@ -119,7 +131,7 @@ class _AdapterConfig(msgspec.Struct):
 
 
 def _find(reference: str, option: str, weights: bool) -> Model:
-    path = Path(reference)
+    path = versions.followed(Path(reference))
     place = versions.split_reference(reference)[0]
     if versions.holds_versions(place) or versions.partials(place):
         folder = versions.resolve(reference)

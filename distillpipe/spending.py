@@ -20,8 +20,9 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from distillpipe.errors import Incomplete
+from distillpipe.filesystem import sync_folder
 from distillpipe.interrupts import shielded
-from distillpipe.jsonl import cut_torn_line, decoded, encoder, sync_folder
+from distillpipe.jsonl import cut_torn_line, decoded, encoder
 from distillpipe.manifest import Counts
 from distillpipe.records import EngineOptions, Message, Trace
 from distillpipe.versions import Draft

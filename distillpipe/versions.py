@@ -3,7 +3,7 @@
     runs/math/traces/
       v1/          manifest.json and the files; never changed again
       v2.partial/  a draft: unfinished, taken up again by the same command
-      latest -> v1
+      latest -> v1   a link; where links are not allowed, a file that holds the name
 
 A version is finished by writing everything, then renaming its folder: whatever is called `vN` is whole.
 """
@@ -23,15 +23,16 @@ import msgspec
 
 from distillpipe import manifest as manifests
 from distillpipe.errors import DataError, UsageError
+from distillpipe.filesystem import say_once, sync_folder
 from distillpipe.hashing import cached_sha256, content_hash, file_sha256
 from distillpipe.interrupts import shielded
-from distillpipe.jsonl import sync_folder
 from distillpipe.locks import locked
 from distillpipe.manifest import InputDataset, Manifest, ModelUsed, ResolvedOption
 from distillpipe.progress import say
 
 FINISHED = re.compile(r"v(\d+)")
 PARTIAL = re.compile(r"v(\d+)\.partial")
+LONGEST_NAME = 32  # characters of a file `latest` that are read
 ERRORS_FILE = "errors.jsonl"
 ENGINE_ERROR = "engine_error"  # the reason of a row that was given up with --accept-errors
 
@@ -183,12 +184,11 @@ def resolve(reference: str) -> Path:
     if (path / "manifest.json").is_file():
         return path.resolve()
     if versions := finished(path):
-        latest = path / "latest"
-        if latest.exists():
-            return latest.resolve()
-        if latest.is_symlink():
-            say(f"{latest} points to {latest.readlink()}, which is gone: using {versions[-1].name}")
-        return versions[-1]
+        newest, wanted = versions[-1], latest_name(path)
+        if wanted is None or (path / wanted) in versions:
+            return (path / (wanted or newest.name)).resolve()
+        say(f"{path / 'latest'} points to {wanted}, which is gone: using {newest.name}")
+        return newest.resolve()
     raise UsageError(_why_not_a_dataset(path))
 
 
@@ -196,8 +196,38 @@ def split_reference(reference: str) -> tuple[Path, str | None]:
     """`PATH@v3` as path and version; the version is null where none is named."""
     path, at, version = reference.rpartition("@")
     if at and FINISHED.fullmatch(version):
-        return Path(path), version
-    return Path(reference), None
+        return followed(Path(path)), version
+    return followed(Path(reference)), None
+
+
+def followed(path: Path) -> Path:
+    """The path with a file `latest` in it replaced by the version that it names; others as they are."""
+    for place in (path, *path.parents):
+        if place.name == "latest" and place.is_file():
+            version = latest_name(place.parent)
+            if version is not None and (place.parent / version).is_dir():
+                return place.parent / version / path.relative_to(place)
+    return path
+
+
+def plain_file(reference: str) -> Path | None:
+    """The path of a reference that is a file; None for a folder, a version, or nothing."""
+    path = followed(Path(reference))
+    return path if path.is_file() else None
+
+
+def latest_name(out: Path) -> str | None:
+    """The name of the version that `latest` under `out` points to, whether it is there or not.
+
+    None where there is no `latest`, or something else stands in its place: a copy of a folder made without links.
+    """
+    latest = out / "latest"
+    if latest.is_symlink():
+        return latest.readlink().name
+    with suppress(OSError, UnicodeDecodeError):
+        name = latest.read_text(encoding="utf-8")[:LONGEST_NAME].strip()
+        return name if FINISHED.fullmatch(name) else None
+    return None
 
 
 def holds_versions(path: Path) -> bool:
@@ -210,16 +240,20 @@ def describe_input(reference: str, out: Path) -> InputDataset:
 
     Raises DataError where a file of a finished version has another size than its manifest says.
     """
-    path = Path(reference)
-    if path.is_file():
-        return InputDataset(str(path), None, cached_sha256(path), os.path.relpath(path, out))
+    if (path := plain_file(reference)) is not None:
+        return InputDataset(str(path), None, cached_sha256(path), relative_to(path, out))
     folder = resolve(reference)
     found = manifests.read(folder)
     if found.id is None:
         raise UsageError(f"{folder} is unfinished: run the command that makes it again")
     check_sizes(folder, found)
     dataset = folder.parent
-    return InputDataset(str(dataset), found.version, found.id, os.path.relpath(dataset, out))
+    return InputDataset(str(dataset), found.version, found.id, relative_to(dataset, out))
+
+
+def relative_to(path: Path, out: Path) -> str:
+    """The way from `out` to a path, both without links: it holds from wherever a command is started."""
+    return os.path.relpath(path.resolve(), out.resolve())
 
 
 def check_sizes(folder: Path, found: Manifest) -> None:
@@ -272,13 +306,33 @@ def _how_to_mend(path: Path, found: Manifest) -> str:
 
 
 def point_latest(version: Path) -> None:
-    """Let `latest` point to a version, in one step."""
-    link, temporary = version.parent / "latest", version.parent / ".latest.new"
-    if link.is_symlink() and link.readlink() == Path(version.name):
+    """Let `latest` point to a version, in one step: by a link, or a file with the name where links are refused.
+
+    The version is finished, so a `latest` that cannot be written is no error where the newest version is
+    meant, which a reference stands for without it.
+    """
+    out = version.parent
+    link, temporary = out / "latest", out / ".latest.new"
+    if latest_name(out) == version.name:
         return
-    temporary.unlink(missing_ok=True)
-    temporary.symlink_to(version.name)
-    temporary.replace(link)
+    try:
+        temporary.unlink(missing_ok=True)
+        try:
+            temporary.symlink_to(version.name)
+        except OSError as error:
+            temporary.write_text(f"{version.name}\n", encoding="utf-8")
+            say_once(
+                f"warning: the file system of {out} has no links ({error.strerror}): {link} is a file "
+                "that names the version; every command reads it as it reads a link"
+            )
+        temporary.replace(link)
+    except OSError as error:
+        if latest_name(out) is not None or finished(out)[-1] != version:
+            raise
+        say_once(
+            f"warning: {link} could not be written ({error.strerror}): {out} stands for its newest "
+            f"version, {version.name}"
+        )
 
 
 def content_files(path: Path) -> list[Path]:

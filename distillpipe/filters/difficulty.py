@@ -34,7 +34,7 @@ def predictions_in(references: Collection[str]) -> list[str]:
             inside = sorted(str(child) for child in path.iterdir() if versions.finished(child))
         found += inside or [reference]
     for reference in found:
-        kind = None if Path(reference).is_file() else _kind(reference)
+        kind = None if versions.plain_file(reference) else _kind(reference)
         if kind not in (None, "predictions"):
             raise UsageError(
                 f"--difficulty {reference} holds {kind}, not predictions: make some with "

@@ -6,11 +6,10 @@ spell the same row in other bytes.
 """
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import msgspec
 
-from distillpipe import dataset
+from distillpipe import dataset, versions
 from distillpipe.filters.examine import Decision
 from distillpipe.jsonl import decode, lines
 from distillpipe.records import FilterOptions, SoftLabels, Trace
@@ -37,7 +36,7 @@ def rows_once(
     left = set(decisions)
     whole = msgspec.json.Decoder(Trace)
     for reference in inputs:
-        record: type[Trace] = Trace if Path(reference).is_file() else _Written
+        record: type[Trace] = Trace if versions.plain_file(reference) else _Written
         quick = msgspec.json.Decoder(record)
         for path in dataset.trace_files(reference):
             for number, line in lines(path):

@@ -21,7 +21,7 @@ BATCH_CHARACTERS = 200_000  # that a thread counts at a time
 
 def find_tokenizer(reference: str) -> Model:
     """The tokenizer of a model folder, a checkpoint of ours, or a model on the hub."""
-    path = Path(reference)
+    path = versions.followed(Path(reference))
     if versions.holds_versions(versions.split_reference(reference)[0]):
         path = versions.resolve(reference)
     if not path.exists():

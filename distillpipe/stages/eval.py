@@ -9,6 +9,7 @@ from distillpipe import (
     dataset,
     forecast,
     licences,
+    models,
     protocols,
     resources,
     scoring,
@@ -23,7 +24,6 @@ from distillpipe.errors import DataError, UsageError
 from distillpipe.estimates import forecast_rows
 from distillpipe.forecast import Forecast
 from distillpipe.formats import hub
-from distillpipe.manifest import ModelUsed
 from distillpipe.models import AnyModel, Served, with_adapter
 from distillpipe.planning import SamplingOptions, load_model_chat
 from distillpipe.progress import say
@@ -140,7 +140,7 @@ def _header(
         stage="eval",
         content=content_of(**options.content(), rules=[verify.CODE_VERSION], **_protocol(run)),
         inputs=[sources.describe(benchmark, out)],
-        models=[ModelUsed("model", model.name, model.identity)],
+        models=[models.used("model", model, out)],
         options=run.options,
         fresh=run.fresh,
         accept_errors=options.accept_errors,

@@ -1,15 +1,15 @@
 """`export`: the kept rows of a dataset as one file that other tools train on."""
 
 import filecmp
-import os
 from pathlib import Path
 
 import msgspec
 
 from distillpipe import dataset
 from distillpipe.errors import DataError, UsageError
+from distillpipe.filesystem import sync_file, sync_folder
 from distillpipe.formats.outgoing import FORMATS, Format, ReasoningAs, turns_of
-from distillpipe.jsonl import encoder, sync_folder
+from distillpipe.jsonl import encoder
 from distillpipe.progress import say
 
 
@@ -82,5 +82,5 @@ def _write(
         if not num_rows:
             raise DataError(f"{reference}: no rows to export")
         file.flush()
-        os.fsync(file.fileno())
+        sync_file(file.fileno(), path)
     return num_rows, num_unfinished, num_labelled

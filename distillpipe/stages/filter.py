@@ -5,7 +5,7 @@ Two passes over the input, so that text is never held: the first decides on each
 
 from pathlib import Path
 
-from distillpipe import dataset, filters, forecast, licences, sources, verify, versions
+from distillpipe import dataset, filters, forecast, licences, models, sources, verify, versions
 from distillpipe.dataset import Writer
 from distillpipe.errors import DataError
 from distillpipe.filters.candidate import Candidate
@@ -20,7 +20,6 @@ from distillpipe.filters.select import dropped_among, remarks
 from distillpipe.forcing import Forcer, Forcing
 from distillpipe.forecast import Forecast
 from distillpipe.formats.tokens import counter, find_tokenizer
-from distillpipe.manifest import ModelUsed
 from distillpipe.models import Model
 from distillpipe.progress import progress, say
 from distillpipe.records import FilterOptions
@@ -145,8 +144,8 @@ def _header(
             *(sources.describe(reference, out) for reference in others.benchmarks),
         ],
         models=[
-            *(ModelUsed("tokenizer", one.name, one.identity) for one in _tokenizer(others)),
-            *([] if forcing is None else [forcing.used()]),
+            *(models.used("tokenizer", one, out) for one in _tokenizer(others)),
+            *([] if forcing is None else [forcing.used(out)]),
         ],
         accept_errors=forcing is not None and forcing.accept_errors,
         options=run.options,

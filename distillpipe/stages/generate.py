@@ -5,13 +5,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from distillpipe import forecast, licences, sources, versions
+from distillpipe import forecast, licences, models, sources, versions
 from distillpipe.chat import Chat, check_prompt_template
 from distillpipe.dataset import Writer
 from distillpipe.engines import check_soft_labels, find_model, open_engine
 from distillpipe.estimates import forecast_rows
 from distillpipe.forecast import Forecast
-from distillpipe.manifest import ModelUsed
 from distillpipe.models import AnyModel, Model
 from distillpipe.planning import SamplingOptions, load_model_chat
 from distillpipe.records import Problem, Trace
@@ -133,7 +132,7 @@ def _header(
         stage="generate",
         content=content_of(**options.content(), **given),
         inputs=[sources.describe(problems, out)],
-        models=[ModelUsed("teacher", model.name, model.identity)],
+        models=[models.used("teacher", model, out)],
         options=run.options,
         fresh=run.fresh,
         accept_errors=options.accept_errors,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from distillpipe import forecast, sources, versions
+from distillpipe import forecast, models, sources, versions
 from distillpipe.benchmarks import BENCHMARKS
 from distillpipe.chat import load_chat
 from distillpipe.dataset import Writer
@@ -20,7 +20,6 @@ from distillpipe.formats.incoming import CODE_VERSION, FORMATS, Reader, detect
 from distillpipe.formats.problems import Problems
 from distillpipe.formats.tokens import counted, find_tokenizer
 from distillpipe.formats.traces import Choices, Imported, imported
-from distillpipe.manifest import ModelUsed
 from distillpipe.models import Model
 from distillpipe.progress import say
 from distillpipe.records import Trace
@@ -100,9 +99,7 @@ def _header(
         stage="import",
         content=content_of(options=options, rules=[CODE_VERSION]),
         inputs=[sources.describe(reference, out)],
-        models=[]
-        if tokenizer is None
-        else [ModelUsed("tokenizer", tokenizer.name, tokenizer.identity)],
+        models=[] if tokenizer is None else [models.used("tokenizer", tokenizer, out)],
         options=run.options,
         fresh=run.fresh,
         licences=() if options.teacher_licence is None else (options.teacher_licence,),

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from distillpipe import dataset, forecast, licences, versions
+from distillpipe import dataset, forecast, licences, models, versions
 from distillpipe.chat import load_chat
 from distillpipe.dataset import Writer
 from distillpipe.engines import check_soft_labels, find_model, open_engine
@@ -10,7 +10,6 @@ from distillpipe.errors import DataError, UsageError
 from distillpipe.filters.problems import problems_of
 from distillpipe.forecast import Forecast
 from distillpipe.labelling import Labeller, LabelOptions, add_rows, label_source
-from distillpipe.manifest import ModelUsed
 from distillpipe.models import Model
 from distillpipe.stages.run import Result, Run, content_of, say_finished, say_up_to_date
 from distillpipe.versions import Header
@@ -79,7 +78,7 @@ def _header(inputs: list[str], model: Model, out: Path, options: LabelOptions, r
             **given,
         ),
         inputs=[versions.describe_input(reference, out) for reference in inputs],
-        models=[ModelUsed("teacher", model.name, model.identity)],
+        models=[models.used("teacher", model, out)],
         options=run.options,
         fresh=run.fresh,
         accept_errors=options.accept_errors,

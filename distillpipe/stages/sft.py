@@ -12,7 +12,7 @@ from distillpipe.chat import load_chat, with_template_text
 from distillpipe.errors import DataError, UsageError
 from distillpipe.forecast import Forecast
 from distillpipe.interrupts import shielded
-from distillpipe.manifest import ModelUsed, ResolvedOption
+from distillpipe.manifest import ResolvedOption
 from distillpipe.models import MERGED, Model
 from distillpipe.progress import progress, say
 from distillpipe.records import Trace, TrainingOptions
@@ -192,8 +192,8 @@ def _header(
         content=content_of(options=with_template_text(options)),
         inputs=[versions.describe_input(reference, out) for reference in inputs],
         models=[
-            ModelUsed("student", model.name, model.identity),
-            *(ModelUsed("teacher", one.name, one.identity) for one in teachers),
+            models.used("student", model, out),
+            *(models.used("teacher", one, out) for one in teachers),
         ],
         options=run.options,
         fresh=run.fresh,

@@ -4,7 +4,6 @@ A draft of a checkpoint holds `state-000100/` (weights, optimizer, schedule, ran
 and `losses.jsonl`. A state is written beside the last one and renamed when it is whole.
 """
 
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ import msgspec
 from accelerate import Accelerator
 
 from distillpipe.errors import UsageError
-from distillpipe.jsonl import sync_folder
+from distillpipe.filesystem import sync_file, sync_folder
 from distillpipe.progress import say
 
 LOSSES = "losses.jsonl"
@@ -81,7 +80,7 @@ def save(accelerator: Accelerator, folder: Path, step: int, sharded: Sharded | N
 def _complete(folder: Path, writing: Path, final: Path) -> None:
     for file in filter(Path.is_file, writing.rglob("*")):
         with file.open("rb") as written:
-            os.fsync(written.fileno())
+            sync_file(written.fileno(), file)
     sync_folder(writing)
     writing.rename(final)
     sync_folder(folder)

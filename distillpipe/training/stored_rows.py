@@ -20,7 +20,7 @@ from typing import Any, overload
 import msgspec
 import numpy as np
 
-from distillpipe.jsonl import sync_folder
+from distillpipe.filesystem import sync_file, sync_folder
 from distillpipe.training.rows import Row, StoredLabels, TeacherRow
 
 TOKENS, NAMES, LABELS, INDEX = "tokens.bin", "names.bin", "labels.bin", "index.bin"
@@ -96,7 +96,7 @@ def store(folder: Path, rows: Iterable[Row]) -> StoredRows:
         _write(writing, rows)
         for file in writing.iterdir():
             with file.open("rb") as written:
-                os.fsync(written.fileno())
+                sync_file(written.fileno(), file)
         sync_folder(writing)
         writing.rename(folder)
         sync_folder(folder.parent)

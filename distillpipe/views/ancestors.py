@@ -4,6 +4,7 @@ A manifest names what its stage read by path, version and id. An ancestor counts
 with that very id is still found; of what is gone or was changed, the stage that read it knows the rest.
 """
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -13,7 +14,9 @@ import msgspec
 from distillpipe import manifest as manifests
 from distillpipe import versions
 from distillpipe.errors import DataError
-from distillpipe.manifest import InputDataset, Manifest
+from distillpipe.hashing import cached_sha256
+from distillpipe.manifest import InputDataset, Manifest, ModelUsed
+from distillpipe.models import MERGED
 
 READS_PROBLEMS = ("generate", "eval")
 CHECKPOINT = "checkpoint:"  # how the identity of a model of ours begins
@@ -111,46 +114,78 @@ def _add(
 def _parents(manifest: Manifest) -> Iterator[InputDataset]:
     """What a stage read, its models too where they are checkpoints of ours."""
     for model in manifest.models:
-        if model.identity.startswith(CHECKPOINT):
-            model_id = _checkpoint_id(model.identity)
-            path, version = versions.split_reference(model.name)
-            yield InputDataset(str(path), version or _version_of(path, model_id), model_id)
+        checkpoint_id = _checkpoint_id(model)
+        if checkpoint_id is not None:
+            path, version = _version_named(model.name)
+            yield InputDataset(path, version, checkpoint_id, model.relative_path)
     yield from manifest.inputs
 
 
-def _checkpoint_id(identity: str) -> str:
-    """Of a model of ours; an adapter's identity goes on with that of its base."""
-    return identity.removeprefix(CHECKPOINT).partition(" on ")[0]
+def _checkpoint_id(model: ModelUsed) -> str | None:
+    """The id of the checkpoint of ours that a model is, or was made from; None for other models.
+
+    Of an adapter of ours its own: the manifest of the adapter names its base. Of another adapter on a base
+    that is ours the base's.
+    """
+    if model.checkpoint_id is not None:
+        return model.checkpoint_id
+    parts = (part for part in model.identity.split(" on ") if part.startswith(CHECKPOINT))
+    first = next(parts, None)
+    return None if first is None else first.removeprefix(CHECKPOINT)
 
 
-def _version_of(path: Path, wanted_id: str) -> str:
-    """The version under `path` with an id; "latest" where there is none."""
-    for folder in versions.finished(path):
-        if (found := _read(folder)) is not None and found.id == wanted_id:
-            return folder.name
-    return "latest"
+def _version_named(reference: str) -> tuple[str, str]:
+    """The folder of versions and the version that `OUT`, `OUT@v1`, `OUT/v1`, `OUT/latest/merged` name."""
+    path, version = versions.split_reference(reference)
+    if path.name == MERGED:
+        path = path.parent
+    if path.name == "latest" or versions.FINISHED.fullmatch(path.name):
+        return str(path.parent), path.name
+    return str(path), version or "latest"
 
 
 def _find(given: InputDataset, base: Path) -> _Found:
-    """Where an input lies: as it was given, else as seen from `base`, the folder of its reader."""
+    """Where an input lies: as seen from `base`, the folder of its reader, else as it was given.
+
+    What was given may be relative to the directory that the command was started in, which is not known
+    any more; so it counts only by its content.
+    """
     if given.path.startswith("hub:"):
         return _Found(Path(given.path), "remote", None)
-    places = [Path(given.path)]
+    as_given = Path(given.path)
+    places = [as_given]
     if given.relative_path is not None:
-        places.append(base / given.relative_path)
+        places.insert(0, Path(os.path.normpath(base.resolve() / given.relative_path)))
     state: State = "gone"
     for place in places:
         if given.version is None:
             if place.is_file():
-                return _Found(place, "found", None)
+                if cached_sha256(place) == given.id:
+                    return _Found(_shortest(place, as_given), "found", None)
+                state = "changed"
             continue
-        folder = place / given.version
-        found = _read(folder)
-        if found is not None and found.id == given.id:
-            return _Found(folder, "found", found)
-        if folder.exists():
-            state = "changed"
-    return _Found(places[0] / (given.version or ""), state, None)
+        for folder in _folders(place, given.version):
+            if (found := _read(folder)) is not None and found.id == given.id:
+                return _Found(_shortest(folder, as_given / folder.name), "found", found)
+            if folder == place / given.version and folder.exists():
+                state = "changed"
+    return _Found(as_given / (given.version or ""), state, None)
+
+
+def _folders(place: Path, version: str) -> Iterator[Path]:
+    """Where a version may lie: in its folder of versions, or `place` is its own folder, or one inside it."""
+    place = versions.followed(place)
+    yield place / version
+    yield from reversed(versions.finished(place))
+    yield place
+    if place.name == MERGED:
+        yield place.parent
+
+
+def _shortest(found: Path, as_given: Path) -> Path:
+    """The path as the user wrote it, where that leads to the same place from here."""
+    same = as_given.exists() and as_given.resolve() == found.resolve()
+    return as_given if same else found
 
 
 def _read(folder: Path) -> Manifest | None:
@@ -162,7 +197,7 @@ def _read(folder: Path) -> Manifest | None:
 
 def _leaf(given: InputDataset, path: Path, state: State, reading: Manifest) -> Step:
     """A file, or a version without a manifest to trust: what the stage that read it still knows."""
-    is_model = given.id in {_checkpoint_id(model.identity) for model in reading.models}
+    is_model = given.id in {_checkpoint_id(model) for model in reading.models}
     is_only = len(reading.inputs) == 1
     rows: int | None = reading.counts.rows_read if is_only and not is_model else None
     kind: Literal["problems", "traces", "checkpoint"] = "checkpoint" if is_model else "traces"

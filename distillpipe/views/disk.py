@@ -55,11 +55,9 @@ def describe(shown: Path) -> Folder:
 
 def latest(dataset: Path) -> str | None:
     """The version that a reference without one stands for; None where none is finished."""
-    link = dataset / "latest"
-    if link.exists():
-        return link.resolve().name
-    finished = versions.finished(dataset)
-    return finished[-1].name if finished else None
+    finished = [folder.name for folder in versions.finished(dataset)]
+    named = versions.latest_name(dataset)
+    return named if named in finished else next(reversed(finished), None)
 
 
 def sizes_of(folder: Path) -> dict[tuple[int, int], int]:

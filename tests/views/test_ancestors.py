@@ -70,12 +70,12 @@ def test_folders_moved_together_are_found_by_their_relative_paths(
     assert Path(steps[1].path).resolve() == elsewhere / "runs/traces/v1"
 
 
-def test_the_path_as_given_is_tried_before_the_relative_one(runs: Path) -> None:
+def test_copies_moved_together_belong_to_each_other(runs: Path) -> None:
     shutil.copytree(runs / "clean", "copy/clean", symlinks=True)
     shutil.copytree(runs / "traces", "copy/traces", symlinks=True)
 
     traces = steps_of(Path("copy/clean/v1"))[-2]
-    assert Path(traces.path).resolve() == runs / "traces/v1"
+    assert Path(traces.path).resolve() == runs.parent / "copy/traces/v1"
 
 
 def test_an_ancestor_that_is_gone_is_shown_with_what_was_read_of_it(runs: Path) -> None:
