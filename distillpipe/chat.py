@@ -19,6 +19,7 @@ import msgspec
 
 from distillpipe.delimiters import THINK, Tags, learn_turn
 from distillpipe.errors import UsageError, first_line
+from distillpipe.hashing import is_utf8
 from distillpipe.records import Message, Prompting, TokenCounts, TrainingOptions
 
 if TYPE_CHECKING:
@@ -81,7 +82,11 @@ def conversation(question: str, prompting: Prompting) -> list[Message]:
 
 
 def check_prompt_template(template: str) -> None:
-    """Refuse a prompt template that leaves the problem out."""
+    """Refuse a prompt template that leaves the problem out, or is no text."""
+    if not is_utf8(template):
+        raise UsageError(
+            f"--prompt-template {template!r} is not UTF-8: type it in a UTF-8 terminal"
+        )
     if "{problem}" not in template:
         raise UsageError(f"--prompt-template {template!r} has no {{problem}} in it")
 

@@ -41,7 +41,7 @@ def first_line(error: Exception) -> str:
 
 
 class Interrupted(BaseException):
-    """Ctrl-C or SIGTERM, raised at a point where nothing is half written."""
+    """Ctrl-C, SIGTERM or SIGHUP, raised at a point where nothing is half written."""
 
     def __init__(self, signal_number: int) -> None:
         super().__init__(signal_number)

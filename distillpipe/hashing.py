@@ -14,7 +14,28 @@ _encoder = msgspec.json.Encoder(order="deterministic")
 
 def content_hash(*parts: Any) -> str:
     """32 hex digits that depend on the values of `parts` alone, not on the order of dict keys."""
-    return hashlib.blake2b(_encoder.encode(parts), digest_size=16).hexdigest()
+    try:
+        content = _encoder.encode(parts)
+    except UnicodeEncodeError:  # a path need not be UTF-8
+        content = _encoder.encode(escaped(msgspec.to_builtins(parts)))
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
+
+
+def escaped(value: Any) -> Any:
+    r"""Plain data with what is no UTF-8 in its texts written as `\\udce9`: JSON cannot hold it as it is.
+
+    Paths are such texts: Python keeps a byte of a path that is no UTF-8 as a lone surrogate.
+    """
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode()
+    if isinstance(value, dict):
+        return {escaped(key): escaped(one) for key, one in value.items()}
+    return [escaped(one) for one in value] if isinstance(value, (list, tuple)) else value
+
+
+def is_utf8(text: str) -> bool:
+    """Whether a text can be written as UTF-8: not where it came from bytes that are none."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def bytes_hash(content: bytes) -> str:

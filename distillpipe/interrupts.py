@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM raise `Interrupted`, but never in the middle of a write or a training step.
+"""Ctrl-C, SIGTERM and SIGHUP (a terminal that is closed) raise `Interrupted`, but never in the middle of a write or a training step.
 
 with shielded():
     write_the_row()      # a signal that comes in here is raised when the block ends
@@ -14,15 +14,20 @@ from types import FrameType
 
 from distillpipe.errors import Interrupted
 
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _PR_SET_PDEATHSIG = 1
 _depth = 0
 _pending: int | None = None
 
 
 def install() -> None:
-    """Turn SIGINT and SIGTERM of this process into `Interrupted`; main thread only."""
-    signal.signal(signal.SIGINT, _handle)
-    signal.signal(signal.SIGTERM, _handle)
+    """Turn the signals that end this process into `Interrupted`; main thread only.
+
+    A SIGHUP that is ignored stays so: the command was started with nohup.
+    """
+    for number in STOPPING:
+        if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _handle)
 
 
 @contextmanager
@@ -48,9 +53,9 @@ def leave_with_parent(parent: int) -> None:
 
 
 def leave_to_parent() -> None:
-    """Let Ctrl-C and SIGTERM pass by this process; what it starts by exec is not affected."""
-    signal.signal(signal.SIGINT, lambda *_: None)
-    signal.signal(signal.SIGTERM, lambda *_: None)
+    """Let the signals that the parent heeds pass by this process; what it starts by exec is not affected."""
+    for number in STOPPING:
+        signal.signal(number, lambda *_: None)
 
 
 def _handle(signal_number: int, _frame: FrameType | None) -> None:

@@ -12,7 +12,8 @@ import msgspec
 from distillpipe.distributions import Distribution
 from distillpipe.errors import DataError
 from distillpipe.filesystem import sync_file
-from distillpipe.hashing import content_hash
+from distillpipe.hashing import content_hash, escaped
+from distillpipe.jsonl import document
 
 FORMAT = "distillpipe/1"
 LIBRARIES = ("distillpipe", "torch", "transformers", "accelerate", "peft", "math-verify", "msgspec")
@@ -188,11 +189,10 @@ def read(folder: Path) -> Manifest:
 def write(folder: Path, manifest: Manifest) -> None:
     """Replace the manifest of a folder in one step."""
     path, temporary = folder / "manifest.json", folder / "manifest.json.new"
-    content = msgspec.to_builtins(manifest)
+    content = escaped(msgspec.to_builtins(manifest))
     content["checksum"] = content_hash(content)
-    encoded = msgspec.json.format(msgspec.json.encode(content), indent=1)
     with temporary.open("wb") as file:
-        file.write(encoded + b"\n")
+        file.write(document(content))
         file.flush()
         sync_file(file.fileno(), temporary)
     temporary.replace(path)

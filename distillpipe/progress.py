@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
+from distillpipe import streams
+
 
 class Advance(Protocol):
     """Called with the rows and the tokens that are newly done, and a note on what they cost."""
@@ -13,8 +15,11 @@ class Advance(Protocol):
 
 
 def say(text: str) -> None:
-    """A line for the person who watches."""
-    print(text, file=sys.stderr, flush=True)  # noqa: T201 - the one place that talks
+    """A line for the person who watches; left out where nobody can be reached any more."""
+    try:
+        print(text, file=sys.stderr, flush=True)  # noqa: T201 - the one place that talks
+    except OSError:  # the terminal, the pipe or the disk behind it is gone or full
+        streams.silence(sys.stderr)
 
 
 @contextmanager

@@ -79,7 +79,7 @@ class Draft:
     def finish(self, card: str) -> Manifest:
         """Make the draft the newest version, all or nothing; `latest` points to it afterwards."""
         with shielded():
-            (self.path / "README.md").write_text(card)
+            (self.path / "README.md").write_bytes(card.encode("utf-8", "backslashreplace"))
             self.manifest.finished = now()
             try:
                 self.save()
@@ -338,7 +338,8 @@ def point_latest(version: Path) -> None:
 def content_files(path: Path) -> list[Path]:
     """The files of a version but for its manifest and card, which describe the others."""
     described_by = ("manifest.json", "manifest.json.new", "README.md")
-    return sorted(file for file in path.iterdir() if file.name not in described_by)
+    names = sorted(file.name for file in path.iterdir() if file.name not in described_by)
+    return [path / name for name in names if name.isprintable()]  # any other name is none of ours
 
 
 def now() -> str:

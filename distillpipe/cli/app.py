@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from distillpipe import __version__, interrupts, recipe
+from distillpipe import __version__, interrupts, recipe, streams
 from distillpipe.cli.compare import compare
 from distillpipe.cli.doctor import doctor
 from distillpipe.cli.eval import evaluate
@@ -73,6 +73,7 @@ def distill(
 
 def main() -> None:
     """Run `distill`: a mistake that the user can mend is one line, a bug keeps its traceback."""
+    streams.open_closed()
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -88,11 +89,13 @@ def main() -> None:
     except Interrupted as interrupted:
         say("stopped: what was done is safe; the same command goes on from here")
         sys.exit(interrupted.exit_code)
-    except BrokenPipeError:
+    except BrokenPipeError:  # whoever read the output has gone
+        streams.silence(sys.stdout)
         sys.exit(1)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         say(
-            f"error: {where}{error.strerror or error}; what was done is safe, the same command goes on"
+            f"error: {where}{error.strerror or error}; finished rows are safe: remove the cause, then "
+            "run the same command again"
         )
         sys.exit(1)

@@ -15,6 +15,7 @@ from distillpipe.engines.server_options import (
     check_key_variable,
 )
 from distillpipe.forecast import Forecast, text_of
+from distillpipe.jsonl import document
 from distillpipe.manifest import ResolvedOption
 from distillpipe.planning import SamplingOptions
 from distillpipe.records import AnswerForm, Budget, EngineOptions, Plan, Prompting, Sampling
@@ -316,4 +317,4 @@ def put_forecasts(forecasts: list[Forecast], *, as_json: bool) -> None:
 
 def put_json(content: dict[str, Any]) -> None:
     """One JSON object on stdout."""
-    typer.echo(msgspec.json.format(msgspec.json.encode(content), indent=1))
+    typer.echo(document(content), nl=False)

@@ -11,10 +11,9 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
-import msgspec
-
 from distillpipe.errors import MissingDependencyError
 from distillpipe.forecast import size
+from distillpipe.jsonl import document
 from distillpipe.records import Record
 from distillpipe.verify.sandbox import find_sandbox
 
@@ -87,11 +86,8 @@ class Machine(Record, frozen=True, kw_only=True):
 def doctor(*, as_json: bool) -> None:
     """Print what was found. A part that is missing is a line in the answer, never an error."""
     machine = examine()
-    if as_json:
-        said = msgspec.json.format(msgspec.json.encode(machine), indent=1).decode()
-    else:
-        said = "\n".join(lines(machine))
-    sys.stdout.write(said + "\n")
+    said = document(machine).decode() if as_json else "\n".join(lines(machine)) + "\n"
+    sys.stdout.write(said)
 
 
 def examine() -> Machine:

@@ -3,8 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from distillpipe import (
     dataset,
     forecast,
@@ -24,6 +22,7 @@ from distillpipe.errors import DataError, UsageError
 from distillpipe.estimates import forecast_rows
 from distillpipe.forecast import Forecast
 from distillpipe.formats import hub
+from distillpipe.jsonl import document
 from distillpipe.models import AnyModel, Served, with_adapter
 from distillpipe.planning import SamplingOptions, load_model_chat
 from distillpipe.progress import say
@@ -92,8 +91,7 @@ def evaluate(
 
 
 def _write_metrics(folder: Path, found: dict[str, Any], table: scores.Table) -> None:
-    content = msgspec.json.format(msgspec.json.encode(found), indent=1)
-    (folder / "metrics.json").write_bytes(content + b"\n")
+    (folder / "metrics.json").write_bytes(document(found))
     lines = [f"# {found['benchmark']}", "", *scores.markdown(table), ""]
     (folder / "metrics.md").write_text("\n".join(lines))
 
@@ -155,15 +153,25 @@ def _protocol(run: Run) -> dict[str, str]:
 
 
 def benchmark_name(benchmark: str) -> str:
-    """A name of the table, a file's stem, the name of a hub dataset; a UsageError where it could be
-    taken for a version.
+    """A name of the table, the name of a file, of a dataset's folder, or of a hub dataset.
+
+    It is the name of a folder under --out: a UsageError where it could be taken for a version, or leads elsewhere.
     """
     if benchmark.startswith(hub.PREFIX):
-        name, parts, file = hub.parse(benchmark)
+        dataset_name, parts, file = hub.parse(benchmark)
         if file is None:
-            return "-".join([name.rpartition("/")[2], *parts])
-        return Path(file.replace("*", "")).stem
-    name = versions.split_reference(benchmark)[0].stem
-    if versions.FINISHED.fullmatch(name) or name == "latest":
+            name = "-".join([dataset_name.rpartition("/")[2], *parts])
+        else:
+            name = Path(file.replace("*", "")).stem
+    else:
+        path = versions.split_reference(benchmark)[0]
+        if path.is_dir():  # its own name, where it was called `.`, `..`, or by one of its versions
+            path = path.resolve()
+            path = path.parent if (path / "manifest.json").is_file() else path
+            name = path.name
+        else:
+            name = path.stem
+    is_version = versions.FINISHED.fullmatch(name) or versions.PARTIAL.fullmatch(name)
+    if is_version or name in ("", "latest") or name.startswith(".") or "/" in name:
         raise UsageError(f"--benchmark {benchmark}: {name!r} cannot name a benchmark: rename it")
     return name

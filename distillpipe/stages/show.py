@@ -4,11 +4,10 @@ import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import msgspec
-
 from distillpipe import manifest as manifests
 from distillpipe import versions
 from distillpipe.errors import UsageError
+from distillpipe.jsonl import document
 from distillpipe.manifest import Manifest
 from distillpipe.progress import say
 from distillpipe.views import disk, rows, tables, text
@@ -112,7 +111,7 @@ def _as_data(shown: Shown) -> dict[str, Any]:
 
 
 def _write_json(content: dict[str, Any]) -> None:
-    sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(content), indent=1) + b"\n")
+    sys.stdout.buffer.write(document(content))
 
 
 def _write(content: str) -> None:

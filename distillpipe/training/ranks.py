@@ -85,12 +85,17 @@ def _check_devices(num_processes: int) -> None:
 
 @contextmanager
 def _ctrl_c_left_out() -> Iterator[None]:
-    """What is started in the block does not notice Ctrl-C before it can say for itself."""
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """What is started in the block does not notice Ctrl-C, or the end of the terminal, before it can say
+    for itself.
+    """
+    before = {
+        number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGHUP)
+    }
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _environment(place: int, num_processes: int, port: int) -> dict[str, str]:

@@ -99,7 +99,7 @@ def test_a_disk_that_is_full_in_the_middle_loses_no_row_and_once_larger_the_run_
     errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert errors == 2 * [
         "error: disk/out/v1.partial/part-00000.jsonl: No space left on device; "
-        "what was done is safe, the same command goes on"
+        "finished rows are safe: remove the cause, then run the same command again"
     ]
     assert "Traceback" not in done.stderr
     before, after = (place / name for name in ("before/v1.partial", "after/v1"))
@@ -132,7 +132,7 @@ def test_a_file_that_may_not_grow_is_one_line_and_the_same_command_goes_on(
     assert (done.code, done.out) == (1, "")
     assert done.err.splitlines()[-1] == (
         "error: out/v1.partial/part-00000.jsonl: File too large; "
-        "what was done is safe, the same command goes on"
+        "finished rows are safe: remove the cause, then run the same command again"
     )
     before = Path("out/v1.partial/part-00000.jsonl").read_bytes()
     assert len(before) == 20_000
@@ -173,7 +173,7 @@ def test_a_read_only_out_is_one_line_and_what_is_there_can_be_used(
     ], done.stderr  # fmt: skip
     errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert errors == [
-        f"error: {path}: Read-only file system; what was done is safe, the same command goes on"
+        f"error: {path}: Read-only file system; finished rows are safe: remove the cause, then run the same command again"
         for path in ("out/.lock", "out/deeper")
     ]
     assert "Traceback" not in done.stderr

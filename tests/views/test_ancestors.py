@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from distillpipe import manifest as manifests
-from distillpipe import versions
+from distillpipe import models, versions
 from distillpipe.manifest import InputDataset, Manifest, ModelUsed
 from distillpipe.versions import Header
 from distillpipe.views.ancestors import Step, ancestry
@@ -214,3 +214,87 @@ def test_a_version_without_inputs_is_all_of_its_funnel(runs: Path, make: Make) -
     make(runs / "alone", kept=1)
 
     assert lines_of(runs / "alone/v1") == ["alone v1 1 rows"]
+
+
+# ---------------------------------------------------------------- one checkpoint, many names
+
+NAMES = [
+    "runs/student", "runs/student@v1", "runs/student/latest", "runs/student/v1", "./runs/student/",
+    "runs/../runs/student/v1", "ABSOLUTE/student", "ABSOLUTE/student/latest", "ABSOLUTE/student@v1",
+    "runs/student/latest/merged", "runs/student/v1/merged", "copies/one", "link",
+]  # fmt: skip
+
+
+@pytest.fixture
+def student(runs: Path, make_header: Callable[..., Header]) -> Path:
+    """A checkpoint of ours with a merged model beside it, a copy of the version alone, and a link."""
+    inputs = [versions.describe_input("runs/clean", runs / "student")]
+    write_checkpoint(runs / "student", make_header(kind="checkpoint", stage="sft", inputs=inputs))
+    merged = runs / "student/v1/merged"
+    merged.mkdir()
+    (merged / "config.json").write_text("{}")
+    (merged / "model.safetensors").write_bytes((2).to_bytes(8, "little") + b"{}")
+    shutil.copytree(runs / "student/v1", runs.parent / "copies/one")
+    (runs.parent / "link").symlink_to(runs / "student/v1")
+    return runs / "student"
+
+
+@pytest.mark.parametrize("directory", [".", "runs", "/"])
+@pytest.mark.parametrize("name", NAMES)
+def test_lineage_is_that_of_the_checkpoint_by_any_name(
+    name: str,
+    directory: str,
+    student: Path,
+    runs: Path,
+    make: Make,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    reference = name.replace("ABSOLUTE", str(runs))
+    used = models.used("model", models.find(reference, "MODEL"), Path("runs/eval/test"))
+    make(
+        runs / "eval/test", inputs=["problems.jsonl"], num_problems=2,
+        stage="eval", kind="predictions", models=[used],
+    )  # fmt: skip
+    monkeypatch.chdir(directory)
+
+    steps = steps_of(runs / "eval/test/v1")
+    assert [(step.kind, step.state) for step in steps] == [
+        ("problems", "found"), ("traces", "found"), ("traces", "found"), ("checkpoint", "found"),
+        ("predictions", "found"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["runs/student", "runs/student/latest", "runs/student/v1"])
+def test_a_manifest_without_a_relative_path_is_followed(
+    name: str, student: Path, runs: Path, make: Make
+) -> None:
+    used = ModelUsed("model", name, "checkpoint:the model's id")
+    make(runs / "eval/test", 1, stage="eval", kind="predictions", models=[used])
+
+    assert [step.state for step in steps_of(runs / "eval/test/v1")] == 5 * ["found"]
+
+
+def test_a_foreign_adapter_on_a_checkpoint_of_ours_has_its_lineage(
+    student: Path, runs: Path, make: Make
+) -> None:
+    used = ModelUsed("model", "elsewhere/adapter", "local:12 on checkpoint:the model's id")
+    make(runs / "eval/test", 1, stage="eval", kind="predictions", models=[used])
+
+    first = steps_of(runs / "eval/test/v1")[0]
+    assert (first.kind, first.state) == (
+        "checkpoint",
+        "gone",
+    )  # known to be ours, not where it lies
+
+
+def test_another_file_of_the_same_name_is_no_ancestor(
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "problems.jsonl").write_text('{"problem": "another"}\n')
+    Path("problems.jsonl").unlink()
+    monkeypatch.chdir(elsewhere)
+
+    first = steps_of(runs / "traces/v1")[0]
+    assert first.state == "changed"
