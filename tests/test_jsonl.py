@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distillpipe import jsonl
+from distillpipe import filesystem, jsonl
 from distillpipe.errors import DataError
 from distillpipe.jsonl import (
     Spool,
@@ -138,7 +138,7 @@ def synced_rows(
     stream = Stream(tmp_path, "part", lambda *_: None, sync_rows)
     synced: list[int] = []
     monkeypatch.setattr(jsonl, "SYNC_SECONDS", seconds)
-    monkeypatch.setattr(jsonl, "sync_content", lambda _: synced.append(stream.parts[-1].rows))
+    monkeypatch.setattr(filesystem, "_sync_content", lambda _: synced.append(stream.parts[-1].rows))
     for _ in range(10):
         stream.append(b"row")
     stream.close()

@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from distillpipe import jsonl, label_writer, versions
+from distillpipe import filesystem, versions
 from distillpipe.dataset import Writer, read_rows
 from distillpipe.errors import DataError
 from distillpipe.hashing import file_sha256
@@ -129,8 +129,7 @@ def test_labels_are_synced_before_the_rows_that_name_them(
         synced.append(Path(f"/proc/self/fd/{descriptor}").readlink().suffix)
         os.fdatasync(descriptor)
 
-    monkeypatch.setattr(jsonl, "sync_content", sync)
-    monkeypatch.setattr(label_writer, "sync_content", sync)
+    monkeypatch.setattr(filesystem, "_sync_content", sync)
     traces = make_traces(4)
     with (
         versions.draft(tmp_path, make_header()) as draft,

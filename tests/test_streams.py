@@ -86,8 +86,8 @@ def test_talk_on_a_closed_stream_never_lands_in_a_file(tmp_path: Path, repositor
 
 WAITING = (
     "import os, signal, sys, time; from distillpipe import interrupts; "
-    "from distillpipe.errors import Interrupted; interrupts.install(); print('ready', flush=True)\n"
-    "try:\n    time.sleep(60)\n"
+    "from distillpipe.errors import Interrupted; interrupts.install()\n"
+    "try:\n    print('ready', flush=True); time.sleep(60)\n"
     "except Interrupted as stopped:\n    sys.exit(stopped.exit_code)\n"
 )
 
