@@ -20,6 +20,7 @@ import msgspec
 from distillpipe import manifest as manifests
 from distillpipe import versions
 from distillpipe.cards import dataset_card
+from distillpipe.decoding import NOT_DECODED, what_is_wrong
 from distillpipe.errors import DataError, UsageError
 from distillpipe.hashing import bytes_hash, content_hash, file_sha256
 from distillpipe.interrupts import shielded
@@ -178,9 +179,9 @@ class Writer:
     def _recovered(self, line: bytes, where: str) -> None:
         try:
             row = msgspec.json.decode(line, type=Index)
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        except NOT_DECODED as error:
             raise DataError(
-                f"{where}: not a row of this draft ({error}): delete the folder to start it anew"
+                f"{where}: not a row of this draft ({what_is_wrong(error)}): delete the folder to start it anew"
             ) from error
         self.done.add(row.id)
         self._tally.add(row, row.reason)

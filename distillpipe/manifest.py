@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from distillpipe.decoding import NOT_DECODED, what_is_wrong
 from distillpipe.distributions import Distribution
 from distillpipe.errors import DataError
 from distillpipe.hashing import content_hash
@@ -175,8 +176,8 @@ def read(folder: Path) -> Manifest:
                 f"{path} was changed after it was written: its checksum differs; {_HOW_TO_MEND}"
             )
         return manifest
-    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
-        said = error.strerror if isinstance(error, OSError) else error
+    except (OSError, *NOT_DECODED) as error:
+        said = error.strerror if isinstance(error, OSError) else what_is_wrong(error)
         raise DataError(f"{path}: not a readable manifest ({said}); {_HOW_TO_MEND}") from error
 
 

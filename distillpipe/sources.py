@@ -20,8 +20,9 @@ import msgspec
 
 from distillpipe import dataset, versions
 from distillpipe.benchmarks import BENCHMARKS, Benchmark
+from distillpipe.decoding import json_object
 from distillpipe.errors import DataError, UsageError
-from distillpipe.formats import hub
+from distillpipe.formats import files, hub
 from distillpipe.formats.fields import (
     ANSWER_FIELDS,
     PROBLEM_FIELDS,
@@ -34,7 +35,7 @@ from distillpipe.formats.fields import (
     text_under,
     usual_verifier,
 )
-from distillpipe.formats.files import Placed, file_rows
+from distillpipe.formats.files import Placed, readable
 from distillpipe.manifest import InputDataset
 from distillpipe.records import Problem, Prompting, problem_id
 from distillpipe.verify import VERIFIERS
@@ -81,10 +82,16 @@ def _problems(reference: str, prompting: Prompting) -> Iterator[Problem]:
 
 def rows(reference: str, holds: str = "row") -> Iterator[Placed]:
     """Place and value of each row of a file, of the hub or of a benchmark; errors say what it `holds`."""
+    for where, row in rows_and_unreadable(reference, holds):
+        yield where, readable(row)
+
+
+def rows_and_unreadable(reference: str, holds: str = "row") -> Iterator[Placed]:
+    """As `rows`, but a single row that cannot be read is an `Unreadable`."""
     found = _located(reference)
     if found.startswith(hub.PREFIX):
         return hub.hub_rows(found)
-    return file_rows(_existing(found), holds)
+    return files.rows_and_unreadable(_existing(found), holds)
 
 
 def describe(reference: str, out: Path) -> InputDataset:
@@ -188,7 +195,7 @@ def _is_in_window(row: Any, where: str, prompting: Prompting) -> bool:
 
 
 def _extra_keys(problem: Problem) -> dict[str, Any]:
-    return msgspec.json.decode(problem.extra or "{}", type=dict[str, Any])
+    return json_object(problem.extra)
 
 
 def _problem(row: Any, where: str, prompting: Prompting) -> Problem:

@@ -16,6 +16,7 @@ from typing import NamedTuple
 import msgspec
 
 from distillpipe import verify
+from distillpipe.decoding import NOT_DECODED
 from distillpipe.filters.steps import find_steps
 from distillpipe.hashing import content_hash
 from distillpipe.records import FilterOptions, TokenCounts, Trace, trace_id
@@ -144,6 +145,6 @@ def with_source(trace: Trace, name: str) -> str:
     """The extra keys of a row that was rewritten, under `name` the id of the row that it was made of."""
     try:
         extra = msgspec.json.decode(trace.extra or "{}", type=dict[str, object])
-    except msgspec.MsgspecError:
+    except NOT_DECODED:
         extra = {"extra": trace.extra}
     return msgspec.json.encode({name: trace.id, **extra}).decode()

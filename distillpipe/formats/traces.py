@@ -22,6 +22,7 @@ from distillpipe.formats.fields import (
     text_under,
     usual_verifier,
 )
+from distillpipe.formats.files import Unreadable
 from distillpipe.formats.found import Found, Outcome
 from distillpipe.formats.incoming import Format, Reader
 from distillpipe.formats.turns import Rejection
@@ -79,6 +80,8 @@ def imported(
 
 
 def _outcomes(row: object, reader: Reader, fields: Fields) -> list[Outcome]:
+    if isinstance(row, Unreadable):
+        return [Rejection("unreadable", row.error)]
     if not isinstance(row, dict):
         return [Rejection("not_an_object", type(row).__name__)]
     try:
@@ -130,6 +133,8 @@ def _found(
 def _rejected(row: object, rejection: Rejection, choices: Choices, number: int) -> Imported:
     """A rejected row as a trace without a completion: `extra` holds all of it."""
     values: Row = row if isinstance(row, dict) else {"row": row}
+    if isinstance(row, Unreadable):
+        values = {"row": row.content}
     key = problem_key(values, choices.fields)
     text: str = values[key] if key else ""
     verifier, _ = _verifier(values, choices)

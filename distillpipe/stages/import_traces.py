@@ -16,6 +16,7 @@ from distillpipe.chat import load_chat
 from distillpipe.dataset import Writer
 from distillpipe.errors import DataError, UsageError
 from distillpipe.forecast import Forecast
+from distillpipe.formats.files import readable
 from distillpipe.formats.incoming import CODE_VERSION, FORMATS, Reader, detect
 from distillpipe.formats.problems import Problems
 from distillpipe.formats.tokens import counted, find_tokenizer
@@ -53,7 +54,7 @@ def import_traces(reference: str, out: Path, options: ImportOptions, run: Run) -
         return say_up_to_date(finished)
 
     with versions.draft(out, header) as draft, Writer(draft) as writer:
-        rows = (row for _, row in islice(sources.rows(reference), options.limit))
+        rows = (row for _, row in islice(sources.rows_and_unreadable(reference), options.limit))
         first = list(islice(rows, FIRST_ROWS))
         reader = _reader(reference, first, options.choices)
         chat = None if tokenizer is None else load_chat(tokenizer.folder, tokenizer.name)
@@ -112,6 +113,9 @@ def _header(
 def _reader(reference: str, first: list[object], choices: Choices) -> Reader:
     """The format that was given, or the one that fits most of the first rows."""
     objects = [row for row in first if isinstance(row, dict)]
+    if not objects:  # not one bad line among good ones, but another kind of file
+        for row in first:
+            readable(row)
     if any(str(row.get("schema")).startswith("trace/") for row in objects):
         raise UsageError(
             f"{reference} holds traces of distillpipe already: "
