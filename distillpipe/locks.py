@@ -24,7 +24,7 @@ def locked(out: Path) -> Iterator[None]:
         if place.exists() and not place.is_dir():
             raise UsageError(f"--out {out}: {place} is a file: name a folder, new or with versions")
     out.mkdir(parents=True, exist_ok=True)
-    with (out / ".lock").open("a+") as lock:
+    with (out / ".lock").open("a+", encoding="utf-8") as lock:
         if (holder := _other_holder(lock)) is not None:
             raise DataError(
                 f"{out} is being written by another run (process {holder}): "

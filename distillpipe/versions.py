@@ -78,7 +78,7 @@ class Draft:
     def finish(self, card: str) -> Manifest:
         """Make the draft the newest version, all or nothing; `latest` points to it afterwards."""
         with shielded():
-            (self.path / "README.md").write_text(card)
+            (self.path / "README.md").write_text(card, encoding="utf-8")
             self.manifest.finished = now()
             try:
                 self.save()

@@ -95,7 +95,7 @@ def _write_metrics(folder: Path, found: dict[str, Any], table: scores.Table) -> 
     content = msgspec.json.format(msgspec.json.encode(found), indent=1)
     (folder / "metrics.json").write_bytes(content + b"\n")
     lines = [f"# {found['benchmark']}", "", *scores.markdown(table), ""]
-    (folder / "metrics.md").write_text("\n".join(lines))
+    (folder / "metrics.md").write_text("\n".join(lines), encoding="utf-8")
 
 
 def forecast_eval(

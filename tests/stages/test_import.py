@@ -34,7 +34,7 @@ ROWS = [
 
 
 def write(path: Path, *rows: object) -> str:
-    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
     return str(path)
 
 
@@ -219,9 +219,9 @@ def test_a_source_that_does_not_fit_is_an_error_that_says_what_to_do(
     assert left == (["v1.partial"] if "format" in options else [])
 
 
-DEEP = b'{"problem": "1+1?", "raw": "2", "x": ' + b"[" * 2000 + b"]" * 2000 + b"}"
+DEEP = b'{"problem":"1+1?","raw":"2","x":' + b"[" * 2000 + b"]" * 2000 + b"}"
 UNREADABLE = {
-    "cut short": b'{"problem": ',
+    "cut short": b'{"problem":',
     "nested too deep for the decoder": DEEP,
     "nested too deep for who reads it later": DEEP.replace(b"[" * 1900, b"").replace(
         b"]" * 1900, b""
