@@ -241,6 +241,31 @@ def _content(line: bytes, number: int) -> bytes:
     return (line.removeprefix(BYTE_ORDER_MARK) if number == 1 else line).rstrip(b"\n")
 
 
+def rewrite(
+    folder: Path, prefix: str, needle: bytes, change: Callable[[bytes, str], bytes | None]
+) -> None:
+    """Write the files of a draft anew that hold lines with `needle`: as `change` makes them, null leaves one out.
+
+    Each file is replaced in one step: whatever ends the process, a line is there, as it was or changed.
+    """
+    for unfinished in folder.glob(f".{prefix}-*.new"):
+        unfinished.unlink()
+    for path in sorted(folder.glob(f"{prefix}-*.jsonl")):
+        cut_torn_line(path)
+        if not any(needle in line for _, line in lines(path)):
+            continue
+        writing = path.with_name(f".{path.name}.new")
+        with writing.open("wb") as file:
+            for number, line in lines(path):
+                changed = change(line, f"{path}:{number}") if needle in line else line
+                if changed is not None:
+                    file.write(changed + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+        writing.replace(path)
+        sync_folder(folder)
+
+
 def cut_torn_line(path: Path) -> None:
     """Cut off what stands after the last line feed."""
     with path.open("rb+") as file:

@@ -113,6 +113,8 @@ class Counts(msgspec.Struct):
     dropped: dict[str, Dropped] = {}
     teachers: dict[str, TeacherCounts] = {}
     "by the name in the rows, `unknown` where they have none"
+    num_internal_errors: int = 0
+    "rows, kept or rejected, that met an exception of distillpipe itself"
     verdicts: dict[str, int] = {}
     "of the rows kept; empty where nothing was judged"
     num_waits: int = 0

@@ -28,6 +28,7 @@ from distillpipe.formats.incoming import Format, Reader
 from distillpipe.formats.turns import Rejection
 from distillpipe.hashing import content_hash
 from distillpipe.records import FinishReason, Message, Problem, Trace, problem_id, trace_id
+from distillpipe.rowguard import REASON, InternalError, guarded
 from distillpipe.verify import VERIFIERS
 from distillpipe.verify.code_tests import TEST_KEYS, has_tests, tests_for
 
@@ -65,6 +66,15 @@ class Imported(NamedTuple):
     trace: Trace
     problem: Problem | None
     rejection: Rejection | None
+
+
+def failed_row(row: object, error: InternalError, choices: Choices) -> Imported:
+    """A row whose reading met an internal error."""
+    rejection = Rejection(REASON, error.said)
+    made = guarded(_rejected, row, rejection, choices, 0)
+    if isinstance(made, InternalError):  # whatever it holds
+        return _rejected({"row": repr(row)}, rejection, choices, 0)
+    return made
 
 
 def imported(

@@ -20,13 +20,23 @@ from distillpipe.formats.files import readable
 from distillpipe.formats.incoming import CODE_VERSION, FORMATS, Reader, detect
 from distillpipe.formats.problems import Problems
 from distillpipe.formats.tokens import counted, find_tokenizer
-from distillpipe.formats.traces import Choices, Imported, imported
+from distillpipe.formats.traces import Choices, Imported, failed_row, imported
+from distillpipe.jsonl import rewrite
 from distillpipe.manifest import ModelUsed
 from distillpipe.models import Model
 from distillpipe.progress import say
 from distillpipe.records import Trace
-from distillpipe.stages.run import Result, Run, content_of, funnel, say_finished, say_up_to_date
-from distillpipe.versions import Header
+from distillpipe.rowguard import REASON, InternalError, guarded
+from distillpipe.stages.run import (
+    Result,
+    Run,
+    check_internal_errors,
+    content_of,
+    funnel,
+    say_finished,
+    say_up_to_date,
+)
+from distillpipe.versions import Draft, Header
 
 FIRST_ROWS = 20  # that the format is told from
 
@@ -53,7 +63,7 @@ def import_traces(reference: str, out: Path, options: ImportOptions, run: Run) -
     if (finished := versions.up_to_date(out, header)) is not None:
         return say_up_to_date(finished)
 
-    with versions.draft(out, header) as draft, Writer(draft) as writer:
+    with versions.draft(out, header) as draft, Writer(_without_errors(draft)) as writer:
         rows = (row for _, row in islice(sources.rows_and_unreadable(reference), options.limit))
         first = list(islice(rows, FIRST_ROWS))
         reader = _reader(reference, first, options.choices)
@@ -61,7 +71,11 @@ def import_traces(reference: str, out: Path, options: ImportOptions, run: Run) -
         problems = Problems(draft.path)
         found = _distinct(chain(first, rows), reader, reference, options)
         fitting = _fitting(found, problems, writer)
-        for trace in fitting if chat is None else counted(fitting, chat):
+
+        def failed(trace: Trace, error: InternalError) -> None:
+            writer.reject(trace, REASON, error.said)
+
+        for trace in fitting if chat is None else counted(fitting, chat, failed):
             writer.append(trace)
         counts = writer.counts
         counts.rows_read = counts.rows_kept + counts.rows_rejected
@@ -71,9 +85,16 @@ def import_traces(reference: str, out: Path, options: ImportOptions, run: Run) -
             raise DataError(
                 f"{reference}: no row of {counts.rows_read:,} fits the format:\n{report}"
             )
+        check_internal_errors(writer, accepted=run.accept_errors)
         if counts.rows_rejected:
             say(f"import: rejected {counts.rows_rejected:,} of {counts.rows_read:,} rows\n{report}")
         return say_finished(writer.finish(problems), out)
+
+
+def _without_errors(draft: Draft) -> Draft:
+    """The draft without rows that met an internal error: they are read again."""
+    rewrite(draft.path, "rejected", f'"reason":"{REASON}"'.encode(), lambda *_: None)
+    return draft
 
 
 def forecast_import(reference: str, out: Path, options: ImportOptions, run: Run) -> Forecast:
@@ -106,6 +127,7 @@ def _header(
         else [ModelUsed("tokenizer", tokenizer.name, tokenizer.identity)],
         options=run.options,
         fresh=run.fresh,
+        accept_errors=run.accept_errors,
         licences=() if options.teacher_licence is None else (options.teacher_licence,),
     )
 
@@ -136,10 +158,13 @@ def _reader(reference: str, first: list[object], choices: Choices) -> Reader:
 def _fitting(found: Iterator[Imported], problems: Problems, writer: Writer) -> Iterator[Trace]:
     """The traces that are to be kept and not yet written; what does not fit is rejected here."""
     for one in found:
-        trace = problems.add(one.problem, one.trace) if one.problem else one.trace
+        added = guarded(problems.add, one.problem, one.trace) if one.problem else one.trace
+        trace = one.trace if isinstance(added, InternalError) else added
         if trace.id in writer.done:
             continue
-        if one.rejection is None:
+        if isinstance(added, InternalError):
+            writer.reject(trace, REASON, added.said)
+        elif one.rejection is None:
             yield trace
         else:
             writer.reject(trace, *one.rejection)
@@ -153,7 +178,10 @@ def _distinct(
     seen: set[str] = set()
     num_again = 0
     for row in rows:
-        for found in imported(row, reader, options.choices, benchmark):
+        made = guarded(lambda given: [*imported(given, reader, options.choices, benchmark)], row)
+        if isinstance(made, InternalError):
+            made = [failed_row(row, made, options.choices)]
+        for found in made:
             if found.trace.id in seen:
                 num_again += 1
                 continue
