@@ -3,6 +3,17 @@
 from distillpipe.chat import Chat
 from distillpipe.engines.base import Answer, Completion, Failure, Outcome, Refusal
 from distillpipe.records import Message
+from distillpipe.rowguard import InternalError, guarded
+
+
+def as_unread(outcome: Outcome, chat: Chat | None) -> Answer:
+    """The completion of an outcome that `as_answer` fails on: all of it as content, so that it is not lost."""
+    assert isinstance(outcome, Completion)
+    assert chat is not None
+    text = guarded(chat.text, outcome.token_ids)
+    content = f"token ids: {outcome.token_ids}" if isinstance(text, InternalError) else text
+    message = Message(role="assistant", content=content)
+    return Answer(outcome.key, message, outcome.finish_reason, None, outcome.served_by)
 
 
 def as_answer(outcome: Outcome, chat: Chat | None, prompt_ids: list[int]) -> Answer:

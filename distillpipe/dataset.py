@@ -19,13 +19,16 @@ import msgspec
 from distillpipe import manifest as manifests
 from distillpipe import versions
 from distillpipe.cards import dataset_card
+from distillpipe.decoding import NOT_DECODED, what_is_wrong
 from distillpipe.errors import DataError, UsageError
 from distillpipe.filesystem import sync_file
 from distillpipe.hashing import bytes_hash, content_hash, file_sha256
 from distillpipe.interrupts import shielded
 from distillpipe.jsonl import SYNC_ROWS, R, Stream, decoded, encoder, lines
 from distillpipe.manifest import FileEntry, Manifest
+from distillpipe.progress import say
 from distillpipe.records import Problem, RejectedTrace, SoftLabels, Trace
+from distillpipe.rowguard import REASON
 from distillpipe.tally import Index, Tally
 from distillpipe.versions import ERRORS_FILE, Draft
 
@@ -56,6 +59,8 @@ class Writer:
         self.counts = draft.manifest.counts
         self.done: set[str] = set()
         self.num_failed = 0
+        self.failed_row: str | None = None
+        "the id of the first row that met an internal error"
         self._row_hashes: list[str] = []
         self._tally = Tally(self.counts)
         self._saved = time.monotonic()
@@ -83,7 +88,7 @@ class Writer:
             line = encoder.encode(trace)
             self._parts.append(line)
         self.done.add(trace.id)
-        self._tally.add(trace, None)
+        self._count(trace, None)
         self._row_hashes.append(row_hash(line, trace.soft_labels))
         self._save_now_and_then()
 
@@ -99,12 +104,29 @@ class Writer:
         )
         self._rejected.append(encoder.encode(row))
         self.done.add(trace.id)
-        self._tally.add(trace, reason)
+        self._count(trace, reason, row.measured)
         self._save_now_and_then()
+
+    def _count(self, trace: Trace, reason: str | None, measured: str | None = None) -> None:
+        """Count a row; the first one that met an internal error is named at once."""
+        before = self.counts.num_internal_errors
+        self._tally.add(trace, reason)
+        if not before and self.counts.num_internal_errors:
+            self.failed_row = trace.id
+            said = measured if reason == REASON else trace.verdict_reason
+            became = "unverifiable" if reason is None else "rejected"
+            say(
+                f"warning: an error of distillpipe itself on row {trace.id}: {said}; the row is {became}, the "
+                "run goes on"
+            )
 
     def fail(self, trace: Trace, error: str) -> None:
         """Note a row that could not be made this time in errors.jsonl; it is no row of the draft."""
-        row = FailedRow(trace.id, trace.row_key, error)
+        self.fail_id(trace.id, error, trace.row_key)
+
+    def fail_id(self, row_id: str, error: str, row_key: str = "") -> None:
+        """As `fail`, of a row of which no more is known."""
+        row = FailedRow(row_id, row_key, error)
         with shielded(), (self.draft.path / ERRORS_FILE).open("ab") as file:
             file.write(encoder.encode(row) + b"\n")
         self.num_failed += 1
@@ -179,12 +201,14 @@ class Writer:
     def _recovered(self, line: bytes, where: str) -> None:
         try:
             row = msgspec.json.decode(line, type=Index)
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        except NOT_DECODED as error:
             raise DataError(
-                f"{where}: not a row of this draft ({error}): delete the folder to start it anew"
+                f"{where}: not a row of this draft ({what_is_wrong(error)}): delete the folder to start it anew"
             ) from error
         self.done.add(row.id)
         self._tally.add(row, row.reason)
+        if self.failed_row is None and self.counts.num_internal_errors:
+            self.failed_row = row.id
         if (found := row.soft_labels) is not None:
             last = self._last_labels.setdefault(found.file, found)
             self._last_labels[found.file] = max(last, found, key=lambda one: one.offset)

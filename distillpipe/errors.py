@@ -40,6 +40,10 @@ def first_line(error: Exception) -> str:
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
+class Abandoned(RuntimeError):
+    """Work that nobody waits for any more was broken off: no verdict on the row."""
+
+
 class Interrupted(BaseException):
     """Ctrl-C, SIGTERM or SIGHUP, raised at a point where nothing is half written."""
 

@@ -14,7 +14,7 @@ import msgspec
 
 from distillpipe import budget as machine
 from distillpipe import dataset, models, reuse, spending
-from distillpipe.answers import as_answer
+from distillpipe.answers import as_answer, as_unread
 from distillpipe.chat import Chat, load_chat
 from distillpipe.dataset import Writer
 from distillpipe.engines import find_model, open_engine
@@ -30,6 +30,7 @@ from distillpipe.manifest import ModelUsed
 from distillpipe.models import AnyModel, Model
 from distillpipe.progress import progress, say
 from distillpipe.records import Budget, EngineOptions, FilterOptions, Sampling, Trace, trace_id
+from distillpipe.rowguard import InternalError, guarded
 from distillpipe.thoughts import Thoughts
 
 PREFIX = "forced"
@@ -104,6 +105,8 @@ class Forcer:
         self._begun: dict[str, _Begun] = {}
         self._done: set[str] = set()
         self._too_long = 0
+        self.errors: dict[str, InternalError] = {}
+        "by the ids of the rows that were to be answered"
 
     def force(self, inputs: list[str], out: Path, wanted: Wanted) -> list[str]:
         """Answer the rows of `inputs` that are too long and `wanted`; the files that hold the new rows.
@@ -135,7 +138,9 @@ class Forcer:
             is_over = too_many_reasoning_tokens(trace, self._options) is not None
             if is_over and trace.finish_reason != "repetition" and trace.id not in seen:
                 seen.add(trace.id)
-                if wanted(trace):
+                if (
+                    guarded(wanted, trace) is True
+                ):  # an error is met again when the row is decided on
                     yield self._key(trace), trace
 
     def _key(self, trace: Trace) -> str:
@@ -183,24 +188,38 @@ class Forcer:
         thoughts = Thoughts(chat, self._budget)
         sampling = self._forcing.sampling
         for key, trace in rows:
-            prompt_ids = chat.prompt_ids(trace.messages[:-1])
-            room = engine.context_length - len(prompt_ids)
-            allowed = machine.limits(self._budget, sampling.max_tokens, room, thoughts.around)
-            if allowed is None or allowed.thought is None:
+            begun = guarded(self._begin, trace, chat, thoughts, engine.context_length)
+            if isinstance(begun, InternalError):
+                self.errors[trace.id] = begun
+            elif begun is None:
                 self._too_long += 1
-                continue
-            thought = thoughts.read(chat.completion_ids(trace.messages[-1])).ids
-            most = thoughts.around.opening + allowed.thought + 1
-            ended = thoughts.ended(thought[:most], allowed)
-            self._begun[key] = _Begun(trace, prompt_ids, ended)
-            seed = seed_of(self._options.seed, trace.problem_id, trace.sample)
-            limit = allowed.completion - len(ended)
-            yield Request(key, prompt_ids + ended, sampling, seed, limit=limit)
+            else:
+                self._begun[key], limit = begun
+                ids = self._begun[key].prompt_ids + self._begun[key].thought_ids
+                seed = seed_of(self._options.seed, trace.problem_id, trace.sample)
+                yield Request(key, ids, sampling, seed, limit=limit)
+
+    def _begin(
+        self, trace: Trace, chat: Chat, thoughts: Thoughts, context: int
+    ) -> tuple[_Begun, int] | None:
+        """A row with its thought ended, and the tokens that are left for its response; null where none are."""
+        prompt_ids = chat.prompt_ids(trace.messages[:-1])
+        room, most_tokens = context - len(prompt_ids), self._forcing.sampling.max_tokens
+        allowed = machine.limits(self._budget, most_tokens, room, thoughts.around)
+        if allowed is None or allowed.thought is None:
+            return None
+        thought = thoughts.read(chat.completion_ids(trace.messages[-1])).ids
+        most = thoughts.around.opening + allowed.thought + 1
+        ended = thoughts.ended(thought[:most], allowed)
+        return _Begun(trace, prompt_ids, ended), allowed.completion - len(ended)
 
     def _answered(self, begun: _Begun, outcome: Completion, chat: Chat) -> Trace:
         trace = begun.trace
         whole = outcome._replace(token_ids=begun.thought_ids + outcome.token_ids)
-        answer = as_answer(whole, chat, begun.prompt_ids)
+        answer = guarded(as_answer, whole, chat, begun.prompt_ids)
+        if isinstance(answer, InternalError):
+            self.errors[trace.id] = answer
+            answer = as_unread(whole, chat)
         return msgspec.structs.replace(
             trace, id=trace_id(trace.problem_id, outcome.key), row_key=outcome.key,
             messages=[*trace.messages[:-1], answer.message], finish_reason=answer.finish_reason,

@@ -71,12 +71,12 @@ def cached_sha256(path: Path) -> str:
     root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     entry = root / "distillpipe" / "sha256" / content_hash(*state)
     with suppress(OSError):
-        return entry.read_text()
+        return entry.read_text(encoding="utf-8")
     digest = file_sha256(path)
     if time.time() - found.st_mtime > 2:
         with suppress(OSError):
             entry.parent.mkdir(parents=True, exist_ok=True)
             writing = entry.with_name(f"{entry.name}.{os.getpid()}")
-            writing.write_text(digest)
+            writing.write_text(digest, encoding="utf-8")
             writing.replace(entry)
     return digest

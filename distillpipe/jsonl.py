@@ -18,6 +18,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 import msgspec
 
+from distillpipe.decoding import NOT_DECODED, what_is_wrong
 from distillpipe.errors import DataError
 from distillpipe.filesystem import sync_file, sync_folder
 from distillpipe.hashing import escaped
@@ -27,6 +28,7 @@ SYNC_ROWS = 64
 SYNC_SECONDS = 1.0
 PART_BYTES = 256 * 1024 * 1024
 READ_BYTES = 1024 * 1024
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 R = TypeVar("R", bound=msgspec.Struct)
 encoder = msgspec.json.Encoder()
@@ -211,9 +213,9 @@ def decoded_slice(part: Slice, record: type[R]) -> Iterator[R]:
             continue
         try:
             row = decoder.decode(line)
-        except (msgspec.MsgspecError, UnicodeDecodeError):
-            where = f"{part.path}:{_num_lines_before(part) + number}"
-            row = decode(line.rstrip(b"\n"), decoder, where)
+        except NOT_DECODED:
+            number += _num_lines_before(part)
+            row = decode(_content(line, number), decoder, f"{part.path}:{number}")
         yield row
 
 
@@ -227,9 +229,9 @@ def decode(line: bytes, decoder: msgspec.json.Decoder[R], where: str) -> R:
     """A row; a DataError names `where` it stands."""
     try:
         return decoder.decode(line)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except NOT_DECODED as error:
         raise DataError(
-            f"{where}: not a row of kind {decoder.type.__name__} ({error}): mend or remove the line, "
+            f"{where}: not a row of kind {decoder.type.__name__} ({what_is_wrong(error)}): mend or remove the line, "
             f"{_remedy(line)}"
         ) from error
 
@@ -241,7 +243,37 @@ def lines(path: Path, *, whole_only: bool = False) -> Iterator[tuple[int, bytes]
             if whole_only and not line.endswith(b"\n"):
                 return
             if not line.isspace():
-                yield number, line.rstrip(b"\n")
+                yield number, _content(line, number)
+
+
+def _content(line: bytes, number: int) -> bytes:
+    """A line without its end; the first one of a file without the mark that editors may put before it."""
+    return (line.removeprefix(BYTE_ORDER_MARK) if number == 1 else line).rstrip(b"\n")
+
+
+def rewrite(
+    folder: Path, prefix: str, needle: bytes, change: Callable[[bytes, str], bytes | None]
+) -> None:
+    """Write the files of a draft anew that hold lines with `needle`: as `change` makes them, null leaves one out.
+
+    Each file is replaced in one step: whatever ends the process, a line is there, as it was or changed.
+    """
+    for unfinished in folder.glob(f".{prefix}-*.new"):
+        unfinished.unlink()
+    for path in sorted(folder.glob(f"{prefix}-*.jsonl")):
+        cut_torn_line(path)
+        if not any(needle in line for _, line in lines(path)):
+            continue
+        writing = path.with_name(f".{path.name}.new")
+        with writing.open("wb") as file:
+            for number, line in lines(path):
+                changed = change(line, f"{path}:{number}") if needle in line else line
+                if changed is not None:
+                    file.write(changed + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+        writing.replace(path)
+        sync_folder(folder)
 
 
 def cut_torn_line(path: Path) -> None:
@@ -268,7 +300,7 @@ class _Schema(msgspec.Struct):
 
 def _remedy(line: bytes) -> str:
     """What to do with a file whose rows are not ours, or are of a schema that is not known yet."""
-    with suppress(msgspec.MsgspecError, UnicodeDecodeError):
+    with suppress(*NOT_DECODED):
         schema = msgspec.json.decode(line, type=_Schema).schema
         if not schema.endswith("/1"):
             return f"or install the distillpipe that wrote {schema!r}"

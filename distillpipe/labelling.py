@@ -32,6 +32,7 @@ from distillpipe.labels import LabelSource, label_bytes, read_labels
 from distillpipe.models import Model
 from distillpipe.progress import progress, say
 from distillpipe.records import EngineOptions, Sampling, SoftLabels, Trace, trace_id
+from distillpipe.rowguard import REASON, InternalError, guarded
 from distillpipe.vocabulary import vocabulary_of
 
 TOO_LONG = "too_long_for_teacher"
@@ -149,8 +150,11 @@ class Labeller:
                 raise DataError(
                     f"row {trace.id}: its messages should be a question and an answer: mend or remove the row"
                 )
-            prompt = self._chat.prompt_ids(trace.messages[:-1])
-            completion = completion_ids(trace, self._chat)
+            rendered = guarded(_rendered, trace, self._chat)
+            if isinstance(rendered, InternalError):
+                self._writer.reject(trace, REASON, rendered.said)
+                continue
+            prompt, completion = rendered
             num_tokens = len(prompt) + len(completion)
             if num_tokens > context_length or not completion:
                 reason = TOO_LONG if completion else NOTHING
@@ -173,6 +177,11 @@ class Labeller:
             if trace.row_key in left:
                 left.remove(trace.row_key)
                 yield trace
+
+
+def _rendered(trace: Trace, chat: Chat) -> tuple[list[int], list[int]]:
+    """Token ids of the prompt and of the completion."""
+    return chat.prompt_ids(trace.messages[:-1]), completion_ids(trace, chat)
 
 
 def label_source(model: Model, chat: Chat, k: int) -> LabelSource:

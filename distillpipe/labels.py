@@ -21,6 +21,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from distillpipe.decoding import NOT_DECODED
 from distillpipe.errors import DataError
 from distillpipe.records import SoftLabels
 from distillpipe.vocabulary import Vocabulary
@@ -161,7 +162,7 @@ def read_source(folder: Path, found: SoftLabels) -> LabelSource:
     path = folder / f"{found.file.rpartition('-')[0]}.json"
     try:
         source = msgspec.json.decode(path.read_bytes(), type=LabelSource)
-    except (FileNotFoundError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (FileNotFoundError, *NOT_DECODED) as error:
         raise DataError(
             f"{path}: it should say who gave the labels beside it ({error}): "
             "copy the version again, with its label files"

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from distillpipe.decoding import NOT_DECODED, what_is_wrong
 from distillpipe.distributions import Distribution
 from distillpipe.errors import DataError
 from distillpipe.filesystem import sync_file
@@ -118,6 +119,8 @@ class Counts(msgspec.Struct):
     dropped: dict[str, Dropped] = {}
     teachers: dict[str, TeacherCounts] = {}
     "by the name in the rows, `unknown` where they have none"
+    num_internal_errors: int = 0
+    "rows, kept or rejected, that met an exception of distillpipe itself"
     verdicts: dict[str, int] = {}
     "of the rows kept; empty where nothing was judged"
     num_waits: int = 0
@@ -181,8 +184,8 @@ def read(folder: Path) -> Manifest:
                 f"{path} was changed after it was written: its checksum differs; {_HOW_TO_MEND}"
             )
         return manifest
-    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
-        said = error.strerror if isinstance(error, OSError) else error
+    except (OSError, *NOT_DECODED) as error:
+        said = error.strerror if isinstance(error, OSError) else what_is_wrong(error)
         raise DataError(f"{path}: not a readable manifest ({said}); {_HOW_TO_MEND}") from error
 
 
@@ -224,7 +227,9 @@ def git_commit() -> str | None:
     """The commit of the checkout this code runs from, null outside one."""
     command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False)
+        done = subprocess.run(
+            command, capture_output=True, encoding="utf-8", errors="replace", timeout=5, check=False
+        )
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() or None if done.returncode == 0 else None

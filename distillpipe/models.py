@@ -12,6 +12,7 @@ import msgspec
 
 from distillpipe import manifest as manifests
 from distillpipe import versions
+from distillpipe.decoding import NOT_DECODED
 from distillpipe.errors import UsageError, first_line
 from distillpipe.hashing import content_hash
 from distillpipe.manifest import ModelUsed
@@ -105,7 +106,7 @@ def _on_base(adapter: Model, option: str) -> Model:
     """An adapter with the model that it belongs to."""
     try:
         config = msgspec.json.decode((adapter.folder / ADAPTER).read_bytes(), type=_AdapterConfig)
-    except msgspec.MsgspecError as error:
+    except NOT_DECODED as error:
         raise UsageError(f"{adapter.folder / ADAPTER} cannot be read: {error}") from error
     if not config.base_model_name_or_path:
         raise UsageError(
@@ -191,7 +192,7 @@ def vocab_size(model: Model) -> int:
     path = model.weights_folder / "config.json"
     try:
         found = msgspec.json.decode(path.read_bytes(), type=_Vocabulary)
-    except msgspec.MsgspecError as error:
+    except NOT_DECODED as error:
         raise UsageError(f"{path}: {first_line(error)}") from error
     size = found.vocab_size or (found.text_config and found.text_config.vocab_size)
     if not size:
@@ -213,7 +214,7 @@ def _tensors(path: Path) -> tuple[bytes, dict[str, _Tensor]]:
         header = file.read(length) if length < path.stat().st_size else b""
     try:
         return header, msgspec.json.decode(header, type=dict[str, _Tensor])
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except NOT_DECODED as error:
         raise UsageError(
             f"{path} is not a safetensors file, or was cut short: copy it again"
         ) from error

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from distillpipe import spending
+from distillpipe import sources, spending
 from distillpipe.chat import Chat, conversation, load_chat, with_template_text
 from distillpipe.errors import UsageError
 from distillpipe.formats.fields import extra_of
@@ -28,6 +28,7 @@ from distillpipe.records import (
     row_key,
     trace_id,
 )
+from distillpipe.rowguard import InternalError, guarded
 
 
 class SamplingOptions(msgspec.Struct, frozen=True):
@@ -84,6 +85,13 @@ class _Planned(msgspec.Struct, frozen=True):
     "of its prompt; that of one whose samples are shown options in their own orders is rendered for each"
 
 
+class LeftOut(msgspec.Struct, frozen=True):
+    """A problem that no row could be planned of, and why."""
+
+    problem: Problem
+    error: str
+
+
 class RowPlan:
     """The rows that one run wants of one model, by row key. Problems lie on disk, in `folder`."""
 
@@ -96,12 +104,17 @@ class RowPlan:
         self.wanted: dict[str, Wanted] = {}
         self.num_duplicates = 0
         self._planned = Spool(folder, _Planned)
+        self.left_out = Spool(folder, LeftOut)
+        "problems whose reading or rendering met an internal error"
         self._problem_ids: list[str] = []
 
     def plan(self, problems: Iterator[Problem]) -> None:
         """Want `num_samples` rows of each problem; rows with equal keys are wanted once."""
         for problem in problems:
-            prompts = self._prompts(problem)
+            prompts = guarded(self._prompts, problem)
+            if isinstance(prompts, InternalError):
+                self.leave_out(problem, prompts)
+                continue
             keys = [self._key(prompt, sample) for sample, prompt in enumerate(prompts)]
             new = {key: sample for sample, key in enumerate(keys) if key not in self.wanted}
             self.num_duplicates += len(keys) - len(new)
@@ -113,8 +126,21 @@ class RowPlan:
         if self.num_duplicates:
             say(f"{self.num_duplicates:,} rows were asked for twice (equal prompts): sampled once")
 
+    def read(self, reference: str) -> None:
+        """Plan the problems of a reference; one whose reading meets an internal error is left out."""
+        prompting, limit = self.options.prompting, self.options.plan.limit
+        self.plan(sources.read_problems(reference, prompting, limit, self.leave_out))
+
+    def leave_out(self, problem: Problem, error: InternalError) -> None:
+        """Note a problem that no row can be planned of."""
+        self.left_out.append(LeftOut(problem, error.said))
+
     def problems(self) -> Iterator[Problem]:
-        """The distinct problems of the plan, in their order."""
+        """The distinct problems, in their order; those that were left out last."""
+        yield from self._planned_problems()
+        yield from (self.left_out[number].problem for number in range(len(self.left_out)))
+
+    def _planned_problems(self) -> Iterator[Problem]:
         seen: set[str] = set()
         for number, problem_id in enumerate(self._problem_ids):
             if problem_id not in seen:
@@ -123,7 +149,9 @@ class RowPlan:
 
     def most_prompt_tokens(self) -> int:
         """Of any prompt of the plan, as a server may count."""
-        prompts = (self._messages(problem, self._order(problem, 0)) for problem in self.problems())
+        prompts = (
+            self._messages(problem, self._order(problem, 0)) for problem in self._planned_problems()
+        )
         return max(map(spending.most_prompt_tokens, prompts), default=0)
 
     def row_id(self, key: str) -> str:

@@ -13,24 +13,14 @@ stands under A is option 2, counted from 0.
 """
 
 import re
-from typing import Any
 
-import msgspec
-
+from distillpipe.decoding import json_object
 from distillpipe.errors import DataError
 from distillpipe.hashing import uniform
 from distillpipe.records import Problem
 from distillpipe.verify.choice import LETTERS, options_of
 
 Order = tuple[int, ...]
-
-
-class _Shown(msgspec.Struct):
-    """What of a programming problem's other keys has to be seen to solve it."""
-
-    test_list: Any = None
-    starter_code: Any = None
-    public_test_cases: Any = None
 
 
 def option_order(problem: Problem, seed: int, sample: int) -> Order | None:
@@ -84,12 +74,12 @@ def _are_listed(text: str, options: list[str]) -> bool:
 
 def _beside(extra: str) -> list[str]:
     """Tests that name the function, the code to begin with, or how a program gets its input."""
-    shown = msgspec.json.decode(extra, type=_Shown)
-    if isinstance(shown.test_list, list) and shown.test_list:
-        tests = "\n".join(map(str, shown.test_list))
+    shown = json_object(extra)
+    if isinstance(asserts := shown.get("test_list"), list) and asserts:
+        tests = "\n".join(map(str, asserts))
         return [f"The program has to pass these tests:\n\n```python\n{tests}\n```"]
-    if isinstance(shown.starter_code, str) and shown.starter_code.strip():
-        return [f"Begin with this code:\n\n```python\n{shown.starter_code.rstrip()}\n```"]
-    if shown.public_test_cases:
+    if isinstance(code := shown.get("starter_code"), str) and code.strip():
+        return [f"Begin with this code:\n\n```python\n{code.rstrip()}\n```"]
+    if shown.get("public_test_cases"):
         return ["The program reads standard input and writes the answer to standard output."]
     return []

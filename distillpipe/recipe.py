@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from distillpipe.decoding import NOT_PARSED, what_is_wrong
 from distillpipe.errors import UsageError
 
 
@@ -29,8 +30,8 @@ def read(path: Path, commands: Mapping[str, Callable[..., Any]]) -> dict[str, di
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"recipe {path} cannot be read: {error}") from error
-    except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"recipe {path} is not valid TOML: {error}") from error
+    except NOT_PARSED as error:
+        raise UsageError(f"recipe {path} is not valid TOML: {what_is_wrong(error)}") from error
     for command, table in tables.items():
         if command not in commands:
             raise UsageError(f"{path}: no command {command!r}{_nearest(command, commands)}")

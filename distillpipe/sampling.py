@@ -13,21 +13,24 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from distillpipe import reuse, spending
-from distillpipe.answers import as_answer
+from distillpipe.answers import as_answer, as_unread
 from distillpipe.chat import Chat
 from distillpipe.dataset import Writer
-from distillpipe.engines.base import Completion, Engine, Failure, Outcome, Refusal, Request
+from distillpipe.engines.base import Answer, Completion, Engine, Failure, Outcome, Refusal, Request
 from distillpipe.engines.budgeted import BudgetedEngine
 from distillpipe.errors import DataError, Interrupted
 from distillpipe.failures import give_up_failed
-from distillpipe.hashing import seed_of
+from distillpipe.hashing import content_hash, seed_of
 from distillpipe.interrupts import shielded
+from distillpipe.jsonl import decode, encoder, rewrite
 from distillpipe.models import AnyModel
 from distillpipe.planning import Asked, RowPlan, SamplingOptions
 from distillpipe.progress import progress, say
-from distillpipe.records import Budget, Problem, Trace, trace_id
+from distillpipe.records import Budget, Message, Problem, Trace, trace_id
+from distillpipe.rowguard import REASON, InternalError, InternalErrors, guarded, too_many
 from distillpipe.spending import Bill
 from distillpipe.verify import Judge
+from distillpipe.versions import Draft
 
 if TYPE_CHECKING:  # they load numpy, which an answer of "up to date" has no use for
     from distillpipe.labels import Labels
@@ -53,9 +56,61 @@ class Sampler(RowPlan):
         """With a judge rows are finished beside the sampling, a bounded number at a time."""
         super().__init__(model, chat, options, folder)
         self._in_flight: dict[str, Asked] = {}
+        self._unread: dict[str, InternalError] = {}
+        "why the reading of a completion failed, until its row is written"
         self._judge = judge
         self._to_label: RowsToLabel | dict[str, ToLabel] = {}
         "rows of other versions that have too few labels"
+
+    def judge_failed_again(self, draft: Draft, finish: Finish) -> None:
+        """Judge the rows of a draft anew whose judging met an internal error; before it is opened for writing."""
+        decoder = msgspec.json.Decoder(Trace)
+
+        def again(line: bytes, where: str) -> bytes:
+            trace = decode(line, decoder, where)
+            if trace.row_key not in self.wanted:  # its prompt could not be rendered
+                return line
+            return encoder.encode(finish(trace, self.problem_of(trace.row_key)))
+
+        rewrite(draft.path, "part", f'"verdict_reason":"{REASON}:'.encode(), again)
+
+    def _give_up_left_out(self, writer: Writer) -> None:
+        """Give up the rows of problems that could not be read or rendered.
+
+        Where there is a judge they are predictions that cannot be judged, else they are rejected. Raises
+        InternalErrors where they are too many, before anything is sampled.
+        """
+        samples = range(self.options.plan.num_samples)
+        num_rows = len(self.left_out) * len(samples)
+        writer.counts.rows_read += num_rows
+        if too_many(num_rows, len(self.wanted) + num_rows) and not self.options.accept_errors:
+            first = self.left_out[0]
+            raise InternalErrors(
+                f"{len(self.left_out):,} of {sum(1 for _ in self.problems()):,} problems could not be read or "
+                f"rendered for an error of distillpipe itself, the first ({first.problem.problem_id}) for "
+                f"{first.error}: please report it. Nothing was sampled: leave these problems out, or give "
+                "--accept-errors, which goes on without them"
+            )
+        for number in range(len(self.left_out)):
+            problem, error = msgspec.structs.astuple(self.left_out[number])
+            for sample in samples:
+                key = content_hash(REASON, problem.problem_id, sample)[:32]
+                empty = Message(role="assistant", content="")
+                asked = Message(role="user", content=problem.problem)
+                self._in_flight[key] = Asked(problem, sample, [asked], [], None)
+                answer = Answer(key, empty, "length", None, None)
+                trace = self._trace(answer)
+                if trace.id not in writer.done:
+                    self._give_up(trace, InternalError(error), writer)
+
+    def _give_up(self, trace: Trace, error: InternalError, writer: Writer) -> None:
+        """Keep a row that met an internal error: as one that cannot be judged, or among the rejected."""
+        if self._judge is None:
+            writer.reject(trace, REASON, error.said)
+            return
+        writer.append(
+            msgspec.structs.replace(trace, verdict="unverifiable", verdict_reason=error.reason)
+        )
 
     def missing(self, writer: Writer) -> set[str]:
         """Keys of the rows that the draft does not hold yet."""
@@ -118,6 +173,7 @@ class Sampler(RowPlan):
         DataError where no prompt at all fits into the model's context.
         """
         writer.forget_failed()
+        self._give_up_left_out(writer)
         asked = self.wanted.keys() if only is None else set(only)
         if missing := self.missing(writer) & asked:
             self._sample(writer, open_engine(), missing, len(asked), finish)
@@ -187,6 +243,12 @@ class Sampler(RowPlan):
         """Keep what came of a request, or give it to the judge and keep what that is done with."""
         problem = self._in_flight[outcome.key].problem
         trace = self._trace(outcome)
+        if (unread := self._unread.pop(outcome.key, None)) is not None:
+            assert isinstance(outcome, Completion)  # nothing else is read here
+            writer.counts.tokens_sampled += len(outcome.token_ids)
+            bill.num_left -= 1
+            self._give_up(trace, unread, writer)
+            return
         labels = outcome.labels if isinstance(outcome, Completion) else None
         if outcome.key in self._to_label:
             row = self._to_label[outcome.key]
@@ -237,7 +299,10 @@ class Sampler(RowPlan):
     def _trace(self, outcome: Outcome) -> Trace:
         """The row of a completion; of a failure the row as it would have begun."""
         problem, sample, messages, prompt_ids, extra = self._in_flight.pop(outcome.key)
-        answer = as_answer(outcome, self.chat, prompt_ids)
+        answer = guarded(as_answer, outcome, self.chat, prompt_ids)
+        if isinstance(answer, InternalError):
+            self._unread[outcome.key] = answer
+            answer = as_unread(outcome, self.chat)
         completion = outcome if isinstance(outcome, Completion) else None
         return Trace(
             id=trace_id(problem.problem_id, answer.key),

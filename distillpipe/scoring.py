@@ -24,6 +24,7 @@ from distillpipe.errors import DataError
 from distillpipe.manifest import Counts
 from distillpipe.metrics import Score
 from distillpipe.records import Problem, Trace
+from distillpipe.rowguard import InternalError, guarded, is_internal_error
 from distillpipe.verify import Question
 from distillpipe.voting import majority
 
@@ -58,6 +59,8 @@ class Predictions(msgspec.Struct):
 
     problems: dict[str, Judged] = {}
     counts: dict[str, int] = msgspec.field(default_factory=lambda: dict.fromkeys(OUTCOMES, 0))
+    num_internal_errors: int = 0
+    "predictions that could not be judged, and pairs of answers that could not be compared in a vote"
     reasoning_tokens: Any = msgspec.field(default_factory=lambda: array("Q"))
     "an array: of the completions that were counted"
 
@@ -74,6 +77,7 @@ def collect(traces: Iterable[Trace]) -> Predictions:
     for trace in traces:
         outcome = outcome_of(trace)
         found.counts[outcome] += 1
+        found.num_internal_errors += is_internal_error(None, trace.verdict_reason)
         one = found.problems.get(trace.problem_id)
         if one is None:
             one = Judged(trace.problem, trace.verifier, trace.reference_answer, trace.domain)
@@ -140,6 +144,7 @@ def measure(
         "num_problems": len(judged),
         "num_samples": most,
         **{f"num_{name}": count for name, count in found.counts.items()},
+        "num_internal_errors": found.num_internal_errors,
         "mean_reasoning_tokens": tokens and tokens.sum / tokens.rows,
         "reasoning_tokens": tokens and {name: getattr(tokens, name) for name in QUANTILES},
         "verifier_version": verify.CODE_VERSION,
@@ -174,20 +179,25 @@ def _majorities(found: Predictions, extras: Mapping[str, str | None]) -> dict[st
         return {}
     shares = [
         majority(
-            one.answers, [correct for _, correct in one.samples], _same(one, extras.get(problem_id))
+            one.answers,
+            [correct for _, correct in one.samples],
+            _same(one, extras.get(problem_id), found),
         )
         for problem_id, one in found.problems.items()
     ]
     return {str(most): _as_data(metrics.score(shares))}
 
 
-def _same(judged: Judged, extra: str | None) -> Callable[[str, str], bool]:
+def _same(judged: Judged, extra: str | None, found: Predictions) -> Callable[[str, str], bool]:
     """Whether the problem's verifier takes two answers for the same."""
     rule = verify.VERIFIERS[judged.verifier]
 
     def same(answer: str, other: str) -> bool:
-        question = Question(other, judged.problem, extra)
-        return rule.judge(answer, question).verdict == "correct"
+        judgement = guarded(rule.judge, answer, Question(other, judged.problem, extra))
+        if isinstance(judgement, InternalError):
+            found.num_internal_errors += 1
+            return False
+        return judgement.verdict == "correct"
 
     return same
 

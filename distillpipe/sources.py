@@ -11,7 +11,7 @@ answer of a worked solution after `####` or in its last `\boxed{}`; every other 
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,9 @@ import msgspec
 
 from distillpipe import dataset, versions
 from distillpipe.benchmarks import BENCHMARKS, Benchmark
+from distillpipe.decoding import json_object
 from distillpipe.errors import DataError, UsageError
-from distillpipe.formats import hub
+from distillpipe.formats import files, hub
 from distillpipe.formats.fields import (
     ANSWER_FIELDS,
     PROBLEM_FIELDS,
@@ -34,9 +35,10 @@ from distillpipe.formats.fields import (
     text_under,
     usual_verifier,
 )
-from distillpipe.formats.files import Placed, file_rows
+from distillpipe.formats.files import Placed, readable
 from distillpipe.manifest import InputDataset
 from distillpipe.records import Problem, Prompting, problem_id
+from distillpipe.rowguard import InternalError, guarded
 from distillpipe.verify import VERIFIERS
 from distillpipe.verify.code_tests import tests_for
 
@@ -44,17 +46,25 @@ DATA_FOLDER = "DISTILL_DATA"  # environment: the folder with the files of benchm
 DATE_FIELDS = ("contest_date", "release_date", "date")
 _KINDS = (".jsonl", ".jsonl.gz", ".json", ".json.gz", ".csv", ".csv.gz", ".parquet")
 _IN_ONE = ", several files one after the other in one"
+Failed = Callable[[Problem, InternalError], None]
+"Is told of a row whose reading met an internal error."
 _DAY = re.compile(r"\d{4}-\d\d-\d\d")
 
 
-def read_problems(reference: str, prompting: Prompting, limit: int | None) -> Iterator[Problem]:
+def read_problems(
+    reference: str,
+    prompting: Prompting,
+    limit: int | None,
+    failed: Failed | None = None,
+) -> Iterator[Problem]:
     """The first `limit` problems (all for None) of a reference, of those in the window of dates.
 
-    Raises DataError naming file and line where a row is broken or has no problem, and where no problem is
+    A row whose reading meets an internal error is given to `failed`, with as much of its problem as is known;
+    without `failed` it is a DataError. Raises DataError naming file and line where a row is broken or has no problem, and where no problem is
     in the window.
     """
     number = 0
-    for problem in islice(_problems(reference, prompting), limit):
+    for problem in islice(_problems(reference, prompting, failed), limit):
         number += 1
         yield problem
     if not number and (prompting.min_date or prompting.max_date):
@@ -62,7 +72,7 @@ def read_problems(reference: str, prompting: Prompting, limit: int | None) -> It
         raise DataError(f"{reference}: no problem is of {window} (--min-date, --max-date)")
 
 
-def _problems(reference: str, prompting: Prompting) -> Iterator[Problem]:
+def _problems(reference: str, prompting: Prompting, failed: Failed | None) -> Iterator[Problem]:
     if is_dataset(reference):
         for problem in dataset.read_problems(reference):
             if _is_in_window(_extra_keys(problem), problem.problem_id, prompting):
@@ -71,20 +81,49 @@ def _problems(reference: str, prompting: Prompting) -> Iterator[Problem]:
     benchmark = BENCHMARKS.get(reference)
     if benchmark is not None:
         prompting = _prompting_of(benchmark, prompting)
+    name = None if benchmark is None else benchmark.name
     for where, row in rows(reference, "problem"):
-        made = row if benchmark is None else _made(benchmark, row, where)
-        if made is None or not _is_in_window(made, where, prompting):
-            continue
-        problem = _problem(made, where, prompting)
-        yield msgspec.structs.replace(problem, benchmark=benchmark.name if benchmark else None)
+        read = guarded(_problem_in, row, where, benchmark, prompting)
+        if isinstance(read, InternalError):
+            if failed is None:
+                raise DataError(f"{where}: {read.reason}: please report it, and leave the row out")
+            failed(msgspec.structs.replace(_stub(row, where, prompting), benchmark=name), read)
+        elif read is not None:
+            yield msgspec.structs.replace(read, benchmark=name)
+
+
+def _problem_in(
+    row: Any, where: str, benchmark: Benchmark | None, prompting: Prompting
+) -> Problem | None:
+    """The problem of a row; None for one that is not asked for."""
+    made = row if benchmark is None else _made(benchmark, row, where)
+    if made is None or not _is_in_window(made, where, prompting):
+        return None
+    return _problem(made, where, prompting)
+
+
+def _stub(row: Any, where: str, prompting: Prompting) -> Problem:
+    """What stands for the problem of a row that could not be read."""
+    names = PROBLEM_FIELDS if prompting.problem_field is None else (prompting.problem_field,)
+    key = text_under(row, names) if isinstance(row, dict) else None
+    text = where if key is None else str(row[key])
+    verifier = prompting.verifier or "math"
+    found = problem_id(text, None, verifier)
+    return Problem(problem_id=found, problem=text, reference_answer=None, verifier=verifier)
 
 
 def rows(reference: str, holds: str = "row") -> Iterator[Placed]:
     """Place and value of each row of a file, of the hub or of a benchmark; errors say what it `holds`."""
+    for where, row in rows_and_unreadable(reference, holds):
+        yield where, readable(row)
+
+
+def rows_and_unreadable(reference: str, holds: str = "row") -> Iterator[Placed]:
+    """As `rows`, but a single row that cannot be read is an `Unreadable`."""
     found = _located(reference)
     if found.startswith(hub.PREFIX):
         return hub.hub_rows(found)
-    return file_rows(_existing(found), holds)
+    return files.rows_and_unreadable(_existing(found), holds)
 
 
 def describe(reference: str, out: Path) -> InputDataset:
@@ -189,7 +228,7 @@ def _is_in_window(row: Any, where: str, prompting: Prompting) -> bool:
 
 
 def _extra_keys(problem: Problem) -> dict[str, Any]:
-    return msgspec.json.decode(problem.extra or "{}", type=dict[str, Any])
+    return json_object(problem.extra)
 
 
 def _problem(row: Any, where: str, prompting: Prompting) -> Problem:

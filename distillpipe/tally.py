@@ -7,6 +7,7 @@ import msgspec
 from distillpipe.distributions import distribution
 from distillpipe.manifest import Counts, Dropped, TeacherCounts
 from distillpipe.records import SoftLabels, TokenCounts, Trace, Verdict
+from distillpipe.rowguard import is_internal_error
 
 
 class Index(msgspec.Struct):
@@ -18,6 +19,7 @@ class Index(msgspec.Struct):
     num_waits: int = 0
     forced_end: bool = False
     verdict: Verdict | None = None
+    verdict_reason: str | None = None
     soft_labels: SoftLabels | None = None
     reason: str | None = None
 
@@ -31,11 +33,13 @@ class Tally:
         counts.rows_kept = counts.rows_rejected = counts.tokens_kept = 0
         counts.dropped, counts.verdicts, counts.teachers = {}, {}, {}
         counts.num_waits = counts.forced_ends = counts.rows_labelled = 0
+        counts.num_internal_errors = 0
 
     def add(self, row: Trace | Index, reason: str | None) -> None:
         """Count a row that is kept, or was rejected for a reason."""
         counts, counted = self._counts, row.num_tokens
         tokens = 0 if counted is None else counted.total - counted.prompt
+        counts.num_internal_errors += is_internal_error(reason, row.verdict_reason)
         teacher = counts.teachers.setdefault(row.teacher or "unknown", TeacherCounts())
         if reason is not None:
             teacher.dropped[reason] = teacher.dropped.get(reason, 0) + 1

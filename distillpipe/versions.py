@@ -29,6 +29,7 @@ from distillpipe.interrupts import shielded
 from distillpipe.locks import locked
 from distillpipe.manifest import InputDataset, Manifest, ModelUsed, ResolvedOption
 from distillpipe.progress import say
+from distillpipe.rowguard import too_many
 
 FINISHED = re.compile(r"v(\d+)")
 PARTIAL = re.compile(r"v(\d+)\.partial")
@@ -134,7 +135,7 @@ def find_finished(out: Path, header: Header) -> Path | None:
         return None
     for path in reversed(finished(out)):
         found = manifests.read(path)
-        if _is_for(found, header):
+        if _is_for(found, header) and _is_sound(found, header):
             check_sizes(path, found)
             return path
     return None
@@ -155,6 +156,13 @@ def _is_for(found: Manifest, header: Header) -> bool:
     """Whether a version is what `header` asks for; rows given up will do only where errors are accepted."""
     given_up = ENGINE_ERROR in found.counts.dropped
     return found.fingerprint == header.fingerprint and (header.accept_errors or not given_up)
+
+
+def _is_sound(found: Manifest, header: Header) -> bool:
+    """Whether a finished version met few internal errors, or errors are accepted."""
+    counts = found.counts
+    num_rows = counts.rows_kept + counts.rows_rejected
+    return header.accept_errors or not too_many(counts.num_internal_errors, num_rows)
 
 
 def finished(out: Path) -> list[Path]:

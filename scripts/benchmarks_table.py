@@ -56,8 +56,11 @@ def _protocol(one: Protocol) -> str:
 
 def main() -> None:
     """Rewrite the tables."""
-    text = README.read_text()
-    README.write_text(re.sub(f"{BEGIN}.*{END}", lambda _: tables(), text, count=1, flags=re.DOTALL))
+    text = README.read_text(encoding="utf-8")
+    README.write_text(
+        re.sub(f"{BEGIN}.*{END}", lambda _: tables(), text, count=1, flags=re.DOTALL),
+        encoding="utf-8",
+    )
 
 
 if __name__ == "__main__":

@@ -307,8 +307,10 @@ def main() -> None:
         found = measured(*read(asked.evals))
         lines = document(found)
         asked.out.mkdir(parents=True, exist_ok=True)
-        (asked.out / "budget-curve.json").write_text(json.dumps(found, indent=1) + "\n")
-        (asked.out / "budget-curve.md").write_text("\n".join(lines))
+        (asked.out / "budget-curve.json").write_text(
+            json.dumps(found, indent=1) + "\n", encoding="utf-8"
+        )
+        (asked.out / "budget-curve.md").write_text("\n".join(lines), encoding="utf-8")
         print("\n".join(lines))
         draw(found, asked.out / "budget-curve.png")
     except DistillError as error:

@@ -16,7 +16,7 @@ MAX_ERRORS_BELOW = 3  # standard errors that the student may lie under what was 
 def metrics(name: str) -> dict[str, float]:
     """metrics.json of the latest version of an eval."""
     path = RUNS / name / "problems-test" / "latest" / "metrics.json"
-    found: dict[str, float] = json.loads(path.read_text())
+    found: dict[str, float] = json.loads(path.read_text(encoding="utf-8"))
     return found
 
 

@@ -99,10 +99,10 @@ def _row(option: Any) -> str:
 
 
 def main() -> None:
-    before, _, rest = README.read_text().partition(BEGIN)
+    before, _, rest = README.read_text(encoding="utf-8").partition(BEGIN)
     _, _, after = rest.partition(END)
-    README.write_text(before + reference() + after)
-    SNAPSHOT.write_text(json.dumps(surface(), indent=1) + "\n")
+    README.write_text(before + reference() + after, encoding="utf-8")
+    SNAPSHOT.write_text(json.dumps(surface(), indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

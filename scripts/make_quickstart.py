@@ -139,7 +139,7 @@ def make_problems(seed: int) -> None:
         rows[split][story.problem] = row
     for split, found in rows.items():
         lines = [json.dumps(row, ensure_ascii=False) for row in found.values()]
-        (OUT / f"problems-{split}.jsonl").write_text("\n".join(lines) + "\n")
+        (OUT / f"problems-{split}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def make_tokenizer(seed: int) -> Qwen2Tokenizer:
@@ -266,7 +266,7 @@ def accuracy(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, temperature: float, limit: int
 ) -> float:
     """Share of the first `limit` test problems whose completion ends in the right box."""
-    lines = (OUT / "problems-test.jsonl").read_text().splitlines()[:limit]
+    lines = (OUT / "problems-test.jsonl").read_text(encoding="utf-8").splitlines()[:limit]
     rows = [json.loads(line) for line in lines]
     model = model.float().eval()
     tokenizer.padding_side = "left"

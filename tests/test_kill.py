@@ -85,7 +85,7 @@ def start(repository: Path) -> Iterator[Start]:
         patch.setenv("TRANSFORMERS_VERBOSITY", "error")
         patch.chdir(repository)
         first = run_in_fork(["--version"])
-        status = Path(f"/proc/{first.pid}/status").read_text()
+        status = Path(f"/proc/{first.pid}/status").read_text(encoding="utf-8")
         first.join()
         server = int(next(line for line in status.splitlines() if line.startswith("PPid:"))[5:])
         threads = list(Path(f"/proc/{server}/task").iterdir())

@@ -107,6 +107,6 @@ def test_no_process_is_left_and_the_lock_is_free_when_the_first_one_is_stopped(
 
 def is_alive(pid: int) -> bool:
     with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0]
+        state = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(") ")[2][0]
         return state not in "ZX"
     return False

@@ -24,7 +24,7 @@ def read(path: Path | str, limit: int | None = None, **prompting: Any) -> list[P
 
 
 def write(path: Path, *rows: object) -> Path:
-    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
     return path
 
 

@@ -1,5 +1,6 @@
 """The command `distill`: its subcommands, the recipe, and what an error looks like."""
 
+import io
 import logging
 import os
 import shutil
@@ -71,9 +72,24 @@ def distill(
     """
 
 
+def _use_utf8() -> None:
+    """Begin anew in Python's UTF-8 mode where the locale has another encoding.
+
+    Else arguments, names of files and of models would be other texts than they are everywhere else, and a text
+    that the locale lacks could neither be written nor shown. What cannot be shown still is shown escaped.
+    """
+    if sys.getfilesystemencoding().lower() != "utf-8" and not sys.flags.utf8_mode:
+        os.environ["PYTHONUTF8"] = "1"  # for the processes that we start, too
+        os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
 def main() -> None:
     """Run `distill`: a mistake that the user can mend is one line, a bug keeps its traceback."""
     streams.open_closed()
+    _use_utf8()
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

@@ -31,6 +31,7 @@ def import_traces(
     teacher_licence: Annotated[
         str | None, shared.option(help="Licence of the traces, for the manifest.")
     ] = None,
+    accept_errors: shared.AcceptErrors = False,
     dry_run: shared.DryRun = False,
     as_json: shared.Json = False,
     fresh: shared.Fresh = False,

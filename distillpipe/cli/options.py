@@ -287,6 +287,7 @@ def run_of(ctx: typer.Context) -> Run:
         fresh=bool(ctx.params.get("fresh", False)),
         allow_benchmark_training=bool(ctx.params.get("allow_benchmark_training", False)),
         unsafe=bool(ctx.params.get("unsafe_run_model_code_without_sandbox", False)),
+        accept_errors=bool(ctx.params.get("accept_errors", False)),
         num_workers=ctx.params.get("num_workers"),
         pilot=ctx.params.get("pilot"),
         teacher_licence=ctx.params.get("teacher_licence"),

@@ -24,7 +24,9 @@ def all_memory() -> int:
 def free_memory() -> int:
     """Bytes of this machine's memory that programs can have: what is unused, and the cache of files."""
     try:
-        found = re.search(r"^MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text(), re.M)
+        found = re.search(
+            r"^MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text(encoding="utf-8"), re.M
+        )
     except OSError:  # not Linux
         found = None
     if found is None:

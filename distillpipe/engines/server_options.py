@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from distillpipe.decoding import NOT_DECODED, what_is_wrong
 from distillpipe.errors import UsageError
 from distillpipe.records import EngineOptions
 
@@ -74,9 +75,9 @@ def check_extra_body(text: str) -> str:
     """Fields for the body of a request, as JSON with sorted keys: it is part of every row's key."""
     try:
         found = msgspec.json.decode(text, type=dict[str, Any])
-    except msgspec.MsgspecError as error:
+    except NOT_DECODED as error:
         raise UsageError(
-            f'--extra-body takes a JSON object, like \'{{"reasoning_effort": "high"}}\': {error}'
+            f'--extra-body takes a JSON object, like \'{{"reasoning_effort": "high"}}\': {what_is_wrong(error)}'
         ) from error
     for name, value in found.items():
         if name in _OURS and (value is not None or name not in _MAY_BE_LEFT_OUT):

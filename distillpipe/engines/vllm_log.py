@@ -43,7 +43,7 @@ class Log:
     def cause(self) -> str:
         """The first error in it that is no other's consequence, with what to do; "" if there is none."""
         try:
-            text = self.path.read_text(errors="replace")
+            text = self.path.read_text(encoding="utf-8", errors="replace")
         except FileNotFoundError:  # the process was asked to end, and has
             return ""
         for kind, message, next_line in CAUSE.findall(text):
@@ -56,7 +56,7 @@ class Log:
         return ""
 
     def add(self, line: str) -> None:
-        with self.path.open("a") as file:
+        with self.path.open("a", encoding="utf-8") as file:
             file.write(f"\n{line}\n")
 
     def remove(self, *, keep_log: bool) -> None:

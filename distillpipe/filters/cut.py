@@ -16,6 +16,7 @@ from typing import NamedTuple
 import msgspec
 
 from distillpipe import verify
+from distillpipe.decoding import NOT_DECODED
 from distillpipe.filters.steps import find_steps
 from distillpipe.hashing import content_hash
 from distillpipe.records import FilterOptions, TokenCounts, Trace, trace_id
@@ -84,23 +85,22 @@ def cut_row(trace: Trace, cut: Cut) -> Trace:
     )  # fmt: skip
 
 
-def reaches_answer(
+def judged_conclusion(
     trace: Trace, options: FilterOptions, extra: str | None = None, *, unsafe: bool = False
-) -> bool:
-    """Whether what a thought says last of its answer is right by the row's verifier.
+) -> Trace | None:
+    """The row with the verdict on what its thought says last of its answer; null where it says nothing.
 
     `extra` holds the problem's other keys, `unsafe` lets programs run without a sandbox, as for `verify.verified`.
     """
     said = conclusion(trace.reasoning, options.verifier or trace.verifier)
     if said is None:
-        return False
+        return None
     *asked, answered = trace.messages
     as_response = msgspec.structs.replace(answered, content=said)
-    judged = verify.verified(
+    return verify.verified(
         msgspec.structs.replace(trace, messages=[*asked, as_response]),
         options.verifier, extra, answer_form="any", unsafe=unsafe,
     )  # fmt: skip
-    return judged.verdict == "correct"
 
 
 def conclusion(reasoning: str, verifier: str) -> str | None:
@@ -144,6 +144,6 @@ def with_source(trace: Trace, name: str) -> str:
     """The extra keys of a row that was rewritten, under `name` the id of the row that it was made of."""
     try:
         extra = msgspec.json.decode(trace.extra or "{}", type=dict[str, object])
-    except msgspec.MsgspecError:
+    except NOT_DECODED:
         extra = {"extra": trace.extra}
     return msgspec.json.encode({name: trace.id, **extra}).decode()

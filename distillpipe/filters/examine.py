@@ -8,12 +8,13 @@ import msgspec
 
 from distillpipe import filters, verify
 from distillpipe.filters.candidate import Candidate
-from distillpipe.filters.cut import Cut, cut_row, find_cut, reaches_answer
+from distillpipe.filters.cut import Cut, cut_row, find_cut, judged_conclusion
 from distillpipe.filters.known import Known
 from distillpipe.filters.problems import Extras
 from distillpipe.filters.rules import OVER_BUDGET, Drop, unwanted_verdict
 from distillpipe.hashing import content_hash
 from distillpipe.records import FilterOptions, TokenCounts, Trace, Verdict
+from distillpipe.rowguard import REASON, InternalError, guarded, is_internal_error
 
 
 class Examined(NamedTuple):
@@ -41,6 +42,13 @@ class Decision(NamedTuple):
     "where its reasoning ends, if it is kept"
     drops: list[Drop]
     "the first is why it is rejected; more than one only where all were asked for"
+
+    @property
+    def error(self) -> str | None:
+        """The internal error that the row met; null for none."""
+        if is_internal_error(None, self.verdict_reason):
+            return self.verdict_reason
+        return next((drop.measured for drop in self.drops if drop.reason == REASON), None)
 
     def applied(self, trace: Trace, options: FilterOptions) -> Trace:
         """The row as it is written; one that is rejected stands as it was read, but judged."""
@@ -91,13 +99,22 @@ class Examiner(NamedTuple):
         return next(self.known.drops(trace, self.options), None) is None
 
     def decide(self, trace: Trace) -> Decided:
-        """What was found out about a row, without its text."""
-        _, judged, cut, drops = self.examine(trace)
+        """What was found out about a row, without its text; an internal error on the way drops it."""
         unlabelled = msgspec.structs.replace(
             filters.unjudged(trace, self.options), soft_labels=None
         )
+        content = content_hash(unlabelled)
+        decided = guarded(self._decide, trace, content)
+        if not isinstance(decided, InternalError):
+            return decided
+        drops = [Drop(REASON, decided.said)]
+        decision = Decision(content, None, None, None, trace.domain, None, drops)
+        return Decided(trace.id, trace.problem_id, decision, None, trace.id)
+
+    def _decide(self, trace: Trace, content: str) -> Decided:
+        _, judged, cut, drops = self.examine(trace)
         decision = Decision(
-            content_hash(unlabelled), judged.answer, judged.verdict, judged.verdict_reason,
+            content, judged.answer, judged.verdict, judged.verdict_reason,
             self.known.domain(judged), cut, drops,
         )  # fmt: skip
         candidate = None
@@ -125,6 +142,10 @@ class Examiner(NamedTuple):
         drops = self._asked(row)
         if drops and not self.options.explain:
             return row, cut, drops
-        if not reaches_answer(row, self.options, self.extras.of(trace), unsafe=self.unsafe):
-            drops.append(Drop("answer_not_reached", measured))
+        judged = judged_conclusion(row, self.options, self.extras.of(trace), unsafe=self.unsafe)
+        if judged is None or judged.verdict != "correct":
+            drop = Drop("answer_not_reached", measured)
+            if judged is not None and is_internal_error(None, judged.verdict_reason):
+                drop = Drop(REASON, judged.verdict_reason)
+            drops.append(drop)
         return row, cut, drops

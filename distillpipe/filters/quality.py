@@ -9,8 +9,7 @@ Source: the selection of s1K (arXiv 2501.19393, 3.1, and data/filter.ipynb of si
 
 import re
 
-import msgspec
-
+from distillpipe.decoding import json_object
 from distillpipe.filters.rules import Drop
 
 SOURCE_KEYS = ("source", "source_type")  # where datasets say what a problem comes from
@@ -38,7 +37,7 @@ def unclear_problem(problem: str, source: str = "") -> Drop | None:
 def source_of(*extras: str | None) -> str:
     """What a problem comes from, as the first of its other keys says that names it; "" if none does."""
     for extra in extras:
-        values = _decoded(extra)
+        values = json_object(extra)
         for key in SOURCE_KEYS:
             if isinstance(value := values.get(key), str) and value:
                 return value
@@ -52,10 +51,3 @@ def _label(problem: str) -> str | None:
         if bold and re.compile(r"\d").search(line, bold.start() + 2):
             return bold[0]
     return None
-
-
-def _decoded(extra: str | None) -> dict[str, object]:
-    try:
-        return msgspec.json.decode(extra, type=dict[str, object]) if extra else {}
-    except msgspec.MsgspecError:  # a text of another program's making
-        return {}

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 from distillpipe.errors import UsageError
 from distillpipe.records import FilterOptions, Trace
+from distillpipe.rowguard import REASON, is_internal_error
 
 OVER_BUDGET = "too_many_reasoning_tokens"
 
@@ -60,6 +61,8 @@ def unwanted_verdict(trace: Trace, options: FilterOptions) -> Drop | None:
     """The verdict has to be made first; the reason is the verdict: `wrong_answer`."""
     if trace.verdict in options.verdicts:
         return None
+    if is_internal_error(None, trace.verdict_reason):
+        return Drop(REASON, str(trace.verdict_reason).removeprefix(f"{REASON}: "))
     reasons = {"correct": "correct_answer", "wrong": "wrong_answer"}
     return Drop(
         reasons.get(str(trace.verdict), "unverifiable_answer"), trace.verdict_reason or trace.answer

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from distillpipe.errors import DataError, UsageError, first_line
-from distillpipe.formats.files import Placed, file_rows, load_module
+from distillpipe.formats.files import Placed, arrow_rows, load_module, rows_and_unreadable
 
 PREFIX = "hub:"
 BATCH_ROWS = 64
@@ -74,11 +74,14 @@ def commit(name: str) -> str:
 
 
 def hub_rows(reference: str) -> Iterator[Placed]:
-    """Place and value of each row, from files on disk; images and audio stay bytes."""
+    """Place and value of each row, an `Unreadable` where there is none, from files on disk.
+
+    Images and audio stay bytes.
+    """
     name, parts, file = parse(reference)
     if file is not None:
         for path in _raw_files(reference):
-            yield from file_rows(path)
+            yield from rows_and_unreadable(path)
         return
     datasets = load_module("datasets", "datasets", reference)
     if not sys.stderr.isatty():
@@ -90,10 +93,11 @@ def hub_rows(reference: str) -> Iterator[Placed]:
     except (datasets.exceptions.DatasetsError, OSError, ValueError) as error:
         raise DataError(f"{reference}: cannot be loaded: {first_line(error)}") from error
     number = 0
+    arrow = load_module("pyarrow", "pyarrow", reference)
     for batch in loaded.with_format("arrow").iter(batch_size=BATCH_ROWS):
-        for row in batch.to_pylist():
+        for row in arrow_rows(batch, arrow, f"{reference}: row", number):
             number += 1
-            yield f"{reference}: row {number}", row
+            yield row
     if not number:
         raise DataError(f"{reference} has no rows")
 

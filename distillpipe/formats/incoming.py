@@ -39,6 +39,7 @@ from distillpipe.formats.found import (
     in_conversation,
 )
 from distillpipe.formats.turns import REASONING_FIELDS, Parts, Rejection, messages_of, parts_of
+from distillpipe.rowguard import guarded
 from distillpipe.verify.extract import boxed_answer
 
 CODE_VERSION = 2  # part of the fingerprint: raise it when a format is read differently
@@ -70,7 +71,10 @@ class Reader(NamedTuple):
 def detect(rows: Iterable[object]) -> Format | None:
     """The format that fits most rows, the first in the table of equals; null where none fits any."""
     known = [row for row in rows if isinstance(row, dict)]
-    fitting = {name: sum(map(reader.fits, known)) for name, reader in FORMATS.items()}
+    fitting = {
+        name: sum(guarded(reader.fits, row) is True for row in known)
+        for name, reader in FORMATS.items()
+    }
     best = max(fitting, key=lambda name: fitting[name])
     return best if fitting[best] else None
 

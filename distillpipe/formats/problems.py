@@ -5,6 +5,7 @@ from pathlib import Path
 
 import msgspec
 
+from distillpipe.decoding import json_object
 from distillpipe.hashing import content_hash
 from distillpipe.jsonl import Spool
 from distillpipe.records import Problem, Trace
@@ -28,9 +29,5 @@ class Problems:
             self._spool.append(problem)
         if said == self._extra[problem.problem_id] or problem.extra is None:
             return trace
-        both = {**_decoded(problem.extra), **_decoded(trace.extra)}
+        both = {**json_object(problem.extra), **json_object(trace.extra)}
         return msgspec.structs.replace(trace, extra=msgspec.json.encode(both).decode())
-
-
-def _decoded(extra: str | None) -> dict[str, object]:
-    return {} if extra is None else msgspec.json.decode(extra, type=dict[str, object])

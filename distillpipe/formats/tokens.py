@@ -14,9 +14,13 @@ from distillpipe.errors import UsageError
 from distillpipe.hashing import content_hash
 from distillpipe.models import TEXT_FILES, Model, hub_folder
 from distillpipe.records import TokenCounts, Trace
+from distillpipe.rowguard import InternalError, guarded
 
 OPTION = "--tokenizer"
 BATCH_CHARACTERS = 200_000  # that a thread counts at a time
+
+Counted = TokenCounts | InternalError
+Failed = Callable[[Trace, InternalError], None]
 
 
 def find_tokenizer(reference: str) -> Model:
@@ -40,20 +44,21 @@ def counter(model: Model) -> Callable[[Trace], TokenCounts]:
     return lambda trace: _counts([trace], chat)[0]
 
 
-def counted(traces: Iterable[Trace], chat: Chat) -> Iterator[Trace]:
+def counted(traces: Iterable[Trace], chat: Chat, failed: Failed | None = None) -> Iterator[Trace]:
     """The traces, in order, with the tokens that they would have in a chat, counted on all cores.
 
-    A completion that was cut off has no end token. A few batches of BATCH_CHARACTERS are read ahead.
+    One whose counting meets an internal error is given to `failed`, or stays uncounted. A completion that was cut
+    off has no end token. A few batches of BATCH_CHARACTERS are read ahead.
     """
     num_threads = len(os.sched_getaffinity(0))
-    waiting: deque[tuple[list[Trace], Future[list[TokenCounts]]]] = deque()
+    waiting: deque[tuple[list[Trace], Future[list[Counted]]]] = deque()
     with ThreadPoolExecutor(num_threads) as threads:  # a tokenizer in Rust lets others run
         for batch in _batches(traces):
-            waiting.append((batch, threads.submit(_counts, batch, chat)))
+            waiting.append((batch, threads.submit(_counts_or_errors, batch, chat)))
             if len(waiting) > 2 * num_threads:
-                yield from _with_counts(*waiting.popleft())
+                yield from _with_counts(*waiting.popleft(), failed)
         while waiting:
-            yield from _with_counts(*waiting.popleft())
+            yield from _with_counts(*waiting.popleft(), failed)
 
 
 def completion_ids(trace: Trace, chat: Chat) -> list[int]:
@@ -74,9 +79,26 @@ def _batches(traces: Iterable[Trace]) -> Iterator[list[Trace]]:
         yield batch
 
 
-def _with_counts(batch: list[Trace], counts: Future[list[TokenCounts]]) -> Iterator[Trace]:
+def _with_counts(
+    batch: list[Trace], counts: Future[list[Counted]], failed: Failed | None
+) -> Iterator[Trace]:
     for trace, num_tokens in zip(batch, counts.result(), strict=True):
+        if isinstance(num_tokens, InternalError):
+            if failed is None:
+                yield trace
+            else:
+                failed(trace, num_tokens)
+            continue
         yield msgspec.structs.replace(trace, num_tokens=num_tokens)
+
+
+def _counts_or_errors(traces: list[Trace], chat: Chat) -> list[Counted]:
+    """Tokens of each trace; where one of them fails, each is counted by itself."""
+    counts = guarded(_counts, traces, chat)
+    if not isinstance(counts, InternalError):
+        return [*counts]
+    alone = [guarded(_counts, [trace], chat) for trace in traces]
+    return [one if isinstance(one, InternalError) else one[0] for one in alone]
 
 
 def _counts(traces: list[Trace], chat: Chat) -> list[TokenCounts]:

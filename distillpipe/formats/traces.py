@@ -22,11 +22,13 @@ from distillpipe.formats.fields import (
     text_under,
     usual_verifier,
 )
+from distillpipe.formats.files import Unreadable
 from distillpipe.formats.found import Found, Outcome
 from distillpipe.formats.incoming import Format, Reader
 from distillpipe.formats.turns import Rejection
 from distillpipe.hashing import content_hash
 from distillpipe.records import FinishReason, Message, Problem, Trace, problem_id, trace_id
+from distillpipe.rowguard import REASON, InternalError, guarded
 from distillpipe.verify import VERIFIERS
 from distillpipe.verify.code_tests import TEST_KEYS, has_tests, tests_for
 
@@ -66,6 +68,15 @@ class Imported(NamedTuple):
     rejection: Rejection | None
 
 
+def failed_row(row: object, error: InternalError, choices: Choices) -> Imported:
+    """A row whose reading met an internal error."""
+    rejection = Rejection(REASON, error.said)
+    made = guarded(_rejected, row, rejection, choices, 0)
+    if isinstance(made, InternalError):  # whatever it holds
+        return _rejected({"row": repr(row)}, rejection, choices, 0)
+    return made
+
+
 def imported(
     row: object, reader: Reader, choices: Choices, benchmark: str | None = None
 ) -> Iterator[Imported]:
@@ -79,6 +90,8 @@ def imported(
 
 
 def _outcomes(row: object, reader: Reader, fields: Fields) -> list[Outcome]:
+    if isinstance(row, Unreadable):
+        return [Rejection("unreadable", row.error)]
     if not isinstance(row, dict):
         return [Rejection("not_an_object", type(row).__name__)]
     try:
@@ -130,6 +143,8 @@ def _found(
 def _rejected(row: object, rejection: Rejection, choices: Choices, number: int) -> Imported:
     """A rejected row as a trace without a completion: `extra` holds all of it."""
     values: Row = row if isinstance(row, dict) else {"row": row}
+    if isinstance(row, Unreadable):
+        values = {"row": row.content}
     key = problem_key(values, choices.fields)
     text: str = values[key] if key else ""
     verifier, _ = _verifier(values, choices)

@@ -178,8 +178,8 @@ def write(out: Path, comparisons: list[Comparison]) -> None:
     content = "\n".join(line for one in comparisons for line in document(one))
     if out.suffix != ".md":
         raise UsageError(f"--out {out}: name a .md file")
-    if out.exists() and (not out.is_file() or out.read_text() != content):
+    if out.exists() and (not out.is_file() or out.read_text(encoding="utf-8") != content):
         raise UsageError(f"--out {out} holds something else: name another file, or move it away")
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(content)
+    out.write_text(content, encoding="utf-8")
     say(f"compare: {out}")

@@ -195,7 +195,7 @@ def _memory() -> dict[str, int]:
     path = Path("/proc/meminfo")
     if not path.exists():
         return {}
-    pairs = (line.split(":") for line in path.read_text().splitlines())
+    pairs = (line.split(":") for line in path.read_text(encoding="utf-8").splitlines())
     return {name: int(rest.split()[0]) * 1024 for name, rest in pairs}
 
 
@@ -206,7 +206,12 @@ def _gpus() -> list[Gpu]:
     query = [program, "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"]
     try:
         done = subprocess.run(
-            query, capture_output=True, text=True, check=True, timeout=NVIDIA_SMI_SECONDS
+            query,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            check=True,
+            timeout=NVIDIA_SMI_SECONDS,
         )
     except (OSError, subprocess.SubprocessError):
         return []

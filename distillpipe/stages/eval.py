@@ -1,5 +1,6 @@
 """`eval`: Pass@1 of a model on a benchmark, with its standard error; predictions are kept as traces."""
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,14 @@ from distillpipe.planning import SamplingOptions, load_model_chat
 from distillpipe.progress import say
 from distillpipe.records import Problem, Trace
 from distillpipe.sampling import Sampler
-from distillpipe.stages.run import Result, Run, content_of, say_finished, say_up_to_date
+from distillpipe.stages.run import (
+    Result,
+    Run,
+    check_internal_errors,
+    content_of,
+    say_finished,
+    say_up_to_date,
+)
 from distillpipe.versions import Header
 from distillpipe.views import scores
 
@@ -55,28 +63,31 @@ def evaluate(
 
     with (
         versions.draft(out, header) as draft,
-        Writer(draft) as writer,
         verify.Judge(run.num_workers) as judge,
+        ExitStack() as opened,
     ):
         chat = load_model_chat(found, options)
         sampler = Sampler(found, chat, options, draft.path, judge)
-        sampler.plan(sources.read_problems(benchmark, options.prompting, options.plan.limit))
+        sampler.read(benchmark)
         verify.check_runnable({one.verifier for one in sampler.problems()}, unsafe=run.unsafe)
         if not any(map(verify.can_judge, sampler.problems())):
             raise DataError(
                 f"{benchmark}: no problem has a reference answer (or tests) to score against: "
                 "name its field with --answer-field"
             )
-        writer.counts.rows_read = len(sampler.wanted)
 
         def judged(trace: Trace, problem: Problem) -> Trace:
             form = options.prompting.answer_form
             return verify.verified(trace, extra=problem.extra, answer_form=form, unsafe=run.unsafe)
 
+        sampler.judge_failed_again(draft, judged)
+        writer = opened.enter_context(Writer(draft))
+        writer.counts.rows_read = len(sampler.wanted)
         sampled_before = writer.counts.tokens_sampled
         sampler.take_over(writer, out, judged)
         sampler.sample(writer, lambda: open_engine(found, chat, options.engine, draft), judged)
         writer.sync()
+        check_internal_errors(writer, accepted=options.accept_errors)
         predictions = scoring.collect(dataset.read_rows(draft.path, "part", Trace))
         found_scores = scoring.measure(name, predictions, scoring.options_of(sampler.problems()))
         found_scores |= protocols.report(run.options, options, found.name, name)
@@ -93,7 +104,7 @@ def evaluate(
 def _write_metrics(folder: Path, found: dict[str, Any], table: scores.Table) -> None:
     (folder / "metrics.json").write_bytes(document(found))
     lines = [f"# {found['benchmark']}", "", *scores.markdown(table), ""]
-    (folder / "metrics.md").write_text("\n".join(lines))
+    (folder / "metrics.md").write_text("\n".join(lines), encoding="utf-8")
 
 
 def forecast_eval(

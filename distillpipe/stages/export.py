@@ -11,6 +11,8 @@ from distillpipe.filesystem import sync_file, sync_folder
 from distillpipe.formats.outgoing import FORMATS, Format, ReasoningAs, turns_of
 from distillpipe.jsonl import encoder
 from distillpipe.progress import say
+from distillpipe.records import Trace
+from distillpipe.rowguard import InternalError, check_share, guarded
 
 
 class Exported(msgspec.Struct, frozen=True):
@@ -72,15 +74,30 @@ def _write(
 ) -> tuple[int, int, int]:
     """Write all rows, durably: how many, how many of them were cut off, and how many have soft labels."""
     num_rows = num_unfinished = num_labelled = 0
-    row_of = FORMATS[layout]
+    failed: list[str] = []
     with path.open("wb") as file:
         for trace in dataset.read_training_traces([reference], allow_benchmark=allow_benchmark):
-            file.write(encoder.encode(row_of(turns_of(trace, reasoning))) + b"\n")
+            line = guarded(_line, trace, layout, reasoning)
+            if isinstance(line, InternalError):
+                if not failed:
+                    say(f"warning: row {trace.id} is left out for {line.reason}")
+                failed.append(trace.id)
+                continue
+            file.write(line)
             num_rows += 1
             num_unfinished += trace.is_truncated
             num_labelled += trace.soft_labels is not None
+        check_share(
+            len(failed), num_rows + len(failed), accepted=False,
+            show=f"distill show {reference} --row {next(iter(failed), '')}",
+            way_out="nothing is written: leave these rows out, `distill filter` may tell them",
+        )  # fmt: skip
         if not num_rows:
             raise DataError(f"{reference}: no rows to export")
         file.flush()
         sync_file(file.fileno(), path)
     return num_rows, num_unfinished, num_labelled
+
+
+def _line(trace: Trace, layout: Format, reasoning: ReasoningAs) -> bytes:
+    return encoder.encode(FORMATS[layout](turns_of(trace, reasoning))) + b"\n"

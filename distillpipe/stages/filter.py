@@ -23,6 +23,7 @@ from distillpipe.formats.tokens import counter, find_tokenizer
 from distillpipe.models import Model
 from distillpipe.progress import progress, say
 from distillpipe.records import FilterOptions
+from distillpipe.rowguard import REASON, InternalError, check_share, too_many
 from distillpipe.stages.run import (
     Result,
     Run,
@@ -59,11 +60,14 @@ def filter_traces(
 
     with versions.draft(out, header) as draft, Writer(draft, SYNC_ROWS) as writer:
         examiner = _examiner(inputs, options, draft.path, run, others)
-        rows = inputs
+        rows, failed = inputs, dict[str, InternalError]()
+        writer.forget_failed()
         if forcing is not None:
             forcer = Forcer(forcing, options, writer, allow_benchmark=run.allow_benchmark_training)
             rows = [*inputs, *forcer.force(inputs, out, examiner.wants_problem)]
+            failed = forcer.errors
         decisions = _decide(rows, inputs, options, run, examiner)
+        _check_errors(decisions, failed, inputs, writer, run)
         writer.counts.rows_read = len(decisions)
         moved = carry(rows, {row for row, one in decisions.items() if not one.drops}, draft)
         for judged, decision in rows_once(rows, decisions, options, moved):
@@ -92,6 +96,36 @@ def filter_traces(
                 f"filter: dropped {writer.counts.rows_rejected:,} of {len(decisions):,} rows\n{report}"
             )
         return say_finished(writer.finish(problems_of(inputs, draft.path)), out)
+
+
+def _check_errors(
+    decisions: dict[str, Decision],
+    failed: dict[str, InternalError],
+    inputs: list[str],
+    writer: Writer,
+    run: Run,
+) -> None:
+    """Refuse to write a version where too many rows met internal errors: what is kept depends on all rows.
+
+    `failed` are those that met one when they were to be answered again.
+    """
+    for row_id, error in failed.items():
+        decisions[row_id].drops.insert(0, Drop(REASON, error.said))
+    errors = {row: one.error for row, one in decisions.items() if one.error is not None}
+    if not errors:
+        return
+    path = writer.draft.path
+    if too_many(len(errors), len(decisions)) and not run.accept_errors:
+        for row_id, said in errors.items():
+            writer.fail_id(row_id, str(said))
+    first = next(iter(errors))
+    check_share(
+        len(errors), len(decisions), accepted=run.accept_errors,
+        show=f"distill show {inputs[0]} --row {first}",
+        way_out=f"nothing is written, {path / versions.ERRORS_FILE} lists them, the first with "
+        f"{errors[first]}. When it is mended the same command goes on; with --accept-errors it finishes "
+        "without these rows",
+    )  # fmt: skip
 
 
 def forecast_filter(
@@ -147,7 +181,7 @@ def _header(
             *(models.used("tokenizer", one, out) for one in _tokenizer(others)),
             *([] if forcing is None else [forcing.used(out)]),
         ],
-        accept_errors=forcing is not None and forcing.accept_errors,
+        accept_errors=run.accept_errors,
         options=run.options,
         fresh=run.fresh,
         licences=licences.of_inputs(inputs),

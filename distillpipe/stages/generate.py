@@ -15,7 +15,14 @@ from distillpipe.models import AnyModel, Model
 from distillpipe.planning import SamplingOptions, load_model_chat
 from distillpipe.records import Problem, Trace
 from distillpipe.sampling import Sampler
-from distillpipe.stages.run import Result, Run, content_of, say_finished, say_up_to_date
+from distillpipe.stages.run import (
+    Result,
+    Run,
+    check_internal_errors,
+    content_of,
+    say_finished,
+    say_up_to_date,
+)
 from distillpipe.versions import Header
 
 if TYPE_CHECKING:  # it loads numpy, which an answer of "up to date" has no use for
@@ -36,6 +43,7 @@ def generate(problems: str, teacher: str, out: Path, options: SamplingOptions, r
 
     with _begun(problems, model, out, options, header) as (sampler, writer):
         _sample(sampler, writer)
+        check_internal_errors(writer, accepted=options.accept_errors)
         return say_finished(writer.finish(sampler.problems()), out)
 
 
@@ -95,7 +103,7 @@ def _begun(
     source = _label_source(model, chat, options.soft_labels)
     with versions.draft(out, header) as draft, Writer(draft, soft_labels=source) as writer:
         sampler = Sampler(model, chat, options, draft.path)
-        sampler.plan(sources.read_problems(problems, options.prompting, options.plan.limit))
+        sampler.read(problems)
         writer.counts.rows_read = len(sampler.wanted)
         sampler.take_over(writer, out, _unjudged)
         yield sampler, writer

@@ -16,15 +16,26 @@ from distillpipe.chat import load_chat
 from distillpipe.dataset import Writer
 from distillpipe.errors import DataError, UsageError
 from distillpipe.forecast import Forecast
+from distillpipe.formats.files import readable
 from distillpipe.formats.incoming import CODE_VERSION, FORMATS, Reader, detect
 from distillpipe.formats.problems import Problems
 from distillpipe.formats.tokens import counted, find_tokenizer
-from distillpipe.formats.traces import Choices, Imported, imported
+from distillpipe.formats.traces import Choices, Imported, failed_row, imported
+from distillpipe.jsonl import rewrite
 from distillpipe.models import Model
 from distillpipe.progress import say
 from distillpipe.records import Trace
-from distillpipe.stages.run import Result, Run, content_of, funnel, say_finished, say_up_to_date
-from distillpipe.versions import Header
+from distillpipe.rowguard import REASON, InternalError, guarded
+from distillpipe.stages.run import (
+    Result,
+    Run,
+    check_internal_errors,
+    content_of,
+    funnel,
+    say_finished,
+    say_up_to_date,
+)
+from distillpipe.versions import Draft, Header
 
 FIRST_ROWS = 20  # that the format is told from
 
@@ -51,15 +62,19 @@ def import_traces(reference: str, out: Path, options: ImportOptions, run: Run) -
     if (finished := versions.up_to_date(out, header)) is not None:
         return say_up_to_date(finished)
 
-    with versions.draft(out, header) as draft, Writer(draft) as writer:
-        rows = (row for _, row in islice(sources.rows(reference), options.limit))
+    with versions.draft(out, header) as draft, Writer(_without_errors(draft)) as writer:
+        rows = (row for _, row in islice(sources.rows_and_unreadable(reference), options.limit))
         first = list(islice(rows, FIRST_ROWS))
         reader = _reader(reference, first, options.choices)
         chat = None if tokenizer is None else load_chat(tokenizer.folder, tokenizer.name)
         problems = Problems(draft.path)
         found = _distinct(chain(first, rows), reader, reference, options)
         fitting = _fitting(found, problems, writer)
-        for trace in fitting if chat is None else counted(fitting, chat):
+
+        def failed(trace: Trace, error: InternalError) -> None:
+            writer.reject(trace, REASON, error.said)
+
+        for trace in fitting if chat is None else counted(fitting, chat, failed):
             writer.append(trace)
         counts = writer.counts
         counts.rows_read = counts.rows_kept + counts.rows_rejected
@@ -69,9 +84,16 @@ def import_traces(reference: str, out: Path, options: ImportOptions, run: Run) -
             raise DataError(
                 f"{reference}: no row of {counts.rows_read:,} fits the format:\n{report}"
             )
+        check_internal_errors(writer, accepted=run.accept_errors)
         if counts.rows_rejected:
             say(f"import: rejected {counts.rows_rejected:,} of {counts.rows_read:,} rows\n{report}")
         return say_finished(writer.finish(problems), out)
+
+
+def _without_errors(draft: Draft) -> Draft:
+    """The draft without rows that met an internal error: they are read again."""
+    rewrite(draft.path, "rejected", f'"reason":"{REASON}"'.encode(), lambda *_: None)
+    return draft
 
 
 def forecast_import(reference: str, out: Path, options: ImportOptions, run: Run) -> Forecast:
@@ -102,6 +124,7 @@ def _header(
         models=[] if tokenizer is None else [models.used("tokenizer", tokenizer, out)],
         options=run.options,
         fresh=run.fresh,
+        accept_errors=run.accept_errors,
         licences=() if options.teacher_licence is None else (options.teacher_licence,),
     )
 
@@ -109,6 +132,9 @@ def _header(
 def _reader(reference: str, first: list[object], choices: Choices) -> Reader:
     """The format that was given, or the one that fits most of the first rows."""
     objects = [row for row in first if isinstance(row, dict)]
+    if not objects:  # not one bad line among good ones, but another kind of file
+        for row in first:
+            readable(row)
     if any(str(row.get("schema")).startswith("trace/") for row in objects):
         raise UsageError(
             f"{reference} holds traces of distillpipe already: "
@@ -129,10 +155,13 @@ def _reader(reference: str, first: list[object], choices: Choices) -> Reader:
 def _fitting(found: Iterator[Imported], problems: Problems, writer: Writer) -> Iterator[Trace]:
     """The traces that are to be kept and not yet written; what does not fit is rejected here."""
     for one in found:
-        trace = problems.add(one.problem, one.trace) if one.problem else one.trace
+        added = guarded(problems.add, one.problem, one.trace) if one.problem else one.trace
+        trace = one.trace if isinstance(added, InternalError) else added
         if trace.id in writer.done:
             continue
-        if one.rejection is None:
+        if isinstance(added, InternalError):
+            writer.reject(trace, REASON, added.said)
+        elif one.rejection is None:
             yield trace
         else:
             writer.reject(trace, *one.rejection)
@@ -146,7 +175,10 @@ def _distinct(
     seen: set[str] = set()
     num_again = 0
     for row in rows:
-        for found in imported(row, reader, options.choices, benchmark):
+        made = guarded(lambda given: [*imported(given, reader, options.choices, benchmark)], row)
+        if isinstance(made, InternalError):
+            made = [failed_row(row, made, options.choices)]
+        for found in made:
             if found.trace.id in seen:
                 num_again += 1
                 continue

@@ -11,7 +11,14 @@ from distillpipe.filters.problems import problems_of
 from distillpipe.forecast import Forecast
 from distillpipe.labelling import Labeller, LabelOptions, add_rows, label_source
 from distillpipe.models import Model
-from distillpipe.stages.run import Result, Run, content_of, say_finished, say_up_to_date
+from distillpipe.stages.run import (
+    Result,
+    Run,
+    check_internal_errors,
+    content_of,
+    say_finished,
+    say_up_to_date,
+)
 from distillpipe.versions import Header
 
 
@@ -35,6 +42,7 @@ def label(inputs: list[str], teacher: str, out: Path, options: LabelOptions, run
         labeller = Labeller(inputs, model, chat, options, writer)
         labeller.take_over(out)
         labeller.label(lambda: open_engine(model, chat, options.engine, draft, options.soft_labels))
+        check_internal_errors(writer, accepted=options.accept_errors)
         return say_finished(writer.finish(problems_of(inputs, draft.path)), out)
 
 

@@ -8,6 +8,8 @@ from typing import Any, Literal, NamedTuple
 import msgspec
 
 from distillpipe import manifest as manifests
+from distillpipe import rowguard
+from distillpipe.dataset import Writer
 from distillpipe.manifest import Manifest, ResolvedOption
 from distillpipe.progress import say
 from distillpipe.spending import say_dollars
@@ -22,6 +24,8 @@ class Run(msgspec.Struct, frozen=True):
     allow_benchmark_training: bool = False
     unsafe: bool = False
     "whether programs may run without a sandbox"
+    accept_errors: bool = False
+    "rows that could not be made, or met an error of distillpipe itself, are done without"
     num_workers: int | None = None
     "threads, or processes, that judge; null: one a core"
     pilot: int | None = None
@@ -59,6 +63,23 @@ def say_up_to_date(path: Path) -> Result:
     found = manifests.read(path)
     say(f"{found.stage}: up to date: {path}")
     return Result(path, found, up_to_date=True)
+
+
+def check_internal_errors(writer: Writer, *, accepted: bool) -> None:
+    """Say how many rows of a version met internal errors; InternalErrors where these are too many to finish it."""
+    counts, draft = writer.counts, writer.draft
+    draft.save()
+    num_errors, num_rows = counts.num_internal_errors, counts.rows_kept + counts.rows_rejected
+    is_finished = accepted or not rowguard.too_many(num_errors, num_rows)
+    folder = draft.out / draft.manifest.version if is_finished else draft.path
+    rowguard.check_share(
+        num_errors,
+        num_rows,
+        accepted=accepted,
+        show=f"distill show {folder} --row {writer.failed_row}",
+        way_out=f"{draft.path} stays unfinished, with all that is in it. When it is mended the same command "
+        "goes on; with --accept-errors it finishes as it is",
+    )
 
 
 def say_finished(manifest: Manifest, out: Path) -> Result:

@@ -10,6 +10,8 @@ from distillpipe.errors import UsageError
 from distillpipe.jsonl import document
 from distillpipe.manifest import Manifest
 from distillpipe.progress import say
+from distillpipe.records import Trace
+from distillpipe.rowguard import InternalError, guarded
 from distillpipe.views import disk, rows, tables, text
 from distillpipe.views.ancestors import ancestry
 from distillpipe.views.rows import Wanted
@@ -92,7 +94,16 @@ def _show_rows(shown: Shown, wanted: Wanted, as_json: bool) -> None:
         _write_json({"rows": chosen.rows})
         return
     for row in chosen.rows:
-        _write("\n".join([*text.row_lines(row, whole=wanted.row is not None), ""]))
+        lines = guarded(_lines_of, row, whole=wanted.row is not None)
+        if isinstance(lines, InternalError):
+            lines = [
+                f"{row.id}: cannot be shown ({lines.reason}): please report it; --json shows it"
+            ]
+        _write("\n".join([*lines, ""]))
+
+
+def _lines_of(row: Trace, *, whole: bool) -> list[str]:
+    return list(text.row_lines(row, whole=whole))
 
 
 def _as_data(shown: Shown) -> dict[str, Any]:

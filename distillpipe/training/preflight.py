@@ -17,8 +17,9 @@ from distillpipe.chat import Chat
 from distillpipe.errors import DataError
 from distillpipe.manifest import Counts, Dropped, TeacherCounts
 from distillpipe.records import Trace, TrainingOptions
+from distillpipe.rowguard import REASON, InternalError, check_share
 from distillpipe.training.context import Limits
-from distillpipe.training.rows import Row, rows_of
+from distillpipe.training.rows import Made, Row, rows_of
 
 if TYPE_CHECKING:
     from distillpipe.training.soft_rows import SoftRows
@@ -56,6 +57,7 @@ class Preflight:
         self.num_reasoned = 0
         self.longest = 0
         self.refusals: dict[str, Refusal] = {}
+        self._first_error = ""
         self._options = options
         self._limits = limits
         self._soft_rows = soft_rows
@@ -70,9 +72,7 @@ class Preflight:
         """
         for trace, made in rows_of(traces, self.chat):
             advance(1)
-            content = hash(
-                str(made) if isinstance(made, DataError) else (*made.ids, made.num_prompt)
-            )
+            content = hash((*made.ids, made.num_prompt) if isinstance(made, Row) else str(made))
             if trace.id in self._known:
                 if self._known[trace.id] != content:
                     raise dataset.conflict(trace.id)
@@ -82,16 +82,21 @@ class Preflight:
             if (row := self._admitted(trace, made)) is not None:
                 yield row
 
-    def _admitted(self, trace: Trace, made: Row | DataError) -> Row | None:
+    def _admitted(self, trace: Trace, made: Made) -> Row | None:
         """The row as it is trained on; None where it is dropped or cannot be trained on."""
         teacher = self.counts.teachers.setdefault(trace.teacher or "unknown", TeacherCounts())
         if isinstance(made, DataError):
             self._refuse("wrong", str(made))
             return None
+        if isinstance(made, InternalError):
+            self._drop(REASON, trace)
+            if not self.counts.num_internal_errors:
+                self._first_error = f"{trace.id}: {made.said}"
+            self.counts.num_internal_errors += 1
+            return None
         row = self._fitted(self._labelled(trace, made))
         if row is None:
-            self.counts.rows_rejected += 1
-            teacher.dropped[OVER_LENGTH] = teacher.dropped.get(OVER_LENGTH, 0) + 1
+            self._drop(OVER_LENGTH, trace, made.num_supervised)
             return None
         self._look(trace, row, is_cut=len(row.ids) < len(made.ids))
         self.counts.rows_kept += 1
@@ -129,10 +134,16 @@ class Preflight:
             self.counts.rows_cut += 1
             self.counts.tokens_cut += over
             return row.cut(limit)
-        dropped = self.counts.dropped.setdefault(OVER_LENGTH, Dropped())
-        dropped.rows += 1
-        dropped.tokens += row.num_supervised
         return None
+
+    def _drop(self, reason: str, trace: Trace, tokens: int = 0) -> None:
+        """Count a row that is left out."""
+        self.counts.rows_rejected += 1
+        teacher = self.counts.teachers.setdefault(trace.teacher or "unknown", TeacherCounts())
+        teacher.dropped[reason] = teacher.dropped.get(reason, 0) + 1
+        dropped = self.counts.dropped.setdefault(reason, Dropped())
+        dropped.rows += 1
+        dropped.tokens += tokens
 
     def _look(self, trace: Trace, row: Row, *, is_cut: bool) -> None:
         """Note what is wrong with a row that is to be trained on."""
@@ -169,6 +180,11 @@ class Preflight:
         """Refuse, with the counts, what would train wrongly; call it when all rows were made."""
         if not self.counts.rows_read:
             raise DataError("no rows to train on: every input is empty")
+        check_share(
+            self.counts.num_internal_errors, self.counts.rows_read, accepted=False,
+            show=f"distill show DATASET --row {self._first_error.partition(':')[0]}",
+            way_out=f"nothing was trained. The first is {self._first_error}: leave these rows out",
+        )  # fmt: skip
         said = [self._said(reason, found) for reason, found in self.refusals.items()]
         if said:
             raise DataError("; besides, ".join(said))
@@ -195,6 +211,7 @@ class Preflight:
             "rows_taught",
             "tokens_taught",
             "dropped",
+            "num_internal_errors",
         ):
             setattr(counts, name, getattr(self.counts, name))
         counts.teachers = self.counts.teachers

@@ -16,6 +16,7 @@ import msgspec
 from distillpipe.chat import Chat
 from distillpipe.errors import DataError
 from distillpipe.records import SoftLabels, Trace
+from distillpipe.rowguard import InternalError, guarded
 
 ROWS_AHEAD = 64  # made before they are asked for
 POSITION_BYTES = 4
@@ -75,6 +76,9 @@ class Row(NamedTuple):
         return sum(max(places) >= 0 for places in zip(*views, strict=True))
 
 
+Made = Row | DataError | InternalError
+
+
 def row_of(trace: Trace, chat: Chat) -> Row:
     """The row of a trace; a DataError names what stands in it that would train wrongly."""
     prompt = chat.prompt_ids(trace.messages[:-1])
@@ -99,15 +103,15 @@ def row_of(trace: Trace, chat: Chat) -> Row:
     return Row(trace.id, prompt + completion, len(prompt))
 
 
-def rows_of(traces: Iterable[Trace], chat: Chat) -> Iterator[tuple[Trace, Row | DataError]]:
-    """Each trace, in order, with its row, or with what stands in it that would train wrongly.
+def rows_of(traces: Iterable[Trace], chat: Chat) -> Iterator[tuple[Trace, Made]]:
+    """Each trace, in order, with its row, or with what stands in it that would train wrongly, or an internal error.
 
     Rows are made in threads, a few ahead of the one asked for: tokenizers let go of Python's lock.
     """
     with ThreadPoolExecutor(os.cpu_count()) as threads:
-        ahead: deque[tuple[Trace, Future[Row | DataError]]] = deque()
+        ahead: deque[tuple[Trace, Future[Made]]] = deque()
         for trace in traces:
-            ahead.append((trace, threads.submit(_attempt, trace, chat)))
+            ahead.append((trace, threads.submit(guarded, _attempt, trace, chat)))
             if len(ahead) == ROWS_AHEAD:
                 first, made = ahead.popleft()
                 yield first, made.result()

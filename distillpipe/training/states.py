@@ -13,6 +13,7 @@ from accelerate import Accelerator
 
 from distillpipe.errors import UsageError
 from distillpipe.filesystem import sync_file, sync_folder
+from distillpipe.jsonl import decode
 from distillpipe.progress import say
 
 LOSSES = "losses.jsonl"
@@ -129,8 +130,13 @@ def cut(folder: Path, done: int) -> None:
 def steps_in(folder: Path) -> list[Step]:
     """The steps in the losses.jsonl of a folder; none where it is missing, and without a torn last line."""
     path = folder / LOSSES
+    decoder = msgspec.json.Decoder(Step)
     lines = path.read_bytes().splitlines(keepends=True) if path.is_file() else []
-    return [msgspec.json.decode(line, type=Step) for line in lines if line.endswith(b"\n")]
+    return [
+        decode(line, decoder, f"{path}:{number}")
+        for number, line in enumerate(lines, start=1)
+        if line.endswith(b"\n")
+    ]
 
 
 def remove_states(folder: Path) -> None:

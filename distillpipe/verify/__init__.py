@@ -13,6 +13,7 @@ import msgspec
 
 from distillpipe.errors import DataError, UsageError
 from distillpipe.records import AnswerForm, Problem, Trace, Verdict
+from distillpipe.rowguard import InternalError, clean, guarded
 from distillpipe.verify.choice import (
     as_shown,
     chosen,
@@ -158,11 +159,23 @@ def verified(
     """The trace with its answer and verdict made anew; `verifier` overrides the row's own.
 
     `extra` holds the problem's other keys (options, tests), by default the trace's own. With the form
-    `any` an answer that is stated without a box counts too. Raises MissingDependencyError where a program
+    `any` an answer that is stated without a box counts too. A verifier that fails in a way that nobody foresaw
+    leaves the row unverifiable, its reason beginning with `internal_error`. Raises MissingDependencyError where a program
     would have to run and there is neither a sandbox nor leave to go without (`unsafe`).
     """
     name = verifier or trace.verifier
     check_name(name)
+    judged = guarded(_verified, trace, name, extra, answer_form, unsafe)
+    if isinstance(judged, InternalError):
+        return msgspec.structs.replace(
+            trace, verifier=name, answer=None, verdict="unverifiable", verdict_reason=judged.reason,
+        )  # fmt: skip
+    return judged
+
+
+def _verified(
+    trace: Trace, name: str, extra: str | None, answer_form: AnswerForm, unsafe: bool
+) -> Trace:
     rule = VERIFIERS[name]
     found = rule.answer if answer_form == "boxed" else rule.any_answer
     answer = None if trace.is_truncated else found(trace.response)
@@ -179,7 +192,8 @@ def verified(
     if trace.is_truncated and verdict == "wrong":
         reason = "truncated"
     return msgspec.structs.replace(
-        trace, verifier=name, answer=answer, verdict=verdict, verdict_reason=reason,
+        trace, verifier=name, answer=answer and clean(answer), verdict=verdict,
+        verdict_reason=reason and clean(reason),
     )  # fmt: skip
 
 
@@ -203,7 +217,7 @@ def can_judge(problem: Problem) -> bool:
     """Whether answers to a problem can be judged: it has a reference, or tests."""
     check_name(problem.verifier)
     question = Question(problem.reference_answer or "", problem.problem, problem.extra)
-    return VERIFIERS[problem.verifier].missing(question) is None
+    return guarded(VERIFIERS[problem.verifier].missing, question) is None
 
 
 def check_name(verifier: str) -> None:

@@ -9,6 +9,7 @@ import re
 import string
 from collections.abc import Callable, Mapping, Sequence
 
+from distillpipe.decoding import NOT_PARSED
 from distillpipe.records import Verdict
 from distillpipe.verify.compare import same_answer
 from distillpipe.verify.extract import any_answer, boxed_answer
@@ -71,7 +72,7 @@ def order_in(extra: str | None) -> tuple[int, ...] | None:
     """In which order a row was shown the options, by the numbers they have in the problem; None for theirs."""
     try:
         values = json.loads(extra or "null")
-    except ValueError:
+    except NOT_PARSED:
         return None
     found = values.get("option_order") if isinstance(values, dict) else None
     if not isinstance(found, list) or sorted(map(str, found)) != sorted(
@@ -127,7 +128,7 @@ def options_of(extra: str | None) -> list[str] | None:
     """The options among a problem's extra keys, in the order of their letters; None for none."""
     try:
         values = json.loads(extra or "null")
-    except ValueError:
+    except NOT_PARSED:
         return None
     found = (
         next((values[name] for name in _FIELDS if name in values), None)
@@ -137,7 +138,7 @@ def options_of(extra: str | None) -> list[str] | None:
     if isinstance(found, str):
         try:
             found = json.loads(found)
-        except ValueError:
+        except NOT_PARSED:
             return None
     if isinstance(found, Mapping) and isinstance(found.get("text"), list):
         found = found["text"]

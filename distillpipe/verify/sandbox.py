@@ -211,7 +211,7 @@ def _interpreter() -> tuple[str, ...]:
 def _program_inside() -> bytes:
     """The runner, compiled: the interpreter inside is the one that runs us."""
     path = Path(__file__).parent / "inside" / "runner.py"
-    code = compile(path.read_text(), "runner.py", "exec", dont_inherit=True)
+    code = compile(path.read_text(encoding="utf-8"), "runner.py", "exec", dont_inherit=True)
     return marshal.dumps(code)
 
 
@@ -266,4 +266,4 @@ def _counts_by_namespace() -> bool:
 
 
 def _lines(path: str) -> list[str]:
-    return Path(path).read_text().splitlines()
+    return Path(path).read_text(encoding="utf-8").splitlines()

@@ -195,11 +195,11 @@ def _kill_children(process: int) -> bool:
     """Whether the process had children, all of them killed now; by a handle, as numbers are used again."""
     path = Path(f"/proc/{process}/task/{process}/children")
     try:
-        children = path.read_text().split()
+        children = path.read_text(encoding="utf-8").split()
         for child in children:
             handle = os.pidfd_open(int(child))
             try:
-                if child in path.read_text().split():
+                if child in path.read_text(encoding="utf-8").split():
                     signal.pidfd_send_signal(handle, signal.SIGKILL)
             finally:
                 os.close(handle)

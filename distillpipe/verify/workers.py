@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 from typing import Literal, cast
 
-from distillpipe.errors import EngineError, MissingDependencyError
+from distillpipe.errors import Abandoned, EngineError, MissingDependencyError
 
 CPU_SECONDS = 5.0
 WALL_SECONDS = 20.0  # a busy machine gives less CPU, and a question that sleeps needs none
@@ -29,7 +29,7 @@ _ROOT = str(Path(__file__).resolve().parents[2])
 Outcome = Literal["same", "different", "unreadable_answer", "unreadable_reference", "failed"]
 
 
-class Closed(RuntimeError):
+class Closed(Abandoned):
     """The workers were closed while a question was open: nobody wants its verdict any more."""
 
 

@@ -201,7 +201,7 @@ def up_to_date(folder: Path, num_rows: int) -> None:
         times = []
         for _ in range(7):
             started = time.perf_counter()
-            done = subprocess.run(arguments, check=True, capture_output=True, text=True)
+            done = subprocess.run(arguments, check=True, capture_output=True, encoding="utf-8")
             times.append(time.perf_counter() - started)
             assert "up to date" in done.stderr
         size = plain.stat().st_size
@@ -212,7 +212,7 @@ def up_to_date(folder: Path, num_rows: int) -> None:
 
 
 def resident_megabytes() -> float:
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    pages = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / MEGABYTE
 
 

@@ -187,7 +187,7 @@ def _timed(label: str, problems: list[str], run: Callable[[], Any]) -> None:
 
 
 def _problems(file: str, field: str) -> list[str]:
-    text = (DATA / file).read_text()
+    text = (DATA / file).read_text(encoding="utf-8")
     rows = json.loads(text) if file.endswith(".json") else map(json.loads, text.splitlines())
     return [row[field] for row in rows]
 

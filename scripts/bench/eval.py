@@ -115,7 +115,7 @@ class Peer:
     def __init__(self, python: str) -> None:
         script = Path(__file__).with_name("eval_peer.py")
         self.process = subprocess.Popen(
-            [python, str(script)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            [python, str(script)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="utf-8",
             stderr=subprocess.DEVNULL, env={**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": ""},
         )  # fmt: skip
 
@@ -139,7 +139,8 @@ def beside_peer(given: argparse.Namespace, peer: Peer) -> None:
         "".join(
             json.dumps({"prompt": text, "answer": problem.reference_answer}) + "\n"
             for text, problem in ours.texts
-        )
+        ),
+        encoding="utf-8",
     )
     peer.ask(do="load", model=TEACHER, rows=str(rows), batch_size=given.batch_size,
              max_tokens=given.max_tokens, threads=given.threads, temperature=given.temperature)  # fmt: skip
@@ -165,7 +166,7 @@ def rules(given: argparse.Namespace, peer: Peer) -> None:
         ]  # fmt: skip
         rows += [row for path in given.traces for row in of_others(Path(path))]
         path = Path(folder) / "answers.jsonl"
-        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
         found = peer.ask(do="rules", rows=str(path))
     for name in ("strict", "flexible"):
         counts: Counter[str] = Counter()

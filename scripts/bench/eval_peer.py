@@ -82,7 +82,7 @@ def rules(path: str) -> dict[str, Any]:
     from lm_eval.api.metrics import exact_match_hf_evaluate
     from lm_eval.filters.extraction import RegexFilter
 
-    with open(path) as file:  # noqa: PTH123 - runs where nothing of the project is
+    with open(path, encoding="utf-8") as file:  # noqa: PTH123 - runs where nothing of the project is
         rows = [json.loads(line) for line in file]
     found: dict[str, Any] = {}
     for name, pattern, at in (("strict", STRICT, 0), ("flexible", FLEXIBLE, -1)):
@@ -102,7 +102,7 @@ def rules(path: str) -> dict[str, Any]:
 
 
 def main() -> None:
-    out = os.fdopen(os.dup(1), "w")
+    out = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what a library prints is no answer of ours
     state: Any = None
     for line in sys.stdin:

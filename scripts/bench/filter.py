@@ -153,7 +153,7 @@ def tree_megabytes(pid: int) -> float:
     total = 0
     for one in (pid, *children(pid)):
         try:
-            words = Path(f"/proc/{one}/smaps_rollup").read_text().split()
+            words = Path(f"/proc/{one}/smaps_rollup").read_text(encoding="utf-8").split()
             total += int(words[words.index("Pss:") + 1])
         except (OSError, ValueError):  # it has just ended
             continue
@@ -162,7 +162,7 @@ def tree_megabytes(pid: int) -> float:
 
 def children(pid: int) -> list[int]:
     try:
-        found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        found = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="utf-8").split()
     except OSError:
         return []
     return [one for child in map(int, found) for one in (child, *children(child))]
@@ -215,7 +215,7 @@ def report_peer(bench: Bench) -> None:
         tempfile.TemporaryDirectory(dir=bench.folder) as scratch,
         subprocess.Popen(
             [bench.peer_python, str(PEER), str(part), bench.clock.__name__],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, encoding="utf-8",
         ) as peer,
     ):  # fmt: skip
 

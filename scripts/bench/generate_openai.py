@@ -176,7 +176,7 @@ async def run_openai(url: str, number: int) -> float:
 
 
 def megabytes() -> float:
-    status = Path("/proc/self/status").read_text()
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
     return int(next(line for line in status.splitlines() if line.startswith("VmRSS:"))[6:-3]) / 1024
 
 
@@ -256,7 +256,7 @@ def main() -> None:
         f"Python {platform.python_version()}, {os.cpu_count()} cores, httpx2 {httpx2.__version__}"
     )
     server = subprocess.Popen(
-        [sys.executable, __file__, "--serve"], stdout=subprocess.PIPE, text=True
+        [sys.executable, __file__, "--serve"], stdout=subprocess.PIPE, encoding="utf-8"
     )
     try:
         assert server.stdout is not None

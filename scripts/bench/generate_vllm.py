@@ -167,7 +167,7 @@ def serve(descriptor: int, *, is_dummy: bool) -> None:
 def dummy_7b(folder: Path) -> Path:
     """A folder that is a model of Qwen2.5-7B's shape, but for its weights."""
     shutil.copytree(SHIPPED / "teacher", folder)
-    (folder / "config.json").write_text(json.dumps(QWEN_7B))
+    (folder / "config.json").write_text(json.dumps(QWEN_7B), encoding="utf-8")
     return folder
 
 

@@ -350,7 +350,7 @@ def test_a_partial_folder_without_a_manifest_is_left_alone(place: Path, call: Di
 
 def test_a_lock_that_a_dead_process_has_left_is_no_obstacle(place: Path, call: Distill) -> None:
     Path("out").mkdir()
-    Path("out/.lock").write_text("999999\n")
+    Path("out/.lock").write_text("999999\n", encoding="utf-8")
 
     assert call(FILTER).code == 0
 

@@ -34,7 +34,8 @@ def place(
     traces = make_traces(NUM_ROWS)
     Path("traces.jsonl").write_bytes(b"".join(msgspec.json.encode(row) + b"\n" for row in traces))
     Path("problems.jsonl").write_text(
-        "".join(f'{{"problem": "What is {number}+1?"}}\n' for number in range(NUM_ROWS))
+        "".join(f'{{"problem": "What is {number}+1?"}}\n' for number in range(NUM_ROWS)),
+        encoding="utf-8",
     )
     Path("model").symlink_to(tiny_model)
     return tmp_path

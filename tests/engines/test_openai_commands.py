@@ -27,7 +27,7 @@ def problems(tmp_path: Path) -> Path:
 
 def write_problems(path: Path, number: int) -> Path:
     rows = ({"problem": f"What is {at}+1?", "answer": str(at + 1)} for at in range(number))
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return path
 
 

@@ -9,12 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distillpipe.filters.cut import Cut, conclusion, cut_row, find_cut, reaches_answer
+from distillpipe.filters.cut import Cut, conclusion, cut_row, find_cut, judged_conclusion
 from distillpipe.filters.endings import breaks_off
 from distillpipe.hashing import content_hash
 from distillpipe.records import FilterOptions, SoftLabels, TokenCounts, Trace
 
 MakeTrace = Callable[..., Trace]
+
+
+def reaches_answer(trace: Trace, options: FilterOptions, extra: str | None = None) -> bool:
+    judged = judged_conclusion(trace, options, extra)
+    return judged is not None and judged.verdict == "correct"
 
 
 def count_words(trace: Trace) -> TokenCounts:

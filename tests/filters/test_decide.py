@@ -173,4 +173,7 @@ def test_a_process_that_is_killed_loses_nothing(real: list[str], tmp_path: Path)
 
 
 def children(pid: int) -> list[int]:
-    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return [
+        int(word)
+        for word in Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="utf-8").split()
+    ]

@@ -73,7 +73,7 @@ def test_another_content_of_the_benchmark_is_another_version(
     command = ("filter", traces, "--out", tmp_path / "clean", "--decontaminate", benchmark)
     assert "up to date" not in distill(*command).err
     assert "up to date" in distill(*command).err
-    benchmark.write_text(json.dumps({"problem": PROBLEMS["boat"]}) + "\n")
+    benchmark.write_text(json.dumps({"problem": PROBLEMS["boat"]}) + "\n", encoding="utf-8")
     assert "up to date" not in distill(*command).err
     assert rejected(tmp_path / "clean")["boat"].reason == "contaminated"
 

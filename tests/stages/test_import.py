@@ -34,7 +34,7 @@ ROWS = [
 
 
 def write(path: Path, *rows: object) -> str:
-    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
     return str(path)
 
 
@@ -219,13 +219,48 @@ def test_a_source_that_does_not_fit_is_an_error_that_says_what_to_do(
     assert left == (["v1.partial"] if "format" in options else [])
 
 
-def test_broken_json_is_an_error_with_file_and_line(tmp_path: Path) -> None:
-    source = write(tmp_path / "rows.jsonl", *ROWS)
-    with Path(source).open("a") as file:
-        file.write('{"problem": \n')
+DEEP = b'{"problem":"1+1?","raw":"2","x":' + b"[" * 2000 + b"]" * 2000 + b"}"
+UNREADABLE = {
+    "cut short": b'{"problem":',
+    "nested too deep for the decoder": DEEP,
+    "nested too deep for who reads it later": DEEP.replace(b"[" * 1900, b"").replace(
+        b"]" * 1900, b""
+    ),
+    "not UTF-8": b'{"problem": "\xff", "raw": "2"}',
+    "half a character": b'{"problem": "\\ud83d", "raw": "2"}',
+    "half a character within text": b'{"problem": "\\ud83d is", "raw": "2"}',
+    "no number": b'{"problem": "1+1?", "raw": "2", "x": NaN}',
+    "number too large": b'{"problem": "1+1?", "raw": "2", "x": 1e999}',
+    "zero bytes": b"\x00" * 20,
+}
 
-    with pytest.raises(DataError, match=f"{source}:8: not valid JSON"):
-        run(source, tmp_path / "out")
+
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.json"])
+@pytest.mark.parametrize("what", UNREADABLE)
+def test_a_row_that_cannot_be_read_is_rejected_whole(tmp_path: Path, what: str, name: str) -> None:
+    line = UNREADABLE[what]
+    if what == "cut short" and name == "rows.json":
+        pytest.skip("where its brackets do not match it is not known where the next item begins")
+    good = [json.dumps(row).encode() for row in ROWS[:2]]
+    content = b"[" + b",".join([good[0], line, good[1]]) + b"]"
+    source = tmp_path / name
+    source.write_bytes(content if name == "rows.json" else b"\n".join([good[0], line, good[1]]))
+    manifest = run(str(source), tmp_path / "out")
+
+    (row,) = rejected(tmp_path / "out")
+    where = f"{source}: item 2" if name == "rows.json" else f"{source}:2"
+    assert manifest.counts.rows_kept == 2
+    assert row.reason == "unreadable"
+    assert str(row.measured).startswith(f"{where}: not valid JSON (")
+    assert json.loads(row.extra or "") == {"row": line.decode("utf-8", "backslashreplace")}
+
+
+def test_a_file_of_another_kind_is_an_error_with_its_line(tmp_path: Path) -> None:
+    source = tmp_path / "rows.jsonl"
+    source.write_bytes(b"problem,answer\n1+1?,2\n")
+
+    with pytest.raises(DataError, match=f"{source}:1: not valid JSON"):
+        run(str(source), tmp_path / "out")
 
 
 def test_a_dataset_needs_no_import(tmp_path: Path) -> None:

@@ -108,7 +108,7 @@ def foreign_processes() -> set[str]:
 
 
 def available_memory() -> int:
-    lines = Path("/proc/meminfo").read_text().splitlines()
+    lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
 
 
@@ -124,7 +124,7 @@ def snapshot(target: Target) -> dict[str, object]:
         "folder": names(target.folder),
         "home": names(target.home),
         "secrets": [(path / "secret.txt").read_text() for path in (target.folder, target.home)],
-        "mounts": len(Path("/proc/self/mountinfo").read_text().splitlines()),
+        "mounts": len(Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines()),
         "descriptors": len(names("/proc/self/fd")),
         "clock": round((time.time() - time.monotonic()) / 60),
     }
@@ -151,7 +151,7 @@ def test_there_are_enough_attacks() -> None:
 
 @pytest.mark.parametrize("path", ATTACKS, ids=[path.stem for path in ATTACKS])
 def test_an_attack_is_contained(path: Path, sandbox: Sandbox, target: Target) -> None:
-    source = path.read_text()
+    source = path.read_text(encoding="utf-8")
     program = source.replace("@PORT@", str(target.port)).replace("@CWD@", str(target.folder))
     program = program.replace("@HOME@", str(target.home)).replace("@NUL@", "\0")
     tests = kind_of_tests(source.partition("\n")[0], target.token)

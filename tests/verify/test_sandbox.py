@@ -109,7 +109,7 @@ def test_a_program_runs_as_an_ordinary_user_also_where_we_are_root(sandbox: Sand
 
 def is_below(process: int, ancestor: int) -> bool:
     while process > 1 and process != ancestor:
-        text = Path(f"/proc/{process}/stat").read_text()
+        text = Path(f"/proc/{process}/stat").read_text(encoding="utf-8")
         process = int(text.rpartition(")")[2].split()[1])
     return process == ancestor
 

@@ -20,7 +20,7 @@ Make = Callable[..., Manifest]
 def runs(tmp_path: Path, make: Make, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder, now the working one: problems.jsonl -> traces v1 (5 rows) -> clean v1 (2 rows)."""
     monkeypatch.chdir(tmp_path)
-    Path("problems.jsonl").write_text('{"problem": "1+1?"}\n')
+    Path("problems.jsonl").write_text('{"problem": "1+1?"}\n', encoding="utf-8")
     make(Path("runs/traces"), kept=5, inputs=["problems.jsonl"], num_problems=4)
     dropped = {"unfinished": 1, "wrong_answer": 2}
     make(Path("runs/clean"), 2, dropped, ["runs/traces"], stage="filter")
@@ -109,7 +109,7 @@ def test_a_manifest_that_was_edited_is_no_ancestor(runs: Path) -> None:
 
 
 def test_a_file_of_traces_is_a_leaf_that_counts_rows(runs: Path, make: Make) -> None:
-    Path("own.jsonl").write_text("{}\n")
+    Path("own.jsonl").write_text("{}\n", encoding="utf-8")
     make(runs / "mine", 1, {"wrong_answer": 1}, ["own.jsonl"], stage="filter")
 
     assert lines_of(runs / "mine/v1") == [
