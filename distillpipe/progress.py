@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
+from distillpipe.terminal import printable
+
 
 class Advance(Protocol):
     """Called with the rows and the tokens that are newly done, and a note on what they cost."""
@@ -12,9 +14,9 @@ class Advance(Protocol):
     def __call__(self, rows: int, tokens: int = 0, note: str = "") -> None: ...
 
 
-def say(text: str) -> None:
-    """A line for the person who watches."""
-    print(text, file=sys.stderr, flush=True)  # noqa: T201 - the one place that talks
+def say(*lines: str) -> None:
+    """Lines for the person who watches; what acts on a terminal in them is written out."""
+    print(*map(printable, lines), sep="\n", file=sys.stderr, flush=True)  # noqa: T201 - the one place that talks
 
 
 @contextmanager
@@ -33,15 +35,15 @@ def progress(label: str, total: int, done: int = 0) -> Iterator[Advance]:
     )
 
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[rate]}", markup=False),
+        TextColumn("{task.fields[note]}", markup=False),
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(label, total=total, completed=done, rate="", note="")
+        task = bar.add_task(printable(label), total=total, completed=done, rate="", note="")
         num_tokens = 0
 
         def advance(rows: int, tokens: int = 0, note: str = "") -> None:
@@ -49,6 +51,6 @@ def progress(label: str, total: int, done: int = 0) -> Iterator[Advance]:
             num_tokens += tokens
             elapsed = bar.tasks[0].elapsed or 0.0
             rate = f"{num_tokens / elapsed:,.0f} tokens/s" if elapsed > 0 and num_tokens else ""
-            bar.update(task, advance=rows, rate=rate, note=note)
+            bar.update(task, advance=rows, rate=rate, note=printable(note))
 
         yield advance

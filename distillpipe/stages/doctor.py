@@ -7,12 +7,10 @@ import os
 import platform
 import shutil
 import subprocess
-import sys
 from importlib import metadata
 from pathlib import Path
 
-import msgspec
-
+from distillpipe import terminal
 from distillpipe.errors import MissingDependencyError
 from distillpipe.forecast import size
 from distillpipe.records import Record
@@ -88,10 +86,9 @@ def doctor(*, as_json: bool) -> None:
     """Print what was found. A part that is missing is a line in the answer, never an error."""
     machine = examine()
     if as_json:
-        said = msgspec.json.format(msgspec.json.encode(machine), indent=1).decode()
+        terminal.put_json(machine)
     else:
-        said = "\n".join(lines(machine))
-    sys.stdout.write(said + "\n")
+        terminal.put(lines(machine))
 
 
 def examine() -> Machine:

@@ -24,6 +24,7 @@ from distillpipe.estimates import forecast_rows
 from distillpipe.forecast import Forecast
 from distillpipe.formats import hub
 from distillpipe.manifest import ModelUsed
+from distillpipe.markdown import inline
 from distillpipe.models import AnyModel, Served, with_adapter
 from distillpipe.planning import SamplingOptions, load_model_chat
 from distillpipe.progress import say
@@ -87,14 +88,14 @@ def evaluate(
         table = scores.score_table([(found.name, found_scores)])
         _write_metrics(draft.path, found_scores, table)
         manifest = writer.finish(sampler.problems())
-    say("\n".join(scores.aligned(table)))
+    say(*scores.aligned(table))
     return say_finished(manifest, out)
 
 
 def _write_metrics(folder: Path, found: dict[str, Any], table: scores.Table) -> None:
     content = msgspec.json.format(msgspec.json.encode(found), indent=1)
     (folder / "metrics.json").write_bytes(content + b"\n")
-    lines = [f"# {found['benchmark']}", "", *scores.markdown(table), ""]
+    lines = [f"# {inline(found['benchmark'])}", "", *scores.markdown(table), ""]
     (folder / "metrics.md").write_text("\n".join(lines))
 
 

@@ -29,6 +29,7 @@ from distillpipe.errors import EngineError, first_line
 from distillpipe.forecast import size
 from distillpipe.hashing import content_hash, file_sha256
 from distillpipe.manifest import FileEntry
+from distillpipe.markdown import code
 from distillpipe.models import ADAPTER, MERGED, Model
 from distillpipe.progress import say
 from distillpipe.training.context import Limits, limits_of
@@ -220,12 +221,12 @@ def facts(folder: Path, chat: Chat, merge: Merge | None, measured: dict[str, Any
         f"Sampling: temperature {TEMPERATURE}, top_p {TOP_P}, never greedy (`generation_config.json`{own})."
     )
     ends = ", ".join(
-        f"`{chat.tokenizer.convert_ids_to_tokens(one)}`" for one in sorted(chat.end_ids)
+        code(chat.tokenizer.convert_ids_to_tokens(one)) for one in sorted(chat.end_ids)
     )
     tags = chat.turn.tags
     opened = ", which the prompt opens" if chat.turn.opened else ""
     lines.append(
-        f"Reasoning stands between `{tags.open}` and `{tags.close}`{opened}; a turn ends with {ends}."
+        f"Reasoning stands between {code(tags.open)} and {code(tags.close)}{opened}; a turn ends with {ends}."
     )
     if merge is not None:
         lines.append(f"`{MERGED}/` is the whole model, merged in fp32: {merge}.")
