@@ -78,9 +78,7 @@ class _State(NamedTuple):
 
 def _state(path: Path) -> _State:
     found = path.stat()
-    return _State(
-        found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_dev, found.st_ino
-    )
+    return _State(found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_dev, found.st_ino)
 
 
 def _entry(path: Path, state: _State) -> Path | None:
