@@ -6,6 +6,7 @@ from typing import Any
 from msgspec import inspect
 
 from distillpipe.manifest import Manifest
+from distillpipe.markdown import code, inline, yaml_value
 from distillpipe.records import Trace
 
 _DTYPES = {
@@ -50,7 +51,7 @@ def model_card(manifest: Manifest, facts: Sequence[str]) -> str:
     counts = manifest.counts
     hub_students = [one.name for one in manifest.models if one.identity.startswith("hub:")]
     teachers = [
-        f"- teacher: {name}, {found.rows_kept:,} traces"
+        f"- teacher: {inline(name)}, {found.rows_kept:,} traces"
         for name, found in sorted(counts.teachers.items())
         if found.rows_kept
     ]
@@ -58,7 +59,7 @@ def model_card(manifest: Manifest, facts: Sequence[str]) -> str:
         "---",
         "library_name: transformers",
         "pipeline_tag: text-generation",
-        *(f"base_model: {name}" for name in hub_students),
+        *(f"base_model: {yaml_value(name)}" for name in hub_students),
         "---",
         f"# checkpoint {manifest.version}",
         "",
@@ -72,7 +73,7 @@ def model_card(manifest: Manifest, facts: Sequence[str]) -> str:
         "| option | value | from |",
         "|---|---|---|",
         *(
-            f"| {name} | `{option.value}` | {option.source} |"
+            f"| {name} | {code(str(option.value))} | {option.source} |"
             for name, option in manifest.options.items()
         ),
     ]
@@ -80,9 +81,11 @@ def model_card(manifest: Manifest, facts: Sequence[str]) -> str:
 
 
 def _lineage(manifest: Manifest) -> list[str]:
-    models = [f"- {used.role}: {used.name}" for used in manifest.models]
-    inputs = [f"- input: {given.path} {given.version or ''}".rstrip() for given in manifest.inputs]
-    licences = [f"- licence of the teachers: {one}" for one in manifest.licences]
+    models = [f"- {used.role}: {inline(used.name)}" for used in manifest.models]
+    inputs = [
+        f"- input: {inline(given.path)} {given.version or ''}".rstrip() for given in manifest.inputs
+    ]
+    licences = [f"- licence of the teachers: {inline(one)}" for one in manifest.licences]
     return [*models, *inputs, *licences, "", "All options, hashes and counts: `manifest.json`."]
 
 

@@ -9,7 +9,6 @@ a split add up to the text, byte for byte:
 """
 
 import difflib
-import json
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -17,10 +16,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import msgspec
 
+from distillpipe import loading
 from distillpipe.delimiters import THINK, Tags, learn_turn
+from distillpipe.encoding import is_utf8
 from distillpipe.errors import UsageError, first_line
-from distillpipe.hashing import is_utf8
 from distillpipe.records import Message, Prompting, TokenCounts, TrainingOptions
+from distillpipe.rendering import Renderer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -122,6 +123,10 @@ def with_template_text(options: Options) -> Options:
     return msgspec.structs.replace(options, chat_template=chat_template_text(options.chat_template))
 
 
+class CannotRenderError(UsageError):
+    """A chat template fails on a conversation: on this one, or on any."""
+
+
 class Chat:
     """A tokenizer with its chat template: messages to ids and ids to parts.
 
@@ -136,6 +141,7 @@ class Chat:
         chat_template: str | None = None,
     ) -> None:
         self.tokenizer = tokenizer
+        self._renderer = Renderer(tokenizer)
         self._backend: Any = getattr(tokenizer, "backend_tokenizer", None)
         if self._backend is not None:
             self._backend.no_truncation()  # which tokenizer.json may ask for
@@ -209,8 +215,6 @@ class Chat:
 
     def render(self, messages: list[Message], *, add_generation_prompt: bool) -> str:
         """The text of a conversation as the template writes it; a UsageError where it cannot."""
-        from jinja2 import TemplateError
-
         given = [
             {
                 key: value
@@ -219,19 +223,14 @@ class Chat:
             }
             for message in messages
         ]
-        try:
-            return str(
-                self.tokenizer.apply_chat_template(
-                    given, tokenize=False, add_generation_prompt=add_generation_prompt
-                )
-            )
-        except (TemplateError, TypeError, ValueError, LookupError, AttributeError) as error:
-            line = f"line {error.lineno}: " if hasattr(error, "lineno") else ""
+        rendered = self._renderer.render(given, add_generation_prompt=add_generation_prompt)
+        if rendered.text is None:
             roles = ", ".join(message.role for message in messages)
-            raise UsageError(
-                f"{self._template} cannot render the messages ({roles}): {line}{first_line(error)}; "
+            raise CannotRenderError(
+                f"{self._template} cannot render the messages ({roles}): {rendered.why}; "
                 "mend it, or give another --chat-template"
-            ) from error
+            )
+        return rendered.text
 
     def _check_tokens(self, chat_template: str, source: str) -> None:
         for token in TEMPLATES.get(chat_template, ()):
@@ -289,22 +288,8 @@ def load_chat(folder: Path, source: str, chat_template: str | None = None) -> Ch
 
     `chat_template` is a name of `TEMPLATES` or a jinja file that replaces the model's own template.
     """
-    from transformers import AutoTokenizer
-
-    try:
-        tokenizer: Any = AutoTokenizer.from_pretrained(folder)
-    except (OSError, ValueError, ImportError) as error:
-        raise UsageError(
-            f"{source} has no tokenizer that can be loaded ({first_line(error)})"
-        ) from error
-    return Chat(tokenizer, source, _end_ids_of_model(folder), chat_template)
-
-
-def _end_ids_of_model(folder: Path) -> list[int]:
-    """End tokens that generation_config.json adds to the tokenizer's own."""
-    path = folder / "generation_config.json"
-    found = json.loads(path.read_bytes()).get("eos_token_id") if path.is_file() else None
-    return found if isinstance(found, list) else [] if found is None else [found]
+    tokenizer = loading.load_tokenizer(folder, source)
+    return Chat(tokenizer, source, loading.end_ids(folder, source), chat_template)
 
 
 def _eos_token_id(tokenizer: "PreTrainedTokenizerBase", source: str) -> int:

@@ -6,9 +6,15 @@ traceback. `Interrupted` is no `Exception`, so that no handler for errors swallo
 
 
 class DistillError(Exception):
-    """A problem that the user can mend. `exit_code` is what the command exits with."""
+    """A problem that the user can mend. `exit_code` is what the command exits with.
+
+    Its text is one line; what stands below it in a list are more arguments, a line each.
+    """
 
     exit_code = 1
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self.args))
 
 
 class UsageError(DistillError):

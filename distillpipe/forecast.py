@@ -92,7 +92,7 @@ def weight_bytes(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.glob("*.safetensors"))
 
 
-def text_of(found: Forecast) -> str:
+def lines_of(found: Forecast) -> list[str]:
     """The forecast for a person."""
     done = "the rows of the pilot are kept, nothing else is written"
     lines = [
@@ -112,7 +112,7 @@ def text_of(found: Forecast) -> str:
     if cost := _cost(found.estimate):
         lines.append(f"  costs   {cost}")
     lines += [f"  note    {note}" for note in found.notes]
-    return "\n".join(lines)
+    return lines
 
 
 def _cost(estimate: Estimate) -> str:

@@ -2,13 +2,21 @@
 
 import hashlib
 import os
+import re
+import stat
+import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
+from distillpipe.encoding import escaped
+
+SETTLED_SECONDS = 2
+_DIGEST_LENGTH = 64
+_DIGEST = re.compile(rb"[0-9a-f]{64}")
 _encoder = msgspec.json.Encoder(order="deterministic")
 
 
@@ -19,23 +27,6 @@ def content_hash(*parts: Any) -> str:
     except UnicodeEncodeError:  # a path need not be UTF-8
         content = _encoder.encode(escaped(msgspec.to_builtins(parts)))
     return hashlib.blake2b(content, digest_size=16).hexdigest()
-
-
-def escaped(value: Any) -> Any:
-    r"""Plain data with what is no UTF-8 in its texts written as `\\udce9`: JSON cannot hold it as it is.
-
-    Paths are such texts: Python keeps a byte of a path that is no UTF-8 as a lone surrogate.
-    """
-    if isinstance(value, str):
-        return value.encode("utf-8", "backslashreplace").decode()
-    if isinstance(value, dict):
-        return {escaped(key): escaped(one) for key, one in value.items()}
-    return [escaped(one) for one in value] if isinstance(value, (list, tuple)) else value
-
-
-def is_utf8(text: str) -> bool:
-    """Whether a text can be written as UTF-8: not where it came from bytes that are none."""
-    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def bytes_hash(content: bytes) -> str:
@@ -60,23 +51,77 @@ def file_sha256(path: Path) -> str:
 
 
 def cached_sha256(path: Path) -> str:
-    """`file_sha256`, remembered by path, size, modification time and inode between runs.
+    """`file_sha256`, remembered by path, size, inode and times of change between runs.
 
-    The memory is a folder of small files under $XDG_CACHE_HOME; where it cannot be written, nothing is
-    remembered. A file that changed in the last two seconds is not remembered: it could change again
-    within one tick of its clock.
+    The memory is a folder of small files under $XDG_CACHE_HOME. It only saves time: what does not look like
+    an entry of ours is none, and where nothing can be read or written, nothing is remembered. The time of
+    change (ctime) tells of an edit that restored the time of modification. A file that changed in the last two
+    seconds is not remembered: it could change again within one tick of its clock; nor is one that
+    changes while it is read.
     """
-    found = path.stat()
-    state = [str(path.resolve()), found.st_size, found.st_mtime_ns, found.st_ino]
-    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    entry = root / "distillpipe" / "sha256" / content_hash(*state)
-    with suppress(OSError):
-        return entry.read_text(encoding="utf-8")
+    found = _state(path)
+    entry = _entry(path, found)
+    digest = None if entry is None else _remembered(entry)
+    if digest is not None:
+        return digest
+    is_settled = time.time_ns() - found.modified > SETTLED_SECONDS * 10**9
     digest = file_sha256(path)
-    if time.time() - found.st_mtime > 2:
-        with suppress(OSError):
-            entry.parent.mkdir(parents=True, exist_ok=True)
-            writing = entry.with_name(f"{entry.name}.{os.getpid()}")
-            writing.write_text(digest, encoding="utf-8")
-            writing.replace(entry)
+    if entry is not None and is_settled and _state(path) == found:
+        _remember(entry, digest)
     return digest
+
+
+class _State(NamedTuple):
+    """What changes when a file does."""
+
+    size: int
+    modified: int
+    "in nanoseconds, as below"
+    changed: int
+    device: int
+    inode: int
+
+
+def _state(path: Path) -> _State:
+    found = path.stat()
+    return _State(found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_dev, found.st_ino)
+
+
+def _entry(path: Path, state: _State) -> Path | None:
+    """Where the hash of a file in this state is remembered; None for a user without a home."""
+    try:
+        root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    except RuntimeError:
+        return None
+    real_path = os.fsencode(path.resolve()).hex()  # a name need not be UTF-8
+    return Path(root) / "distillpipe" / "sha256" / content_hash(real_path, *state)
+
+
+def _remembered(entry: Path) -> str | None:
+    """The hash in an entry; None where there is none, or no plain file of this user's with one in it."""
+    try:
+        descriptor = os.open(entry, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)  # never waits
+    except OSError:
+        return None
+    with suppress(OSError), os.fdopen(descriptor, "rb") as file:
+        status = os.fstat(descriptor)
+        if stat.S_ISREG(status.st_mode) and status.st_uid == os.getuid():
+            content = file.read(_DIGEST_LENGTH + 1)
+            return content.decode() if _DIGEST.fullmatch(content) else None
+    return None
+
+
+def _remember(entry: Path, digest: str) -> None:
+    """Write an entry: whole and durable, or not at all. Where that cannot be, it is done without."""
+    with suppress(OSError):
+        entry.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(dir=entry.parent, prefix="new-")
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(digest.encode())
+                file.flush()
+                os.fsync(descriptor)
+            Path(name).replace(entry)
+        except OSError:
+            Path(name).unlink(missing_ok=True)
+            raise

@@ -21,7 +21,6 @@ import msgspec
 from distillpipe.decoding import NOT_DECODED, what_is_wrong
 from distillpipe.errors import DataError
 from distillpipe.filesystem import sync_file, sync_folder
-from distillpipe.hashing import escaped
 from distillpipe.interrupts import shielded
 
 SYNC_ROWS = 64
@@ -171,15 +170,6 @@ class Spool(Generic[R]):
         except OSError as error:
             error.filename = str(self._folder)
             raise
-
-
-def document(content: object) -> bytes:
-    """A value as JSON on several lines, for people and for other programs."""
-    try:
-        encoded = msgspec.json.encode(content)
-    except UnicodeEncodeError:  # a path need not be UTF-8
-        encoded = msgspec.json.encode(escaped(msgspec.to_builtins(content)))
-    return msgspec.json.format(encoded, indent=1) + b"\n"
 
 
 def decoded(path: Path, record: type[R]) -> Iterator[R]:

@@ -16,6 +16,7 @@ from distillpipe.progress import say
 
 CHECKED = "2026-11-21"
 TITLE_CHARACTERS = 80  # of a LICENSE file's first line
+READ_BYTES = 1 << 20  # of a card or a LICENSE file
 _HEADER = re.compile(r"\A---\n(.*?)\n---", re.DOTALL)
 _FIELD = r"""^{}:[ \t]*(?:\n[ \t]*-[ \t]*)?["']?([\w.+ -]+)"""
 
@@ -138,7 +139,7 @@ def _matches(pattern: str, name: str) -> bool:
 def _of_card(folder: Path) -> str | None:
     """What the header of a model card says: `license_name` where `license` is `other`."""
     path = folder / "README.md"
-    header = _HEADER.search(path.read_text("utf-8", "replace")) if path.is_file() else None
+    header = _HEADER.search(_beginning(path)) if path.is_file() else None
     if header is None:
         return None
     fields = (
@@ -150,8 +151,13 @@ def _of_card(folder: Path) -> str | None:
 
 def _of_file(folder: Path) -> str | None:
     """The first line of a LICENSE file."""
-    for path in sorted(folder.glob("LICENSE*")):
-        for line in path.read_text("utf-8", "replace").splitlines():
+    for path in filter(Path.is_file, sorted(folder.glob("LICENSE*"))):
+        for line in _beginning(path).splitlines():
             if line.strip():
                 return line.strip()[:TITLE_CHARACTERS]
     return None
+
+
+def _beginning(path: Path) -> str:
+    with path.open("rb") as file:
+        return file.read(READ_BYTES).decode("utf-8", "replace")

@@ -11,10 +11,10 @@ import msgspec
 
 from distillpipe.decoding import NOT_DECODED, what_is_wrong
 from distillpipe.distributions import Distribution
+from distillpipe.encoding import document, escaped
 from distillpipe.errors import DataError
 from distillpipe.filesystem import sync_file
-from distillpipe.hashing import content_hash, escaped
-from distillpipe.jsonl import document
+from distillpipe.hashing import content_hash
 
 FORMAT = "distillpipe/1"
 LIBRARIES = ("distillpipe", "torch", "transformers", "accelerate", "peft", "math-verify", "msgspec")

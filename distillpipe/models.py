@@ -7,6 +7,7 @@ names the model that it belongs to.
 
 import math
 from pathlib import Path
+from typing import Annotated, TypeVar
 
 import msgspec
 
@@ -23,7 +24,11 @@ TEXT_FILES = (
     "config.json", "generation_config.json", ADAPTER, "tokenizer.json", "tokenizer_config.json",
     "vocab.json", "merges.txt", "chat_template.jinja", "special_tokens_map.json",
 )  # fmt: skip
+MAX_TEXT_BYTES = 1 << 30  # of one of them
+MAX_HEADER_BYTES = 100_000_000  # of a safetensors file, as the library has it
 EDGE_BYTES = 4096  # of each tensor, first and last
+
+T = TypeVar("T")
 
 
 class Model(msgspec.Struct, frozen=True):
@@ -104,16 +109,18 @@ def _is_adapter(folder: Path) -> bool:
 
 def _on_base(adapter: Model, option: str) -> Model:
     """An adapter with the model that it belongs to."""
-    try:
-        config = msgspec.json.decode((adapter.folder / ADAPTER).read_bytes(), type=_AdapterConfig)
-    except NOT_DECODED as error:
-        raise UsageError(f"{adapter.folder / ADAPTER} cannot be read: {error}") from error
+    config = _decoded(adapter.folder / ADAPTER, _AdapterConfig)
     if not config.base_model_name_or_path:
         raise UsageError(
             f"{adapter.folder / ADAPTER} names no base_model_name_or_path: fill in the model that the "
             "adapter was trained on"
         )
-    base = find(config.base_model_name_or_path, f"{option} {adapter.name}: its base model")
+    base = _find(config.base_model_name_or_path, f"{option} {adapter.name}: its base model", True)
+    if _is_adapter(base.folder):
+        raise UsageError(
+            f"{adapter.folder / ADAPTER}: base_model_name_or_path {base.name} is an adapter itself: name the "
+            "whole model that the adapter was trained on"
+        )
     return _joined(adapter, base)
 
 
@@ -164,8 +171,8 @@ def _local_identity(folder: Path, option: str) -> str:
             f"{option} {folder} is not a model folder: it has no config.json; "
             "give the folder that holds config.json and the weights"
         )
-    texts = {name: (folder / name).read_bytes() for name in TEXT_FILES if (folder / name).is_file()}
-    weights = sorted(folder.glob("*.safetensors"))
+    texts = model_texts(folder)
+    weights = sorted(filter(Path.is_file, folder.glob("*.safetensors")))
     if not weights:
         raise UsageError(
             f"{option} {folder} has no *.safetensors file: save the model with save_pretrained"
@@ -174,44 +181,91 @@ def _local_identity(folder: Path, option: str) -> str:
     return f"local:{content_hash(texts, digests)}"
 
 
+def model_texts(folder: Path) -> dict[str, bytes]:
+    """The texts of a model's folder by name. Raises UsageError for one that is far too large to be one."""
+    texts = {}
+    for path in (folder / name for name in TEXT_FILES):
+        if path.is_file():
+            if path.stat().st_size > MAX_TEXT_BYTES:
+                raise UsageError(
+                    f"{path} has {path.stat().st_size:,} bytes: no model's file is so large"
+                )
+            texts[path.name] = path.read_bytes()
+    return texts
+
+
+Count = Annotated[int, msgspec.Meta(ge=0)]
+
+
 class _Tensor(msgspec.Struct):
     """An entry of a safetensors header; the defaults are for `__metadata__`, which is no tensor."""
 
-    shape: tuple[int, ...] = (0,)
-    data_offsets: tuple[int, int] = (0, 0)
+    shape: tuple[Count, ...] = (0,)
+    data_offsets: tuple[Count, Count] = (0, 0)
 
 
-class _Vocabulary(msgspec.Struct):
-    vocab_size: int | None = None
-    text_config: "_Vocabulary | None" = None
+Size = Annotated[int, msgspec.Meta(ge=1)]
+
+
+class _Config(msgspec.Struct):
+    vocab_size: Size | None = None
+    hidden_size: Size | None = None
+    model_type: str | None = None
+    text_config: "_Config | None" = None
     "of a model that reads more than text"
 
 
 def vocab_size(model: Model) -> int:
     """How many tokens a model gives probabilities to; more than its tokenizer has, where it is padded."""
     path = model.weights_folder / "config.json"
-    try:
-        found = msgspec.json.decode(path.read_bytes(), type=_Vocabulary)
-    except NOT_DECODED as error:
-        raise UsageError(f"{path}: {first_line(error)}") from error
+    found = _decoded(path, _Config)
     size = found.vocab_size or (found.text_config and found.text_config.vocab_size)
     if not size:
         raise UsageError(f"{path} does not say vocab_size: it is no config of a language model")
     return size
 
 
+def width_and_kind(model: Model) -> tuple[int | None, str]:
+    """The hidden size of a model, null where its config names none, and its type."""
+    found = _decoded(model.weights_folder / "config.json", _Config)
+    text = found.text_config or found
+    return text.hidden_size, str(text.model_type)
+
+
+def _decoded(path: Path, kind: type[T]) -> T:
+    """A small JSON file of a model."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=kind)
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise UsageError(f"{path} cannot be read: {first_line(error)}") from error
+
+
 def count_weights(folder: Path) -> int:
     """How many numbers the weights of a model are; a copy of them under another name counts once."""
+    return sum(math.prod(tensor.shape) for tensor in _all_tensors(folder))
+
+
+def count_tensors(folder: Path) -> int:
+    """How many tensors the weights of a model are."""
+    return len(_all_tensors(folder))
+
+
+def tensor_names(path: Path) -> set[str]:
+    """The names of the tensors in a safetensors file."""
+    return _tensors(path)[1].keys() - {"__metadata__"}
+
+
+def _all_tensors(folder: Path) -> list[_Tensor]:
     paths = [*folder.glob("model*.safetensors")] or [*folder.glob("*.safetensors")]
-    tensors = (one for path in paths for one in _tensors(path)[1].values())
-    return sum(math.prod(tensor.shape) for tensor in tensors)
+    return [one for path in filter(Path.is_file, paths) for one in _tensors(path)[1].values()]
 
 
 def _tensors(path: Path) -> tuple[bytes, dict[str, _Tensor]]:
     """The header of a safetensors file, as it stands there and decoded."""
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
-        header = file.read(length) if length < path.stat().st_size else b""
+        is_possible = length < min(path.stat().st_size, MAX_HEADER_BYTES)
+        header = file.read(length) if is_possible else b""
     try:
         return header, msgspec.json.decode(header, type=dict[str, _Tensor])
     except NOT_DECODED as error:
@@ -228,6 +282,8 @@ def _weight_digest(path: Path) -> tuple[int, str]:
     with path.open("rb") as file:
         for name in sorted(tensors):
             begin, end = (8 + len(header) + offset for offset in tensors[name].data_offsets)
+            if begin > end:
+                raise UsageError(f"{path}: {name} ends before it begins: copy it again")
             if end > size:
                 raise UsageError(f"{path} was cut short: it ends inside {name}: copy it again")
             file.seek(begin)

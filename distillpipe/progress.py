@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import Protocol
 
 from distillpipe import streams
+from distillpipe.terminal import printable
 
 
 class Advance(Protocol):
@@ -14,10 +15,13 @@ class Advance(Protocol):
     def __call__(self, rows: int, tokens: int = 0, note: str = "") -> None: ...
 
 
-def say(text: str) -> None:
-    """A line for the person who watches; left out where nobody can be reached any more."""
+def say(*lines: str) -> None:
+    """Lines for the person who watches, left out where nobody can be reached any more.
+
+    What acts on a terminal in them is written out.
+    """
     try:
-        print(text, file=sys.stderr, flush=True)  # noqa: T201 - the one place that talks
+        print(*map(printable, lines), sep="\n", file=sys.stderr, flush=True)  # noqa: T201 - the one place that talks
     except OSError:  # the terminal, the pipe or the disk behind it is gone or full
         streams.silence(sys.stderr)
 
@@ -38,15 +42,15 @@ def progress(label: str, total: int, done: int = 0) -> Iterator[Advance]:
     )
 
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[rate]}", markup=False),
+        TextColumn("{task.fields[note]}", markup=False),
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(label, total=total, completed=done, rate="", note="")
+        task = bar.add_task(printable(label), total=total, completed=done, rate="", note="")
         num_tokens = 0
 
         def advance(rows: int, tokens: int = 0, note: str = "") -> None:
@@ -54,6 +58,6 @@ def progress(label: str, total: int, done: int = 0) -> Iterator[Advance]:
             num_tokens += tokens
             elapsed = bar.tasks[0].elapsed or 0.0
             rate = f"{num_tokens / elapsed:,.0f} tokens/s" if elapsed > 0 and num_tokens else ""
-            bar.update(task, advance=rows, rate=rate, note=note)
+            bar.update(task, advance=rows, rate=rate, note=printable(note))
 
         yield advance

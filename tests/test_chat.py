@@ -351,5 +351,5 @@ def test_a_tokenizer_without_an_end_token_is_refused(teacher_copy) -> None:
 
 
 def test_a_folder_without_a_tokenizer_is_named(tmp_path) -> None:
-    with pytest.raises(UsageError, match=r"^my/base has no tokenizer that can be loaded"):
+    with pytest.raises(UsageError, match=r"^my/base could not be loaded: its tokenizer: "):
         load_chat(tmp_path, "my/base")

@@ -1,5 +1,6 @@
 """Ids lie on disk for years: the golden hashes are those of `printf '["a"]' | b2sum -l 128`."""
 
+import errno
 import hashlib
 import os
 import time
@@ -171,6 +172,15 @@ def with_other_time(path: Path) -> bytes:
     return b"xyz"
 
 
+def edited_in_place_with_its_times_restored(path: Path) -> bytes:
+    found = path.stat()
+    time.sleep(0.02)  # a tick of the clock that the kernel stamps changes with
+    with path.open("r+b") as file:
+        file.write(b"xyz")
+    os.utime(path, ns=(found.st_atime_ns, found.st_mtime_ns))
+    return b"xyz"
+
+
 def with_other_inode(path: Path) -> bytes:
     found = path.stat()
     other = path.with_name("other")
@@ -180,7 +190,15 @@ def with_other_inode(path: Path) -> bytes:
     return b"xyz"
 
 
-@pytest.mark.parametrize("change", [with_other_size, with_other_time, with_other_inode])
+@pytest.mark.parametrize(
+    "change",
+    [
+        with_other_size,
+        with_other_time,
+        with_other_inode,
+        edited_in_place_with_its_times_restored,
+    ],
+)
 def test_a_file_that_differs_in_size_time_or_inode_is_read_again(
     cache: Path, hashed: list[Path], tmp_path: Path, change: Callable[[Path], bytes]
 ) -> None:
@@ -214,6 +232,92 @@ def test_a_file_that_was_changed_just_now_is_not_remembered(
     assert cached_sha256(path) == sha256_of(b"xyz")
     assert len(hashed) == 2
     assert not cache.exists()
+
+
+# What a power cut, another program or another user can leave in the place of an entry.
+NO_ENTRIES: dict[str, Callable[[Path], None]] = {
+    "empty": lambda entry: entry.write_bytes(b""),
+    "cut short": lambda entry: entry.write_bytes(b"a" * 63),
+    "too long": lambda entry: entry.write_bytes(b"a" * 65),
+    "a line feed": lambda entry: entry.write_bytes(b"a" * 64 + b"\n"),
+    "zeros": lambda entry: entry.write_bytes(bytes(64)),
+    "capitals": lambda entry: entry.write_bytes(b"A" * 64),
+    "no hex": lambda entry: entry.write_bytes(b"g" * 64),
+    "no text": lambda entry: entry.write_bytes(b"\xff" * 64),
+    "other digits": lambda entry: entry.write_text("\u0661" * 32),
+    "huge": lambda entry: entry.write_bytes(b"a" * 10**7),
+    "a folder": lambda entry: (entry / "inside").mkdir(parents=True),
+    "a pipe": os.mkfifo,
+    "endless": lambda entry: entry.symlink_to("/dev/zero"),
+    "a link in a circle": lambda entry: entry.symlink_to(entry),
+    "a link to a digest": lambda entry: entry.symlink_to(forged(entry)),
+}
+
+
+def forged(entry: Path) -> Path:
+    path = entry.parents[3] / "forged"
+    path.write_text("a" * 64)
+    return path
+
+
+@pytest.mark.parametrize("put", NO_ENTRIES.values(), ids=NO_ENTRIES)
+def test_what_is_no_entry_is_never_believed(
+    cache: Path, hashed: list[Path], tmp_path: Path, put: Callable[[Path], None]
+) -> None:
+    path = old_file(tmp_path / "rows.jsonl")
+    cached_sha256(path)
+    (entry,) = cache.iterdir()
+    entry.unlink()
+    put(entry)
+
+    assert [cached_sha256(path) for _ in range(2)] == [sha256_of(b"abc")] * 2
+    is_mended = not entry.is_dir()  # a folder cannot be replaced: then there is no memory of it
+    assert len(hashed) == 1 + (1 if is_mended else 2)
+    assert list(cache.iterdir()) == [entry]  # nothing half written is left
+
+
+def test_an_entry_of_another_user_is_not_believed(
+    cache: Path, hashed: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = old_file(tmp_path / "rows.jsonl")
+    cached_sha256(path)
+    us = os.getuid()
+    monkeypatch.setattr(os, "getuid", lambda: us + 1)
+
+    assert cached_sha256(path) == sha256_of(b"abc")
+    assert len(hashed) == 2
+
+
+def test_an_entry_is_durable_before_it_has_its_name(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", lambda one: synced.append(os.fstat(one).st_size))
+    cached_sha256(old_file(tmp_path / "rows.jsonl"))
+
+    assert synced == [64]
+    assert len(list(cache.iterdir())) == 1
+
+
+def test_a_name_that_is_not_utf_8_is_remembered(
+    cache: Path, hashed: list[Path], tmp_path: Path
+) -> None:
+    path = old_file(tmp_path / os.fsdecode(b"rows-\xff.jsonl"))
+
+    assert [cached_sha256(path) for _ in range(2)] == [sha256_of(b"abc")] * 2
+    assert len(hashed) == 1
+
+
+def test_a_full_disk_is_no_error_and_leaves_nothing(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+
+    assert cached_sha256(old_file(tmp_path / "rows.jsonl")) == sha256_of(b"abc")
+    assert list(cache.iterdir()) == []
 
 
 def test_where_nothing_can_be_remembered_the_file_is_read_each_time(

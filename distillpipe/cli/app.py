@@ -5,13 +5,15 @@ import logging
 import os
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
-from distillpipe import __version__, interrupts, recipe, streams
+from distillpipe import __version__, interrupts, recipe, streams, terminal
 from distillpipe.cli.compare import compare
 from distillpipe.cli.doctor import doctor
 from distillpipe.cli.eval import evaluate
@@ -33,8 +35,33 @@ COMMANDS: dict[str, Callable[..., None]] = {
 
 TABLE_COLUMNS = 100  # the tables of the help would cut long flags short in less
 
+_TYPER_ERROR: Any = typer.BadParameter.__mro__[2]  # of all its errors, which it does not export
+
+
+@contextmanager
+def _errors_written_out() -> Iterator[None]:
+    """Typer's own errors repeat the value that was given: they are data too."""
+    try:
+        yield
+    except _TYPER_ERROR as error:
+        said = terminal.printable_text(error.format_message())
+        error.format_message = lambda: said
+        raise
+
+
+class _Commands(TyperGroup):
+    def make_context(self, *args: Any, **kwargs: Any) -> Any:
+        with _errors_written_out():
+            return super().make_context(*args, **kwargs)
+
+    def invoke(self, ctx: Any) -> Any:
+        with _errors_written_out():
+            return super().invoke(ctx)
+
+
 app = typer.Typer(
     name="distill",
+    cls=_Commands,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "DISTILL"},
@@ -97,10 +124,12 @@ def main() -> None:
     is_wide = shutil.get_terminal_size().columns >= TABLE_COLUMNS
     app.rich_markup_mode = "rich" if is_wide else None
     interrupts.install()
+    terminal.guard()
     try:
         app(prog_name="distill")
     except DistillError as error:
-        say(f"error: {error}")
+        said, *more = error.args
+        say(f"error: {said}", *more)
         sys.exit(error.exit_code)
     except Interrupted as interrupted:
         say("stopped: what was done is safe; the same command goes on from here")

@@ -38,6 +38,7 @@ def compare(
     """
     from distillpipe.stages.compare import compare as stage
     from distillpipe.stages.compare import write
+    from distillpipe.terminal import put
     from distillpipe.views.comparison import terminal
 
     found = stage(predictions, pass_at or [])
@@ -46,4 +47,4 @@ def compare(
     if as_json:
         shared.put_json({"comparisons": found})
     else:
-        typer.echo("\n".join(line for one in found for line in terminal(one)))
+        put(line for one in found for line in terminal(one))

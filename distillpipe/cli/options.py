@@ -7,15 +7,14 @@ from typing import Annotated, Any, Literal, TypeVar
 import msgspec
 import typer
 
-from distillpipe import budget
+from distillpipe import budget, terminal
 from distillpipe.benchmarks import MATH_PROMPT
 from distillpipe.engines.server_options import (
     check_address,
     check_extra_body,
     check_key_variable,
 )
-from distillpipe.forecast import Forecast, text_of
-from distillpipe.jsonl import document
+from distillpipe.forecast import Forecast, lines_of
 from distillpipe.manifest import ResolvedOption
 from distillpipe.planning import SamplingOptions
 from distillpipe.records import AnswerForm, Budget, EngineOptions, Plan, Prompting, Sampling
@@ -313,9 +312,9 @@ def put_forecasts(forecasts: list[Forecast], *, as_json: bool) -> None:
     if as_json:
         put_json({"dry_run": forecasts})
     else:
-        typer.echo("\n".join(text_of(one) for one in forecasts))
+        terminal.put(line for one in forecasts for line in lines_of(one))
 
 
 def put_json(content: dict[str, Any]) -> None:
     """One JSON object on stdout."""
-    typer.echo(document(content), nl=False)
+    terminal.put_json(content)

@@ -8,13 +8,11 @@ request draws does not depend on its neighbours.
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from itertools import chain, islice
-from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM
-from transformers.utils.logging import disable_progress_bar
 
+from distillpipe import loading
 from distillpipe.chat import Chat
 from distillpipe.engines.base import (
     Outcome,
@@ -28,8 +26,6 @@ from distillpipe.engines.teacher_forcing import scored
 from distillpipe.errors import EngineError, UsageError, first_line
 from distillpipe.models import Model, count_weights
 from distillpipe.progress import say
-
-disable_progress_bar()  # of loading, which is quick and would break our own
 
 PREFILL_TOKENS = 16384  # padded prompt tokens in one forward pass
 MEMORY_SHARE = 0.5  # of the free memory that keys and values may take
@@ -47,16 +43,11 @@ class TransformersEngine:
         if self._device.type == "cpu":
             num_bytes = torch.float32.itemsize * count_weights(model.weights_folder)
             check_room(model.name, num_bytes, all_memory())
-        try:
-            self._model: Any = AutoModelForCausalLM.from_pretrained(
-                model.weights_folder,
-                dtype="auto" if self._device.type == "cuda" else torch.float32,
-                attn_implementation=ATTENTION,
-            )
-            if model.base_folder is not None:
-                self._model = _with_adapter(self._model, model.folder)
-        except (OSError, ValueError, ImportError, RuntimeError) as error:
-            raise EngineError(f"{model.name} could not be loaded: {first_line(error)}") from error
+        self._model: Any = loading.load_whole_model(
+            model,
+            dtype="auto" if self._device.type == "cuda" else torch.float32,
+            attn_implementation=ATTENTION,
+        )
         with _memory_named(model.name, "take a smaller model, or --engine vllm with more GPUs"):
             self._model.to(self._device).eval()
         config = self._model.config
@@ -65,7 +56,7 @@ class TransformersEngine:
                 f"{model.name} has layers other than full attention, which the transformers engine "
                 "does not keep in slots"
             )
-        self.context_length = _context_length(config, max_model_len)
+        self.context_length = _context_length(config, model.name, max_model_len)
         self._vocab_size = self._model.get_input_embeddings().num_embeddings
         self.description = f"transformers on {self._device}"
         self._end_ids = chat.end_ids
@@ -136,15 +127,13 @@ def _memory_named(name: str, remedy: str) -> Iterator[None]:
         raise EngineError(f"out of memory with {name}: {remedy} ({first_line(error)})") from error
 
 
-def _with_adapter(model: Any, adapter: Path) -> Any:
-    """The model with an adapter's weights added to its own, in memory."""
-    from peft import PeftModel
-
-    return PeftModel.from_pretrained(model, adapter).merge_and_unload()
-
-
-def _context_length(config: Any, max_model_len: int | None) -> int:
-    longest = int(config.max_position_embeddings)
+def _context_length(config: Any, name: str, max_model_len: int | None) -> int:
+    longest = getattr(config, "max_position_embeddings", None)
+    if not isinstance(longest, int) or longest < 1:
+        raise EngineError(
+            f"{name} could not be loaded: its config.json names no context (max_position_embeddings is "
+            f"{longest!r})"
+        )
     if max_model_len is not None and max_model_len > longest:
         raise UsageError(
             f"--max-model-len {max_model_len:,} is more than the model's context of {longest:,} tokens"

@@ -202,6 +202,7 @@ def _arguments(model: Model, options: EngineOptions, soft_labels: int | None) ->
     """What `vllm.LLM` is called with."""
     arguments: dict[str, Any] = {
         "model": str(model.weights_folder),
+        "trust_remote_code": False,  # whatever the environment says
         "tensor_parallel_size": options.tensor_parallel_size,
         "max_model_len": options.max_model_len,
         "max_num_seqs": options.concurrency,

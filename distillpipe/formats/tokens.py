@@ -12,7 +12,7 @@ from distillpipe import versions
 from distillpipe.chat import Chat, load_chat
 from distillpipe.errors import UsageError
 from distillpipe.hashing import content_hash
-from distillpipe.models import TEXT_FILES, Model, hub_folder
+from distillpipe.models import Model, hub_folder, model_texts
 from distillpipe.records import TokenCounts, Trace
 from distillpipe.rowguard import InternalError, guarded
 
@@ -30,7 +30,7 @@ def find_tokenizer(reference: str) -> Model:
         path = versions.resolve(reference)
     if not path.exists():
         path = hub_folder(reference, OPTION, weights=False)
-    found = {name: (path / name).read_bytes() for name in TEXT_FILES if (path / name).is_file()}
+    found = model_texts(path)
     if not any(name.startswith(("tokenizer", "vocab")) for name in found):
         raise UsageError(
             f"{OPTION} {reference} has no tokenizer.json: give the folder of a model or its tokenizer"

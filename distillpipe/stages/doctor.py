@@ -7,13 +7,12 @@ import os
 import platform
 import shutil
 import subprocess
-import sys
 from importlib import metadata
 from pathlib import Path
 
+from distillpipe import terminal
 from distillpipe.errors import MissingDependencyError
 from distillpipe.forecast import size
-from distillpipe.jsonl import document
 from distillpipe.records import Record
 from distillpipe.verify.sandbox import find_sandbox
 
@@ -86,8 +85,10 @@ class Machine(Record, frozen=True, kw_only=True):
 def doctor(*, as_json: bool) -> None:
     """Print what was found. A part that is missing is a line in the answer, never an error."""
     machine = examine()
-    said = document(machine).decode() if as_json else "\n".join(lines(machine)) + "\n"
-    sys.stdout.write(said)
+    if as_json:
+        terminal.put_json(machine)
+    else:
+        terminal.put(lines(machine))
 
 
 def examine() -> Machine:

@@ -18,12 +18,13 @@ from distillpipe import (
 )
 from distillpipe.chat import check_prompt_template
 from distillpipe.dataset import Writer
+from distillpipe.encoding import document
 from distillpipe.engines import find_model, open_engine
 from distillpipe.errors import DataError, UsageError
 from distillpipe.estimates import forecast_rows
 from distillpipe.forecast import Forecast
 from distillpipe.formats import hub
-from distillpipe.jsonl import document
+from distillpipe.markdown import inline
 from distillpipe.models import AnyModel, Served, with_adapter
 from distillpipe.planning import SamplingOptions, load_model_chat
 from distillpipe.progress import say
@@ -97,13 +98,13 @@ def evaluate(
         table = scores.score_table([(found.name, found_scores)])
         _write_metrics(draft.path, found_scores, table)
         manifest = writer.finish(sampler.problems())
-    say("\n".join(scores.aligned(table)))
+    say(*scores.aligned(table))
     return say_finished(manifest, out)
 
 
 def _write_metrics(folder: Path, found: dict[str, Any], table: scores.Table) -> None:
     (folder / "metrics.json").write_bytes(document(found))
-    lines = [f"# {found['benchmark']}", "", *scores.markdown(table), ""]
+    lines = [f"# {inline(found['benchmark'])}", "", *scores.markdown(table), ""]
     (folder / "metrics.md").write_text("\n".join(lines), encoding="utf-8")
 
 

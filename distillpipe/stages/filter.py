@@ -80,21 +80,20 @@ def filter_traces(
             also = [drop.reason for drop in more] if options.explain else None
             writer.reject(judged, first.reason, first.measured, also)
         writer.sync()
-        report = "\n".join(funnel(draft.manifest))
+        report = funnel(draft.manifest)
         if options.explain:
             reasons = ([drop.reason for drop in one.drops] for one in decisions.values())
-            report += "\n" + "\n".join(overlap(reasons))
+            report += overlap(reasons)
         if not writer.counts.rows_kept:
-            raise DataError(f"no row of {len(decisions):,} is left:\n{report}")
+            raise DataError(f"no row of {len(decisions):,} is left:", *report)
         if options.over_budget == "cut":
             num_cut = sum(one.cut is not None and not one.drops for one in decisions.values())
             say(
                 f"filter: cut the reasoning of {num_cut:,} of the {writer.counts.rows_kept:,} rows kept"
             )
         if report:
-            say(
-                f"filter: dropped {writer.counts.rows_rejected:,} of {len(decisions):,} rows\n{report}"
-            )
+            num_dropped = writer.counts.rows_rejected
+            say(f"filter: dropped {num_dropped:,} of {len(decisions):,} rows", *report)
         return say_finished(writer.finish(problems_of(inputs, draft.path)), out)
 
 

@@ -79,14 +79,14 @@ def import_traces(reference: str, out: Path, options: ImportOptions, run: Run) -
         counts = writer.counts
         counts.rows_read = counts.rows_kept + counts.rows_rejected
         writer.sync()
-        report = "\n".join(funnel(draft.manifest))
+        report = funnel(draft.manifest)
         if not counts.rows_kept:
             raise DataError(
-                f"{reference}: no row of {counts.rows_read:,} fits the format:\n{report}"
+                f"{reference}: no row of {counts.rows_read:,} fits the format:", *report
             )
         check_internal_errors(writer, accepted=run.accept_errors)
         if counts.rows_rejected:
-            say(f"import: rejected {counts.rows_rejected:,} of {counts.rows_read:,} rows\n{report}")
+            say(f"import: rejected {counts.rows_rejected:,} of {counts.rows_read:,} rows", *report)
         return say_finished(writer.finish(problems), out)
 
 

@@ -1,13 +1,11 @@
 """`show`: what datasets hold, from their manifests; no file of rows is opened unless rows are asked for."""
 
-import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from distillpipe import manifest as manifests
-from distillpipe import versions
+from distillpipe import terminal, versions
 from distillpipe.errors import UsageError
-from distillpipe.jsonl import document
 from distillpipe.manifest import Manifest
 from distillpipe.progress import say
 from distillpipe.records import Trace
@@ -40,13 +38,13 @@ def show(references: list[str], wanted: Wanted, *, as_json: bool) -> None:
     if flag is not None:
         _show_rows(_only(found, flag), wanted, as_json)
     elif as_json:
-        _write_json({"versions": [_as_data(shown) for shown in found]})
+        terminal.put_json({"versions": [_as_data(shown) for shown in found]})
     else:
         tables.print_tables([(shown.name, shown.manifest) for shown in found])
         if len(found) == len(references) == 1:
             name, folder, manifest = found[0]
             lines = text.details(name, manifest, ancestry(folder, manifest), disk.describe(folder))
-            _write("\n".join(["", *lines, ""]))
+            terminal.put(["", *lines])
 
 
 def _folders(reference: str) -> list[tuple[str, Path]]:
@@ -91,18 +89,18 @@ def _show_rows(shown: Shown, wanted: Wanted, as_json: bool) -> None:
     if chosen.said is not None:
         say(chosen.said)
     if as_json:
-        _write_json({"rows": chosen.rows})
+        terminal.put_json({"rows": chosen.rows})
         return
     for row in chosen.rows:
-        lines = guarded(_lines_of, row, whole=wanted.row is not None)
-        if isinstance(lines, InternalError):
-            lines = [
-                f"{row.id}: cannot be shown ({lines.reason}): please report it; --json shows it"
+        parts = guarded(_parts_of, row, whole=wanted.row is not None)
+        if isinstance(parts, InternalError):
+            parts = [
+                f"{row.id}: cannot be shown ({parts.reason}): please report it; --json shows it"
             ]
-        _write("\n".join([*lines, ""]))
+        terminal.put(line for part in parts for line in part.split("\n"))
 
 
-def _lines_of(row: Trace, *, whole: bool) -> list[str]:
+def _parts_of(row: Trace, *, whole: bool) -> list[str]:
     return list(text.row_lines(row, whole=whole))
 
 
@@ -119,14 +117,3 @@ def _as_data(shown: Shown) -> dict[str, Any]:
         "dataset_disk_bytes": around.disk_bytes,
         "partials": around.partials,
     }
-
-
-def _write_json(content: dict[str, Any]) -> None:
-    sys.stdout.buffer.write(document(content))
-
-
-def _write(content: str) -> None:
-    """Text of models holds any character: UTF-8, whatever the terminal was set to."""
-    sys.stdout.flush()
-    sys.stdout.buffer.write(content.encode())
-    sys.stdout.buffer.flush()

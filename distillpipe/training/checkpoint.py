@@ -19,16 +19,16 @@ from typing import Any, NamedTuple
 import msgspec
 import torch
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
-from transformers.utils.logging import disable_progress_bar
+from transformers import GenerationConfig
 
+from distillpipe import loading, versions
 from distillpipe import manifest as manifests
-from distillpipe import versions
 from distillpipe.chat import Chat
 from distillpipe.errors import EngineError, first_line
 from distillpipe.forecast import size
 from distillpipe.hashing import content_hash, file_sha256
 from distillpipe.manifest import FileEntry
+from distillpipe.markdown import code
 from distillpipe.models import ADAPTER, MERGED, Model
 from distillpipe.progress import say
 from distillpipe.training.context import Limits, limits_of
@@ -36,8 +36,6 @@ from distillpipe.training.rows import Row
 from distillpipe.training.states import LOSSES, steps_in
 from distillpipe.training.template import saved_template
 from distillpipe.versions import Draft
-
-disable_progress_bar()  # of loading, which is quick and would break our own
 
 TEMPERATURE, TOP_P = 0.6, 0.95
 KEPT = (
@@ -94,7 +92,7 @@ def complete(folder: Path, student: Model, chat: Chat, limits: Limits) -> None:
 
     `limits` are those that the student was trained with.
     """
-    if limits != limits_of(AutoConfig.from_pretrained(student.folder)):  # --rope-theta
+    if limits != limits_of(loading.load_config(student.folder, student.name)):  # --rope-theta
         chat.tokenizer.model_max_length = limits.num_positions
     own, chat.tokenizer.chat_template = chat.tokenizer.chat_template, saved_template(chat)
     chat.tokenizer.save_pretrained(folder)
@@ -107,8 +105,7 @@ def complete(folder: Path, student: Model, chat: Chat, limits: Limits) -> None:
 
 def generation_config(student: Path, end_ids: frozenset[int]) -> GenerationConfig:
     """The student's own, with the sampling advice and every end token of its chat."""
-    known = (student / "generation_config.json").is_file()
-    config = GenerationConfig.from_pretrained(student) if known else GenerationConfig()
+    config = loading.load_generation_config(student, str(student)) or GenerationConfig()
     config._from_model_config = False  # else generate() makes one of the model's config again
     config.eos_token_id = sorted(end_ids)
     config.do_sample, config.temperature, config.top_p = True, TEMPERATURE, TOP_P
@@ -131,17 +128,9 @@ def merge(folder: Path, student: Model, chat: Chat, row: Row) -> Merge:
     Raises EngineError where the adapter is of another base, or where the merged model computes something else
     on `row`.
     """
-    from peft import PeftModel
-
-    base = AutoModelForCausalLM.from_pretrained(student.folder, dtype=torch.float32)
-    saved_type = AutoConfig.from_pretrained(student.folder).dtype or torch.float32
-    try:
-        model: Any = PeftModel.from_pretrained(base, folder).eval()
-    except (RuntimeError, ValueError) as error:
-        raise EngineError(
-            f"the adapter in {folder} does not fit {student.name}: it was trained on another model "
-            f"({_last_line(error)})"
-        ) from error
+    base = loading.load_model(student.folder, student.name, dtype=torch.float32)
+    saved_type = loading.load_config(student.folder, student.name).dtype or torch.float32
+    model = loading.with_adapter(base, folder, str(folder), student.name).eval()
     ids = torch.tensor([row.ids[:COMPARED_TOKENS]])
     with torch.inference_mode():
         adapted = model(ids).logits
@@ -159,11 +148,6 @@ def merge(folder: Path, student: Model, chat: Chat, row: Row) -> Merge:
     merged.save_pretrained(folder / MERGED)
     complete(folder / MERGED, student, chat, limits_of(base.config))
     return Merge(largest, difference, rounded, str(saved_type).removeprefix("torch."))
-
-
-def _last_line(error: Exception) -> str:
-    """Of an error that lists what does not fit, the last thing."""
-    return str(error).strip().splitlines()[-1].strip()
 
 
 def take_over(finished: Path, draft: Draft) -> None:
@@ -220,12 +204,12 @@ def facts(folder: Path, chat: Chat, merge: Merge | None, measured: dict[str, Any
         f"Sampling: temperature {TEMPERATURE}, top_p {TOP_P}, never greedy (`generation_config.json`{own})."
     )
     ends = ", ".join(
-        f"`{chat.tokenizer.convert_ids_to_tokens(one)}`" for one in sorted(chat.end_ids)
+        code(chat.tokenizer.convert_ids_to_tokens(one)) for one in sorted(chat.end_ids)
     )
     tags = chat.turn.tags
     opened = ", which the prompt opens" if chat.turn.opened else ""
     lines.append(
-        f"Reasoning stands between `{tags.open}` and `{tags.close}`{opened}; a turn ends with {ends}."
+        f"Reasoning stands between {code(tags.open)} and {code(tags.close)}{opened}; a turn ends with {ends}."
     )
     if merge is not None:
         lines.append(f"`{MERGED}/` is the whole model, merged in fp32: {merge}.")

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from distillpipe import loading
 from distillpipe.distillation import layer_pairs
-from distillpipe.errors import UsageError, first_line
+from distillpipe.errors import UsageError
 from distillpipe.models import Model
 from distillpipe.records import TrainingOptions
 
@@ -25,14 +26,7 @@ def student_config(student: Model, options: TrainingOptions) -> "PretrainedConfi
     With that option it has as many positions as `--max-length`, if not more. Raises UsageError for a student
     or a method that the option is not for.
     """
-    from transformers import AutoConfig
-
-    try:
-        config = AutoConfig.from_pretrained(student.folder)
-    except (OSError, ValueError) as error:
-        raise UsageError(
-            f"--student {student.name}: its config.json cannot be read ({first_line(error)})"
-        ) from error
+    config = loading.load_config(student.folder, f"--student {student.name}")
     if options.rope_theta is not None:
         _stretch(config.get_text_config(), student.name, options)
     return config
@@ -62,13 +56,11 @@ def _stretch(config: Any, name: str, options: TrainingOptions) -> None:
 
 def check_layers(student: Model, teachers: Sequence[Model], options: TrainingOptions) -> None:
     """Raise UsageError for --feature-layers that the student or one of the teachers does not have."""
-    from transformers import AutoConfig
-
     if options.distillation is None or not options.distillation.feature_layers:
         return
     ours = student_config(student, options).get_text_config()
     for teacher in teachers:
-        theirs = AutoConfig.from_pretrained(teacher.weights_folder).get_text_config()
+        theirs = loading.load_config(teacher.weights_folder, teacher.name).get_text_config()
         layer_pairs(
             options.distillation.feature_layers, ours.num_hidden_layers, theirs.num_hidden_layers
         )

@@ -6,14 +6,15 @@ kept for a pass, its logits only for a chunk of positions (`soft_losses.DenseTar
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+import msgspec
 import numpy as np
 import torch
-from transformers import AutoModelForCausalLM
 
+from distillpipe import loading
 from distillpipe.engines.memory import free_memory
-from distillpipe.errors import EngineError, UsageError, first_line
+from distillpipe.errors import UsageError
 from distillpipe.models import Model, count_weights
 from distillpipe.training.alignment import Ids
 from distillpipe.training.attention import implementation
@@ -44,16 +45,8 @@ class LiveTeacher:
     ) -> None:
         """`number`: its place among `Row.teacher_rows`."""
         weights = _weight_type(device, dtype)
-        try:
-            loaded: Any = AutoModelForCausalLM.from_pretrained(model.weights_folder, dtype=weights)
-            if model.base_folder is not None:
-                from peft import PeftModel
-
-                loaded = PeftModel.from_pretrained(loaded, model.folder).merge_and_unload()
-        except (OSError, ValueError, ImportError, RuntimeError) as error:
-            raise EngineError(
-                f"--teacher {model.name} could not be loaded: {first_line(error)}"
-            ) from error
+        named = msgspec.structs.replace(model, name=f"--teacher {model.name}")
+        loaded = loading.load_whole_model(named, dtype=weights)
         self._model = loaded.to(device).eval().requires_grad_(False)
         attention = implementation(loaded.config, device, dtype)
         if attention is not None:

@@ -12,7 +12,6 @@ r"""What pre-flight says: a few lines on all rows, and single rows as the studen
 The marks stand on a terminal too, where the supervised part is green besides.
 """
 
-import re
 import sys
 from collections.abc import Sequence
 from typing import TextIO
@@ -21,12 +20,12 @@ import msgspec
 
 from distillpipe.chat import Chat
 from distillpipe.progress import say
+from distillpipe.terminal import printable, printable_text
 from distillpipe.training.preflight import Preflight
 from distillpipe.training.rows import Row
 from distillpipe.training.template import keeps_turns
 
 SHOWN_CHARACTERS = 600  # of each end of a part, where not all of it is shown
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 
 
 class ShownRow(msgspec.Struct, frozen=True):
@@ -81,11 +80,13 @@ def show(rows: Sequence[ShownRow], file: TextIO, *, whole: bool) -> None:
     console = Console(file=file, highlight=False, soft_wrap=True)
     for row in rows:
         prompt, supervised = (
-            _printable(part if whole else _without_middle(part))
+            printable_text(part if whole else _without_middle(part))
             for part in (row.prompt, row.supervised)
         )
         console.print(
-            Text(f"--- row {row.id}: {row.prompt_tokens:,} tokens of prompt, no loss on them\n"),
+            Text(
+                f"--- row {printable(row.id)}: {row.prompt_tokens:,} tokens of prompt, no loss on them\n"
+            ),
             Text(prompt.rstrip("\n") + "\n", style="dim"),
             Text(f"--- {row.supervised_tokens:,} supervised tokens\n"),
             Text(supervised.rstrip("\n") + "\n", style="green"),
@@ -149,8 +150,3 @@ def _without_middle(text: str) -> str:
         return text
     start, end = text[:SHOWN_CHARACTERS], text[-SHOWN_CHARACTERS:]
     return f"{start}\n[... {left_out:,} characters ...]\n{end}"
-
-
-def _printable(text: str) -> str:
-    """Control characters written out, so that no row can speak to the terminal."""
-    return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)

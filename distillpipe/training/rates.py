@@ -8,8 +8,7 @@ hyperparam_utils.get_lr). Other families get that of Llama, which is the lower o
 
 from typing import NamedTuple
 
-import msgspec
-
+from distillpipe import models
 from distillpipe.errors import UsageError
 from distillpipe.models import Model
 from distillpipe.records import TrainingOptions
@@ -31,10 +30,8 @@ def derive(student: Model, options: TrainingOptions) -> Derived:
     """The learning rate for a student, to two digits. Raises UsageError where its config names no width."""
     if options.method == "full":
         return Derived(FULL, "that of s1")
-    config = msgspec.json.decode((student.folder / "config.json").read_bytes())
-    text = config.get("text_config") or config
-    width, kind = text.get("hidden_size"), str(text.get("model_type"))
-    if not isinstance(width, int):
+    width, kind = models.width_and_kind(student)
+    if width is None:
         raise UsageError(
             f"--student {student.name}: its config.json names no hidden_size to derive a rate from: give "
             "--learning-rate"

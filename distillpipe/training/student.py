@@ -6,15 +6,13 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM
-from transformers.utils.logging import disable_progress_bar
 
-from distillpipe.errors import EngineError, MissingDependencyError, first_line
+from distillpipe import loading
+from distillpipe.errors import MissingDependencyError
 from distillpipe.models import Model
 from distillpipe.records import TrainingOptions
 from distillpipe.training.context import student_config
 
-disable_progress_bar()  # of loading, which is quick and would break our own
 logging.getLogger("accelerate").setLevel(logging.ERROR)  # it warns of tied weights at every save
 
 
@@ -28,12 +26,7 @@ def load_student(
     how: dict[str, Any] = {"config": student_config(student, options), "dtype": torch.float32}
     if options.method == "qlora":
         how |= {"quantization_config": _four_bits(), "device_map": {"": device or "cpu"}}
-    try:
-        model = AutoModelForCausalLM.from_pretrained(student.folder, **how)
-    except (OSError, ValueError, ImportError) as error:
-        raise EngineError(
-            f"--student {student.name} could not be loaded: {first_line(error)}"
-        ) from error
+    model = loading.load_model(student.folder, f"--student {student.name}", **how)
     if options.gradient_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
     return adapted(model, options)
@@ -94,13 +87,13 @@ def save_student(
     if hasattr(trained, "peft_config"):
         trained.save_pretrained(folder, state_dict=whole)
         return
-    dtype = AutoConfig.from_pretrained(student.folder).dtype or torch.float32
+    dtype = loading.load_config(student.folder, student.name).dtype or torch.float32
     if whole is None:
         trained.to(dtype).save_pretrained(folder)
         return
     tied = getattr(trained, "all_tied_weights_keys", None) or {}
     weights = {name: value.to(dtype) for name, value in whole.items() if name not in tied}
     trained.save_pretrained(folder, state_dict=weights)
-    config = AutoConfig.from_pretrained(folder)
+    config = loading.load_config(folder, str(folder))
     config.dtype = dtype  # it names that of the shares
     config.save_pretrained(folder)

@@ -17,6 +17,7 @@ import msgspec
 import numpy as np
 import torch
 
+from distillpipe import loading
 from distillpipe.chat import load_chat
 from distillpipe.distillation import layer_pairs, scheduled
 from distillpipe.models import Model
@@ -39,14 +40,12 @@ class HiddenSums(NamedTuple):
 
 def soft_rows_of(student: Model, options: TrainingOptions, teachers: Sequence[Model]) -> SoftRows:
     """What finds the soft labels of rows; a UsageError for teachers of another vocabulary."""
-    from transformers import AutoConfig
-
     chat = load_chat(student.folder, student.name, options.chat_template)
     live = [
         LiveChat(
             one.name,
             load_chat(one.tokenizer_folder, one.name),
-            limits_of(AutoConfig.from_pretrained(one.weights_folder)).num_positions,
+            limits_of(loading.load_config(one.weights_folder, one.name)).num_positions,
         )
         for one in teachers
     ]

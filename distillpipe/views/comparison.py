@@ -6,6 +6,8 @@ from typing import Any
 import msgspec
 
 from distillpipe.comparison import Group, Pair
+from distillpipe.markdown import inline
+from distillpipe.terminal import printable
 from distillpipe.views.overlap import Overlap
 from distillpipe.views.scores import Table, aligned, markdown, score_table, share, with_interval
 
@@ -34,19 +36,19 @@ class Comparison(msgspec.Struct):
 
 def terminal(found: Comparison) -> Iterator[str]:
     """For a person at a terminal."""
-    yield from (f"warning: {line}" for line in found.warnings)
+    yield from (printable(f"warning: {line}") for line in found.warnings)
     for title, table in _tables(found):
-        yield from ["", title, *(f"  {line}" for line in aligned(table))]
-    yield from ["", *_notes(found)]
+        yield from ["", printable(title), *(f"  {line}" for line in aligned(table))]
+    yield from ["", *map(printable, _notes(found))]
 
 
 def document(found: Comparison) -> Iterator[str]:
     """For a file: metrics.md."""
-    yield from [f"# {found.benchmark}", ""]
-    yield from _paragraphs([f"**Warning:** {line}." for line in found.warnings])
+    yield from [f"# {inline(found.benchmark)}", ""]
+    yield from _paragraphs([f"**Warning:** {inline(line)}." for line in found.warnings])
     for title, table in _tables(found):
-        yield from [f"## {title}", "", *markdown(table), ""]
-    yield from _paragraphs(list(_notes(found)))
+        yield from [f"## {inline(title)}", "", *markdown(table), ""]
+    yield from _paragraphs([inline(line) for line in _notes(found)])
 
 
 def _tables(found: Comparison) -> Iterator[tuple[str, Table]]:

@@ -4,7 +4,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from distillpipe.forecast import size
+from distillpipe.markdown import inline
 from distillpipe.scoring import OUTCOMES
+from distillpipe.terminal import printable
 
 Table = list[list[str]]  # a heading and rows of cells
 UNKNOWN = "-"
@@ -24,6 +26,7 @@ def score_table(named: Sequence[tuple[str, dict[str, Any]]]) -> Table:
 
 def aligned(table: Table) -> list[str]:
     """Cells as lines of columns, with a rule under the heading."""
+    table = [[printable(cell) for cell in cells] for cells in table]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     return [
         "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
@@ -34,7 +37,7 @@ def aligned(table: Table) -> list[str]:
 def markdown(table: Table) -> list[str]:
     """The same as a table of markdown."""
     return [
-        "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+        "| " + " | ".join(map(inline, cells)) + " |"
         for cells in (table[0], ["---"] * len(table[0]), *table[1:])
     ]
 

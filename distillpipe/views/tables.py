@@ -4,6 +4,7 @@ import sys
 from collections.abc import Sequence
 
 from distillpipe.manifest import Manifest
+from distillpipe.terminal import printable
 
 WIDTH = 110  # where the output is no terminal
 
@@ -22,13 +23,14 @@ def print_tables(found: Sequence[tuple[str, Manifest]]) -> None:
         for column in table.columns[1:]:
             column.justify = "right"
         for name, manifest in scored:
-            table.add_row(name, *_score_cells(manifest))
+            table.add_row(printable(name), *_score_cells(manifest))
         console.print(table)
     table = Table("stage", "dataset", "rows in", "rows out", "tokens", "seconds", "tokens/s")
     for column in table.columns[2:]:
         column.justify = "right"
     for name, manifest in found:
-        table.add_row(manifest.stage, f"{name} {manifest.version}", *_stage_cells(manifest))
+        labels = (printable(one) for one in (manifest.stage, f"{name} {manifest.version}"))
+        table.add_row(*labels, *_stage_cells(manifest))
     console.print(table)
 
 

@@ -7,6 +7,7 @@ from distillpipe.forecast import size
 from distillpipe.manifest import Counts, Manifest
 from distillpipe.records import RejectedTrace, Trace
 from distillpipe.spending import say_dollars
+from distillpipe.terminal import printable, printable_text
 from distillpipe.views.ancestors import Step
 from distillpipe.views.disk import Folder, Partial
 
@@ -14,9 +15,6 @@ BAR_WIDTH = 40
 MAX_CHARACTERS = 2000  # of one text of a row, where it is not asked for by its id
 ID_DIGITS = 16  # of the id of an input; --json has all
 QUANTILES = ("min", "p5", "p25", "p50", "p75", "p95", "p99", "max")
-_CONTROL = {
-    code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"
-}
 
 
 def details(name: str, manifest: Manifest, funnel: list[Step], folder: Folder) -> Iterator[str]:
@@ -37,7 +35,7 @@ def details(name: str, manifest: Manifest, funnel: list[Step], folder: Folder) -
     yield from _section("teachers", teacher_lines(counts))
     if counts.verdicts:
         known = [f"{verdict} {rows:,}" for verdict, rows in sorted(counts.verdicts.items())]
-        yield from _section("verdicts of the rows kept", [", ".join(known)])
+        yield from _section("verdicts of the rows kept", [printable(", ".join(known))])
     yield from _section("budget of the thought", _budget(counts))
     yield from _lengths(counts)
     yield from _section("on disk", _disk(folder))
@@ -58,8 +56,10 @@ def teacher_lines(counts: Counts) -> list[str]:
     if len(counts.teachers) < 2:
         return []
     return [
-        f"{name}: {one.rows_kept:,} of {one.rows_read:,} rows kept"
-        + (f" ({', '.join(_by_rows(one.dropped))})" if one.dropped else "")
+        printable(
+            f"{name}: {one.rows_kept:,} of {one.rows_read:,} rows kept"
+            + (f" ({', '.join(_by_rows(one.dropped))})" if one.dropped else "")
+        )
         for name, one in sorted(counts.teachers.items())
     ]
 
@@ -72,13 +72,13 @@ def _by_rows(dropped: dict[str, int]) -> list[str]:
 
 def row_lines(row: Trace, *, whole: bool) -> Iterator[str]:
     """A row for a person; `whole` leaves nothing out. Control characters are shown, not sent."""
-    yield f"=== {row.id}"
+    yield printable(f"=== {row.id}")
     yield from _columns(_facts(row))
     texts = {"problem": row.problem, "reasoning": row.reasoning, "response": row.response}
     for title, text in texts.items():
         if text or title != "reasoning":
             yield f"--- {title}"
-            yield (text if whole else shortened(text)).translate(_CONTROL)
+            yield printable_text(text if whole else shortened(text))
     yield ""
 
 
@@ -108,7 +108,7 @@ def _heading(name: str, manifest: Manifest, folder: Folder) -> Iterator[str]:
     counts = manifest.counts
     version = manifest.version if manifest.finished else f"{manifest.version}.partial"
     place = "latest" if folder.latest == version else f"latest is {folder.latest or 'none yet'}"
-    yield f"{name} {version}: {manifest.kind}, made by {manifest.stage}; {place}"
+    yield printable(f"{name} {version}: {manifest.kind}, made by {manifest.stage}; {place}")
     ended = f"finished {_time(manifest.finished)}" if manifest.finished else "unfinished"
     yield f"  begun {_time(manifest.created)}, {ended}, {counts.seconds:,.1f} s of work"
     yield f"  {_rows_of(manifest)}"
@@ -118,7 +118,7 @@ def _heading(name: str, manifest: Manifest, folder: Folder) -> Iterator[str]:
     if counts.cost_dollars is not None:
         yield f"  {say_dollars(counts.cost_dollars)} spent"
     if manifest.licences:
-        yield f"  licence of the teachers: {', '.join(manifest.licences)}"
+        yield printable(f"  licence of the teachers: {', '.join(manifest.licences)}")
 
 
 def _rows_of(manifest: Manifest) -> str:
@@ -238,7 +238,7 @@ def _facts(row: Trace) -> list[list[str]]:
         facts["benchmark"] = row.benchmark
     if isinstance(row, RejectedTrace):
         facts["dropped"] = row.reason + ("" if row.measured is None else f": {row.measured}")
-    return [[name, shortened(value, 200).translate(_CONTROL)] for name, value in facts.items()]
+    return [[name, shortened(value, 200)] for name, value in facts.items()]
 
 
 def _time(iso: str) -> str:
@@ -256,6 +256,7 @@ def _section(title: str, lines: Sequence[str]) -> Iterator[str]:
 
 def _columns(table: Sequence[Sequence[str]], right: set[int] | None = None) -> list[str]:
     """Rows of cells as aligned lines; the columns in `right` end, the others begin, on one line."""
+    table = [[printable(cell) for cell in cells] for cells in table]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     lines = []
     for cells in table:
