@@ -15,6 +15,7 @@ from distillpipe.verify.choice_letters import (
     MAX_CHARACTERS,
     is_bare,
     label_and_text,
+    letter_of_text,
     letters,
     plain_text,
 )
@@ -41,24 +42,33 @@ def chosen(
     if boxed is not None and letters(boxed, options) is not None:
         return boxed
     said = said_letters(response, options)
-    earlier = None
-    if boxed is not None:
-        boxes = [answer for _, answer in boxed_answers(response)[-_MAX_BOXES:]]
-        earlier = next((one for one in reversed(boxes) if letters(one, options) is not None), None)
+    earlier = None if boxed is None else _earlier_box(response, options)
     if said is not None and earlier is not None:
         return said if letters(earlier, options) == letters(said, options) else boxed
     if said is not None or earlier is not None:
         return said or earlier
+    return _unstated(response, options, boxed)
+
+
+def _earlier_box(response: str, options: Sequence[str] | None) -> str | None:
+    """The last box that names an option."""
+    boxes = [answer for _, answer in boxed_answers(response)[-_MAX_BOXES:]]
+    return next((box for box in reversed(boxes) if letters(box, options) is not None), None)
+
+
+def _unstated(response: str, options: Sequence[str] | None, boxed: str | None) -> str | None:
+    """What a response chooses that neither boxes nor states an option."""
     if is_bare(line := last_line(response)) and (named := letters(line, options)) is not None:
         return ", ".join(named) or line
-    if (label := _first_label(response, options)) is not None:
-        return label
     stated = stated_answer(response)
-    if stated and not is_bare(stated) and letters(stated, options) is not None:
+    if stated and options is not None and letter_of_text(stated, options) is not None:
         return stated
-    if (lone := lone_letter(response)) is not None:
-        return lone
-    return (stated or None) if boxed is None else boxed
+    if boxed is not None:
+        return boxed
+    label = _first_label(response, options) or lone_letter(response)
+    if label is not None:
+        return label
+    return stated if stated and letters(stated, options) is None else None
 
 
 def _first_label(response: str, options: Sequence[str] | None) -> str | None:

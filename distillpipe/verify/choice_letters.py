@@ -52,7 +52,7 @@ def letters(text: str, options: Sequence[str] | None) -> str | None:
     if len(plain) == 1 and plain in allowed:
         return plain
     options = None if options is None else unlabelled(options)
-    by_text = None if options is None else _by_text(text[:MAX_CHARACTERS], options)
+    by_text = None if options is None else letter_of_text(text[:MAX_CHARACTERS], options)
     alone = _ALONE.fullmatch(plain[_start(plain) :])
     if alone:
         named = alone[1].upper()
@@ -105,7 +105,8 @@ def label_and_text(text: str) -> tuple[str, str] | None:
 
 def _plain(text: str) -> str:
     """The text without LaTeX's and Markdown's marks around its words."""
-    return _MARKS.sub("", _WRAPPER.sub(r" \1 ", cleaned(text))).strip()
+    unwrapped = _WRAPPER.sub(r" \1 ", cleaned(text))
+    return _MARKS.sub("", unwrapped.replace("\\{", "{").replace("\\}", "}")).strip()
 
 
 def _start(plain: str) -> int:
@@ -134,18 +135,18 @@ def _labelled(plain: str, allowed: str, options: Sequence[str] | None) -> str | 
     """`C) text` and `C text`, `Paris (C)`; what follows the letter must not be another option."""
     if options is not None and (behind := _BEHIND.search(plain, max(0, len(plain) - 40))):
         named = behind[1].upper()
-        if _by_text(plain[: behind.start()], options) == named:
+        if letter_of_text(plain[: behind.start()], options) == named:
             return named
     label = _LABEL.fullmatch(plain, _start(plain))
     if label is None or label[1].upper() not in allowed:
         return None
-    named, text = label[1].upper(), label[2]
+    named, text = label[1].upper(), label[2].lstrip("-\u2013\u2014: ")
     mark = plain[label.start() : label.start(2)].rstrip()
     is_marked = not mark[-1:].isalpha() or bool(_WIDE.match(text))
     if options is None:
         is_name = label[1].isupper() and text[:1].isupper() and text[1:2].isalpha()
         return named if is_marked or is_name else None
-    of_text = _by_text(text, options)
+    of_text = letter_of_text(text, options)
     if of_text is not None:
         return named if of_text == named else UNCLEAR
     if text and any(_begins(option, f"{mark} {text.split()[0]}") for option in options):
@@ -165,7 +166,7 @@ def _begins(option: str, text: str) -> bool:
     return bool(plain) and plain_text(option[:100]).startswith(plain)
 
 
-def _by_text(text: str, options: Sequence[str]) -> str | None:
+def letter_of_text(text: str, options: Sequence[str]) -> str | None:
     """The letter of the one option with this text, but for case, white space and spelling of numbers."""
     plain = plain_text(text)
     is_letter = len(plain) == 1 and plain.isalpha()

@@ -14,7 +14,7 @@ _LAST_CHARACTERS = 20_000
 _SHORT = 120  # characters of a response in which a letter that is not bracketed may be the answer
 _OPEN = r"[(（\[{*_$\"'\u201c`\s]{0,8}(?:\\[(\[]\s?)?(?:\\(?:text|math|bold)[a-z]{0,9}\{)?[(（\[{*_$\"'\u201c`]{0,4}"
 _CLOSE = r"[)）\]}*$\"'\u201d`]{0,4}"
-_NO_WORD = r"(?![A-Za-z0-9'\u2019=^<>+/|-])(?!\s?[=^<>+])(?!\s?\\(?![)\]]))(?!_\w)"  # nor a symbol
+_NO_WORD = r"(?![A-Za-z0-9'\u2019=^>+/|-])(?!\s?(?:[=^>+]|<(?!/)))(?!\s?\\(?![)\]]))(?!_\w)"  # nor a symbol
 _ARTICLE = r"(?!\s+(?!(?:because|since|as|due|is|and|or|for|which|that|given|but|not|by|with|from|based|rather)\b)[a-z])"
 _LETTER = rf"(?:[B-HJ-Z]{_NO_WORD}|[AI]{_NO_WORD}{_ARTICLE}|(?<=\()[a-z](?=\)))"
 _ITEM = rf"{_OPEN}{_LETTER}{_CLOSE}"
@@ -30,6 +30,7 @@ _STATEMENTS = [
         r"\b(?i:answers?|options?|choices?|solution|selection|conclusion)\b(?:(?!\b[A-Z]\b)[^.\n:：?]){0,60}?"
         rf"(?i:\b(?:is|are|be)\b|[:：=→])(?i:{_SURELY}){_ITEMS}(?!\s(?:is|are|was|were|has|does|can|would)\b)"
     ),
+    re.compile(rf"(?i:<answer>)\s{{0,9}}{_ITEMS}\s{{0,9}}(?i:</answer>)"),
     re.compile(rf"\b(?i:(?:final\s)?answer)[\s*_#:.-]{{0,10}}+{_ITEMS}[.*_\s]{{0,4}}(?:\n|\Z)"),
     re.compile(
         rf"(?:\b(?i:options?|choices?|answers?|statements?)\s)?{_ITEMS}\s(?i:is|are)\s"
@@ -114,6 +115,8 @@ def _says_nothing(text: str, found: re.Match[str]) -> bool:
 def _is_denied(text: str, start: int, end: int) -> bool:
     after = _CLAUSE_END.search(text, end, end + _SHORT)
     behind = text[end : after.start() if after else end + _SHORT]
+    if _QUESTION.match(text, end) or _SUPPOSED.search(_clause_before(text, start)):
+        return True
     return bool(_DENIED.search(f"{_clause_before(text, start)} {behind}"))
 
 
