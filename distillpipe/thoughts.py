@@ -72,17 +72,26 @@ class Thoughts:
         if self._budget.end_at == "step":
             start = len(self._chat.split(text).opening)
             steps = find_steps(text[start:], len(text) - start)
-            for end in reversed(steps.ends):
+            num_fitting = bisect_right(
+                steps.ends, most, key=lambda end: self._num_up_to(thought, text, start + end)
+            )
+            for end in reversed(steps.ends[:num_fitting]):
+                if not steps.is_whole(end):  # cheap, where counting takes as long as the thought
+                    continue
                 ended = self.closed(self._cut(thought, text, start + end))
                 num_reasoning = self.num_reasoning(ended)
                 if num_reasoning < max(low, 1):
                     break
-                if num_reasoning <= most and steps.is_whole(end):
+                if num_reasoning <= most:
                     return ended
         return self._ended_at_token(thought, text, most)
 
     def num_reasoning(self, ids: list[int]) -> int:
         return self._chat.count([], ids, self._chat.split(self._chat.text(ids))).reasoning
+
+    def _num_up_to(self, thought: list[int], text: str, end: int) -> int:
+        """Tokens of reasoning of a thought that is ended at a character."""
+        return self.num_reasoning(self.closed(self._cut(thought, text, end)))
 
     def _ended_at_token(self, thought: list[int], text: str, most: int) -> list[int]:
         """The longest beginning of a thought that fits; half a character only where the minimum needs it."""

@@ -18,7 +18,7 @@ _MAX_WORDS = 5  # of a response that is nothing but its answer
 _TAG = re.compile(r"</?answer>")
 _OPENING = frozenset(",;:([{=+-\u2013\u2014\xd7·÷/\\&<^≈≠≤≥\u2212→@\u201c\u2018")
 _RULE = re.compile(r"[-=_*]{3,}\Z")
-_FENCE = re.compile(r"^\s*(?:```|~~~)", re.MULTILINE)
+_FENCE = re.compile(r"^[^\S\n]*+(?:```|~~~)", re.MULTILINE)
 _FORMULA = re.compile(r"(?<!\\)\\([\[\]()])")
 _ENVIRONMENT = re.compile(r"\\(begin|end)\{[a-zA-Z]+\*?\}")
 _STUCK = re.compile(r"[.!?)*][a-z]{1,2}\Z")  # Qwen3.5 ends thoughts with "Ready.cw"

@@ -14,7 +14,7 @@ _LAST = 4_000  # characters before an end that tell whether a step is whole ther
 _ANNOUNCED_IN = 200  # characters before an end in which "Let me check" is looked for
 _BLANK_LINE = re.compile(r"(?<=\S)\s*\n[^\S\n]*\n\s*")
 _NEW_LINE = re.compile(r"(?<=\S)\s*\n\s*")
-_FENCE = re.compile(r"^\s*(?:```|~~~)", re.MULTILINE)
+_FENCE = re.compile(r"^[^\S\n]*+(?:```|~~~)", re.MULTILINE)
 _ANNOUNCEMENT = re.compile(
     r"\b(?:let me|let['\u2019]s|let us|I (?:need|have) to)\b[^.?!\n]*\W*\Z"
     r"|\b(?:wait|hmm+)\W*\Z",

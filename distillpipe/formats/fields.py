@@ -17,7 +17,7 @@ PROBLEM_FIELDS = ("problem", "question", "prompt")
 ANSWER_FIELDS = ("reference_answer", "answer", "gold")
 SOLUTION_FIELDS = ("solution", "ground_truth_solution")
 
-GSM8K_END = re.compile(r"(?:^|\n)####[ \t]*(\S[^\n]*?)\s*\Z")
+GSM8K_END = re.compile(r"(?:^|\n)####[ \t]*+(\S[^\n]*+)\s*+\Z")
 
 Row = dict[str, Any]
 
@@ -84,7 +84,7 @@ def gold(row: Row, fields: Fields) -> Gold:
 def final_answer(text: str) -> str:
     r"""What stands after GSM8K's `####`, else in the last `\boxed{}`, else the text as it is."""
     marked = GSM8K_END.search(text)
-    return marked[1] if marked else boxed_answer(text) or text
+    return marked[1].rstrip() if marked else boxed_answer(text) or text
 
 
 def usual_verifier(row: Row) -> str:

@@ -72,6 +72,8 @@ class Verifier(NamedTuple):
     reads_extra: bool = False
     "whether it looks at the problem's other keys"
     runs_code: bool = False
+    answer_to: Callable[[str, Question], str | None] | None = None
+    "of a response, where what was asked has a say in what its answer is; null where it has none"
     recorded: Callable[[str, Question], str] = lambda answer, _: answer
     "an answer as the row keeps it"
 
@@ -92,6 +94,11 @@ def _choices(question: Question) -> tuple[str, list[str] | None]:
     if options is None or question.order is None or len(question.order) != len(options):
         return question.reference, options
     return as_shown(question.reference, options, question.order)
+
+
+def _chosen(response: str, question: Question) -> str | None:
+    reference, options = _choices(question)
+    return chosen(response, options, reference)
 
 
 def _chosen_text(answer: str, question: Question) -> str:
@@ -125,7 +132,9 @@ VERIFIERS: dict[str, Verifier] = {
     "exact": _comparing(same_text),
     "numeric": _comparing(same_number),
     "math": _comparing(same_value),
-    "choice": Verifier(_choice, chosen, chosen, reads_extra=True, recorded=_chosen_text),
+    "choice": Verifier(
+        _choice, chosen, chosen, reads_extra=True, answer_to=_chosen, recorded=_chosen_text
+    ),
     "code": Verifier(
         _code, extract_code, extract_code, _no_tests, reads_extra=True, runs_code=True
     ),
@@ -178,7 +187,6 @@ def _verified(
 ) -> Trace:
     rule = VERIFIERS[name]
     found = rule.answer if answer_form == "boxed" else rule.any_answer
-    answer = None if trace.is_truncated else found(trace.response)
     question = Question(
         trace.reference_answer or "",
         trace.problem,
@@ -186,6 +194,10 @@ def _verified(
         unsafe,
         order_in(trace.extra) if rule.reads_extra and not rule.runs_code else None,
     )
+    answer = None
+    if not trace.is_truncated:
+        response = trace.response
+        answer = rule.answer_to(response, question) if rule.answer_to else found(response)
     verdict, reason = judgement(answer, question, name)
     if answer is not None:
         answer = rule.recorded(answer, question)

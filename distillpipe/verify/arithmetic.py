@@ -21,6 +21,10 @@ CONTEXT = decimal.Context(
     Emin=-(10**12),
     traps=[decimal.InvalidOperation, decimal.DivisionByZero, decimal.Overflow, decimal.Underflow],
 )
+COMPARING = decimal.Context(
+    prec=DIGITS, Emax=decimal.MAX_EMAX, Emin=decimal.MIN_EMIN, traps=[decimal.InvalidOperation]
+)
+"for what is done with values that were found: beyond the range of CONTEXT it does not raise"
 PI = CONTEXT.create_decimal(
     "3.14159265358979323846264338327950288419716939937510582097494459230781640628620899862803482534211706798"
 )
@@ -84,7 +88,9 @@ class Reals:
         return self.power(value, 1 / degree) if value else value
 
     def logarithm(self, base: Decimal, value: Decimal) -> Decimal:
-        return value.ln() / base.ln()
+        if not base or not value:
+            raise Undefined  # of 0 the decimal logarithm is an infinity
+        return self.noted(value.ln() / base.ln())
 
     def factorial(self, value: Decimal) -> Decimal:
         if value != value.to_integral_value() or not 0 <= value <= _LARGEST_FACTORIAL:

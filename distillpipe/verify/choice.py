@@ -4,82 +4,110 @@ The options stand in the problem's extra keys, a list under `options` or `choice
 or a dict of `label` and `text` lists as in ARC). Without them letters are compared with letters.
 """
 
+# ruff: noqa: RUF001 - full-width brackets
 import json
 import re
-import string
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from distillpipe.decoding import NOT_PARSED
 from distillpipe.records import Verdict
-from distillpipe.verify.compare import same_answer
-from distillpipe.verify.extract import any_answer, boxed_answer
-from distillpipe.verify.latex import cleaned
+from distillpipe.verify.choice_letters import (
+    LETTERS,
+    MAX_CHARACTERS,
+    is_bare,
+    label_and_text,
+    letter_of_text,
+    letters,
+    plain_text,
+)
+from distillpipe.verify.choice_said import last_line, lone_letter, said_letters
+from distillpipe.verify.extract import any_answer, boxed_answer, boxed_answers, stated_answer
 
-LETTERS = string.ascii_uppercase[:10]  # as many as MMLU-Pro has options
 _FIELDS = ("options", "choices")
-_MAX_CHARACTERS = 4000
-_LAST_CHARACTERS = 20_000
-_LABEL = re.compile(
-    r"(?:\s*(?:option|choice|answer)\s*:?)?[\s*_$\\]*(?:\\?text(?:bf|rm|it)?\s*\{)?[\s*_({\[\\]*([A-Ja-j])[\s*_)}\]\\]*"
-    r"(?=$|[.:,)。、]|\s*$|[^\x00-\x7f]|(?<=[)\]])|\s)(.*)",
-    re.DOTALL | re.IGNORECASE,
-)
-_ANSWER_IS = re.compile(
-    r"\b(?i:answer|option|choice)s?\b\s*(?:\b(?:is|would be|must be|should be)\b|:)?\s*[^\n.]{0,40}?"
-    r"(?<![A-Za-z'])[(*\[{$\\]*(?:(?:text|math|bold)[a-z]*\{)?\(?([A-J])\)?(?![A-Za-z'\u2019])",
-)
-_ALONE = re.compile(r"\(([A-J])\)|(?<![A-Za-z'(])([B-HJ])(?![A-Za-z'\u2019])")
-_SEVERAL = re.compile(r"\(?[A-J]\)?(?:\s*(?:,|&|and|\s)\s*\(?[A-J]\)?)+|[A-J]{2,10}")
+_MAX_BOXES = 20
+_LABELLED_LINE = re.compile(r"^[ \t*]{0,8}[(（]?[A-Za-z](?![A-Za-z'])", re.MULTILINE)
 
 
-def chosen(response: str) -> str | None:
-    """What a response chooses: its last box, else the letter that it says the answer is, else `any_answer`.
+def chosen(
+    response: str, options: Sequence[str] | None = None, reference: str | None = None
+) -> str | None:
+    """What a response chooses: its last box if that names an option, else the letter it says the answer is.
 
-    A response may also begin with the letter (`C. Because`), or name one letter only.
+    After these: the last line or the beginning if it is a letter (`C. Because`), the text of an option that
+    is stated, the only letter named. Where nothing names an option it is the box, or what is stated. Without options
+    a reference that is no letter is a text, and so is the answer.
     """
     boxed = boxed_answer(response)
+    if options is None and reference is not None and not _wanted(reference, None):
+        return any_answer(response) if boxed is None else boxed
+    if boxed is not None and letters(boxed, options) is not None:
+        return boxed
+    said = said_letters(response, options)
+    earlier = None if boxed is None else _earlier_box(response, options)
+    if said is not None and earlier is not None:
+        return said if letters(earlier, options) == letters(said, options) else boxed
+    if said is not None or earlier is not None:
+        return said or earlier
+    return _unstated(response, options, boxed)
+
+
+def _earlier_box(response: str, options: Sequence[str] | None) -> str | None:
+    """The last box that names an option."""
+    boxes = [answer for _, answer in boxed_answers(response)[-_MAX_BOXES:]]
+    return next((box for box in reversed(boxes) if letters(box, options) is not None), None)
+
+
+def _unstated(response: str, options: Sequence[str] | None, boxed: str | None) -> str | None:
+    """What a response chooses that neither boxes nor states an option."""
+    if is_bare(line := last_line(response)) and (named := letters(line, options)) is not None:
+        return ", ".join(named) or line
+    stated = stated_answer(response)
+    if stated and options is not None and letter_of_text(stated, options) is not None:
+        return stated
     if boxed is not None:
         return boxed
-    response = response[-_LAST_CHARACTERS:]
-    if said := _ANSWER_IS.findall(response):
-        return str(said[-1])
-    label = _LABEL.fullmatch(response[:_MAX_CHARACTERS].strip())
-    if label and (
-        not label[2].strip() or label[2].lstrip()[:1] in ".:)。、" or not label[2][0].isascii()
-    ):
-        return label[1].upper()
-    if stated := any_answer(response):
-        return stated
-    alone = {bracketed or bare for bracketed, bare in _ALONE.findall(response)}
-    return alone.pop() if len(alone) == 1 else None
+    label = _first_label(response, options) or lone_letter(response)
+    if label is not None:
+        return label
+    return stated if stated and letters(stated, options) is None else None
+
+
+def _first_label(response: str, options: Sequence[str] | None) -> str | None:
+    """The letter that a response begins with, `C. Because`, unless it goes through several options."""
+    beginning = response[:MAX_CHARACTERS].strip()
+    if len(_LABELLED_LINE.findall(beginning)) > 1 or not _LABELLED_LINE.match(beginning):
+        return None
+    return letters(beginning, options) or None
 
 
 def same_choice(answer: str, reference: str, options: Sequence[str] | None = None) -> Verdict:
     """`unverifiable` where options are given and the reference is none of them, nor a letter of one."""
-    answer, reference = answer[:_MAX_CHARACTERS].strip(), reference[:_MAX_CHARACTERS].strip()
-    wanted = letters(reference, options)
-    if wanted is None:
+    answer, reference = answer[:MAX_CHARACTERS].strip(), reference[:MAX_CHARACTERS].strip()
+    wanted = _wanted(reference, options)
+    if not wanted:
         if options is not None:
             return "unverifiable"
-        given_text, wanted_text = (_text(text) for text in (answer, reference))
-        label = _LABEL.fullmatch(answer)
-        same = wanted_text in (given_text, _text(label[2]) if label else None)
-        return "correct" if same else "wrong"
+        label = label_and_text(answer)
+        texts = {plain_text(answer), plain_text(label[1]) if label else None}
+        return "correct" if plain_text(reference) in texts else "wrong"
     return "correct" if letters(answer, options) == wanted else "wrong"
+
+
+def _wanted(reference: str, options: Sequence[str] | None) -> str | None:
+    """The letters that a reference names, or says to be the answer."""
+    named = letters(reference.strip(), options)
+    if named is None and (said := said_letters(reference, options)) is not None:
+        named = letters(said, options)
+    return named
 
 
 def order_in(extra: str | None) -> tuple[int, ...] | None:
     """In which order a row was shown the options, by the numbers they have in the problem; None for theirs."""
-    try:
-        values = json.loads(extra or "null")
-    except NOT_PARSED:
-        return None
+    values = _decoded(extra)
     found = values.get("option_order") if isinstance(values, dict) else None
-    if not isinstance(found, list) or sorted(map(str, found)) != sorted(
-        map(str, range(len(found)))
-    ):
+    if not isinstance(found, list) or not all(type(number) is int for number in found):
         return None
-    return tuple(found)
+    return tuple(found) if sorted(found) == list(range(len(found))) else None
 
 
 def as_shown(reference: str, options: Sequence[str], order: Sequence[int]) -> tuple[str, list[str]]:
@@ -88,8 +116,8 @@ def as_shown(reference: str, options: Sequence[str], order: Sequence[int]) -> tu
     A reference that names no option stays as it is.
     """
     shown = [options[number] for number in order]
-    wanted = letters(reference.strip(), options)
-    if wanted is None:
+    wanted = _wanted(reference, options)
+    if not wanted or len(options) > len(LETTERS):
         return reference, shown
     return "".join(sorted(LETTERS[order.index(LETTERS.index(one))] for one in wanted)), shown
 
@@ -97,49 +125,21 @@ def as_shown(reference: str, options: Sequence[str], order: Sequence[int]) -> tu
 def text_chosen(answer: str, shown: Sequence[str]) -> str:
     """The text of the options that an answer names, which no order changes; else the answer."""
     named = letters(answer.strip(), shown)
-    if named is None:
+    if not named:
         return answer
     return " and ".join(sorted(shown[LETTERS.index(letter)] for letter in named))
 
 
-def letters(text: str, options: Sequence[str] | None) -> str | None:
-    """The letters that a text names, sorted: by letter, by `C) text` or by the text of one option."""
-    if options is not None and (by_text := _by_text(text, options)):
-        return by_text
-    plain = cleaned(text).strip("*_ ")
-    if _SEVERAL.fullmatch(plain):
-        named = re.findall("[A-J]", plain)
-        found = "".join(sorted(set(named)))
-        if len(found) < len(named):
-            return None
-    else:
-        label = _LABEL.fullmatch(plain) or _LABEL.fullmatch(text)
-        if label is None and (said := _ANSWER_IS.findall(text)):
-            return str(said[-1])
-        if label is None or (options is None and _is_sentence(label)):
-            return None
-        found = label[1].upper()
-    if options is not None and any(LETTERS.index(letter) >= len(options) for letter in found):
-        return None
-    return found
-
-
 def options_of(extra: str | None) -> list[str] | None:
     """The options among a problem's extra keys, in the order of their letters; None for none."""
-    try:
-        values = json.loads(extra or "null")
-    except NOT_PARSED:
-        return None
+    values = _decoded(extra)
     found = (
         next((values[name] for name in _FIELDS if name in values), None)
         if isinstance(values, dict)
         else None
     )
     if isinstance(found, str):
-        try:
-            found = json.loads(found)
-        except NOT_PARSED:
-            return None
+        found = _decoded(found)
     if isinstance(found, Mapping) and isinstance(found.get("text"), list):
         found = found["text"]
     elif isinstance(found, Mapping):
@@ -147,27 +147,9 @@ def options_of(extra: str | None) -> list[str] | None:
     return [str(option) for option in found] if isinstance(found, list) and found else None
 
 
-def _is_sentence(label: re.Match[str]) -> bool:
-    """`A cat`, where no option says that A is a letter; `A Peter` and `A) cat` name one."""
-    after = label[2]
-    return label[1] == "A" and after[:1].isspace() and after.strip()[:1].islower()
-
-
-def _by_text(text: str, options: Sequence[str]) -> str | None:
-    """The letter of the one option with this text, but for case, white space and spelling of numbers."""
-    plain = _text(text)
-    rules: tuple[Callable[[str], object], ...] = (
-        lambda option: option.split() == text.split(),
-        lambda option: _text(option) == plain,
-        lambda option: len(plain) > 1 and same_answer(text, option),
-    )
-    for rule in rules:
-        found = [letter for letter, option in zip(LETTERS, options, strict=False) if rule(option)]
-        if found and plain:
-            return found[0] if len(found) == 1 else None
-    return None
-
-
-def _text(text: str) -> str:
-    plain = re.sub(r"\\text\{([^{}]*)\}", r"\1", cleaned(text))
-    return " ".join(plain.casefold().split()).strip(" .*\"'")
+def _decoded(text: str | None) -> object:
+    """What a JSON text holds; None for text that is no JSON, or nested beyond reading."""
+    try:
+        return json.loads(text or "null")
+    except NOT_PARSED:
+        return None

@@ -4,10 +4,12 @@ Two equations are the same where one is a multiple of the other, and differ wher
 the other. An inequality in one letter is an interval.
 """
 
+import decimal
 import re
 from decimal import Decimal
 
 from distillpipe.verify import evaluate
+from distillpipe.verify.arithmetic import COMPARING
 from distillpipe.verify.expression import Node, names, parsed
 from distillpipe.verify.leaf import Leaf, fraction_node, leaf
 from distillpipe.verify.structure import Shape, read
@@ -41,8 +43,9 @@ def sides_agree(relation: Shape) -> bool:
         if one is None or other is None:
             return False
         tolerance = "1e-2" if sign == r"\approx" else "1e-25"
-        if abs(one - other) > max(abs(one), abs(other)) * Decimal(tolerance):
-            return False
+        with decimal.localcontext(COMPARING):
+            if abs(one - other) > max(abs(one), abs(other)) * Decimal(tolerance):
+                return False
     return True
 
 

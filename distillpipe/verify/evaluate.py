@@ -10,11 +10,12 @@ import decimal
 import functools
 import hashlib
 import itertools
+import math
 from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
-from distillpipe.verify.arithmetic import CONTEXT, Complexes, Reals, Undefined
+from distillpipe.verify.arithmetic import COMPARING, CONTEXT, Complexes, Reals, Undefined
 from distillpipe.verify.expression import Node, names
 
 _AGREE = Decimal(10) ** -60
@@ -63,12 +64,14 @@ def equal(left: Node, right: Node) -> bool | None:
     if left == right:
         return True
     variables = names(left) | names(right)
-    if _has_open_logarithm(left) != _has_open_logarithm(right):
+    is_open = _has_open_logarithm(left)
+    if is_open != _has_open_logarithm(right):
         return None
     if "i" in variables:
         return _equal_complex(left, right, variables)
     num_sure = 0
-    points = [{}] if not variables else [_point(number, variables) for number in range(_NUM_POINTS)]
+    is_constant = not variables and not is_open  # the base of a `\log` is open as a variable is
+    points = [{}] if is_constant else [_point(number, variables) for number in range(_NUM_POINTS)]
     for point in points:
         arithmetic = Reals()
         found, other = _at(left, point, arithmetic), _at(right, point, arithmetic)
@@ -78,7 +81,7 @@ def equal(left: Node, right: Node) -> bool | None:
             return None if arithmetic.cancelled else False
         if not arithmetic.cancelled and not arithmetic.extreme:
             num_sure += not _differ(found, other, _AGREE)
-    return True if num_sure >= (2 if variables else 1) else None
+    return True if num_sure >= (1 if is_constant else 2) else None
 
 
 def ratio(left: Node, right: Node) -> int | None:
@@ -96,7 +99,7 @@ def ratio(left: Node, right: Node) -> int | None:
         found, other = _at(left, point, arithmetic), _at(right, point, arithmetic)
         if found is None or not other or arithmetic.cancelled or arithmetic.extreme:
             return None
-        quotients.append(CONTEXT.divide(found, other))
+        quotients.append(COMPARING.divide(found, other))
     if all(not _differ(quotient, quotients[0], _AGREE) for quotient in quotients):
         return 1 if quotients[0] > 0 else -1
     return 0 if _is_linear(left) and _is_linear(right) else None
@@ -117,7 +120,7 @@ def _zero_of_one_only(left: Node, right: Node) -> bool:
         values = [_at(left, {**point, name: Decimal(at)}, Reals()) for at in range(3)]
         if None in values:
             continue
-        with decimal.localcontext(CONTEXT):
+        with decimal.localcontext(COMPARING):
             slope = values[1] - values[0]
             if not slope or abs(values[2] - values[1] - slope) > abs(slope) * _AGREE:
                 continue
@@ -155,7 +158,8 @@ def _equal_complex(left: Node, right: Node, variables: set[str]) -> bool | None:
         found, other = _at(left, point, arithmetic), _at(right, point, arithmetic)
         if found is None or other is None:
             continue
-        largest, difference = max(abs(found), abs(other)), abs(found - other)
+        largest = max(math.hypot(one.real, one.imag) for one in (found, other))
+        difference = math.hypot(found.real - other.real, found.imag - other.imag)
         if difference > 1e-6 * largest:
             return None if arithmetic.cancelled else False
         doubtful = arithmetic.cancelled or arithmetic.extreme or not 1e-6 < largest < 1e6
@@ -184,7 +188,7 @@ def _at(node: Node, point: Mapping[str, Any], arithmetic: Any) -> Any:
 
 
 def _differ(left: Decimal, right: Decimal, tolerance: Decimal) -> bool:
-    with decimal.localcontext(CONTEXT):
+    with decimal.localcontext(COMPARING):
         return abs(left - right) > tolerance * max(abs(left), abs(right))
 
 

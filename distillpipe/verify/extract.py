@@ -1,5 +1,8 @@
 r"""The answer of a response: the last balanced outermost `\boxed{}`; joined boxes are one answer.
 
+`\fbox{}`, `\framebox{}` and GLM's `<|begin_of_box|>7<|end_of_box|>` are boxes too. Every pattern takes time
+linear in the text, whatever it holds: one call of a pattern cannot be interrupted by a signal.
+
 For models that do not box there is `stated_answer`: what "the final answer is", `####` or a closing bold
 or formula says. It reads prose and is never asked unless the caller says so.
 """
@@ -7,7 +10,14 @@ or formula says. It reads prose and is never asked unless the caller says so.
 import itertools
 import re
 
-_TOKEN = re.compile(r"\\+f?box(?:ed)?\s*\{|\\+boxed\s+(-?[0-9][0-9.,]*)|\\.|[{}]", re.DOTALL)
+_BEGIN, _END = "<|begin_of_box|>", "<|end_of_box|>"  # special tokens of GLM
+_TOKEN = re.compile(
+    r"\\++(?:f?box(?:ed)?|framebox(?:\[[^][{}\\]{0,20}\]){0,2})\s*+\{"
+    r"|\\++boxed\s++(-?[0-9][0-9.,]*+)"
+    r"|(?:\\\\)++(?:\\.)?|\\."  # a run of backslashes is one token
+    rf"|{re.escape(_BEGIN)}|{re.escape(_END)}|[{{}}]",
+    re.DOTALL,
+)
 _JOINT = re.compile(r"[\s$\\()]*(?:(?:,|and|or|\\quad|\\text\{\s*(?:and|or)\s*\})[\s$\\()]*)+")
 _STATED = re.compile(
     r"####\s*:?"
@@ -46,7 +56,7 @@ def boxed_answer(response: str) -> str | None:
     first = len(boxes) - 1
     while first > 0 and _JOINT.fullmatch(response, boxes[first - 1].end, boxes[first].start):
         first -= 1
-    return ", ".join(response[box.inside[0] : box.inside[1]].strip() for box in boxes[first:])
+    return ", ".join(_content(response, box) for box in boxes[first:])
 
 
 def boxed_answers(response: str) -> list[tuple[str, str]]:
@@ -54,7 +64,7 @@ def boxed_answers(response: str) -> list[tuple[str, str]]:
     found: list[tuple[str, str]] = []
     end = 0
     for box in _boxes(response):
-        inside = response[box.inside[0] : box.inside[1]].strip()
+        inside = _content(response, box)
         if found and _JOINT.fullmatch(response, end, box.start):
             before, joined = found[-1]
             found[-1] = (before, f"{joined}, {inside}")
@@ -131,19 +141,44 @@ class _Box:
         self.inside = inside
 
 
+def _content(text: str, box: _Box) -> str:
+    inside = text[box.inside[0] : box.inside[1]]
+    if _BEGIN in inside or _END in inside:
+        inside = inside.replace(_BEGIN, "").replace(_END, "")
+    return inside.strip()
+
+
 def _boxes(text: str) -> list[_Box]:
     """Every balanced box that lies in no other, in one pass."""
     opened: list[tuple[int, int] | None] = []  # start and end of an opening box, None for a brace
     closed: list[_Box] = []
+    outside: tuple[tuple[int, int], int] | None = None
+    "the opening token of GLM that is not closed yet, and how many braces were open before it"
     for token in _TOKEN.finditer(text):
+        said = token[0]
         if token[1] is not None:
             closed.append(_Box(token.start(), token.end(), token.span(1)))
-        elif token[0] == "{":
+        elif said == "{":
             opened.append(None)
-        elif token[0][-1] == "{" and token[0] != "\\{":
+        elif said == _BEGIN:
+            outside = token.span(), len(opened) if outside is None else outside[1]
+        elif said == _END and outside is not None:
+            _close(closed, outside[0], token)
+            del opened[outside[1] :]
+            outside = None
+        elif said[-1] == "{" and said.rstrip("{")[-1:] not in ("\\", ""):
             opened.append(token.span())
-        elif token[0] == "}" and opened and (opening := opened.pop()) is not None:
-            while closed and closed[-1].start > opening[0]:
-                closed.pop()
-            closed.append(_Box(opening[0], token.end(), (opening[1], token.start())))
+        elif (
+            said == "}"
+            and len(opened) > (0 if outside is None else outside[1])
+            and (opening := opened.pop()) is not None
+        ):
+            _close(closed, opening, token)
     return closed
+
+
+def _close(closed: list[_Box], opening: tuple[int, int], token: re.Match[str]) -> None:
+    """Add a box; those inside of it are no boxes of their own."""
+    while closed and closed[-1].start > opening[0]:
+        closed.pop()
+    closed.append(_Box(opening[0], token.end(), (opening[1], token.start())))

@@ -76,7 +76,7 @@ class _Rule(NamedTuple):
 _RULES = [
     _Rule("$", re.compile(r"\\?\$"), ""),
     _Rule("\\", re.compile(r"\\\\|\\[()\[\]]"), _unless_line_break),
-    _Rule("box", re.compile(r"\\+f?box(?:ed)?\s*(?=\{)"), ""),
+    _Rule("box", re.compile(r"(?<!\\)\\++(?:f?box(?:ed)?|framebox)\s*+(?=\{)"), ""),
     _Rule("{,}", re.compile(r"(?<=[0-9])\{,\}(?=[0-9]{3}(?![0-9]))"), ""),
     _Rule("\\", re.compile(r"(?<=[0-9])(?:,\s*\\!\s*|\\,)(?=[0-9]{3}(?![0-9]))"), ""),
     _Rule("\\", re.compile(r"\\q?quad|(?<!\\)\\[,;:! ]|\\hspace\*?\{[^{}]*\}"), " "),

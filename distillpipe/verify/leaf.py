@@ -11,7 +11,7 @@ from fractions import Fraction
 from typing import NamedTuple
 
 from distillpipe.verify import evaluate, expression, tokens
-from distillpipe.verify.arithmetic import CONTEXT
+from distillpipe.verify.arithmetic import COMPARING, CONTEXT
 from distillpipe.verify.expression import Node
 from distillpipe.verify.numeric import equal_but_for_percent, plain
 from distillpipe.verify.units import measured
@@ -179,7 +179,7 @@ def _approximates(decimal: Leaf, exact: Leaf) -> bool:
 
 def _rounds(decimal: Leaf, value: Decimal | None) -> bool:
     match = _DECIMAL.fullmatch(decimal.text)
-    if match is None or value is None or abs(value) > 10**20:
+    if match is None or value is None or COMPARING.abs(value) > 10**20:
         return False
     if len(match[2]) < MIN_PLACES or len((match[1] + match[2]).lstrip("0")) < MIN_DIGITS:
         return False

@@ -1,0 +1,184 @@
+r"""Which letters a text names: `C`, `(C) text`, `A, C and D`, `\text{both A and C}`, the text of an option.
+
+A letter alone is easily something else: an article (`A cat`), a symbol (`E = mc^2`), a word (`E. coli`). So
+letters are read only where nothing else is possible, and a text that contradicts itself names none of them.
+"""
+
+# ruff: noqa: RUF001 - full-width signs
+import re
+import string
+from collections.abc import Callable, Sequence
+
+from distillpipe.verify.compare import same_answer
+from distillpipe.verify.latex import cleaned
+
+LETTERS = string.ascii_uppercase
+USUAL = LETTERS[:10]  # as many as MMLU-Pro has options; without options no letter beyond is one
+UNCLEAR = ""  # of a text that says two things at once, `A or C`, or `B) Paris` where Paris is A
+MAX_CHARACTERS = 4000
+
+_CJK = "\u3000-\u9fff\uac00-\ud7af\uff00-\uffef"
+_WRAPPER = re.compile(r"\\text\{([^{}]*)\}|\\(?:q?quad|[ ,;])")
+_MARKS = re.compile(r"[*_`$\"'\u2018\u2019\u201c\u201d]+")
+_BEFORE = re.compile(
+    r"\s*+(?:(?:both|options?|choices?|answers?|letters?|is|are|the)\b\s*+:?\s*+|(?:选项|答案|[:：])\s*+)*+",
+    re.IGNORECASE,
+)
+_ITEM = r"[(（\[{]?\s?(?<![A-Za-z])([A-Za-z])(?![A-Za-z'\u2019])\s?[)）\]}]?"
+_JOINT = r"\s*(?:[,;，、；]\s*(?:and\b|or\b|&)?|&|\+|/|\band\b|\bor\b|和|与|及|以及|或)\s*"
+_SEVERAL = re.compile(rf"[(（\[{{]?{_ITEM}(?:{_JOINT}{_ITEM})+[)）\]}}]?", re.IGNORECASE)
+_SPACED = re.compile(r"[A-Z](?:\s+[A-Z])+|[A-J]{2,10}|\([A-Z]\)(?:\s*\([A-Z]\))+")
+_ARE_RIGHT = re.compile(
+    r"\s*(?:only|(?:are|is)(?: both| all)? (?:correct|right|true))?[\s.。]*\Z", re.IGNORECASE
+)
+_UNDECIDED = re.compile(r"\bor\b|或|/", re.IGNORECASE)
+_ALONE = re.compile(r"[(（\[{]?\s*([A-Za-z])\s*[)）\]}]?[\s.:,。、)]*")
+_LABEL = re.compile(
+    rf"[(（\[{{]?\s*([A-Za-z])\s*(?:[)）\]}}]+[.:,]?|[.:：,。、]|(?=[{_CJK}])|(?=\s))\s*(.*)",
+    re.DOTALL,
+)
+_WIDE = re.compile(f"[{_CJK}]")
+_FURTHER = re.compile(r"(?<=[\s(（])([A-Z])[)）.:]\s*+([^\s.,;]{1,20})")
+_BEHIND = re.compile(r"[(（\[]\s*(?:option|choice|answer)?\s*([A-Z])\s*[)）\]]\s*\Z", re.IGNORECASE)
+_NONE_OF = re.compile(
+    r"none of (?:the )?(?:above|these|those|them|options|choices|others?)(?: options| choices)?"
+)
+
+
+def letters(text: str, options: Sequence[str] | None) -> str | None:
+    """The letters that a text names, sorted; None where it names none, UNCLEAR where it contradicts itself."""
+    allowed = USUAL if options is None else LETTERS[: len(options)]
+    plain = _plain(text[:MAX_CHARACTERS])
+    if len(plain) == 1 and plain in allowed:
+        return plain
+    options = None if options is None else unlabelled(options)
+    by_text = None if options is None else letter_of_text(text[:MAX_CHARACTERS], options)
+    alone = _ALONE.fullmatch(plain[_start(plain) :])
+    if alone:
+        named = alone[1].upper()
+        if by_text not in (None, named):
+            return by_text if alone[1].islower() and len(plain) > 1 else UNCLEAR
+        return named if named in allowed else None
+    if by_text is not None:
+        return by_text
+    several = _several(plain)
+    if several is not None:
+        return several if set(several) <= set(allowed) else None
+    return _labelled(plain, allowed, options)
+
+
+def unlabelled(options: Sequence[str]) -> list[str]:
+    """The options without their letters, where each begins with its own: `A) red`, `B) blue`."""
+    labels = [_LABEL.fullmatch(option.strip()[:MAX_CHARACTERS]) for option in options]
+    own = [
+        label is not None and label[1] == letter and not label[0][1:2].isspace()
+        for label, letter in zip(labels, LETTERS, strict=False)
+    ]
+    if not all(own) or len(own) < len(options):
+        return list(options)
+    return [label[2] for label in labels if label is not None]
+
+
+def plain_text(text: str) -> str:
+    """A text for comparison with others: case, white space and decoration do not count."""
+    plain = re.sub(r"\\text\{([^{}]*)\}", r"\1", cleaned(text[:MAX_CHARACTERS]))
+    plain = " ".join(plain.casefold().split()).strip(" .*\"'")
+    return "none of the above" if _NONE_OF.fullmatch(plain) else plain
+
+
+def is_bare(text: str) -> bool:
+    """Whether a text is nothing but letters of options: `**(C)**`, `A, C`."""
+    plain = _plain(text[:MAX_CHARACTERS])
+    rest = plain[_start(plain) :]
+    return bool(
+        _ALONE.fullmatch(rest)
+        or _SPACED.fullmatch(rest.rstrip(". "))
+        or _SEVERAL.fullmatch(rest.rstrip(". "))
+    )
+
+
+def label_and_text(text: str) -> tuple[str, str] | None:
+    """`C) text` taken apart; None for a text without such a label."""
+    label = _LABEL.fullmatch(_plain(text[:MAX_CHARACTERS]))
+    return None if label is None else (label[1].upper(), label[2])
+
+
+def _plain(text: str) -> str:
+    """The text without LaTeX's and Markdown's marks around its words."""
+    unwrapped = _WRAPPER.sub(r" \1 ", cleaned(text))
+    return _MARKS.sub("", unwrapped.replace("\\{", "{").replace("\\}", "}")).strip()
+
+
+def _start(plain: str) -> int:
+    """Where the letters begin, behind "both", "option", "the answer is"."""
+    found = _BEFORE.match(plain)
+    return found.end() if found else 0
+
+
+def _several(plain: str) -> str | None:
+    """`A, C`, `both (A) and (C)`, `ACD`; UNCLEAR for `A or C`; None for anything else."""
+    rest = plain[_start(plain) :]
+    spaced = _SPACED.fullmatch(rest.rstrip(". "))
+    found = spaced or _SEVERAL.match(rest)
+    if found is None:
+        return None
+    named = re.findall(r"(?<![A-Za-z])[A-Za-z](?![A-Za-z])", found[0]) or list(found[0])
+    if spaced is None and not _ARE_RIGHT.match(rest, found.end()):
+        return UNCLEAR if named[0].isupper() and named[1].isupper() else None
+    if _UNDECIDED.search(found[0]):
+        return UNCLEAR
+    sorted_letters = "".join(sorted({one.upper() for one in named}))
+    return sorted_letters if len(sorted_letters) == len(named) else None
+
+
+def _labelled(plain: str, allowed: str, options: Sequence[str] | None) -> str | None:
+    """`C) text` and `C text`, `Paris (C)`; what follows the letter must not be another option."""
+    if options is not None and (behind := _BEHIND.search(plain, max(0, len(plain) - 40))):
+        named = behind[1].upper()
+        if letter_of_text(plain[: behind.start()], options) == named:
+            return named
+    label = _LABEL.fullmatch(plain, _start(plain))
+    if label is None or label[1].upper() not in allowed:
+        return None
+    named, text = label[1].upper(), label[2].lstrip("-\u2013\u2014: ")
+    mark = plain[label.start() : label.start(2)].rstrip()
+    is_marked = not mark[-1:].isalpha() or bool(_WIDE.match(text))
+    if options is None:
+        is_name = label[1].isupper() and text[:1].isupper() and text[1:2].isalpha()
+        return named if is_marked or is_name else None
+    of_text = letter_of_text(text, options)
+    if of_text is not None:
+        return named if of_text == named else UNCLEAR
+    if text and any(_begins(option, f"{mark} {text.split()[0]}") for option in options):
+        return None  # `E. coli`
+    others = {
+        other[1]
+        for other in _FURTHER.finditer(text)
+        if other[1] in allowed and _begins(options[LETTERS.index(other[1])], other[2])
+    }
+    if others:  # `(A) red, (C) blue`
+        return "".join(sorted({named, *others}))
+    return named if is_marked else None
+
+
+def _begins(option: str, text: str) -> bool:
+    plain = plain_text(text)
+    return bool(plain) and plain_text(option[:100]).startswith(plain)
+
+
+def letter_of_text(text: str, options: Sequence[str]) -> str | None:
+    """The letter of the one option with this text, but for case, white space and spelling of numbers."""
+    plain = plain_text(text)
+    is_letter = len(plain) == 1 and plain.isalpha()
+    rules: tuple[Callable[[str], object], ...] = (
+        lambda option: option.split() == text.split(),
+        lambda option: plain_text(option) == plain,
+        lambda option: (
+            not is_letter and len(option) <= MAX_CHARACTERS and same_answer(text, option)
+        ),
+    )
+    for rule in rules:
+        found = [letter for letter, option in zip(LETTERS, options, strict=False) if rule(option)]
+        if found and plain:
+            return found[0] if len(found) == 1 else None
+    return None
