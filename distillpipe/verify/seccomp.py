@@ -14,6 +14,7 @@ A filter is a program of 8-byte instructions, see the kernel's `Documentation/us
 """
 
 import errno
+import functools
 import platform
 import struct
 from typing import NamedTuple
@@ -103,6 +104,7 @@ def supported(machine: str | None = None) -> bool:
     return (machine or platform.machine()) in _MACHINES
 
 
+@functools.cache
 def filter_program(machine: str | None = None, *, may_fork: bool = False) -> bytes:
     """The filter for a machine (default: this one), ready to be read by `bwrap --seccomp`.
 
@@ -126,6 +128,7 @@ def filter_program(machine: str | None = None, *, may_fork: bool = False) -> byt
     return b"".join([*steps, _step(_RETURN, _ALLOW)])
 
 
+@functools.cache
 def no_processes(machine: str | None = None) -> bytes:
     """The filter that a child of the runner takes on beside the other: threads, but no new processes."""
     machine = machine or platform.machine()

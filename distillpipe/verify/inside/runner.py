@@ -109,6 +109,7 @@ class Runner:
         report, end = posix.pipe()
         child = posix.fork()
         if child == 0:
+            posix.close(report)
             return lambda: self.run_script(end)
         posix.close(end)
         _, status = posix.waitpid(child, 0)
@@ -119,12 +120,13 @@ class Runner:
         self.copy_stdout()
         return f'["ended",{exit_code},{quoted(said)},{is_changed}]'
 
-    def run_script(self, report: int) -> NoReturn:
+    def run_script(self, end: int) -> NoReturn:
         """In the child: be `python program.py`."""
         exit_code = 1
         try:
-            posix.dup2(report, self.report_descriptor)  # out of the way: a script's first file is 3
-            posix.closerange(3, self.report_descriptor)
+            posix.dup2(end, self.report_descriptor)  # out of the way: a script's first file is 3
+            for number in (end, self.replies, self.requests.fileno()):
+                posix.close(number)
             stdin = posix.open(STDIN, posix.O_RDONLY)
             posix.dup2(stdin, 0)
             posix.close(stdin)
@@ -333,11 +335,12 @@ def end_script(exit_code: int, names: dict[str, Any] | None) -> int:
 def filter_adder(steps: bytes) -> Callable[[], None]:
     """What adds a seccomp filter to its process, for good. `ctypes` would take ten times as long to import."""
     import _ctypes
-    from struct import pack
 
     char: Any = type("char", (_ctypes._SimpleCData,), {"_type_": "c"})
     text = (char * len(steps)).from_buffer(bytearray(steps))
-    program = pack("@H6xQ", len(steps) // _FILTER_STEP_BYTES, _ctypes.addressof(text))
+    address: int = _ctypes.addressof(text)
+    number = len(steps) // _FILTER_STEP_BYTES
+    program = number.to_bytes(8, sys.byteorder) + address.to_bytes(8, sys.byteorder)  # sock_fprog
     library = _ctypes.dlopen(None, 0)  # type: ignore[arg-type] # of this process
     prctl, call = _ctypes.dlsym(library, "prctl"), _ctypes.call_function
 
