@@ -23,7 +23,7 @@ from distillpipe.verify.code_kinds import (
 )
 from distillpipe.verify.code_values import equal_output, equal_value
 from distillpipe.verify.sandbox import Sandbox
-from distillpipe.verify.session import Answer, Session
+from distillpipe.verify.session import START_SECONDS, Answer, Session, parsed_line
 
 TEST_SECONDS = 6.0  # wall clock for each test, as in LiveCodeBench's harness
 MAX_PROGRAM_CHARACTERS = 1_000_000
@@ -127,33 +127,51 @@ def tests_text(tests: CodeTests) -> str:
 def _run_inputs(
     program: str, tests: InputTests, sandbox: Sandbox, seconds: float
 ) -> Iterator[None]:
-    """One process for all inputs, a new one after an input at which the program left with exit code 0."""
-    cpu_seconds = _cpu_seconds(tests, seconds)
-    compiled = ("compile", [imports_for(program), program])
-    left = iter(tests.cases)
-    has_more = True
-    while has_more:
-        has_more = False
-        with sandbox.start(cpu_seconds) as session:
-            _done(session.ask(compiled, seconds))
-            for text, expected in left:
-                answer = session.ask(("input", text.encode()), seconds)
-                has_ended = answer.status == "ended" and answer.exit_code == 0
-                if not has_ended:
-                    _done(answer)
+    """A process for each input, in one sandbox until a program leaves files behind."""
+    cpu_seconds = math.ceil(2 * seconds)
+    compiled = ("compile", [imports_for(program), program], sandbox.packages.imported_by(program))
+    texts = [_as_bytes(text) for text, _ in tests.cases]
+    input_bytes = max(map(len, texts), default=0)
+    left = iter(zip(texts, tests.cases, strict=True))
+    is_spoiled = True
+    while is_spoiled:
+        is_spoiled = False
+        with sandbox.start(cpu_seconds, for_scripts=True, input_bytes=input_bytes) as session:
+            _done(session.ask(compiled, START_SECONDS))
+            for text, (_, expected) in left:
+                answer = session.ask(("input", text), seconds)
+                is_spoiled = _ended_well(answer)
                 printed = answer.output.decode(errors="replace")
                 if not equal_output(printed, expected):
                     raise _Failed("wrong_output", f"printed {printed[:80]!r}")
                 yield
-                if has_ended:
-                    has_more = True
+                if is_spoiled:
                     break
+
+
+def _as_bytes(text: str) -> bytes:
+    return text.encode(errors="surrogatepass")  # JSON may hold halves of characters
+
+
+def _ended_well(answer: Answer) -> bool:
+    """Whether a script has changed files; raise _Failed for one that did not end with exit code 0."""
+    if answer.status != "answered" or answer.reply[:1] != ["ended"]:
+        _done(answer)
+        raise _Failed("no_value", str(answer.reply)[:100])
+    _, exit_code, said, is_changed = answer.reply
+    if exit_code != 0:
+        reply = parsed_line(said.encode())
+        if _is_outcome(reply):
+            _done(Answer("answered", reply, b""))
+        raise _Failed("ended_early", f"exit code {exit_code}")
+    return bool(is_changed)
 
 
 def _run_calls(program: str, tests: CallTests, session: Session, seconds: float) -> Iterator[None]:
     path = _path_in(program, tests.path)
     for case in tests.cases:
-        said = _value(session.ask(("call", path, case.arguments, case.keywords), seconds))
+        request = ("fresh", "call", path, case.arguments, case.keywords)
+        said = _value(session.ask(request, seconds))
         if tests.tuple_is_list and isinstance(said, list) and said[:1] == ["t"]:
             said = ["l", *said[1:]]
         _must_equal(said, case.expected)
@@ -163,7 +181,7 @@ def _run_calls(program: str, tests: CallTests, session: Session, seconds: float)
 def _run_expressions(tests: ExpressionTests, session: Session, seconds: float) -> Iterator[None]:
     setup = tests.setup
     for expression, expected in tests.cases:
-        said = _value(session.ask(("evaluate", setup, expression), seconds))
+        said = _value(session.ask(("fresh", "evaluate", setup, expression), seconds))
         _must_equal(said, expected)
         setup = ""
         yield
@@ -174,7 +192,7 @@ def _run_beside(tests: BesideTests, session: Session, seconds: float) -> Iterato
     setup = tests.setup
     for source in tests.cases:
         nonce = secrets.token_hex(16)
-        said = session.ask(("beside", f"{setup}\n{source}", nonce), seconds)
+        said = session.ask(("fresh", "beside", f"{setup}\n{source}", nonce), seconds)
         _must_equal(_value(said), nonce)
         setup = ""
         yield
@@ -188,6 +206,7 @@ def _run_checks(
     for source in tests.cases:
         setup = [imports_for(f"{tests.setup}\n{source}"), tests.setup]
         deadline = time.monotonic() + seconds
+        _done(session.ask(("fresh", "nothing"), seconds))
         answer = checker.ask(("check", setup, names, source), seconds)
         num_calls = 0
         while answer.reply[:1] == ["call"]:

@@ -3,10 +3,14 @@
 bubblewrap gives it user, mount, pid, network, ipc and uts namespaces of its own, a read-only system of
 which only the interpreter and its libraries are there, no /proc, and a /tmp in memory of bounded size. As
 root we become an ordinary user first, another one for each run. The filter of `seccomp` forbids it to
-start processes, so that the memory limit of one process (RLIMIT_AS) and the size of /tmp are together the
-limit of all: no cgroup is needed, and none is used. Threads are bounded too. Time and output are
-limited from outside, by killing the whole pid namespace. The interpreter is the one that runs us,
-without site-packages; hashes are not random there, so the same program prints the same each time.
+start processes, so that the memory limit of one process (RLIMIT_AS) and the size of its files are together
+the limit of all, but for some MB of the kernel's: no cgroup is needed, and none is used. Threads are bounded
+too. Time, output and the number of files are limited from outside, by killing the whole pid namespace. The
+interpreter is the one that runs us, without site-packages but for those that are asked for, see `packages`;
+hashes are not random there, so the same program prints the same each time.
+
+Its files lie in one file system in memory, /sandbox: `work`, where a program is and runs, `tmp`, which is
+/tmp, and `stdin`, which is /dev/stdin.
 """
 
 import functools
@@ -25,7 +29,8 @@ from pathlib import Path
 
 from distillpipe.errors import MissingDependencyError
 from distillpipe.verify import seccomp
-from distillpipe.verify.session import BOOTSTRAP, SandboxError, Session
+from distillpipe.verify.packages import NO_PACKAGES, Packages, find_packages
+from distillpipe.verify.session import BOOTSTRAP, FileLimit, SandboxError, Session
 
 UNSAFE_FLAG = "--unsafe-run-model-code-without-sandbox"
 INSTALL = {
@@ -37,7 +42,19 @@ INSTALL = {
 }
 _PYTHON_FLAGS = ("-s", "-S", "-P", "-X", "utf8")
 _ENVIRONMENT = {"PYTHONHASHSEED": "0", "MALLOC_ARENA_MAX": "1"}
+_FOLDER, _PACKAGES = "/sandbox", "/packages"
+_LINKS = {
+    "/tmp": f"{_FOLDER}/tmp",
+    "/dev/stdin": f"{_FOLDER}/stdin",
+    "/dev/fd/0": f"{_FOLDER}/stdin",
+    "/dev/stdout": f"{_FOLDER}/stdout",
+    "/dev/stderr": "/dev/null",
+}
+"What stands for the names of the streams, as there is no /proc."
+_INSIDE = ("values", "fresh", "runner")  # each needs those before it
+_FILE_BYTES = 4096  # of a file system in memory: more files than such blocks have no content
 _SYSTEM = ("/usr", "/bin", "/lib", "/lib32", "/lib64", "/libx32")
+_TRIAL_SECONDS = 60.0  # some packages are hundreds of files, on a disk that may be cold
 _NOBODY = 65534
 _FIRST_UID, _NUM_UIDS = 2_000_000_000, 100_000_000
 _run_numbers = itertools.count()
@@ -50,24 +67,28 @@ class Limits:
     memory_bytes: int = 2 << 30
     "address space of the one process"
     tmp_bytes: int = 64 << 20
+    "of all files, beside the input of a test; and a file for each 4 KB of them"
     max_threads: int = 32
     max_open_files: int = 64
     output_bytes: int = 16 << 20
     "for each test: printed, and answered"
 
-    def for_process(self, cpu_seconds: int, *, count_threads: bool) -> dict[str, int]:
-        """By their names in `resource`. Two processes more than threads: bubblewrap's own."""
+    def for_process(
+        self, cpu_seconds: int, file_bytes: int, *, count_threads: bool
+    ) -> dict[str, int]:
+        """By their names in `resource`. Three processes more than threads: bubblewrap's own, and the runner."""
         limits = {
             "AS": self.memory_bytes,
             "CPU": cpu_seconds,
-            "FSIZE": self.tmp_bytes,
+            "FSIZE": file_bytes,
             "NOFILE": self.max_open_files,
             "STACK": 64 << 20,
+            "SIGPENDING": 256,
             "CORE": 0,
             "MSGQUEUE": 0,
             "MEMLOCK": 0,
         }
-        return limits | ({"NPROC": self.max_threads + 2} if count_threads else {})
+        return limits | ({"NPROC": self.max_threads + 3} if count_threads else {})
 
 
 @dataclass(frozen=True)
@@ -77,42 +98,80 @@ class Sandbox:
     limits: Limits
     is_isolated: bool
     "False only where the user asked for the unsafe way"
+    packages: Packages = NO_PACKAGES
+    "that programs may import, beside the standard library"
 
     @contextmanager
-    def start(self, cpu_seconds: int, errors: int = subprocess.DEVNULL) -> Iterator[Session]:
+    def start(
+        self,
+        cpu_seconds: int,
+        errors: int = subprocess.DEVNULL,
+        *,
+        for_scripts: bool = False,
+        input_bytes: int = 0,
+    ) -> Iterator[Session]:
         """A running sandbox, ready for requests, killed at the end of the block.
 
-        `cpu_seconds` limits the processor time of all requests together. Raises SandboxError where it
-        cannot be started.
+        `cpu_seconds` limits the processor time of all requests together, or of each where it is
+        `for_scripts`: then each input has a process of its own. The longest has `input_bytes`. Raises
+        SandboxError where it cannot be started.
         """
-        folder = None if self.is_isolated else tempfile.mkdtemp(prefix="distill-unsafe-")
+        folder = None if self.is_isolated else _unsafe_folder(self.packages)
+        file_bytes = self.limits.tmp_bytes + input_bytes
         try:
             with Session(
-                [*(_isolated(self.limits.tmp_bytes) if self.is_isolated else _bare())],
-                seccomp.filter_program() if self.is_isolated else None,
+                [
+                    *(
+                        _isolated(file_bytes, self.packages)
+                        if self.is_isolated
+                        else _bare(self.packages)
+                    )
+                ],
+                seccomp.filter_program(may_fork=for_scripts) if self.is_isolated else None,
                 max_output_bytes=self.limits.output_bytes,
-                folder=folder,
+                files=FileLimit(_FOLDER, file_bytes // _FILE_BYTES) if self.is_isolated else None,
+                folder=None if folder is None else f"{folder}/work",
                 errors=errors,
             ) as session:
-                count_threads = self.is_isolated and _counts_by_namespace()
-                limits = self.limits.for_process(cpu_seconds, count_threads=count_threads)
-                session.send_first(_program_inside(), limits)
+                session.send_first(
+                    _program_inside(),
+                    self.limits.for_process(
+                        cpu_seconds,
+                        file_bytes,
+                        count_threads=self.is_isolated and _counts_by_namespace(),
+                    ),
+                    seccomp.no_processes() if self.is_isolated and for_scripts else None,
+                    _PACKAGES if folder is None else f"{folder}{_PACKAGES}",
+                )
                 yield session
         finally:
             if folder is not None:
                 shutil.rmtree(folder, ignore_errors=True)
 
 
-def find_sandbox(limits: Limits | None = None, *, unsafe: bool = False) -> Sandbox:
+def find_sandbox(
+    limits: Limits | None = None, *, unsafe: bool = False, code_packages: tuple[str, ...] = ()
+) -> Sandbox:
     """The sandbox of this machine, tried out by running a program in it.
 
     With `unsafe` model-written code runs as the user who calls, with limits on its own process only.
-    Raises MissingDependencyError, with the reason and the command that installs what is missing.
+    `code_packages` are distributions that programs may import, with what they need. Raises
+    MissingDependencyError, with the reason and the command that installs what is missing, and UsageError
+    for a package that is not installed.
     """
-    sandbox = Sandbox(limits=limits or Limits(), is_isolated=not unsafe)
+    packages = find_packages(code_packages)
+    sandbox = Sandbox(limits=limits or Limits(), is_isolated=not unsafe, packages=packages)
     if not unsafe:
         _try_out(replace(sandbox, limits=Limits()))
     return sandbox
+
+
+def _unsafe_folder(packages: Packages) -> str:
+    folder = tempfile.mkdtemp(prefix="distill-unsafe-")
+    for name in ("work", "tmp"):
+        (Path(folder) / name).mkdir()
+    packages.link(Path(folder + _PACKAGES))
+    return folder
 
 
 def install_command() -> str:
@@ -136,13 +195,15 @@ def _try_out(sandbox: Sandbox) -> None:
             raise _refusal(f"{package} is not installed", install_command())
     with tempfile.TemporaryFile() as errors:
         try:
-            with sandbox.start(cpu_seconds=10, errors=errors.fileno()) as session:
-                answer = session.ask(("evaluate", "", "6 * 7"), 10)
+            with sandbox.start(10, errors.fileno(), for_scripts=True) as session:
+                imports = "".join(f"import {name}\n" for name in sandbox.packages.modules)
+                session.ask(("compile", [f"{imports}print(6 * 7)"]), 10)
+                answer = session.ask(("input", b""), _TRIAL_SECONDS)
         except SandboxError as error:
             errors.seek(0)
             said = errors.read(2000).decode(errors="replace").strip() or str(error)
             raise _refusal(said.splitlines()[-1], _mend(said)) from error
-    if answer.reply != ["value", 42]:
+    if answer.output != b"42\n":
         raise _refusal(f"a program in it failed: {answer}", "report this")
 
 
@@ -166,33 +227,42 @@ def _refusal(reason: str, mend: str) -> MissingDependencyError:
     )
 
 
-def _isolated(tmp_bytes: int) -> Iterator[str]:
+def _isolated(file_bytes: int, packages: Packages = NO_PACKAGES) -> Iterator[str]:
     """The command that starts the sandbox, but for the numbers of the pipes."""
+    packages_here = list(packages.binds(_PACKAGES))
     if os.geteuid() == 0:
-        if not _is_open_to_all(_prefix()):
+        hidden = [_prefix(), *(Path(source) for source, _ in packages.paths)]
+        if not all(map(_is_open_to_all, hidden)):
             # only root can reach the interpreter: show it to the user that we become; in a pid
             # namespace, because the kernel lets this bubblewrap, without rights, kill no other user's
             yield from (_path("bwrap"), "--die-with-parent", "--unshare-pid", *_system())
+            yield from packages_here
             yield from ("--perms", "0755", "--dir", "/tmp", "--dev-bind", "/dev", "/dev")
             yield from ("--bind", "/proc", "/proc", "--")
+            packages_here = ["--ro-bind", _PACKAGES, _PACKAGES] if packages_here else []
         uid = str(_own_uid(next(_run_numbers)))
         yield from (_path("setpriv"), "--reuid", uid, "--regid", uid, "--clear-groups", "--")
     yield from (_path("bwrap"), "--die-with-parent", "--new-session", "--unshare-user")
     yield from ("--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts")
     yield from ("--unshare-cgroup-try", "--uid", "1000", "--gid", "1000", "--hostname", "sandbox")
     yield from _system()
+    yield from packages_here
     for device in ("/dev/null", "/dev/zero", "/dev/urandom"):
         yield from ("--dev-bind", device, device)
-    yield from ("--size", str(tmp_bytes), "--tmpfs", "/tmp", "--remount-ro", "/")
-    yield from ("--chdir", "/tmp", "--clearenv", "--seccomp", "{seccomp}")
-    for name, value in _ENVIRONMENT.items():
+    for link, target in _LINKS.items():
+        yield from ("--symlink", target, link)
+    yield from ("--size", str(file_bytes), "--tmpfs", _FOLDER, "--remount-ro", "/")
+    yield from ("--dir", f"{_FOLDER}/work", "--dir", f"{_FOLDER}/tmp")
+    yield from ("--chdir", f"{_FOLDER}/work", "--clearenv", "--seccomp", "{seccomp}")
+    for name, value in (_ENVIRONMENT | packages.environment()).items():
         yield from ("--setenv", name, value)
     yield from ("--", *_interpreter())
 
 
-def _bare() -> Iterator[str]:
+def _bare(packages: Packages) -> Iterator[str]:
     """The command without a sandbox: a session and limits of its own, and that is all."""
-    yield from (_path("env"), "-i", *(f"{name}={value}" for name, value in _ENVIRONMENT.items()))
+    environment = _ENVIRONMENT | packages.environment()
+    yield from (_path("env"), "-i", *(f"{name}={value}" for name, value in environment.items()))
     yield from _interpreter()
 
 
@@ -209,10 +279,13 @@ def _interpreter() -> tuple[str, ...]:
 
 @functools.cache
 def _program_inside() -> bytes:
-    """The runner, compiled: the interpreter inside is the one that runs us."""
-    path = Path(__file__).parent / "inside" / "runner.py"
-    code = compile(path.read_text(encoding="utf-8"), "runner.py", "exec", dont_inherit=True)
-    return marshal.dumps(code)
+    """The runner and its modules, compiled: the interpreter inside is the one that runs us."""
+    modules = []
+    for name in _INSIDE:
+        source = (Path(__file__).parent / "inside" / f"{name}.py").read_text(encoding="utf-8")
+        code = compile(source, f"{name}.py", "exec", dont_inherit=True)
+        modules.append((f"distillpipe.verify.inside.{name}", code))
+    return marshal.dumps(modules)
 
 
 @functools.cache

@@ -2,42 +2,100 @@
 
 The namespaces already hide files, processes and networks. The filter closes what they leave open: new
 processes (so that the memory limit of the one process is the limit of all), socket families that know
-no namespaces (vsock), memory that no limit counts (memfd, System V), and calls with a record of holes
-in the kernel. A call that is refused fails with EPERM; `clone3` with ENOSYS, so that the C library makes
-its threads by `clone`, whose flags a filter can read.
+no namespaces (vsock), kernel memory that no limit counts, files and settings of other processes, and calls
+with a record of holes in the kernel. A call that is refused fails with EPERM; `clone3`, and any call that
+is newer than `NEWEST`, with ENOSYS, so that the C library goes an older way, which the filter can read.
+
+Kernel memory, and what bounds what is allowed: descriptors (pipes and sockets with buffers of the usual
+size, epoll, timerfd and eventfd) by RLIMIT_NOFILE, queued signals and timers by RLIMIT_SIGPENDING, threads
+by RLIMIT_NPROC, mappings by RLIMIT_AS, files by the size and the number that the session watches.
 
 A filter is a program of 8-byte instructions, see the kernel's `Documentation/userspace-api/seccomp_filter.rst`.
 """
 
 import errno
+import functools
 import platform
 import struct
+from typing import NamedTuple
 
 _LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06  # BPF operations
-_NUMBER_AT, _MACHINE_AT, _FIRST_ARGUMENT_AT = 0, 4, 16  # offsets in struct seccomp_data
+_NUMBER_AT, _MACHINE_AT, _ARGUMENTS_AT = 0, 4, 16  # offsets in struct seccomp_data
 _ALLOW, _FAIL, _KILL = 0x7FFF0000, 0x00050000, 0x80000000
 _CLONE_THREAD, _AF_UNIX = 0x10000, 1
 _X32 = 0x40000000  # x86-64 only: numbers from here on are another interface to the same calls
+NEWEST = 462
+"mseal, of Linux 6.10: numbers above it are refused until somebody has looked at them (setxattrat is one)"
 
 _MACHINES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 _CLONE = {"x86_64": 56, "aarch64": 220}
-_SOCKET = {"x86_64": 41, "aarch64": 198}
 _CLONE3 = 435
-_DENIED: dict[str, tuple[int | None, int | None]] = {
-    # name: number on x86-64, number on aarch64
-    "fork": (57, None), "vfork": (58, None), "unshare": (272, 97), "setns": (308, 268),
-    "ptrace": (101, 117), "process_vm_readv": (310, 270), "process_vm_writev": (311, 271),
-    "pidfd_getfd": (438, 438), "kcmp": (312, 272), "process_madvise": (440, 440),
-    "io_uring_setup": (425, 425), "io_uring_enter": (426, 426), "io_uring_register": (427, 427),
-    "memfd_create": (319, 279), "memfd_secret": (447, 447), "userfaultfd": (323, 282),
-    "shmget": (29, 194), "msgget": (68, 186), "semget": (64, 190), "mq_open": (240, 180),
-    "add_key": (248, 217), "request_key": (249, 218), "keyctl": (250, 219),
-    "bpf": (321, 280), "perf_event_open": (298, 241), "personality": (135, 92),
+_Numbers = dict[str, tuple[int | None, int | None]]
+# name: number on x86-64, number on aarch64
+_NEW_PROCESSES: _Numbers = {"fork": (57, None), "vfork": (58, None)}
+_DENIED: _Numbers = {
+    # other processes, namespaces, mounts
+    "unshare": (272, 97), "setns": (308, 268), "ptrace": (101, 117), "kcmp": (312, 272),
+    "process_vm_readv": (310, 270), "process_vm_writev": (311, 271), "process_madvise": (440, 440),
+    "pidfd_getfd": (438, 438), "migrate_pages": (256, 238), "move_pages": (279, 239),
     "mount": (165, 40), "umount2": (166, 39), "pivot_root": (155, 41), "chroot": (161, 51),
-    "open_tree": (428, 428), "move_mount": (429, 429), "fsopen": (430, 430),
-    "fsmount": (432, 432), "mount_setattr": (442, 442),
-    "setsockopt": (54, 208),  # larger buffers
-    "fanotify_init": (300, 262), "open_by_handle_at": (304, 265),
+    "open_tree": (428, 428), "move_mount": (429, 429), "fsopen": (430, 430), "fsconfig": (431, 431),
+    "fsmount": (432, 432), "fspick": (433, 433), "mount_setattr": (442, 442),
+    "open_by_handle_at": (304, 265), "ioprio_set": (251, 30),
+    # memory that belongs to no process, or that nothing counts
+    "memfd_create": (319, 279), "memfd_secret": (447, 447), "userfaultfd": (323, 282),
+    "shmget": (29, 194), "shmat": (30, 196), "shmctl": (31, 195), "msgget": (68, 186), "msgsnd": (69, 189),
+    "semget": (64, 190), "semop": (65, 193), "mq_open": (240, 180),
+    "add_key": (248, 217), "request_key": (249, 218), "keyctl": (250, 219),
+    "setxattr": (188, 5), "lsetxattr": (189, 6), "fsetxattr": (190, 7),
+    "io_setup": (206, 0), "io_submit": (209, 2),
+    "io_uring_setup": (425, 425), "io_uring_enter": (426, 426), "io_uring_register": (427, 427),
+    "inotify_init": (253, None), "inotify_init1": (294, 26), "inotify_add_watch": (254, 27),
+    "fanotify_init": (300, 262), "fanotify_mark": (301, 263),
+    "splice": (275, 76), "vmsplice": (278, 75), "tee": (276, 77),  # a pipe holds pages that were freed
+    "landlock_create_ruleset": (444, 444), "landlock_add_rule": (445, 445),
+    "modify_ldt": (154, None), "mlock": (149, 228), "mlock2": (325, 284), "mlockall": (151, 230),
+    # sockets are made in connected pairs; what waits to be accepted holds buffers without a descriptor
+    "socket": (41, 198), "listen": (50, 201), "bind": (49, 200), "setsockopt": (54, 208),
+    # the machine's: locks on files that others use too, its log, its disks, holes
+    "flock": (73, 32), "syslog": (103, 116), "sync": (162, 81), "syncfs": (306, 267),
+    "bpf": (321, 280), "perf_event_open": (298, 241), "personality": (135, 92),
+    "quotactl": (179, 60), "quotactl_fd": (443, 443), "acct": (163, 89), "kexec_load": (246, 104),
+    "init_module": (175, 105), "finit_module": (313, 273), "lookup_dcookie": (212, 18),
+}  # fmt: skip
+
+
+class _Check(NamedTuple):
+    """What an argument of a call has to be, or must not be: its low 32 bits, which are all that counts."""
+
+    argument: int
+    test: int
+    value: int
+    allows: bool = True
+    "whether the call passes where the test holds, or fails there"
+
+
+_F_SETLK, _F_SETLKW, _F_OFD_SETLK, _F_OFD_SETLKW = 6, 7, 37, 38
+_F_SETLEASE, _F_NOTIFY, _F_SETPIPE_SZ = 1024, 1026, 1031
+_CHECKED: dict[str, tuple[tuple[int, int], list[_Check]]] = {
+    "socketpair": ((53, 199), [_Check(0, _EQUAL, _AF_UNIX)]),
+    "fcntl": (
+        (72, 25),
+        [
+            _Check(1, _EQUAL, command, allows=False)
+            for command in (
+                _F_SETLK, _F_SETLKW, _F_OFD_SETLK, _F_OFD_SETLKW,  # each range is kernel memory
+                _F_SETLEASE, _F_NOTIFY, _F_SETPIPE_SZ,
+            )
+        ],
+    ),
+    # of itself only: the runner has the same user
+    "prlimit64": ((302, 261), [_Check(0, _EQUAL, 0)]),
+    "setpriority": ((141, 140), [_Check(0, _EQUAL, 0), _Check(1, _EQUAL, 0)]),
+    "sched_setaffinity": ((203, 122), [_Check(0, _EQUAL, 0)]),
+    "sched_setparam": ((142, 118), [_Check(0, _EQUAL, 0)]),
+    "sched_setscheduler": ((144, 119), [_Check(0, _EQUAL, 0)]),
+    "sched_setattr": ((314, 274), [_Check(0, _EQUAL, 0)]),
 }  # fmt: skip
 
 
@@ -46,40 +104,69 @@ def supported(machine: str | None = None) -> bool:
     return (machine or platform.machine()) in _MACHINES
 
 
-def filter_program(machine: str | None = None) -> bytes:
+@functools.cache
+def filter_program(machine: str | None = None, *, may_fork: bool = False) -> bytes:
     """The filter for a machine (default: this one), ready to be read by `bwrap --seccomp`.
 
+    With `may_fork` it allows new processes: for the runner, whose children then take `no_processes` on.
     Raises KeyError for a machine that is not `supported`.
     """
     machine = machine or platform.machine()
     column = list(_MACHINES).index(machine)
-    fail = _FAIL | errno.EPERM
-    steps = [
+    fail, unknown = _FAIL | errno.EPERM, _FAIL | errno.ENOSYS
+    steps = _head(machine)
+    if machine == "x86_64":
+        steps += [_step(_AT_LEAST, _X32, 0, 1), _step(_RETURN, fail)]
+    steps += [_step(_AT_LEAST, NEWEST + 1, 0, 1), _step(_RETURN, unknown)]
+    for numbers in _DENIED.values():
+        steps += _refused(numbers[column], fail)
+    steps += _refused(_CLONE3, unknown)
+    for numbers, checks in _CHECKED.values():
+        steps += _only_if(numbers[column], checks, fail)
+    if not may_fork:
+        steps += _only_threads(machine)
+    return b"".join([*steps, _step(_RETURN, _ALLOW)])
+
+
+@functools.cache
+def no_processes(machine: str | None = None) -> bytes:
+    """The filter that a child of the runner takes on beside the other: threads, but no new processes."""
+    machine = machine or platform.machine()
+    return b"".join([*_head(machine), *_only_threads(machine), _step(_RETURN, _ALLOW)])
+
+
+def _head(machine: str) -> list[bytes]:
+    """Kill for a call by the numbers of another machine (32 bits); then the number is loaded."""
+    return [
         _step(_LOAD, _MACHINE_AT),
         _step(_EQUAL, _MACHINES[machine], 1, 0),
         _step(_RETURN, _KILL),
         _step(_LOAD, _NUMBER_AT),
     ]
-    if machine == "x86_64":
-        steps += [_step(_AT_LEAST, _X32, 0, 1), _step(_RETURN, fail)]
-    for numbers in _DENIED.values():
-        if (number := numbers[column]) is not None:
-            steps += [_step(_EQUAL, number, 0, 1), _step(_RETURN, fail)]
-    steps += [_step(_EQUAL, _CLONE3, 0, 1), _step(_RETURN, _FAIL | errno.ENOSYS)]
-    steps += _only_if(_CLONE[machine], _ANY_BIT, _CLONE_THREAD, fail)
-    steps += _only_if(_SOCKET[machine], _EQUAL, _AF_UNIX, fail)
-    return b"".join([*steps, _step(_RETURN, _ALLOW)])
 
 
-def _only_if(call: int, test: int, value: int, fail: int) -> list[bytes]:
-    """Allow a call only if its first argument passes the test; the number is loaded before and after."""
-    return [
-        _step(_EQUAL, call, 0, 4),
-        _step(_LOAD, _FIRST_ARGUMENT_AT),
-        _step(test, value, 1, 0),
-        _step(_RETURN, fail),
-        _step(_RETURN, _ALLOW),
+def _only_threads(machine: str) -> list[bytes]:
+    column = list(_MACHINES).index(machine)
+    fail = _FAIL | errno.EPERM
+    steps = [
+        step for numbers in _NEW_PROCESSES.values() for step in _refused(numbers[column], fail)
     ]
+    return steps + _only_if(_CLONE[machine], [_Check(0, _ANY_BIT, _CLONE_THREAD)], fail)
+
+
+def _refused(call: int | None, answer: int) -> list[bytes]:
+    return [] if call is None else [_step(_EQUAL, call, 0, 1), _step(_RETURN, answer)]
+
+
+def _only_if(call: int, checks: list[_Check], fail: int) -> list[bytes]:
+    """Allow a call only if its arguments pass; the number is loaded before, and after for other calls."""
+    body: list[bytes] = []
+    for check in checks:
+        body.append(_step(_LOAD, _ARGUMENTS_AT + 8 * check.argument))
+        passed, failed = (1, 0) if check.allows else (0, 1)
+        body += [_step(check.test, check.value, passed, failed), _step(_RETURN, fail)]
+    body.append(_step(_RETURN, _ALLOW))
+    return [_step(_EQUAL, call, 0, len(body)), *body]
 
 
 def _step(operation: int, value: int, if_true: int = 0, if_false: int = 0) -> bytes:

@@ -20,13 +20,19 @@ from distillpipe.errors import DistillError
 BOOTSTRAP = (
     "import sys,marshal\n"
     "f=open(int(sys.argv[1]),'rb')\n"
-    "exec(marshal.loads(f.read(int.from_bytes(f.read(8),'big'))))\n"
-    "main(f,int(sys.argv[2]))"
+    "for name,code in marshal.loads(f.read(int.from_bytes(f.read(8),'big'))):\n"
+    " module=sys.modules[name]=type(sys)(name)\n"
+    " exec(code,module.__dict__)\n"
+    "module.main(f,int(sys.argv[2]))"
 )
+"Runs the modules that come first through the pipe, and then the last one's `main`."
 START_SECONDS = 30  # a busy machine may need long to start a process
 _CHUNK_BYTES = 1 << 16
 _KILL_SECONDS = 10.0  # a million files take seconds to vanish
 _END_SECONDS = 1.0  # between the end of the answers and the end of the process
+_WATCH_SECONDS = (
+    0.02  # between two looks at the number of files: so long it may grow beyond its limit
+)
 
 
 class SandboxError(DistillError):
@@ -36,13 +42,20 @@ class SandboxError(DistillError):
 class Answer(NamedTuple):
     """What came of a request."""
 
-    status: Literal["answered", "ended", "time_limit", "output_limit"]
+    status: Literal["answered", "ended", "time_limit", "output_limit", "file_limit"]
     reply: list[Any]
     "the line that was said, `[]` where none was or it is no JSON list"
     output: bytes
     "what was printed meanwhile"
     exit_code: int | None = None
     "of a program that ended"
+
+
+class FileLimit(NamedTuple):
+    """How many files may be on the file system of a folder inside."""
+
+    folder: str
+    max_files: int
 
 
 class Session:
@@ -54,11 +67,15 @@ class Session:
         seccomp: bytes | None,
         *,
         max_output_bytes: int,
+        files: FileLimit | None = None,
         folder: str | None = None,
         errors: int = subprocess.DEVNULL,
     ) -> None:
         """Start `command` with the numbers of its two pipes appended; `{seccomp}` stands for a third."""
         self.max_output_bytes = max_output_bytes
+        self._file_limit = files
+        self._files: int | None = None
+        self._next_watch = 0.0
         self._unread = bytearray()
         self._is_isolated = seccomp is not None
         inside, self._requests = os.pipe()
@@ -105,6 +122,9 @@ class Session:
             self.process.stdout.close()
             os.close(self._requests)
             os.close(self._replies)
+            if self._files is not None:
+                os.close(self._files)
+                self._files = None
 
     def _kill(self) -> None:
         """Kill the first process inside, and bubblewrap ends; bubblewrap only where that fails.
@@ -120,9 +140,9 @@ class Session:
                 os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
 
-    def send_first(self, code: bytes, limits: dict[str, int]) -> None:
-        """Hand over the program inside and its limits, and wait until it is ready."""
-        packed = len(code).to_bytes(8, "big") + code + packed_request((limits,))
+    def send_first(self, code: bytes, *setup: Any) -> None:
+        """Hand over the program inside and what it begins with, and wait until it is ready."""
+        packed = len(code).to_bytes(8, "big") + code + packed_request(setup)
         answer = self._exchange(packed, START_SECONDS)
         if answer.reply != ["done"]:
             raise SandboxError(
@@ -134,7 +154,7 @@ class Session:
         """Send a request and wait for its answer, at most so many seconds.
 
         After any status but `answered` the sandbox is closed. It also is where more than
-        `max_output_bytes` were printed or answered.
+        `max_output_bytes` were printed or answered, or more files made than are allowed.
         """
         return self._exchange(packed_request(request), seconds)
 
@@ -147,7 +167,7 @@ class Session:
         if status == "answered":
             line, _, rest = bytes(self._unread).partition(b"\n")
             self._unread = bytearray(rest)
-            return Answer("answered", _parsed(line), bytes(output))
+            return Answer("answered", parsed_line(line), bytes(output))
         if status == "ended":
             with suppress(subprocess.TimeoutExpired):
                 self.process.wait(timeout=_END_SECONDS)
@@ -159,18 +179,19 @@ class Session:
 
     def _pump(
         self, data: memoryview, output: bytearray, deadline: float
-    ) -> Literal["answered", "ended", "time_limit", "output_limit"]:
+    ) -> Literal["answered", "ended", "time_limit", "output_limit", "file_limit"]:
         """Move bytes until there is a line, the end, or a limit."""
         poll = select.poll()
         poll.register(self._replies, select.POLLIN)
         poll.register(self._output, select.POLLIN)
         if data:
             poll.register(self._requests, select.POLLOUT)
+        self._next_watch = time.monotonic() + _WATCH_SECONDS
         while b"\n" not in self._unread:
-            left = deadline - time.monotonic()
-            if left <= 0:
-                return "time_limit"
-            for pipe, _ in poll.poll(left * 1000):
+            now = time.monotonic()
+            if (limit := self._passed_limit(now, deadline, output)) is not None:
+                return limit
+            for pipe, _ in poll.poll(1000 * min(deadline - now, _WATCH_SECONDS)):
                 if pipe == self._requests:
                     data = data[_write(pipe, data) :]
                     if not data:
@@ -181,9 +202,33 @@ class Session:
                     return "ended"
                 if not taken:
                     poll.unregister(pipe)
-            if max(len(output), len(self._unread)) > self.max_output_bytes:
-                return "output_limit"
         return "answered"
+
+    def _passed_limit(
+        self, now: float, deadline: float, output: bytearray
+    ) -> Literal["time_limit", "output_limit", "file_limit"] | None:
+        if max(len(output), len(self._unread)) > self.max_output_bytes:
+            return "output_limit"
+        if now >= deadline:
+            return "time_limit"
+        return "file_limit" if self._has_too_many_files(now) else None
+
+    def _has_too_many_files(self, now: float) -> bool:
+        """Whether there are more files than allowed: an empty one takes kernel memory that no size counts.
+
+        They are counted by the file system, which is looked at through the process inside.
+        """
+        if self._file_limit is None or now < self._next_watch:
+            return False
+        self._next_watch = now + _WATCH_SECONDS
+        try:
+            if self._files is None:
+                root = f"/proc/{_innermost(self.process.pid)}/root"
+                self._files = os.open(root + self._file_limit.folder, os.O_PATH | os.O_DIRECTORY)
+            seen = os.fstatvfs(self._files)
+        except OSError:
+            return False  # it ends just now
+        return seen.f_files - seen.f_ffree > self._file_limit.max_files
 
 
 def packed_request(request: tuple[Any, ...]) -> bytes:
@@ -206,6 +251,15 @@ def _kill_children(process: int) -> bool:
     except OSError:
         return False
     return bool(children)
+
+
+def _innermost(process: int) -> int:
+    """The last of the line of first children: bubblewrap, its process inside, the runner."""
+    path = f"/proc/{process}/task/{process}/children"
+    while children := Path(path).read_text().split():
+        process = int(children[0])
+        path = f"/proc/{process}/task/{process}/children"
+    return process
 
 
 def _full_pipe(data: bytes) -> int:
@@ -249,7 +303,7 @@ def _drain(pipe: int, into: bytearray, limit: int) -> bool:
     return False
 
 
-def _parsed(line: bytes) -> list[Any]:
+def parsed_line(line: bytes) -> list[Any]:
     """The JSON list of a line, `[]` for anything else: numbers beyond 4,300 digits, endless nesting."""
     try:
         reply = json.loads(line)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from distillpipe.verify.code_values import equal_output, equal_value
-from distillpipe.verify.inside.runner import NotPlain, decoded, encoded
+from distillpipe.verify.inside.values import NotPlain, decoded, encoded
 
 VALUES: list[Any] = [
     None, True, False, 0, -7, 2**63, -(10**5000), 1.5, -0.0, 1e300, math.inf, "", "ä\ud800\0\n\"\\",

@@ -1,5 +1,6 @@
 """The sandbox: what a program in it sees, what limits it, how it is refused, and what comes out."""
 
+import json
 import os
 import threading
 import time
@@ -38,7 +39,7 @@ def evaluate(sandbox: Sandbox, expression: str, setup: str = "", seconds: float 
 
 
 def script(sandbox: Sandbox, source: str, text: str = "", seconds: float = 20) -> Answer:
-    with sandbox.start(cpu_seconds=20) as session:
+    with sandbox.start(cpu_seconds=20, for_scripts=True) as session:
         assert session.ask(("compile", [source]), 20).reply == ["done"]
         return session.ask(("input", text.encode()), seconds)
 
@@ -50,9 +51,12 @@ def script(sandbox: Sandbox, source: str, text: str = "", seconds: float = 20) -
     ("expression", "value"),
     [
         ("os.getuid(), os.geteuid(), os.getgid()", ["t", 1000, 1000, 1000]),
-        ("sorted(os.listdir('/dev'))", ["l", "null", "urandom", "zero"]),
-        ("os.listdir('/tmp')", ["l"]),
-        ("os.getcwd()", "/tmp"),
+        (
+            "sorted(os.listdir('/dev'))",
+            ["l", "fd", "null", "stderr", "stdin", "stdout", "urandom", "zero"],
+        ),
+        ("os.listdir('/tmp'), os.listdir('.')", ["t", ["l"], ["l"]]),
+        ("os.getcwd()", "/sandbox/work"),
         ("os.path.exists('/proc'), os.path.exists('/home')", ["t", False, False]),
         ("os.uname().nodename", "sandbox"),
         ("sorted(os.environ)", ["l", "LC_CTYPE", "MALLOC_ARENA_MAX", "PWD", "PYTHONHASHSEED"]),
@@ -169,12 +173,11 @@ def test_time_is_limited_from_outside(sandbox: Sandbox) -> None:
 
 
 def test_processor_time_is_limited_too(sandbox: Sandbox) -> None:
-    with sandbox.start(cpu_seconds=1) as session:
+    with sandbox.start(cpu_seconds=1, for_scripts=True) as session:
         session.ask(("compile", ["while True: pass"]), 20)
         answer = session.ask(("input", b""), 30)
 
-    assert answer.status == "ended"
-    assert answer.exit_code == 128 + 9
+    assert answer.reply == ["ended", -9, "", False]
 
 
 def test_output_is_cut_and_the_program_killed(sandbox: Sandbox) -> None:
@@ -209,7 +212,10 @@ def test_a_long_answer_is_cut_too(sandbox: Sandbox) -> None:
     ],
 )  # fmt: skip
 def test_a_script_runs_as_a_script_does(sandbox: Sandbox, source, text, printed) -> None:
-    assert script(sandbox, source, text) == Answer("answered", ["done"], printed.encode())
+    answer = script(sandbox, source, text)
+
+    assert (answer.status, answer.output) == ("answered", printed.encode())
+    assert answer.reply[:3] == ["ended", 0, ""]
 
 
 @pytest.mark.parametrize(
@@ -221,20 +227,23 @@ def test_a_script_runs_as_a_script_does(sandbox: Sandbox, source, text, printed)
     ],
 )
 def test_a_script_that_fails_says_how(sandbox: Sandbox, source: str, said: list[str]) -> None:
-    assert script(sandbox, source).reply == said
+    _, exit_code, text, _ = script(sandbox, source).reply
+
+    assert exit_code == (3 if "exit" in source else 1)
+    assert json.loads(text) == said
 
 
 def test_a_script_that_leaves_has_printed_what_it_printed(sandbox: Sandbox) -> None:
     source = "import os\nprint(7, flush=True)\nos._exit(5)"
 
-    assert script(sandbox, source) == Answer("ended", [], b"7\n", 5)
+    assert script(sandbox, source) == Answer("answered", ["ended", 5, "", False], b"7\n")
 
 
 def test_each_input_finds_fresh_streams_and_names(sandbox: Sandbox) -> None:
     source = (
         "import os, sys\nprint(input(), 'x' in globals())\nx = 1\nsys.stdout.flush()\nos.close(1)"
     )
-    with sandbox.start(cpu_seconds=20) as session:
+    with sandbox.start(cpu_seconds=20, for_scripts=True) as session:
         session.ask(("compile", [source]), 20)
         answers = [session.ask(("input", text), 20) for text in (b"a\nrest\n", b"b\n")]
 
@@ -375,7 +384,12 @@ def test_the_unsafe_way_runs_as_we_are_with_limits_only(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
 def test_a_filter_is_a_program_of_whole_instructions_that_jump_inside_it(machine: str) -> None:
-    program = seccomp.filter_program(machine)
+    for may_fork in (True, False):
+        check_filter(seccomp.filter_program(machine, may_fork=may_fork))
+    check_filter(seccomp.no_processes(machine))
+
+
+def check_filter(program: bytes) -> None:
     steps = [program[at : at + 8] for at in range(0, len(program), 8)]
 
     assert len(program) % 8 == 0

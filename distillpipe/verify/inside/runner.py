@@ -1,20 +1,20 @@
 """The program inside the sandbox: it obeys requests, one after the other, and answers in plain values.
 
-It knows no expected value and makes no verdict. The candidate runs in the same process and may read and
-change everything here; all that it gains is to say other *values*, and only right ones pass outside.
-The same file serves the tests that are free programs: they run in a sandbox of their own (`check`), and
-each call of the candidate is asked for outside.
+It knows no expected value and makes no verdict. A candidate's functions run in the same process and may read
+and change everything here; all that they gain is to say other *values*, and only right ones pass outside.
+A script has a process of its own for each input, see `do_input`. The same file serves the tests that are
+free programs: they run in a sandbox of their own (`check`), and each call of the candidate is asked for outside.
 
 A request is its length in 8 bytes and a marshalled tuple, name first. An answer is one line of JSON:
     ["value", V]  ["raised", "IndexError", "list index out of range"]  ["done"]
+    ["ended", exit code, what it raised as the text of such an answer, or "", whether files were changed]
     ["call", name, V of the arguments, V of the keyword arguments]       from a checker only
-where V is a plain value: null, true, 1.5, "text"; what JSON has not is a list that names its type first:
-["l", V...] list, ["t", V...] tuple, ["s", V...] set, ["f", V...] frozenset, ["d", key, value...] dict,
-["i", "0x1f"] int, ["b", "hex"] bytes, ["c", real, imaginary] complex.
+where V is a plain value, see `values`.
 """
 
 from __future__ import annotations
 
+import _sitebuiltins
 import builtins
 import marshal
 import posix  # what `os` is made of; `os`, `types` and `typing` would take longer than all the rest
@@ -22,20 +22,23 @@ import resource
 import sys
 from _json import encode_basestring_ascii as quoted
 
+from distillpipe.verify.inside.fresh import Interpreter
+from distillpipe.verify.inside.values import decoded, encoded, raised
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import CodeType
-    from typing import Any, BinaryIO
+    from typing import Any, BinaryIO, NoReturn
 
 ModuleType = type(sys)
 _compile, _exec, _eval = compile, exec, eval  # a program may replace the names in `builtins`
 RECURSION_LIMIT = 50_000  # as in LiveCodeBench's harness; Python's own is 1000
-MAX_MESSAGE_CHARACTERS = 500
-
-
-class NotPlain(TypeError):
-    """A value that is made of more than Python's literals, or nested too deeply."""
+PROGRAM, STDIN, STDOUT = "program.py", "../stdin", "../stdout"
+_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER = 22, 2
+_FILTER_STEP_BYTES = 8
+_MAX_REPORT_BYTES = 1 << 14
+_COPIED_BYTES = 1 << 20
 
 
 class Runner:
@@ -44,22 +47,29 @@ class Runner:
     def __init__(self, requests: BinaryIO, replies: int) -> None:
         self.requests = requests
         self.replies = replies
-        self.output = posix.dup(1)
         self.codes: list[CodeType] = []
+        self.source = ""
         self.names: dict[str, Any] = {}
+        self.interpreter: Interpreter | None = None
+        self.add_filter: Callable[[], None] | None = None
+        self.report_descriptor = -1
+        self.folder = posix.getcwd()
+        self.path = f"{self.folder}/{PROGRAM}"
 
-    def serve(self) -> None:
-        """Answer until the requests end."""
+    def serve(self) -> Callable[[], NoReturn] | None:
+        """Answer until the requests end; in the process of a script, what is to be done there."""
         self.reply('["done"]')
-        while True:
-            if (request := self.next_request()) is None:
-                return
+        while (request := self.next_request()) is not None:
             name, *arguments = request
+            del request
             try:
                 said = getattr(self, "do_" + name)(*arguments)
             except BaseException as error:  # noqa: BLE001 - whatever a candidate raises is an answer
                 said = raised(error)
+            if not isinstance(said, str):
+                return said  # type: ignore[no-any-return]
             self.reply(said)
+        return None
 
     def next_request(self) -> tuple[Any, ...] | None:
         size = int.from_bytes(self.requests.read(8), "big")
@@ -70,31 +80,140 @@ class Runner:
         while data:
             data = data[posix.write(self.replies, data) :]
 
-    def do_compile(self, sources: list[str]) -> str:
-        """Read the sources of a program that will be run for each input."""
-        self.codes = [
-            _compile(source, "<program>", "exec", dont_inherit=True) for source in sources
-        ]
+    # ------------------------------------------------------------ scripts
+
+    def do_compile(self, sources: list[str], modules: list[str] = []) -> str:  # noqa: B006
+        """Read the sources of a script, its own the last; `modules` are loaded once for all its processes."""
+        for name in modules:
+            try:
+                __import__(name)
+            except Exception:  # noqa: BLE001 - the script will say what is missing
+                continue
+        self.codes = [self.compiled(source) for source in sources]
+        self.source = sources[-1]
+        self.write_program()
         return '["done"]'
+
+    def do_input(self, text: bytes) -> Any:
+        """Run the script in a process of its own, with `text` on its standard input.
+
+        The process is what the next input finds nothing of; so a change of files, which outlive it, is told.
+        """
+        with open(STDIN, "r+b") as file:  # noqa: PTH123 - pathlib is slow to import
+            file.truncate()
+            file.write(text)
+        del text
+        before = self.files()
+        for number in range(3):
+            posix.set_blocking(number, True)
+        report, end = posix.pipe()
+        child = posix.fork()
+        if child == 0:
+            posix.close(report)
+            return lambda: self.run_script(end)
+        posix.close(end)
+        _, status = posix.waitpid(child, 0)
+        said = posix.read(report, _MAX_REPORT_BYTES).decode("ascii", "replace")
+        posix.close(report)
+        exit_code = posix.waitstatus_to_exitcode(status)
+        is_changed = "false" if self.files() == before else "true"
+        self.copy_stdout()
+        return f'["ended",{exit_code},{quoted(said)},{is_changed}]'
+
+    def run_script(self, end: int) -> NoReturn:
+        """In the child: be `python program.py`."""
+        exit_code = 1
+        try:
+            posix.dup2(end, self.report_descriptor)  # out of the way: a script's first file is 3
+            for number in (end, self.replies, self.requests.fileno()):
+                posix.close(number)
+            stdin = posix.open(STDIN, posix.O_RDONLY)
+            posix.dup2(stdin, 0)
+            posix.close(stdin)
+            if self.add_filter is not None:
+                self.add_filter()
+            exit_code = self.script_exit_code()
+            exit_code = end_script(exit_code, self.names if "__del__" in self.source else None)
+        finally:
+            posix._exit(exit_code & 0xFF)
+
+    def script_exit_code(self) -> int:
+        self.names = new_module("__main__", self.path)
+        try:
+            for code in self.codes:
+                _exec(code, self.names)
+        except SystemExit as stop:
+            if exit_code := exit_code_of(stop):
+                self.report(stop)
+            return exit_code
+        except BaseException as error:  # noqa: BLE001 - what Python does with it, and word of it
+            self.report(error)
+            sys.excepthook(type(error), error, error.__traceback__)
+            return 1
+        return 0
+
+    def report(self, error: BaseException) -> None:
+        try:
+            posix.write(self.report_descriptor, raised(error).encode("ascii"))
+        except OSError:
+            return  # the script has closed it
+
+    def files(self) -> list[Any]:
+        """What a script finds on the disk, and may leave changed; its input and /dev/stdout but by name."""
+        found: list[Any] = []
+        try:
+            for folder in ("..", ".", "../tmp"):
+                seen = posix.stat(folder)
+                found += [sorted(posix.listdir(folder)), seen.st_mode, seen.st_mtime_ns]
+            seen = posix.stat(PROGRAM)
+            found += [seen.st_ino, seen.st_mode, seen.st_size, seen.st_ctime_ns]
+            found += [posix.stat(name).st_mode for name in (STDIN, STDOUT)]
+        except OSError as error:
+            found.append(error.errno)
+        return found
+
+    def copy_stdout(self) -> None:
+        """What was written to /dev/stdout by its name, which stands for a file, is printed now."""
+        try:
+            if not posix.stat(STDOUT).st_size:
+                return
+            with open(STDOUT, "r+b") as file:  # noqa: PTH123
+                while data := file.read(_COPIED_BYTES):
+                    while data:
+                        data = data[posix.write(1, data) :]
+                file.truncate(0)
+        except OSError:
+            pass  # the script has taken it away
+
+    # ------------------------------------------------------------ functions, expressions, tests
 
     def do_load(self, sources: list[str]) -> str:
-        """Run the sources, one after the other, as the module whose functions will be called."""
-        self.names = new_module("solution")
-        for source in sources:
-            _exec(_compile(source, "<program>", "exec", dont_inherit=True), self.names)
+        """Run the sources, one after the other, as the module whose functions will be called.
+
+        One that ends itself with a good exit code has ended, and its functions are there.
+        """
+        self.source = sources[-1]
+        self.write_program()
+        self.names = new_module("solution", self.path)
+        try:
+            for source in sources:
+                _exec(self.compiled(source), self.names)
+        except SystemExit as stop:
+            if exit_code_of(stop):
+                raise
+        try:
+            self.interpreter = Interpreter()
+        except Exception:  # noqa: BLE001 - the program has broken what this needs
+            self.interpreter = None
         return '["done"]'
 
-    def do_input(self, text: bytes) -> str:
-        """Run the compiled program as a script, with `text` on its standard input."""
-        connect(text, self.output)
-        try:
-            names = new_module("__main__")
-            for code in self.codes:
-                _exec(code, names)
-        except SystemExit as stop:
-            if stop.code not in (None, 0):
-                raise
-        end_script()
+    def do_fresh(self, name: str, *arguments: Any) -> str:
+        """Obey another request with the interpreter as it was when the program had been loaded."""
+        if self.interpreter is not None:
+            self.interpreter.put_back()
+        return getattr(self, "do_" + name)(*arguments)  # type: ignore[no-any-return]
+
+    def do_nothing(self) -> str:
         return '["done"]'
 
     def do_call(self, path: str, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> str:
@@ -118,7 +237,7 @@ class Runner:
 
     def do_check(self, setup: list[str], names: dict[str, str], source: str) -> str:
         """Run tests after their setup; calls of the candidate's `names` are made outside."""
-        space = new_module("tests")
+        space = new_module("tests", self.path)
         for part in setup:
             _exec(_compile(part, "<tests>", "exec", dont_inherit=True), space)
         space.update({name: self.stand_in(path) for name, path in names.items()})
@@ -146,96 +265,90 @@ class Runner:
             self.names[key] = self.names[owner]()
         return getattr(self.names[key], method)  # type: ignore[no-any-return]
 
+    def compiled(self, source: str) -> CodeType:
+        return _compile(source, self.path, "exec", dont_inherit=True)
 
-def new_module(name: str) -> dict[str, Any]:
+    def write_program(self) -> None:
+        """The file that the program is, for those that read themselves."""
+        with open(self.path, "w", encoding="utf-8", errors="surrogatepass") as file:  # noqa: PTH123
+            file.write(self.source)
+
+
+def new_module(name: str, path: str) -> dict[str, Any]:
     """The names of an empty module that `sys.modules` knows, as dataclasses and pickle want."""
     module = ModuleType(name)
     sys.modules[name] = module
+    module.__dict__.update(__file__=path, __builtins__=builtins, __cached__=None)
+    sys.argv, sys.orig_argv = [path], [sys.executable, path]
+    sys.path.insert(0, path.rpartition("/")[0])
     return module.__dict__
 
 
-def connect(text: bytes, output: int) -> None:
-    """Fresh standard streams: `text` to read, and the pipe to the judge, whatever was done to them."""
-    with open("stdin", "w+b") as file:  # noqa: PTH123 - pathlib is slow to import
-        posix.unlink("stdin")
-        file.write(text)
-        file.seek(0)
-        posix.dup2(file.fileno(), 0)
-    posix.dup2(output, 1)
-    sys.stdin = sys.__stdin__ = open(0, encoding="utf-8", closefd=False)  # type: ignore[misc] # noqa: SIM115
-    sys.stdout = sys.__stdout__ = open(1, "w", encoding="utf-8", closefd=False)  # type: ignore[misc] # noqa: SIM115
+def add_site_names() -> None:
+    """What the module `site` adds to the builtins, and programs use; to load all of it takes too long."""
+    for name in ("exit", "quit"):
+        setattr(builtins, name, _sitebuiltins.Quitter(name, "Ctrl-D (i.e. EOF)"))
+    builtins.help = _sitebuiltins._Helper()
+    for name, text in (
+        ("copyright", sys.copyright),
+        ("credits", "See www.python.org for more information."),
+        ("license", "See https://www.python.org/psf/license/"),
+    ):
+        printer = _sitebuiltins._Printer.__new__(_sitebuiltins._Printer)  # its __init__ loads `os`
+        vars(printer).update(
+            _Printer__name=name, _Printer__data=text, _Printer__lines=None, _Printer__filenames=[]
+        )
+        setattr(builtins, name, printer)
 
 
-def end_script() -> None:
-    """What Python does at the end of a script: wait for threads, call what waits for the exit, flush."""
+def exit_code_of(stop: SystemExit) -> int:
+    if stop.code is None:
+        return 0
+    return stop.code if isinstance(stop.code, int) else 1
+
+
+def end_script(exit_code: int, names: dict[str, Any] | None) -> int:
+    """What Python does at the end of a script: wait for threads, call what waits for the exit, flush.
+
+    `names` are those of a script with finalizers, which are called now.
+    """
     if threading := sys.modules.get("threading"):
-        for thread in threading.enumerate():
-            if not thread.daemon and thread is not threading.main_thread():
-                thread.join()
+        threading._shutdown()
     if atexit := sys.modules.get("atexit"):
         atexit._run_exitfuncs()
+    if names is not None:
+        for name in [*names]:
+            if name != "__builtins__":
+                names[name] = None
+        import gc
+
+        gc.collect()
     for stream in {sys.stdout, sys.__stdout__}:
-        if stream is not None and not stream.closed:
-            stream.flush()
+        try:
+            if stream is not None and not stream.closed:
+                stream.flush()
+        except (OSError, ValueError):
+            exit_code = exit_code or 120  # as Python has it
+    return exit_code
 
 
-def raised(error: BaseException) -> str:
-    name = quoted(str(type(error).__name__))
-    try:
-        message = quoted(str(error)[:MAX_MESSAGE_CHARACTERS])
-    except BaseException:  # noqa: BLE001 - an error that cannot be printed
-        message = '""'
-    return f'["raised",{name},{message}]'
+def filter_adder(steps: bytes) -> Callable[[], None]:
+    """What adds a seccomp filter to its process, for good. `ctypes` would take ten times as long to import."""
+    import _ctypes
 
+    char: Any = type("char", (_ctypes._SimpleCData,), {"_type_": "c"})
+    text = (char * len(steps)).from_buffer(bytearray(steps))
+    address: int = _ctypes.addressof(text)
+    number = len(steps) // _FILTER_STEP_BYTES
+    program = number.to_bytes(8, sys.byteorder) + address.to_bytes(8, sys.byteorder)  # sock_fprog
+    library = _ctypes.dlopen(None, 0)  # type: ignore[arg-type] # of this process
+    prctl, call = _ctypes.dlsym(library, "prctl"), _ctypes.call_function
 
-def encoded(value: Any) -> str:
-    """The JSON of a plain value; raises NotPlain for any other."""
-    try:
-        return _encoded(value)
-    except RecursionError:
-        raise NotPlain("nested too deeply") from None
+    def add_filter() -> None:
+        if call(prctl, (_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, program)) != 0 or not text:
+            raise OSError("no seccomp filter")
 
-
-def _encoded(value: Any) -> str:
-    if value is None or value is True or value is False:
-        return {None: "null", True: "true", False: "false"}[value]
-    if isinstance(value, int):
-        value = int.__add__(value, 0)
-        return f"{value}" if -(2**63) < value < 2**63 else f'["i","{value:#x}"]'
-    if isinstance(value, float):
-        text = float.__repr__(value)
-        return {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}.get(text, text)
-    if isinstance(value, str):
-        return quoted(str.__str__(value))
-    if isinstance(value, complex):
-        return f'["c",{_encoded(value.real)},{_encoded(value.imag)}]'
-    if isinstance(value, (bytes, bytearray)):
-        return f'["b","{value.hex()}"]'
-    kinds: tuple[tuple[str, Any], ...] = (("l", list), ("t", tuple), ("s", set), ("f", frozenset))
-    for mark, kind in kinds:
-        if isinstance(value, kind):
-            return ",".join([f'["{mark}"', *map(_encoded, kind.__iter__(value))]) + "]"
-    if isinstance(value, dict):
-        parts = [part for pair in dict.items(value) for part in pair]
-        return ",".join(['["d"', *map(_encoded, parts)]) + "]"
-    raise NotPlain(f"a value of type {type(value).__name__} is not made of literals")
-
-
-def decoded(value: Any) -> Any:
-    """A plain value from its JSON, read already."""
-    if not isinstance(value, list):
-        return value
-    mark, parts = value[0], value[1:]
-    if mark == "i":
-        return int(parts[0], 16)
-    if mark == "b":
-        return bytes.fromhex(parts[0])
-    if mark == "c":
-        return complex(*parts)
-    parts = [decoded(part) for part in parts]
-    if mark == "d":
-        return dict(zip(parts[::2], parts[1::2], strict=True))
-    return {"l": list, "t": tuple, "s": set, "f": frozenset}[mark](parts)
+    return add_filter
 
 
 def set_limits(limits: dict[str, int]) -> None:
@@ -249,7 +362,19 @@ def set_limits(limits: dict[str, int]) -> None:
 
 
 def main(requests: BinaryIO, replies: int) -> None:
-    """Serve after the first request, which holds the limits."""
+    """Serve after the first request, which holds the limits, the filter of scripts, and where packages are."""
+    for name in [name for name in sys.modules if name.startswith("distillpipe.")]:
+        del sys.modules[name]  # a program shall not find them
     runner = Runner(requests, replies)
-    set_limits(*(runner.next_request() or ({},)))
-    runner.serve()
+    limits, child_filter, packages = runner.next_request() or ({}, None, None)
+    if child_filter is not None:
+        runner.add_filter = filter_adder(child_filter)
+    if packages is not None:
+        sys.path.append(packages)
+    add_site_names()
+    for name in (STDIN, STDOUT):
+        posix.close(posix.open(name, posix.O_CREAT | posix.O_RDWR, 0o600))
+    set_limits(limits)
+    runner.report_descriptor = resource.getrlimit(resource.RLIMIT_NOFILE)[0] - 1
+    if (script := runner.serve()) is not None:
+        script()
