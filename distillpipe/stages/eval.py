@@ -71,8 +71,13 @@ def evaluate(
         writer.counts.rows_read = len(sampler.wanted)
 
         def judged(trace: Trace, problem: Problem) -> Trace:
-            form = options.prompting.answer_form
-            return verify.verified(trace, extra=problem.extra, answer_form=form, unsafe=run.unsafe)
+            return verify.verified(
+                trace,
+                extra=problem.extra,
+                answer_form=options.prompting.answer_form,
+                code_rules=options.prompting.code_rules,
+                unsafe=run.unsafe,
+            )
 
         sampled_before = writer.counts.tokens_sampled
         sampler.take_over(writer, out, judged)
