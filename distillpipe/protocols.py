@@ -24,6 +24,7 @@ What the sources leave open, or what is not done here as there:
 """
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import msgspec
@@ -61,7 +62,7 @@ class Protocol(NamedTuple):
     "completions a problem, or by benchmark; others as the table of benchmarks says"
     measured: tuple[str, ...] = ()
     "the benchmarks on which the team gives scores; empty for a protocol of ours"
-    by_benchmark: dict[str, dict[str, Any]] = {}
+    by_benchmark: Mapping[str, dict[str, Any]] = MappingProxyType({})
     "values of options for one benchmark, its prompt too: they come before the others"
 
 

@@ -5,6 +5,8 @@ about the problems or the completions, the note says that. Models go by the last
 `cons@64` is the majority vote over 64 completions, our maj@64; how a tie was settled is not stated.
 """
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 OF_AIME_MATH_GPQA_LCB = ("aime24", "math500", "gpqa_diamond", "livecodebench")
@@ -39,7 +41,7 @@ class _Table(NamedTuple):
     notes: dict[str, str]
     rows: dict[str, tuple[float, ...]]
     num_problems: dict[str, int]
-    majorities: dict[str, dict[str, float]] = {}
+    majorities: Mapping[str, dict[str, float]] = MappingProxyType({})
     "cons@64 by benchmark and model"
 
 

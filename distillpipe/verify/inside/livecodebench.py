@@ -17,8 +17,10 @@ import ast
 import builtins
 import io
 import os
+import re
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from types import ModuleType
 from typing import Any
 
@@ -47,8 +49,7 @@ _WITHOUT = {
 }
 "Functions that are None."
 _NO_MODULES = ("ipdb", "joblib", "resource", "psutil", "tkinter")
-_LOADED_BEFORE = ("numpy",)
-"By the harness itself, while all functions were still there."
+_IMPORTED = re.compile(r"\b(?:import|from)\s+(\w+)")
 
 _method: Callable[..., Any] | None = None
 
@@ -62,11 +63,11 @@ def prepare_script(program: str) -> None:
 def run_script(text: str) -> str:
     """What the script prints, given `text` as its input."""
     captured = io.StringIO()
-    captured.close = lambda _: None  # type: ignore[method-assign, misc, assignment] # a TypeError there too
+    setattr(captured, "close", lambda _: None)  # noqa: B010 - called without: a TypeError, as there
     before = (sys.stdin, sys.stdout, builtins.open)
     with _PatchedInput(sys.stdin, text):
-        sys.stdin, sys.stdout = _Stdin(text), captured  # type: ignore[assignment]
-        builtins.open = lambda *_, **__: _Opened(text)
+        sys.stdin, sys.stdout = _Stdin(text), captured
+        builtins.open = _opener(text)
         try:
             _called()
         except SystemExit:
@@ -136,21 +137,28 @@ def _as_function(program: str) -> str:
 
 def _limit(program: str) -> None:
     """Take away what the harness takes away, of modules that would be slow to load only if they are named."""
-    for name in _LOADED_BEFORE:
-        if name in program:
-            try:
-                __import__(name)
-            except ImportError:
-                continue
+    _load_before(program)
     os.environ["OMP_NUM_THREADS"] = "1"
+    sys.argv = [""]
     if not hasattr(builtins, "exit"):
         builtins.exit = sys.exit  # type: ignore[assignment]
     for module, names in _WITHOUT.items():
         if module in ("os", "builtins") or module in program:
             for name in names.split():
                 setattr(__import__(module), name, None)
-    sys.modules.update(dict.fromkeys(_NO_MODULES))
+    for name in _NO_MODULES:
+        sys.modules[name] = None  # type: ignore[assignment]
     sys.set_int_max_str_digits(_MAX_INT_DIGITS)
+
+
+def _load_before(program: str) -> None:
+    """Load what the harness itself has loaded, as far as a program may need it: while all functions are there."""
+    imported = set(_IMPORTED.findall(program))
+    if imported - sys.stdlib_module_names:
+        with suppress(ImportError):
+            __import__("numpy")  # on which other packages are built
+    if "multiprocessing" in imported:
+        __import__("multiprocessing")
 
 
 class _PatchedInput:
@@ -215,6 +223,10 @@ class _Opened(io.StringIO):
         return 0
 
 
+def _opener(text: str) -> Any:
+    return lambda *_, **__: _Opened(text)
+
+
 def _plain(value: Any) -> Any:
     """A value whose numbers are Python's own where they are equal to such: numpy's, sympy's, fractions."""
     if value is None or isinstance(value, (int, float, complex, str, bytes, set, frozenset)):
@@ -226,7 +238,8 @@ def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _plain(one) for key, one in value.items()}
     if type(value).__module__ == "numpy" and getattr(value, "size", 0) == 1:
-        return value.tolist()  # a scalar, or an array of one: a longer one is equal to no list
+        plain = value.tolist()  # a scalar, or an array of one: a longer one is equal to no list
+        return float(str(value)) if isinstance(plain, float) else plain  # float32: as few digits
     for kind in (int, float):
         try:
             if (number := kind(value)) == value:
