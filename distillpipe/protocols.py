@@ -98,7 +98,8 @@ PROTOCOLS = {
         Protocol(
             "openr1",
             "README of huggingface/open-r1 at 1416fa0 (2026-04-02), Reproducing Deepseek's evaluation "
-            "results; prompts of huggingface/lighteval at 50c78a2 (2025-06-26)",
+            "results; prompts of huggingface/lighteval at 50c78a2 (2025-06-26), the same at d3da6b9, which "
+            "open-r1 installs",
             R1_SAMPLING,
             {
                 "math": "Solve the following math problem efficiently and clearly.  The last line of "

@@ -43,6 +43,8 @@ class _Table(NamedTuple):
     num_problems: dict[str, int]
     majorities: Mapping[str, dict[str, float]] = MappingProxyType({})
     "cons@64 by benchmark and model"
+    again: Mapping[str, tuple[float, ...]] = MappingProxyType({})
+    "other scores of the same models in the same source"
 
 
 NUM_MAJORITY = 64
@@ -55,7 +57,7 @@ TABLES = (
         {
             "math500": OF_64,
             "gpqa_diamond": OF_64,
-            "livecodebench": f"problems of 2024-08 to 2025-01 by the paper; {OF_64}",
+            "livecodebench": f"problems of 2024-08 to 2025-01 and the benchmark's own prompt by the paper; {OF_64}",
         },
         {
             "DeepSeek-R1": (79.8, 97.3, 71.5, 65.9),
@@ -96,6 +98,7 @@ TABLES = (
             "OpenR1-Distill-7B": (52.7, 89.0, 52.8, 39.4),
         },
         NUM_PROBLEMS | {"livecodebench": 268},
+        again={"DeepSeek-R1-Distill-Qwen-7B": (51.3, 93.5, 52.4, 37.4)},
     ),
     _Table(
         "s1", S1_PAPER, "2025-06-25", ("aime24", "math500", "gpqa_diamond"),
@@ -114,20 +117,23 @@ def published_score(protocol: str, model: str, benchmark: str) -> Published | No
     """What was published for a model of this name; None where nothing is known."""
     name = model.rstrip("/").rpartition("/")[2].partition("@")[0].casefold()
     for table in TABLES:
-        if table.protocol != protocol or benchmark not in table.columns:
-            continue
-        scores = {key.casefold(): row for key, row in table.rows.items()}
-        if name in scores:
-            percent = scores[name][table.columns.index(benchmark)]
-            votes = {
-                key.casefold(): score for key, score in table.majorities.get(benchmark, {}).items()
-            }
-            return Published(
-                score=percent / 100,
-                source=table.source,
-                date=table.date,
-                note=table.notes.get(benchmark),
-                num_problems=table.num_problems.get(benchmark),
-                majority=(NUM_MAJORITY, votes[name] / 100) if name in votes else None,
-            )
+        known = {key.casefold(): key for key in table.rows}
+        if table.protocol == protocol and benchmark in table.columns and name in known:
+            return _published(table, known[name], benchmark)
     return None
+
+
+def _published(table: _Table, model: str, benchmark: str) -> Published:
+    column = table.columns.index(benchmark)
+    percent, others = table.rows[model][column], table.again.get(model)
+    notes = [f"{others[column] / 100:.3f} in its other table"] if others else []
+    notes += [table.notes[benchmark]] if benchmark in table.notes else []
+    votes = table.majorities.get(benchmark, {}).get(model)
+    return Published(
+        score=percent / 100,
+        source=table.source,
+        date=table.date,
+        note="; ".join(notes) or None,
+        num_problems=table.num_problems.get(benchmark),
+        majority=None if votes is None else (NUM_MAJORITY, votes / 100),
+    )
