@@ -64,18 +64,19 @@ class Protocol(NamedTuple):
     "the benchmarks on which the team gives scores; empty for a protocol of ours"
     by_benchmark: Mapping[str, dict[str, Any]] = MappingProxyType({})
     "values of options for one benchmark, its prompt too: they come before the others"
+    unlisted: Mapping[str, Any] = MappingProxyType({})
+    "values of options for a file of the user's own: how its programs are judged"
 
 
 R1_SAMPLING = {"temperature": 0.6, "top_p": 0.95, "max_tokens": 32768, "answer_form": "boxed"}
-LIVECODEBENCH = {
-    PROMPT: LIVECODEBENCH_PROMPT,
-    "min_date": "2024-08-01",
-    "max_date": "2025-01-31",
+LIVECODEBENCH_RULES = {
     "code_rules": "livecodebench",
     "code_packages": ("numpy", "sympy", "sortedcontainers"),
 }
-"""LiveCodeBench as both teams ran it: numpy is loaded by its harness, and its programs found what else was
-installed."""
+"How both teams judged programs: numpy is loaded by the harness, others were found where it was installed."
+LIVECODEBENCH = LIVECODEBENCH_RULES | {
+    PROMPT: LIVECODEBENCH_PROMPT, "min_date": "2024-08-01", "max_date": "2025-01-31",
+}  # fmt: skip
 GREEDY = {"temperature": 0.0, "top_p": 1.0, "max_tokens": 32768}
 
 PROTOCOLS = {
@@ -94,6 +95,7 @@ PROTOCOLS = {
                 "gpqa_diamond": {PROMPT: SIMPLE_EVALS_CHOICE_PROMPT},
                 "livecodebench": LIVECODEBENCH,
             },
+            LIVECODEBENCH_RULES,
         ),
         Protocol(
             "openr1",
@@ -112,6 +114,7 @@ PROTOCOLS = {
             {"aime24": 64, "math500": 4, "gpqa_diamond": 8, "livecodebench": 16},
             ("aime24", "math500", "gpqa_diamond", "livecodebench"),
             {"livecodebench": LIVECODEBENCH},
+            LIVECODEBENCH_RULES,
         ),
         Protocol(
             "s1",
@@ -209,6 +212,8 @@ def _values(protocol: Protocol, benchmark: str, verifier: str) -> dict[str, Any]
     found = dict(protocol.settings)
     if verifier in protocol.prompts:
         found[PROMPT] = protocol.prompts[verifier]
+    if benchmark not in BENCHMARKS:
+        found |= protocol.unlisted
     found |= protocol.by_benchmark.get(benchmark, {})
     if isinstance(protocol.num_samples, int):
         found[NUM_SAMPLES] = protocol.num_samples

@@ -88,6 +88,7 @@ OPEN_R1_MATH = "Solve the following math problem efficiently and clearly. "
         ("r1", "livecodebench", R1 | LCB | {"num_samples": 64, "system_prompt": None}),
         ("r1", "humaneval", R1 | {"num_samples": 64, "prompt_template": CODE_PROMPT, "system_prompt": None}),
         ("openr1", "livecodebench", R1 | LCB | {"num_samples": 16}),
+        ("openr1", "mine.jsonl", R1 | {"prompt_template": PROTOCOLS["openr1"].prompts["math"], "code_rules": "livecodebench"}),
         (None, "livecodebench", {"prompt_template": CODE_PROMPT}),
         ("s1", "aime25", S1 | {"prompt_template": "{problem}"}),
         ("s1", "gpqa_diamond", S1 | {"prompt_template": "{problem}"}),

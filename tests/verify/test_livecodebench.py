@@ -14,8 +14,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
+from distillpipe.dataset import read_traces
 from distillpipe.errors import MissingDependencyError
 from distillpipe.records import Trace
 from distillpipe.verify import sandbox as sandboxes
@@ -250,6 +252,28 @@ def test_a_row_with_an_example_of_output_behind_the_program(
     found = verified(trace, "code", code_rules=rules)
 
     assert (found.verdict, found.answer) == (verdict, answer)
+
+
+def test_filter_keeps_what_its_rules_call_right(
+    distill: Any, make_trace: Any, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    programs = {name: ROWS[name]["program"] for name in ("exit_1_after", "global_counter")}
+    rows = [
+        make_trace(
+            problem=name, response=f"```python\n{program}\n```", verifier="code", reference_answer="",
+            extra=json.dumps({"input_output": {"inputs": ["3"], "outputs": ["6"]}}),
+        )
+        for name, program in programs.items()
+    ]  # fmt: skip
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(b"".join(msgspec.json.encode(row) + b"\n" for row in rows))
+    kept = {}
+    for rules in ("plain", "livecodebench"):
+        done = distill("filter", path, "--code-rules", rules, "--out", tmp_path / "clean")
+        assert done.code == 0, done.err
+        kept[rules] = [one.problem for one in read_traces(str(tmp_path / "clean"))]
+
+    assert kept == {"plain": ["global_counter"], "livecodebench": ["exit_1_after"]}
 
 
 def test_a_program_never_sees_what_is_expected(sandbox: Sandbox) -> None:
