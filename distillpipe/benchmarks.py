@@ -20,6 +20,19 @@ CODE_PROMPT = (
     "{problem}\n\nPlease reason step by step, and give the whole program in one Python code block."
 )
 
+LIVECODEBENCH_PROMPT = (
+    "You will be given a question (problem specification) and will generate a correct Python program "
+    "that matches the specification and passes all tests.\n\nQuestion: {problem}\n\n"
+    "{livecodebench_format}"
+)
+"That benchmark's own for DeepSeek-R1 and its students, and lighteval's."
+SIMPLE_EVALS_CHOICE_PROMPT = (
+    "Answer the following multiple choice question. The last line of your response should be of the "
+    "following format: 'Answer: $LETTER' (without quotes) where LETTER is one of ABCD. Think step by "
+    "step before answering.\n\n{problem}"
+)
+"openai/simple-evals at 83ed764, and lighteval's for GPQA."
+
 MBPP_TEST_TASKS = range(11, 511)  # its README: others are for prompts and for training
 _POWER_OF_TEN = re.compile(r"\\boxed\{(-?\d+(?:\.\d+)?)e(-?\d+)\}")
 GPQA_OPTIONS = ("Correct Answer", "Incorrect Answer 1", "Incorrect Answer 2", "Incorrect Answer 3")

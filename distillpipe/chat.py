@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 Options = TypeVar("Options", Prompting, TrainingOptions)
 
+PROBLEM, CODE_FORMAT = "{problem}", "{livecodebench_format}"
+"What a prompt template may have: the problem's text, and how LiveCodeBench asks for a program."
+_PLACES = re.compile("|".join(map(re.escape, (PROBLEM, CODE_FORMAT))))
 _SPACE = re.compile(r"\s*")
 
 TEMPLATES: dict[str, tuple[str, ...]] = {
@@ -73,9 +76,13 @@ def _end_of_space(text: str, start: int) -> int:
     return space.end() if space else start
 
 
-def conversation(question: str, prompting: Prompting) -> list[Message]:
-    """The messages that ask for a solution of a problem, `question` being what is asked."""
-    content = prompting.prompt_template.replace("{problem}", question)
+def conversation(question: str, prompting: Prompting, code_format: str = "") -> list[Message]:
+    """The messages that ask for a solution of a problem, `question` being what is asked.
+
+    `code_format` is what stands for `CODE_FORMAT` in the prompt template.
+    """
+    values = {PROBLEM: question, CODE_FORMAT: code_format}
+    content = _PLACES.sub(lambda place: values[place[0]], prompting.prompt_template)
     asked = Message(role="user", content=content)
     if prompting.system_prompt is None:
         return [asked]
@@ -88,7 +95,7 @@ def check_prompt_template(template: str) -> None:
         raise UsageError(
             f"--prompt-template {template!r} is not UTF-8: type it in a UTF-8 terminal"
         )
-    if "{problem}" not in template:
+    if PROBLEM not in template:
         raise UsageError(f"--prompt-template {template!r} has no {{problem}} in it")
 
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import msgspec
 
 from distillpipe import sources, spending
-from distillpipe.chat import Chat, conversation, load_chat, with_template_text
+from distillpipe.chat import CODE_FORMAT, Chat, conversation, load_chat, with_template_text
 from distillpipe.errors import UsageError
 from distillpipe.formats.fields import extra_of
 from distillpipe.formats.tokens import find_tokenizer
@@ -16,7 +16,7 @@ from distillpipe.hashing import uniform
 from distillpipe.jsonl import Spool
 from distillpipe.models import AnyModel, Model
 from distillpipe.progress import say
-from distillpipe.questions import Order, asked, option_order
+from distillpipe.questions import Order, asked, livecodebench_format, option_order
 from distillpipe.records import (
     Budget,
     EngineOptions,
@@ -208,7 +208,10 @@ class RowPlan:
         return option_order(problem, self.options.plan.seed, sample)
 
     def _messages(self, problem: Problem, order: Order | None) -> list[Message]:
-        return conversation(asked(problem, order), self.options.prompting)
+        prompting = self.options.prompting
+        if CODE_FORMAT in prompting.prompt_template:
+            return conversation(problem.problem, prompting, livecodebench_format(problem))
+        return conversation(asked(problem, order), prompting)
 
     def _prompt_ids(self, messages: list[Message]) -> list[int]:
         """Ids of the rendered messages; none where a server renders them."""

@@ -7,22 +7,42 @@ r"""Evaluation protocols as they were published: which options they set, and wha
 
 A protocol sets only what the command's user left alone. How many completions a problem are the custom
 differs from benchmark to benchmark, so without a protocol the number is --num-samples for all. Prompts
-are cited word for word, since a score depends on them; where none was published, as for code, it is that
-of the table of benchmarks, and the output says so.
+are cited word for word, since a score depends on them; where none was published, it is that of the table
+of benchmarks, and the output says so (`not_published`), as it does for a benchmark that the team did not
+measure on.
+
+What the sources leave open, or what is not done here as there:
+
+    r1       its README says 64 completions for all, its paper "between 4 and 64, depending on the test set
+             size". Its paper takes GPQA's prompt from simple-evals, and others from "their creators":
+             LiveCodeBench has a prompt for these very models, and puts a system prompt before it that
+             DeepSeek's README advises against, so we leave that out.
+    openr1   lighteval's copy of LiveCodeBench's harness is of February 2025 and has no `sys.stdin.buffer`:
+             a program that reads it is wrong there, and judged as LiveCodeBench itself does here. It looks
+             for the program in the thought too; here it is taken from the response.
+             Its v4_v5 is two files of LiveCodeBench's; rows do not say their file, so days stand for it.
 """
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import msgspec
 
-from distillpipe.benchmarks import BENCHMARKS, MATH_PROMPT
+from distillpipe.benchmarks import (
+    BENCHMARKS,
+    LIVECODEBENCH_PROMPT,
+    MATH_PROMPT,
+    SIMPLE_EVALS_CHOICE_PROMPT,
+)
 from distillpipe.errors import UsageError
 from distillpipe.manifest import ResolvedOption
 from distillpipe.planning import SamplingOptions
 from distillpipe.published import published_score
 
 PROMPT, NUM_SAMPLES = "prompt_template", "num_samples"
+BENCHMARK = "benchmark"
+"Stands among what is not published where a team did not measure on the benchmark."
 PARTS = ("limit", "min_date", "max_date")
 "Options that leave problems out."
 FORCING = ("num_waits", "min_reasoning_tokens", "max_reasoning_tokens", "stop_loops")
@@ -40,9 +60,23 @@ class Protocol(NamedTuple):
     "by verifier"
     num_samples: dict[str, int] | int
     "completions a problem, or by benchmark; others as the table of benchmarks says"
+    measured: tuple[str, ...] = ()
+    "the benchmarks on which the team gives scores; empty for a protocol of ours"
+    by_benchmark: Mapping[str, dict[str, Any]] = MappingProxyType({})
+    "values of options for one benchmark, its prompt too: they come before the others"
+    unlisted: Mapping[str, Any] = MappingProxyType({})
+    "values of options for a file of the user's own: how its programs are judged"
 
 
 R1_SAMPLING = {"temperature": 0.6, "top_p": 0.95, "max_tokens": 32768, "answer_form": "boxed"}
+LIVECODEBENCH_RULES = {
+    "code_rules": "livecodebench",
+    "code_packages": ("numpy", "sympy", "sortedcontainers"),
+}
+"How both teams judged programs: numpy is loaded by the harness, others were found where it was installed."
+LIVECODEBENCH = LIVECODEBENCH_RULES | {
+    PROMPT: LIVECODEBENCH_PROMPT, "min_date": "2024-08-01", "max_date": "2025-01-31",
+}  # fmt: skip
 GREEDY = {"temperature": 0.0, "top_p": 1.0, "max_tokens": 32768}
 
 PROTOCOLS = {
@@ -51,15 +85,23 @@ PROTOCOLS = {
         Protocol(
             "r1",
             "README of deepseek-ai/DeepSeek-R1 at 0cf7856 (2025-04-09), Evaluation Results and Usage "
-            "Recommendations",
+            "Recommendations; problems and prompts by arXiv:2501.12948, section 3: openai/simple-evals at "
+            "83ed764, LiveCodeBench/LiveCodeBench at 28fef95",
             R1_SAMPLING | {"system_prompt": None},
             {"math": MATH_PROMPT},
             64,
+            ("aime24", "math500", "gpqa_diamond", "livecodebench", "mmlu_pro"),
+            {
+                "gpqa_diamond": {PROMPT: SIMPLE_EVALS_CHOICE_PROMPT},
+                "livecodebench": LIVECODEBENCH,
+            },
+            LIVECODEBENCH_RULES,
         ),
         Protocol(
             "openr1",
             "README of huggingface/open-r1 at 1416fa0 (2026-04-02), Reproducing Deepseek's evaluation "
-            "results; prompts of huggingface/lighteval at 50c78a2 (2025-06-26)",
+            "results; prompts of huggingface/lighteval at 50c78a2 (2025-06-26), the same at d3da6b9, which "
+            "open-r1 installs",
             R1_SAMPLING,
             {
                 "math": "Solve the following math problem efficiently and clearly.  The last line of "
@@ -67,11 +109,12 @@ PROTOCOLS = {
                 "$\\boxed{ANSWER}$. I hope it is correct' (without quotes) where ANSWER is just the "
                 "final number or expression that solves the problem. Think step by step before "
                 "answering.\n\n{problem}",
-                "choice": "Answer the following multiple choice question. The last line of your "
-                "response should be of the following format: 'Answer: $LETTER' (without quotes) where "
-                "LETTER is one of ABCD. Think step by step before answering.\n\n{problem}",
+                "choice": SIMPLE_EVALS_CHOICE_PROMPT,
             },
             {"aime24": 64, "math500": 4, "gpqa_diamond": 8, "livecodebench": 16},
+            ("aime24", "math500", "gpqa_diamond", "livecodebench"),
+            {"livecodebench": LIVECODEBENCH},
+            LIVECODEBENCH_RULES,
         ),
         Protocol(
             "s1",
@@ -80,6 +123,7 @@ PROTOCOLS = {
             GREEDY | {"answer_form": "any"},
             {"math": "{problem}", "choice": "{problem}"},
             1,
+            ("aime24", "math500", "gpqa_diamond"),
         ),
         Protocol("greedy", "ours", GREEDY, {}, 1),
     )
@@ -141,10 +185,13 @@ def report(
     verifier = options.prompting.verifier or (listed.verifier if listed else "math")
     wanted = _values(protocol, benchmark, verifier)
     changed = [name for name in wanted if used.get(name, wanted[name]) != wanted[name]]
-    changed += [name for name in (*PARTS, *FORCING) if used.get(name)]
-    unknown = [PROMPT] if PROMPT not in wanted and protocol.name != "greedy" else []
+    changed += [name for name in (*PARTS, *FORCING) if used.get(name) and name not in wanted]
+    unknown = [PROMPT] if PROMPT not in wanted and protocol.measured else []
+    if protocol.measured and benchmark not in protocol.measured:
+        unknown.append(BENCHMARK)
     found["protocol"] |= {
-        "name": protocol.name, "source": protocol.source, "changed": changed, "not_published": unknown,
+        "name": protocol.name, "source": protocol.source, "asked": wanted, "changed": changed,
+        "not_published": unknown,
     }  # fmt: skip
     if (score := published_score(protocol.name, model, benchmark)) is not None:
         found["published"] = {**score._asdict(), "differs": [*changed, *unknown]}
@@ -165,6 +212,9 @@ def _values(protocol: Protocol, benchmark: str, verifier: str) -> dict[str, Any]
     found = dict(protocol.settings)
     if verifier in protocol.prompts:
         found[PROMPT] = protocol.prompts[verifier]
+    if benchmark not in BENCHMARKS:
+        found |= protocol.unlisted
+    found |= protocol.by_benchmark.get(benchmark, {})
     if isinstance(protocol.num_samples, int):
         found[NUM_SAMPLES] = protocol.num_samples
     elif benchmark in protocol.num_samples:
@@ -180,7 +230,7 @@ def _set(
     source: Any,
     but: Mapping[str, ResolvedOption] | None = None,
 ) -> None:
-    """Set what was left at its default, in `but` where that is given."""
+    """Set what was left at its default, in `but` where that is given, of the options that there are."""
     for name, value in values.items():
-        if (but or found)[name].source == "default":
+        if name in found and (but or found)[name].source == "default":
             found[name] = ResolvedOption(value, source)

@@ -53,6 +53,22 @@ def asked(problem: Problem, order: Order | None = None) -> str:
     return problem.problem
 
 
+def livecodebench_format(problem: Problem) -> str:
+    """What LiveCodeBench says behind a problem, word for word: the code to begin with, or how input comes."""
+    code = json_object(problem.extra).get("starter_code")
+    if isinstance(code, str) and code:
+        return (
+            "You will use the following starter code to write the solution to the problem and enclose "
+            f"your code within delimiters.\n```python\n{code}\n```\n\n"
+        )
+    return (
+        "Read the inputs from stdin solve the problem and write the answer to stdout (do not directly "
+        "test on the sample inputs). Enclose your code within delimiters as follows. Ensure that when "
+        "the python program runs, it reads the inputs, runs the algorithm and writes output to STDOUT."
+        "\n```python\n# YOUR CODE HERE\n```\n\n"
+    )
+
+
 def _options(problem: Problem) -> list[str] | None:
     options = options_of(problem.extra) if problem.verifier == "choice" else None
     if options is None or _are_listed(problem.problem, options):

@@ -26,6 +26,7 @@ from distillpipe.hashing import content_hash
 Verdict = Literal["correct", "wrong", "unverifiable"]
 FinishReason = Literal["stop", "length", "repetition"]
 AnswerForm = Literal["boxed", "any"]
+CodeRules = Literal["plain", "livecodebench"]
 Preference = Literal["random", "shortest", "longest"]
 Strategy = Literal["random", "shortest", "longest", "diverse", "s1"]
 Divergence = Literal["forward", "reverse", "js"]
@@ -218,6 +219,8 @@ class Prompting(Record, frozen=True, kw_only=True, omit_defaults=True):
     "one of ours by name, or a file; null: the model's own"
     answer_form: AnswerForm = "boxed"
     "where eval looks for the answer: see `FilterOptions`"
+    code_rules: CodeRules = "plain"
+    "how eval judges programs: see `FilterOptions`"
     min_date: str | None = None
     "of problems that bear a date, `2024-08-01`; this day included"
     max_date: str | None = None
@@ -257,6 +260,8 @@ class FilterOptions(Record, frozen=True, kw_only=True, omit_defaults=True):
     verifier: str | None
     answer_form: AnswerForm = "boxed"
     "`any` takes an answer that is stated without a box too"
+    code_rules: CodeRules = "plain"
+    "`livecodebench` finds and runs programs as that benchmark's own harness does"
     min_reasoning_tokens: int
     max_reasoning_tokens: int | None
     over_budget: Literal["drop", "cut", "force"] = "drop"

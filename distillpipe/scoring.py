@@ -12,7 +12,9 @@ where both have the same chances, which is the best that pairing can do (`compar
 """
 
 import math
+import re
 from array import array
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -28,6 +30,7 @@ from distillpipe.rowguard import InternalError, guarded, is_internal_error
 from distillpipe.verify import Question
 from distillpipe.voting import majority
 
+_MISSING_MODULE = re.compile(r"\bModuleNotFoundError: No module named '(\w{1,64})")
 OUTCOMES = ("correct", "wrong", "truncated", "unverifiable")
 QUANTILES = ("p5", "p25", "p50", "p75", "p95", "max")
 
@@ -61,6 +64,8 @@ class Predictions(msgspec.Struct):
     counts: dict[str, int] = msgspec.field(default_factory=lambda: dict.fromkeys(OUTCOMES, 0))
     num_internal_errors: int = 0
     "predictions that could not be judged, and pairs of answers that could not be compared in a vote"
+    missing_modules: Counter[str] = msgspec.field(default_factory=Counter)
+    "of programs that ended at an import, by the first part of the module's name"
     reasoning_tokens: Any = msgspec.field(default_factory=lambda: array("Q"))
     "an array: of the completions that were counted"
 
@@ -85,6 +90,8 @@ def collect(traces: Iterable[Trace]) -> Predictions:
         one.samples.append((trace.sample, outcome == "correct"))
         votes = outcome != "truncated" and not verify.VERIFIERS[trace.verifier].runs_code
         one.answers.append(trace.answer if votes else None)
+        if missing := _MISSING_MODULE.search(trace.verdict_reason or ""):
+            found.missing_modules[missing[1]] += 1
         one.num_unverifiable += outcome == "unverifiable"
         if trace.num_tokens is not None:
             found.reasoning_tokens.append(trace.num_tokens.reasoning)
@@ -145,6 +152,7 @@ def measure(
         "num_samples": most,
         **{f"num_{name}": count for name, count in found.counts.items()},
         "num_internal_errors": found.num_internal_errors,
+        **_lost_programs(found),
         "mean_reasoning_tokens": tokens and tokens.sum / tokens.rows,
         "reasoning_tokens": tokens and {name: getattr(tokens, name) for name in QUANTILES},
         "verifier_version": verify.CODE_VERSION,
@@ -186,6 +194,14 @@ def _majorities(found: Predictions, extras: Mapping[str, str | None]) -> dict[st
         for problem_id, one in found.problems.items()
     ]
     return {str(most): _as_data(metrics.score(shares))}
+
+
+def _lost_programs(found: Predictions) -> dict[str, Any]:
+    """Programs that only an installed package would have let run, with its names; nothing without programs."""
+    if not any(verify.VERIFIERS[one.verifier].runs_code for one in found.problems.values()):
+        return {}
+    counts = found.missing_modules
+    return {"num_missing_modules": counts.total(), "missing_modules": dict(counts.most_common())}
 
 
 def _same(judged: Judged, extra: str | None, found: Predictions) -> Callable[[str, str], bool]:

@@ -69,7 +69,9 @@ def read_problems(
         yield problem
     if not number and (prompting.min_date or prompting.max_date):
         window = f"{prompting.min_date or '...'} to {prompting.max_date or '...'}"
-        raise DataError(f"{reference}: no problem is of {window} (--min-date, --max-date)")
+        raise DataError(
+            f"{reference}: no problem is of {window} (--min-date, --max-date, which --protocol may have set)"
+        )
 
 
 def _problems(reference: str, prompting: Prompting, failed: Failed | None) -> Iterator[Problem]:
@@ -222,7 +224,7 @@ def _is_in_window(row: Any, where: str, prompting: Prompting) -> bool:
     if not _DAY.fullmatch(day):
         raise DataError(
             f"{where}: no date like 2024-08-01 under {' or '.join(DATE_FIELDS)}: --min-date and "
-            "--max-date need one in each row"
+            "--max-date (which --protocol may have set) need one in each row"
         )
     return (prompting.min_date or day) <= day <= (prompting.max_date or day)
 

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from distillpipe.benchmarks import BENCHMARKS, Benchmark
-from distillpipe.protocols import PROTOCOLS, Protocol
+from distillpipe.protocols import PROMPT, PROTOCOLS, Protocol
 
 README = Path(__file__).parent.parent / "README.md"
 BEGIN, END = "<!-- benchmarks: begin -->", "<!-- benchmarks: end -->"
@@ -48,7 +48,10 @@ def _protocol(one: Protocol) -> str:
         f"`{one.name}`",
         f"{settings['temperature']}, {settings['top_p']}, {settings['max_tokens']:,}",
         str(samples),
-        ", ".join(one.prompts) or "none",
+        ", ".join(
+            [*one.prompts, *(name for name, found in one.by_benchmark.items() if PROMPT in found)]
+        )
+        or "none",
         one.source,
     ]
     return f"| {' | '.join(cells)} |"

@@ -8,17 +8,30 @@ from typing import Any
 import msgspec
 import pytest
 
-from distillpipe.benchmarks import BENCHMARKS, CHOICE_PROMPT, CODE_PROMPT, MATH_PROMPT
+from distillpipe.benchmarks import (
+    BENCHMARKS,
+    CHOICE_PROMPT,
+    CODE_PROMPT,
+    LIVECODEBENCH_PROMPT,
+    MATH_PROMPT,
+    SIMPLE_EVALS_CHOICE_PROMPT,
+)
+from distillpipe.chat import conversation
 from distillpipe.errors import UsageError
 from distillpipe.manifest import ResolvedOption
 from distillpipe.planning import SamplingOptions
 from distillpipe.protocols import PROTOCOLS, report, settled, with_settled
 from distillpipe.published import TABLES, published_score
-from distillpipe.records import EngineOptions, Plan, Prompting, Sampling
+from distillpipe.questions import asked, livecodebench_format
+from distillpipe.records import EngineOptions, Plan, Problem, Prompting, Sampling
+from distillpipe.scoring import collect, measure
+from distillpipe.sources import read_problems
+from distillpipe.views.scores import score_table
 
 DEFAULTS = {
     "temperature": 0.6, "top_p": 0.95, "max_tokens": 32768, "num_samples": 1, "answer_form": "boxed",
     "prompt_template": MATH_PROMPT, "system_prompt": None, "verifier": None, "limit": None, "seed": 0,
+    "min_date": None, "max_date": None, "code_rules": "plain",
 }  # fmt: skip
 
 
@@ -52,6 +65,13 @@ def options(found: dict[str, ResolvedOption]) -> SamplingOptions:
 
 R1 = {"temperature": 0.6, "top_p": 0.95, "max_tokens": 32768, "answer_form": "boxed"}
 S1 = {"temperature": 0.0, "top_p": 1.0, "max_tokens": 32768, "answer_form": "any", "num_samples": 1}
+LCB = {
+    "prompt_template": LIVECODEBENCH_PROMPT, "min_date": "2024-08-01", "max_date": "2025-01-31",
+    "code_rules": "livecodebench",
+}  # fmt: skip
+DAYS = [
+    "2024-07-31T23:59:59", "2024-08-01T00:00:00", "2025-01-31T23:30:00", "2025-02-01T00:00:00",
+]  # fmt: skip
 OPEN_R1_MATH = "Solve the following math problem efficiently and clearly. "
 
 
@@ -63,8 +83,13 @@ OPEN_R1_MATH = "Solve the following math problem efficiently and clearly. "
         (None, "humaneval", {"prompt_template": CODE_PROMPT}),
         (None, "mine.jsonl", {}),
         ("r1", "aime24", R1 | {"num_samples": 64, "prompt_template": MATH_PROMPT, "system_prompt": None}),
-        ("r1", "gpqa_diamond", R1 | {"num_samples": 64, "prompt_template": CHOICE_PROMPT, "system_prompt": None}),
-        ("openr1", "livecodebench", R1 | {"num_samples": 16, "prompt_template": CODE_PROMPT}),
+        ("r1", "gpqa_diamond", R1 | {"num_samples": 64, "prompt_template": SIMPLE_EVALS_CHOICE_PROMPT, "system_prompt": None}),
+        ("r1", "mmlu_pro", R1 | {"num_samples": 64, "prompt_template": CHOICE_PROMPT, "system_prompt": None}),
+        ("r1", "livecodebench", R1 | LCB | {"num_samples": 64, "system_prompt": None}),
+        ("r1", "humaneval", R1 | {"num_samples": 64, "prompt_template": CODE_PROMPT, "system_prompt": None}),
+        ("openr1", "livecodebench", R1 | LCB | {"num_samples": 16}),
+        ("openr1", "mine.jsonl", R1 | {"prompt_template": PROTOCOLS["openr1"].prompts["math"], "code_rules": "livecodebench"}),
+        (None, "livecodebench", {"prompt_template": CODE_PROMPT}),
         ("s1", "aime25", S1 | {"prompt_template": "{problem}"}),
         ("s1", "gpqa_diamond", S1 | {"prompt_template": "{problem}"}),
         ("s1", "mine.jsonl", S1 | {"prompt_template": "{problem}"}),
@@ -151,22 +176,174 @@ def test_every_published_table_is_of_a_protocol_and_of_benchmarks_that_there_are
     for table in TABLES:
         assert table.protocol in PROTOCOLS
         assert set(table.columns) <= set(BENCHMARKS)
-        assert {len(row) for row in table.rows.values()} == {len(table.columns)}
+        assert {len(row) for row in [*table.rows.values(), *table.again.values()]} == {
+            len(table.columns)
+        }
+        assert {*table.notes, *table.num_problems, *table.majorities} <= set(table.columns)
+        for named in (*table.majorities.values(), table.again):
+            assert set(named) <= set(table.rows)
+        measured = PROTOCOLS[table.protocol].measured
+        assert set(table.columns) <= set(measured)
 
 
-def test_the_report_says_what_was_used_what_differs_and_what_no_source_says() -> None:
+def test_the_report_says_what_was_used_and_what_differs() -> None:
     found = settled(given("r1", num_samples=4, limit=10), "gpqa_diamond")
     content = report(found, options(found), "deepseek-ai/DeepSeek-R1", "gpqa_diamond")
 
     assert content["protocol"]["name"] == "r1"
-    assert content["protocol"]["settings"]["prompt_template"] == CHOICE_PROMPT
+    assert content["protocol"]["settings"]["prompt_template"] == SIMPLE_EVALS_CHOICE_PROMPT
     assert content["protocol"]["settings"]["num_samples"] == 4
+    assert content["protocol"]["asked"]["num_samples"] == 64
     assert content["protocol"]["changed"] == ["num_samples", "limit"]
-    assert content["protocol"]["not_published"] == ["prompt_template"]
+    assert content["protocol"]["not_published"] == []
     assert content["published"] == {
         "score": pytest.approx(0.715), "source": "README of deepseek-ai/DeepSeek-R1 at 0cf7856",
-        "date": "2025-04-09", "note": None, "differs": ["num_samples", "limit", "prompt_template"],
+        "date": "2025-04-09", "note": "64 completions by the README, 4 to 64 by the paper",
+        "num_problems": 198, "majority": None, "differs": ["num_samples", "limit"],
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("protocol", "benchmark", "unknown"),
+    [
+        ("r1", "math500", []),
+        ("r1", "gpqa_diamond", []),
+        ("r1", "livecodebench", []),
+        ("r1", "mmlu_pro", ["prompt_template"]),
+        ("r1", "humaneval", ["prompt_template", "benchmark"]),
+        ("r1", "gsm8k", ["benchmark"]),
+        ("openr1", "livecodebench", []),
+        ("openr1", "gpqa_diamond", []),
+        ("openr1", "mmlu_pro", ["benchmark"]),
+        ("openr1", "mbpp", ["prompt_template", "benchmark"]),
+        ("s1", "math500", []),
+        ("s1", "aime25", ["benchmark"]),
+        ("s1", "livecodebench", ["prompt_template", "benchmark"]),
+        ("greedy", "livecodebench", []),
+        ("r1", "mine.jsonl", ["benchmark"]),
+    ],
+)
+def test_what_no_source_says_of_a_benchmark_is_named(
+    protocol: str, benchmark: str, unknown: list[str]
+) -> None:
+    found = settled(given(protocol), benchmark)
+    content = report(found, options(found), "a model", benchmark)
+    assert content["protocol"]["not_published"] == unknown
+    assert content["protocol"]["changed"] == []
+
+
+@pytest.mark.parametrize(
+    ("protocol", "days"),
+    [
+        ("r1", ["2024-08-01T00:00:00", "2025-01-31T23:30:00"]),
+        ("openr1", ["2024-08-01T00:00:00", "2025-01-31T23:30:00"]),
+        (None, DAYS),
+    ],
+)
+def test_of_livecodebench_a_protocol_asks_what_was_published(
+    protocol: str | None, days: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [
+        {
+            "question_content": f"Problem {day}", "contest_date": day, "starter_code": "",
+            "public_test_cases": [{"input": "", "output": ""}],
+        }
+        for day in DAYS
+    ]  # fmt: skip
+    (tmp_path / "livecodebench.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    monkeypatch.setenv("DISTILL_DATA", str(tmp_path))
+    prompting = options(settled(given(protocol), "livecodebench")).prompting
+
+    found = read_problems("livecodebench", prompting, None)
+
+    assert [problem.problem for problem in found] == [f"Problem {day}" for day in days]
+
+
+@pytest.mark.parametrize("protocol", ["r1", "openr1"])
+def test_other_days_than_the_protocols_are_a_difference(protocol: str) -> None:
+    found = settled(given(protocol, max_date="2025-04-30"), "livecodebench")
+    content = report(
+        found, options(found), "deepseek-ai/DeepSeek-R1-Distill-Qwen-7B", "livecodebench"
+    )
+    assert content["protocol"]["settings"]["min_date"] == "2024-08-01"
+    assert content["published"]["differs"] == ["max_date"]
+
+
+def test_a_published_vote_and_what_differs_stand_in_the_table(make_trace: Any) -> None:
+    found = settled(given("r1", num_samples=2), "aime24")
+    traces = [
+        make_trace(
+            problem=name, row_key=f"{sample}" * 32, sample=sample, verdict="correct", answer="20"
+        )
+        for name in ("p1", "p2")
+        for sample in range(2)
+    ]
+    content = measure("aime24", collect(traces), {})
+    content |= report(found, options(found), "DeepSeek-R1-Distill-Llama-8B", "aime24")
+    cells = dict(line[:2] for line in score_table([("model", content)])[1:])
+
+    differs = "; other num_samples (2, there 64); on 30 problems there, 2 here"
+    assert cells["published"] == f"0.504 (r1, 2025){differs}"
+    assert cells["published cons@64"] == f"0.800 (r1, 2025), to set beside maj@64{differs}"
+    names = list(cells)
+    assert names.index("published cons@64") == names.index("maj@2") + 1
+
+
+def test_scores_of_a_second_table_are_named_beside_those_of_the_first() -> None:
+    found = published_score("openr1", "DeepSeek-R1-Distill-Qwen-7B", "math500")
+    assert found is not None
+    assert (found.score, found.note) == (pytest.approx(0.945), "0.935 in its other table")
+
+
+# ---------------------------------------------------------------- prompts, word for word
+
+LCB_START = (
+    "You will be given a question (problem specification) and will generate a correct Python program "
+    "that matches the specification and passes all tests.\n\nQuestion: Say {problem}.\n\n"
+)
+SCRIPT = (
+    "Read the inputs from stdin solve the problem and write the answer to stdout (do not directly test on "
+    "the sample inputs). Enclose your code within delimiters as follows. Ensure that when the python "
+    "program runs, it reads the inputs, runs the algorithm and writes output to STDOUT.\n"
+    "```python\n# YOUR CODE HERE\n```\n\n"
+)
+STARTER = "class Solution:\n    def f(self, x: '{problem}'):\n        "
+
+
+@pytest.mark.parametrize(
+    ("extra", "ending"),
+    [
+        ({"starter_code": "", "public_test_cases": "[]"}, SCRIPT),
+        ({}, SCRIPT),
+        (
+            {"starter_code": STARTER},
+            "You will use the following starter code to write the solution to the problem and enclose your "
+            f"code within delimiters.\n```python\n{STARTER}\n```\n\n",
+        ),
+    ],
+)
+def test_livecodebench_is_asked_in_its_own_words(extra: dict[str, str], ending: str) -> None:
+    one = Problem(
+        problem_id="0" * 16, problem="Say {problem}.", reference_answer=None, verifier="code",
+        extra=json.dumps(extra),
+    )  # fmt: skip
+    prompting = options(settled(given("openr1"), "livecodebench")).prompting
+    (message,) = conversation(one.problem, prompting, livecodebench_format(one))
+    assert message.content == LCB_START + ending
+
+
+def test_gpqa_is_asked_in_the_words_of_simple_evals() -> None:
+    one = Problem(
+        problem_id="0" * 16, problem="Which?", reference_answer="A", verifier="choice",
+        extra=json.dumps({"options": ["a", "b", "c", "d"]}),
+    )  # fmt: skip
+    prompting = options(settled(given("r1"), "gpqa_diamond")).prompting
+    (message,) = conversation(asked(one, (1, 0, 2, 3)), prompting)
+    assert message.content == (
+        "Answer the following multiple choice question. The last line of your response should be of the "
+        "following format: 'Answer: $LETTER' (without quotes) where LETTER is one of ABCD. Think step by "
+        "step before answering.\n\nWhich?\n\nA) b\nB) a\nC) c\nD) d"
+    )
 
 
 def test_without_a_protocol_the_report_says_what_was_used_all_the_same() -> None:
@@ -200,7 +377,7 @@ def test_eval_with_a_protocol_puts_the_published_score_beside_its_own(
     assert found["protocol"]["changed"] == ["max_tokens"]
     assert found["published"]["score"] == pytest.approx(0.831)
     assert (
-        "| published | 0.831 (openr1, 2026); other max_tokens |"
+        "| published | 0.831 (openr1, 2026); other max_tokens (8, there 32768); on 500 problems there, 1 here |"
         in (version / "metrics.md").read_text()
     )
     manifest = json.loads((version / "manifest.json").read_text())

@@ -9,6 +9,7 @@ from distillpipe.errors import DataError
 from distillpipe.hashing import content_hash
 from distillpipe.records import Problem, TokenCounts, Trace
 from distillpipe.scoring import collect, measure, options_of
+from distillpipe.views.scores import score_table
 
 Rows = Callable[..., list[Trace]]
 
@@ -127,3 +128,46 @@ def test_nothing_at_all_has_no_score() -> None:
 def test_rows_that_were_not_judged_are_no_predictions(make_trace: Callable[..., Trace]) -> None:
     with pytest.raises(DataError, match="was not judged: `distill eval` makes predictions"):
         collect([make_trace()])
+
+
+@pytest.mark.parametrize(
+    ("reasons", "counts"),
+    [
+        ([None, "all_tests_passed"], {}),
+        (["raised: test 1: ModuleNotFoundError: No module named 'numpy'"] * 2, {"numpy": 2}),
+        (
+            [
+                "raised: test 2: ModuleNotFoundError: No module named 'sympy.core'",
+                "raised: test 1: ModuleNotFoundError: No module named 'numpy'",
+                "failed_check: test 1: ModuleNotFoundError: No module named 'numpy'",
+                "raised: test 1: ImportError: cannot import name 'x' from 'math'",
+                "raised: test 1: ModuleNotFoundError: No module named '\x1b[31m'",
+            ],
+            {"numpy": 2, "sympy": 1},
+        ),
+    ],
+)
+def test_programs_that_lack_a_module_are_counted_and_it_is_named(
+    make_trace: Callable[..., Trace], reasons: list[str | None], counts: dict[str, int]
+) -> None:
+    traces = [
+        make_trace(
+            sample=sample, row_key=content_hash(sample), verdict="wrong", verifier="code",
+            verdict_reason=reason,
+        )
+        for sample, reason in enumerate(reasons)
+    ]  # fmt: skip
+    found = measure("name", collect(traces), {})
+
+    assert (found["num_missing_modules"], found["missing_modules"]) == (
+        sum(counts.values()),
+        counts,
+    )
+    lines = dict(score_table([("model", found)])[1:])
+    named = ", ".join(f"{name} {count}" for name, count in counts.items())
+    wanted = f"{sum(counts.values())}: {named}" if counts else None
+    assert lines.get("  wrong for a missing module") == wanted
+
+
+def test_without_programs_nothing_is_said_of_modules(rows: Rows) -> None:
+    assert "num_missing_modules" not in measure("name", collect(rows("p1", "+-")), {})

@@ -17,7 +17,15 @@ from distillpipe.engines.server_options import (
 from distillpipe.forecast import Forecast, lines_of
 from distillpipe.manifest import ResolvedOption
 from distillpipe.planning import SamplingOptions
-from distillpipe.records import AnswerForm, Budget, EngineOptions, Plan, Prompting, Sampling
+from distillpipe.records import (
+    AnswerForm,
+    Budget,
+    CodeRules,
+    EngineOptions,
+    Plan,
+    Prompting,
+    Sampling,
+)
 from distillpipe.stages.run import Result, Run
 from distillpipe.verify import check_name
 
@@ -138,6 +146,14 @@ AnswerFormOption = Annotated[
     option(
         "--answer-form",
         help="Where the answer stands: boxed, or any: also 'the final answer is'.",
+        rich_help_panel=PROBLEMS,
+    ),
+]
+CodeRulesOption = Annotated[
+    CodeRules,
+    option(
+        "--code-rules",
+        help="How programs are found and run: plain, or as LiveCodeBench's own harness does.",
         rich_help_panel=PROBLEMS,
     ),
 ]

@@ -78,8 +78,13 @@ def evaluate(
             )
 
         def judged(trace: Trace, problem: Problem) -> Trace:
-            form = options.prompting.answer_form
-            return verify.verified(trace, extra=problem.extra, answer_form=form, unsafe=run.unsafe)
+            return verify.verified(
+                trace,
+                extra=problem.extra,
+                answer_form=options.prompting.answer_form,
+                code_rules=options.prompting.code_rules,
+                unsafe=run.unsafe,
+            )
 
         sampler.judge_failed_again(draft, judged)
         writer = opened.enter_context(Writer(draft))

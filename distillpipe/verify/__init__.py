@@ -12,7 +12,7 @@ from typing import NamedTuple
 import msgspec
 
 from distillpipe.errors import DataError, UsageError
-from distillpipe.records import AnswerForm, Problem, Trace, Verdict
+from distillpipe.records import AnswerForm, CodeRules, Problem, Trace, Verdict
 from distillpipe.rowguard import InternalError, clean, guarded
 from distillpipe.verify.choice import (
     as_shown,
@@ -23,7 +23,7 @@ from distillpipe.verify.choice import (
     text_chosen,
 )
 from distillpipe.verify.code import judge_code
-from distillpipe.verify.code_extract import extract_code
+from distillpipe.verify.code_extract import extract_code, extract_last_fenced
 from distillpipe.verify.code_tests import tests_in
 from distillpipe.verify.exact import same_text
 from distillpipe.verify.extract import any_answer, boxed_answer
@@ -46,6 +46,7 @@ class Question(NamedTuple):
     "whether programs may run without a sandbox"
     order: tuple[int, ...] | None = None
     "in which the options were shown; null for that of the problem"
+    code_rules: CodeRules = "plain"
 
 
 class Judgement(NamedTuple):
@@ -116,7 +117,8 @@ def _named(verdict: Verdict, reference: str) -> Judgement:
 
 def _code(program: str, question: Question) -> Judgement:
     sandbox = find_sandbox(unsafe=question.unsafe)  # tried out once
-    result = judge_code(program, tests_in(question.extra, question.problem), sandbox=sandbox)
+    tests = tests_in(question.extra, question.problem)
+    result = judge_code(program, tests, sandbox=sandbox, rules=question.code_rules)
     return Judgement(result.verdict, result.summary)
 
 
@@ -163,18 +165,19 @@ def verified(
     extra: str | None = None,
     *,
     answer_form: AnswerForm = "boxed",
+    code_rules: CodeRules = "plain",
     unsafe: bool = False,
 ) -> Trace:
     """The trace with its answer and verdict made anew; `verifier` overrides the row's own.
 
     `extra` holds the problem's other keys (options, tests), by default the trace's own. With the form
-    `any` an answer that is stated without a box counts too. A verifier that fails in a way that nobody foresaw
-    leaves the row unverifiable, its reason beginning with `internal_error`. Raises MissingDependencyError where a program
+    `any` an answer that is stated without a box counts too; `code_rules` says how programs are found and run.
+    A verifier that fails in a way that nobody foresaw leaves the row unverifiable, its reason beginning with `internal_error`. Raises MissingDependencyError where a program
     would have to run and there is neither a sandbox nor leave to go without (`unsafe`).
     """
     name = verifier or trace.verifier
     check_name(name)
-    judged = guarded(_verified, trace, name, extra, answer_form, unsafe)
+    judged = guarded(_verified, trace, name, extra, answer_form, code_rules, unsafe)
     if isinstance(judged, InternalError):
         return msgspec.structs.replace(
             trace, verifier=name, answer=None, verdict="unverifiable", verdict_reason=judged.reason,
@@ -183,16 +186,24 @@ def verified(
 
 
 def _verified(
-    trace: Trace, name: str, extra: str | None, answer_form: AnswerForm, unsafe: bool
+    trace: Trace,
+    name: str,
+    extra: str | None,
+    answer_form: AnswerForm,
+    code_rules: CodeRules,
+    unsafe: bool,
 ) -> Trace:
     rule = VERIFIERS[name]
     found = rule.answer if answer_form == "boxed" else rule.any_answer
+    if rule.runs_code and code_rules == "livecodebench":
+        found = extract_last_fenced
     question = Question(
         trace.reference_answer or "",
         trace.problem,
         trace.extra if extra is None else extra,
         unsafe,
         order_in(trace.extra) if rule.reads_extra and not rule.runs_code else None,
+        code_rules,
     )
     answer = None
     if not trace.is_truncated:

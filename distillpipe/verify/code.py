@@ -4,14 +4,16 @@ A program can pass only by saying right values. It never sees expected ones, it 
 the judge, and how it ends counts for nothing but a failure. `BesideTests` are the exception: see there.
 """
 
+import functools
 import math
 import secrets
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
-from distillpipe.records import Record, Verdict
+from distillpipe.records import CodeRules, Record, Verdict
 from distillpipe.verify.code_imports import imports_for
 from distillpipe.verify.code_kinds import (
     BesideTests,
@@ -65,9 +67,12 @@ def judge_code(
     *,
     sandbox: Sandbox,
     test_seconds: float = TEST_SECONDS,
+    rules: CodeRules = "plain",
 ) -> CodeResult:
     """Run the tests until one fails: at most `test_seconds` each, and as much for loading the program.
 
+    With the rules `livecodebench` scripts and functions run as in that benchmark's harness, see
+    `inside.livecodebench`; tests of other kinds, which it has not, run as ever.
     `unverifiable` is for tests that are broken, whatever the program. Raises SandboxError where the
     machine cannot start a sandbox.
     """
@@ -75,7 +80,8 @@ def judge_code(
     try:
         if len(program) > MAX_PROGRAM_CHARACTERS or "\0" in program:
             raise _Failed("no_python", "over a million characters, or a null byte")
-        for _ in _passed_tests(program, tests, sandbox, test_seconds):
+        run = _run_livecodebench if _are_livecodebench(tests, rules) else _passed_tests
+        for _ in run(program, tests, sandbox, test_seconds):
             passed += 1
         failed = None
     except _Failed as error:
@@ -167,14 +173,47 @@ def _ended_well(answer: Answer) -> bool:
     return bool(is_changed)
 
 
+def _are_livecodebench(tests: CodeTests, rules: CodeRules) -> bool:
+    """Whether that benchmark's rules are asked for, and the tests are of its two kinds."""
+    is_known = isinstance(tests, InputTests) or (
+        isinstance(tests, CallTests) and tests.tuple_is_list
+    )
+    return rules == "livecodebench" and is_known
+
+
+def _run_livecodebench(
+    program: str, tests: CodeTests, sandbox: Sandbox, seconds: float
+) -> Iterator[None]:
+    """One process for all tests, in which the program runs as in LiveCodeBench's harness."""
+    with sandbox.start(_cpu_seconds(tests, seconds)) as session:
+        _done(session.ask(("load", [_harness()]), START_SECONDS))
+        if isinstance(tests, InputTests):
+            _value(session.ask(("call", "prepare_script", (program,), {}), seconds))
+            for text, expected in tests.cases:
+                printed = _value(session.ask(("call", "run_script", (text,), {}), seconds))
+                if not isinstance(printed, str) or not equal_output(printed, expected):
+                    raise _Failed("wrong_output", f"printed {str(printed)[:80]!r}")
+                yield
+        elif isinstance(tests, CallTests):
+            name = tests.path.rpartition(".")[2]
+            _value(session.ask(("call", "prepare_function", (program, name), {}), seconds))
+            for case in tests.cases:
+                said = _value(session.ask(("call", "run_function", case.arguments, {}), seconds))
+                _must_equal(_tuple_as_list(said), case.expected)
+                yield
+
+
+@functools.cache
+def _harness() -> str:
+    return (Path(__file__).parent / "inside" / "livecodebench.py").read_text(encoding="utf-8")
+
+
 def _run_calls(program: str, tests: CallTests, session: Session, seconds: float) -> Iterator[None]:
     path = _path_in(program, tests.path)
     for case in tests.cases:
         request = ("fresh", "call", path, case.arguments, case.keywords)
         said = _value(session.ask(request, seconds))
-        if tests.tuple_is_list and isinstance(said, list) and said[:1] == ["t"]:
-            said = ["l", *said[1:]]
-        _must_equal(said, case.expected)
+        _must_equal(_tuple_as_list(said) if tests.tuple_is_list else said, case.expected)
         yield
 
 
@@ -249,6 +288,10 @@ def _path_in(program: str, path: str) -> str:
     """LiveCodeBench's rule: a method is a function where the program has no `class Solution`."""
     owner, dot, method = path.rpartition("().")
     return method if dot and f"class {owner}" not in program else path
+
+
+def _tuple_as_list(said: Any) -> Any:
+    return ["l", *said[1:]] if isinstance(said, list) and said[:1] == ["t"] else said
 
 
 def _must_equal(said: Any, expected: Any) -> None:

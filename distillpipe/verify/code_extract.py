@@ -1,4 +1,4 @@
-"""The program in a response: its last fenced block. One pass, however many fences there are."""
+"""The program in a response: its last fenced block, by our rule or by LiveCodeBench's; both in one pass."""
 
 import re
 import textwrap
@@ -20,6 +20,18 @@ def extract_code(response: str) -> str | None:
         elif not language:
             plain = code
     return plain if marked is None else marked
+
+
+def extract_last_fenced(response: str) -> str | None:
+    """LiveCodeBench's rule: the lines between the last two that hold three backticks; null for fewer.
+
+    Whatever stands in them: an example of output behind the program is what is found.
+    """
+    lines = response.split("\n")
+    fences = [number for number, line in enumerate(lines) if "```" in line]
+    if len(fences) < 2:
+        return None
+    return "\n".join(lines[fences[-2] + 1 : fences[-1]])
 
 
 def _blocks(text: str) -> Iterator[tuple[str, str]]:

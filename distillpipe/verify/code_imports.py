@@ -3,7 +3,12 @@
 What a program mentions is imported before it; what it does not mention costs no time.
 """
 
+import builtins
+import functools
+import importlib
 import re
+
+from distillpipe.verify.inside.livecodebench import MODULES
 
 _NAMES = {
     "typing": "Any Callable DefaultDict Deque Dict FrozenSet Generator Generic Iterable Iterator List"
@@ -37,10 +42,35 @@ _STATEMENTS = {
     for name in names.split()
 } | {module: f"import {module}" for module in _MODULES}
 PROVIDED_NAMES = frozenset(_STATEMENTS)
+"Names that mean the library's even in tests, where a rarer one (`add`) may be the program's own."
 _WORD = re.compile(r"[A-Za-z_]\w*")
 
 
 def imports_for(source: str) -> str:
     """Import statements for all that `source` mentions of the standard library's usual names."""
-    mentioned = PROVIDED_NAMES.intersection(_WORD.findall(source))
-    return "\n".join(_STATEMENTS[name] for name in sorted(mentioned))
+    statements = _all_statements()
+    mentioned = statements.keys() & set(_WORD.findall(source))
+    return "\n".join(statements[name] for name in sorted(mentioned))
+
+
+@functools.cache
+def _all_statements() -> dict[str, str]:
+    """The import of each name: those of the table, and all that `from MODULE import *` would give.
+
+    A name of Python's own (`pow`, `open`) means just that, as in LiveCodeBench's list, which ends with them.
+    """
+    found = {
+        name: f"from {module} import {name}"
+        for module in MODULES
+        for name in _public_names(module)
+        if not hasattr(builtins, name)
+    }
+    return found | _STATEMENTS
+
+
+def _public_names(module: str) -> list[str]:
+    """What `from MODULE import *` gives."""
+    loaded = importlib.import_module(module)
+    return list(
+        getattr(loaded, "__all__", [name for name in vars(loaded) if not name.startswith("_")])
+    )

@@ -256,7 +256,7 @@ def _kill_children(process: int) -> bool:
 def _innermost(process: int) -> int:
     """The last of the line of first children: bubblewrap, its process inside, the runner."""
     path = f"/proc/{process}/task/{process}/children"
-    while children := Path(path).read_text().split():
+    while children := Path(path).read_text(encoding="utf-8").split():
         process = int(children[0])
         path = f"/proc/{process}/task/{process}/children"
     return process

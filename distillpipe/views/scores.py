@@ -10,6 +10,8 @@ from distillpipe.terminal import printable
 
 Table = list[list[str]]  # a heading and rows of cells
 UNKNOWN = "-"
+SHORT = ("num_samples", "temperature", "top_p", "max_tokens", "min_date", "max_date", "code_rules")
+"Options whose values say in a table what differs."
 SHOWN = ("p5", "p50", "p95", "max")  # of the reasoning tokens; metrics.json has more
 
 
@@ -73,8 +75,10 @@ def _cells(found: dict[str, Any]) -> dict[str, str]:
             for name in ("pass", "maj")
             for k, one in found[f"{name}@k"].items()
         },
+        **_published_majority(found),
         "problems x samples": f"{found['num_problems']:,} x {found['num_samples']}",
         **_outcomes(found),
+        **_missing_modules(found.get("missing_modules")),
         "reasoning tokens, mean": _number(found["mean_reasoning_tokens"], 1),
         f"  {', '.join(SHOWN)}": ", ".join(_number(tokens[one]) for one in SHOWN if tokens)
         or UNKNOWN,
@@ -92,10 +96,35 @@ def _published(found: dict[str, Any]) -> str:
     one = found.get("published")
     if one is None:
         return UNKNOWN
-    remarks = [f"other {', '.join(one['differs'])}"] if one["differs"] else []
-    remarks += [one["note"]] if one["note"] else []
     said = f"{share(one['score'])} ({found['protocol']['name']}, {one['date'][:4]})"
-    return "; ".join([said, *remarks])
+    return "; ".join([said, *_remarks(found)])
+
+
+def _published_majority(found: dict[str, Any]) -> dict[str, str]:
+    """The vote that was published, which is our maj@k of as many completions."""
+    one = found.get("published") or {}
+    if (majority := one.get("majority")) is None:
+        return {}
+    k, score = majority
+    said = f"{share(score)} ({found['protocol']['name']}, {one['date'][:4]}), to set beside maj@{k}"
+    return {f"published cons@{k}": "; ".join([said, *_remarks(found)])}
+
+
+def _remarks(found: dict[str, Any]) -> list[str]:
+    """In what a published score is another than the one beside it."""
+    one = found["published"]
+    asked, used = found["protocol"].get("asked", {}), found["protocol"]["settings"]
+    differs = [
+        f"{name} ({used.get(name)}, there {asked[name]})"
+        if name in SHORT and name in asked
+        else name
+        for name in one["differs"]
+    ]
+    remarks = [f"other {', '.join(differs)}"] if differs else []
+    num_problems = one.get("num_problems")
+    if num_problems not in (None, found["num_problems"]):
+        remarks.append(f"on {num_problems:,} problems there, {found['num_problems']:,} here")
+    return remarks + ([one["note"]] if one["note"] else [])
 
 
 def _outcomes(found: dict[str, Any]) -> dict[str, str]:
@@ -108,6 +137,14 @@ def _outcomes(found: dict[str, Any]) -> dict[str, str]:
     if found["num_unverifiable"]:
         said["unverifiable"] += f", Pass@1 at most {share(found['upper_bound'])}"
     return said
+
+
+def _missing_modules(counts: dict[str, int] | None) -> dict[str, str]:
+    """How many programs ended at an import, for a package that the sandbox has not, and of which."""
+    if not counts:
+        return {}
+    named = ", ".join(f"{name} {count:,}" for name, count in counts.items())
+    return {"  wrong for a missing module": f"{sum(counts.values()):,}: {named}"}
 
 
 def _budget(kept: dict[str, Any] | None) -> dict[str, str]:
