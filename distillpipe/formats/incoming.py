@@ -199,7 +199,8 @@ def _deepseek(row: Row, fields: Fields) -> Iterator[Outcome]:
         parts = parts_of(answered[0].reasoning_content, answered[0].content)
         found = answer_to(row, fields, parts, {"choices", "response", "request"})
         index, finish_reason = choice.get("index", number), choice.get("finish_reason")
-        teacher = _api_response(row).get("model")
+        model = _api_response(row).get("model")
+        teacher = model if is_text(model) else None
         yield _by(found, sample=index, finish_reason=finish_reason, teacher=teacher)
 
 

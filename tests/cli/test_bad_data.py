@@ -143,7 +143,7 @@ GENERATE = "generate problems.jsonl --teacher model --max-tokens 2 --out out"
 EVAL = "eval model --benchmark problems.jsonl --max-tokens 2 --out out"
 PART, MANIFEST = "set/v2/part-00000.jsonl", "set/v2/manifest.json"
 TWICE = "row ROW stands twice in the input with different content: an edited copy needs a new row_key and id"
-NOT_UTF_8 = "'utf-8' codec can't decode byte 0xff in position 8: invalid start byte"
+NOT_UTF_8 = "not UTF-8: invalid start byte at byte 8 of a text"
 NOT_A_TRACE = "mend or remove the line, or bring the file in with `distill import`"
 
 CASES = {

@@ -26,7 +26,7 @@ def test_eval_scores_the_teacher_and_rows_taken_over_took_no_time(
     assert list(found) == [
         "benchmark", "pass@1", "standard_error", "interval", "upper_bound", "standard_error_parts",
         "minimum_detectable_effect", "pass@k", "maj@k", "num_problems", "num_samples",
-        "num_correct", "num_wrong", "num_truncated", "num_unverifiable", "mean_reasoning_tokens",
+        "num_correct", "num_wrong", "num_truncated", "num_unverifiable", "num_internal_errors", "mean_reasoning_tokens",
         "reasoning_tokens", "verifier_version", "protocol", "published", "budget", "resources",
     ]  # fmt: skip
     outcomes = [found[f"num_{name}"] for name in ("correct", "wrong", "truncated", "unverifiable")]

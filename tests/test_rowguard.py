@@ -1,0 +1,91 @@
+"""An exception that nobody foresaw costs one row: counted, said, and tolerated up to 1%."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from distillpipe import filters, rowguard
+from distillpipe.errors import Abandoned, DataError, UsageError
+from distillpipe.rowguard import InternalError, guarded
+
+
+def fault(*_: object) -> Any:
+    raise KeyError("log")
+
+
+# ---------------------------------------------------------------- the guard
+
+
+def deep(number: int) -> int:
+    return deep(number + 1)
+
+
+@pytest.mark.parametrize(
+    ("work", "said"),
+    [
+        (fault, "KeyError: 'log' (tests/test_rowguard.py:"),
+        (
+            lambda: deep(0),
+            "RecursionError: maximum recursion depth exceeded (tests/test_rowguard.py:",
+        ),
+        (
+            lambda: 1 // 0,
+            "ZeroDivisionError: integer division or modulo by zero (tests/test_rowguard",
+        ),
+        (lambda: "x" * (1 << 62), "MemoryError (tests/test_rowguard.py:"),
+        (lambda: "\ud800".encode(), "UnicodeEncodeError: 'utf-8' codec can't encode character"),
+        (lambda: json.loads("{"), "JSONDecodeError: Expecting property name"),
+    ],
+)
+def test_an_unforeseen_exception_is_the_rows(work: Callable[[], Any], said: str) -> None:
+    found = guarded(work)
+
+    assert isinstance(found, InternalError)
+    assert found.said.startswith(said)
+    assert found.reason == f"internal_error: {found.said}"
+    found.said.encode("utf-8")
+
+
+def test_the_place_is_the_last_line_of_ours() -> None:
+    found = guarded(filters.all_drops, None, None)  # type: ignore[arg-type]
+
+    assert isinstance(found, InternalError)
+    assert " (distillpipe/filters/__init__.py:" in found.said
+
+
+def test_half_a_character_in_an_error_can_be_written() -> None:
+    def work() -> None:
+        raise LookupError("\ud800")
+
+    assert isinstance(found := guarded(work), InternalError)
+    assert found.said.startswith(r"LookupError: \ud800 (")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [UsageError("x"), DataError("x"), OSError(28, "full"), Abandoned(), KeyboardInterrupt(), SystemExit(1)],
+)  # fmt: skip
+def test_what_concerns_the_run_passes(error: BaseException) -> None:
+    def work() -> None:
+        raise error
+
+    with pytest.raises(type(error)) as raised:
+        guarded(work)
+    assert raised.value is error
+
+
+@pytest.mark.parametrize(
+    ("num_errors", "num_rows", "is_too_many"),
+    [
+        (0, 0, False),
+        (1, 100, False),
+        (2, 100, True),
+        (1, 99, True),
+        (10, 1000, False),
+        (1, 1, True),
+    ],
+)
+def test_one_percent_is_tolerated(num_errors: int, num_rows: int, is_too_many: bool) -> None:
+    assert rowguard.too_many(num_errors, num_rows) is is_too_many
