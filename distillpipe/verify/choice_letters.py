@@ -24,10 +24,12 @@ _BEFORE = re.compile(
     r"\s*+(?:(?:both|options?|choices?|answers?|letters?|is|are|the)\b\s*+:?\s*+|(?:选项|答案|[:：])\s*+)*+",
     re.IGNORECASE,
 )
-_ITEM = r"[(（\[{]?\s?(?<![A-Za-z])([A-Za-z])(?![A-Za-z'\u2019])\s?[)）\]}]?"
-_JOINT = r"\s*(?:[,;，、；]\s*(?:and\b|or\b|&)?|&|\+|/|\band\b|\bor\b|和|与|及|以及|或)\s*"
-_SEVERAL = re.compile(rf"[(（\[{{]?{_ITEM}(?:{_JOINT}{_ITEM})+[)）\]}}]?", re.IGNORECASE)
-_SPACED = re.compile(r"[A-Z](?:\s+[A-Z])+|[A-J]{2,10}|\([A-Z]\)(?:\s*\([A-Z]\))+")
+_ITEM = r"(?>(?:[(（\[{]\s?)?(?<![A-Za-z])([A-Za-z])(?![A-Za-z'\u2019])(?:\s?[)）\]}])?)"
+_JOINT = r"(?>\s*+(?:[,;，、；]\s*+(?:and\b|or\b|&)?|&|\+|/|\band\b|\bor\b|和|与|及|以及|或)\s*+)"
+_SEVERAL = re.compile(
+    rf"[(（\[{{]?+{_ITEM}(?:{_JOINT}{_ITEM})++[)）\]}}]?", re.IGNORECASE
+)  # taken whole: no other way is tried
+_SPACED = re.compile(r"[A-Z](?:\s++[A-Z])++|[A-J]{2,10}|\([A-Z]\)(?:\s*+\([A-Z]\))++")
 _ARE_RIGHT = re.compile(
     r"\s*(?:only|(?:are|is)(?: both| all)? (?:correct|right|true))?[\s.。]*\Z", re.IGNORECASE
 )
