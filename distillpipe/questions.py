@@ -20,7 +20,8 @@ import msgspec
 from distillpipe.errors import DataError
 from distillpipe.hashing import uniform
 from distillpipe.records import Problem
-from distillpipe.verify.choice import LETTERS, options_of
+from distillpipe.verify.choice import options_of
+from distillpipe.verify.choice_letters import LETTERS
 
 Order = tuple[int, ...]
 
