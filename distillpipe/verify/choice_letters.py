@@ -5,6 +5,7 @@ letters are read only where nothing else is possible, and a text that contradict
 """
 
 # ruff: noqa: RUF001 - full-width signs
+import functools
 import re
 import string
 from collections.abc import Callable, Sequence
@@ -24,10 +25,12 @@ _BEFORE = re.compile(
     r"\s*+(?:(?:both|options?|choices?|answers?|letters?|is|are|the)\b\s*+:?\s*+|(?:选项|答案|[:：])\s*+)*+",
     re.IGNORECASE,
 )
-_ITEM = r"[(（\[{]?\s?(?<![A-Za-z])([A-Za-z])(?![A-Za-z'\u2019])\s?[)）\]}]?"
-_JOINT = r"\s*(?:[,;，、；]\s*(?:and\b|or\b|&)?|&|\+|/|\band\b|\bor\b|和|与|及|以及|或)\s*"
-_SEVERAL = re.compile(rf"[(（\[{{]?{_ITEM}(?:{_JOINT}{_ITEM})+[)）\]}}]?", re.IGNORECASE)
-_SPACED = re.compile(r"[A-Z](?:\s+[A-Z])+|[A-J]{2,10}|\([A-Z]\)(?:\s*\([A-Z]\))+")
+_ITEM = r"(?>(?:[(（\[{]\s?)?(?<![A-Za-z])([A-Za-z])(?![A-Za-z'\u2019])(?:\s?[)）\]}])?)"
+_JOINT = r"(?>\s*+(?:[,;，、；]\s*+(?:and\b|or\b|&)?|&|\+|/|\band\b|\bor\b|和|与|及|以及|或)\s*+)"
+_SEVERAL = re.compile(
+    rf"[(（\[{{]?+{_ITEM}(?:{_JOINT}{_ITEM})++[)）\]}}]?", re.IGNORECASE
+)  # taken whole: no other way is tried
+_SPACED = re.compile(r"[A-Z](?:\s++[A-Z])++|[A-J]{2,10}|\([A-Z]\)(?:\s*+\([A-Z]\))++")
 _ARE_RIGHT = re.compile(
     r"\s*(?:only|(?:are|is)(?: both| all)? (?:correct|right|true))?[\s.。]*\Z", re.IGNORECASE
 )
@@ -47,12 +50,17 @@ _NONE_OF = re.compile(
 
 def letters(text: str, options: Sequence[str] | None) -> str | None:
     """The letters that a text names, sorted; None where it names none, UNCLEAR where it contradicts itself."""
+    return _letters(text[:MAX_CHARACTERS], None if options is None else tuple(options))
+
+
+@functools.lru_cache(maxsize=1024)
+def _letters(text: str, options: tuple[str, ...] | None) -> str | None:
     allowed = USUAL if options is None else LETTERS[: len(options)]
-    plain = _plain(text[:MAX_CHARACTERS])
+    plain = _plain(text)
     if len(plain) == 1 and plain in allowed:
         return plain
-    options = None if options is None else unlabelled(options)
-    by_text = None if options is None else letter_of_text(text[:MAX_CHARACTERS], options)
+    texts = None if options is None else unlabelled(options)
+    by_text = None if texts is None else letter_of_text(text, texts)
     alone = _ALONE.fullmatch(plain[_start(plain) :])
     if alone:
         named = alone[1].upper()
@@ -64,7 +72,13 @@ def letters(text: str, options: Sequence[str] | None) -> str | None:
     several = _several(plain)
     if several is not None:
         return several if set(several) <= set(allowed) else None
-    return _labelled(plain, allowed, options)
+    return _labelled(plain, allowed, texts)
+
+
+def forget() -> None:
+    """Empty the caches."""
+    _letters.cache_clear()
+    plain_text.cache_clear()
 
 
 def unlabelled(options: Sequence[str]) -> list[str]:
@@ -79,6 +93,7 @@ def unlabelled(options: Sequence[str]) -> list[str]:
     return [label[2] for label in labels if label is not None]
 
 
+@functools.lru_cache(maxsize=1024)
 def plain_text(text: str) -> str:
     """A text for comparison with others: case, white space and decoration do not count."""
     plain = re.sub(r"\\text\{([^{}]*)\}", r"\1", cleaned(text[:MAX_CHARACTERS]))

@@ -17,9 +17,9 @@ _CLOSE = r"[)）\]}*$\"'\u201d`]{0,4}"
 _NO_WORD = r"(?![A-Za-z0-9'\u2019=^>+/|-])(?!\s?(?:[=^>+]|<(?!/)))(?!\s?\\(?![)\]]))(?!_\w)"  # nor a symbol
 _ARTICLE = r"(?!\s+(?!(?:because|since|as|due|is|and|or|for|which|that|given|but|not|by|with|from|based|rather)\b)[a-z])"
 _LETTER = rf"(?:[B-HJ-Z]{_NO_WORD}|[AI]{_NO_WORD}{_ARTICLE}|(?<=\()[a-z](?=\)))"
-_ITEM = rf"{_OPEN}{_LETTER}{_CLOSE}"
+_ITEM = rf"(?>{_OPEN}{_LETTER}{_CLOSE})"
 _JOINT = r"\s{0,3}(?:[,、，;；&]\s{0,3}(?:and\b|or\b)?|\band\b|\bor\b|和|与|及|或)"
-_ITEMS = rf"(?P<items>{_ITEM}(?:{_JOINT}{_ITEM}){{0,9}})"
+_ITEMS = rf"(?P<items>{_ITEM}(?:{_JOINT}{_ITEM}){{0,9}}+)"  # taken whole: no other way is tried
 _SURELY = (
     r"(?:[\s:：*_=—>→-]|\b(?:for sure|definitely|clearly|certainly|surely|therefore|thus|then|hence|indeed|actually"
     r"|obviously|simply|just|still|likely|probably|most|option|choice|letter|answer|statement|the|correct|right|best"

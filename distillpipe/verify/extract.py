@@ -39,7 +39,7 @@ _SAYS_MORE = re.compile(r"\bis\b.*[0-9]")
 _WORD = re.compile(r"(?<![\\a-zA-Z{])[^\W\d_]{2,}")
 _UNIT = re.compile(r"\\text\{[^{}]*\}")
 _LEAD = re.compile(r"[\s*_:\uff1a]*")
-_TAIL = re.compile(r"[*_\s]+\Z")
+_TAIL = re.compile(r"(?<![*_\s])[*_\s]++\Z")
 _LAST_CHARACTERS = 20_000  # further back nothing is looked for that is not in a box
 _LAST_WORDS = 600
 

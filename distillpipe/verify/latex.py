@@ -104,7 +104,7 @@ _SPACE = re.compile(r"\s+")
 _MAX_WRAPPERS = 4
 _PLAIN = re.compile(r"[-+]?[0-9]+(?:\.[0-9]+)?|[-+]?[0-9]+/[0-9]+")
 _WRAPPED = re.compile(r"\\text\{\s*\(?\s*([a-zA-Z])\s*\)?\s*\}|\(\s*([A-Z])\s*\)")
-_WRAPPED_FORMULA = re.compile(r"\\text\{([^{}]*[0-9=][^{}]*|[A-Za-z](?: ?, ?[A-Za-z])+)\}")
+_WRAPPED_FORMULA = re.compile(r"\\text\{([^{}0-9=]*+[0-9=][^{}]*+|[A-Za-z](?: ?, ?[A-Za-z])+)\}")
 _STRUCTURE = re.compile(r"\\[a-zA-Z]+|\\.|[()\[\]{},;:=<>|]", re.DOTALL)
 OPENING, CLOSING = frozenset(["(", "[", "{", "\\{"]), frozenset([")", "]", "}", "\\}"])
 
