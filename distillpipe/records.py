@@ -218,6 +218,8 @@ class Prompting(Record, frozen=True, kw_only=True, omit_defaults=True):
     "one of ours by name, or a file; null: the model's own"
     answer_form: AnswerForm = "boxed"
     "where eval looks for the answer: see `FilterOptions`"
+    code_packages: tuple[str, ...] = ()
+    "that the programs which eval judges may import: see `FilterOptions`"
     min_date: str | None = None
     "of problems that bear a date, `2024-08-01`; this day included"
     max_date: str | None = None
@@ -257,6 +259,8 @@ class FilterOptions(Record, frozen=True, kw_only=True, omit_defaults=True):
     verifier: str | None
     answer_form: AnswerForm = "boxed"
     "`any` takes an answer that is stated without a box too"
+    code_packages: tuple[str, ...] = ()
+    "that programs may import beside the standard library; their versions are in the fingerprint"
     min_reasoning_tokens: int
     max_reasoning_tokens: int | None
     over_budget: Literal["drop", "cut", "force"] = "drop"

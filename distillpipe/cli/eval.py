@@ -86,6 +86,7 @@ def evaluate(
     answer_field: shared.AnswerField = None,
     verifier: shared.Verifier = None,
     answer_form: shared.AnswerFormOption = "boxed",
+    code_packages: shared.CodePackages = None,
     prompt_template: shared.PromptTemplate = shared.R1_PROMPT,
     system_prompt: shared.SystemPrompt = None,
     chat_template: shared.ChatTemplate = None,

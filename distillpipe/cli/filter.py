@@ -45,6 +45,7 @@ def filter_traces(
     out: shared.Out,
     verifier: shared.Verifier = None,
     answer_form: shared.AnswerFormOption = "boxed",
+    code_packages: shared.CodePackages = None,
     verdict: Annotated[
         list[str] | None,
         shared.option(
@@ -274,6 +275,7 @@ def filter_traces(
         verdicts=tuple(cast("list[Verdict]", verdict or ["correct"])),
         verifier=verifier,
         answer_form=answer_form,
+        code_packages=tuple(code_packages or ()),
         min_reasoning_tokens=min_reasoning_tokens,
         max_reasoning_tokens=max_reasoning_tokens,
         over_budget=over_budget,

@@ -98,7 +98,7 @@ def reaches_answer(
     as_response = msgspec.structs.replace(answered, content=said)
     judged = verify.verified(
         msgspec.structs.replace(trace, messages=[*asked, as_response]),
-        options.verifier, extra, answer_form="any", unsafe=unsafe,
+        options.verifier, extra, answer_form="any", unsafe=unsafe, code_packages=options.code_packages,
     )  # fmt: skip
     return judged.verdict == "correct"
 

@@ -82,6 +82,7 @@ class Examiner(NamedTuple):
         judged = verify.verified(
             row, self.options.verifier, self.extras.of(trace),
             answer_form=self.options.answer_form, unsafe=self.unsafe,
+            code_packages=self.options.code_packages,
         )  # fmt: skip
         unwanted = unwanted_verdict(judged, self.options)
         return Examined(trace, judged, cut, [*drops, unwanted] if unwanted else drops)

@@ -29,7 +29,15 @@ from distillpipe.planning import SamplingOptions, load_model_chat
 from distillpipe.progress import say
 from distillpipe.records import Problem, Trace
 from distillpipe.sampling import Sampler
-from distillpipe.stages.run import Result, Run, content_of, say_finished, say_up_to_date
+from distillpipe.stages.run import (
+    Result,
+    Run,
+    code_packages,
+    content_of,
+    say_finished,
+    say_up_to_date,
+)
+from distillpipe.verify.packages import versions_of
 from distillpipe.versions import Header
 from distillpipe.views import scores
 
@@ -62,7 +70,12 @@ def evaluate(
         chat = load_model_chat(found, options)
         sampler = Sampler(found, chat, options, draft.path, judge)
         sampler.plan(sources.read_problems(benchmark, options.prompting, options.plan.limit))
-        verify.check_runnable({one.verifier for one in sampler.problems()}, unsafe=run.unsafe)
+        packages = options.prompting.code_packages
+        verify.check_runnable(
+            {one.verifier for one in sampler.problems()},
+            unsafe=run.unsafe,
+            code_packages=packages,
+        )
         if not any(map(verify.can_judge, sampler.problems())):
             raise DataError(
                 f"{benchmark}: no problem has a reference answer (or tests) to score against: "
@@ -72,7 +85,13 @@ def evaluate(
 
         def judged(trace: Trace, problem: Problem) -> Trace:
             form = options.prompting.answer_form
-            return verify.verified(trace, extra=problem.extra, answer_form=form, unsafe=run.unsafe)
+            return verify.verified(
+                trace,
+                extra=problem.extra,
+                answer_form=form,
+                code_packages=packages,
+                unsafe=run.unsafe,
+            )
 
         sampled_before = writer.counts.tokens_sampled
         sampler.take_over(writer, out, judged)
@@ -82,6 +101,8 @@ def evaluate(
         found_scores = scoring.measure(name, predictions, scoring.options_of(sampler.problems()))
         found_scores |= protocols.report(run.options, options, found.name, name)
         found_scores["budget"] = scoring.budget_kept(writer.counts)
+        found_scores |= code_packages(packages)
+        draft.manifest.libraries |= versions_of(packages)
         found_scores["resources"] = resources.used(writer.counts, sampled_before, found)
         draft.manifest.metrics = found_scores
         table = scores.score_table([(found.name, found_scores)])
@@ -138,7 +159,12 @@ def _header(
     return Header(
         kind="predictions",
         stage="eval",
-        content=content_of(**options.content(), rules=[verify.CODE_VERSION], **_protocol(run)),
+        content=content_of(
+            **options.content(),
+            rules=[verify.CODE_VERSION],
+            **code_packages(options.prompting.code_packages),
+            **_protocol(run),
+        ),
         inputs=[sources.describe(benchmark, out)],
         models=[ModelUsed("model", model.name, model.identity)],
         options=run.options,

@@ -43,6 +43,8 @@ class Question(NamedTuple):
     "the problem's other keys as one JSON string: the options of a choice, the tests of a program"
     unsafe: bool = False
     "whether programs may run without a sandbox"
+    code_packages: tuple[str, ...] = ()
+    "that programs may import beside the standard library"
     order: tuple[int, ...] | None = None
     "in which the options were shown; null for that of the problem"
 
@@ -107,7 +109,8 @@ def _named(verdict: Verdict, reference: str) -> Judgement:
 
 
 def _code(program: str, question: Question) -> Judgement:
-    sandbox = find_sandbox(unsafe=question.unsafe)  # tried out once
+    packages = question.code_packages
+    sandbox = find_sandbox(unsafe=question.unsafe, code_packages=packages)  # tried out once
     result = judge_code(program, tests_in(question.extra, question.problem), sandbox=sandbox)
     return Judgement(result.verdict, result.summary)
 
@@ -153,12 +156,13 @@ def verified(
     extra: str | None = None,
     *,
     answer_form: AnswerForm = "boxed",
+    code_packages: tuple[str, ...] = (),
     unsafe: bool = False,
 ) -> Trace:
     """The trace with its answer and verdict made anew; `verifier` overrides the row's own.
 
     `extra` holds the problem's other keys (options, tests), by default the trace's own. With the form
-    `any` an answer that is stated without a box counts too. Raises MissingDependencyError where a program
+    `any` an answer that is stated without a box counts too. Programs may import `code_packages`. Raises MissingDependencyError where a program
     would have to run and there is neither a sandbox nor leave to go without (`unsafe`).
     """
     name = verifier or trace.verifier
@@ -171,6 +175,7 @@ def verified(
         trace.problem,
         trace.extra if extra is None else extra,
         unsafe,
+        code_packages,
         order_in(trace.extra) if rule.reads_extra and not rule.runs_code else None,
     )
     verdict, reason = judgement(answer, question, name)
@@ -212,7 +217,12 @@ def check_name(verifier: str) -> None:
         raise UsageError(f"no verifier {verifier!r}: there are {', '.join(VERIFIERS)}")
 
 
-def check_runnable(verifiers: Iterable[str], *, unsafe: bool) -> None:
-    """Raise MissingDependencyError where one of them runs programs and there is no sandbox for them."""
+def check_runnable(
+    verifiers: Iterable[str], *, unsafe: bool, code_packages: tuple[str, ...] = ()
+) -> None:
+    """Raise MissingDependencyError where one of them runs programs and there is no sandbox for them.
+
+    UsageError for a package that they may import and that is not installed, or does not work there.
+    """
     if any(VERIFIERS[name].runs_code for name in verifiers):
-        find_sandbox(unsafe=unsafe)
+        find_sandbox(unsafe=unsafe, code_packages=code_packages)
