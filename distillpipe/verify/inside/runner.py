@@ -51,6 +51,7 @@ class Runner:
         self.source = ""
         self.names: dict[str, Any] = {}
         self.interpreter: Interpreter | None = None
+        self.copies: list[int] = []
         self.add_filter: Callable[[], None] | None = None
         self.report_descriptor = -1
         self.folder = posix.getcwd()
@@ -194,6 +195,7 @@ class Runner:
         """
         self.source = sources[-1]
         self.write_program()
+        self.copies = self.copies or [posix.dup(number) for number in range(3)]
         self.names = new_module("solution", self.path)
         try:
             for source in sources:
@@ -202,7 +204,7 @@ class Runner:
             if exit_code_of(stop):
                 raise
         try:
-            self.interpreter = Interpreter()
+            self.interpreter = Interpreter(self.copies)
         except Exception:  # noqa: BLE001 - the program has broken what this needs
             self.interpreter = None
         return '["done"]'
