@@ -127,10 +127,10 @@ def _apps(text: str | dict[str, Any]) -> CodeTests:
     calls = []
     for (given, _), found in zip(pairs, results, strict=True):
         arguments = _arguments(given)
-        if len(arguments) == 1:
+        if len(arguments) == 1 and isinstance(arguments[0], dict):
             arguments = (_with_numbers(arguments[0]),)
         expected, *also = found
-        also += [_with_numbers(one) for one in found if isinstance(one, dict)]
+        also += [numbered for one in found if (numbered := _with_numbers(one)) != one]
         calls.append(Call(arguments, {}, expected, tuple(also)))
     return CallTests(
         f"Solution().{function}", tuple(calls), tuple_is_list=True, inner_tuple_is_list=True
@@ -157,7 +157,9 @@ def _value(wanted: Any) -> Any:
 
 
 def _with_numbers(value: Any) -> Any:
-    """A dict with numbers for keys, if all can be."""
+    """A dict, or the one in a list of one, with numbers for keys, if all can be."""
+    if isinstance(value, list) and len(value) == 1 and isinstance(value[0], dict):
+        return [_with_numbers(value[0])]
     if not isinstance(value, dict):
         return value
     try:

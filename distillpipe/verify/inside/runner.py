@@ -77,9 +77,7 @@ class Runner:
         return marshal.loads(self.requests.read(size)) if size else None
 
     def reply(self, line: str) -> None:
-        data = line.encode("ascii") + b"\n"
-        while data:
-            data = data[posix.write(self.replies, data) :]
+        write_all(self.replies, line.encode("ascii") + b"\n")
 
     # ------------------------------------------------------------ scripts
 
@@ -180,8 +178,7 @@ class Runner:
                 return
             with open(STDOUT, "r+b") as file:  # noqa: PTH123
                 while data := file.read(_COPIED_BYTES):
-                    while data:
-                        data = data[posix.write(1, data) :]
+                    write_all(1, data)
                 file.truncate(0)
         except OSError:
             pass  # the script has taken it away
@@ -274,6 +271,12 @@ class Runner:
         """The file that the program is, for those that read themselves."""
         with open(self.path, "w", encoding="utf-8", errors="surrogatepass") as file:  # noqa: PTH123
             file.write(self.source)
+
+
+def write_all(descriptor: int, data: bytes) -> None:
+    left = memoryview(data)  # a slice of bytes would be a copy of what is left, each time
+    while left:
+        left = left[posix.write(descriptor, left) :]
 
 
 def new_module(name: str, path: str) -> dict[str, Any]:
