@@ -87,6 +87,7 @@ def evaluate(
     verifier: shared.Verifier = None,
     answer_form: shared.AnswerFormOption = "boxed",
     code_rules: shared.CodeRulesOption = "plain",
+    code_packages: shared.CodePackages = None,
     prompt_template: shared.PromptTemplate = shared.R1_PROMPT,
     system_prompt: shared.SystemPrompt = None,
     chat_template: shared.ChatTemplate = None,

@@ -46,6 +46,7 @@ def filter_traces(
     verifier: shared.Verifier = None,
     answer_form: shared.AnswerFormOption = "boxed",
     code_rules: shared.CodeRulesOption = "plain",
+    code_packages: shared.CodePackages = None,
     verdict: Annotated[
         list[str] | None,
         shared.option(
@@ -276,6 +277,7 @@ def filter_traces(
         verifier=verifier,
         answer_form=answer_form,
         code_rules=code_rules,
+        code_packages=tuple(code_packages or ()),
         min_reasoning_tokens=min_reasoning_tokens,
         max_reasoning_tokens=max_reasoning_tokens,
         over_budget=over_budget,

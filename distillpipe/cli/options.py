@@ -43,6 +43,12 @@ def _check_verifier(name: str | None) -> str | None:
     return name
 
 
+def _package_names(given: list[str] | None) -> tuple[str, ...]:
+    """In one order, so that the order of the flags changes no fingerprint; no name holds a comma."""
+    names = {name.strip() for one in given or [] for name in one.split(",")}
+    return tuple(sorted(names - {""}))
+
+
 def _check_base_url(base_url: str | None) -> str | None:
     return None if base_url is None else check_address(base_url)
 
@@ -154,6 +160,15 @@ CodeRulesOption = Annotated[
     option(
         "--code-rules",
         help="How programs are found and run: plain, or as LiveCodeBench's own harness does.",
+        rich_help_panel=PROBLEMS,
+    ),
+]
+CodePackages = Annotated[
+    list[str] | None,
+    option(
+        "--code-packages",
+        callback=_package_names,
+        help="Package that programs may import (numpy); repeat for several, or part them by commas.",
         rich_help_panel=PROBLEMS,
     ),
 ]

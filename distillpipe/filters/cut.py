@@ -99,7 +99,8 @@ def judged_conclusion(
     as_response = msgspec.structs.replace(answered, content=said)
     return verify.verified(
         msgspec.structs.replace(trace, messages=[*asked, as_response]),
-        options.verifier, extra, answer_form="any", code_rules=options.code_rules, unsafe=unsafe,
+        options.verifier, extra, answer_form="any", code_rules=options.code_rules,
+        code_packages=options.code_packages, unsafe=unsafe,
     )  # fmt: skip
 
 

@@ -34,10 +34,12 @@ from distillpipe.stages.run import (
     Result,
     Run,
     check_internal_errors,
+    code_packages,
     content_of,
     say_finished,
     say_up_to_date,
 )
+from distillpipe.verify.packages import versions_of
 from distillpipe.versions import Header
 from distillpipe.views import scores
 
@@ -70,7 +72,12 @@ def evaluate(
         chat = load_model_chat(found, options)
         sampler = Sampler(found, chat, options, draft.path, judge)
         sampler.read(benchmark)
-        verify.check_runnable({one.verifier for one in sampler.problems()}, unsafe=run.unsafe)
+        packages = options.prompting.code_packages
+        verify.check_runnable(
+            {one.verifier for one in sampler.problems()},
+            unsafe=run.unsafe,
+            code_packages=packages,
+        )
         if not any(map(verify.can_judge, sampler.problems())):
             raise DataError(
                 f"{benchmark}: no problem has a reference answer (or tests) to score against: "
@@ -83,6 +90,7 @@ def evaluate(
                 extra=problem.extra,
                 answer_form=options.prompting.answer_form,
                 code_rules=options.prompting.code_rules,
+                code_packages=packages,
                 unsafe=run.unsafe,
             )
 
@@ -98,6 +106,8 @@ def evaluate(
         found_scores = scoring.measure(name, predictions, scoring.options_of(sampler.problems()))
         found_scores |= protocols.report(run.options, options, found.name, name)
         found_scores["budget"] = scoring.budget_kept(writer.counts)
+        found_scores |= code_packages(packages)
+        draft.manifest.libraries |= versions_of(packages)
         found_scores["resources"] = resources.used(writer.counts, sampled_before, found)
         draft.manifest.metrics = found_scores
         table = scores.score_table([(found.name, found_scores)])
@@ -153,7 +163,12 @@ def _header(
     return Header(
         kind="predictions",
         stage="eval",
-        content=content_of(**options.content(), rules=[verify.CODE_VERSION], **_protocol(run)),
+        content=content_of(
+            **options.content(),
+            rules=[verify.CODE_VERSION],
+            **code_packages(options.prompting.code_packages),
+            **_protocol(run),
+        ),
         inputs=[sources.describe(benchmark, out)],
         models=[models.used("model", model, out)],
         options=run.options,

@@ -27,12 +27,15 @@ from distillpipe.rowguard import REASON, InternalError, check_share, too_many
 from distillpipe.stages.run import (
     Result,
     Run,
+    code_packages,
     content_of,
     funnel,
     overlap,
     say_finished,
     say_up_to_date,
 )
+from distillpipe.verify.code import missing_modules
+from distillpipe.verify.packages import versions_of
 from distillpipe.versions import Header
 
 SYNC_ROWS = 4096  # a row that a power cut takes is written again from its decision
@@ -80,10 +83,12 @@ def filter_traces(
             also = [drop.reason for drop in more] if options.explain else None
             writer.reject(judged, first.reason, first.measured, also)
         writer.sync()
-        report = funnel(draft.manifest)
+        draft.manifest.libraries |= versions_of(options.code_packages)
+        reasons = (one.verdict_reason for one in decisions.values())
+        report = [*funnel(draft.manifest), *missing_modules(reasons)]
         if options.explain:
-            reasons = ([drop.reason for drop in one.drops] for one in decisions.values())
-            report += overlap(reasons)
+            drops = ([drop.reason for drop in one.drops] for one in decisions.values())
+            report += overlap(drops)
         if not writer.counts.rows_kept:
             raise DataError(f"no row of {len(decisions):,} is left:", *report)
         if options.over_budget == "cut":
@@ -168,6 +173,7 @@ def _header(
         content=content_of(
             options=options,
             rules=[verify.CODE_VERSION, filters.CODE_VERSION],
+            **code_packages(options.code_packages),
             num_others=[len(others.predictions), len(others.benchmarks)],
             **by_teacher,
         ),
@@ -198,7 +204,7 @@ def _examiner(
     if not dataset.count_rows(inputs):
         raise DataError(f"{', '.join(inputs)}: no rows to filter")
     extras = Extras(inputs, options, folder)
-    verify.check_runnable(extras.verifiers, unsafe=run.unsafe)
+    verify.check_runnable(extras.verifiers, unsafe=run.unsafe, code_packages=options.code_packages)
     known = read_known(inputs, others, options)
     count = next((counter(tokenizer) for tokenizer in _tokenizer(others)), None)
     return Examiner(options, known, extras, count, run.unsafe)

@@ -13,6 +13,7 @@ from distillpipe.dataset import Writer
 from distillpipe.manifest import Manifest, ResolvedOption
 from distillpipe.progress import say
 from distillpipe.spending import say_dollars
+from distillpipe.verify.packages import versions_of
 from distillpipe.views.text import teacher_lines
 
 
@@ -56,6 +57,11 @@ class Result(NamedTuple):
 def content_of(**parts: Any) -> dict[str, Any]:
     """Structs and values as plain data, as they enter a fingerprint."""
     return {name: msgspec.to_builtins(part) for name, part in parts.items()}
+
+
+def code_packages(names: tuple[str, ...]) -> dict[str, dict[str, str]]:
+    """The packages that programs may import, with their versions; nothing where there are none."""
+    return {"code_packages": versions_of(names)} if names else {}
 
 
 def say_up_to_date(path: Path) -> Result:

@@ -44,6 +44,8 @@ class Question(NamedTuple):
     "the problem's other keys as one JSON string: the options of a choice, the tests of a program"
     unsafe: bool = False
     "whether programs may run without a sandbox"
+    code_packages: tuple[str, ...] = ()
+    "that programs may import beside the standard library"
     order: tuple[int, ...] | None = None
     "in which the options were shown; null for that of the problem"
     code_rules: CodeRules = "plain"
@@ -116,7 +118,8 @@ def _named(verdict: Verdict, reference: str) -> Judgement:
 
 
 def _code(program: str, question: Question) -> Judgement:
-    sandbox = find_sandbox(unsafe=question.unsafe)  # tried out once
+    packages = question.code_packages
+    sandbox = find_sandbox(unsafe=question.unsafe, code_packages=packages)  # tried out once
     tests = tests_in(question.extra, question.problem)
     result = judge_code(program, tests, sandbox=sandbox, rules=question.code_rules)
     return Judgement(result.verdict, result.summary)
@@ -159,25 +162,27 @@ __all__ = [
 ]
 
 
-def verified(
+def verified(  # noqa: PLR0913 - each says how programs are judged
     trace: Trace,
     verifier: str | None = None,
     extra: str | None = None,
     *,
     answer_form: AnswerForm = "boxed",
     code_rules: CodeRules = "plain",
+    code_packages: tuple[str, ...] = (),
     unsafe: bool = False,
 ) -> Trace:
     """The trace with its answer and verdict made anew; `verifier` overrides the row's own.
 
     `extra` holds the problem's other keys (options, tests), by default the trace's own. With the form
-    `any` an answer that is stated without a box counts too; `code_rules` says how programs are found and run.
-    A verifier that fails in a way that nobody foresaw leaves the row unverifiable, its reason beginning with `internal_error`. Raises MissingDependencyError where a program
+    `any` an answer that is stated without a box counts too. `code_rules` says how programs are found and run,
+    `code_packages` what they may import. A verifier that fails in a way that nobody foresaw leaves the row
+    unverifiable, its reason beginning with `internal_error`. Raises MissingDependencyError where a program
     would have to run and there is neither a sandbox nor leave to go without (`unsafe`).
     """
     name = verifier or trace.verifier
     check_name(name)
-    judged = guarded(_verified, trace, name, extra, answer_form, code_rules, unsafe)
+    judged = guarded(_verified, trace, name, extra, answer_form, code_rules, code_packages, unsafe)
     if isinstance(judged, InternalError):
         return msgspec.structs.replace(
             trace, verifier=name, answer=None, verdict="unverifiable", verdict_reason=judged.reason,
@@ -185,12 +190,13 @@ def verified(
     return judged
 
 
-def _verified(
+def _verified(  # noqa: PLR0913 - as `verified`
     trace: Trace,
     name: str,
     extra: str | None,
     answer_form: AnswerForm,
     code_rules: CodeRules,
+    code_packages: tuple[str, ...],
     unsafe: bool,
 ) -> Trace:
     rule = VERIFIERS[name]
@@ -202,6 +208,7 @@ def _verified(
         trace.problem,
         trace.extra if extra is None else extra,
         unsafe,
+        code_packages,
         order_in(trace.extra) if rule.reads_extra and not rule.runs_code else None,
         code_rules,
     )
@@ -249,7 +256,12 @@ def check_name(verifier: str) -> None:
         raise UsageError(f"no verifier {verifier!r}: there are {', '.join(VERIFIERS)}")
 
 
-def check_runnable(verifiers: Iterable[str], *, unsafe: bool) -> None:
-    """Raise MissingDependencyError where one of them runs programs and there is no sandbox for them."""
+def check_runnable(
+    verifiers: Iterable[str], *, unsafe: bool, code_packages: tuple[str, ...] = ()
+) -> None:
+    """Raise MissingDependencyError where one of them runs programs and there is no sandbox for them.
+
+    UsageError for a package that they may import and that is not installed, or does not work there.
+    """
     if any(VERIFIERS[name].runs_code for name in verifiers):
-        find_sandbox(unsafe=unsafe)
+        find_sandbox(unsafe=unsafe, code_packages=code_packages)

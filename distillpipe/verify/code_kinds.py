@@ -16,6 +16,8 @@ class InputTests:
     """A script that reads standard input: pairs of an input and the output to expect."""
 
     cases: tuple[tuple[str, str], ...]
+    is_lenient: bool = False
+    "blank lines count for nothing, and a decimal fraction may be a little off: see `equal_output`"
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,8 @@ class Call:
     arguments: tuple[Any, ...]
     keywords: dict[str, Any]
     expected: Any
+    also: tuple[Any, ...] = ()
+    "other values that are as right"
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,8 @@ class CallTests:
     "source that runs before the program"
     tuple_is_list: bool = False
     "a tuple is taken for a list, as results that are JSON want"
+    inner_tuple_is_list: bool = False
+    "one in a list, too"
 
 
 @dataclass(frozen=True)

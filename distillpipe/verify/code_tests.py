@@ -9,6 +9,7 @@ import functools
 import json
 import pickletools
 import zlib
+from decimal import Decimal
 from typing import Any
 
 from distillpipe.errors import DataError
@@ -17,6 +18,7 @@ from distillpipe.verify.code_kinds import Call, CallTests, CodeTests, InputTests
 
 MAX_TESTS_BYTES = 1 << 30
 NUM_KEPT = 4  # tests of so many problems stay parsed
+_LONG_DIGITS = 4000
 _STRING_OPERATIONS = {"UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"}
 _OTHER_OPERATIONS = {"PROTO", "FRAME", "MEMOIZE", "PUT", "BINPUT", "LONG_BINPUT", "STOP"}
 
@@ -58,7 +60,7 @@ def tests_of(extra: str | dict[str, Any], problem: str = "") -> CodeTests:
     the row has it no more. Raises DataError where there are no tests, or none that can be read.
     """
     try:
-        row = json.loads(extra) if isinstance(extra, str) else extra
+        row = _loads(extra) if isinstance(extra, str) else extra
         tests = _read(row, problem)
     except (ValueError, TypeError, KeyError, AttributeError, SyntaxError, RecursionError) as error:
         raise DataError(f"the tests cannot be read: {error!r}") from error
@@ -93,38 +95,93 @@ def _read(row: dict[str, Any], problem: str) -> CodeTests | None:
 
 
 def _live_code_bench(row: dict[str, Any]) -> CodeTests:
-    cases: list[dict[str, str]] = json.loads(row.get("public_test_cases") or "[]")
+    cases: list[dict[str, str]] = _loads(row.get("public_test_cases") or "[]")
     if private := row.get("private_test_cases"):
         cases = cases + private_cases(private)
     metadata = row.get("metadata") or {}
-    metadata = json.loads(metadata) if isinstance(metadata, str) else metadata
-    inputs, outputs = [case["input"] for case in cases], [case["output"] for case in cases]
-    return _paired(inputs, outputs, metadata.get("func_name"))
-
-
-def _apps(text: str | dict[str, Any]) -> CodeTests:
-    row = json.loads(text) if isinstance(text, str) else text
-    return _paired(row["inputs"], row["outputs"], row.get("fn_name"))
-
-
-def _paired(inputs: list[Any], outputs: list[Any], function: str | None) -> CodeTests:
-    """Texts for a script; for a function JSON, one argument a line, or values already."""
-    pairs = zip(inputs, outputs, strict=True)
-    if function is None:
+    metadata = _loads(metadata) if isinstance(metadata, str) else metadata
+    pairs = [(case["input"], case["output"]) for case in cases]
+    if (function := metadata.get("func_name")) is None:
         return InputTests(tuple((_text(given), _text(wanted)) for given, wanted in pairs))
-    calls = [
-        Call(
-            tuple(map(json.loads, given.split("\n"))) if isinstance(given, str) else tuple(given),
-            {},
-            json.loads(wanted) if isinstance(wanted, str) else wanted,
-        )
-        for given, wanted in pairs
-    ]
+    calls = [Call(_arguments(given), {}, _value(wanted)) for given, wanted in pairs]
     return CallTests(f"Solution().{function}", tuple(calls), tuple_is_list=True)
 
 
+def _apps(text: str | dict[str, Any]) -> CodeTests:
+    """Tests of APPS, of TACO, and of what is made of them: texts for a script, values for a function.
+
+    Their graders (and prime_code of verl, taco.py of rllm) take `said == output` or `said == output[0]`,
+    since some rows keep a result in a list of one. Here the second only where all outputs of a row are such
+    lists: else the first element of a list would do for the list. JSON has made texts of the keys of dicts;
+    as there, the keys of an only argument become numbers where all can. In a result both will do: they
+    take numbers only, whatever the function was to return.
+    """
+    row = _loads(text) if isinstance(text, str) else text
+    pairs = list(zip(row["inputs"], row["outputs"], strict=True))
+    if (function := row.get("fn_name")) is None:
+        texts = tuple((_text(given), _text(wanted)) for given, wanted in pairs)
+        return InputTests(texts, is_lenient=True)
+    results = [_results(given, wanted) for given, wanted in pairs]
+    if all(isinstance(one[0], list) and len(one[0]) == 1 for one in results):
+        results = [[value for one in found for value in (one, one[0])] for found in results]
+    calls = []
+    for (given, _), found in zip(pairs, results, strict=True):
+        arguments = _arguments(given)
+        if len(arguments) == 1 and isinstance(arguments[0], dict):
+            arguments = (_with_numbers(arguments[0]),)
+        expected, *also = found
+        also += [numbered for one in found if (numbered := _with_numbers(one)) != one]
+        calls.append(Call(arguments, {}, expected, tuple(also)))
+    return CallTests(
+        f"Solution().{function}", tuple(calls), tuple_is_list=True, inner_tuple_is_list=True
+    )
+
+
+def _results(given: Any, wanted: Any) -> list[Any]:
+    """What a call may return: JSON where its arguments are JSON; else a text as it stands, too."""
+    if isinstance(given, str) or not isinstance(wanted, str):
+        return [_value(wanted)]
+    try:
+        return [wanted, _loads(wanted)]
+    except ValueError:
+        return [wanted]
+
+
+def _arguments(given: Any) -> tuple[Any, ...]:
+    """JSON, one argument a line, or values already."""
+    return tuple(map(_loads, given.split("\n"))) if isinstance(given, str) else tuple(given)
+
+
+def _value(wanted: Any) -> Any:
+    return _loads(wanted) if isinstance(wanted, str) else wanted
+
+
+def _with_numbers(value: Any) -> Any:
+    """A dict, or the one in a list of one, with numbers for keys, if all can be."""
+    if isinstance(value, list) and len(value) == 1 and isinstance(value[0], dict):
+        return [_with_numbers(value[0])]
+    if not isinstance(value, dict):
+        return value
+    try:
+        return {int(key): one for key, one in value.items()}
+    except ValueError:
+        return value
+
+
 def _text(value: Any) -> str:
-    return value if isinstance(value, str) else "\n".join(map(str, value))
+    """A text, or its lines."""
+    if isinstance(value, str):
+        return value
+    return "\n".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _loads(text: str) -> Any:
+    return json.loads(text, parse_int=_int)
+
+
+def _int(digits: str) -> int:
+    """An integer of any length: Python refuses to read those with over 4,300 digits from a text."""
+    return int(digits) if len(digits) < _LONG_DIGITS else int(Decimal(digits))
 
 
 def private_cases(text: str) -> list[dict[str, str]]:
@@ -134,7 +191,7 @@ def private_cases(text: str) -> list[dict[str, str]]:
     hold a string, and for tests of more than `MAX_TESTS_BYTES`.
     """
     if text.lstrip().startswith("["):
-        return json.loads(text)  # type: ignore[no-any-return]
+        return _loads(text)  # type: ignore[no-any-return]
     try:
         inflate = zlib.decompressobj()
         data = inflate.decompress(base64.b64decode(text, validate=True), MAX_TESTS_BYTES)
@@ -142,7 +199,7 @@ def private_cases(text: str) -> list[dict[str, str]]:
         raise DataError(f"private tests are neither JSON nor base64 of zlib: {error}") from error
     if not inflate.eof:
         raise DataError(f"private tests are cut short, or over {MAX_TESTS_BYTES:,} bytes")
-    return json.loads(_only_string(data))  # type: ignore[no-any-return]
+    return _loads(_only_string(data))  # type: ignore[no-any-return]
 
 
 def _only_string(data: bytes) -> str:

@@ -39,7 +39,12 @@ class Packages(NamedTuple):
     "names to import of the packages that were asked for"
 
     def binds(self, folder: str) -> Iterator[str]:
-        """Arguments for bubblewrap that show them below `folder`."""
+        """Arguments for bubblewrap that show them below `folder`; folders that it makes itself only it may read."""
+        if not self.paths:
+            return
+        parents = {parent for _, target in self.paths for parent in PurePosixPath(target).parents}
+        for parent in sorted(parents):
+            yield from ("--perms", "0755", "--dir", str(PurePosixPath(folder) / parent))
         for source, target in self.paths:
             yield from ("--ro-bind", source, f"{folder}/{target}")
 
@@ -139,13 +144,11 @@ def _is_module(name: str) -> bool:
 
 
 def _modules_of(one: metadata.Distribution) -> set[str]:
-    """Names of the modules at its top."""
-    found = set()
-    for file in _files_of(one):
-        name = file.parts[0] if len(file.parts) > 1 else file.name.partition(".")[0]
-        if _is_module(file.parts[0]) and name.isidentifier() and not name.startswith("_"):
-            found.add(name)
-    return found
+    """Names of the modules at its top; those that are a single file (scripts are) only if there are no others."""
+    files = [file for file in _files_of(one) if _is_module(file.parts[0])]
+    folders = {file.parts[0] for file in files if len(file.parts) > 1}
+    singles = {file.name.partition(".")[0] for file in files if len(file.parts) == 1}
+    return {name for name in folders or singles if name.isidentifier() and not name.startswith("_")}
 
 
 def _paths_of(one: metadata.Distribution) -> Iterator[tuple[str, str]]:

@@ -27,7 +27,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from distillpipe.errors import MissingDependencyError
+from distillpipe.errors import MissingDependencyError, UsageError
 from distillpipe.verify import seccomp
 from distillpipe.verify.packages import NO_PACKAGES, Packages, find_packages
 from distillpipe.verify.session import BOOTSTRAP, FileLimit, SandboxError, Session
@@ -203,6 +203,11 @@ def _try_out(sandbox: Sandbox) -> None:
             errors.seek(0)
             said = errors.read(2000).decode(errors="replace").strip() or str(error)
             raise _refusal(said.splitlines()[-1], _mend(said)) from error
+    if answer.output != b"42\n" and sandbox.packages.modules:
+        names = ", ".join(name for name, _ in sandbox.packages.versions)
+        raise UsageError(
+            f"--code-packages: a program in the sandbox cannot import {names}: {answer.reply or answer.status}"
+        )
     if answer.output != b"42\n":
         raise _refusal(f"a program in it failed: {answer}", "report this")
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +33,12 @@ def test_eval_scores_programs_of_a_served_model(
 
     done = distill(
         "eval", "teacher", "--base-url", serve(answer).url, "--benchmark", problems,
-        "--prompt-template", "{problem}", "--out", tmp_path / "out",
+        "--prompt-template", "{problem}", "--out", tmp_path / "out", "--code-packages", "mpmath",
     )  # fmt: skip
 
     assert done.code == 0, done.err
-    assert json.loads((tmp_path / "out/double/v1/metrics.json").read_text())["pass@1"] == 0.5
+    metrics = json.loads((tmp_path / "out/double/v1/metrics.json").read_text())
+    assert metrics["pass@1"] == 0.5
+    assert metrics["code_packages"] == {"mpmath": version("mpmath")}
     found = {row.problem: row.verdict_reason for row in read_traces(str(tmp_path / "out/double"))}
     assert found == {"right?": "all_tests_passed", "wrong?": "wrong_value: test 1: said 2"}

@@ -1,15 +1,18 @@
 """Programs from end to end: imported, judged in the sandbox by `filter` and `eval`, refused without one."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from distillpipe import manifest as manifests
 from distillpipe.dataset import read_problems, read_rows, read_traces
 from distillpipe.errors import MissingDependencyError
 from distillpipe.records import RejectedTrace
+from distillpipe.verify.packages import find_packages
 from distillpipe.verify.sandbox import find_sandbox
 
 Distill = Callable[..., Any]
@@ -120,3 +123,64 @@ def test_the_flag_with_the_frightening_name_lets_programs_run_without_one(
     assert [row.answer for row in read_traces(str(tmp_path / "clean"))] == [
         PROGRAMS["right"] + "\n"
     ]
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Installs the package `doubling`, of a version, in a folder on the path."""
+    site = tmp_path / "site"
+    monkeypatch.syspath_prepend(str(site))
+
+    def install(version: str) -> None:
+        find_packages.cache_clear()
+        shutil.rmtree(site, ignore_errors=True)
+        info = f"doubling-{version}.dist-info"
+        files = {
+            "doubling.py": "def double(x): return 2 * x\n",
+            f"{info}/METADATA": f"Metadata-Version: 2.1\nName: doubling\nVersion: {version}\n",
+            f"{info}/RECORD": "doubling.py,,\n",
+        }
+        for name, text in files.items():
+            (site / name).parent.mkdir(parents=True, exist_ok=True)
+            (site / name).write_text(text)
+
+    return install
+
+
+@pytest.mark.usefixtures("sandbox")
+def test_filter_lets_programs_import_packages_and_notes_their_versions(
+    distill: Distill, package: Callable[[str], None], tmp_path: Path
+) -> None:
+    row = {
+        "problem": "Write double(x).",
+        "raw": "<think>\nEasy.\n</think>\n```python\nfrom doubling import double\n```\n",
+        "test_list": TESTS,
+    }
+    (tmp_path / "rows.jsonl").write_text(json.dumps(row) + "\n")
+    assert distill("import", tmp_path / "rows.jsonl", "--out", tmp_path / "traces").code == 0
+    package("1.0")
+    command = ("filter", tmp_path / "traces", "--out", tmp_path / "clean")
+
+    without = distill(*command)
+    assert without.code == 1
+    assert "1 programs import a module that the sandbox does not have (doubling 1)" in without.err
+    assert "--code-packages" in without.err
+
+    done = distill(*command, "--code-packages", "doubling")
+    assert done.code == 0, done.err
+    (kept,) = read_traces(str(tmp_path / "clean"))
+    assert kept.verdict_reason == "all_tests_passed"
+    assert manifests.read(tmp_path / "clean" / "latest").libraries["doubling"] == "1.0"
+    again = distill(*command, "--code-packages", "doubling,doubling", "--code-packages", "doubling")
+    assert "up to date" in again.err
+
+    package("1.1")
+    anew = distill(*command, "--code-packages", "doubling")
+    assert anew.code == 0, anew.err
+    assert "up to date" not in anew.err
+    assert manifests.read(tmp_path / "clean" / "latest").libraries["doubling"] == "1.1"
+
+    unknown = distill(*command, "--code-packages", "doubling,not-here")
+    assert unknown.code == 2
+    (line,) = unknown.err.strip().splitlines()
+    assert "--code-packages not-here: the package 'not-here' is not installed here" in line

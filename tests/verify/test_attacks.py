@@ -146,7 +146,7 @@ def was_called(listener: socket.socket) -> bool:
 
 
 def test_there_are_enough_attacks() -> None:
-    assert len(ATTACKS) >= 40
+    assert len(ATTACKS) >= 90
 
 
 @pytest.mark.parametrize("path", ATTACKS, ids=[path.stem for path in ATTACKS])

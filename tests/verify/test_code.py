@@ -89,7 +89,7 @@ def test_a_right_program_passes(sandbox: Sandbox, program: str, tests) -> None:
         ("import os\ndef double(x):\n    return 4 if x == 2 else os._exit(0)", DOUBLE, "ended_early", 1),
         ("def double(x):\n    while x != 2: pass\n    return 4", DOUBLE, "time_limit", 1),
         ("while True: pass", DOUBLE, "time_limit", 0),
-        ("def double(x):\n    return 4 if x == 2 else 'x' * 10 ** 8", DOUBLE, "output_limit", 1),
+        ("def double(x):\n    return 4 if x == 2 else 'x' * 20_000_000", DOUBLE, "output_limit", 1),
         ("def double(x):\n    return bytearray(10 ** 11)", DOUBLE, "raised", 0),
         ("print(3)", LINES, "wrong_output", 1),
         ("input()", LINES, "wrong_output", 0),

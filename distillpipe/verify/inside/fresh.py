@@ -33,8 +33,9 @@ _FOLDERS = (".", "../tmp")
 class Interpreter:
     """The state of the interpreter as it is now, and the way back to it."""
 
-    def __init__(self) -> None:
-        self._descriptors = [(posix.dup(number), number) for number in range(3)]
+    def __init__(self, copies: list[int]) -> None:
+        """`copies` are descriptors beside 0, 1 and 2, of the same files."""
+        self._descriptors = list(zip(copies, range(3), strict=True))
         self._streams = {name: getattr(sys, name) for name, _, _ in _STREAMS}
         self._folder = posix.getcwd()
         self._files = {folder: _names_in(folder) for folder in _FOLDERS}

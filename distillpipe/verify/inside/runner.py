@@ -51,6 +51,7 @@ class Runner:
         self.source = ""
         self.names: dict[str, Any] = {}
         self.interpreter: Interpreter | None = None
+        self.copies: list[int] = []
         self.add_filter: Callable[[], None] | None = None
         self.report_descriptor = -1
         self.folder = posix.getcwd()
@@ -76,9 +77,7 @@ class Runner:
         return marshal.loads(self.requests.read(size)) if size else None
 
     def reply(self, line: str) -> None:
-        data = line.encode("ascii") + b"\n"
-        while data:
-            data = data[posix.write(self.replies, data) :]
+        write_all(self.replies, line.encode("ascii") + b"\n")
 
     # ------------------------------------------------------------ scripts
 
@@ -179,8 +178,7 @@ class Runner:
                 return
             with open(STDOUT, "r+b") as file:  # noqa: PTH123
                 while data := file.read(_COPIED_BYTES):
-                    while data:
-                        data = data[posix.write(1, data) :]
+                    write_all(1, data)
                 file.truncate(0)
         except OSError:
             pass  # the script has taken it away
@@ -194,6 +192,7 @@ class Runner:
         """
         self.source = sources[-1]
         self.write_program()
+        self.copies = self.copies or [posix.dup(number) for number in range(3)]
         self.names = new_module("solution", self.path)
         try:
             for source in sources:
@@ -202,7 +201,7 @@ class Runner:
             if exit_code_of(stop):
                 raise
         try:
-            self.interpreter = Interpreter()
+            self.interpreter = Interpreter(self.copies)
         except Exception:  # noqa: BLE001 - the program has broken what this needs
             self.interpreter = None
         return '["done"]'
@@ -272,6 +271,12 @@ class Runner:
         """The file that the program is, for those that read themselves."""
         with open(self.path, "w", encoding="utf-8", errors="surrogatepass") as file:  # noqa: PTH123
             file.write(self.source)
+
+
+def write_all(descriptor: int, data: bytes) -> None:
+    left = memoryview(data)  # a slice of bytes would be a copy of what is left, each time
+    while left:
+        left = left[posix.write(descriptor, left) :]
 
 
 def new_module(name: str, path: str) -> dict[str, Any]:
