@@ -44,8 +44,8 @@ def filter_traces(
     ],
     out: shared.Out,
     verifier: shared.Verifier = None,
-    answer_form: shared.AnswerFormOption = "boxed",
     code_rules: shared.CodeRulesOption = "plain",
+    answer_form: shared.AnswerFormOption = "boxed",
     verdict: Annotated[
         list[str] | None,
         shared.option(
@@ -274,8 +274,8 @@ def filter_traces(
     options = FilterOptions(
         verdicts=tuple(cast("list[Verdict]", verdict or ["correct"])),
         verifier=verifier,
-        answer_form=answer_form,
         code_rules=code_rules,
+        answer_form=answer_form,
         min_reasoning_tokens=min_reasoning_tokens,
         max_reasoning_tokens=max_reasoning_tokens,
         over_budget=over_budget,

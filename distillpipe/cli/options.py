@@ -141,19 +141,19 @@ Verifier = Annotated[
         rich_help_panel=PROBLEMS,
     ),
 ]
-AnswerFormOption = Annotated[
-    AnswerForm,
-    option(
-        "--answer-form",
-        help="Where the answer stands: boxed, or any: also 'the final answer is'.",
-        rich_help_panel=PROBLEMS,
-    ),
-]
 CodeRulesOption = Annotated[
     CodeRules,
     option(
         "--code-rules",
         help="How programs are found and run: plain, or as LiveCodeBench's own harness does.",
+        rich_help_panel=PROBLEMS,
+    ),
+]
+AnswerFormOption = Annotated[
+    AnswerForm,
+    option(
+        "--answer-form",
+        help="Where the answer stands: boxed, or any: also 'the final answer is'.",
         rich_help_panel=PROBLEMS,
     ),
 ]

@@ -81,7 +81,8 @@ class Examiner(NamedTuple):
             return Examined(trace, filters.unjudged(row, self.options), cut, drops)
         judged = verify.verified(
             row, self.options.verifier, self.extras.of(trace),
-            answer_form=self.options.answer_form, code_rules=self.options.code_rules, unsafe=self.unsafe,
+            code_rules=self.options.code_rules,
+            answer_form=self.options.answer_form, unsafe=self.unsafe,
         )  # fmt: skip
         unwanted = unwanted_verdict(judged, self.options)
         return Examined(trace, judged, cut, [*drops, unwanted] if unwanted else drops)
