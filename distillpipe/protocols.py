@@ -214,6 +214,8 @@ def _values(protocol: Protocol, benchmark: str, verifier: str) -> dict[str, Any]
         found[PROMPT] = protocol.prompts[verifier]
     if benchmark not in BENCHMARKS:
         found |= protocol.unlisted
+        if verifier != "code":  # packages must be installed: not asked of who judges no programs
+            found.pop("code_packages", None)
     found |= protocol.by_benchmark.get(benchmark, {})
     if isinstance(protocol.num_samples, int):
         found[NUM_SAMPLES] = protocol.num_samples

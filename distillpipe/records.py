@@ -217,12 +217,12 @@ class Prompting(Record, frozen=True, kw_only=True, omit_defaults=True):
     system_prompt: str | None
     chat_template: str | None
     "one of ours by name, or a file; null: the model's own"
-    answer_form: AnswerForm = "boxed"
-    "where eval looks for the answer: see `FilterOptions`"
     code_rules: CodeRules = "plain"
     "how eval judges programs: see `FilterOptions`"
     code_packages: tuple[str, ...] = ()
     "that the programs which eval judges may import: see `FilterOptions`"
+    answer_form: AnswerForm = "boxed"
+    "where eval looks for the answer: see `FilterOptions`"
     min_date: str | None = None
     "of problems that bear a date, `2024-08-01`; this day included"
     max_date: str | None = None
@@ -260,12 +260,12 @@ class FilterOptions(Record, frozen=True, kw_only=True, omit_defaults=True):
 
     verdicts: tuple[Verdict, ...]
     verifier: str | None
-    answer_form: AnswerForm = "boxed"
-    "`any` takes an answer that is stated without a box too"
     code_rules: CodeRules = "plain"
     "`livecodebench` finds and runs programs as that benchmark's own harness does"
     code_packages: tuple[str, ...] = ()
     "that programs may import beside the standard library; their versions are in the fingerprint"
+    answer_form: AnswerForm = "boxed"
+    "`any` takes an answer that is stated without a box too"
     min_reasoning_tokens: int
     max_reasoning_tokens: int | None
     over_budget: Literal["drop", "cut", "force"] = "drop"

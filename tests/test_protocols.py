@@ -259,6 +259,22 @@ def test_of_livecodebench_a_protocol_asks_what_was_published(
     assert [problem.problem for problem in found] == [f"Problem {day}" for day in days]
 
 
+@pytest.mark.parametrize(
+    ("benchmark", "verifier", "wanted"),
+    [
+        ("livecodebench", None, True), ("mine.jsonl", "code", True), ("mine.jsonl", None, False),
+        ("mine.jsonl", "math", False), ("aime24", None, False), ("humaneval", None, False),
+    ],
+)  # fmt: skip
+def test_packages_are_asked_for_only_where_its_programs_are_judged(
+    benchmark: str, verifier: str | None, wanted: bool
+) -> None:
+    flags = {} if verifier is None else {"verifier": verifier}
+    found = given("r1", **flags) | {"code_packages": ResolvedOption((), "default")}
+    packages = ("numpy", "sympy", "sortedcontainers") if wanted else ()
+    assert settled(found, benchmark)["code_packages"].value == packages
+
+
 @pytest.mark.parametrize("protocol", ["r1", "openr1"])
 def test_other_days_than_the_protocols_are_a_difference(protocol: str) -> None:
     found = settled(given(protocol, max_date="2025-04-30"), "livecodebench")

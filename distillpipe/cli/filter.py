@@ -44,9 +44,9 @@ def filter_traces(
     ],
     out: shared.Out,
     verifier: shared.Verifier = None,
-    answer_form: shared.AnswerFormOption = "boxed",
     code_rules: shared.CodeRulesOption = "plain",
     code_packages: shared.CodePackages = None,
+    answer_form: shared.AnswerFormOption = "boxed",
     verdict: Annotated[
         list[str] | None,
         shared.option(
@@ -275,9 +275,9 @@ def filter_traces(
     options = FilterOptions(
         verdicts=tuple(cast("list[Verdict]", verdict or ["correct"])),
         verifier=verifier,
-        answer_form=answer_form,
         code_rules=code_rules,
         code_packages=tuple(code_packages or ()),
+        answer_form=answer_form,
         min_reasoning_tokens=min_reasoning_tokens,
         max_reasoning_tokens=max_reasoning_tokens,
         over_budget=over_budget,

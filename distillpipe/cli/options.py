@@ -147,14 +147,6 @@ Verifier = Annotated[
         rich_help_panel=PROBLEMS,
     ),
 ]
-AnswerFormOption = Annotated[
-    AnswerForm,
-    option(
-        "--answer-form",
-        help="Where the answer stands: boxed, or any: also 'the final answer is'.",
-        rich_help_panel=PROBLEMS,
-    ),
-]
 CodeRulesOption = Annotated[
     CodeRules,
     option(
@@ -169,6 +161,14 @@ CodePackages = Annotated[
         "--code-packages",
         callback=_package_names,
         help="Package that programs may import (numpy); repeat for several, or part them by commas.",
+        rich_help_panel=PROBLEMS,
+    ),
+]
+AnswerFormOption = Annotated[
+    AnswerForm,
+    option(
+        "--answer-form",
+        help="Where the answer stands: boxed, or any: also 'the final answer is'.",
         rich_help_panel=PROBLEMS,
     ),
 ]

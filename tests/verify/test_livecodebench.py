@@ -10,7 +10,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,6 @@ import pytest
 from distillpipe.dataset import read_traces
 from distillpipe.errors import MissingDependencyError
 from distillpipe.records import Trace
-from distillpipe.verify import sandbox as sandboxes
 from distillpipe.verify import verified
 from distillpipe.verify.code import judge_code
 from distillpipe.verify.code_extract import extract_code, extract_last_fenced
@@ -39,7 +37,8 @@ ROWS: dict[str, Row] = {
     )
 }
 OTHER_VERDICT = {
-    "buffer_readline_rest", "open0_split", "inner_stdin_iter", "global_counter",
+    "buffer_readline_rest",
+    "buffer_readline_square", "buffer_readline_pair", "buffer_readline_first", "open0_split", "inner_stdin_iter", "global_counter",
     "guard_only_not_last", "os_exit_after", "resource_limit", "exit_1_after", "from_sys_stdin_iter",
     "bare_stdout", "stdout_buffer", "string_class_solution", "atexit", "environ_set",
 }  # fmt: skip
@@ -59,14 +58,9 @@ def sandbox() -> Sandbox:
         pytest.skip(str(error))
 
 
-@pytest.fixture
-def with_packages(monkeypatch: pytest.MonkeyPatch) -> Iterator[Sandbox]:
-    """A stand-in for a sandbox that shows packages: the process without one, with our own packages."""
-    numpy = pytest.importorskip("numpy")
-    folder = str(Path(numpy.__file__).parents[1])
-    environment = {**sandboxes._ENVIRONMENT, "PYTHONPATH": folder, "OPENBLAS_NUM_THREADS": "1"}
-    monkeypatch.setattr(sandboxes, "_ENVIRONMENT", environment)
-    yield find_sandbox(unsafe=True)
+@pytest.fixture(scope="module")
+def with_packages(sandbox: Sandbox) -> Sandbox:
+    return find_sandbox(code_packages=("numpy", "sympy", "sortedcontainers"))
 
 
 def cases_of(row: Row) -> CodeTests:
@@ -92,8 +86,7 @@ def test_a_program_is_judged_as_its_harness_judges_it(sandbox: Sandbox, name: st
 
 @pytest.mark.parametrize("name", sorted(OTHER_VERDICT))
 def test_without_the_rules_good_sense_says_the_opposite(sandbox: Sandbox, name: str) -> None:
-    is_wanted = name != "exit_1_after" and not ROWS[name]["correct"]
-    assert is_correct(sandbox, ROWS[name], "plain") == is_wanted
+    assert is_correct(sandbox, ROWS[name], "plain") != ROWS[name]["correct"]
 
 
 @pytest.mark.long
@@ -103,7 +96,7 @@ def test_all_programs_are_judged_as_its_harness_judges_them(sandbox: Sandbox) ->
         for name, row in ROWS.items()
         if not row["packages"] and is_correct(sandbox, row) != row["correct"]
     ]
-    assert (len(ROWS), differs) == (277, [])
+    assert (len(ROWS), differs) == (279, [])
 
 
 @pytest.mark.slow
