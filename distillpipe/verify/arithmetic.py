@@ -91,6 +91,24 @@ class Reals:
             raise Undefined
         return self.noted(_factorial(int(value)))
 
+    def modulo(self, value: Decimal, divisor: Decimal) -> Decimal:
+        if divisor <= 0:
+            raise Undefined
+        above, below = self._whole(value), self._whole(divisor)
+        return Decimal(above % below)
+
+    def several(self, name: str, *values: Decimal) -> Decimal:
+        """The least, the largest, the common divisor or multiple."""
+        if name in ("max", "min"):
+            return max(values) if name == "max" else min(values)
+        whole = map(self._whole, values)
+        return self.noted(Decimal(math.lcm(*whole) if name == "lcm" else math.gcd(*whole)))
+
+    def _whole(self, value: Decimal) -> int:
+        if value != value.to_integral_value() or value.adjusted() > _EXTREME:
+            raise Undefined
+        return int(value)
+
     def function(self, name: str, value: Decimal) -> Decimal:
         return self.noted(_REAL_FUNCTIONS[name](value))
 
@@ -132,6 +150,12 @@ class Complexes:
         return cmath.log(value) / cmath.log(base)
 
     def factorial(self, value: complex) -> complex:
+        raise Undefined
+
+    def modulo(self, value: complex, divisor: complex) -> complex:
+        raise Undefined
+
+    def several(self, name: str, *values: complex) -> complex:
         raise Undefined
 
     def function(self, name: str, value: complex) -> complex:
@@ -199,6 +223,16 @@ _REAL_FUNCTIONS: dict[str, Callable[[Decimal], Decimal]] = {
     "sinh": _hyperbolic_sine,
     "cosh": _hyperbolic_cosine,
     "tanh": lambda angle: _hyperbolic_sine(angle) / _hyperbolic_cosine(angle),
+    "coth": lambda angle: _hyperbolic_cosine(angle) / _hyperbolic_sine(angle),
+    "sech": lambda angle: 1 / _hyperbolic_cosine(angle),
+    "csch": lambda angle: 1 / _hyperbolic_sine(angle),
+    "arccot": lambda slope: PI / 2 - _arc_tangent(slope),
+    "arcsec": lambda secant: PI / 2 - _arc_sine(1 / secant),
+    "arccsc": lambda cosecant: _arc_sine(1 / cosecant),
+    "arcsinh": lambda sine: (sine + (sine * sine + 1).sqrt()).ln(),
+    "arccosh": lambda cosine: (cosine + (cosine * cosine - 1).sqrt()).ln(),
+    "arctanh": lambda tangent: ((1 + tangent) / (1 - tangent)).ln() / 2,
+    "sgn": lambda number: Decimal((number > 0) - (number < 0)),
     "ln": Decimal.ln,
     "exp": Decimal.exp,
     "abs": abs,
