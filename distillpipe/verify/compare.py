@@ -102,6 +102,10 @@ def _mixed(left: Read, right: Read) -> bool | None:
     return False if kinds == {"set", "group"} else None
 
 
+def _is_number(side: Read) -> bool:
+    return isinstance(side, Leaf) and side.number is not None
+
+
 def _is_scalar(side: Read) -> bool:
     """A number, a word or an expression of numbers; letters may be vectors."""
     if not isinstance(side, Leaf):
@@ -178,6 +182,8 @@ def _same_group(left: Shape, right: Shape) -> bool | None:
 def _list_and_group(several: Shape, group: Shape) -> bool | None:
     if group.detail not in (("(", ")"), ("[", "]")):
         return False
+    if len(group.parts) == 2 and group.detail[0] == "[":
+        return False  # an interval
     return _in_order(several.parts, group.parts)
 
 
@@ -200,7 +206,7 @@ def _several_and_one(several: Shape, one: Read) -> bool | None:
 
 def _one_number(several: Shape, one: Read) -> bool:
     """`1,22` beside 1.22 is a number, as is `12,34,567` beside 1234567; `7,500` beside `7, 500` is none."""
-    if not isinstance(one, Leaf) or one.number is None or ";" in several.detail:
+    if not isinstance(one, Leaf) or one.number is None or several.detail != ("tight",):
         return False
     joined = ",".join(several.texts)
     return (number := regrouped(joined)) != joined and plain(number) == one.number
@@ -265,4 +271,6 @@ def _same_equation(left: Shape, right: Shape) -> bool | None:
         return same(left.parts[-1], right.parts[-1])
     if len(left.parts) != 2 or len(right.parts) != 2:
         return None
+    if all(is_name(side.texts[0]) and _is_number(side.parts[1]) for side in (left, right)):
+        return False  # the value of something else
     return same_zeros(left, right)

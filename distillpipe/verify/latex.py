@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable
 from typing import NamedTuple
 
-from distillpipe.verify.tokens import FUNCTIONS
+from distillpipe.verify.tokens import UPRIGHT
 
 _UNICODE: dict[int, str | int] = {
     **{0xFF01 + offset: 0x21 + offset for offset in range(94)},  # full-width ASCII
@@ -43,7 +43,7 @@ _COMMANDS = {
     "lt": "<", "gt": ">", "lbrace": r"\{", "rbrace": r"\}", "langle": "(", "rangle": ")",
     "varnothing": r"\emptyset ", "colon": ":",
     **dict.fromkeys(["backslash", "smallsetminus"], r"\setminus "),
-    **dict.fromkeys(["bmod", "mod"], r"\mod "), "infin": r"\infty ", "wedge": r"\land ", "vee": r"\lor ",
+    **dict.fromkeys(["bmod", "mod"], r"\mod "), "infin": r"\infty ", "lg": r"\log_{10} ", "wedge": r"\land ", "vee": r"\lor ",
 }  # fmt: skip
 
 
@@ -67,7 +67,7 @@ def _script(match: re.Match[str]) -> str:
     return f"{sign}{{{match[0].translate(_TO_PLAIN)}}}"
 
 
-_ALWAYS_FUNCTIONS = "|".join(sorted((FUNCTIONS | {"lcm", "gcd", "log", "mod"}) - {"sec", "exp", "abs"}))
+_FUNCTION_NAMES = "|".join(sorted(UPRIGHT))
 _GROUPED = re.compile(r"(?<![0-9{,])[0-9]{1,3}(?:\{,\}[0-9]+)+")
 
 
@@ -133,7 +133,7 @@ _RULES = [
         re.compile(r" ?(?:(?:\{ ?\})?\^ ?\{? ?(?:\\circ(?![a-zA-Z])|\\degree) ?((?:\\text\{ ?[CF] ?\})?) ?\}?|\\(?:text)?degree(?![a-zA-Z]))"),
         r"°\1",
     ),
-    _Rule("\\text", re.compile(rf"\\text\{{ ?({_ALWAYS_FUNCTIONS}) ?\}}"), r"\\\1 "),
+    _Rule("\\text", re.compile(rf"\\text\{{ ?({_FUNCTION_NAMES}) ?\}}"), r"\\\1 "),
     _Rule("\\text", re.compile(r"\\text\{ ?(min|max|sec|exp|abs|sgn) ?\}(?= ?(?:\(|\\\{))"), r"\\\1 "),
     _Rule(
         "approx",
@@ -143,6 +143,7 @@ _RULES = [
         ),
         r" \\approx \1",
     ),
+    _Rule("\\text", re.compile(r"(?<=[0-9]) ?\^ ?\{? ?\\text\{ ?(st|nd|rd|th) ?\} ?\}?"), r"\1"),
     _Rule("mod", re.compile(r"\( ?\\?mod ?([^()]*)\)"), r"\\pmod{\1}"),
     _Rule("+ -", re.compile(r"\+ +- ?"), "- "),
     _Rule("\\%", re.compile(r"\\%"), "%"),
@@ -157,7 +158,7 @@ _PLAIN = re.compile(r"[-+]?[0-9]+(?:\.[0-9]+)?|[-+]?[0-9]+/[0-9]+")
 _WRAPPED = re.compile(r"\\text\{\s*\(?\s*([a-zA-Z])\s*\)?\s*\}|\(\s*([A-Z])\s*\)")
 _WRAPPED_FORMULA = re.compile(r"\\text\{([^{}]*[0-9=][^{}]*|[A-Za-z](?: ?, ?[A-Za-z])+)\}")
 _STRUCTURE = re.compile(r"\\[a-zA-Z]+|\\.|[()\[\]{},;:=<>|]", re.DOTALL)
-_ENDS = re.compile(r"[^,;()\[\]]*(?:\([^()]*\)[^,;()\[\]]*)*[,;][^,;()\[\]]*(?:\([^()]*\)[^,;()\[\]]*)*(?:,[0-9 ]+)?")
+_BALANCED = re.compile(r"[^()\[\]]*(?:\([^()]*\)[^()\[\]]*)*")
 _SQUARE = re.compile(r"\\sqrt ?\[[^\[\]]*\]|[\[\]]")
 OPENING, CLOSING = frozenset(["(", "[", "{", "\\{"]), frozenset([")", "]", "}", "\\}"])
 
@@ -205,7 +206,11 @@ def _with_round_brackets(text: str) -> str:
     pairs = list(zip(places[::2], places[1::2], strict=False))
     if len(places) % 2 or all(text[begin] == "[" and text[end] == "]" for begin, end in pairs):
         return text
-    if not all(_ENDS.fullmatch(text, begin + 1, end) for begin, end in pairs):
+    insides = [text[begin + 1 : end] for begin, end in pairs]
+    if not all(
+        _BALANCED.fullmatch(inside) and (inside.count(";") == 1 or inside.count(",") == 1)
+        for inside in insides
+    ):
         return text
     signs = list(text)
     for begin, end in pairs:

@@ -16,11 +16,13 @@ from distillpipe.verify.expression import Node
 from distillpipe.verify.numeric import equal_but_for_percent
 from distillpipe.verify.quantities import measured, value_of
 from distillpipe.verify.rationals import plain
+from distillpipe.verify.unit_table import UNITS
 from distillpipe.verify.units import Measured, Unit, agree, comparable
 
 MIN_DIGITS = 6
 MIN_PLACES = 4
 _SHORT_NUMBER = re.compile(r"([-+]?[0-9][0-9.,]*)([kKMB])")
+_NUMBER_AND_LETTER = re.compile(r"([-+]?[0-9][0-9.,]*|.*\}) ?([a-zA-Z])")
 _SHORT = {"k": 10**3, "K": 10**3, "M": 10**6, "B": 10**9}
 _BASED = re.compile(r"([0-9A-F]+)\s*_\s*\{?\s*(?:\\text\{)?\s*([0-9]{1,2}|[a-z]+)\s*\}?\}?")
 _INFINITE = re.compile(r"([-+]?)\s*(?:\\infty|\\text\{infinity\}|infinity|inf|oo)", re.IGNORECASE)
@@ -50,6 +52,11 @@ class Leaf(NamedTuple):
     unit: Unit | None = None
     infinity: str | None = None
     based: tuple[str, str] | None = None
+
+    @property
+    def counts(self) -> bool:
+        """Whether it says of what it is a number."""
+        return self.unit is not None and self.unit.says_what
 
 
 @functools.lru_cache(maxsize=4096)
@@ -88,7 +95,7 @@ def _remainder(number: Fraction, unit: Unit | None) -> Fraction:
     r"""`10 \pmod{7}` is the class of 3."""
     if unit is None or unit.changes[:1] != (r"\pmod",) or number.denominator != 1:
         return number
-    modulus = "".join(unit.changes[1:]).strip("{}")
+    modulus = "".join(unit.changes[1:])
     return number % int(modulus) if modulus.isdigit() and int(modulus) else number
 
 
@@ -102,8 +109,11 @@ def same_leaf(left: Leaf, right: Leaf) -> bool | None:
         return _same_infinity(left, right)
     if left.based or right.based:
         return _same_based(left, right)
+    left, right = _with_unit_of(left, right), _with_unit_of(right, left)
     if not agree(left.unit, right.unit):
         return False
+    if left.is_percent != right.is_percent and (right if left.is_percent else left).counts:
+        return False  # percent and apples
     if (left.is_words and right.node is not None) or (right.is_words and left.node is not None):
         return False
     if left.node is None or right.node is None:
@@ -114,6 +124,16 @@ def same_leaf(left: Leaf, right: Leaf) -> bool | None:
     if found is not True and (_in_radians(left, right) or _in_radians(right, left)):
         return True
     return found or (_abbreviates(left, right) or _abbreviates(right, left) or found)
+
+
+def _with_unit_of(side: Leaf, other: Leaf) -> Leaf:
+    r"""`100 N` beside `100 \text{ N}`: a letter behind a number is a unit where the other side has one."""
+    if side.unit is not None or other.unit is None or not other.unit.dimensions:
+        return side
+    match = _NUMBER_AND_LETTER.fullmatch(side.text)
+    if match is None or match[2] not in UNITS:
+        return side
+    return leaf(rf"{match[1]}\text{{ {match[2]}}}")
 
 
 def _same_value(left: Leaf, right: Leaf) -> bool | None:

@@ -38,7 +38,8 @@ _TOKEN = re.compile(
     r"|(?P<sign>[%‰℃℉]|° ?(?:\\text\{ ?[CF] ?\}|[CF](?![a-zA-Z]))?)"
     r"|(?P<command>\\[a-zA-Z]+|\\.)"
     r"|(?P<number>[0-9][0-9.,]*)"
-    r"|(?P<word>[A-Za-z]+(?:['\u2019][A-Za-z]+)?|[\u0900-\u0d7f]+|[^\W\d_A-Za-z]+)"
+    r"|(?P<word>[\u3040-\u30ff\u4e00-\u9fff\uac00-\ud7a3]+"
+    r"|(?:[^\W\d_\u3040-\u30ff\u4e00-\u9fff\uac00-\ud7a3]|[\u0900-\u0d7f])+(?:['\u2019][A-Za-z]+)?)"
     r"|(?P<other>\S)",
     re.DOTALL,
 )
@@ -52,6 +53,7 @@ _BARE_SPEED = re.compile(r"[0-9}] ?(m ?/ ?s(?: ?\^ ?(?:2|\{2\}))?)$")
 _END_JOINT = re.compile(r"(?:[\s,;&]|\\text\{\s*(?:and|,)?\s*\}|(?<![A-Za-z])and)+$")
 _END_JOINT_IN_TEXT = re.compile(r"(?:\s*,|\s+and)\s*\}$")
 _SHORT_MONEY = re.compile(r"([-+]?[0-9][0-9.,]*) ?([kKmMbBtT]|mm|MM)")
+_ONE_LETTER = re.compile(r"([0-9.]+) ?([hmsg])")
 _MAX_SUMMANDS = 4
 _LARGEST_FACTORIAL = 300
 _MINUTES = re.compile(r"([0-9]+)° ?([0-9]{1,2}) ?(?:'|\^\{?\\prime\}?)(?: ?([0-9]{1,2}(?:\.[0-9]+)?) ?(?:''|\"))?")
@@ -98,8 +100,22 @@ def _sum(text: str) -> Measured | None:
     if not 1 < len(cuts) <= _MAX_SUMMANDS:
         return None
     pieces = [text[begin:end] for begin, end in itertools.pairwise([0, *cuts[1:], len(text)])]
+    letters = [_ONE_LETTER.fullmatch(piece.strip(" ,")) for piece in pieces]
+    if any(letters):
+        pieces = _with_units(pieces, letters)
     parts = [_single(_END_JOINT_IN_TEXT.sub("}", _END_JOINT.sub("", piece))) for piece in pieces]
     return _added(parts, is_joined=bool(_END_JOINT.search(pieces[0].rstrip())))
+
+
+def _with_units(pieces: list[str], letters: list[re.Match[str] | None]) -> list[str]:
+    """`2 h`, `30 m`, `5 s` with their letters as units, which they are in a sum only."""
+    names = {match[2] for match in letters if match}
+    is_time = bool(names & {"h", "s"}) or any(word in piece for piece in pieces for word in ("hour", "min", "sec", "hr"))  # fmt: skip
+    minute = "min" if is_time else "m"
+    return [
+        f"{match[1]} \\text{{{minute if match[2] == 'm' else match[2]}}}" if match else piece
+        for match, piece in zip(letters, pieces, strict=True)
+    ]
 
 
 def _added(parts: list[Measured], *, is_joined: bool) -> Measured | None:
@@ -256,7 +272,7 @@ def _is_word_behind(tokens: list[Token], position: int) -> bool:
     following = tokens[position + 1] if position + 1 < len(tokens) else None
     name = token.value
     if not name.isascii():
-        return not all("\u0370" <= char <= "\u03ff" for char in name)
+        return not any("\u0370" <= char <= "\u03ff" for char in name)
     if len(name) == 1:
         return False
     if name.lower() in _MATH and not (

@@ -35,6 +35,7 @@ class Interval(NamedTuple):
 
 
 Set = list[Interval]
+_NO_RELATION = Shape("relation", (), (), ())
 _LEAST, _MOST = leaf(r"-\infty"), leaf(r"\infty")
 _REALS = [Interval(-_INFINITY, False, _INFINITY, False, _LEAST, _MOST)]
 
@@ -116,8 +117,7 @@ def _set(side: Read) -> Set | None:
     if side.kind == "group" and len(side.parts) == 2:
         return _of_ends(side)
     if side.kind == "set":
-        points = [_point(part) for part in side.parts]
-        return None if None in points else [point for point in points if point is not None]
+        return _points(side)
     if side.kind in ("union", "difference"):
         parts = [_set(part) for part in side.parts]
         known = [part for part in parts if part is not None]
@@ -131,10 +131,13 @@ def _set(side: Read) -> Set | None:
 
 def _of_relation(relation: Shape) -> tuple[str, Set] | None:
     if set(relation.detail) == {"="} and len(relation.parts) == 2 and is_name(relation.texts[0]):
-        value = relation.parts[1]
-        points = [_point(part) for part in (value.parts if isinstance(value, Shape) and value.kind == "list" else [value])]  # fmt: skip
-        known = [point for point in points if point is not None]
-        return (relation.texts[0], known) if len(known) == len(points) else None
+        points = _points(relation.parts[1])
+        return None if points is None else (relation.texts[0], points)
+    if len(relation.parts) < 2:
+        return None
+    if relation.detail == (r"\neq",) and is_name(relation.texts[0]):
+        points = _points(relation.parts[1])
+        return None if points is None else (relation.texts[0], _complement(_in_order(points)))
     found = interval(relation)
     if found is None:
         return None
@@ -144,7 +147,7 @@ def _of_relation(relation: Shape) -> tuple[str, Set] | None:
 
 def _of_list(several: Shape) -> tuple[str, Set] | None:
     """`or` unites; a comma or `and` means what both say, or, where nothing is left, either."""
-    found = [_of_relation(part) if isinstance(part, Shape) and part.kind == "relation" else None for part in several.parts]  # fmt: skip
+    found = [_of_relation(relation) for relation in _relations(several)]
     known = [one for one in found if one is not None]
     if len(known) < len(found) or len({name for name, _ in known}) != 1:
         return None
@@ -157,6 +160,20 @@ def _of_list(several: Shape) -> tuple[str, Set] | None:
     return known[0][0], common or union
 
 
+def _relations(several: Shape) -> list[Shape]:
+    r"""The relations of a list; a value without one has that before it: `x \neq 0, 1`."""
+    found: list[Shape] = []
+    for part, text in zip(several.parts, several.texts, strict=True):
+        if isinstance(part, Shape) and part.kind == "relation":
+            found.append(part)
+        elif found and len(found[-1].parts) == 2:
+            first = found[-1]
+            found.append(first._replace(parts=(first.parts[0], part), texts=(first.texts[0], text)))
+        else:
+            return [_NO_RELATION]
+    return found
+
+
 def _of_ends(group: Shape) -> Set | None:
     low, high = group.parts
     if not isinstance(low, Leaf) or not isinstance(high, Leaf):
@@ -165,6 +182,14 @@ def _of_ends(group: Shape) -> Set | None:
     if ends[0] is None or ends[1] is None or _order(ends[0], ends[1]) >= 0:
         return None
     return [Interval(ends[0], group.detail[0] == "[", ends[1], group.detail[1] == "]", low, high)]
+
+
+def _points(side: Read) -> Set | None:
+    """The points of one value, a list or a set."""
+    parts = side.parts if isinstance(side, Shape) and side.kind in ("list", "set") else (side,)
+    points = [_point(part) for part in parts]
+    known = [point for point in points if point is not None]
+    return known if len(known) == len(points) else None
 
 
 def _point(side: Read) -> Interval | None:

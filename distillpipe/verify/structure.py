@@ -53,6 +53,7 @@ _WITHOUT = re.compile(
 _MINUS_SET = re.compile(r"R ?(?:-|/|\\setminus) ?(?=\\\{)")
 _BUILDER = re.compile(r"([a-zA-Z])\s*(?:\\in\s*R)?\s*[|:]\s*(.+)", re.DOTALL)
 _CASES = re.compile(r"\\begin\{(?:cases|aligned|array)\}(?:\{[clr| ]*\})?(.*)\\end\{(?:cases|aligned|array)\}", re.DOTALL)
+_PLUS_MINUS = re.compile(r"\\pm(?![a-zA-Z])")
 _UNREADABLE = re.compile(r"\\(?:[lcvd]?dots|mp)(?![a-zA-Z])|\.\.\.")
 
 
@@ -106,9 +107,11 @@ def _joint(match: re.Match[str]) -> str:
 
 
 def _listed(text: str, depth: int) -> Shape | Leaf | None:
-    """Values between commas, `and`, `or`; with `or` as detail where it joins them."""
-    if _begins_number(text) and leaf(joined := _with_commas(text)).number is not None:
-        return leaf(joined)  # 1,234 or 1,234/2 or 2 hours and 30 minutes
+    """Values between commas, `and`, `or`; with `or` as detail where it joins them, `tight` where no space does."""
+    if _begins_number(text):
+        whole = leaf(_with_commas(text))  # 1,234 or 1,234/2 or 2 hours and 30 minutes
+        if whole.number is not None and not (whole.unit and whole.unit.changes):
+            return whole
     parts, signs = pieces(text, _SEPARATORS)
     if len(parts) == 1:
         return None
@@ -116,7 +119,8 @@ def _listed(text: str, depth: int) -> Shape | Leaf | None:
         parts, signs = pieces(text, frozenset(";"))  # what has commas in it is a value of its own
     elif ", " in text and all(_DIGIT_GROUPS.match(part) for part in re.split(r",\s+", text)):
         parts = re.split(r",\s+", text)
-    return _flat("list", parts, depth)._replace(detail=("or",) if _OR.strip() in signs else ())
+    detail = ("or",) if _OR.strip() in signs else () if " " in text else ("tight",)
+    return _flat("list", parts, depth)._replace(detail=detail)
 
 
 def _begins_number(text: str) -> bool:
@@ -155,6 +159,10 @@ def _related(text: str, depth: int) -> Shape | None:
 def _united(text: str, depth: int) -> Shape | None:
     parts, signs = pieces(text, frozenset([r"\cup"]))
     return _flat("union", parts, depth) if signs else None
+
+
+def _are_relations(parts: tuple[Shape | Leaf, ...]) -> bool:
+    return all(isinstance(part, Shape) and part.kind == "relation" for part in parts)
 
 
 def _difference(text: str, depth: int) -> Shape | None:
@@ -227,7 +235,8 @@ def _bracketed(text: str, depth: int) -> Shape | Leaf | None:
             return _read(match[2], depth + 1)
         if not inner or "|" in inner or ":" in inner:
             return None
-        return _flat("set", pieces(inner, frozenset(",;"))[0], depth)
+        found = _flat("set", pieces(_JOINTS.sub(_joint, inner), _SEPARATORS)[0], depth)
+        return found._replace(kind="list") if _are_relations(found.parts) else found
     parts, signs = pieces(inner, frozenset(",;"))
     if ";" in signs and "," in signs:
         parts, signs = pieces(inner, frozenset(";"))
@@ -235,16 +244,16 @@ def _bracketed(text: str, depth: int) -> Shape | Leaf | None:
         return _read(inner, depth + 1) if begin == "(" and end == ")" and inner else None
     parts = [part for part in parts if part]
     found = tuple(_read(part, depth + 1) for part in parts)
-    if all(isinstance(part, Shape) and part.kind == "relation" for part in found):
+    if _are_relations(found):
         return Shape("list", found, (), tuple(parts))
     return Shape("group", found, (begin, end), tuple(parts))
 
 
 def _expanded(text: str, depth: int) -> Shape | None:
     r"""`1\pm\sqrt5` is two values."""
-    if text.count(r"\pm") != 1:
+    if len(_PLUS_MINUS.findall(text)) != 1:
         return None
-    return _flat("list", [text.replace(r"\pm", sign) for sign in "+-"], depth)
+    return _flat("list", [_PLUS_MINUS.sub(sign, text) for sign in "+-"], depth)
 
 
 def _in_proportion(text: str, depth: int) -> Shape | None:

@@ -118,7 +118,7 @@ _CURRENCIES = {
     "¥ ￥ \\yen \\textyen": ("JPY CNY", "1"), "JPY yen 円 日元": ("JPY", "1"),
     "CNY RMB yuan renminbi 元 块 圆 人民币 元人民币 块钱 元钱": ("CNY", "1"), "角 毛": ("CNY", "1/10"),
     "₹ INR rupaye रुपये रुपए रु रुपया": ("INR", "1"), "Rs Rs. rs rs. Re Re. rupee": ("INR PKR NPR LKR MUR", "1"),
-    "paise paisa paisas पैसे": ("INR PKR NPR", "1/100"), "PKR": ("PKR", "1"), "BDT taka ৳": ("BDT", "1"),
+    "paise paisa paisas पैसे": ("INR PKR NPR", "1/100"), "PKR": ("PKR", "1"), "BDT Tk Tk. taka ৳": ("BDT", "1"),
     "₩ KRW won 원": ("KRW", "1"), "₽ RUB ruble rouble руб руб. рубль рубля рублей р.": ("RUB", "1"),
     "копеек копейки kopeck": ("RUB", "1/100"), "CHF SFr Fr. franc": ("CHF XOF XAF", "1"),
     "kr kr. krone kroner krona kronor": ("SEK NOK DKK ISK", "1"), "SEK": ("SEK", "1"), "NOK": ("NOK", "1"), "DKK": ("DKK", "1"),

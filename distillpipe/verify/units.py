@@ -145,7 +145,7 @@ def singular(word: str) -> str:
         return word[:-3] + "y"
     if word.endswith(("ches", "shes", "xes", "sses")):
         return word[:-2]
-    return word[:-1] if word.endswith("s") and not word.endswith("ss") and len(word) > 2 else word
+    return word[:-1] if word.endswith("s") and not word.endswith(("ss", "us", "is")) and len(word) > 2 else word
 
 
 class Reader:
@@ -168,6 +168,8 @@ class Reader:
 
     def result(self, body: str) -> Measured:
         dimensions = tuple(sorted(pair for pair in self.dimensions.items() if pair[1]))
+        if self.dimensions and not dimensions:
+            dimensions = (("ratio", 1),)  # hours per day
         prose = self.names if len(self.names) > _MAX_NAMES else []
         is_single = len(dimensions) == 1 and dimensions[0][1] == 1
         unit = Unit(
@@ -188,9 +190,11 @@ class Reader:
             self.is_negative = not self.is_negative
         elif singular(small) in NAMES_BEFORE:
             self.names.append(singular(small))
-        elif len(small) == 1 and not token.in_text:
+        elif len(small) == 1 and small.isascii() and not token.in_text:
             return False
-        elif small not in ADDS_NOTHING and not small.endswith(_IS):
+        elif small not in ADDS_NOTHING and not (
+            small.endswith(_IS) and CHANGING_CHARACTERS.isdisjoint(small)
+        ):
             self.changes.append(small)
         return True
 
@@ -217,7 +221,7 @@ class Reader:
             self._sign(_WRAPPER.sub("", token.value))
         elif token.value == "/":
             self.is_below = True
-        elif token.value not in (r"\cdot", r"\times", "*", ".", "-", ",", "(", ")", ":"):
+        elif token.value not in (r"\cdot", r"\times", "*", ".", "-", ",", "(", ")", ":", "{", "}"):
             self.changes.append(token.value)
         return 1
 
