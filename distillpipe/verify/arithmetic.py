@@ -14,7 +14,9 @@ from typing import Any
 
 DIGITS = 80
 _CANCELLED = Decimal(10) ** -30
-_EXTREME = 25  # a value on the way beyond 1e25 or below 1e-25 could hide a difference
+# A term beside one that is 1e25 times as large, and an argument or an exponent beyond 1e25 or below 1e-25,
+# could hide a difference; a factor of any size hides none.
+_EXTREME = 25
 CONTEXT = decimal.Context(
     prec=DIGITS,
     Emax=10**12,
@@ -41,15 +43,19 @@ class Reals:
         self.extreme = False
         self.constants: Mapping[str, Any] = {"pi": PI, "e": E}
 
-    def noted(self, value: Decimal) -> Decimal:
+    def finite(self, value: Decimal) -> Decimal:
         if not value.is_finite():
             raise Undefined
+        return value
+
+    def noted(self, value: Decimal) -> Decimal:
+        """An argument or an exponent."""
         if value and abs(value.adjusted()) > _EXTREME:
             self.extreme = True
         return value
 
     def number(self, digits: str) -> Decimal:
-        return self.noted(Decimal(digits))
+        return self.finite(Decimal(digits))
 
     def sum(self, values: list[Decimal]) -> Decimal:
         total = sum(values, Decimal(0))
@@ -58,23 +64,25 @@ class Reals:
             self.cancelled = True
         elif not total and largest:
             self.extreme = self.extreme or largest.adjusted() > _EXTREME
-        return self.noted(total)
+        if any(value and largest.adjusted() - value.adjusted() > _EXTREME for value in values):
+            self.extreme = True
+        return self.finite(total)
 
     def negative(self, value: Decimal) -> Decimal:
         return -value
 
     def product(self, values: list[Decimal]) -> Decimal:
-        return self.noted(math.prod(values, start=Decimal(1)))
+        return self.finite(math.prod(values, start=Decimal(1)))
 
     def quotient(self, above: Decimal, below: Decimal) -> Decimal:
-        return self.noted(above / below)
+        return self.finite(above / below)
 
     def power(self, base: Decimal, exponent: Decimal) -> Decimal:
         if base < 0 and exponent != exponent.to_integral_value():
             raise Undefined
         if base == 0 and exponent <= 0:
             raise Undefined
-        return self.noted(base**exponent)
+        return self.finite(base ** self.noted(exponent))
 
     def root(self, degree: Decimal, value: Decimal) -> Decimal:
         if degree == 2:
@@ -89,7 +97,7 @@ class Reals:
     def factorial(self, value: Decimal) -> Decimal:
         if value != value.to_integral_value() or not 0 <= value <= _LARGEST_FACTORIAL:
             raise Undefined
-        return self.noted(_factorial(int(value)))
+        return self.finite(_factorial(int(value)))
 
     def modulo(self, value: Decimal, divisor: Decimal) -> Decimal:
         if divisor <= 0:
@@ -102,7 +110,7 @@ class Reals:
         if name in ("max", "min"):
             return max(values) if name == "max" else min(values)
         whole = map(self._whole, values)
-        return self.noted(Decimal(math.lcm(*whole) if name == "lcm" else math.gcd(*whole)))
+        return Decimal(math.lcm(*whole) if name == "lcm" else math.gcd(*whole))
 
     def _whole(self, value: Decimal) -> int:
         if value != value.to_integral_value() or value.adjusted() > _EXTREME:
@@ -110,7 +118,7 @@ class Reals:
         return int(value)
 
     def function(self, name: str, value: Decimal) -> Decimal:
-        return self.noted(_REAL_FUNCTIONS[name](value))
+        return self.finite(_REAL_FUNCTIONS[name](self.noted(value)))
 
 
 class Complexes:

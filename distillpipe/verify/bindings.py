@@ -72,7 +72,8 @@ def same_named(left: Named, right: Named, same: Same) -> bool | None:
     if rows is not None and others is not None and len(rows) * len(others) > 1:
         return _each_has_one(rows, others, lambda one, other: _same_row(one, other, same))
     found = [
-        _each_has_one(_values(left, name), _values(right, name), same) for name in dict.fromkeys(names)
+        _each_has_one(_values(left, name), _values(right, name), same)
+        for name in dict.fromkeys(names)
     ]
     return _all(found)
 

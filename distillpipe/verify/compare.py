@@ -55,9 +55,7 @@ def same(left: Read, right: Read) -> bool | None:
     return _mixed(left, right)
 
 
-def _same_names(
-    named: tuple[Named | None, Named | None], left: Read, right: Read
-) -> bool | None:
+def _same_names(named: tuple[Named | None, Named | None], left: Read, right: Read) -> bool | None:
     if named[0] and named[1]:
         return same_named(named[0], named[1], same)
     return same_bare(named[0], right, same) if named[0] else same_bare(named[1] or [], left, same)
@@ -130,7 +128,9 @@ def _time_and_other(time: Shape, other: Read | None) -> bool | None:
     if isinstance(other, Leaf):
         if other.unit is not None and other.unit.names != {"o'clock"}:
             return False
-        return other.number is not None and other.number % 12 * 3600 == seconds and other.number <= 12
+        return (
+            other.number is not None and other.number % 12 * 3600 == seconds and other.number <= 12
+        )
     clock = _clock(other) if other is not None and other.kind == "ratio" else None
     if clock is None:
         return False

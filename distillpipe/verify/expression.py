@@ -57,7 +57,9 @@ def holds(node: Node, wanted: Node) -> bool:
     if node == wanted:
         return True
     return any(
-        any(holds(one, wanted) for one in (part if part and isinstance(part[0], tuple) else (part,)))
+        any(
+            holds(one, wanted) for one in (part if part and isinstance(part[0], tuple) else (part,))
+        )
         for part in node[1:]
         if isinstance(part, tuple)
     )

@@ -82,7 +82,7 @@ def _ungrouped(match: re.Match[str]) -> str:
 
 
 _DOLLAR = re.compile(r"\\\$|\$")
-_PRICE = re.compile(r" ?[-+]?[0-9.]")
+_PRICE = re.compile(r"(?:[ }]|\\[,;! ])*[-+]?[0-9.]")
 
 
 def _dollars(text: str) -> str:
@@ -102,7 +102,8 @@ def _dollars(text: str) -> str:
     if opening is not None and _PRICE.match(text, opening + 1):
         prices.add(opening)
     kept = (
-        r"\$" if match[0] != "$" or match.start() in prices else "" for match in _DOLLAR.finditer(text)
+        r"\$" if match[0] != "$" or match.start() in prices else ""
+        for match in _DOLLAR.finditer(text)
     )
     return "".join(itertools.chain(*itertools.zip_longest(_DOLLAR.split(text), kept, fillvalue="")))
 
@@ -121,7 +122,11 @@ _RULES = [
     _Rule("{,}", _GROUPED, _ungrouped),
     _Rule("\\", re.compile(r"(?<=[0-9])(?:,\s*\\!\s*|\\,)(?=[0-9]{3}(?![0-9]))"), ""),
     _Rule("\\", re.compile(r"\\q?quad|(?<!\\)\\[,;:! ]|\\hspace\*?\{[^{}]*\}"), " "),
-    _Rule("\\mathrm", re.compile(r"(?<=[0-9}/°]) ?\\mathrm ?\{ ?([mgsAKNJWVCFTHLlh]) ?\}"), r"\\text{\1}"),
+    _Rule(
+        "\\mathrm",
+        re.compile(r"(?<=[0-9}/°]) ?\\mathrm ?\{ ?([mgsAKNJWVCFTHLlh]) ?\}"),
+        r"\\text{\1}",
+    ),
     _Rule("\\math", re.compile(r"\\math(?:rm|bf|it|sf|cal|bb)\s*\{\s*([a-zA-Z])\s*\}"), r" \1 "),
     _Rule("\\", re.compile(r"\\([a-zA-Z]+)"), _renamed),
     _Rule("\\text", re.compile(r"\\text\*?\s+(?=\{)"), r"\\text"),
@@ -130,11 +135,15 @@ _RULES = [
     _Rule("X", re.compile(r"(?<=[0-9]) ?X ?(?=10 ?\^)"), r"\\times "),
     _Rule(
         "\\",
-        re.compile(r" ?(?:(?:\{ ?\})?\^ ?\{? ?(?:\\circ(?![a-zA-Z])|\\degree) ?((?:\\text\{ ?[CF] ?\})?) ?\}?|\\(?:text)?degree(?![a-zA-Z]))"),
+        re.compile(
+            r" ?(?:(?:\{ ?\})?\^ ?\{? ?(?:\\circ(?![a-zA-Z])|\\degree) ?((?:\\text\{ ?[CF] ?\})?) ?\}?|\\(?:text)?degree(?![a-zA-Z]))"
+        ),
         r"°\1",
     ),
     _Rule("\\text", re.compile(rf"\\text\{{ ?({_FUNCTION_NAMES}) ?\}}"), r"\\\1 "),
-    _Rule("\\text", re.compile(r"\\text\{ ?(min|max|sec|exp|abs|sgn) ?\}(?= ?(?:\(|\\\{))"), r"\\\1 "),
+    _Rule(
+        "\\text", re.compile(r"\\text\{ ?(min|max|sec|exp|abs|sgn) ?\}(?= ?(?:\(|\\\{))"), r"\\\1 "
+    ),
     _Rule(
         "approx",
         re.compile(
@@ -206,17 +215,19 @@ def _with_round_brackets(text: str) -> str:
     pairs = list(zip(places[::2], places[1::2], strict=False))
     if len(places) % 2 or all(text[begin] == "[" and text[end] == "]" for begin, end in pairs):
         return text
-    insides = [text[begin + 1 : end] for begin, end in pairs]
-    if not all(
-        _BALANCED.fullmatch(inside) and (inside.count(";") == 1 or inside.count(",") == 1)
-        for inside in insides
-    ):
+    if not all(_is_inside(text[begin + 1 : end]) for begin, end in pairs):
         return text
     signs = list(text)
     for begin, end in pairs:
         signs[begin] = "[" if signs[begin] == "[" else "("
         signs[end] = "]" if signs[end] == "]" else ")"
     return "".join(signs)
+
+
+def _is_inside(inside: str) -> bool:
+    """Whether a text is the two ends of an interval."""
+    ends = inside.split(";" if ";" in inside else ",")
+    return len(ends) == 2 and all(map(str.strip, ends)) and _BALANCED.fullmatch(inside) is not None and r"\cup" not in inside  # fmt: skip
 
 
 def closing(text: str, start: int) -> int:

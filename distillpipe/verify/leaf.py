@@ -30,11 +30,11 @@ _DECIMAL = re.compile(r"[-+]?([0-9]*)\.([0-9]+)")
 _WRAPPER = re.compile(r"\\text\{([^{}]*)\}")
 _WORDS = re.compile(r"[A-Za-z' .,\-]+")
 _LONG_WORD = re.compile(r"[A-Za-z]{4,}|[A-Za-z]{2,} +[A-Za-z]{2,}")
-_ARTICLES = re.compile(r"\b(?:a|an|the)\b +")
+_ARTICLES = re.compile(r"\b(?:a|an|the|all)\b +")
 _SAME_WORDS = {
     "no solution": "none", "no solutions": "none", "no real solution": "none", "empty set": "none",
     "no real solutions": "none", r"\emptyset": "none", r"\{\}": "none", r"\{ \}": "none",
-    "all real numbers": "r", "all reals": "r", "all real values": "r", "real numbers": "r",
+    "all real numbers": "r", "all reals": "r", "all real values": "r", "real numbers": "r", "reals": "r", "real values": "r",
     "undefined": "does not exist", "dne": "does not exist",
 }  # fmt: skip
 
@@ -148,7 +148,10 @@ def _in_radians(angle: Leaf, other: Leaf) -> bool:
         return False
     if other.node is None or not expression.holds(other.node, ("constant", "pi")):
         return False
-    radians = ("product", (_in_base(angle).node, ("quotient", ("constant", "pi"), ("number", "180"))))
+    radians = (
+        "product",
+        (_in_base(angle).node, ("quotient", ("constant", "pi"), ("number", "180"))),
+    )
     return evaluate.equal(radians, other.node) is True
 
 
@@ -286,7 +289,9 @@ def _in_base(side: Leaf) -> Leaf:
     if side.unit is None or side.node is None:
         return side
     unit = side.unit
-    number = None if side.number is None or unit.num_pi else (side.number + unit.offset) * unit.scale
+    number = (
+        None if side.number is None or unit.num_pi else (side.number + unit.offset) * unit.scale
+    )
     if number is not None:
         return side._replace(number=number, node=fraction_node(number))
     node = ("sum", (side.node, fraction_node(unit.offset))) if unit.offset else side.node

@@ -105,7 +105,9 @@ def _words_left(text: str) -> list[str]:
     in_text = " ".join(_WRAPPED_WORDS.findall(found.body)).lower()
     bare = _COMMAND.sub(" ", _WRAPPED_WORDS.sub(" ", found.body)).lower()
     words = [word for word in _WORD.findall(in_text) if word not in _SAY_NOTHING]
-    words += [word for word in _WORD.findall(bare) if len(word) > _LONGEST_PRODUCT or word in _SAY_MUCH]
+    words += [
+        word for word in _WORD.findall(bare) if len(word) > _LONGEST_PRODUCT or word in _SAY_MUCH
+    ]
     changes = list(found.unit.changes) if found.unit else []
     return [*sorted(words), *changes, *found.operations, str(found.factor)]
 

@@ -1,9 +1,9 @@
 r"""A value and what stands beside it, taken apart.
 
-    measured(r"15\text{ cm}^2")     body "15", a unit of area
-    measured("3 million")           body "3", factor 1000000
-    measured("2 h 30 min")          body "9000", a unit of time
-    measured("5 or more")           body "5", and what the other side must have too: ("or", "more")
+measured(r"15\text{ cm}^2")     body "15", a unit of area
+measured("3 million")           body "3", factor 1000000
+measured("2 h 30 min")          body "9000", a unit of time
+measured("5 or more")           body "5", and what the other side must have too: ("or", "more")
 """
 
 import itertools
@@ -37,7 +37,7 @@ _TOKEN = re.compile(
     r"|(?P<micro>\\mu ?(?:\\text\{ ?)?(?:[mgsLlA]|Hz|Pa)(?![a-zA-Z])\}?|\\Omega|\\ell)"
     r"|(?P<sign>[%‰℃℉]|° ?(?:\\text\{ ?[CF] ?\}|[CF](?![a-zA-Z]))?)"
     r"|(?P<command>\\[a-zA-Z]+|\\.)"
-    r"|(?P<number>[0-9][0-9.,]*)"
+    r"|(?P<number>[0-9]+(?:[.,][0-9]+)*)"
     r"|(?P<word>[\u3040-\u30ff\u4e00-\u9fff\uac00-\ud7a3]+"
     r"|(?:[^\W\d_\u3040-\u30ff\u4e00-\u9fff\uac00-\ud7a3]|[\u0900-\u0d7f])+(?:['\u2019][A-Za-z]+)?)"
     r"|(?P<other>\S)",
@@ -45,7 +45,9 @@ _TOKEN = re.compile(
 )
 _WORTH_READING = re.compile(r"\\text|[A-Za-z]{2}|\\[$a-z]|[^\x00-\x7f]|[%$]|[0-9]\s*[A-Za-z]|/-")
 _PLAIN = re.compile(r"[-+]?[0-9]+(?:[./,][0-9]+)?")
-_BRACKETED = re.compile(r"(.*[0-9}]) ?\( ?((?:\\text\{[^{}]*\}|[A-Za-z%]{2})[^()0-9]*)\)", re.DOTALL)
+_BRACKETED = re.compile(
+    r"(.*[0-9}]) ?\( ?((?:\\text\{[^{}]*\}|[A-Za-z%]{2})[^()0-9]*)\)", re.DOTALL
+)
 _FRACTION_OF_UNITS = re.compile(
     r"\\frac ?\{ ?(\\text\{[^{}]*\}) ?\}\{ ?(\\text\{[^{}]*\}(?:\^\{?[0-9]\}?)?) ?\}"
 )
@@ -56,7 +58,9 @@ _SHORT_MONEY = re.compile(r"([-+]?[0-9][0-9.,]*) ?([kKmMbBtT]|mm|MM)")
 _ONE_LETTER = re.compile(r"([0-9.]+) ?([hmsg])")
 _MAX_SUMMANDS = 4
 _LARGEST_FACTORIAL = 300
-_MINUTES = re.compile(r"([0-9]+)° ?([0-9]{1,2}) ?(?:'|\^\{?\\prime\}?)(?: ?([0-9]{1,2}(?:\.[0-9]+)?) ?(?:''|\"))?")
+_MINUTES = re.compile(
+    r"([0-9]+)° ?([0-9]{1,2}) ?(?:'|\^\{?\\prime\}?)(?: ?([0-9]{1,2}(?:\.[0-9]+)?) ?(?:''|\"))?"
+)
 _FEET = re.compile(r"([0-9]+) ?' ?([0-9]{1,2}(?:\.[0-9]+)?) ?(?:''|\")")
 
 
@@ -142,7 +146,9 @@ def _added(parts: list[Measured], *, is_joined: bool) -> Measured | None:
 
 
 def _total(number: Fraction, unit: Unit) -> Measured:
-    return Measured(f"{number.numerator}/{number.denominator}", unit=unit if unit != Unit() else None)
+    return Measured(
+        f"{number.numerator}/{number.denominator}", unit=unit if unit != Unit() else None
+    )
 
 
 def _single(text: str) -> Measured:
@@ -160,7 +166,7 @@ def _single(text: str) -> Measured:
     after = _behind(tokens, first, text, is_money="money" in reader.dimensions)
     reader.behind(tokens[after:])
     end = tokens[after].start if after < len(tokens) else len(text)
-    body = text[tokens[first].start : end].strip().rstrip(",").rstrip()
+    body = text[tokens[first].start : end].strip()
     if not body:
         return Measured(text)
     body = regrouped(body) if reader.dimensions else body
@@ -254,13 +260,17 @@ def _begins_unit(tokens: list[Token], position: int, *, has_digit: bool) -> bool
     if before.value in ("_", "^"):
         return False
     if token.in_text:
-        return token.value not in _MATH or token.value in UNITS
+        return True
     if token.value == r"\pmod":
         return True
     if token.value == "°" and any(token.value in _OF_ANGLES for token in tokens[:position]):
         return False  # of the argument
     if token.kind in ("currency", "sign"):
-        return is_last or tokens[position + 1].kind == "word" or tokens[position + 1].value in ("/", "(")
+        return (
+            is_last
+            or tokens[position + 1].kind == "word"
+            or tokens[position + 1].value in ("/", "(")
+        )
     if token.kind == "micro":
         return has_digit and (is_last or len(token.value) > len(r"\Omega"))
     return token.kind == "word" and has_digit and _is_word_behind(tokens, position)

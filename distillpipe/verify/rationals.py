@@ -50,8 +50,6 @@ def simple_number(text: str) -> Fraction | int | None:
     return -value if sign == "-" else value
 
 
-
-
 @functools.lru_cache(maxsize=4096)
 def plain(text: str) -> Fraction | None:
     """The number of a text that `cleaned` and `measured` have been over; None for anything else."""

@@ -54,7 +54,8 @@ def is_range(side: Read) -> bool:
         ends = [part for part in side.parts if isinstance(part, Leaf) and part.infinity]
         return len(side.parts) == 2 and (bool(ends) or side.detail in (("[", ")"), ("(", "]")))
     return side.kind == "list" and any(
-        isinstance(part, Shape) and part.kind == "relation" and is_range(part) for part in side.parts
+        isinstance(part, Shape) and part.kind == "relation" and is_range(part)
+        for part in side.parts
     )
 
 

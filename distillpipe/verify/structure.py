@@ -21,9 +21,11 @@ _LONGEST_TIME = 40
 _SEPARATORS = frozenset([",", ";", r"\lor", r"\land"])
 RELATIONS = frozenset(["=", "<", ">", r"\le", r"\ge", r"\neq", r"\in", r"\approx", r"\equiv"])
 _OR, _AND = r"\lor ", r"\land "
-_JOINTS = re.compile(
-    r"\\text\{\s*,?\s*(?:(and)|or)\s*\}|(?<![A-Za-z\\])(?:(and)|or)(?![A-Za-z])"
-)
+_JOINTS = re.compile(r"\\text\{([^{}]*)\}|(?<![A-Za-z\\])(and|or)(?![A-Za-z])")
+_BARE_JOINT = re.compile(r"(?<![A-Za-z])(?:and|or)(?![A-Za-z])")
+_SIGN_OF = {"and": _AND, "or": _OR}
+_JOINT_AT_END = re.compile(r"\s*,?\s*(?<![A-Za-z])(and|or)\s*$")
+_JOINT_AT_BEGINNING = re.compile(r"\s*,?\s*(and|or)(?![A-Za-z])")
 _WHOLE_TEXT = re.compile(r"\\text\{([^{}]*)\}")
 _DIGIT_GROUPS = re.compile(r"[-+]?[0-9]{1,3}(?:,[0-9]{3})+(?:\.[0-9]+)?%?(?![0-9])")
 _MATRIX = re.compile(
@@ -33,7 +35,9 @@ _TIME = re.compile(
     r"([0-9]{1,2})(?::([0-9]{2})(?::([0-9]{2}))?)?\s*(?:\\text\{)?\s*(?:o'clock)?\s*"
     r"(?:([apAP])\.?\s?[mM]\.?|in the (morning|afternoon|evening)|(noon|midnight))\s*\}?"
 )
-_BEGINS_GROUPED = re.compile(r"[^,;=()\[\]{}0-9]{1,12}[0-9]{1,3},[0-9]{2,3}(?![0-9])|(?:\\\$|[€£¥₹])")
+_BEGINS_GROUPED = re.compile(
+    r"[^,;=()\[\]{}0-9]{1,16}[0-9]{1,3},[0-9]{2,3}(?![0-9])|(?:\\\$|[€£¥₹])"
+)
 _NUMBER_SOMEWHERE = re.compile("[0-9x-z]")
 _BOUND_BEFORE = re.compile(
     r"(?:\\text\{\s*)?(?:(at least|no less than|not less than|no fewer than|a minimum of|minimum of|至少|不少于|不小于|не менее)"
@@ -52,7 +56,10 @@ _WITHOUT = re.compile(
 )
 _MINUS_SET = re.compile(r"R ?(?:-|/|\\setminus) ?(?=\\\{)")
 _BUILDER = re.compile(r"([a-zA-Z])\s*(?:\\in\s*R)?\s*[|:]\s*(.+)", re.DOTALL)
-_CASES = re.compile(r"\\begin\{(?:cases|aligned|array)\}(?:\{[clr| ]*\})?(.*)\\end\{(?:cases|aligned|array)\}", re.DOTALL)
+_CASES = re.compile(
+    r"\\begin\{(?:cases|aligned|array)\}(?:\{[clr| ]*\})?(.*)\\end\{(?:cases|aligned|array)\}",
+    re.DOTALL,
+)
 _PLUS_MINUS = re.compile(r"\\pm(?![a-zA-Z])")
 _UNREADABLE = re.compile(r"\\(?:[lcvd]?dots|mp)(?![a-zA-Z])|\.\.\.")
 
@@ -94,8 +101,10 @@ def _read(text: str, depth: int) -> Shape | Leaf:
     if r"\begin" in text:
         return Leaf(text)
     whole = _WHOLE_TEXT.fullmatch(text)
-    if whole is None or _JOINTS.search(whole[1]):
-        text = _JOINTS.sub(_joint, whole[1] if whole else text)
+    if whole is not None and _BARE_JOINT.search(whole[1]):
+        text = whole[1]
+    if "and" in text or "or" in text:
+        text = _JOINTS.sub(_joint, text)
     for split in (_listed, _related, _united, _difference, _bracketed, _expanded, _in_proportion):
         if (found := split(text, depth)) is not None:
             return found
@@ -103,7 +112,17 @@ def _read(text: str, depth: int) -> Shape | Leaf:
 
 
 def _joint(match: re.Match[str]) -> str:
-    return _AND if match[1] or match[2] else _OR
+    r"""`and` and `or` as signs, also at the ends of a `\text{}`; what stands amid its words stays."""
+    if match[2]:
+        return _SIGN_OF[match[2]]
+    before = after = ""
+    words = match[1]
+    if found := _JOINT_AT_BEGINNING.match(words):
+        before, words = _SIGN_OF[found[1]], words[found.end() :]
+    if found := _JOINT_AT_END.search(words):
+        after, words = _SIGN_OF[found[1]], words[: found.start()]
+    inner = rf"\text{{{words}}}" if words.strip() else ""
+    return before + inner + after if before or after else match[0]
 
 
 def _listed(text: str, depth: int) -> Shape | Leaf | None:
@@ -167,7 +186,9 @@ def _are_relations(parts: tuple[Shape | Leaf, ...]) -> bool:
 
 def _difference(text: str, depth: int) -> Shape | None:
     r"""`R \setminus \{2\}`."""
-    parts, signs = pieces(_MINUS_SET.sub(r"R \\setminus ", text, count=1), frozenset([r"\setminus"]))
+    parts, signs = pieces(
+        _MINUS_SET.sub(r"R \\setminus ", text, count=1), frozenset([r"\setminus"])
+    )
     if len(signs) != 1 or not all(parts):
         return None
     return Shape("difference", tuple(_read(part, depth + 1) for part in parts), (), tuple(parts))
@@ -188,7 +209,12 @@ def _bounded(text: str, depth: int) -> Shape | None:
         return None
     before, behind = _BOUND_BEFORE.fullmatch(text), _BOUND_BEHIND.fullmatch(text)
     if before:
-        number, bound = before.lastindex, before[5].removesuffix("}") if before[0].startswith("\\text{") and "}" not in before[0][:-1] else before[5]
+        number, bound = (
+            before.lastindex,
+            before[5].removesuffix("}")
+            if before[0].startswith("\\text{") and "}" not in before[0][:-1]
+            else before[5],
+        )
         kind = next(at for at in range(1, 5) if before[at])
     elif behind and (behind[1] or "").strip():
         bound, kind = f"{behind[1]} {behind[4].lstrip('}')}", 1 if behind[2] else 3
@@ -209,7 +235,11 @@ def _time(text: str) -> Shape | None:
     match = _TIME.fullmatch(text) if len(text) <= _LONGEST_TIME else None
     if match is None or int(match[1]) > 12 or int(match[2] or 0) > 59:
         return None
-    is_late = (match[4] or "").lower() == "p" or match[5] in ("afternoon", "evening") or match[6] == "noon"
+    is_late = (
+        (match[4] or "").lower() == "p"
+        or match[5] in ("afternoon", "evening")
+        or match[6] == "noon"
+    )
     seconds = int(match[1]) % 12 * 3600 + int(match[2] or 0) * 60 + int(match[3] or 0)
     return Shape("time", (), (str(seconds), "pm" if is_late else "am"))
 

@@ -77,9 +77,19 @@ _OTHER_NAMES = {
     "artanh": "arctanh", "asinh": "arcsinh", "acosh": "arccosh", "atanh": "arctanh", "tg": "tan", "ctg": "cot",
     "arctg": "arctan", "sh": "sinh", "ch": "cosh", "th": "tanh", "cosec": "csc", "sign": "sgn",
 }  # fmt: skip
-_ONLY_COMMANDS = frozenset(["tg", "ctg", "sh", "ch", "th", "sign", "min", "max"])  # else letters or a unit
+_ONLY_COMMANDS = frozenset(
+    ["tg", "ctg", "sh", "ch", "th", "sign", "min", "max"]
+)  # else letters or a unit
 # Names that stand for a function also in `\\text{}`; `sec` may be a second there.
-UPRIGHT = (FUNCTIONS | set(_OTHER_NAMES) | {"lcm", "gcd", "log", "mod"}) - {"sec", "exp", "abs", "sign", "sh", "ch", "th"}
+UPRIGHT = (FUNCTIONS | set(_OTHER_NAMES) | {"lcm", "gcd", "log", "mod"}) - {
+    "sec",
+    "exp",
+    "abs",
+    "sign",
+    "sh",
+    "ch",
+    "th",
+}
 WORDS = FUNCTIONS | SEVERAL | {"sqrt", "log", "pi", "mod"} | set(_OTHER_NAMES) - _ONLY_COMMANDS
 _TOKEN = re.compile(r"\s*(\\[a-zA-Z]+|\\[{}]|[0-9]+(?:\.[0-9]*)?|\.[0-9]+|[a-zA-Z]+|\*\*|\S)")
 _COMMANDS = frozenset(

@@ -120,7 +120,7 @@ _CURRENCIES = {
     "₹ INR rupaye रुपये रुपए रु रुपया": ("INR", "1"), "Rs Rs. rs rs. Re Re. rupee": ("INR PKR NPR LKR MUR", "1"),
     "paise paisa paisas पैसे": ("INR PKR NPR", "1/100"), "PKR": ("PKR", "1"), "BDT Tk Tk. taka ৳": ("BDT", "1"),
     "₩ KRW won 원": ("KRW", "1"), "₽ RUB ruble rouble руб руб. рубль рубля рублей р.": ("RUB", "1"),
-    "копеек копейки kopeck": ("RUB", "1/100"), "CHF SFr Fr. franc": ("CHF XOF XAF", "1"),
+    "копеек копейки kopeck": ("RUB", "1/100"), "CHF SFr Fr Fr. franc": ("CHF XOF XAF", "1"),
     "kr kr. krone kroner krona kronor": ("SEK NOK DKK ISK", "1"), "SEK": ("SEK", "1"), "NOK": ("NOK", "1"), "DKK": ("DKK", "1"),
     "PLN zł zloty złoty złotych": ("PLN", "1"), "CZK Kč koruna": ("CZK", "1"), "HUF Ft forint": ("HUF", "1"),
     "₺ TRY TL lira": ("TRY", "1"), "₫ VND đồng dong": ("VND", "1"), "฿ THB baht บาท": ("THB", "1"),
@@ -129,7 +129,7 @@ _CURRENCIES = {
     "AED dirham": ("AED MAD", "1"), "SAR riyal": ("SAR", "1"), "KES KSh shilling": ("KES UGX TZS", "1"), "EGP": ("EGP", "1"), "GHS cedi ₵": ("GHS", "1"),
     "cent ¢ \\cent centavo céntimo centime": (f"{_DOLLARS} EUR PHP", "1/100"), "penny pence": ("GBP USD", "1/100"),
 }  # fmt: skip
-_MONEY_ONLY_BEFORE = frozenset(["Fr.", "RM", "Re", "Re."])  # behind a number they are letters
+_MONEY_ONLY_BEFORE = frozenset(["Fr", "Fr.", "RM", "Re", "Re."])  # behind a number they are letters
 
 SCALES: dict[str, Fraction] = {
     name: Fraction(value)

@@ -29,7 +29,9 @@ from distillpipe.verify.unit_table import (
 _MAX_NAMES = 6  # words of a name; more are prose
 _LONGEST_WORD = 6  # of the table, in characters, in a script without spaces
 _ORDINAL_ENDS = frozenset(["st", "nd", "rd", "th"])
-_TWO_LETTERS = frozenset(["cm", "mm", "km", "kg", "ft", "lb", "hr", "oz", "ml", "ha"])  # in any case
+_TWO_LETTERS = frozenset(
+    ["cm", "mm", "km", "kg", "ft", "lb", "hr", "oz", "ml", "ha"]
+)  # in any case
 _IS = ("是", "为", "為", "は")  # what comes before says what the number is
 _WRAPPER = re.compile(r"\\text|[{}\s]")
 
@@ -145,7 +147,11 @@ def singular(word: str) -> str:
         return word[:-3] + "y"
     if word.endswith(("ches", "shes", "xes", "sses")):
         return word[:-2]
-    return word[:-1] if word.endswith("s") and not word.endswith(("ss", "us", "is")) and len(word) > 2 else word
+    return (
+        word[:-1]
+        if word.endswith("s") and not word.endswith(("ss", "us", "is")) and len(word) > 2
+        else word
+    )
 
 
 class Reader:
@@ -221,7 +227,7 @@ class Reader:
             self._sign(_WRAPPER.sub("", token.value))
         elif token.value == "/":
             self.is_below = True
-        elif token.value not in (r"\cdot", r"\times", "*", ".", "-", ",", "(", ")", ":", "{", "}"):
+        elif token.value not in (r"\cdot", r"\times", "*", ".", "-", "(", ")", ":", "{", "}"):
             self.changes.append(token.value)
         return 1
 
@@ -247,7 +253,9 @@ class Reader:
         name, small = token.value, token.value.lower()
         if small in _ORDINAL_ENDS and not token.is_spaced:
             return
-        if small in SCALES and not self.names and self.last is None:
+        if name != small and len(name) < 3 and name in UNITS:
+            self._unit(UNITS[name])  # A is no article
+        elif small in SCALES and not self.names and self.last is None:
             self.factor *= SCALES[small]
         elif small == "per" or (small in ("a", "an", "each", "every") and self.last is not None):
             self.is_below = True
@@ -347,7 +355,9 @@ class Reader:
 
 def is_ideograph(char: str) -> bool:
     """A character of a script without spaces between its words."""
-    return "\u3040" <= char <= "\u30ff" or "\u4e00" <= char <= "\u9fff" or "\uac00" <= char <= "\ud7a3"
+    return (
+        "\u3040" <= char <= "\u30ff" or "\u4e00" <= char <= "\u9fff" or "\uac00" <= char <= "\ud7a3"
+    )
 
 
 def _is_known(word: str) -> bool:
