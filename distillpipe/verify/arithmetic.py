@@ -105,12 +105,17 @@ class Reals:
         above, below = self._whole(value), self._whole(divisor)
         return Decimal(above % below)
 
-    def several(self, name: str, *values: Decimal) -> Decimal:
-        """The least, the largest, the common divisor or multiple."""
-        if name in ("max", "min"):
-            return max(values) if name == "max" else min(values)
-        whole = map(self._whole, values)
-        return Decimal(math.lcm(*whole) if name == "lcm" else math.gcd(*whole))
+    def lcm(self, *values: Decimal) -> Decimal:
+        return Decimal(math.lcm(*map(self._whole, values)))
+
+    def gcd(self, *values: Decimal) -> Decimal:
+        return Decimal(math.gcd(*map(self._whole, values)))
+
+    def max(self, *values: Decimal) -> Decimal:
+        return max(values)
+
+    def min(self, *values: Decimal) -> Decimal:
+        return min(values)
 
     def _whole(self, value: Decimal) -> int:
         if value != value.to_integral_value() or value.adjusted() > _EXTREME:
@@ -163,8 +168,10 @@ class Complexes:
     def modulo(self, value: complex, divisor: complex) -> complex:
         raise Undefined
 
-    def several(self, name: str, *values: complex) -> complex:
+    def lcm(self, *values: complex) -> complex:
         raise Undefined
+
+    gcd = max = min = lcm  # of real numbers only
 
     def function(self, name: str, value: complex) -> complex:
         if name == "abs":

@@ -47,16 +47,25 @@ def _of_relation(relation: Shape) -> Named | None:
     if not set(relation.detail) <= _EQUALITIES:
         return None
     first, value = relation.parts[0], relation.parts[-1]
-    if len(relation.parts) == 2 and isinstance(first, Shape) and isinstance(value, Shape):
-        if first.kind == value.kind == "group" and len(first.parts) == len(value.parts):
-            if all(map(is_name, first.texts)):
-                return list(zip(map(_plain, first.texts), value.parts, strict=True))
+    if len(relation.parts) == 2 and (pairs := _of_tuples(first, value)) is not None:
+        return pairs
     if not is_name(relation.texts[0]):
         return None
     name = _plain(relation.texts[0])
     if len(relation.parts) == 2 and isinstance(value, Shape) and value.kind in ("list", "set"):
         return [(name, part) for part in value.parts]
     return [(name, relation if len(relation.parts) > 2 else value)]
+
+
+def _of_tuples(names: Read, values: Read) -> Named | None:
+    """`(x,y)=(1,2)`."""
+    if not isinstance(names, Shape) or not isinstance(values, Shape):
+        return None
+    if names.kind != "group" or values.kind != "group" or len(names.parts) != len(values.parts):
+        return None
+    if not all(map(is_name, names.texts)):
+        return None
+    return list(zip(map(_plain, names.texts), values.parts, strict=True))
 
 
 def _plain(name: str) -> str:

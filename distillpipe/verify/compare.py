@@ -12,6 +12,7 @@ the order of the two sides.
 """
 
 import itertools
+import re
 from collections.abc import Sequence
 
 from distillpipe.verify.bindings import Named, named_values, same_bare, same_named
@@ -26,6 +27,7 @@ from distillpipe.verify.structure import Shape, read
 Read = Shape | Leaf
 _EQUALITIES = frozenset(["=", r"\approx"])
 _MAX_PAIRS = 2_500
+_ONLY_DIGITS = re.compile(r"[0-9]{1,9}")
 
 
 def same_answer(answer: str, reference: str) -> bool | None:
@@ -114,12 +116,13 @@ def _is_scalar(side: Read) -> bool:
 
 def _clock(ratio: Shape) -> int | None:
     """The seconds of what may be a time: `8:30`; None for a ratio that can be none, `2:3`."""
-    if not 2 <= len(ratio.texts) <= 3 or not all(map(str.isdigit, ratio.texts)):
+    if not 2 <= len(ratio.texts) <= 3 or not all(map(_ONLY_DIGITS.fullmatch, ratio.texts)):
         return None
     hour, *rest = map(int, ratio.texts)
     if hour > 24 or any(len(text) != 2 for text in ratio.texts[1:]) or max(rest) > 59:
         return None
-    return sum(number * 60 ** (2 - at) for at, number in enumerate([hour, *rest]))
+    minutes, seconds = [*rest, 0][:2]
+    return hour * 3600 + minutes * 60 + seconds
 
 
 def _time_and_other(time: Shape, other: Read | None) -> bool | None:
@@ -180,9 +183,7 @@ def _same_group(left: Shape, right: Shape) -> bool | None:
 
 
 def _list_and_group(several: Shape, group: Shape) -> bool | None:
-    if group.detail not in (("(", ")"), ("[", "]")):
-        return False
-    if len(group.parts) == 2 and group.detail[0] == "[":
+    if group.detail != ("(", ")") and (group.detail != ("[", "]") or len(group.parts) == 2):
         return False  # an interval
     return _in_order(several.parts, group.parts)
 

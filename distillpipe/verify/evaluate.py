@@ -39,8 +39,6 @@ def value(node: Node, env: Mapping[str, Any], arithmetic: Any) -> Any:
         return arithmetic.negative(value(node[1], env, arithmetic))
     if kind == "function":
         return arithmetic.function(node[1], value(node[2], env, arithmetic))
-    if kind == "several":
-        return arithmetic.several(node[1], *(value(part, env, arithmetic) for part in node[2:]))
     if kind == "logarithm":
         base = env["log"] if node[1] is None else value(node[1], env, arithmetic)
         return arithmetic.logarithm(base, value(node[2], env, arithmetic))

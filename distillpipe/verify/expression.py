@@ -16,7 +16,7 @@ from distillpipe.verify.tokens import FUNCTIONS, GREEK, SEVERAL, WORDS, Unreadab
 Node = tuple[Any, ...]
 """number digits | variable name | constant pi/e/i | sum nodes | product nodes | negative node |
 quotient above below | power base exponent | root degree node | function name node | factorial node |
-logarithm base-or-None node | binomial n k | modulo node node | several name nodes"""
+logarithm base-or-None node | binomial n k | modulo node node | lcm, gcd, max or min nodes"""
 
 MAX_DEPTH = 40
 _TIMES = frozenset(["*", r"\cdot", r"\times"])
@@ -312,7 +312,7 @@ class _Parser:
             self.take()
             values.append(self.sum())
         self.take(end)
-        return ("several", name, *values)
+        return (name, *values)
 
     def applied(self) -> Node:
         """The argument of a function: in brackets, or the letters and numbers that follow."""

@@ -189,19 +189,23 @@ def cleaned(text: str) -> str:
     for trigger, pattern, new in _RULES:
         if trigger in text:
             text = pattern.sub(new, text)
-    text = _SPACE.sub(" ", text).strip().rstrip(".,;: ")
-    if text[:2] == "**" == text[-2:]:
-        text = text[2:-2].strip().rstrip(".,;: ")
-    for _ in range(_MAX_WRAPPERS):
-        if text[:1] != "{" or closing(text, 0) != len(text) - 1:
-            break
-        text = text[1:-1].strip().rstrip(".,;: ")
+    text = _without_wrappers(_SPACE.sub(" ", text).strip().rstrip(".,;: "))
     if "[" in text or "]" in text:
         text = _with_round_brackets(text)
     if letter := _WRAPPED.fullmatch(text):
         return letter[1] or letter[2]
     if formula := _WRAPPED_FORMULA.fullmatch(text):
         return formula[1].strip()
+    return text
+
+
+def _without_wrappers(text: str) -> str:
+    if text[:2] == "**" == text[-2:]:
+        text = text[2:-2].strip().rstrip(".,;: ")
+    for _ in range(_MAX_WRAPPERS):
+        if text[:1] != "{" or closing(text, 0) != len(text) - 1:
+            break
+        text = text[1:-1].strip().rstrip(".,;: ")
     return text
 
 

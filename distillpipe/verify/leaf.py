@@ -96,7 +96,11 @@ def _remainder(number: Fraction, unit: Unit | None) -> Fraction:
     if unit is None or unit.changes[:1] != (r"\pmod",) or number.denominator != 1:
         return number
     modulus = "".join(unit.changes[1:])
-    return number % int(modulus) if modulus.isdigit() and int(modulus) else number
+    return (
+        number % int(modulus)
+        if modulus.isascii() and modulus.isdigit() and int(modulus)
+        else number
+    )
 
 
 def same_leaf(left: Leaf, right: Leaf) -> bool | None:
@@ -109,7 +113,11 @@ def same_leaf(left: Leaf, right: Leaf) -> bool | None:
         return _same_infinity(left, right)
     if left.based or right.based:
         return _same_based(left, right)
-    left, right = _with_unit_of(left, right), _with_unit_of(right, left)
+    return _same_quantity(_with_unit_of(left, right), _with_unit_of(right, left))
+
+
+def _same_quantity(left: Leaf, right: Leaf) -> bool | None:
+    """Whether two values are the same with what stands beside them."""
     if not agree(left.unit, right.unit):
         return False
     if left.is_percent != right.is_percent and (right if left.is_percent else left).counts:
@@ -121,9 +129,9 @@ def same_leaf(left: Leaf, right: Leaf) -> bool | None:
     if comparable(left.unit, right.unit):
         left, right = _in_base(left), _in_base(right)
     found = _same_value(left, right)
-    if found is not True and (_in_radians(left, right) or _in_radians(right, left)):
-        return True
-    return found or (_abbreviates(left, right) or _abbreviates(right, left) or found)
+    for one, other in ((left, right), (right, left)):
+        found = found or _in_radians(one, other) or _abbreviates(one, other) or found
+    return found
 
 
 def _with_unit_of(side: Leaf, other: Leaf) -> Leaf:

@@ -26,7 +26,7 @@ _OF_ANGLES = frozenset(
 # Units of two letters and more that may stand right behind a digit: no product of letters looks like them.
 _ATTACHED = frozenset(
     """mm cm dm km mi ft in yd kg mg lb lbs oz ml mL hr hrs mph kph Hz kHz MHz GHz kW MW kWh Wh eV keV MeV kJ kcal
-    kPa kN rad deg min sec USD EUR GBP INR CHF RMB CNY pct bn mln mio st nd rd th""".split()
+    kPa kN rad deg min sec USD EUR GBP INR CHF RMB CNY pct bn mln mio st nd rd th""".split()  # noqa: SIM905 - in rows
 )
 _SHORT_WORDS = frozenset(["of", "or", "if", "to", "by", "up"])
 _TOKEN = re.compile(
@@ -52,8 +52,6 @@ _FRACTION_OF_UNITS = re.compile(
     r"\\frac ?\{ ?(\\text\{[^{}]*\}) ?\}\{ ?(\\text\{[^{}]*\}(?:\^\{?[0-9]\}?)?) ?\}"
 )
 _BARE_SPEED = re.compile(r"[0-9}] ?(m ?/ ?s(?: ?\^ ?(?:2|\{2\}))?)$")
-_END_JOINT = re.compile(r"(?:[\s,;&]|\\text\{\s*(?:and|,)?\s*\}|(?<![A-Za-z])and)+$")
-_END_JOINT_IN_TEXT = re.compile(r"(?:\s*,|\s+and)\s*\}$")
 _SHORT_MONEY = re.compile(r"([-+]?[0-9][0-9.,]*) ?([kKmMbBtT]|mm|MM)")
 _ONE_LETTER = re.compile(r"([0-9.]+) ?([hmsg])")
 _MAX_SUMMANDS = 4
@@ -107,8 +105,25 @@ def _sum(text: str) -> Measured | None:
     letters = [_ONE_LETTER.fullmatch(piece.strip(" ,")) for piece in pieces]
     if any(letters):
         pieces = _with_units(pieces, letters)
-    parts = [_single(_END_JOINT_IN_TEXT.sub("}", _END_JOINT.sub("", piece))) for piece in pieces]
-    return _added(parts, is_joined=bool(_END_JOINT.search(pieces[0].rstrip())))
+    stripped = [_without_joint(piece) for piece in pieces]
+    is_joined = any(
+        len(one) < len(piece.rstrip()) for one, piece in zip(stripped, pieces, strict=True)
+    )
+    return _added([_single(piece) for piece in stripped], is_joined=is_joined)
+
+
+def _without_joint(piece: str) -> str:
+    r"""`2 \text{ hours and }` without what joins it to the next part."""
+    while True:
+        piece = piece.rstrip(" ,;&")
+        in_text = piece.endswith("}")
+        inner = piece.removesuffix("}").rstrip(" ,") if in_text else piece
+        before = inner.removesuffix("and")
+        if before == inner or before[-1:].isalpha():
+            return inner + "}" if in_text and inner != piece[:-1] else piece
+        piece = before.removesuffix(r"\text{ ").removesuffix(r"\text{")
+        if in_text and piece == before:
+            piece = before.rstrip(" ,") + "}"
 
 
 def _with_units(pieces: list[str], letters: list[re.Match[str] | None]) -> list[str]:
@@ -206,7 +221,8 @@ def _tokens(text: str) -> Iterator[Token]:
 def _before(tokens: list[Token], reader: Reader) -> int | None:
     """The token with which the value begins; None where that cannot be told."""
     position = 0
-    while position < len(tokens) - 1:
+    last_number = max((at for at, token in enumerate(tokens) if token.kind == "number"), default=-1)
+    while position < last_number:
         token, following = tokens[position], tokens[position + 1]
         if token.value in ("-", "+") and (
             following.kind == "currency" or following.value in CURRENCY_BEFORE
@@ -230,7 +246,7 @@ def _before(tokens: list[Token], reader: Reader) -> int | None:
 def _stands_before(tokens: list[Token], position: int) -> bool:
     """Whether a bare word belongs to a number that follows, a currency or a word that stands apart."""
     name, following = tokens[position].value, tokens[position + 1]
-    if name.lower() in _MATH or not any(token.kind == "number" for token in tokens[position:]):
+    if name.lower() in _MATH:
         return False
     if name in CURRENCY_BEFORE and len(name) > 1:
         return following.kind in ("number", "word", "currency") or following.value in (".", "-")
@@ -242,14 +258,20 @@ def _behind(tokens: list[Token], first: int, text: str, *, is_money: bool) -> in
     """The token with which begins what stands behind the value; their number for nothing."""
     if match := _BARE_SPEED.search(text):
         return next(at for at, token in enumerate(tokens) if token.start == match.start(1))
-    has_digit = False
+    has_digit = is_angle = False
     for position in range(first, len(tokens)):
         token = tokens[position]
         if position > first and not token.depth:
             money = is_money and position == len(tokens) - 1 and token.value in MONEY_SCALES
-            if not money and _begins_unit(tokens, position, has_digit=has_digit):
+            is_argument = is_angle and token.value == "°"
+            if (
+                not money
+                and not is_argument
+                and _begins_unit(tokens, position, has_digit=has_digit)
+            ):
                 return position
         has_digit = has_digit or token.kind == "number"
+        is_angle = is_angle or token.value in _OF_ANGLES
     return len(tokens)
 
 
@@ -263,8 +285,6 @@ def _begins_unit(tokens: list[Token], position: int, *, has_digit: bool) -> bool
         return True
     if token.value == r"\pmod":
         return True
-    if token.value == "°" and any(token.value in _OF_ANGLES for token in tokens[:position]):
-        return False  # of the argument
     if token.kind in ("currency", "sign"):
         return (
             is_last

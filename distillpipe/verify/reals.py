@@ -91,9 +91,9 @@ def _same_end(left: Decimal, right: Decimal, left_leaf: Leaf, right_leaf: Leaf) 
 def _order(left: Decimal, right: Decimal) -> int:
     if left == right:
         return 0
-    if left.is_finite() and right.is_finite():
-        if abs(CONTEXT.subtract(left, right)) <= _SAME * max(abs(left), abs(right)):
-            return 0
+    is_finite = left.is_finite() and right.is_finite()
+    if is_finite and abs(CONTEXT.subtract(left, right)) <= _SAME * max(abs(left), abs(right)):
+        return 0
     return -1 if left < right else 1
 
 

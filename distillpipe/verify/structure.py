@@ -92,10 +92,8 @@ def _read(text: str, depth: int) -> Shape | Leaf:
         return Leaf(text)
     if depth > MAX_DEPTH:
         return leaf(text)
-    if (special := _time(text) or _bounded(text, depth) or _excepted(text, depth)) is not None:
-        return special
-    if (match := _CASES.fullmatch(text)) and (system := _system(match[1])):
-        return _flat("list", system, depth)
+    if (found := _in_words(text, depth)) is not None:
+        return found
     if (match := _MATRIX.fullmatch(text)) and r"\begin" not in match[2]:
         return _matrix(match[2], depth) if match[1][0] != "v" else Leaf(text)
     if r"\begin" in text:
@@ -106,9 +104,16 @@ def _read(text: str, depth: int) -> Shape | Leaf:
     if "and" in text or "or" in text:
         text = _JOINTS.sub(_joint, text)
     for split in (_listed, _related, _united, _difference, _bracketed, _expanded, _in_proportion):
-        if (found := split(text, depth)) is not None:
-            return found
+        if (special := split(text, depth)) is not None:
+            return special
     return leaf(text.strip())
+
+
+def _in_words(text: str, depth: int) -> Shape | None:
+    """What words or an environment say of a structure."""
+    if (match := _CASES.fullmatch(text)) and (system := _system(match[1])):
+        return _flat("list", system, depth)
+    return _time(text) or _bounded(text, depth) or _excepted(text, depth)
 
 
 def _joint(match: re.Match[str]) -> str:
@@ -209,18 +214,12 @@ def _bounded(text: str, depth: int) -> Shape | None:
         return None
     before, behind = _BOUND_BEFORE.fullmatch(text), _BOUND_BEHIND.fullmatch(text)
     if before:
-        number, bound = (
-            before.lastindex,
-            before[5].removesuffix("}")
-            if before[0].startswith("\\text{") and "}" not in before[0][:-1]
-            else before[5],
-        )
-        kind = next(at for at in range(1, 5) if before[at])
-    elif behind and (behind[1] or "").strip():
-        bound, kind = f"{behind[1]} {behind[4].lstrip('}')}", 1 if behind[2] else 3
-        bound += "}" * (bound.count("{") - bound.count("}"))
+        bound, kind = before[5], next(at for at in range(1, 5) if before[at])
+    elif behind and behind[1].strip():
+        bound, kind = f"{behind[1]} {behind[4]}", 1 if behind[2] else 3
     else:
         return None
+    bound = _balanced(bound)
     if not bound.strip():
         return None
     value = _read(bound.strip(), depth + 1)
@@ -228,6 +227,15 @@ def _bounded(text: str, depth: int) -> Shape | None:
     parts = (value, most) if kind < 3 else (least, value)
     detail = {1: ("[", ")"), 2: ("(", ")"), 3: ("(", "]"), 4: ("(", ")")}[kind]
     return Shape("group", parts, detail)
+
+
+def _balanced(text: str) -> str:
+    r"""A text with all its braces closed, after words were taken out of a `\text{}`."""
+    excess = text.count("{") - text.count("}")
+    if excess < 0:
+        head, _, tail = text.rpartition("}")
+        return head + tail
+    return text + "}" * excess
 
 
 def _time(text: str) -> Shape | None:
@@ -265,8 +273,8 @@ def _bracketed(text: str, depth: int) -> Shape | Leaf | None:
             return _read(match[2], depth + 1)
         if not inner or "|" in inner or ":" in inner:
             return None
-        found = _flat("set", pieces(_JOINTS.sub(_joint, inner), _SEPARATORS)[0], depth)
-        return found._replace(kind="list") if _are_relations(found.parts) else found
+        values = _flat("set", pieces(_JOINTS.sub(_joint, inner), _SEPARATORS)[0], depth)
+        return values._replace(kind="list") if _are_relations(values.parts) else values
     parts, signs = pieces(inner, frozenset(",;"))
     if ";" in signs and "," in signs:
         parts, signs = pieces(inner, frozenset(";"))

@@ -6,7 +6,7 @@ be left out, and `CHANGES` are words that change what a number says in a way tha
 must stand on both sides. Any other word is the name of what is counted.
 """
 
-# ruff: noqa: RUF001 - the table is one of look-alikes
+# ruff: noqa: RUF001, SIM905 - a table of look-alikes, and of words in rows
 from fractions import Fraction
 from typing import NamedTuple
 
@@ -119,7 +119,7 @@ _CURRENCIES = {
     "CNY RMB yuan renminbi 元 块 圆 人民币 元人民币 块钱 元钱": ("CNY", "1"), "角 毛": ("CNY", "1/10"),
     "₹ INR rupaye रुपये रुपए रु रुपया": ("INR", "1"), "Rs Rs. rs rs. Re Re. rupee": ("INR PKR NPR LKR MUR", "1"),
     "paise paisa paisas पैसे": ("INR PKR NPR", "1/100"), "PKR": ("PKR", "1"), "BDT Tk Tk. taka ৳": ("BDT", "1"),
-    "₩ KRW won 원": ("KRW", "1"), "₽ RUB ruble rouble руб руб. рубль рубля рублей р.": ("RUB", "1"),
+    "₩ KRW won 원": ("KRW", "1"), "₽ RUB ruble rouble руб руб. рубль рубля рублей р р.": ("RUB", "1"),
     "копеек копейки kopeck": ("RUB", "1/100"), "CHF SFr Fr Fr. franc": ("CHF XOF XAF", "1"),
     "kr kr. krone kroner krona kronor": ("SEK NOK DKK ISK", "1"), "SEK": ("SEK", "1"), "NOK": ("NOK", "1"), "DKK": ("DKK", "1"),
     "PLN zł zloty złoty złotych": ("PLN", "1"), "CZK Kč koruna": ("CZK", "1"), "HUF Ft forint": ("HUF", "1"),
@@ -222,37 +222,44 @@ def _prefixed() -> dict[str, Known]:
     return units
 
 
-def _units() -> dict[str, Known]:
-    units = _prefixed()
-    for kind, table in _OTHERS.items():
+def _others() -> dict[str, Known]:
+    units = {}
+    tables = {kind: (_dimensions(_DIMENSIONS[kind]), table) for kind, table in _OTHERS.items()}
+    tables |= {base: (((base, 1),), table) for base, table in _BASES.items()}
+    for dimensions, table in tables.values():
         for spellings, size in table.items():
             for name in spellings.split():
-                units[name] = Known(_dimensions(_DIMENSIONS[kind]), Fraction(size))
-    for base, table in _BASES.items():
-        for spellings, size in table.items():
-            for name in spellings.split():
-                units[name] = Known(((base, 1),), Fraction(size))
-    for spellings, (codes, size) in _CURRENCIES.items():
-        for name in spellings.split():
-            known = Known((("money", 1),), Fraction(size), currency=frozenset(codes.split()))
-            units[name] = CURRENCY_BEFORE[name] = known
-    for name in _MONEY_ONLY_BEFORE:
-        del units[name]
-    degree = ((("degree", 1),), Fraction(180))
-    for name in ("rad", "radian", "радиан", "弧度"):
-        units[name] = Known(*degree, num_pi=-1)
-    kelvin = (("K", 1),)
-    for name in "K kelvin 开尔文".split():
-        units[name] = Known(kelvin)
-    for name in "°C ℃ celsius 摄氏度 degreecelsius".split():
-        units[name] = Known(kelvin, offset=Fraction("273.15"))
-    for name in "°F ℉ fahrenheit 华氏度 degreefahrenheit".split():
-        units[name] = Known(kelvin, Fraction(5, 9), offset=Fraction("459.67"))
+                units[name] = Known(dimensions, Fraction(size))
     return units
 
 
-CURRENCY_BEFORE: dict[str, Known] = {}
-UNITS = _units()
+def _currencies() -> dict[str, Known]:
+    money = (("money", 1),)
+    return {
+        name: Known(money, Fraction(size), currency=frozenset(codes.split()))
+        for spellings, (codes, size) in _CURRENCIES.items()
+        for name in spellings.split()
+    }
+
+
+def _angles_and_temperatures() -> dict[str, Known]:
+    """What is converted by pi, or by more than a factor."""
+    kelvin = (("K", 1),)
+    radian = Known((("degree", 1),), Fraction(180), num_pi=-1)
+    celsius = Known(kelvin, offset=Fraction("273.15"))
+    fahrenheit = Known(kelvin, Fraction(5, 9), offset=Fraction("459.67"))
+    return {
+        **dict.fromkeys(("rad", "radian", "радиан", "弧度"), radian),
+        **dict.fromkeys(("K", "kelvin", "开尔文"), Known(kelvin)),
+        **dict.fromkeys(("°C", "℃", "celsius", "摄氏度"), celsius),
+        **dict.fromkeys(("°F", "℉", "fahrenheit", "华氏度"), fahrenheit),
+    }
+
+
+CURRENCY_BEFORE = _currencies()
+UNITS = {**_prefixed(), **_others(), **CURRENCY_BEFORE, **_angles_and_temperatures()}
+for _name in _MONEY_ONLY_BEFORE:
+    del UNITS[_name]
 
 JOINED_UNITS = {  # several words that are one unit, each in the singular
     "degree celsius": UNITS["°C"], "degree centigrade": UNITS["°C"], "degree fahrenheit": UNITS["°F"], "degree c": UNITS["°C"],

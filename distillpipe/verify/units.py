@@ -255,7 +255,12 @@ class Reader:
             return
         if name != small and len(name) < 3 and name in UNITS:
             self._unit(UNITS[name])  # A is no article
-        elif small in SCALES and not self.names and self.last is None:
+        elif not self._of_arithmetic(small):
+            self._of_counting(name, small)
+
+    def _of_arithmetic(self, small: str) -> bool:
+        """Take up a word that multiplies, divides or raises; False for any other."""
+        if small in SCALES and not self._counts_something():
             self.factor *= SCALES[small]
         elif small == "per" or (small in ("a", "an", "each", "every") and self.last is not None):
             self.is_below = True
@@ -265,16 +270,21 @@ class Reader:
             self._operation(OPERATIONS[small])
         elif small in PERCENT:
             self._percent(PERCENT[small])
-        elif small in CHANGES:
+        else:
+            return False
+        return True
+
+    def _of_counting(self, name: str, small: str) -> None:
+        """Take up a word that changes the value, a unit, or the name of what is counted."""
+        known = unit_named(name)
+        if small in CHANGES or (len(name) == 1 and name.isascii() and known is None):
             self.changes.append(small)
         elif small in ADDS_NOTHING:
             pass
-        elif (known := unit_named(name)) is not None:
+        elif known is not None:
             self._unit(known)
         elif not name.isascii() and any(map(is_ideograph, name)):
             self._run(name)
-        elif len(name) == 1 and name.isascii():
-            self.changes.append(name)
         else:
             self.names.append(singular(small))
 

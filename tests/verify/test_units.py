@@ -1,5 +1,7 @@
 r"""What stands beside a number: read, or it makes two answers different."""
 
+# ruff: noqa: RUF001 - the signs that models write
+
 import itertools
 import random
 from fractions import Fraction
