@@ -21,18 +21,21 @@ _EQUALITIES = frozenset(["=", r"\approx"])
 _DECORATION = re.compile(r"\\text|[\s{}]")
 
 
-def named_values(side: Read) -> Named | None:
-    """The values and their names, where all have one; None for anything else."""
+def named_values(side: Read, *, of_all: bool = False) -> Named | None:
+    """The values and their names, where all have one; None for anything else.
+
+    `a=b=3` names one value, or one of each name (`of_all`).
+    """
     if not isinstance(side, Shape):
         return None
     if side.kind == "relation":
-        return _of_relation(side)
+        return _of_relation(side, of_all=of_all)
     if side.kind != "list":
         return None
     found: Named = []
     for part in side.parts:
         if isinstance(part, Shape) and part.kind == "relation":
-            of_part = _of_relation(part)
+            of_part = _of_relation(part, of_all=of_all)
             if of_part is None:
                 return None
             found += of_part
@@ -43,7 +46,7 @@ def named_values(side: Read) -> Named | None:
     return found or None
 
 
-def _of_relation(relation: Shape) -> Named | None:
+def _of_relation(relation: Shape, *, of_all: bool) -> Named | None:
     if not set(relation.detail) <= _EQUALITIES:
         return None
     first, value = relation.parts[0], relation.parts[-1]
@@ -52,6 +55,8 @@ def _of_relation(relation: Shape) -> Named | None:
     if not is_name(relation.texts[0]):
         return None
     name = _plain(relation.texts[0])
+    if of_all and len(relation.parts) > 2 and all(map(is_name, relation.texts[:-1])):
+        return [(_plain(text), value) for text in relation.texts[:-1]]
     if len(relation.parts) == 2 and isinstance(value, Shape) and value.kind in ("list", "set"):
         return [(name, part) for part in value.parts]
     return [(name, relation if len(relation.parts) > 2 else value)]

@@ -16,7 +16,14 @@ import re
 from collections.abc import Sequence
 
 from distillpipe.verify.bindings import Named, named_values, same_bare, same_named
-from distillpipe.verify.equations import interval, is_name, same_inequality, same_zeros, sides_agree
+from distillpipe.verify.equations import (
+    interval,
+    is_name,
+    same_inequality,
+    same_zeros,
+    sides_agree,
+    sides_differ,
+)
 from distillpipe.verify.expression import names
 from distillpipe.verify.latex import cleaned
 from distillpipe.verify.leaf import Leaf, leaf, same_leaf
@@ -59,8 +66,15 @@ def same(left: Read, right: Read) -> bool | None:
 
 def _same_names(named: tuple[Named | None, Named | None], left: Read, right: Read) -> bool | None:
     if named[0] and named[1]:
-        return same_named(named[0], named[1], same)
+        if len({name for name, _ in named[0]}) == len(named[0]) and _has_or(left) != _has_or(right):
+            return False  # both, or one of them
+        all_names = named_values(left, of_all=True), named_values(right, of_all=True)
+        return same_named(all_names[0] or named[0], all_names[1] or named[1], same)
     return same_bare(named[0], right, same) if named[0] else same_bare(named[1] or [], left, same)
+
+
+def _has_or(side: Read) -> bool:
+    return isinstance(side, Shape) and "or" in side.detail
 
 
 def _same_kind(left: Shape, right: Shape) -> bool | None:
@@ -239,7 +253,7 @@ def _same_as_relation(relation: Shape, other: Read) -> bool | None:
         return True if True in found else None if None in found else False
     if len(relation.parts) == 2 and is_name(relation.texts[1]):
         return same(relation.parts[0], other)
-    return None
+    return False if sides_differ(relation) else None
 
 
 def _sides_are_same(parts: Sequence[Read]) -> bool:

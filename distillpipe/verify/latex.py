@@ -168,6 +168,8 @@ _WRAPPED = re.compile(r"\\text\{\s*\(?\s*([a-zA-Z])\s*\)?\s*\}|\(\s*([A-Z])\s*\)
 _WRAPPED_FORMULA = re.compile(r"\\text\{([^{}]*[0-9=][^{}]*|[A-Za-z](?: ?, ?[A-Za-z])+)\}")
 _STRUCTURE = re.compile(r"\\[a-zA-Z]+|\\.|[()\[\]{},;:=<>|]", re.DOTALL)
 _BALANCED = re.compile(r"[^()\[\]]*(?:\([^()]*\)[^()\[\]]*)*")
+_GOES_ON = re.compile(r"\.\.")
+_DECIMAL_BEFORE = re.compile(r"[-+]?[0-9]+\.[0-9]+")
 _SQUARE = re.compile(r"\\sqrt ?\[[^\[\]]*\]|[\[\]]")
 OPENING, CLOSING = frozenset(["(", "[", "{", "\\{"]), frozenset([")", "]", "}", "\\}"])
 
@@ -189,7 +191,7 @@ def cleaned(text: str) -> str:
     for trigger, pattern, new in _RULES:
         if trigger in text:
             text = pattern.sub(new, text)
-    text = _without_wrappers(_SPACE.sub(" ", text).strip().rstrip(".,;: "))
+    text = _without_wrappers(_without_end(_SPACE.sub(" ", text)))
     if "[" in text or "]" in text:
         text = _with_round_brackets(text)
     if letter := _WRAPPED.fullmatch(text):
@@ -199,13 +201,23 @@ def cleaned(text: str) -> str:
     return text
 
 
+def _without_end(text: str) -> str:
+    """The text without the sign that ends a sentence; dots that stand for what goes on are none."""
+    text = text.strip()
+    bare = text.rstrip(".,;: ")
+    end = text[len(bare) :]
+    if _GOES_ON.search(end) is None or _DECIMAL_BEFORE.fullmatch(bare):
+        return bare
+    return bare + end.rstrip(" ,;:")
+
+
 def _without_wrappers(text: str) -> str:
     if text[:2] == "**" == text[-2:]:
-        text = text[2:-2].strip().rstrip(".,;: ")
+        text = _without_end(text[2:-2])
     for _ in range(_MAX_WRAPPERS):
         if text[:1] != "{" or closing(text, 0) != len(text) - 1:
             break
-        text = text[1:-1].strip().rstrip(".,;: ")
+        text = _without_end(text[1:-1])
     return text
 
 

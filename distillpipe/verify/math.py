@@ -109,6 +109,7 @@ def _words_left(text: str) -> list[str]:
         word for word in _WORD.findall(bare) if len(word) > _LONGEST_PRODUCT or word in _SAY_MUCH
     ]
     changes = list(found.unit.changes) if found.unit else []
+    changes += structure.LEFT_OUT.findall(found.body)
     return [*sorted(words), *changes, *found.operations, str(found.factor)]
 
 

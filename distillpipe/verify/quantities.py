@@ -28,7 +28,7 @@ _ATTACHED = frozenset(
     """mm cm dm km mi ft in yd kg mg lb lbs oz ml mL hr hrs mph kph Hz kHz MHz GHz kW MW kWh Wh eV keV MeV kJ kcal
     kPa kN rad deg min sec USD EUR GBP INR CHF RMB CNY pct bn mln mio st nd rd th""".split()  # noqa: SIM905 - in rows
 )
-_SHORT_WORDS = frozenset(["of", "or", "if", "to", "by", "up"])
+_SHORT_WORDS = frozenset(["of", "or", "if", "to", "by", "up", "US"])
 _TOKEN = re.compile(
     r"(?P<opened_text>\\text\{)"
     r"|(?P<currency>(?:(?<![A-Za-z])(?:US|U\.S\.|AU?|CA?|NZ|HK|S|R|NT|MX) ?)?\\\$|[€£¥￥₹₩₽₺₫₦₱฿₴₪৳₵¢]"

@@ -60,8 +60,10 @@ _CASES = re.compile(
     r"\\begin\{(?:cases|aligned|array)\}(?:\{[clr| ]*\})?(.*)\\end\{(?:cases|aligned|array)\}",
     re.DOTALL,
 )
+_TO = re.compile(r"([0-9]+) ?(?:\\text\{ ?to ?\}|to) ?([0-9]+)")
 _PLUS_MINUS = re.compile(r"\\pm(?![a-zA-Z])")
-_UNREADABLE = re.compile(r"\\(?:[lcvd]?dots|mp)(?![a-zA-Z])|\.\.\.")
+# What goes on as before, or as the reader may guess.
+LEFT_OUT = re.compile(r"\\(?:[lcvd]?dots|mp)(?![a-zA-Z])|\.\.\.")
 
 
 class Shape(NamedTuple):
@@ -88,7 +90,7 @@ def read(text: str) -> Shape | Leaf:
 
 
 def _read(text: str, depth: int) -> Shape | Leaf:
-    if _UNREADABLE.search(text):
+    if LEFT_OUT.search(text):
         return Leaf(text)
     if depth > MAX_DEPTH:
         return leaf(text)
@@ -296,6 +298,8 @@ def _expanded(text: str, depth: int) -> Shape | None:
 
 def _in_proportion(text: str, depth: int) -> Shape | None:
     """`2:3`, or a time without its half of the day."""
+    if match := _TO.fullmatch(text):
+        text = f"{match[1]}:{match[2]}"
     parts, signs = pieces(text, frozenset(":"))
     if not signs or not all(parts):
         return None

@@ -134,7 +134,7 @@ _MONEY_ONLY_BEFORE = frozenset(["Fr", "Fr.", "RM", "Re", "Re."])  # behind a num
 SCALES: dict[str, Fraction] = {
     name: Fraction(value)
     for value, spellings in {
-        12: "dozen dozens douzaine docena dutzend", 1: "ones", 10: "十 tens", 100: "hundred hundreds 百 백 сотен cien सौ",
+        12: "dozen dozens douzaine douzaines docena docenas dutzend dúzia dúzias дюжина дюжины дюжин", 1: "ones", 10: "十 tens", 100: "hundred hundreds 百 백 сотен cien सौ",
         1000: "thousand thousands 千 천 тыс тыс. тысяча тысячи тысяч mil mille tausend tsd tsd. हज़ार हजार",
         10**4: "万 萬 만", 10**5: "lakh lakhs lac lacs लाख",
         10**6: "million millions mn mln mio mio. 百万 百萬 млн млн. миллион миллиона миллионов millón millones millionen milhão milhões",
@@ -177,9 +177,11 @@ CHANGES = frozenset(
     """or and but nor not no non without if when unless except than then more less fewer greater larger smaller bigger
     least most over under above below beyond up down to from by at off within between until till before plus minus
     negative positive multiplied divided twice double triple remainder rest mod modulo base out into x score gross
-    inverse reciprocal bc bce loss losses deficit debt maximum minimum max cannot never always unknown wrong maybe
+    inverse reciprocal opposite bc bce grand thou mill myriad something some doubled halved tripled quadrupled root
+    infinity infinite nan none zero false incorrect loss losses deficit debt maximum minimum max cannot never always unknown wrong maybe
     perhaps possibly either neither both upward upwards onward onwards
-    o ou oder und y et e más mas mehr plus menos moins weniger meno più di que als bis hasta jusqu minder mindestens
+    половин половины половина трети треть четверти четверть demi demie demis halbe hälfte drittel viertel tiers
+    tercio tercios cuarto cuartos mitad mitades o ou oder und y et e más mas mehr plus menos moins weniger meno più di que als bis hasta jusqu minder mindestens
     höchstens máximo mínimo и или не более менее больше меньше минус плюс या से कम अधिक ज्यादा 이상 이하 초과 미만 마이너스""".split()
 )
 # Names of what a number is, before it: `Day 5`, `Area: 25`. Any other word there changes the number.
@@ -190,7 +192,7 @@ NAMES_BEFORE = frozenset(
     circumference question problem part figure row column""".split()
 )
 # The characters of other scripts that change a number wherever they stand in a run of text.
-CHANGING_CHARACTERS = frozenset("半倍负負多余几不以至超大小或和与减加乘除折割比未最非无")
+CHANGING_CHARACTERS = frozenset("半成负負多余几不以至超大小或和与减加乘除折割比未最非无")
 SYNONYMS = {
     "people": "person", "persons": "person", "children": "child", "men": "man", "women": "woman", "mice": "mouse",
     "geese": "goose", "teeth": "tooth", "vertices": "vertex", "indices": "index", "matrices": "matrix",
@@ -265,7 +267,7 @@ JOINED_UNITS = {  # several words that are one unit, each in the singular
     "degree celsius": UNITS["°C"], "degree centigrade": UNITS["°C"], "degree fahrenheit": UNITS["°F"], "degree c": UNITS["°C"],
     "degree f": UNITS["°F"], "fluid ounce": UNITS["floz"], "fl oz": UNITS["floz"], "light year": UNITS["lightyear"],
     "nautical mile": UNITS["nauticalmile"], "metric ton": UNITS["tonne"], "us dollar": UNITS["USD"], "u s dollar": UNITS["USD"],
-    "american dollar": UNITS["USD"], "canadian dollar": UNITS["CAD"], "australian dollar": UNITS["AUD"], "indian rupee": UNITS["INR"],
+    "us cent": UNITS["cent"], "american dollar": UNITS["USD"], "canadian dollar": UNITS["CAD"], "australian dollar": UNITS["AUD"], "indian rupee": UNITS["INR"],
     "electron volt": UNITS["eV"], "watt hour": UNITS["Wh"], "kilowatt hour": UNITS["kWh"], "swiss franc": UNITS["CHF"],
 }  # fmt: skip
 JOINED_PERCENT = {
