@@ -14,7 +14,9 @@ from typing import Any
 
 DIGITS = 80
 _CANCELLED = Decimal(10) ** -30
-_EXTREME = 25  # a value on the way beyond 1e25 or below 1e-25 could hide a difference
+# A term beside one that is 1e25 times as large, and an argument or an exponent beyond 1e25 or below 1e-25,
+# could hide a difference; a factor of any size hides none.
+_EXTREME = 25
 CONTEXT = decimal.Context(
     prec=DIGITS,
     Emax=10**12,
@@ -45,15 +47,19 @@ class Reals:
         self.extreme = False
         self.constants: Mapping[str, Any] = {"pi": PI, "e": E}
 
-    def noted(self, value: Decimal) -> Decimal:
+    def finite(self, value: Decimal) -> Decimal:
         if not value.is_finite():
             raise Undefined
+        return value
+
+    def noted(self, value: Decimal) -> Decimal:
+        """An argument or an exponent."""
         if value and abs(value.adjusted()) > _EXTREME:
             self.extreme = True
         return value
 
     def number(self, digits: str) -> Decimal:
-        return self.noted(Decimal(digits))
+        return self.finite(Decimal(digits))
 
     def sum(self, values: list[Decimal]) -> Decimal:
         total = sum(values, Decimal(0))
@@ -62,23 +68,25 @@ class Reals:
             self.cancelled = True
         elif not total and largest:
             self.extreme = self.extreme or largest.adjusted() > _EXTREME
-        return self.noted(total)
+        if any(value and largest.adjusted() - value.adjusted() > _EXTREME for value in values):
+            self.extreme = True
+        return self.finite(total)
 
     def negative(self, value: Decimal) -> Decimal:
         return -value
 
     def product(self, values: list[Decimal]) -> Decimal:
-        return self.noted(math.prod(values, start=Decimal(1)))
+        return self.finite(math.prod(values, start=Decimal(1)))
 
     def quotient(self, above: Decimal, below: Decimal) -> Decimal:
-        return self.noted(above / below)
+        return self.finite(above / below)
 
     def power(self, base: Decimal, exponent: Decimal) -> Decimal:
         if base < 0 and exponent != exponent.to_integral_value():
             raise Undefined
         if base == 0 and exponent <= 0:
             raise Undefined
-        return self.noted(base**exponent)
+        return self.finite(base ** self.noted(exponent))
 
     def root(self, degree: Decimal, value: Decimal) -> Decimal:
         if degree == 2:
@@ -95,10 +103,33 @@ class Reals:
     def factorial(self, value: Decimal) -> Decimal:
         if value != value.to_integral_value() or not 0 <= value <= _LARGEST_FACTORIAL:
             raise Undefined
-        return self.noted(_factorial(int(value)))
+        return self.finite(_factorial(int(value)))
+
+    def modulo(self, value: Decimal, divisor: Decimal) -> Decimal:
+        if divisor <= 0:
+            raise Undefined
+        above, below = self._whole(value), self._whole(divisor)
+        return Decimal(above % below)
+
+    def lcm(self, *values: Decimal) -> Decimal:
+        return Decimal(math.lcm(*map(self._whole, values)))
+
+    def gcd(self, *values: Decimal) -> Decimal:
+        return Decimal(math.gcd(*map(self._whole, values)))
+
+    def max(self, *values: Decimal) -> Decimal:
+        return max(values)
+
+    def min(self, *values: Decimal) -> Decimal:
+        return min(values)
+
+    def _whole(self, value: Decimal) -> int:
+        if value != value.to_integral_value() or value.adjusted() > _EXTREME:
+            raise Undefined
+        return int(value)
 
     def function(self, name: str, value: Decimal) -> Decimal:
-        return self.noted(_REAL_FUNCTIONS[name](value))
+        return self.finite(_REAL_FUNCTIONS[name](self.noted(value)))
 
 
 class Complexes:
@@ -139,6 +170,14 @@ class Complexes:
 
     def factorial(self, value: complex) -> complex:
         raise Undefined
+
+    def modulo(self, value: complex, divisor: complex) -> complex:
+        raise Undefined
+
+    def lcm(self, *values: complex) -> complex:
+        raise Undefined
+
+    gcd = max = min = lcm  # of real numbers only
 
     def function(self, name: str, value: complex) -> complex:
         if name == "abs":
@@ -205,6 +244,16 @@ _REAL_FUNCTIONS: dict[str, Callable[[Decimal], Decimal]] = {
     "sinh": _hyperbolic_sine,
     "cosh": _hyperbolic_cosine,
     "tanh": lambda angle: _hyperbolic_sine(angle) / _hyperbolic_cosine(angle),
+    "coth": lambda angle: _hyperbolic_cosine(angle) / _hyperbolic_sine(angle),
+    "sech": lambda angle: 1 / _hyperbolic_cosine(angle),
+    "csch": lambda angle: 1 / _hyperbolic_sine(angle),
+    "arccot": lambda slope: PI / 2 - _arc_tangent(slope),
+    "arcsec": lambda secant: PI / 2 - _arc_sine(1 / secant),
+    "arccsc": lambda cosecant: _arc_sine(1 / cosecant),
+    "arcsinh": lambda sine: (sine + (sine * sine + 1).sqrt()).ln(),
+    "arccosh": lambda cosine: (cosine + (cosine * cosine - 1).sqrt()).ln(),
+    "arctanh": lambda tangent: ((1 + tangent) / (1 - tangent)).ln() / 2,
+    "sgn": lambda number: Decimal((number > 0) - (number < 0)),
     "ln": Decimal.ln,
     "exp": Decimal.exp,
     "abs": abs,

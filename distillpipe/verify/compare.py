@@ -5,21 +5,36 @@ the order of the two sides.
 
 - A list without brackets has no order (`1,-2`, `x=1 or x=2`), nor has a set; a tuple, a vector and an
   interval have. A list beside a tuple is compared in order, beside a set without one; a set is no tuple.
+- Values with names keep them (see `bindings`): `x=1, y=2` is `(1,2)`, and neither `(2,1)` nor `x=1`.
+- Sets of real numbers are compared as such (see `reals`), however they are written.
 - `x = 5` is 5, as is `f(x) = 5`, and `\sqrt2 \approx 1.41` is either side; two equations are the same where
   one is a multiple of the other. `x < 5` is `(-\infty, 5)`.
 """
 
+import itertools
+import re
 from collections.abc import Sequence
 
-from distillpipe.verify.equations import interval, is_name, same_inequality, same_zeros, sides_agree
+from distillpipe.verify.bindings import Named, named_values, same_bare, same_named
+from distillpipe.verify.equations import (
+    interval,
+    is_name,
+    same_inequality,
+    same_zeros,
+    sides_agree,
+    sides_differ,
+)
 from distillpipe.verify.expression import names
 from distillpipe.verify.latex import cleaned
 from distillpipe.verify.leaf import Leaf, leaf, same_leaf
+from distillpipe.verify.rationals import plain, regrouped
+from distillpipe.verify.reals import is_range, same_set
 from distillpipe.verify.structure import Shape, read
 
 Read = Shape | Leaf
 _EQUALITIES = frozenset(["=", r"\approx"])
 _MAX_PAIRS = 2_500
+_ONLY_DIGITS = re.compile(r"[0-9]{1,9}")
 
 
 def same_answer(answer: str, reference: str) -> bool | None:
@@ -33,6 +48,11 @@ def same(left: Read, right: Read) -> bool | None:
         return same_leaf(left, right)
     if left == right:
         return True
+    if (is_range(left) or is_range(right)) and (found := same_set(left, right)) is not None:
+        return found
+    named = named_values(left), named_values(right)
+    if max(len(one or ()) for one in named) > 1:
+        return _same_names(named, left, right)
     for one, other in ((left, right), (right, left)):
         if isinstance(one, Shape) and one.kind == "relation":
             if isinstance(other, Shape) and other.kind == "relation":
@@ -44,15 +64,30 @@ def same(left: Read, right: Read) -> bool | None:
     return _mixed(left, right)
 
 
+def _same_names(named: tuple[Named | None, Named | None], left: Read, right: Read) -> bool | None:
+    if named[0] and named[1]:
+        if len({name for name, _ in named[0]}) == len(named[0]) and _has_or(left) != _has_or(right):
+            return False  # both, or one of them
+        all_names = named_values(left, of_all=True), named_values(right, of_all=True)
+        return same_named(all_names[0] or named[0], all_names[1] or named[1], same)
+    return same_bare(named[0], right, same) if named[0] else same_bare(named[1] or [], left, same)
+
+
+def _has_or(side: Read) -> bool:
+    return isinstance(side, Shape) and "or" in side.detail
+
+
 def _same_kind(left: Shape, right: Shape) -> bool | None:
     if left.kind in ("list", "set", "union"):
         return _unordered(left, right)
     if left.kind == "group":
         return _same_group(left, right)
     if left.kind == "ratio":
-        if left.detail and right.detail and left.detail != right.detail:
-            return False
+        if _clock(left) is not None and _clock(right) is not None:
+            return _clock(left) == _clock(right)  # 4:15 is not 8:30
         return _in_order(left.parts, right.parts) or _proportional(left, right)
+    if left.kind == "time":
+        return left.detail == right.detail
     return _in_order(left.parts, right.parts)  # matrices and their rows
 
 
@@ -66,14 +101,14 @@ def _mixed(left: Read, right: Read) -> bool | None:
     if kinds == {"list", "union"}:
         intervals = _intervals(shapes["list"])
         return None if intervals is None else _unordered(intervals, shapes["union"])
+    if "time" in kinds:
+        return _time_and_other(shapes.pop("time"), next(iter(shapes.values()), by_kind.get("leaf")))
     if kinds == {"list", "group"}:
         return _list_and_group(shapes["list"], shapes["group"])
     if kinds == {"matrix", "group"}:
         return _vector(shapes["matrix"], shapes["group"])
     if kinds == {"leaf", "list"} or kinds == {"leaf", "set"}:
         return _several_and_one(next(iter(shapes.values())), by_kind["leaf"])
-    if kinds == {"leaf", "group"} and _is_reals(by_kind["leaf"]):
-        return same(shapes["group"], read(r"(-\infty,\infty)"))
     if "leaf" in kinds and kinds & {"group", "matrix", "union"}:
         return False if _is_scalar(by_kind["leaf"]) else None
     if kinds == {"leaf", "ratio"} and len(shapes["ratio"].texts) == 2:
@@ -81,8 +116,8 @@ def _mixed(left: Read, right: Read) -> bool | None:
     return False if kinds == {"set", "group"} else None
 
 
-def _is_reals(side: Read) -> bool:
-    return isinstance(side, Leaf) and (side.text == "R" or (side.is_words and side.words == "r"))
+def _is_number(side: Read) -> bool:
+    return isinstance(side, Leaf) and side.number is not None
 
 
 def _is_scalar(side: Read) -> bool:
@@ -91,6 +126,33 @@ def _is_scalar(side: Read) -> bool:
         return False
     is_constant = side.node is not None and not names(side.node)
     return side.number is not None or side.is_words or is_constant
+
+
+def _clock(ratio: Shape) -> int | None:
+    """The seconds of what may be a time: `8:30`; None for a ratio that can be none, `2:3`."""
+    if not 2 <= len(ratio.texts) <= 3 or not all(map(_ONLY_DIGITS.fullmatch, ratio.texts)):
+        return None
+    hour, *rest = map(int, ratio.texts)
+    if hour > 24 or any(len(text) != 2 for text in ratio.texts[1:]) or max(rest) > 59:
+        return None
+    minutes, seconds = [*rest, 0][:2]
+    return hour * 3600 + minutes * 60 + seconds
+
+
+def _time_and_other(time: Shape, other: Read | None) -> bool | None:
+    """A time with its half of the day beside one of the day or of twelve hours, or beside a full hour."""
+    seconds = int(time.detail[0])
+    if isinstance(other, Leaf):
+        if other.unit is not None and other.unit.names != {"o'clock"}:
+            return False
+        return (
+            other.number is not None and other.number % 12 * 3600 == seconds and other.number <= 12
+        )
+    clock = _clock(other) if other is not None and other.kind == "ratio" else None
+    if clock is None:
+        return False
+    late = seconds + 12 * 3600 * (time.detail[1] == "pm")
+    return clock == late or (clock % (12 * 3600) == seconds and clock < 13 * 3600)
 
 
 def _as_fraction(above: str, below: str) -> str:
@@ -135,11 +197,9 @@ def _same_group(left: Shape, right: Shape) -> bool | None:
 
 
 def _list_and_group(several: Shape, group: Shape) -> bool | None:
-    if group.detail not in (("(", ")"), ("[", "]")):
-        return False
-    named = all(isinstance(part, Shape) and part.kind == "relation" for part in several.parts)
-    found = _in_order(several.parts, group.parts)
-    return found or None if named else found
+    if group.detail != ("(", ")") and (group.detail != ("[", "]") or len(group.parts) == 2):
+        return False  # an interval
+    return _in_order(several.parts, group.parts)
 
 
 def _vector(matrix: Shape, group: Shape) -> bool | None:
@@ -155,18 +215,16 @@ def _several_and_one(several: Shape, one: Read) -> bool | None:
     if found and all(found):
         return True
     if False in found:
-        return _decimal_comma(several, one) or False
+        return _one_number(several, one)
     return None
 
 
-def _decimal_comma(several: Shape, one: Read) -> bool:
-    """`1,22` beside 1.22 is a number, `7,500` beside `7, 500` is none."""
-    return (
-        len(several.texts) == 2
-        and all(map(str.isdigit, (several.texts[0].lstrip("-"), several.texts[1])))
-        and isinstance(one, Leaf)
-        and one.text == ".".join(several.texts)
-    )
+def _one_number(several: Shape, one: Read) -> bool:
+    """`1,22` beside 1.22 is a number, as is `12,34,567` beside 1234567; `7,500` beside `7, 500` is none."""
+    if not isinstance(one, Leaf) or one.number is None or several.detail != ("tight",):
+        return False
+    joined = ",".join(several.texts)
+    return (number := regrouped(joined)) != joined and plain(number) == one.number
 
 
 def _proportional(left: Shape, right: Shape) -> bool:
@@ -187,12 +245,19 @@ def _same_as_relation(relation: Shape, other: Read) -> bool | None:
         found_interval = interval(relation)
         return None if found_interval is None else same(found_interval[1], other)
     named = is_name(relation.texts[0])
-    if named or sides_agree(relation):
-        found = [same(side, other) for side in _values(relation, named)]
+    if named or sides_agree(relation) or _sides_are_same(relation.parts):
+        values = _values(relation, named)
+        if _sides_are_same(relation.parts[named:]):
+            values = list(relation.parts[named:])
+        found = [same(side, other) for side in values]
         return True if True in found else None if None in found else False
     if len(relation.parts) == 2 and is_name(relation.texts[1]):
         return same(relation.parts[0], other)
-    return None
+    return False if sides_differ(relation) else None
+
+
+def _sides_are_same(parts: Sequence[Read]) -> bool:
+    return all(same(one, next_one) is True for one, next_one in itertools.pairwise(parts))
 
 
 def _values(relation: Shape, named: bool) -> list[Read]:
@@ -208,7 +273,7 @@ def _same_relation(left: Shape, right: Shape) -> bool | None:
     intervals = interval(left), interval(right)
     if intervals[0] and intervals[1]:
         in_one_letter = intervals[0][0] == intervals[1][0]
-        return same(intervals[0][1], intervals[1][1]) if in_one_letter else None
+        return same(intervals[0][1], intervals[1][1]) if in_one_letter else False
     if set(left.detail) <= _EQUALITIES and set(right.detail) <= _EQUALITIES:
         return _same_equation(left, right)
     if len(left.detail) == len(right.detail) == 1:
@@ -221,4 +286,6 @@ def _same_equation(left: Shape, right: Shape) -> bool | None:
         return same(left.parts[-1], right.parts[-1])
     if len(left.parts) != 2 or len(right.parts) != 2:
         return None
+    if all(is_name(side.texts[0]) and _is_number(side.parts[1]) for side in (left, right)):
+        return False  # the value of something else
     return same_zeros(left, right)

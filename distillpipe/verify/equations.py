@@ -17,6 +17,11 @@ from distillpipe.verify.tokens import FUNCTIONS, Unreadable
 
 _FLIPPED = {"<": ">", ">": "<", r"\le": r"\ge", r"\ge": r"\le", "=": "=", r"\neq": r"\neq"}
 _NAME = re.compile(r"(?:\\?[a-zA-Z]'?(?:_(?:[a-zA-Z0-9]|\{[^{}]*\}))?|[(),:/{}\s]|\\%)+")
+_OF_SOMETHING = re.compile(
+    r"(?:[a-zA-Z]'{0,3}(?:_(?:[a-zA-Z0-9]|\{[^{}]*\}))?|Pr|Var|Cov|\\(?:Pr|text\{[A-Za-z]+\})) ?"
+    r"(?:\([^()]*(?:\([^()]*\)[^()]*)*\)|\[[^\[\]]*\])"
+)
+_UNKNOWNS = "xyzt"  # before a bracket they are factors
 _LETTER = r"(\\[a-zA-Z]+|[a-zA-Z](?:_(?:[a-zA-Z0-9]|\{[a-zA-Z0-9]+\}))?)"
 _SQUARED = r"(?:\^\{?2\}?)?"
 _DERIVATIVE = re.compile(
@@ -28,7 +33,9 @@ _APPLIED = re.compile(r"([a-zA-Z])\(([a-zA-Z])\)")
 
 
 def is_name(text: str) -> bool:
-    r"""`x`, `x_1`, `f(x)`, `(p,q)`, `\angle ABC`, `A:B`, but no `x^2` and no number."""
+    r"""`x`, `x_1`, `f(x)`, `f(5)`, `P(X=3)`, `(p,q)`, `\angle ABC`, `A:B`, but no `x^2` and no number."""
+    if text[:1] not in _UNKNOWNS and _OF_SOMETHING.fullmatch(text):
+        return True
     return bool(_NAME.fullmatch(text)) and text.strip("\\") not in ("pi", "e", "i", *FUNCTIONS)
 
 
@@ -47,6 +54,15 @@ def sides_agree(relation: Shape) -> bool:
             if abs(one - other) > max(abs(one), abs(other)) * Decimal(tolerance):
                 return False
     return True
+
+
+def sides_differ(relation: Shape) -> bool:
+    """Whether two sides are plain numbers that are not equal: `2+2=5`."""
+    values = [leaf(text) for text in relation.texts]
+    nodes = [side.node for side in values if side.unit is None and not side.is_percent]
+    numbers = [None if node is None else evaluate.constant(node) for node in nodes]
+    known = [number for number in numbers if number is not None]
+    return len(known) == len(relation.parts) and r"\approx" not in relation.detail
 
 
 def same_zeros(left: Shape, right: Shape) -> bool | None:

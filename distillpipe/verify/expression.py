@@ -11,12 +11,12 @@ reader has to agree on a type. Depth and length are bounded: nothing here recurs
 from collections.abc import Callable
 from typing import Any
 
-from distillpipe.verify.tokens import FUNCTIONS, GREEK, WORDS, Unreadable, tokens_of
+from distillpipe.verify.tokens import FUNCTIONS, GREEK, SEVERAL, WORDS, Unreadable, tokens_of
 
 Node = tuple[Any, ...]
 """number digits | variable name | constant pi/e/i | sum nodes | product nodes | negative node |
 quotient above below | power base exponent | root degree node | function name node | factorial node |
-logarithm base-or-None node | binomial n k"""
+logarithm base-or-None node | binomial n k | modulo node node | lcm, gcd, max or min nodes"""
 
 MAX_DEPTH = 40
 _TIMES = frozenset(["*", r"\cdot", r"\times"])
@@ -52,6 +52,19 @@ def names(node: Node) -> set[str]:
     return found
 
 
+def holds(node: Node, wanted: Node) -> bool:
+    """Whether a tree is or has a part."""
+    if node == wanted:
+        return True
+    return any(
+        any(
+            holds(one, wanted) for one in (part if part and isinstance(part[0], tuple) else (part,))
+        )
+        for part in node[1:]
+        if isinstance(part, tuple)
+    )
+
+
 class _Parser:
     """Recursive descent, one method a level of precedence."""
 
@@ -59,6 +72,7 @@ class _Parser:
         self.tokens = [*tokens, ""]
         self.position = 0
         self.depth = 0
+        self.num_functions = 0  # in whose arguments we are
         self.closers: list[str] = []
         self.commands: dict[str, Callable[[], Node]] = {
             "frac": lambda: self.two_arguments("quotient"),
@@ -88,6 +102,8 @@ class _Parser:
         while self.next in ("+", "-"):
             terms.append(self.signed_product())
         self.depth -= 1
+        if len(terms) > 1 and any(term[0] == "modulo" for term in terms):
+            raise Unreadable("the remainder of the sum or of its last term?")
         return terms[0] if len(terms) == 1 else ("sum", tuple(terms))
 
     def signed_product(self) -> Node:
@@ -114,6 +130,10 @@ class _Parser:
                 above = factors[0] if len(factors) == 1 else ("product", tuple(factors))
                 factors = [("quotient", above, self.signed_factor())]
                 divided = True
+            elif self.next in ("mod", r"\mod"):
+                self.take()
+                value = factors[0] if len(factors) == 1 else ("product", tuple(factors))
+                return ("modulo", value, self.signed_factor())
             elif self.starts_factor():
                 after_bracket = self.tokens[self.position - 1] == ")"
                 if divided or (self.is_number(self.next) and not after_bracket):
@@ -146,9 +166,12 @@ class _Parser:
     def factor(self) -> Node:
         """An operand with its powers and factorials."""
         node = self.operand()
-        while self.next in ("^", "**", "!", "'"):
+        while self.next in ("^", "**", "!", "'", "°"):
             sign = self.take()
-            if sign == "!":
+            if sign == "°":
+                if self.num_functions:  # elsewhere it is a unit, which may be left out
+                    node = ("product", (node, ("quotient", ("constant", "pi"), ("number", "180"))))
+            elif sign == "!":
                 if node[0] == "factorial":
                     raise Unreadable("a double factorial")
                 node = ("factorial", node)
@@ -183,6 +206,8 @@ class _Parser:
             return self.commands[name]()
         if name in FUNCTIONS:
             return self.function(name)
+        if name in SEVERAL:
+            return self.several(name)
         if name in ("pi", "e", "i"):
             return ("constant", name) if self.next != "_" else self.variable(name)
         if name in GREEK or (len(token) == 1 and token.isascii() and token.isalpha()):
@@ -276,8 +301,27 @@ class _Parser:
             return ("function", f"arc{name}", self.applied())
         return ("power", ("function", name, self.applied()), power)
 
+    def several(self, name: str) -> Node:
+        r"""`\operatorname{lcm}(4,6)`."""
+        begin = self.take()
+        if begin not in ("(", "{", r"\{"):
+            raise Unreadable(f"{name} of what?")
+        end = {"(": ")", "{": "}", r"\{": r"\}"}[begin]
+        values = [self.sum()]
+        while self.next == ",":
+            self.take()
+            values.append(self.sum())
+        self.take(end)
+        return (name, *values)
+
     def applied(self) -> Node:
         """The argument of a function: in brackets, or the letters and numbers that follow."""
+        self.num_functions += 1
+        node = self.argument_of_function()
+        self.num_functions -= 1
+        return node
+
+    def argument_of_function(self) -> Node:
         if self.next in _BRACKETS or self.next in _SPECIAL_BRACKETS:
             return self.factor_without_power()
         factors = [self.factor()]

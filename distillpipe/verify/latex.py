@@ -1,29 +1,30 @@
 r"""One spelling for the many ways to write the same answer in LaTeX, Markdown or plain text.
 
-`cleaned` changes spelling only, never a value: `\left(\dfrac12,\,90^\circ\right)` becomes `(\frac12, 90)`.
-What it leaves is printable text without `$`, sizes and spacing commands. `pieces` cuts such a text where no
+`cleaned` changes spelling only, never a value: `\left(\dfrac12,\,90^\circ\right)` becomes `(\frac12, 90°)`.
+What it leaves is printable text without sizes and spacing commands, `\$` and `°` for currency and degrees. `pieces` cuts such a text where no
 bracket is open. Both take one pass over the text, whatever it holds.
 """
 
 # ruff: noqa: RUF001 - the table is one of look-alikes
+import itertools
 import re
 from collections.abc import Callable
 from typing import NamedTuple
 
+from distillpipe.verify.tokens import UPRIGHT
+
 _UNICODE: dict[int, str | int] = {
     **{0xFF01 + offset: 0x21 + offset for offset in range(94)},  # full-width ASCII
-    **{ord(char): f"^{{{digit}}}" for digit, char in enumerate("⁰¹²³⁴⁵⁶⁷⁸⁹")},
-    **{ord(char): f"_{{{digit}}}" for digit, char in enumerate("₀₁₂₃₄₅₆₇₈₉")},
     **dict.fromkeys(map(ord, "−–—‐‑"), "-"),
     **dict.fromkeys(map(ord, "\u00a0\u2009\u200a\u202f\u3000"), " "),
     **dict.fromkeys(map(ord, "\u200b\ufeff\u2061\u2062"), ""),
     **{ord(char): new for char, new in {
         "×": r"\times ", "·": r"\cdot ", "⋅": r"\cdot ", "∗": "*", "÷": "/", "⁄": "/", "∕": "/",
-        "π": r"\pi ", "∞": r"\infty ", "√": r"\sqrt ", "°": r"^\circ ", "±": r"\pm ", "∅": r"\emptyset ",
+        "π": r"\pi ", "∞": r"\infty ", "√": r"\sqrt ",  "±": r"\pm ", "∅": r"\emptyset ",
         "≤": r"\le ", "⩽": r"\le ", "≥": r"\ge ", "⩾": r"\ge ", "≠": r"\neq ", "≈": r"\approx ",
         "∪": r"\cup ", "∩": r"\cap ", "∈": r"\in ", "½": r"\frac{1}{2}", "⅓": r"\frac{1}{3}",
-        "⅔": r"\frac{2}{3}", "¼": r"\frac{1}{4}", "¾": r"\frac{3}{4}", "⁻": "^-", "θ": r"\theta ",
-        "α": r"\alpha ", "β": r"\beta ", "λ": r"\lambda ", "ω": r"\omega ", "，": ",", "。": ".", "€": "", "£": "",
+        "⅔": r"\frac{2}{3}", "¼": r"\frac{1}{4}", "¾": r"\frac{3}{4}", "θ": r"\theta ",
+        "α": r"\alpha ", "β": r"\beta ", "λ": r"\lambda ", "ω": r"\omega ", "，": ",", "。": ".", "；": ";", "：": ":", "∖": r"\setminus ", "ℝ": " R ", "∛": r"\sqrt[3]", "∓": r"\mp ", "∧": r"\land ", "∨": r"\lor ", "≡": r"\equiv ", "′": "'", "″": "''", "∠": r"\angle ", "º": "°", "˚": "°", "‘": "'", "’": "'",
     }.items()},
 }  # fmt: skip
 
@@ -41,6 +42,8 @@ _COMMANDS = {
     **dict.fromkeys(["mathrm", "mathbf", "mathit", "mathsf", "mathcal", "mathbb"], r"\text"),
     "lt": "<", "gt": ">", "lbrace": r"\{", "rbrace": r"\}", "langle": "(", "rangle": ")",
     "varnothing": r"\emptyset ", "colon": ":",
+    **dict.fromkeys(["backslash", "smallsetminus"], r"\setminus "),
+    **dict.fromkeys(["bmod", "mod"], r"\mod "), "infin": r"\infty ", "lg": r"\log_{10} ", "wedge": r"\land ", "vee": r"\lor ",
 }  # fmt: skip
 
 
@@ -52,17 +55,57 @@ def _unless_line_break(match: re.Match[str]) -> str:
     return match[0] if match[0] == "\\\\" else ""
 
 
-_DEGREES = r"([0-9]+(?:\.[0-9]+)?) ?(?:\^ ?\{? ?(?:\\circ(?![a-zA-Z])|\\degree) ?\}?|\\degree)"
-_ANGLE = re.compile(
-    r"\\(sin|cos|tan|cot|sec|csc)( ?\^ ?(?:[0-9]|\{ ?[0-9] ?\}))? ?"
-    rf"(?:\( ?{_DEGREES} ?\)|\{{ ?{_DEGREES} ?\}}|{_DEGREES})"
-)
+_RAISED, _LOWERED = "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁽⁾ⁿⁱˣ", "₀₁₂₃₄₅₆₇₈₉₊₋₍₎ₙᵢₓ"
+_PLAIN_SIGNS = "0123456789+-()nix"
+_SCRIPTS = re.compile(rf"[{_RAISED}]+|[{_LOWERED}]+")
+_TO_PLAIN = str.maketrans(_RAISED + _LOWERED, _PLAIN_SIGNS * 2)
 
 
-def _in_radians(match: re.Match[str]) -> str:
-    r"""`\sin 30^\circ` is `\sin(30 \pi /180)`: without the sign it would be another angle."""
-    function, power, *degrees = match.groups()
-    return rf"\{function}{power or ''}({next(filter(None, degrees))} \pi /180)"
+def _script(match: re.Match[str]) -> str:
+    """`10⁻¹²` as `10^{-12}`: a run of raised signs is one exponent."""
+    sign = "^" if match[0][0] in _RAISED else "_"
+    return f"{sign}{{{match[0].translate(_TO_PLAIN)}}}"
+
+
+_FUNCTION_NAMES = "|".join(sorted(UPRIGHT))
+_GROUPED = re.compile(r"(?<![0-9{,])[0-9]{1,3}(?:\{,\}[0-9]+)+")
+
+
+def _ungrouped(match: re.Match[str]) -> str:
+    """`1{,}234` is 1234 and `3{,}14` is 3.14: the braces say that the comma parts no values."""
+    groups = match[0].split("{,}")
+    if len(groups[-1]) == 3 and {len(group) for group in groups[1:-1]} <= {3}:
+        return "".join(groups)
+    if len(groups[-1]) == 3 and {len(group) for group in groups[1:-1]} == {2}:
+        return "".join(groups)
+    return ".".join(groups) if len(groups) == 2 else match[0]
+
+
+_DOLLAR = re.compile(r"\\\$|\$")
+_PRICE = re.compile(r"(?:[ }]|\\[,;! ])*[-+]?[0-9.]")
+
+
+def _dollars(text: str) -> str:
+    r"""`\$5` and a `$` that begins a price are kept as `\$`; what only marks a formula goes."""
+    signs = [match.start() for match in _DOLLAR.finditer(text) if match[0] == "$"]
+    prices = set()
+    opening = None
+    for place in signs:
+        is_price = bool(_PRICE.match(text, place + 1))
+        if opening is None:
+            opening = place
+        elif is_price and text[place - 1] in " (" and _PRICE.match(text, opening + 1):
+            prices.add(opening)  # two prices, and no formula between
+            opening = place
+        else:
+            opening = None
+    if opening is not None and _PRICE.match(text, opening + 1):
+        prices.add(opening)
+    kept = (
+        r"\$" if match[0] != "$" or match.start() in prices else ""
+        for match in _DOLLAR.finditer(text)
+    )
+    return "".join(itertools.chain(*itertools.zip_longest(_DOLLAR.split(text), kept, fillvalue="")))
 
 
 class _Rule(NamedTuple):
@@ -74,26 +117,44 @@ class _Rule(NamedTuple):
 
 
 _RULES = [
-    _Rule("$", re.compile(r"\\?\$"), ""),
     _Rule("\\", re.compile(r"\\\\|\\[()\[\]]"), _unless_line_break),
     _Rule("box", re.compile(r"(?<!\\)\\++(?:f?box(?:ed)?|framebox)\s*+(?=\{)"), ""),
-    _Rule("{,}", re.compile(r"(?<=[0-9])\{,\}(?=[0-9]{3}(?![0-9]))"), ""),
+    _Rule("{,}", _GROUPED, _ungrouped),
     _Rule("\\", re.compile(r"(?<=[0-9])(?:,\s*\\!\s*|\\,)(?=[0-9]{3}(?![0-9]))"), ""),
     _Rule("\\", re.compile(r"\\q?quad|(?<!\\)\\[,;:! ]|\\hspace\*?\{[^{}]*\}"), " "),
+    _Rule(
+        "\\mathrm",
+        re.compile(r"(?<=[0-9}/°]) ?\\mathrm ?\{ ?([mgsAKNJWVCFTHLlh]) ?\}"),
+        r"\\text{\1}",
+    ),
     _Rule("\\math", re.compile(r"\\math(?:rm|bf|it|sf|cal|bb)\s*\{\s*([a-zA-Z])\s*\}"), r" \1 "),
     _Rule("\\", re.compile(r"\\([a-zA-Z]+)"), _renamed),
     _Rule("\\text", re.compile(r"\\text\*?\s+(?=\{)"), r"\\text"),
     _Rule("{:}", re.compile(r"\{:\}"), ":"),
     _Rule("x", re.compile(r"(?<=[0-9]) ?x ?(?=10 ?\^)"), r"\\times "),
-    _Rule("\\", _ANGLE, _in_radians),
+    _Rule("X", re.compile(r"(?<=[0-9]) ?X ?(?=10 ?\^)"), r"\\times "),
     _Rule(
         "\\",
         re.compile(
-            r" ?(?:\^ ?\{? ?(?:\\circ(?![a-zA-Z])|\\degree) ?\}?|\\degree)"
-            r"(?: ?(?:\\text\{ ?[CF] ?\}|[CF](?![a-zA-Z])))?"
+            r" ?(?:(?:\{ ?\})?\^ ?\{? ?(?:\\circ(?![a-zA-Z])|\\degree) ?((?:\\text\{ ?[CF] ?\})?) ?\}?|\\(?:text)?degree(?![a-zA-Z]))"
         ),
-        " ",
+        r"°\1",
     ),
+    _Rule("\\text", re.compile(rf"\\text\{{ ?({_FUNCTION_NAMES}) ?\}}"), r"\\\1 "),
+    _Rule(
+        "\\text", re.compile(r"\\text\{ ?(min|max|sec|exp|abs|sgn) ?\}(?= ?(?:\(|\\\{))"), r"\\\1 "
+    ),
+    _Rule(
+        "approx",
+        re.compile(
+            r"(?<=\S) \(? ?(?:\\text\{ ?\(? ?)?(?:approximately|approx\.?|\\approx) ?\}? ?"
+            r"([-+]?[0-9][0-9.,]*) ?(?:\\text\{ ?\) ?\}|\))$"
+        ),
+        r" \\approx \1",
+    ),
+    _Rule("\\text", re.compile(r"(?<=[0-9]) ?\^ ?\{? ?\\text\{ ?(st|nd|rd|th) ?\} ?\}?"), r"\1"),
+    _Rule("mod", re.compile(r"\( ?\\?mod ?([^()]*)\)"), r"\\pmod{\1}"),
+    _Rule("+ -", re.compile(r"\+ +- ?"), "- "),
     _Rule("\\%", re.compile(r"\\%"), "%"),
     _Rule("=", re.compile(r"<=|=<"), r"\\le "),
     _Rule("=", re.compile(r">=|=>"), r"\\ge "),
@@ -106,6 +167,10 @@ _PLAIN = re.compile(r"[-+]?[0-9]+(?:\.[0-9]+)?|[-+]?[0-9]+/[0-9]+")
 _WRAPPED = re.compile(r"\\text\{\s*\(?\s*([a-zA-Z])\s*\)?\s*\}|\(\s*([A-Z])\s*\)")
 _WRAPPED_FORMULA = re.compile(r"\\text\{([^{}0-9=]*+[0-9=][^{}]*+|[A-Za-z](?: ?, ?[A-Za-z])+)\}")
 _STRUCTURE = re.compile(r"\\[a-zA-Z]+|\\.|[()\[\]{},;:=<>|]", re.DOTALL)
+_BALANCED = re.compile(r"[^()\[\]]*(?:\([^()]*\)[^()\[\]]*)*")
+_GOES_ON = re.compile(r"\.\.")
+_DECIMAL_BEFORE = re.compile(r"[-+]?[0-9]+\.[0-9]+")
+_SQUARE = re.compile(r"\\sqrt ?\[[^\[\]]*\]|[\[\]]")
 OPENING, CLOSING = frozenset(["(", "[", "{", "\\{"]), frozenset([")", "]", "}", "\\}"])
 
 
@@ -119,22 +184,66 @@ def cleaned(text: str) -> str:
         return text
     if not text.isascii():
         text = text.translate(_UNICODE)
+        text = _SCRIPTS.sub(_script, text)
     text = _SPACE.sub(" ", text)
+    if "$" in text:
+        text = _dollars(text)
     for trigger, pattern, new in _RULES:
         if trigger in text:
             text = pattern.sub(new, text)
-    text = _SPACE.sub(" ", text).strip().rstrip(".,;: ")
-    if text[:2] == "**" == text[-2:]:
-        text = text[2:-2].strip().rstrip(".,;: ")
-    for _ in range(_MAX_WRAPPERS):
-        if text[:1] != "{" or closing(text, 0) != len(text) - 1:
-            break
-        text = text[1:-1].strip().rstrip(".,;: ")
+    text = _without_wrappers(_without_end(_SPACE.sub(" ", text)))
+    if "[" in text or "]" in text:
+        text = _with_round_brackets(text)
     if letter := _WRAPPED.fullmatch(text):
         return letter[1] or letter[2]
     if formula := _WRAPPED_FORMULA.fullmatch(text):
         return formula[1].strip()
     return text
+
+
+def _without_end(text: str) -> str:
+    """The text without the sign that ends a sentence; dots that stand for what goes on are none."""
+    text = text.strip()
+    bare = text.rstrip(".,;: ")
+    end = text[len(bare) :]
+    if _GOES_ON.search(end) is None or _DECIMAL_BEFORE.fullmatch(bare):
+        return bare
+    return bare + end.rstrip(" ,;:")
+
+
+def _without_wrappers(text: str) -> str:
+    if text[:2] == "**" == text[-2:]:
+        text = _without_end(text[2:-2])
+    for _ in range(_MAX_WRAPPERS):
+        if text[:1] != "{" or closing(text, 0) != len(text) - 1:
+            break
+        text = _without_end(text[1:-1])
+    return text
+
+
+def _with_round_brackets(text: str) -> str:
+    """`]2;5[` as `(2;5)`: every square bracket closes an interval with the next, and one is turned round."""
+    places = [
+        match.start()
+        for match in _SQUARE.finditer(text)
+        if match[0] in ("[", "]")  # those of a root are passed over
+    ]
+    pairs = list(zip(places[::2], places[1::2], strict=False))
+    if len(places) % 2 or all(text[begin] == "[" and text[end] == "]" for begin, end in pairs):
+        return text
+    if not all(_is_inside(text[begin + 1 : end]) for begin, end in pairs):
+        return text
+    signs = list(text)
+    for begin, end in pairs:
+        signs[begin] = "[" if signs[begin] == "[" else "("
+        signs[end] = "]" if signs[end] == "]" else ")"
+    return "".join(signs)
+
+
+def _is_inside(inside: str) -> bool:
+    """Whether a text is the two ends of an interval."""
+    ends = inside.split(";" if ";" in inside else ",")
+    return len(ends) == 2 and all(map(str.strip, ends)) and _BALANCED.fullmatch(inside) is not None and r"\cup" not in inside  # fmt: skip
 
 
 def closing(text: str, start: int) -> int:

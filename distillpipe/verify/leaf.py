@@ -13,22 +13,28 @@ from typing import NamedTuple
 from distillpipe.verify import evaluate, expression, tokens
 from distillpipe.verify.arithmetic import COMPARING, CONTEXT
 from distillpipe.verify.expression import Node
-from distillpipe.verify.numeric import equal_but_for_percent, plain
-from distillpipe.verify.units import measured
+from distillpipe.verify.numeric import equal_but_for_percent
+from distillpipe.verify.quantities import measured, value_of
+from distillpipe.verify.rationals import plain
+from distillpipe.verify.unit_table import UNITS
+from distillpipe.verify.units import Measured, Unit, agree, comparable
 
 MIN_DIGITS = 6
 MIN_PLACES = 4
+_SHORT_NUMBER = re.compile(r"([-+]?[0-9][0-9.,]*)([kKMB])")
+_NUMBER_AND_LETTER = re.compile(r"([-+]?[0-9][0-9.,]*|.*\}) ?([a-zA-Z])")
+_SHORT = {"k": 10**3, "K": 10**3, "M": 10**6, "B": 10**9}
 _BASED = re.compile(r"([0-9A-F]+)\s*_\s*\{?\s*(?:\\text\{)?\s*([0-9]{1,2}|[a-z]+)\s*\}?\}?")
 _INFINITE = re.compile(r"([-+]?)\s*(?:\\infty|\\text\{infinity\}|infinity|inf|oo)", re.IGNORECASE)
 _DECIMAL = re.compile(r"[-+]?([0-9]*)\.([0-9]+)")
 _WRAPPER = re.compile(r"\\text\{([^{}]*)\}")
 _WORDS = re.compile(r"[A-Za-z' .,\-]+")
 _LONG_WORD = re.compile(r"[A-Za-z]{4,}|[A-Za-z]{2,} +[A-Za-z]{2,}")
-_ARTICLES = re.compile(r"\b(?:a|an|the)\b +")
+_ARTICLES = re.compile(r"\b(?:a|an|the|all)\b +")
 _SAME_WORDS = {
     "no solution": "none", "no solutions": "none", "no real solution": "none", "empty set": "none",
     "no real solutions": "none", r"\emptyset": "none", r"\{\}": "none", r"\{ \}": "none",
-    "all real numbers": "r", "all reals": "r", "all real values": "r", "real numbers": "r",
+    "all real numbers": "r", "all reals": "r", "all real values": "r", "real numbers": "r", "reals": "r", "real values": "r",
     "undefined": "does not exist", "dne": "does not exist",
 }  # fmt: skip
 
@@ -43,9 +49,14 @@ class Leaf(NamedTuple):
     is_words: bool = False
     "no product of letters"
     is_percent: bool = False
-    unit: tuple[str, int, Fraction] | None = None
+    unit: Unit | None = None
     infinity: str | None = None
     based: tuple[str, str] | None = None
+
+    @property
+    def counts(self) -> bool:
+        """Whether it says of what it is a number."""
+        return self.unit is not None and self.unit.says_what
 
 
 @functools.lru_cache(maxsize=4096)
@@ -59,14 +70,37 @@ def leaf(text: str) -> Leaf:
     if is_words:
         return Leaf(text, words=words, is_words=True)
     found = measured(text)
-    number = plain(found.body)
+    number = value_of(found)
     if number is not None:
+        number = _remainder(number, found.unit)
         return Leaf(text, number, fraction_node(number), None, False, found.is_percent, found.unit)
+    return Leaf(text, None, _node(found), words, False, found.is_percent, found.unit)
+
+
+def _node(found: Measured) -> Node | None:
+    """The expression of a quantity in its own unit."""
     try:
         node = expression.parsed(found.body)
     except (tokens.Unreadable, RecursionError):
-        node = None
-    return Leaf(text, None, node, words, False, found.is_percent, found.unit)
+        return None
+    if found.factor != 1:
+        node = ("product", (node, fraction_node(found.factor)))
+    for operation in found.operations:
+        power = {"square": "2", "cube": "3"}.get(operation)
+        node = ("power", node, ("number", power)) if power else ("factorial", node)
+    return node
+
+
+def _remainder(number: Fraction, unit: Unit | None) -> Fraction:
+    r"""`10 \pmod{7}` is the class of 3."""
+    if unit is None or unit.changes[:1] != (r"\pmod",) or number.denominator != 1:
+        return number
+    modulus = "".join(unit.changes[1:])
+    return (
+        number % int(modulus)
+        if modulus.isascii() and modulus.isdigit() and int(modulus)
+        else number
+    )
 
 
 def same_leaf(left: Leaf, right: Leaf) -> bool | None:
@@ -79,16 +113,62 @@ def same_leaf(left: Leaf, right: Leaf) -> bool | None:
         return _same_infinity(left, right)
     if left.based or right.based:
         return _same_based(left, right)
-    if left.unit and right.unit and left.unit[0] == right.unit[0] and left.unit[1] != right.unit[1]:
-        return False  # centimetres and square centimetres
-    left, right = _in_one_unit(left, right)
-    if left.number is not None and right.number is not None:
-        return _same_number(left, right)
-    if left.node is not None and right.node is not None:
-        return _same_node(left, right)
+    return _same_quantity(_with_unit_of(left, right), _with_unit_of(right, left))
+
+
+def _same_quantity(left: Leaf, right: Leaf) -> bool | None:
+    """Whether two values are the same with what stands beside them."""
+    if not agree(left.unit, right.unit):
+        return False
+    if left.is_percent != right.is_percent and (right if left.is_percent else left).counts:
+        return False  # percent and apples
     if (left.is_words and right.node is not None) or (right.is_words and left.node is not None):
         return False
-    return None
+    if left.node is None or right.node is None:
+        return None
+    if comparable(left.unit, right.unit):
+        left, right = _in_base(left), _in_base(right)
+    found = _same_value(left, right)
+    for one, other in ((left, right), (right, left)):
+        found = found or _in_radians(one, other) or _abbreviates(one, other) or found
+    return found
+
+
+def _with_unit_of(side: Leaf, other: Leaf) -> Leaf:
+    r"""`100 N` beside `100 \text{ N}`: a letter behind a number is a unit where the other side has one."""
+    if side.unit is not None or other.unit is None or not other.unit.dimensions:
+        return side
+    match = _NUMBER_AND_LETTER.fullmatch(side.text)
+    if match is None or match[2] not in UNITS:
+        return side
+    return leaf(rf"{match[1]}\text{{ {match[2]}}}")
+
+
+def _same_value(left: Leaf, right: Leaf) -> bool | None:
+    if left.number is not None and right.number is not None:
+        return _same_number(left, right)
+    return _same_node(left, right)
+
+
+def _in_radians(angle: Leaf, other: Leaf) -> bool:
+    """`90°` beside a multiple of pi without a unit."""
+    if angle.unit is None or angle.unit.dimensions != (("degree", 1),) or other.unit is not None:
+        return False
+    if other.node is None or not expression.holds(other.node, ("constant", "pi")):
+        return False
+    radians = (
+        "product",
+        (_in_base(angle).node, ("quotient", ("constant", "pi"), ("number", "180"))),
+    )
+    return evaluate.equal(radians, other.node) is True
+
+
+def _abbreviates(short: Leaf, other: Leaf) -> bool:
+    """`5k` beside 5000."""
+    match = _SHORT_NUMBER.fullmatch(short.text)
+    if match is None or other.number is None or (number := plain(match[1])) is None:
+        return False
+    return number * _SHORT[match[2]] == other.number
 
 
 def _same_words(left: Leaf, right: Leaf) -> bool | None:
@@ -212,18 +292,21 @@ def fraction_node(number: Fraction) -> Node:
     return ("negative", node) if number < 0 else node
 
 
-def _in_one_unit(left: Leaf, right: Leaf) -> tuple[Leaf, Leaf]:
-    if left.unit is None or right.unit is None or left.unit == right.unit:
-        return left, right
-    if left.unit[:2] != right.unit[:2]:
-        return left, right
-    return _scaled(left, left.unit[2]), _scaled(right, right.unit[2])
-
-
-def _scaled(side: Leaf, scale: Fraction) -> Leaf:
-    number = None if side.number is None else side.number * scale
-    node = None if side.node is None else ("product", (side.node, fraction_node(scale)))
-    return side._replace(number=number, node=node)
+def _in_base(side: Leaf) -> Leaf:
+    """A value in the base units of the table."""
+    if side.unit is None or side.node is None:
+        return side
+    unit = side.unit
+    number = (
+        None if side.number is None or unit.num_pi else (side.number + unit.offset) * unit.scale
+    )
+    if number is not None:
+        return side._replace(number=number, node=fraction_node(number))
+    node = ("sum", (side.node, fraction_node(unit.offset))) if unit.offset else side.node
+    node = ("product", (node, fraction_node(unit.scale)))
+    if unit.num_pi:
+        node = ("product", (node, ("power", ("constant", "pi"), ("number", str(unit.num_pi)))))
+    return side._replace(number=None, node=node)
 
 
 def _words(text: str) -> tuple[str | None, bool]:

@@ -12,19 +12,27 @@ import functools
 import re
 
 from distillpipe.records import Verdict
-from distillpipe.verify import leaf, numeric, structure, workers
+from distillpipe.verify import leaf, rationals, structure, tokens, workers
 from distillpipe.verify.compare import same_answer
 from distillpipe.verify.exact import same_text
 from distillpipe.verify.extract import boxed_answer
 from distillpipe.verify.latex import cleaned
-from distillpipe.verify.numeric import simple_number
+from distillpipe.verify.quantities import measured
+from distillpipe.verify.rationals import simple_number
+from distillpipe.verify.unit_table import ADDS_NOTHING, CHANGES, OPERATIONS, PERCENT, SCALES
+from distillpipe.verify.units import Measured
 
 MAX_CHARACTERS = 4000  # a matrix of 20 x 20 fractions; an answer beyond is no answer
 _MAX_WORDS = 6  # a reference with more words is prose
 _MAX_DEPTH = 60  # of brackets: deeper is nothing that a person or a model means
 _WRAPPED_WORDS = re.compile(r"\\text\{([^{}]*)\}")
-_COMMAND = re.compile(r"\\[a-zA-Z]+|\\.")
-_WORD = re.compile(r"[A-Za-z]{2,}")
+_COMMAND = re.compile(r"\\(?:begin|end)\{[a-zA-Z*]+\}|\\[a-zA-Z]+|\\.")
+_WORD = re.compile(r"[A-Za-z]+")
+_SAY_NOTHING = ADDS_NOTHING | tokens.WORDS | {"and", "or"}
+_SAY_MUCH = (CHANGES | SCALES.keys() | PERCENT.keys() | OPERATIONS.keys()) - {"and", "or", "x"}
+_LONGEST_PRODUCT = 4  # letters that may be a product of variables
+_MAX_OPEN_PARTS = 6
+_WORST_FIRST: tuple[Verdict, ...] = ("wrong", "unverifiable")
 
 
 def same_value(answer: str, reference: str) -> Verdict:
@@ -58,12 +66,51 @@ def _compared(answer: str, reference: str) -> Verdict:
         return "wrong"
     if not answer or _is_prose(answer) or not _is_balanced(answer):
         return "wrong"
+    by_parts = _by_parts(structure.read(answer), structure.read(reference))
+    if by_parts is not None:
+        return by_parts
+    if _words_left(answer) != _words_left(reference):
+        return "wrong"  # math-verify would throw them away
     outcome = workers.ask(answer, reference)
     if outcome == "same":
         return "correct"
     if outcome == "unreadable_reference" or (outcome == "failed" and not _is_verifiable(reference)):
         return "unverifiable"
     return "wrong"
+
+
+def _by_parts(answer: structure.Read, reference: structure.Read) -> Verdict | None:
+    """The verdict on two answers of several parts, in order; None where there is one value to compare."""
+    if isinstance(answer, leaf.Leaf) or isinstance(reference, leaf.Leaf):
+        return None
+    if answer.kind != reference.kind or "relation" in (answer.kind, reference.kind):
+        return None
+    if answer.kind not in ("group", "list", "set") or not answer.texts or not reference.texts:
+        return None
+    if answer.kind == "group":
+        found = {_compared(*pair) for pair in zip(answer.texts, reference.texts, strict=True)}
+        return next((verdict for verdict in _WORST_FIRST if verdict in found), "correct")
+    if len(answer.texts) != len(reference.texts) or len(answer.texts) > _MAX_OPEN_PARTS:
+        return "wrong"
+    table = [[_compared(one, other) for other in reference.texts] for one in answer.texts]
+    lines = [*table, *zip(*table, strict=True)]
+    if all("correct" in line for line in lines):
+        return "correct"
+    return "unverifiable" if any("unverifiable" in line for line in table) else "wrong"
+
+
+def _words_left(text: str) -> list[str]:
+    """The words of a text that are no unit of its value, and what they change."""
+    found = measured(text) if isinstance(structure.read(text), leaf.Leaf) else Measured(text)
+    in_text = " ".join(_WRAPPED_WORDS.findall(found.body)).lower()
+    bare = _COMMAND.sub(" ", _WRAPPED_WORDS.sub(" ", found.body)).lower()
+    words = [word for word in _WORD.findall(in_text) if word not in _SAY_NOTHING]
+    words += [
+        word for word in _WORD.findall(bare) if len(word) > _LONGEST_PRODUCT or word in _SAY_MUCH
+    ]
+    changes = list(found.unit.changes) if found.unit else []
+    changes += structure.LEFT_OUT.findall(found.body)
+    return [*sorted(words), *changes, *found.operations, str(found.factor)]
 
 
 @functools.lru_cache(maxsize=4096)
@@ -74,7 +121,7 @@ def _is_verifiable(reference: str) -> bool:
 
 def forget() -> None:
     """Empty the caches: a test or a benchmark begins anew."""
-    for cached in (_compared, _is_verifiable, structure.read, leaf.leaf, numeric.plain):
+    for cached in (_compared, _is_verifiable, structure.read, leaf.leaf, rationals.plain):
         cached.cache_clear()
 
 

@@ -17,6 +17,16 @@ FUNCTIONS = frozenset(
         "sinh",
         "cosh",
         "tanh",
+        "coth",
+        "sech",
+        "csch",
+        "arccot",
+        "arcsec",
+        "arccsc",
+        "arcsinh",
+        "arccosh",
+        "arctanh",
+        "sgn",
         "ln",
         "exp",
         "abs",
@@ -61,8 +71,26 @@ GREEK = frozenset(
         "hbar",
     ]
 )
-_OTHER_NAMES = {"asin": "arcsin", "acos": "arccos", "atan": "arctan"}
-WORDS = FUNCTIONS | {"sqrt", "log", "pi"} | set(_OTHER_NAMES)
+SEVERAL = frozenset(["lcm", "gcd", "max", "min"])  # of any number of arguments
+_OTHER_NAMES = {
+    "asin": "arcsin", "acos": "arccos", "atan": "arctan", "arsinh": "arcsinh", "arcosh": "arccosh",
+    "artanh": "arctanh", "asinh": "arcsinh", "acosh": "arccosh", "atanh": "arctanh", "tg": "tan", "ctg": "cot",
+    "arctg": "arctan", "sh": "sinh", "ch": "cosh", "th": "tanh", "cosec": "csc", "sign": "sgn",
+}  # fmt: skip
+_ONLY_COMMANDS = frozenset(
+    ["tg", "ctg", "sh", "ch", "th", "sign", "min", "max"]
+)  # else letters or a unit
+# Names that stand for a function also in `\\text{}`; `sec` may be a second there.
+UPRIGHT = (FUNCTIONS | set(_OTHER_NAMES) | {"lcm", "gcd", "log", "mod"}) - {
+    "sec",
+    "exp",
+    "abs",
+    "sign",
+    "sh",
+    "ch",
+    "th",
+}
+WORDS = FUNCTIONS | SEVERAL | {"sqrt", "log", "pi", "mod"} | set(_OTHER_NAMES) - _ONLY_COMMANDS
 _TOKEN = re.compile(r"\s*(\\[a-zA-Z]+|\\[{}]|[0-9]+(?:\.[0-9]*)?|\.[0-9]+|[a-zA-Z]+|\*\*|\S)")
 _COMMANDS = frozenset(
     [
@@ -78,6 +106,7 @@ _COMMANDS = frozenset(
         "lceil",
         "rceil",
         "prime",
+        "pmod",
     ]
 )
 
@@ -95,7 +124,8 @@ def tokens_of(text: str) -> list[str]:
                 raise Unreadable(f"{token!r} is a word")
             tokens.extend(token)
         else:
-            tokens.extend(_separated(_OTHER_NAMES.get(token, token)))
+            name = token.removeprefix("\\")
+            tokens.extend([_OTHER_NAMES[name]] if name in _OTHER_NAMES else _separated(token))
         if len(tokens) > MAX_TOKENS:
             raise Unreadable("too long")
     return tokens
@@ -112,4 +142,4 @@ def _separated(token: str) -> list[str]:
 
 
 def _is_known(name: str) -> bool:
-    return name in WORDS or name in GREEK or name in _COMMANDS
+    return name in WORDS or name in GREEK or name in _COMMANDS or name in _OTHER_NAMES

@@ -39,6 +39,16 @@ EQUAL = [
     (r"\frac{1+\sqrt5}{2}", r"\frac{2}{\sqrt5-1}"),
     (r"\omegat", r"t\omega"),
     ("(n-2)2^n+1", r"1+n\cdot 2^n-2^{n+1}"),
+    ("x^{5000}", "x^{4999}x"),
+    ("10^{100000}", "100^{50000}"),
+    (r"2\pi\cdot 10^{-34}", r"\frac{\pi}{5\cdot 10^{33}}"),
+    (r"\lcm(4,6,10)", "60"),
+    (r"\gcd(12,18)", "6"),
+    (r"7\mod 3", "1"),
+    (r"\arcsinh(x)", r"\ln(x+\sqrt{x^2+1})"),
+    (r"\arctanh(1/2)", r"\frac{\ln 3}{2}"),
+    (r"\arcsec(2)", r"\frac{\pi}{3}"),
+    (r"\sin(30°)", "1/2"),
 ]
 DIFFERENT = [
     ("x", "y"),
@@ -61,7 +71,9 @@ OPEN = [
     (r"\log 100", "2"),  # which base?
     ("1/0", "1"),
     (r"\ln(0)", "1"),
-    ("x^{5000}", "x^{4999}x"),
+    (r"\cos(10^{-40})", "1"),  # too small an argument
+    (r"2^{10^{-70}}", "1"),
+    (r"\arctan(10^{70})", r"\pi/2"),
 ]
 UNREADABLE = [
     "", "1/2x", "a^b^c", "2 3", "words", "5'", "f(", "1+", "+", r"\sin", r"\foo{1}", r"\sin x/2", r"\sin 2 3",

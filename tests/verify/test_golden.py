@@ -18,7 +18,7 @@ PROSE = "the label is the last number of a sentence that states no answer"
 MALFORMED = "contested: the backslashes of the source are doubled"
 
 PAIRS = {
-    "eq0034": PROSE, "eq0036": PROSE, "eq0042": PROSE, "eq0046": PROSE, "eq0066": PROSE,
+    "eq0034": PROSE, "eq0036": PROSE, "eq0042": PROSE, "eq0050": PROSE, "eq0046": PROSE, "eq0066": PROSE,
     "eq0068": PROSE, "eq0170": PROSE,
     "eq0198": "its last box is 255; what is said after a box does not count",
     "eq0264": "two boxes without a comma between them are not one answer (DESIGN 9)",
