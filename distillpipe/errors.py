@@ -4,11 +4,16 @@ A user's mistake is a `DistillError` and prints as one line; anything else is a 
 traceback. `Interrupted` is no `Exception`, so that no handler for errors swallows it.
 """
 
+from distillpipe.redaction import redact
+
 
 class DistillError(Exception):
-    """A problem that the user can mend. `exit_code` is what the command exits with."""
+    """A problem that the user can mend. `exit_code` is what the command exits with. No key stands in its text."""
 
     exit_code = 1
+
+    def __init__(self, text: str) -> None:
+        super().__init__(redact(text))
 
 
 class UsageError(DistillError):

@@ -24,6 +24,7 @@ from distillpipe.manifest import Manifest
 from distillpipe.models import AnyModel, Model, Served
 from distillpipe.planning import RowPlan, SamplingOptions, load_model_chat
 from distillpipe.records import FinishReason, TokenCounts
+from distillpipe.redaction import redact_all
 from distillpipe.spending import Prices, dollars
 
 TEXT_BYTES_PER_TOKEN = 4
@@ -213,7 +214,7 @@ def _sampled_before(
     folders: Sequence[Path], model: AnyModel | None, options: SamplingOptions
 ) -> list[tuple[Path, Manifest]]:
     """Versions, finished or not, that hold rows of the same model, sampling options and budget."""
-    asked = msgspec.structs.asdict(options.sampling) | NO_BUDGET
+    asked = redact_all(msgspec.structs.asdict(options.sampling)) | NO_BUDGET
     if options.budget is not None:
         asked |= msgspec.structs.asdict(options.budget)
     return [

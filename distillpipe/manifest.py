@@ -94,7 +94,15 @@ class Counts(msgspec.Struct):
     tokens_sent: int = 0
     "prompt tokens that a server counted for this version's rows"
     cost_dollars: float | None = None
-    "what a server was paid, unknown bills at their worst; null where no prices were given"
+    "what a server was paid at most: the two sums below; null where no prices were given"
+    billed_dollars: float | None = None
+    "what it says that it bills; null where no prices were given, or before this was kept apart"
+    reserved_dollars: float | None = None
+    "for requests whose bills are unknown: their worst case, or what the text that came can have cost"
+    unknown_bills: int = 0
+    "such requests: lost answers, answers that the server did not count believably"
+    rows_with_key: int = 0
+    "of all rows, kept and rejected: those that hold the API key, as the server sent it"
     seconds: float = 0.0
     "wall clock from the opening of the version, model loading included"
     seconds_working: float = 0.0

@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
+from distillpipe.redaction import redact
+
 
 class Advance(Protocol):
     """Called with the rows and the tokens that are newly done, and a note on what they cost."""
@@ -13,8 +15,8 @@ class Advance(Protocol):
 
 
 def say(text: str) -> None:
-    """A line for the person who watches."""
-    print(text, file=sys.stderr, flush=True)  # noqa: T201 - the one place that talks
+    """A line for the person who watches, keys left out."""
+    print(redact(text), file=sys.stderr, flush=True)  # noqa: T201 - the one place that talks
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from distillpipe import __version__, interrupts, recipe
+from distillpipe import __version__, interrupts, recipe, redaction
 from distillpipe.cli.compare import compare
 from distillpipe.cli.doctor import doctor
 from distillpipe.cli.eval import evaluate
@@ -80,6 +80,7 @@ def main() -> None:
     is_wide = shutil.get_terminal_size().columns >= TABLE_COLUMNS
     app.rich_markup_mode = "rich" if is_wide else None
     interrupts.install()
+    redaction.install()
     try:
         app(prog_name="distill")
     except DistillError as error:

@@ -10,7 +10,7 @@ import msgspec
 from distillpipe import manifest as manifests
 from distillpipe.manifest import Manifest, ResolvedOption
 from distillpipe.progress import say
-from distillpipe.spending import say_dollars
+from distillpipe.spending import say_spent
 from distillpipe.views.text import teacher_lines
 
 
@@ -74,8 +74,10 @@ def say_finished(manifest: Manifest, out: Path) -> Result:
         tokens = counts.tokens_kept
     if counts.seconds_working and tokens:
         parts.append(f"{tokens / counts.seconds_working:,.0f} tokens/s")
-    if counts.cost_dollars is not None:
-        parts.append(f"{say_dollars(counts.cost_dollars)} spent")
+    if spent := say_spent(counts):
+        parts.append(spent)
+    if counts.rows_with_key:
+        parts.append(f"{counts.rows_with_key:,} of the rows hold the API key")
     path = out / manifest.version
     say(f"{manifest.stage}: {', '.join(parts)}: {path}")
     return Result(path, manifest, up_to_date=False)
