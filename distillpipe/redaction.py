@@ -51,10 +51,15 @@ def is_secret(key: str) -> bool:
 def guard(key: str | None) -> None:
     """Keep a key out of all that is written from now on, if it is a secret at all."""
     if key is not None and is_secret(key) and key not in _spellings:
-        encoded = base64.b64encode(key.encode()).decode().rstrip("=")
+        encoded = base64.b64encode(_bytes(key)).decode().rstrip("=")
         _spellings[key] = re.compile(f"{_spelling(key)}|{re.escape(encoded)}")
-        ways = (key, json.dumps(key)[1:-1], quote(key, safe=""))
-        _in_rows[key] = tuple({one.encode() for one in ways})
+        ways = (key, json.dumps(key)[1:-1], quote(_bytes(key), safe=""))
+        _in_rows[key] = tuple({_bytes(one) for one in ways})
+
+
+def _bytes(key: str) -> bytes:
+    """A key as the environment holds it, be it UTF-8 or not."""
+    return key.encode("utf-8", "surrogateescape")
 
 
 def redact(text: str) -> str:

@@ -78,7 +78,7 @@ def test_a_thought_is_continued_over_completions_and_every_round_is_paid_for(
         assert row.num_tokens.reasoning == 1 + 7 + 1 + 7  # white space, twice the line, the wait
     assert len({row.row_key for row in rows}) == 20
     assert len(server.bodies) == 60  # the thought, the thought after the wait, the response
-    assert f"${(model.num_prompt + 2 * model.num_completion) / 1e6:.2g} spent" in done.err
+    assert f"${(model.num_prompt + 2 * model.num_completion) / 1e6:.2g} billed: " in done.err
     first = server.bodies[0]
     assert "messages" not in first
     assert model.asked[0].endswith("<|im_start|>assistant\n<think>\n")
