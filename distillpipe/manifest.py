@@ -85,6 +85,8 @@ class Counts(msgspec.Struct):
     rows_reused: int = 0
     tokens_kept: int = 0
     "completion tokens of the rows kept; for sft the supervised tokens trained on"
+    rows_uncounted: int = 0
+    "of the rows kept: those whose tokens nobody counted; no sum of tokens has them"
     tokens_sampled: int = 0
     "completion tokens that the engine made for this version"
     tokens_scored: int = 0

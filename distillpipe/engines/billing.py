@@ -74,9 +74,10 @@ class Billing:
                 max(0, usage.claimed[1] - self._extra_completion),
             )
         if any(over):
-            say(
-                f"warning: the server counts {sum(over):,} tokens more than a request may have: so many "
-                "more are reserved for each from now on"
-            )
+            if not (self._extra_prompt or self._extra_completion):
+                say(
+                    f"warning: the server counts {sum(over):,} tokens more than a request may have: more is "
+                    "reserved for each from now on, as far as its counts go"
+                )
             self._extra_prompt += over[0]
             self._extra_completion += over[1]

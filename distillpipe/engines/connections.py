@@ -22,10 +22,10 @@ import httpx2
 import msgspec
 
 from distillpipe.engines.base import Request
-from distillpipe.engines.replies import Again
+from distillpipe.engines.replies import Again, one_line
 from distillpipe.errors import UsageError, first_line
 from distillpipe.progress import say
-from distillpipe.redaction import guard, redact
+from distillpipe.redaction import guard
 
 POOL_SIZE = 8
 KEEP_SECONDS = 3.0  # less than a server keeps an idle connection (uvicorn: 5)
@@ -219,7 +219,7 @@ class Connections:
 
 
 def _told(error: Exception) -> str:
-    return redact(first_line(error))
+    return one_line(first_line(error))
 
 
 def _proxy(base_url: str) -> str | None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from distillpipe.engines.lenient import Garbled, decoded
 from distillpipe.errors import UsageError
 from distillpipe.records import EngineOptions
 from distillpipe.redaction import guard
@@ -82,8 +83,8 @@ def check_key_variable(name: str) -> str:
 def check_extra_body(text: str) -> str:
     """Fields for the body of a request, as JSON with sorted keys: it is part of every row's key."""
     try:
-        found = msgspec.json.decode(text, type=dict[str, Any])
-    except msgspec.MsgspecError as error:
+        found = decoded(text.encode(), dict[str, Any])
+    except (Garbled, UnicodeEncodeError) as error:
         raise UsageError(
             f'--extra-body takes a JSON object, like \'{{"reasoning_effort": "high"}}\': {error}'
         ) from error

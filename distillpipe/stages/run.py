@@ -67,7 +67,8 @@ def say_finished(manifest: Manifest, out: Path) -> Result:
     parts = [f"{counts.rows_kept:,} rows"]
     if counts.rows_rejected:
         parts.append(f"{counts.rows_rejected:,} rejected")
-    parts.append(f"{counts.tokens_kept:,} tokens")
+    uncounted = f" ({counts.rows_uncounted:,} rows not counted)" if counts.rows_uncounted else ""
+    parts.append(f"{counts.tokens_kept:,} tokens{uncounted}")
     parts.append(f"{counts.seconds:.1f} s")
     tokens = counts.tokens_sampled or counts.tokens_scored
     if manifest.kind == "checkpoint":

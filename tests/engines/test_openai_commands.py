@@ -128,7 +128,6 @@ def test_a_cap_ends_with_3_and_a_higher_one_goes_on(
 def test_what_is_billed_and_what_is_reserved_are_told_apart(
     serve: Any, sent: Any, generate: Distill, tmp_path: Path
 ) -> None:
-    """A cap stops, a signal-free end closes, `show` and --json tell: always the same three figures."""
     lost = {"What is 3+1?", "What is 7+1?"}
 
     def react(body: Any, attempt: int) -> Any:
