@@ -7,6 +7,7 @@ import ssl
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
+from itertools import count
 from typing import Any, NamedTuple
 
 import pytest
@@ -33,7 +34,7 @@ class Sent(NamedTuple):
     raw: bytes | None = None
     "sent in place of status, headers and body"
     endless: bytes = b""
-    "sent after it again and again, until the client leaves"
+    "sent after it again and again, until the client leaves, or 3,000 times where there are pauses"
     pause: float = 0.0
     "seconds between two of these"
 
@@ -158,7 +159,9 @@ class FaultServer:
     async def _write_endless(self, writer: asyncio.StreamWriter, sent: Sent) -> bool:
         writer.write(sent.raw or b"")
         try:
-            while sent.endless:
+            for number in count():
+                if sent.pause and number == 3000:
+                    return False
                 writer.write(sent.endless)
                 await writer.drain()
                 await asyncio.sleep(sent.pause)

@@ -398,7 +398,7 @@ def echo(server: Any, sent: Any) -> None:
     ]  # fmt: skip
     told = json.dumps({"error": {"message": f"no: {' '.join(spellings)}"}}).encode()
     cut = json.dumps(
-        {"error": {"message": f"{'no ' * 97}{KEY}"}}
+        {"error": {"message": f"{'no ' * 94}{KEY}"}}
     ).encode()  # cut in the middle of it
 
     def react(body: Any, attempt: int) -> Any:
