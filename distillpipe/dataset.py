@@ -28,6 +28,7 @@ from distillpipe.jsonl import SYNC_ROWS, R, Stream, decoded, encoder, lines
 from distillpipe.manifest import FileEntry, Manifest
 from distillpipe.progress import say
 from distillpipe.records import Problem, RejectedTrace, SoftLabels, Trace
+from distillpipe.redaction import holds_key
 from distillpipe.rowguard import REASON
 from distillpipe.tally import Index, Tally
 from distillpipe.versions import ERRORS_FILE, Draft
@@ -61,6 +62,9 @@ class Writer:
         self.num_failed = 0
         self.failed_row: str | None = None
         "the id of the first row that met an internal error"
+        self._num_with_key = 0
+        "of the rows found on disk"
+        self._has_warned_of_key = False
         self._row_hashes: list[str] = []
         self._tally = Tally(self.counts)
         self._saved = time.monotonic()
@@ -73,6 +77,7 @@ class Writer:
             label_writer.cut_rows_without_labels(draft.path, sync_rows)
         self._parts = Stream(draft.path, "part", self._recovered, sync_rows, self._sync_labels)
         self._rejected = Stream(draft.path, "rejected", self._recovered, sync_rows)
+        self.counts.rows_with_key = max(self.counts.rows_with_key, self._num_with_key)
         if soft_labels is not None:
             producer = draft.manifest.fingerprint[:PRODUCER_DIGITS]
             kept = self._last_labels.values()
@@ -87,6 +92,7 @@ class Writer:
                 trace = msgspec.structs.replace(trace, soft_labels=found)
             line = encoder.encode(trace)
             self._parts.append(line)
+        self._note_key(line)
         self.done.add(trace.id)
         self._count(trace, None)
         self._row_hashes.append(row_hash(line, trace.soft_labels))
@@ -102,7 +108,9 @@ class Writer:
             measured=None if measured is None else str(measured),
             other_reasons=other_reasons,
         )
-        self._rejected.append(encoder.encode(row))
+        line = encoder.encode(row)
+        self._rejected.append(line)
+        self._note_key(line)
         self.done.add(trace.id)
         self._count(trace, reason, row.measured)
         self._save_now_and_then()
@@ -198,6 +206,17 @@ class Writer:
             self.draft.save()
             self._saved = time.monotonic()
 
+    def _note_key(self, line: bytes) -> None:
+        """Count a row that holds the API key: it is stored as it came, and whoever shares it should know."""
+        if holds_key(line):
+            self.counts.rows_with_key += 1
+            if not self._has_warned_of_key:
+                say(
+                    "warning: a row holds the API key, since completions are stored as they were sent: look at "
+                    "such rows before you share them (rows_with_key in manifest.json counts them)"
+                )
+                self._has_warned_of_key = True
+
     def _recovered(self, line: bytes, where: str) -> None:
         try:
             row = msgspec.json.decode(line, type=Index)
@@ -206,6 +225,7 @@ class Writer:
                 f"{where}: not a row of this draft ({what_is_wrong(error)}): delete the folder to start it anew"
             ) from error
         self.done.add(row.id)
+        self._num_with_key += holds_key(line)
         self._tally.add(row, row.reason)
         if self.failed_row is None and self.counts.num_internal_errors:
             self.failed_row = row.id

@@ -4,14 +4,19 @@ A user's mistake is a `DistillError` and prints as one line; anything else is a 
 traceback. `Interrupted` is no `Exception`, so that no handler for errors swallows it.
 """
 
+from distillpipe.redaction import redact
+
 
 class DistillError(Exception):
     """A problem that the user can mend. `exit_code` is what the command exits with.
 
-    Its text is one line; what stands below it in a list are more arguments, a line each.
+    Its text is one line; what stands below it in a list are more arguments, a line each. No key stands in it.
     """
 
     exit_code = 1
+
+    def __init__(self, *lines: str) -> None:
+        super().__init__(*map(redact, lines))
 
     def __str__(self) -> str:
         return "\n".join(map(str, self.args))

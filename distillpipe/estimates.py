@@ -24,6 +24,7 @@ from distillpipe.manifest import Manifest
 from distillpipe.models import AnyModel, Model, Served
 from distillpipe.planning import RowPlan, SamplingOptions, load_model_chat
 from distillpipe.records import FinishReason, TokenCounts
+from distillpipe.redaction import redact_all
 from distillpipe.spending import Prices, dollars
 
 TEXT_BYTES_PER_TOKEN = 4
@@ -42,6 +43,8 @@ class Seen(NamedTuple):
     num_bytes: int
     is_whole: bool
     "whether it ended by itself"
+    is_counted: bool
+    "whether anybody counted its tokens; else they are zero here, and tell nothing of the rest"
 
 
 def forecast_rows(
@@ -76,7 +79,12 @@ def forecast_rows(
     found.rows = {"wanted": wanted, "there already": reused, "to sample": to_sample}
     there = _sampled_before(_folders(out, fresh=False), model, options)
     places = folders if found.pilot else [folder for folder, _ in there]
-    seen = list(_seen(places, found.pilot or None).values())
+    rows = _seen(places, found.pilot or None).values()
+    seen = [one for one in rows if one.is_counted]
+    if len(rows) > len(seen):
+        found.notes.append(
+            f"{len(rows) - len(seen):,} of {len(rows):,} rows there have no token counts and tell nothing of the rest"
+        )
     _estimate_tokens(found, seen, to_sample, options.sampling.max_tokens)
     if options.soft_labels is not None and not found.is_up_to_date:
         _estimate_labels(found, options.soft_labels, tokens_there)
@@ -197,7 +205,10 @@ def _seen(folders: Sequence[Path], wanted: Collection[str] | None) -> dict[str, 
                     )
                     completion = tokens.total - tokens.prompt
                     is_whole = row.finish_reason == "stop"
-                    found[row.row_key] = Seen(tokens.prompt, completion, len(line) + 1, is_whole)
+                    is_counted = row.num_tokens is not None
+                    found[row.row_key] = Seen(
+                        tokens.prompt, completion, len(line) + 1, is_whole, is_counted
+                    )
     return found
 
 
@@ -213,7 +224,7 @@ def _sampled_before(
     folders: Sequence[Path], model: AnyModel | None, options: SamplingOptions
 ) -> list[tuple[Path, Manifest]]:
     """Versions, finished or not, that hold rows of the same model, sampling options and budget."""
-    asked = msgspec.structs.asdict(options.sampling) | NO_BUDGET
+    asked = redact_all(msgspec.structs.asdict(options.sampling)) | NO_BUDGET
     if options.budget is not None:
         asked |= msgspec.structs.asdict(options.budget)
     return [

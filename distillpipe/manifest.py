@@ -92,6 +92,8 @@ class Counts(msgspec.Struct):
     rows_reused: int = 0
     tokens_kept: int = 0
     "completion tokens of the rows kept; for sft the supervised tokens trained on"
+    rows_uncounted: int = 0
+    "of the rows kept: those whose tokens nobody counted; no sum of tokens has them"
     tokens_sampled: int = 0
     "completion tokens that the engine made for this version"
     tokens_scored: int = 0
@@ -101,7 +103,15 @@ class Counts(msgspec.Struct):
     tokens_sent: int = 0
     "prompt tokens that a server counted for this version's rows"
     cost_dollars: float | None = None
-    "what a server was paid, unknown bills at their worst; null where no prices were given"
+    "what a server was paid at most: the two sums below; null where no prices were given"
+    billed_dollars: float | None = None
+    "what it says that it bills; null where no prices were given, or before this was kept apart"
+    reserved_dollars: float | None = None
+    "for requests whose bills are unknown: their worst case, or what the text that came can have cost"
+    unknown_bills: int = 0
+    "such requests: lost answers, answers that the server did not count believably"
+    rows_with_key: int = 0
+    "of all rows, kept and rejected: those that hold the API key, as the server sent it"
     seconds: float = 0.0
     "wall clock from the opening of the version, model loading included"
     seconds_working: float = 0.0

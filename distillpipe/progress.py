@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import Protocol
 
 from distillpipe import streams
+from distillpipe.redaction import redact
 from distillpipe.terminal import printable
 
 
@@ -18,10 +19,10 @@ class Advance(Protocol):
 def say(*lines: str) -> None:
     """Lines for the person who watches, left out where nobody can be reached any more.
 
-    What acts on a terminal in them is written out.
+    What acts on a terminal in them is written out, keys are left out.
     """
     try:
-        print(*map(printable, lines), sep="\n", file=sys.stderr, flush=True)  # noqa: T201 - the one place that talks
+        print(*(printable(redact(line)) for line in lines), sep="\n", file=sys.stderr, flush=True)  # noqa: T201 - the one place that talks
     except OSError:  # the terminal, the pipe or the disk behind it is gone or full
         streams.silence(sys.stderr)
 

@@ -4,11 +4,13 @@ The journal of a draft, `spending.jsonl`, lasts until the version is finished:
 
     {"event": "carried", "number": 0, "cost": 1200000}       spent before this journal was begun
     {"event": "reserved", "number": 1, "cost": 70000000}     durable before the request is sent
-    {"event": "billed", "number": 1, "cost": 4300000}        what came of it
+    {"event": "billed", "number": 1, "cost": 4300000}        what came of it, as the server counts
+    {"event": "bounded", "number": 2, "cost": 900000}        an answer that was not counted: at most so much
 
-A reservation without a bill (the process was killed, the connection dropped) counts as it stands: as the
-worst case. So what the server bills is never more than what is counted here. Money is counted in whole
-picodollars, a price of one dollar per million tokens being 1,000,000 of them a token: sums are exact.
+Three figures are kept apart: what was billed; how many requests have an unknown bill; and what is reserved for
+those. A reservation without a bill (the process was killed, the connection dropped) stays reserved as it
+stands: at the worst case. So what the server bills is never more than the two sums. Money is counted in
+whole picodollars, a price of one dollar per million tokens being 1,000,000 of them a token: sums are exact.
 """
 
 import os
@@ -71,6 +73,24 @@ def projected(spent: float, rows_paid: int, rows_left: int) -> float | None:
     return spent + spent / rows_paid * rows_left if rows_paid else None
 
 
+def say_spent(counts: Counts) -> str:
+    """`$0.094 billed, $3.02 reserved for 4 requests with unknown bills`; "" where nothing is paid for.
+
+    A manifest of before the three were kept apart has their sum alone: `$3.11 spent`.
+    """
+    if counts.cost_dollars is None:
+        return ""
+    if counts.billed_dollars is None:
+        return f"{say_dollars(counts.cost_dollars)} spent"
+    billed = f"{say_dollars(counts.billed_dollars)} billed"
+    if not counts.unknown_bills:
+        return billed
+    reserved = say_dollars(counts.reserved_dollars or 0.0)
+    requests = "request with an" if counts.unknown_bills == 1 else "requests with"
+    bills = "bill" if counts.unknown_bills == 1 else "bills"
+    return f"{billed}, {reserved} reserved for {counts.unknown_bills:,} {requests} unknown {bills}"
+
+
 class Bill:
     """What the rows of a run cost, for the person who watches; says nothing where nothing is paid for."""
 
@@ -84,8 +104,8 @@ class Bill:
         self.num_left -= 1
         self._paid += 1
         self._counts.tokens_sent += trace.num_tokens.prompt if trace.num_tokens else 0
-        spent = self._counts.cost_dollars
-        return "" if spent is None else f"{say_dollars(spent)} spent{self._in_all()}"
+        spent = say_spent(self._counts)
+        return f"{spent}{self._in_all()}" if spent else ""
 
     @contextmanager
     def at_the_end(self) -> Iterator[None]:
@@ -101,13 +121,39 @@ class Bill:
         return "" if total is None else f", about {say_dollars(total)} in all"
 
 
-class Event(msgspec.Struct, frozen=True):
+class Event(msgspec.Struct, frozen=True, omit_defaults=True):
     """A line of the journal."""
 
-    event: Literal["carried", "reserved", "billed"]
+    event: Literal["carried", "reserved", "billed", "bounded"]
     number: int
     cost: int
     "picodollars"
+    reserved: int = 0
+    "of what is carried: the part that is reserved for unknown bills"
+    unknown: int = 0
+    "so many bills"
+
+
+class Sums(NamedTuple):
+    """What was paid, in picodollars."""
+
+    billed: int = 0
+    reserved: int = 0
+    "for requests that are done with, but whose bills are unknown: what they may cost"
+    unknown: int = 0
+    "so many requests"
+
+    @property
+    def spent(self) -> int:
+        """What the server bills at most."""
+        return self.billed + self.reserved
+
+    def enter(self, counts: Counts) -> None:
+        """Bring the sums into the counts of a manifest."""
+        counts.cost_dollars = dollars(self.spent)
+        counts.billed_dollars = dollars(self.billed)
+        counts.reserved_dollars = dollars(self.reserved)
+        counts.unknown_bills = self.unknown
 
 
 class Ledger:
@@ -119,22 +165,27 @@ class Ledger:
         self._counts = draft.manifest.counts
         self._limit = None if max_cost is None else round(max_cost * PICODOLLARS)
         self._in_flight: dict[int, int] = {}
-        self._reserved = 0
+        self._under_way = 0
         path = draft.path / JOURNAL
         found = _read(path)
         self._number = found.number if found else 0
-        self._spent = found.spent if found else _carried(self._counts)
+        self._sums = found.sums if found else _carried(self._counts)
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         if found is None:
-            self._write([Event("carried", 0, self._spent)])
+            sums = self._sums
+            self._write([Event("carried", 0, sums.spent, sums.reserved, sums.unknown)])
             os.fdatasync(self._file)
             sync_folder(draft.path)
-        self._counts.cost_dollars = self.spent
+        self._sums.enter(self._counts)
 
     @property
     def spent(self) -> float:
-        """Dollars, over all runs of the version; what is under way is not in it."""
-        return dollars(self._spent)
+        """Dollars, over all runs of the version, unknown bills at their worst; what is under way is not in it."""
+        return dollars(self._sums.spent)
+
+    def say_spent(self) -> str:
+        """What was billed and what is reserved for unknown bills, in words."""
+        return say_spent(self._counts)
 
     def worst_case(self, prompt_tokens: int, completion_tokens: int) -> int:
         """Picodollars that a request costs at most."""
@@ -142,13 +193,13 @@ class Ledger:
 
     def admits(self, worst: int) -> bool:
         """Whether the cap holds even if this request and all that are under way cost their worst."""
-        return self._limit is None or self._spent + self._reserved + worst <= self._limit
+        return self._limit is None or self._sums.spent + self._under_way + worst <= self._limit
 
     def reserve(self, worst: int) -> int:
         """Set money aside for a request, whose number comes back: durable with the next `sync`."""
         self._number += 1
         self._in_flight[self._number] = worst
-        self._reserved += worst
+        self._under_way += worst
         self._write([Event("reserved", self._number, worst)])
         return self._number
 
@@ -156,14 +207,20 @@ class Ledger:
         """Make all reservations durable: comes before their requests are sent."""
         os.fdatasync(self._file)
 
-    def bill(self, number: int, cost: int | None) -> None:
-        """What a request cost; None where that is not known: then its worst case."""
+    def bill(self, number: int, cost: int | None, *, is_known: bool = True) -> None:
+        """What a request cost, or what it cost at most; None where neither is known: then its worst case."""
         worst = self._in_flight.pop(number)
-        self._reserved -= worst
-        self._spent += worst if cost is None else cost
-        if cost is not None:
+        self._under_way -= worst
+        sums = self._sums
+        if cost is not None and is_known:
+            self._sums = sums._replace(billed=sums.billed + cost)
             self._write([Event("billed", number, cost)])
-        self._counts.cost_dollars = self.spent
+        else:
+            reserved = sums.reserved + (worst if cost is None else cost)
+            self._sums = sums._replace(reserved=reserved, unknown=sums.unknown + 1)
+            if cost is not None:
+                self._write([Event("bounded", number, cost)])
+        self._sums.enter(self._counts)
 
     def close(self) -> None:
         """What is still under way has an unknown bill."""
@@ -183,13 +240,13 @@ def close_books(draft: Draft) -> None:
     path = draft.path / JOURNAL
     found = _read(path)
     if found is not None:
-        draft.manifest.counts.cost_dollars = dollars(found.spent)
+        found.sums.enter(draft.manifest.counts)
         draft.save()
         path.unlink()
 
 
 class _Read(NamedTuple):
-    spent: int
+    sums: Sums
     number: int
 
 
@@ -198,18 +255,34 @@ def _read(path: Path) -> _Read | None:
     if not path.is_file():
         return None
     cut_torn_line(path)
-    spent, number, open_bills = 0, 0, dict[int, int]()
+    billed, reserved, unknown, number, open_bills = 0, 0, 0, 0, dict[int, int]()
     is_begun = False
     for event in decoded(path, Event):
         is_begun = True
         number = max(number, event.number)
-        spent += event.cost
-        if event.event == "reserved":
-            open_bills[event.number] = event.cost
-        elif event.event == "billed":
-            spent -= open_bills.pop(event.number, 0)
-    return _Read(spent, number) if is_begun else None
+        match event.event:
+            case "carried":
+                billed += event.cost - event.reserved
+                reserved += event.reserved
+                unknown += event.unknown
+            case "reserved":
+                open_bills[event.number] = event.cost
+            case "billed":
+                open_bills.pop(event.number, None)
+                billed += event.cost
+            case "bounded":
+                open_bills.pop(event.number, None)
+                reserved += event.cost
+                unknown += 1
+    sums = Sums(billed, reserved + sum(open_bills.values()), unknown + len(open_bills))
+    return _Read(sums, number) if is_begun else None
 
 
-def _carried(counts: Counts) -> int:
-    return round((counts.cost_dollars or 0.0) * PICODOLLARS)
+def _carried(counts: Counts) -> Sums:
+    """What a manifest says; one of before the figures were kept apart has their sum alone."""
+    reserved = _picodollars(counts.reserved_dollars)
+    return Sums(_picodollars(counts.cost_dollars) - reserved, reserved, counts.unknown_bills)
+
+
+def _picodollars(amount: float | None) -> int:
+    return round((amount or 0.0) * PICODOLLARS)

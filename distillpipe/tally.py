@@ -31,6 +31,7 @@ class Tally:
         self._counts = counts
         self._reasoning, self._completion = array("Q"), array("Q")
         counts.rows_kept = counts.rows_rejected = counts.tokens_kept = 0
+        counts.rows_uncounted = 0
         counts.dropped, counts.verdicts, counts.teachers = {}, {}, {}
         counts.num_waits = counts.forced_ends = counts.rows_labelled = 0
         counts.num_internal_errors = 0
@@ -55,7 +56,9 @@ class Tally:
         counts.num_waits += row.num_waits
         counts.forced_ends += row.forced_end
         counts.rows_labelled += row.soft_labels is not None
-        if counted is not None:
+        if counted is None:
+            counts.rows_uncounted += 1
+        else:
             self._reasoning.append(counted.reasoning)
             self._completion.append(tokens)
         if row.verdict is not None:

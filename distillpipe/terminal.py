@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Any
 
 from distillpipe.encoding import document
+from distillpipe.redaction import redact
 
 _BYTES = range(0xDC80, 0xDD00)  # bytes of a file name that are not UTF-8, as Python keeps them
 _ACTING = (
@@ -65,7 +66,7 @@ def _write(text: str) -> None:
 
 class _Record(logging.LogRecord):
     def getMessage(self) -> str:
-        return printable_text(super().getMessage())
+        return printable_text(redact(super().getMessage()))
 
 
 def _warning(
@@ -75,17 +76,19 @@ def _warning(
     lineno: int,
     line: str | None = None,
 ) -> str:
-    return f"{filename}:{lineno}: {category.__name__}: {printable_text(str(message))}\n"
+    return f"{filename}:{lineno}: {category.__name__}: {printable_text(redact(str(message)))}\n"
 
 
 def _print_error(
     kind: type[BaseException], error: BaseException, trace: TracebackType | None
 ) -> None:
-    sys.stderr.write(printable_text("".join(traceback.format_exception(kind, error, trace))))
+    sys.stderr.write(
+        printable_text(redact("".join(traceback.format_exception(kind, error, trace))))
+    )
 
 
 def guard() -> None:
-    """Have what Python itself prints, logs, warnings and tracebacks, written out too."""
+    """Have what Python itself prints, logs, warnings and tracebacks, written out too, keys left out."""
     logging.setLogRecordFactory(_Record)
     warnings.formatwarning = _warning
     sys.excepthook = _print_error

@@ -13,6 +13,7 @@ from distillpipe.engines.server_options import (
     check_address,
     check_extra_body,
     check_key_variable,
+    guard_options,
 )
 from distillpipe.forecast import Forecast, lines_of
 from distillpipe.manifest import ResolvedOption
@@ -26,6 +27,7 @@ from distillpipe.records import (
     Prompting,
     Sampling,
 )
+from distillpipe.redaction import redact_all
 from distillpipe.stages.run import Result, Run
 from distillpipe.verify import check_name
 
@@ -306,12 +308,14 @@ def sampling_of(ctx: typer.Context) -> SamplingOptions:
 def run_of(ctx: typer.Context) -> Run:
     """How the command was called: every option's value and where it came from."""
     options: dict[str, ResolvedOption] = {}
+    guard_options(ctx.params)
     for name, value in ctx.params.items():
         if name in NOT_STORED:
             continue
         source = ctx.get_parameter_source(name)
         known: Any = _SOURCES.get(source.name if source else "DEFAULT", "default")
-        options[name] = ResolvedOption(str(value) if isinstance(value, Path) else value, known)
+        shown = redact_all(str(value) if isinstance(value, Path) else value)
+        options[name] = ResolvedOption(shown, known)
     return Run(
         options=options,
         fresh=bool(ctx.params.get("fresh", False)),

@@ -1,5 +1,6 @@
 """How long to wait before a request is made again, and how many are made at once."""
 
+import re
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 
@@ -8,6 +9,7 @@ FIRST_DELAY = 1.0  # seconds
 LONGEST_DELAY = 60.0
 LONGEST_RETRY_AFTER = 3600.0
 HALVE_SHARE, GROW_SHARE = 1 / 4, 1 / 8  # of the answers of a round that said "busy"
+_SECONDS = re.compile(r"[0-9]{1,18}(\.[0-9]{0,18})?")
 GROWTH = 16  # a calm round lets in one request more for so many
 
 
@@ -24,21 +26,20 @@ def delay(tries: int, retry_after: float | None, drawn: float) -> float:
 def retry_after_seconds(header: str | None, now: float) -> float | None:
     """Seconds that a Retry-After header asks for: a number, or an HTTP date (RFC 9110, 10.2.3).
 
-    `now` is in seconds since 1970. None where there is no header, or none that can be read.
+    `now` is in seconds since 1970. None where there is no header, or none that can be read: words, another
+    script's digits, powers of ten, a date that no calendar has.
     """
     if header is None:
         return None
-    try:
-        return max(0.0, float(header))
-    except ValueError:
-        pass
+    if _SECONDS.fullmatch(header.strip()):
+        return float(header)
     try:
         moment = parsedate_to_datetime(header)
-    except ValueError:
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=UTC)
+        return max(0.0, moment.timestamp() - now)
+    except (ValueError, TypeError, OverflowError, IndexError):
         return None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return max(0.0, moment.timestamp() - now)
 
 
 class Throttle:

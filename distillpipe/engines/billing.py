@@ -2,9 +2,11 @@
 
 from distillpipe.engines.base import Request
 from distillpipe.engines.replies import Again, Refused, Reply, Response
+from distillpipe.engines.usage import Usage
 from distillpipe.progress import say
-from distillpipe.records import TokenCounts
 from distillpipe.spending import Ledger, dollars, most_prompt_tokens, say_dollars
+
+HIDDEN_TOKENS = 65_536  # that a request may have had beyond its limits: reasoning that is not shown
 
 
 class Billing:
@@ -24,25 +26,25 @@ class Billing:
         self._ledger.sync()
 
     def bill(self, reservation: int, request: Request, response: Response) -> None:
-        """Book what a request cost: as the server counts, nothing for an error, else the worst."""
-        cost: int | None = 0
-        tokens = response.num_tokens if isinstance(response, Reply | Refused) else None
-        if tokens is not None:
-            cost = self._ledger.prices.cost(tokens.prompt, tokens.total - tokens.prompt)
-            self._learn_most(request, tokens)
-        elif isinstance(response, Reply) or (
-            isinstance(response, Again) and response.may_be_billed
-        ):
-            cost = None
-        self._ledger.bill(reservation, cost)
+        """Book what a request cost: as the server counts, nothing for an error, else what it may have been."""
+        usage = response.usage if isinstance(response, Reply | Refused) else None
+        if usage is None:
+            is_unknown = isinstance(response, Again) and response.may_be_billed
+            self._ledger.bill(reservation, None if is_unknown else 0)
+            return
+        self._learn_most(request, usage)
+        cost = self._worst_case(request)
+        if usage.booked is not None:
+            cost = self._ledger.prices.cost(*usage.booked)
+        self._ledger.bill(reservation, cost, is_known=usage.is_billed)
 
     def used_up(self, request: Request) -> str:
         """Why a request is not admitted, and what to do."""
-        spent, cap = self._ledger.spent, self._ledger.max_cost or 0.0
+        cap = say_dollars(self._ledger.max_cost or 0.0)
+        worst = say_dollars(dollars(self._worst_case(request)))
         return (
-            f"{say_dollars(spent)} of --max-cost {say_dollars(cap)} are spent, and the next request may "
-            f"cost {say_dollars(dollars(self._worst_case(request)))}: the same command goes on with a "
-            "higher --max-cost"
+            f"{self._ledger.say_spent()}, of --max-cost {cap}, and the next request may cost {worst}: the "
+            "same command goes on with a higher --max-cost"
         )
 
     def close(self) -> None:
@@ -56,11 +58,26 @@ class Billing:
         prompt = len(request.prompt_ids) or most_prompt_tokens(request.messages)
         return prompt + self._extra_prompt, request.max_tokens + self._extra_completion
 
-    def _learn_most(self, request: Request, tokens: TokenCounts) -> None:
-        """Reserve more from now on, if a request had more tokens than were thought possible."""
+    def _learn_most(self, request: Request, usage: Usage) -> None:
+        """Reserve more from now on, if a request had more tokens than were thought possible.
+
+        A count that is not believed may be right all the same (reasoning that is not shown and not limited),
+        unless it is beyond all measure: then nothing is learnt from it.
+        """
         prompt, completion = self._most_tokens(request)
-        over = max(0, tokens.prompt - prompt), max(0, tokens.total - tokens.prompt - completion)
+        over = (0, 0)
+        if usage.booked is not None:
+            over = max(0, usage.booked[0] - prompt), max(0, usage.booked[1] - completion)
+        elif usage.claimed is not None and max(usage.claimed) <= HIDDEN_TOKENS:
+            over = (
+                max(0, usage.claimed[0] - self._extra_prompt),
+                max(0, usage.claimed[1] - self._extra_completion),
+            )
         if any(over):
-            say(f"warning: the server counts {sum(over):,} tokens more than a request may have")
+            if not (self._extra_prompt or self._extra_completion):
+                say(
+                    f"warning: the server counts {sum(over):,} tokens more than a request may have: more is "
+                    "reserved for each from now on, as far as its counts go"
+                )
             self._extra_prompt += over[0]
             self._extra_completion += over[1]

@@ -7,7 +7,7 @@ requests are pulled, and rows written, by one thread, and Ctrl-C falls between t
 import heapq
 import random
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from itertools import count
 from typing import NamedTuple
 
@@ -24,16 +24,27 @@ from distillpipe.engines.backoff import (
 from distillpipe.engines.base import Failure, Outcome, Refusal, Request
 from distillpipe.engines.billing import Billing
 from distillpipe.engines.bodies import Dialect, adapted
-from distillpipe.engines.connections import num_connections_allowed
+from distillpipe.engines.connections import Limits, most_bytes, num_connections_allowed
 from distillpipe.engines.endpoint import Endpoint
-from distillpipe.engines.replies import Again, Refused, Reply, Response, Stop, read_response
+from distillpipe.engines.replies import (
+    Again,
+    Refused,
+    Reply,
+    Response,
+    Stop,
+    one_line,
+    read_response,
+)
 from distillpipe.engines.server import Server
 from distillpipe.engines.turns import TICK_SECONDS, Turns
+from distillpipe.engines.usage import Remark
 from distillpipe.errors import EngineError, Incomplete
 from distillpipe.progress import say
+from distillpipe.redaction import redact
 
 DEAD_TRIES = 6  # in a row without a connection, for each request under way: the server is gone
 MANY_FAILURES = 20  # given up in a row, if the concurrency is no more: the server is out of order
+NUM_NAMES = 20  # that are told of a server which calls itself otherwise again and again
 NUM_SUSPECTS = 5  # refused before the first answer: the fault lies in the options
 
 
@@ -44,10 +55,18 @@ class Patience(NamedTuple):
     "without a byte of the answer; null: ten minutes, and a second for ten tokens of `max_tokens`"
     delay_scale: float = 1.0
     "of the waits between tries"
+    deadline_seconds: float | None = None
+    "for the whole of a request; null: twice the time without a byte"
 
     def timeout(self, max_tokens: int) -> float:
         """Seconds without a byte: an answer comes in one piece, at its end."""
         return 600 + max_tokens / 10 if self.timeout_seconds is None else self.timeout_seconds
+
+    def limits(self, request: Request) -> Limits:
+        """What one request may take: time without a byte, time in all, bytes of its answer."""
+        silence = self.timeout(request.max_tokens)
+        deadline = 2 * silence if self.deadline_seconds is None else self.deadline_seconds
+        return Limits(silence, deadline, most_bytes(request))
 
 
 PATIENCE = Patience()
@@ -137,6 +156,8 @@ class _Run:
         self._served_by: set[str] = set()
         self._error: EngineError | None = None
         self._has_told_to_wait = False
+        self._remarks: set[str] = set()
+        "kinds of what was said of the server's counts"
 
     def outcomes(self) -> Iterator[Outcome]:
         """What comes of the requests, as it comes."""
@@ -204,27 +225,34 @@ class _Run:
 
     async def _ask(self, pending: _Pending) -> tuple[_Pending, Response]:
         """Send a request once."""
-        request = pending.request
+        request, is_bounded = pending.request, pending.is_bounded
         received = await self._connections.post(
             self._endpoint.path,
-            self._endpoint.body(request, pending.dialect, is_bounded=pending.is_bounded),
-            self._patience.timeout(request.max_tokens),
+            self._endpoint.body(request, pending.dialect, is_bounded=is_bounded),
+            self._patience.limits(request),
         )
-        return pending, received if isinstance(received, Again) else read_response(*received)
+        if isinstance(received, Again):
+            return pending, received
+        most = self._endpoint.most(request, is_bounded=is_bounded)
+        response = read_response(*received, most)
+        return pending, self._endpoint.checked(request, response, is_proven=self._is_proven)
 
     def _settled(self, pending: _Pending, response: Response) -> Iterator[Outcome]:
         """What comes of a request when a response is there: an outcome, or another try."""
         if self._billing is not None and pending.reservation is not None:
             self._billing.bill(pending.reservation, pending.request, response)
+        if isinstance(response, Reply | Refused) and response.usage is not None:
+            self._say_once(response.usage.remarks)
         is_busy = isinstance(response, Again) and response.is_busy
         self._throttle.answered(pending.sent_after, is_busy=is_busy)
         key = pending.request.key
         match response:
             case Reply():
                 self._num_unconnected = self._num_given_up = 0
-                self._note_server(response.served_by)
+                self._note(response)
+                is_proven = self._is_proven
                 yield from self._proven()
-                yield self._endpoint.outcome(pending.request, response)
+                yield self._endpoint.outcome(pending.request, response, is_proven=is_proven)
             case Refused("prompt_too_long") if pending.is_bounded:
                 pending.is_bounded = False
                 self._wait(pending, 0.0)
@@ -283,7 +311,7 @@ class _Run:
                 say(f"the server asks us to wait {seconds:,.0f} s ({response.reason})")
                 self._has_told_to_wait = True
             return
-        yield Failure(pending.request.key, f"{response.reason} ({pending.tries} tries)")
+        yield Failure(pending.request.key, redact(f"{response.reason} ({pending.tries} tries)"))
         self._num_given_up += 1
         if self._num_given_up >= max(MANY_FAILURES, self._concurrency):
             self._error = EngineError(
@@ -292,9 +320,27 @@ class _Run:
                 "same command goes on"
             )
 
-    def _note_server(self, served_by: str | None) -> None:
+    def _say_once(self, remarks: Sequence[Remark]) -> None:
+        """Say what is odd in a server's counts, each kind of it once."""
+        for remark in remarks:
+            if remark.about not in self._remarks:
+                self._remarks.add(remark.about)
+                say(f"warning: {one_line(remark.text)}")
+
+    def _note(self, reply: Reply) -> None:
         """Say it when the server begins to call itself something else."""
-        if served_by is not None and served_by not in self._served_by:
-            if self._served_by:
-                say(f"warning: answers now come from {served_by!r}, which is new in this run")
-            self._served_by.add(served_by)
+        served_by = reply.served_by
+        if served_by is None or served_by in self._served_by or self._has_many_names:
+            return
+        if self._served_by:
+            name = one_line(repr(served_by))
+            say(f"warning: answers now come from {name}, which is new in this run")
+        self._served_by.add(served_by)
+        if self._has_many_names:
+            say(
+                f"the server has had {len(self._served_by)} names by now: new ones are not said any more"
+            )
+
+    @property
+    def _has_many_names(self) -> bool:
+        return len(self._served_by) >= NUM_NAMES

@@ -54,10 +54,14 @@ def _texts(details: list[Any]) -> Iterator[str]:
 
 
 def _parts(content: Any) -> tuple[list[str], str]:
-    """Thoughts and text of a content: a string, null, or a list of typed parts."""
-    if not isinstance(content, list):
+    """Thoughts and text of a content: a string, null, or typed parts, one or a list of them."""
+    if not isinstance(content, list | dict):
         return [], content if isinstance(content, str) else ""
-    parts = [part for part in content if isinstance(part, dict)]
+    parts = [
+        {"text": part} if isinstance(part, str) else part
+        for part in (content if isinstance(content, list) else [content])
+        if isinstance(part, dict | str)
+    ]
     thoughts = [_text_of(part["thinking"]) for part in parts if "thinking" in part]
     return thoughts, "".join(_text_of(part.get("text")) for part in parts)
 

@@ -7,12 +7,17 @@ Pure: status, headers and body in, one of four values out. One response of `vllm
 """
 
 import re
-from typing import Any, Literal, NamedTuple
+from contextlib import suppress
+from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
+from msgspec import Raw
 
+from distillpipe.engines.lenient import NOTHING, Garbled, decoded, shown, value
 from distillpipe.engines.reasoning_fields import read_message
-from distillpipe.records import FinishReason, Message, TokenCounts
+from distillpipe.engines.usage import Most, Usage, read_usage
+from distillpipe.records import FinishReason, Message
+from distillpipe.redaction import redact
 
 
 class Reply(NamedTuple):
@@ -20,11 +25,12 @@ class Reply(NamedTuple):
 
     message: Message
     finish_reason: FinishReason
-    num_tokens: TokenCounts | None
-    "null where the server does not say"
+    usage: Usage
     served_by: str | None
     token_ids: list[int] | None = None
     "of a completion whose prompt was rendered here"
+    has_odd_ids: bool = False
+    "what stands in their place is no list of ids"
 
 
 class Again(NamedTuple):
@@ -47,18 +53,21 @@ class Refused(NamedTuple):
     said: str
     is_certain: bool
     "false where the fault may lie in the options, so that every request would be refused"
-    num_tokens: TokenCounts | None = None
+    usage: Usage | None = None
     "what was billed for it all the same"
 
 
 class Stop(NamedTuple):
     """No request of this run will be answered."""
 
-    fault: Literal["key", "address", "model", "balance"]
+    fault: Literal["key", "address", "model", "balance", "redirect"]
     said: str
+    location: str | None = None
+    "that a redirect leads to, as it was sent"
 
 
 Response = Reply | Again | Refused | Stop
+ANY = Most()
 
 FINISH_REASONS: dict[str, FinishReason] = {
     "stop": "stop", "eos": "stop", "stop_sequence": "stop", "end_turn": "stop",
@@ -90,70 +99,132 @@ _NO_MODEL = re.compile(
     r"|(not a valid|unknown|invalid|no such)\b.{0,20}\bmodel|model_not_found",
     re.IGNORECASE,
 )
+_NO_ERROR = ("false", "no", "none", "null", "ok", "success", "0", "200", "{}", "[]")
+_STATUS = re.compile(r"[45][0-9]{2}")
 _FIELD = re.compile(r"unsupported[ _](parameter|value)|max_completion_tokens", re.IGNORECASE)
 _NO_MONEY = re.compile(r"insufficient[ _](quota|balance|credit|funds)", re.IGNORECASE)
 
 
-class _Usage(msgspec.Struct):
-    prompt_tokens: int
-    completion_tokens: int
-    completion_tokens_details: dict[str, Any] | None = None
-    reasoning_tokens: int | None = None  # SGLang puts it here
-
-
 class _Choice(msgspec.Struct):
-    message: dict[str, Any] | None = None
-    text: str | None = None
+    message: Raw = NOTHING
+    text: Raw = NOTHING
     "in place of the message, where the prompt was rendered here"
-    token_ids: list[int] | None = None
-    finish_reason: str | None = None
+    token_ids: Raw = NOTHING
+    finish_reason: Raw = NOTHING
 
 
 class _Body(msgspec.Struct):
-    choices: list[_Choice] = []
-    usage: _Usage | None = None
-    model: str | None = None
-    provider: str | None = None
+    choices: Raw = NOTHING
+    usage: Raw = NOTHING
+    model: Raw = NOTHING
+    provider: Raw = NOTHING
     "which of its suppliers OpenRouter asked"
-    error: Any = None
+    error: Raw = NOTHING
 
 
-_bodies = msgspec.json.Decoder(_Body)
-
-
-def read_response(status: int, retry_after: str | None, body: bytes) -> Response:
-    """What a response to a completion means."""
-    if status == 200:
-        return _read_body(body)
-    if status < 400:
-        return Stop("address", f"it answers with status {status}, which leads elsewhere")
+def read_response(
+    status: int, retry_after: str | None, body: bytes, location: str | None = None, most: Most = ANY
+) -> Response:
+    """What a response to a completion means; `most` is what its request can have had."""
+    if 200 <= status < 300:
+        return _read_body(body, most)
+    if 300 <= status < 400:
+        return Stop("redirect", f"status {status}", location)
     return _read_error(status, retry_after, _said(body))
 
 
-def _read_body(body: bytes) -> Response:
+def _read_body(body: bytes, most: Most) -> Response:
     try:
-        found = _bodies.decode(body)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        return Again(f"the answer is garbled or cut short ({error})", may_be_billed=True)
-    if found.error is not None:  # OpenRouter: the status that it got stands inside
-        code = found.error.get("code") if isinstance(found.error, dict) else None
-        return _read_error(code if isinstance(code, int) else 500, None, _said(body))
-    if not found.choices:
+        found = decoded(body, _Body)
+        choice = _choice(found.choices)
+    except Garbled as error:
+        return Again(
+            f"the answer is garbled or cut short ({one_line(str(error))})", may_be_billed=True
+        )
+    inside = value(found.error)
+    if _is_error(inside):  # OpenRouter: the status that it got stands inside
+        return _read_error(_status_of(inside), None, _said(body))
+    if choice is None:
         return Again("the answer holds no choices", may_be_billed=True)
-    choice, tokens = found.choices[0], found.usage
-    if choice.finish_reason == "content_filter":
-        counted = _count(tokens, Message(role="assistant", content=""))
-        return Refused("refused_by_server", "content_filter", is_certain=True, num_tokens=counted)
-    finish_reason = FINISH_REASONS.get(choice.finish_reason or "")
+    reason = value(choice.finish_reason)
+    if reason == "content_filter":
+        counted = read_usage(found.usage, Message(role="assistant", content=""), most)
+        return Refused("refused_by_server", reason, is_certain=True, usage=counted)
+    finish_reason = FINISH_REASONS.get(reason) if isinstance(reason, str) else None
     if finish_reason is None:
-        reason = f"the answer ended by {choice.finish_reason!r}"
-        return Again(reason, may_be_billed=True)
-    if choice.message is None and choice.text is None:
-        return Again("the answer holds no message", may_be_billed=True)
-    message = read_message(choice.message or {"content": choice.text})
-    provider = f" ({found.provider})" if found.provider else ""
-    served_by = f"{found.model or ''}{provider}".strip() or None
-    return Reply(message, finish_reason, _count(tokens, message), served_by, choice.token_ids)
+        ended = one_line(repr(reason)) if isinstance(reason, str) else shown(reason)
+        return Again(f"the answer ended by {ended}", may_be_billed=True)
+    message = _message(choice)
+    if isinstance(message, str):
+        return Again(message, may_be_billed=True)
+    ids = _token_ids(choice.token_ids)
+    usage = read_usage(found.usage, message, most, None if ids is None else len(ids))
+    has_odd_ids = ids is None and value(choice.token_ids, otherwise=0) is not None
+    return Reply(message, finish_reason, usage, _served_by(found), ids, has_odd_ids)
+
+
+def _choice(choices: Raw) -> _Choice | None:
+    """The first choice that is one; None where there is none."""
+    try:
+        found = decoded(choices, list[Raw])
+    except Garbled:
+        return None
+    for one in found:
+        with suppress(Garbled):
+            return decoded(one, _Choice)
+    return None
+
+
+def _message(choice: _Choice) -> Message | str:
+    """The message of a choice, or why there is none."""
+    try:
+        found, text = decoded(choice.message, object), decoded(choice.text, object)
+    except Garbled as error:
+        return f"the answer is garbled ({one_line(str(error))})"
+    if not isinstance(found, dict):
+        if not isinstance(text, str):
+            return "the answer holds no message"
+        return read_message({"content": text})
+    content = found.get("content")
+    message = read_message(found)
+    is_text = content is None or isinstance(content, str) or message.content
+    if is_text or message.reasoning_content or content in ([], {}):
+        return message
+    return f"the answer's content is no text ({shown(content)})"
+
+
+def _served_by(found: _Body) -> str | None:
+    """What the server calls itself, where it says it in words."""
+    model, provider = value(found.model), value(found.provider)
+    names = [model] if isinstance(model, str) and model else []
+    names += [f"({provider})"] if isinstance(provider, str) and provider else []
+    return " ".join(names) or None
+
+
+def _token_ids(content: Raw) -> list[int] | None:
+    """The ids of a completion; null where not all are ids."""
+    try:
+        return decoded(content, list[Annotated[int, msgspec.Meta(ge=0, lt=2**31)]])
+    except Garbled:
+        return None
+
+
+def _is_error(error: Any) -> bool:
+    """Whether a field `error` tells of one: beside an answer it may be false, empty or say that there is none."""
+    if isinstance(error, dict):
+        said = [error.get(name) for name in ("message", "code", "type", "status")]
+        return any(str(one).lower() not in _NO_ERROR for one in said if one not in (None, ""))
+    return bool(error) and str(error).lower() not in _NO_ERROR
+
+
+def _status_of(error: Any) -> int:
+    """The HTTP status that stands in an error, as a number or as text; 500 where none does."""
+    codes = [error.get("code"), error.get("status")] if isinstance(error, dict) else []
+    for code in codes:
+        found = int(code) if isinstance(code, str) and _STATUS.fullmatch(code) else code
+        if isinstance(found, int) and 400 <= found < 600:
+            return found
+    return 500
 
 
 def _read_error(status: int, retry_after: str | None, said: str) -> Response:
@@ -177,38 +248,26 @@ def _read_error(status: int, retry_after: str | None, said: str) -> Response:
     return Again(where, status in _BUSY, status in _UNKNOWN_BILL, retry_after)
 
 
-def _count(usage: _Usage | None, message: Message) -> TokenCounts | None:
-    """Tokens of an answer, from what the server counted.
-
-    Where it does not count reasoning apart, completion tokens are shared out by characters. The
-    response has what is not reasoning: delimiters and the end token too.
-    """
-    if usage is None:
-        return None
-    counted = (usage.completion_tokens_details or {}).get("reasoning_tokens")
-    reasoning = counted if isinstance(counted, int) else usage.reasoning_tokens or 0
-    thought, said = len(message.reasoning_content or ""), len(message.content)
-    if not reasoning and thought:
-        reasoning = round(usage.completion_tokens * thought / (thought + said))
-    reasoning = min(reasoning, usage.completion_tokens)
-    return TokenCounts(
-        prompt=usage.prompt_tokens,
-        reasoning=reasoning,
-        response=usage.completion_tokens - reasoning,
-        total=usage.prompt_tokens + usage.completion_tokens,
-    )
-
-
 def _said(body: bytes) -> str:
-    """What an error's body says, in one line."""
+    """What an error's body says, in one line, keys left out."""
     try:
-        found = msgspec.json.decode(body)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+        found = decoded(body, object)
+    except Garbled:
         found = body.decode("utf-8", "replace")
     while isinstance(found, dict):
         parts = [found.get(name) for name in ("error", "message", "detail", "code", "type")]
         told = [part for part in parts if isinstance(part, str) and part]
         inner = [part for part in parts if isinstance(part, dict | list) and part]
         found = inner[0] if inner and not told else " ".join(told[:2])
-    text = found if isinstance(found, str) else msgspec.json.encode(found).decode()
-    return " ".join(text.split())[:SAID_CHARACTERS]
+    if not isinstance(found, str):
+        try:
+            found = msgspec.json.encode(found).decode()
+        except (RecursionError, OverflowError, ValueError):  # it could be read, but only just
+            found = body.decode("utf-8", "replace")
+    return one_line(found)
+
+
+def one_line(text: str) -> str:
+    """A text of a server as part of a message of ours: keys left out, then cut, control characters made harmless."""
+    line = " ".join(redact(text).split())
+    return "".join(one if one.isprintable() else "\ufffd" for one in line[:SAID_CHARACTERS])

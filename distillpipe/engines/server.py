@@ -1,27 +1,39 @@
 """Where a server is and what it says of itself: address, key, models; errors that name the remedy."""
 
 import sys
+import urllib.parse
+from contextlib import suppress
 
 import msgspec
+from msgspec import Raw
 
 from distillpipe.engines.connections import Connections, Received
-from distillpipe.engines.replies import Again, Stop, read_response
+from distillpipe.engines.lenient import NOTHING, Garbled, decoded, value
+from distillpipe.engines.replies import Again, Stop, one_line, read_response
 from distillpipe.engines.server_options import read_key
 from distillpipe.engines.turns import Turns
 from distillpipe.errors import EngineError
 
 CHECK_SECONDS = 60.0  # for the list of models
 NUM_MODELS_SHOWN = 12
+LONGEST_CONTEXT = 10**9  # tokens
 
 
 class _Card(msgspec.Struct):
     id: str
-    max_model_len: int | None = None
+    max_model_len: Raw = NOTHING
     "vLLM and SGLang say it"
+
+    @property
+    def context_length(self) -> int | None:
+        """Tokens of prompt and completion together; null where none are said that could be true."""
+        found = value(self.max_model_len)
+        is_length = isinstance(found, int) and not isinstance(found, bool)
+        return found if is_length and 1 < found < LONGEST_CONTEXT else None
 
 
 class _Models(msgspec.Struct):
-    data: list[_Card]
+    data: list[Raw]
 
 
 class Server:
@@ -53,8 +65,8 @@ class Server:
         if received.status == 200 and received.body.lstrip().startswith(b"<"):
             raise EngineError(f"{self.base_url} answers with a web page; {_CHECK_ADDRESS}")
         for card in _cards(received):
-            if card.id == self.model and card.max_model_len is not None:
-                self.context_length = card.max_model_len
+            if card.id == self.model and card.context_length is not None:
+                self.context_length = card.context_length
 
     def remedy(self, stop: Stop) -> str:
         """One line for what stops a run: what the server says, and what to do."""
@@ -68,14 +80,32 @@ class Server:
                 return (
                     f"{where} says that the money is used up: top it up, the same command goes on"
                 )
+            case "redirect":
+                return f"{self.base_url} answers with {stop.said}, {self._leads_to(stop.location)}"
         listed = self._list_models()
-        models = [] if isinstance(listed, Again) else [card.id for card in _cards(listed)]
+        models = [] if isinstance(listed, Again) else [one_line(card.id) for card in _cards(listed)]
         is_api = stop.fault == "model" or bool(models)
         what = f"has no model {self.model!r}" if is_api else "is no API of this kind"
         if not models:
             return f"{where} {what}; {_CHECK_ADDRESS}"
         more = ", ..." if len(models) > NUM_MODELS_SHOWN else ""
         return f"{where} {what}: it has {', '.join(models[:NUM_MODELS_SHOWN])}{more}"
+
+    def _leads_to(self, location: str | None) -> str:
+        """Where a redirect leads, without what may be secret in its address, and what to do."""
+        if not location:
+            return f"which leads elsewhere without saying where; {_CHECK_ADDRESS}"
+        try:
+            parts = urllib.parse.urlsplit(urllib.parse.urljoin(f"{self.base_url}/", location))
+            parts = parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="")
+        except ValueError:
+            return f"which leads to no address ({one_line(location.rpartition('@')[2])}); {_CHECK_ADDRESS}"
+        target = one_line(parts.geturl())
+        for path in ("/chat/completions", "/completions", "/models"):
+            if target.endswith(path):
+                there = target.removesuffix(path)
+                return f"which leads to {target}: give --base-url {there}, if that is the server"
+        return f"which leads to {target}: give that as --base-url, if it is the server"
 
     def _list_models(self) -> Received | Again:
         turns, connections = Turns(), self.connect(1)
@@ -89,7 +119,12 @@ _CHECK_ADDRESS = "is it running, and is --base-url right? (most end in /v1)"
 
 
 def _cards(received: Received) -> list[_Card]:
+    """The models of a list; those are left out that are not described as a model is."""
+    cards = []
     try:
-        return msgspec.json.decode(received.body, type=_Models).data
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+        for one in decoded(received.body, _Models).data:
+            with suppress(Garbled):
+                cards.append(decoded(one, _Card))
+    except Garbled:
         return []
+    return cards

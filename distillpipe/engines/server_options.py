@@ -3,13 +3,15 @@
 import os
 import re
 import urllib.parse
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
-from distillpipe.decoding import NOT_DECODED, what_is_wrong
+from distillpipe.engines.lenient import Garbled, decoded
 from distillpipe.errors import UsageError
 from distillpipe.records import EngineOptions
+from distillpipe.redaction import guard
 
 _VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*")
 _MAY_BE_LEFT_OUT = ("temperature", "top_p", "seed")
@@ -17,6 +19,12 @@ _OURS = (
     *_MAY_BE_LEFT_OUT, "model", "messages", "max_tokens", "max_completion_tokens", "n", "stream",
 )  # fmt: skip
 _KEY = re.compile(r"[\x21-\x7e]+")
+_SECRET = re.compile(
+    r"^(key|token)$|(api|access|secret|private)[-_]?key|(api|access|auth|bearer)[-_]?token"
+    r"|secret|passw|credential|authorization",
+    re.IGNORECASE,
+)
+"Names of fields whose text is kept out of all that is written."
 
 
 def asks_for_server(options: EngineOptions) -> bool:
@@ -37,6 +45,7 @@ def asks_for_server(options: EngineOptions) -> bool:
     if options.engine not in ("auto", "openai"):
         raise UsageError(f"--base-url is no option of --engine {options.engine}: leave one out")
     check_address(options.base_url)
+    guard_options(msgspec.structs.asdict(options))
     if (options.price_input is None) != (options.price_output is None):
         raise UsageError("--price-input and --price-output go together: give both")
     if options.max_cost is not None and options.price_input is None:
@@ -74,10 +83,10 @@ def check_key_variable(name: str) -> str:
 def check_extra_body(text: str) -> str:
     """Fields for the body of a request, as JSON with sorted keys: it is part of every row's key."""
     try:
-        found = msgspec.json.decode(text, type=dict[str, Any])
-    except NOT_DECODED as error:
+        found = decoded(text.encode(), dict[str, Any])
+    except (Garbled, UnicodeEncodeError) as error:
         raise UsageError(
-            f'--extra-body takes a JSON object, like \'{{"reasoning_effort": "high"}}\': {what_is_wrong(error)}'
+            f'--extra-body takes a JSON object, like \'{{"reasoning_effort": "high"}}\': {error}'
         ) from error
     for name, value in found.items():
         if name in _OURS and (value is not None or name not in _MAY_BE_LEFT_OUT):
@@ -93,5 +102,29 @@ def read_key(variable: str) -> str | None:
     if not key:
         return None
     if not _KEY.fullmatch(key):
-        raise UsageError(f"the key in {variable} holds white space or other signs that no key has")
+        raise UsageError(
+            f"the key in {variable} holds white space or other signs that no key has (only ASCII letters, "
+            "digits and punctuation can be sent): set it again, without line breaks and quotation marks"
+        )
+    guard(key)
     return key
+
+
+def guard_options(options: Mapping[str, Any]) -> None:
+    """Keep what is secret in the options of a command out of all that is written of them."""
+    if isinstance(variable := options.get("api_key_env"), str):
+        guard(os.environ.get(variable, "").strip())
+    if isinstance(more := options.get("extra_body"), str):
+        _guard_secrets(msgspec.json.decode(more))
+
+
+def _guard_secrets(value: Any, *, is_secret: bool = False) -> None:
+    """Guard the strings of JSON that stand under a name like `api_key`."""
+    if isinstance(value, dict):
+        for name, one in value.items():
+            _guard_secrets(one, is_secret=is_secret or _SECRET.search(name) is not None)
+    elif isinstance(value, list):
+        for one in value:
+            _guard_secrets(one, is_secret=is_secret)
+    elif isinstance(value, str) and is_secret:
+        guard(value.removeprefix("Bearer ").strip())

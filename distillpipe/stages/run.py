@@ -12,7 +12,7 @@ from distillpipe import rowguard
 from distillpipe.dataset import Writer
 from distillpipe.manifest import Manifest, ResolvedOption
 from distillpipe.progress import say
-from distillpipe.spending import say_dollars
+from distillpipe.spending import say_spent
 from distillpipe.verify.packages import versions_of
 from distillpipe.views.text import teacher_lines
 
@@ -94,15 +94,18 @@ def say_finished(manifest: Manifest, out: Path) -> Result:
     parts = [f"{counts.rows_kept:,} rows"]
     if counts.rows_rejected:
         parts.append(f"{counts.rows_rejected:,} rejected")
-    parts.append(f"{counts.tokens_kept:,} tokens")
+    uncounted = f" ({counts.rows_uncounted:,} rows not counted)" if counts.rows_uncounted else ""
+    parts.append(f"{counts.tokens_kept:,} tokens{uncounted}")
     parts.append(f"{counts.seconds:.1f} s")
     tokens = counts.tokens_sampled or counts.tokens_scored
     if manifest.kind == "checkpoint":
         tokens = counts.tokens_kept
     if counts.seconds_working and tokens:
         parts.append(f"{tokens / counts.seconds_working:,.0f} tokens/s")
-    if counts.cost_dollars is not None:
-        parts.append(f"{say_dollars(counts.cost_dollars)} spent")
+    if spent := say_spent(counts):
+        parts.append(spent)
+    if counts.rows_with_key:
+        parts.append(f"{counts.rows_with_key:,} of the rows hold the API key")
     path = out / manifest.version
     say(f"{manifest.stage}: {', '.join(parts)}: {path}")
     return Result(path, manifest, up_to_date=False)

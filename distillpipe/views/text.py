@@ -6,7 +6,7 @@ from distillpipe.distributions import Distribution
 from distillpipe.forecast import size
 from distillpipe.manifest import Counts, Manifest
 from distillpipe.records import RejectedTrace, Trace
-from distillpipe.spending import say_dollars
+from distillpipe.spending import say_spent
 from distillpipe.terminal import printable, printable_text
 from distillpipe.views.ancestors import Step
 from distillpipe.views.disk import Folder, Partial
@@ -115,8 +115,10 @@ def _heading(name: str, manifest: Manifest, folder: Folder) -> Iterator[str]:
     if counts.rows_labelled:
         num_bytes = sum(one.bytes for one in manifest.files if one.name.startswith("labels-"))
         yield f"  {counts.rows_labelled:,} rows with soft labels, which take {size(num_bytes)}"
-    if counts.cost_dollars is not None:
-        yield f"  {say_dollars(counts.cost_dollars)} spent"
+    if spent := say_spent(counts):
+        yield f"  {spent}"
+    if counts.rows_with_key:
+        yield f"  {counts.rows_with_key:,} rows hold the API key, as the server sent it"
     if manifest.licences:
         yield printable(f"  licence of the teachers: {', '.join(manifest.licences)}")
 

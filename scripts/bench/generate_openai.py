@@ -122,7 +122,9 @@ def run_ours(url: str, number: int, *, priced: bool) -> float:
             sampler.plan(problems(number))
             started = time.perf_counter()
             sampler.sample(
-                writer, lambda: open_engine(model, None, options.engine, draft), lambda trace: trace
+                writer,
+                lambda: open_engine(model, None, options.engine, draft),
+                lambda trace, _: trace,
             )
             writer.sync()
             seconds = time.perf_counter() - started

@@ -7,6 +7,7 @@ import ssl
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
+from itertools import count
 from typing import Any, NamedTuple
 
 import pytest
@@ -30,6 +31,12 @@ class Sent(NamedTuple):
     usage: Body | None = None
     extra: Body | None = None
     "other keys of the answer"
+    raw: bytes | None = None
+    "sent in place of status, headers and body"
+    endless: bytes = b""
+    "sent after it again and again, until the client leaves, or 3,000 times where there are pauses"
+    pause: float = 0.0
+    "seconds between two of these"
 
 
 def error(status: int, message: str, *headers: tuple[str, str]) -> Sent:
@@ -49,8 +56,8 @@ class FaultServer:
     ) -> None:
         self.react = react
         self.scheme = "http" if tls is None else "https"
-        self.models: list[Body] | int = [{"id": "teacher"}]
-        "a list, or the status that the list is refused with"
+        self.models: list[Body] | int | bytes = [{"id": "teacher"}]
+        "a list, or the status that the list is refused with, or what is sent in its place"
         self.bodies: list[Body] = []
         self.keys: set[str] = set()
         self.attempts: Counter[str] = Counter()
@@ -140,6 +147,8 @@ class FaultServer:
             self.under_way -= 1
 
     async def _write(self, writer: asyncio.StreamWriter, sent: Sent, answer: bytes) -> bool:
+        if sent.raw is not None:
+            return await self._write_endless(writer, sent)
         body = answer if sent.body is None else sent.body
         headers = "".join(f"{name}: {value}\r\n" for name, value in sent.headers)
         head = f"HTTP/1.1 {sent.status} X\r\ncontent-length: {len(body)}\r\n{headers}\r\n"
@@ -147,7 +156,22 @@ class FaultServer:
         await writer.drain()
         return sent.cut is None
 
+    async def _write_endless(self, writer: asyncio.StreamWriter, sent: Sent) -> bool:
+        writer.write(sent.raw or b"")
+        try:
+            for number in count():
+                if sent.pause and number == 3000:
+                    return False
+                writer.write(sent.endless)
+                await writer.drain()
+                await asyncio.sleep(sent.pause)
+        except ConnectionError:
+            self.num_broken += 1
+        return False
+
     def _list(self) -> Sent:
+        if isinstance(self.models, bytes):
+            return Sent(200, self.models)
         if isinstance(self.models, int):
             return error(self.models, "no list for you")
         return Sent(200, json.dumps({"data": self.models}).encode())

@@ -27,9 +27,13 @@ def test_a_wait_is_at_least_what_the_server_asks_for(asked: float | None, expect
 @pytest.mark.parametrize(
     ("header", "seconds"),
     [
-        (None, None), ("12", 12.0), ("0.5", 0.5), ("-3", 0.0), ("soon", None), ("", None),
+        (None, None), ("12", 12.0), ("0.5", 0.5), ("-3", None), ("soon", None), ("", None),
         ("Sun, 06 Nov 1994 08:49:47 GMT", 10.0), ("Sun, 06 Nov 1994 08:49:27 GMT", 0.0),
         ("Sunday, 06-Nov-94 08:49:47 GMT", 10.0), ("Sun Nov  6 08:49:47 1994", 10.0),
+        ("1e300", None), ("inf", None), ("nan", None), ("1_000", None), ("\uff11\uff12", None),
+        ("\u0663", None), ("9" * 5000, None), ("999999999999", 999999999999.0), (" 7 ", 7.0), ("1, 2", None),
+        ("Sun, 06 Nov 99999 08:49:47 GMT", None), ("Sun, 99 Nov 1994 08:49:47 GMT", None), ("Sun, 06 Nov 1994 08:49:47 +999999", None),
+        ("Sun, 06 Nov 1994 99:99:99 GMT", None), ("\x00", None), ("," * 999, None),
     ],
 )  # fmt: skip
 def test_retry_after_is_a_number_or_a_date(header: str | None, seconds: float | None) -> None:

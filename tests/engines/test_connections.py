@@ -1,5 +1,7 @@
 """Connections through what lies between: TLS with a certificate of one's own, and proxies."""
 
+import base64
+import json
 import shutil
 import socketserver
 import ssl
@@ -10,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from distillpipe.engines.base import Answer, Request
+from distillpipe.engines.base import Answer, Failure, Request
 from distillpipe.engines.openai import OpenAIEngine, Patience
 from distillpipe.engines.server import Server
 from distillpipe.errors import EngineError, UsageError
@@ -101,6 +103,29 @@ def test_a_proxy_of_the_environment_is_asked(
 
     assert isinstance(answer, Answer)
     assert len(proxy.bodies) == 1
+
+
+def test_a_proxy_that_repeats_its_password_is_not_quoted(
+    serve: Any, sent: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoded = base64.b64encode(b"user:very-secret%0123").decode()
+    told = json.dumps({"error": f"no: {encoded} very-secret%0123 very-secret%250123"}).encode()
+    proxy = serve(lambda *_: sent(407, told))
+    monkeypatch.setenv("HTTP_PROXY", f"http://user:very-secret%250123@127.0.0.1:{proxy.port}")
+    (failure,) = answers("http://teacher.invalid/v1")
+
+    assert failure == Failure("key", "407: no: [key] [key] [key] (8 tries)")
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://a..b/v1", "http://\u2026/v1", "http://x\x00y/v1", f"http://{'a' * 70}.b/v1"],
+    ids=ascii,
+)
+def test_an_address_that_is_none_is_one_line(url: str) -> None:
+    with pytest.raises((UsageError, EngineError)) as told:
+        answers(url)
+    assert "\n" not in str(told.value)
 
 
 def test_no_proxy_leaves_it_aside(serve: Any, sent: Any, monkeypatch: pytest.MonkeyPatch) -> None:

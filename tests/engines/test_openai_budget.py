@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from distillpipe import manifest as manifests
 from distillpipe.chat import Chat
 from distillpipe.dataset import read_traces
 
@@ -78,7 +79,7 @@ def test_a_thought_is_continued_over_completions_and_every_round_is_paid_for(
         assert row.num_tokens.reasoning == 1 + 7 + 1 + 7  # white space, twice the line, the wait
     assert len({row.row_key for row in rows}) == 20
     assert len(server.bodies) == 60  # the thought, the thought after the wait, the response
-    assert f"${(model.num_prompt + 2 * model.num_completion) / 1e6:.2g} spent" in done.err
+    assert f"${(model.num_prompt + 2 * model.num_completion) / 1e6:.2g} billed: " in done.err
     first = server.bodies[0]
     assert "messages" not in first
     assert model.asked[0].endswith("<|im_start|>assistant\n<think>\n")
@@ -119,6 +120,59 @@ def test_another_tokenizer_than_the_server_s_is_found_out(
     done = generate(serve(counts_one_more), *BUDGET)
     assert done.code == 1
     assert "give the --tokenizer of the model that it serves" in done.err.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("usage", "is_known"),
+    [
+        (None, False), ({}, False), ({"prompt_tokens": -1, "completion_tokens": 5}, False),
+        ({"prompt_tokens": 10**26, "completion_tokens": 5}, False), ({"prompt_tokens": 0, "completion_tokens": 9}, True),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_rows_are_counted_here_whatever_a_server_counts(
+    serve: Any,
+    sent: Any,
+    generate: Distill,
+    teacher_chat: Chat,
+    tmp_path: Path,
+    usage: Any,
+    is_known: bool,
+) -> None:
+    model = Model(teacher_chat, sent)
+
+    def with_usage(body: Body, attempt: int) -> Any:
+        return sent(
+            body=json.dumps(json.loads(model(body, attempt).body) | {"usage": usage}).encode()
+        )
+
+    done = generate(serve(with_usage), *BUDGET, "--price-input", 1, "--price-output", 2)
+    counts = manifests.read(tmp_path / "out" / "v1").counts
+    assert done.code == 0, done.err
+    assert {row.num_tokens.reasoning for row in read_traces(str(tmp_path / "out"))} == {16}
+    assert counts.unknown_bills == (0 if is_known else 60)
+    assert 0 < counts.cost_dollars < 60 * (200 + 2 * 64) / 1e6
+
+
+@pytest.mark.parametrize(
+    "ids", [None, "ids", [1, "a"], [-1], [2**40], [1.5], {}, [1] * 65], ids=lambda ids: str(ids)[:9]
+)
+def test_odd_ids_among_good_ones_are_asked_for_again(
+    serve: Any, sent: Any, generate: Distill, teacher_chat: Chat, tmp_path: Path, ids: Any
+) -> None:
+    model = Model(teacher_chat, sent)
+
+    def react(body: Body, attempt: int) -> Any:
+        answer = json.loads(model(body, attempt).body)
+        if attempt == 1 and any(f"{at}+1?" in model.asked[-1] for at in (12, 15, 18)):
+            answer["choices"][0]["token_ids"] = ids
+        return sent(body=json.dumps(answer).encode())
+
+    server = serve(react)
+    done = generate(server)
+    assert done.code == 0, done.err
+    assert {row.response for row in read_traces(str(tmp_path / "out"))} == {"\\boxed{10}"}
+    assert len(server.bodies) == 20 + 3
 
 
 def test_a_budget_on_a_server_without_a_tokenizer_is_a_usage_error_that_names_the_ways_out(

@@ -1,5 +1,6 @@
 """`generate` and `eval` with a server, as a user calls them: money, keys, signals, kills."""
 
+import base64
 import json
 import os
 import signal
@@ -89,7 +90,7 @@ def test_eval_scores_a_served_model_and_never_raises_the_alarm(
 
     assert done.code == 0, done.err
     assert "Pass@1" in done.err
-    assert f"{server.bill(0.55, 2.19):.2g} spent" in done.err
+    assert f"{server.bill(0.55, 2.19):.2g} billed: " in done.err
 
 
 def test_generate_raises_the_alarm_and_keeps_nothing_of_it(
@@ -113,7 +114,7 @@ def test_a_cap_ends_with_3_and_a_higher_one_goes_on(
     server = serve(lambda *_: sent())
     done = generate(server, *PRICES, "--max-cost", 0.001)
     assert done.code == 3
-    assert "of --max-cost $0.001 are spent" in done.err
+    assert ", of --max-cost $0.001, and the next request may cost $" in done.err
     assert " in all" in done.err
     assert 0 < server.bill(0.55, 2.19) <= 0.001
 
@@ -122,6 +123,76 @@ def test_a_cap_ends_with_3_and_a_higher_one_goes_on(
     counts = manifests.read(tmp_path / "out" / "v1").counts
     assert counts.cost_dollars == pytest.approx(server.bill(0.55, 2.19), abs=1e-12)
     assert len(server.bodies) == 20
+
+
+def test_what_is_billed_and_what_is_reserved_are_told_apart(
+    serve: Any, sent: Any, generate: Distill, tmp_path: Path
+) -> None:
+    lost = {"What is 3+1?", "What is 7+1?"}
+
+    def react(body: Any, attempt: int) -> Any:
+        asked = body["messages"][-1]["content"]
+        is_lost = attempt == 1 and any(one in asked for one in lost)
+        return sent(cut=40) if is_lost else sent()
+
+    server = serve(react)
+    done = generate(server, *PRICES, "--json")
+    billed = 20 * (20 * 0.55 + 60 * 2.19) / 1e6
+
+    assert done.code == 0, done.err
+    counts = json.loads(done.out)["versions"][0]["manifest"]["counts"]
+    assert counts["billed_dollars"] == pytest.approx(billed, abs=1e-12)
+    assert counts["unknown_bills"] == 2
+    assert counts["reserved_dollars"] > 2 * 64 * 2.19e-6
+    assert counts["cost_dollars"] == pytest.approx(billed + counts["reserved_dollars"], abs=1e-12)
+    told = f"${billed:.2g} billed, ${counts['reserved_dollars']:.2g} reserved for 2 requests with unknown bills"
+    assert done.err.splitlines()[-1].startswith("generate: 20 rows, 1,200 tokens, ")
+    assert told in done.err.splitlines()[-1]
+
+
+USAGES: list[tuple[Any, bool, int]] = [
+    (None, False, 0), ({}, False, 0), ([], False, 0), ({"total_tokens": 5}, False, 0),
+    ({"prompt_tokens": 20}, False, 0), ({"prompt_tokens": None, "completion_tokens": 60}, False, 0),
+    ({"prompt_tokens": 20.0, "completion_tokens": 60.0}, False, 1),
+    ({"prompt_tokens": "20", "completion_tokens": "60"}, False, 1),
+    ({"prompt_tokens": -1000, "completion_tokens": 60}, False, 1),
+    ({"prompt_tokens": 20, "completion_tokens": -60}, False, 1),
+    ({"prompt_tokens": 10**26, "completion_tokens": 60}, False, 1),
+    ({"prompt_tokens": 20, "completion_tokens": 10**26}, False, 1),
+    ({"prompt_tokens": 20, "completion_tokens": 65}, False, 2),
+    ({"prompt_tokens": 20, "completion_tokens": 0}, False, 1),
+    ({"prompt_tokens": 20, "completion_tokens": 60, "completion_tokens_details": []}, True, 0),
+    ({"prompt_tokens": 20, "completion_tokens": 60, "reasoning_tokens": -100}, True, 1),
+    ({"prompt_tokens": 20, "completion_tokens": 0, "reasoning_tokens": 60}, True, 1),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("usage", "is_counted", "num_warnings"), USAGES, ids=lambda one: str(one)[:60]
+)
+def test_no_usage_costs_an_answer_or_moves_the_cap(
+    serve: Any,
+    sent: Any,
+    generate: Distill,
+    tmp_path: Path,
+    usage: Any,
+    is_counted: bool,
+    num_warnings: int,
+) -> None:
+    server = serve(lambda *_: sent(extra={"usage": usage}))
+    done = generate(server, *PRICES, "--max-cost", 1)
+    counts = manifests.read(tmp_path / "out" / "v1").counts
+    worst = (512 + 200) * 0.55e-6 + 65 * 2.19e-6
+
+    assert (done.code, len(server.bodies), counts.rows_kept) == (0, 20, 20)
+    for row in read_traces(str(tmp_path / "out")):
+        assert (row.num_tokens is not None) == is_counted
+        assert row.num_tokens is None or min(row.num_tokens.reasoning, row.num_tokens.response) >= 0
+    assert done.err.count("warning: the server") == num_warnings
+    assert counts.unknown_bills == (0 if is_counted else 20)
+    assert 0 < counts.cost_dollars <= 20 * worst
+    billed = 20 * (20 * 0.55 + 60 * 2.19) / 1e6 if is_counted else 0.0
+    assert counts.billed_dollars == pytest.approx(billed, abs=1e-12)
 
 
 def test_a_dry_run_says_what_it_would_cost(serve: Any, sent: Any, generate: Distill) -> None:
@@ -182,7 +253,7 @@ def test_a_pilot_is_paid_for_under_the_same_cap(serve: Any, sent: Any, generate:
     done = generate(server, *PRICES, "--max-cost", 0.0001, "--dry-run", "--pilot", 5)
 
     assert (done.code, server.bodies) == (3, [])
-    assert "of --max-cost $0.0001 are spent" in done.err
+    assert "error: $0.00 billed, of --max-cost $0.0001, and the next request may cost $" in done.err
 
 
 def test_rows_of_other_sampling_options_tell_nothing(
@@ -320,12 +391,21 @@ def test_a_wrong_address_is_one_line_with_the_remedy(
 
 
 def echo(server: Any, sent: Any) -> None:
-    """Let the server repeat the key wherever it can."""
-    told = json.dumps({"error": {"message": f"no: {KEY}"}}).encode()
+    """Let the server repeat the key wherever it can, escaped in every way."""
+    spellings = [
+        KEY, json.dumps(json.dumps(KEY)), "".join(f"\\u{ord(one):04X}" for one in KEY),
+        "".join(f"%{ord(one):02x}" for one in KEY), f"{KEY[:9]} {KEY[9:]}", base64.b64encode(KEY.encode()).decode(),
+    ]  # fmt: skip
+    told = json.dumps({"error": {"message": f"no: {' '.join(spellings)}"}}).encode()
+    cut = json.dumps(
+        {"error": {"message": f"{'no ' * 94}{KEY}"}}
+    ).encode()  # cut in the middle of it
 
     def react(body: Any, attempt: int) -> Any:
         if " 3+1" in body["messages"][-1]["content"]:
             return sent(400, told)
+        if " 4+1" in body["messages"][-1]["content"]:
+            return sent(400, cut)
         if attempt == 1:
             return sent(500, told, (("Retry-After", KEY), ("X-Key", KEY)))
         thought = {"content": KEY, "reasoning": f"the key is {KEY}"}
@@ -338,7 +418,7 @@ def everything(folder: Path) -> bytes:
     return b"".join(path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file())
 
 
-def test_a_key_is_sent_and_stands_nowhere(
+def test_a_key_stands_only_in_what_the_server_sent(
     serve: Any, sent: Any, distill_process: Distill, tmp_path: Path
 ) -> None:
     problems = write_problems(tmp_path / "problems.jsonl", 8)
@@ -361,15 +441,174 @@ def test_a_key_is_sent_and_stands_nowhere(
 
     assert server.keys == {f"Bearer {KEY}"}
     assert done.code == 0, done.err
-    assert b"the key is [key]" in everything(out)
-    assert b"400: no: [key]" in everything(out)
+    parts = [path.read_bytes() for path in sorted(out.rglob("part-*.jsonl"))]
+    rows = list(read_traces(str(out)))
+    assert {(row.reasoning, row.response, row.served_by) for row in rows} == {
+        (f"the key is {KEY}", KEY, KEY)
+    }
+    assert len(rows) == manifests.read(out / "v1").counts.rows_with_key == 6
+    assert done.err.count("warning: a row holds the API key") == 1
+    assert ", 6 of the rows hold the API key" in done.err
+    rest = everything(tmp_path)
+    for part in parts:
+        rest = rest.replace(part, b"")
+    assert b"400: no: [key] " in rest
     server.models = 401
     refused = distill_process(
         *arguments(server, problems, tmp_path / "other"), "--api-key-env", "MY_KEY", **environment
     )
     assert "refuses the key in MY_KEY" in refused.err
-    assert KEY.encode() not in everything(tmp_path)
-    assert KEY not in done.err + done.out + refused.err + refused.out
+    said = (done.err + done.out + refused.err + refused.out).encode()
+    for spelling in spellings_of(KEY):
+        assert spelling not in rest + said
+
+
+def spellings_of(key: str) -> list[bytes]:
+    """A key and its first half, as they may stand in an address or in JSON."""
+    encoded = base64.b64encode(key.encode()).decode()
+    ways = [key, key[:14], encoded, encoded[:20], *("".join(f(ord(one)) for one in key[:14]) for f in (
+        "%{:02x}".format, "%{:02X}".format, "\\u{:04x}".format, "\\u{:04X}".format))]  # fmt: skip
+    return [way.encode() for way in ways]
+
+
+@pytest.mark.parametrize("key", ["EMPTY", "x", "1", "token", "none", "sk-no-key-required", "e"])
+def test_a_key_that_is_a_word_changes_nothing_at_all(
+    serve: Any,
+    sent: Any,
+    distill: Distill,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    key: str,
+) -> None:
+    text = f"{key} EMPTY token x=1, none of \\boxed{{{key}}}"
+    problems = tmp_path / "problems.jsonl"
+    row = {"problem": f"What is {key}?", "answer": key, "verifier": "exact"}
+    problems.write_text(json.dumps(row) + "\n")
+    server = serve(
+        lambda *_: sent(message={"content": text, "reasoning": f"{key}{key}"}, extra={"model": key})
+    )
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+    done = distill(
+        "eval", "teacher", "--base-url", server.url, "--benchmark", problems, "--out", tmp_path / "out",
+        "--max-tokens", 64,
+    )  # fmt: skip
+
+    assert done.code == 0, done.err
+    assert server.keys == {f"Bearer {key}"}
+    (row,) = read_traces(str(tmp_path / "out" / "problems"))
+    assert (row.response, row.reasoning, row.served_by) == (text, f"{key}{key}", key)
+    assert (row.answer, row.verdict) == (key, "correct")
+    assert "[key]" not in done.err + everything(tmp_path).decode()
+    assert manifests.read(tmp_path / "out" / "problems" / "v1").counts.rows_with_key == 0
+
+
+def test_a_word_is_not_redacted_in_an_error_either(
+    serve: Any, sent: Any, generate: Distill, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "EMPTY")
+    done = generate(serve(lambda *_: sent(401, b'{"error": "EMPTY is no key"}')))
+    assert (done.code, "(401: EMPTY is no key)" in done.err) == (1, True)
+
+
+def test_secrets_in_the_options_stand_in_no_manifest(
+    serve: Any, sent: Any, generate: Distill, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    other = "pk-another-secret-0123"
+    body = {
+        "user": KEY,
+        "provider": {"api_key": other, "headers": {"Authorization": f"Bearer {other}x"}},
+    }
+    server = serve(lambda *_: sent())
+    given = ("--extra-body", json.dumps(body), "--limit", 2)
+    dry = [generate(server, *given, "--dry-run", *more) for more in ([], ["--json"])]
+    done = generate(server, *given, "--json")
+
+    assert done.code == 0, done.err
+    assert server.bodies[0]["provider"] == body["provider"]
+    assert server.bodies[0]["user"] == KEY
+    said = everything(tmp_path / "out").decode() + "".join(
+        one.out + one.err for one in (*dry, done)
+    )
+    assert KEY not in said
+    assert other not in said
+    assert '{\\"api_key\\":\\"[key]\\"' in said
+    again = json.loads(generate(server, *given, "--num-samples", 2, "--dry-run", "--json").out)
+    assert again["dry_run"][0]["estimate"]["basis"] == f"from the 2 rows under {tmp_path}/out"
+
+
+def test_a_key_with_a_line_break_around_it_is_sent_without(
+    serve: Any, sent: Any, generate: Distill, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", f" \t{KEY}\r\n")
+    server = serve(lambda *_: sent())
+    assert generate(server).code == 0
+    assert server.keys == {f"Bearer {KEY}"}
+
+
+@pytest.mark.parametrize(
+    "key",
+    [f"{KEY}\n{KEY}", f"{KEY}\u00e9", f"{KEY}\u4f60", f"\ufeff{KEY}", f"{KEY}\x7f", f"{KEY}\udcff"],
+)
+def test_a_key_that_no_header_takes_is_one_line(
+    serve: Any, sent: Any, generate: Distill, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+    done = generate(serve(lambda *_: sent()))
+
+    assert (done.code, KEY in done.err, done.err.count("\nerror: ")) == (2, False, 1)
+    assert "the key in OPENAI_API_KEY holds white space" in done.err
+
+
+def test_the_count_of_rows_with_a_key_outlives_an_interruption(
+    serve: Any, sent: Any, generate: Distill, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    server = serve(lambda *_: sent(message={"content": KEY, "reasoning": "so"}))
+    generate(server, "--limit", 5, "--dry-run", "--pilot", 2)
+    monkeypatch.setenv("OPENAI_API_KEY", f"{KEY}-other")
+    server.react = lambda *_: sent(message={"content": f"{KEY}-other", "reasoning": "so"})
+    assert generate(server, "--limit", 5).code == 0
+    assert manifests.read(tmp_path / "out" / "v1").counts.rows_with_key == 5
+
+
+# ---------------------------------------------------------------- redirects
+
+
+@pytest.mark.parametrize(
+    ("location", "expected"),
+    [
+        ("https://else.where/v2/chat/completions", "leads to https://else.where/v2/chat/completions: give --base-url https://else.where/v2, if"),
+        ("http://127.0.0.1:1/steal", "leads to http://127.0.0.1:1/steal: give that as --base-url"),
+        ("/other/chat/completions", "/other/chat/completions: give --base-url http"),
+        (f"https://user:{KEY}@else.where/x?key={KEY}#{KEY}", "leads to https://else.where/x: give that"),
+        (f"https://else.where/{KEY}/x", "leads to https://else.where/[key]/x: give that"),
+        ("http://a\x1b[31mb/\x9b", "which leads to"),
+        ("http://[::1", "which leads to no address (http://[::1)"),
+        ("", "which leads elsewhere without saying where"),
+        ("x" * 9000, "which leads to"),
+    ],
+    ids=["same path", "other path", "relative", "secrets", "key in the path", "control", "no address", "empty", "long"],
+)  # fmt: skip
+@pytest.mark.parametrize("status", [301, 307])
+def test_a_redirect_is_named_and_followed_by_nobody(
+    serve: Any,
+    sent: Any,
+    generate: Distill,
+    monkeypatch: pytest.MonkeyPatch,
+    location: str,
+    expected: str,
+    status: int,
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    done = generate(serve(lambda *_: sent(status, b"", (("Location", location),))))
+
+    (line,) = (one for one in done.err.splitlines() if one.startswith("error: "))
+    assert (done.code, f"answers with status {status}, which leads" in line) == (1, True)
+    assert expected in line
+    assert KEY not in done.err
+    assert line.isprintable()
+    assert len(line) < 900
 
 
 def test_a_key_that_cannot_be_one_is_not_repeated(

@@ -161,7 +161,9 @@ def test_the_cap_holds_by_the_count_of_the_server_and_a_higher_one_goes_on(
     serve: Any, with_faults: Any, sample: Sample, tmp_path: Path, max_cost: float
 ) -> None:
     server = serve(with_faults(0.2))
-    with pytest.raises(Incomplete, match=r"--max-cost \S+ are spent, .* rows are left"):
+    with pytest.raises(
+        Incomplete, match=r"billed.*, of --max-cost \S+, and the next .* rows are left"
+    ):
         sample(server, 500, max_cost)
     assert server.bill(0.55, 2.19) <= max_cost
 
@@ -174,7 +176,7 @@ def test_nothing_is_asked_under_a_cap_that_allows_nothing(
     serve: Any, sent: Any, sample: Sample
 ) -> None:
     server = serve(lambda *_: sent())
-    with pytest.raises(Incomplete, match=r"^\$0.00 of --max-cost \$0.0001 are spent, and the next"):
+    with pytest.raises(Incomplete, match=r"^\$0.00 billed, of --max-cost \$0.0001, and the next"):
         sample(server, 5, 0.0001)
     assert server.bodies == []
 

@@ -65,7 +65,9 @@ def test_what_was_cut_while_thinking_has_no_response(message: dict[str, Any]) ->
         ({"content": f"<think>\n\n</think>\n\n{SAID}"}, SAID),
         ({"content": SAID, "reasoning": None, "reasoning_content": " ", "reasoning_details": []}, SAID),
         ({"content": SAID, "reasoning": {"effort": "high"}, "reasoning_details": ["x", {}]}, SAID),
-        ({"content": [{"type": "text", "text": SAID}, "x"]}, SAID),
+        ({"content": [{"type": "text", "text": SAID}, 5, None]}, SAID),
+        ({"content": [SAID[:3], {"type": "text", "text": SAID[3:]}]}, SAID),
+        ({"content": {"type": "text", "text": SAID}}, SAID),
         ({"content": 7}, ""),
     ],
 )  # fmt: skip

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from distillpipe.engines.replies import Again, Refused, Reply, Stop, read_response
+from distillpipe.engines.usage import Usage
 from distillpipe.records import Message, TokenCounts
 
 MESSAGE = {"content": "four", "reasoning": "12345678"}
@@ -27,7 +28,7 @@ def test_an_answer_is_read() -> None:
     assert read_response(200, None, body()) == Reply(
         Message(role="assistant", content="four", reasoning_content="12345678"),
         "stop",
-        TokenCounts(prompt=9, reasoning=8, response=4, total=21),
+        Usage(TokenCounts(prompt=9, reasoning=8, response=4, total=21), (9, 12), is_billed=True),
         "m",
     )
 
@@ -49,7 +50,7 @@ def test_finish_reasons(given: str, expected: str) -> None:
         (USAGE | {"reasoning_tokens": 7}, MESSAGE, 7),
         (USAGE | {"completion_tokens_details": {"reasoning_tokens": 0}}, MESSAGE, 8),
         (USAGE | {"completion_tokens_details": {"audio_tokens": 0}}, MESSAGE, 8),
-        (USAGE | {"completion_tokens_details": {"reasoning_tokens": 99}}, MESSAGE, 12),
+        (USAGE | {"completion_tokens_details": {"reasoning_tokens": 12}}, MESSAGE, 12),
         (USAGE, {"content": None, "reasoning": "123"}, 12),
         (USAGE, {"content": "four"}, 0),
         (USAGE, {"content": None}, 0),
@@ -60,7 +61,7 @@ def test_reasoning_tokens_are_the_servers_or_a_share_by_characters(
 ) -> None:
     reply = read_response(200, None, body(usage, message=message))
     assert isinstance(reply, Reply)
-    assert reply.num_tokens == TokenCounts(
+    assert reply.usage.stored == TokenCounts(
         prompt=9, reasoning=reasoning, response=12 - reasoning, total=21
     )
 
@@ -68,7 +69,7 @@ def test_reasoning_tokens_are_the_servers_or_a_share_by_characters(
 def test_a_server_that_does_not_count_leaves_the_counts_open() -> None:
     reply = read_response(200, None, body(usage=None))
     assert isinstance(reply, Reply)
-    assert reply.num_tokens is None
+    assert reply.usage.stored is None
 
 
 def test_openrouter_says_who_answered() -> None:
@@ -82,7 +83,7 @@ def test_openrouter_says_who_answered() -> None:
     [
         b"", b"   ", b"<html>", b"[]", b"{}", b'{"choices": []}', b'{"choices": null}', body()[:-9],
         b"\xff\xfe", body(finish_reason=None), body(finish_reason="abort"), b'{"choices": [{}]}',
-        body(usage={"prompt_tokens": "many"}),
+        body(message={"content": 5}), body(message={"content": {"text": 5}}), body(message="four"),
     ],
 )  # fmt: skip
 def test_what_is_no_answer_is_asked_for_again_and_may_be_billed(content: bytes) -> None:
@@ -139,8 +140,8 @@ def test_an_answer_that_was_filtered_is_refused_and_billed() -> None:
     found = read_response(200, None, body(finish_reason="content_filter"))
     assert isinstance(found, Refused)
     assert found.is_certain
-    assert found.num_tokens is not None
-    assert found.num_tokens.total == 21
+    assert found.usage is not None
+    assert found.usage.stored == TokenCounts(prompt=9, reasoning=0, response=12, total=21)
 
 
 @pytest.mark.parametrize(
@@ -151,7 +152,7 @@ def test_an_answer_that_was_filtered_is_refused_and_billed() -> None:
         (404, "The model `x` does not exist.", "model"), (404, "Not Found", "address"),
         (400, "Model Not Exist", "model"), (400, "deepseek/x is not a valid model ID", "model"),
         (404, "model 'x' not found", "model"), (404, "model_not_found", "model"),
-        (405, "Method Not Allowed", "address"), (301, "", "address"),
+        (405, "Method Not Allowed", "address"), (301, "", "redirect"),
     ],
 )  # fmt: skip
 def test_what_stops_the_run(status: int, text: str, fault: str) -> None:
