@@ -261,7 +261,7 @@ def rewrite(
                 if changed is not None:
                     file.write(changed + b"\n")
             file.flush()
-            os.fsync(file.fileno())
+            sync_file(file.fileno(), writing)
         writing.replace(path)
         sync_folder(folder)
 

@@ -22,7 +22,7 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from distillpipe.errors import Incomplete
-from distillpipe.filesystem import sync_folder
+from distillpipe.filesystem import sync_file, sync_folder
 from distillpipe.interrupts import shielded
 from distillpipe.jsonl import cut_torn_line, decoded, encoder
 from distillpipe.manifest import Counts
@@ -170,11 +170,12 @@ class Ledger:
         found = _read(path)
         self._number = found.number if found else 0
         self._sums = found.sums if found else _carried(self._counts)
+        self._path = path
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         if found is None:
             sums = self._sums
             self._write([Event("carried", 0, sums.spent, sums.reserved, sums.unknown)])
-            os.fdatasync(self._file)
+            sync_file(self._file, path, content_only=True)
             sync_folder(draft.path)
         self._sums.enter(self._counts)
 
@@ -205,7 +206,7 @@ class Ledger:
 
     def sync(self) -> None:
         """Make all reservations durable: comes before their requests are sent."""
-        os.fdatasync(self._file)
+        sync_file(self._file, self._path, content_only=True)
 
     def bill(self, number: int, cost: int | None, *, is_known: bool = True) -> None:
         """What a request cost, or what it cost at most; None where neither is known: then its worst case."""
