@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from distillpipe import manifest as manifests
@@ -148,6 +148,7 @@ def test_the_three_figures_outlive_a_kill(open_draft: OpenDraft, is_closed: bool
         assert figures(draft.manifest.counts) == (2.875, 0.75, 2.125, 3)
 
 
+@settings(max_examples=30)
 @given(
     st.lists(
         st.tuples(

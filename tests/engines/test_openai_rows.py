@@ -103,7 +103,8 @@ def test_all_rows_are_there_once_though_a_fifth_of_the_requests_fails(
     serve: Any, with_faults: Any, sample: Sample, tmp_path: Path, number: int
 ) -> None:
     server = serve(with_faults(0.2, stall=600.0))
-    manifest = sample(server, number, patience=Patience(timeout_seconds=0.5, delay_scale=0.01))
+    patience = Patience(timeout_seconds=0.5, delay_scale=0.01, deadline_seconds=60.0)
+    manifest = sample(server, number, patience=patience)
 
     rows = list(read_traces(str(tmp_path / "traces")))
     assert sorted(row.problem for row in rows) == sorted(one.problem for one in problems(number))
