@@ -113,6 +113,8 @@ PIECES = [
     "^{", "_{", "!", "=", "<", "\\le", "\\in", "\\frac", "\\frac{", "}{", "\\sqrt", "\\sqrt[", "\\pi", "\\infty", "\\pm", "\\cup", "%", "\\%",
     "$", "\\text{", "\\text{ cm}", " and ", "\\sin", "\\log", "\\ln", "|", "\\left", "\\right", "\\boxed{", "\\begin{pmatrix}",
     "\\end{pmatrix}", "&", "\\\\", "\\cdot", "1,000", "12:00", "answer is ", "**", "\x00", "½", "٣", "\ud800", "π", "'", "\n", "apples",
+    "°", "\\$", "€", "₹", "万", "半", " million", " or more", "at least ", "\\text{ and }", "\\text{ hours }", " min", " PM", "km/h", "^{-2}",
+    "\\setminus", "R ", "\\neq", "\\mod ", "\\pmod{", "\\lcm(", "x=", "y=", "10^{30}", "⁻", "¹", "1e", "\\approx ", "...", "\\infty", "]", "[",
 ]  # fmt: skip
 
 
