@@ -18,7 +18,9 @@ _ARGUMENT = r"(?:\{\s*([-+]?[0-9.,]+)\s*\}|([0-9]))"
 _FRACTION = re.compile(rf"({_DIGITS})?\s*\\frac\s*{_ARGUMENT}\s*{_ARGUMENT}")
 _REPEATING = re.compile(r"([0-9]*)\.([0-9]*)\\(?:overline|bar)\s*\{([0-9]+)\}")
 _MIXED = re.compile(r"([0-9]+)\s+([0-9]+)\s*/\s*([0-9]+)")
-_NAMED = re.compile(r"\\?[a-zA-Z]+(?:_(?:[a-zA-Z0-9]|\{[a-zA-Z0-9]*\}))?\s*=\s*(?=[^=]*$)")
+_NAMED = re.compile(
+    r"(?<![a-zA-Z])\\?[a-zA-Z]++(?:_(?:[a-zA-Z0-9]|\{[a-zA-Z0-9]*\}))?\s*=\s*(?=[^=]*$)"
+)
 _SIMPLE = re.compile(
     r"\s*\$?([-+]?)(?:([0-9]{1,15})(?:\.([0-9]{1,3})|/([0-9]{1,9}))?"
     r"|\\[dt]?frac\{([0-9]{1,9})\}\{([0-9]{1,9})\})\$?\.?\s*"
