@@ -13,7 +13,9 @@ from distillpipe.verify.quantities import measured, value_of
 from distillpipe.verify.rationals import MAX_DIGITS
 from distillpipe.verify.units import Measured, Unit, agree, comparable
 
-_NAMED = re.compile(r"\\?[a-zA-Z]+(?:_(?:[a-zA-Z0-9]|\{[a-zA-Z0-9]*\}))?\s*=\s*(?=[^=]*$)")
+_NAMED = re.compile(
+    r"(?<![a-zA-Z])\\?[a-zA-Z]++(?:_(?:[a-zA-Z0-9]|\{[a-zA-Z0-9]*\}))?\s*=\s*(?=[^=]*$)"
+)
 
 
 def number(text: str) -> Fraction | None:
