@@ -175,8 +175,9 @@ def report(
         if isinstance(part, msgspec.Struct)
         for name, value in msgspec.structs.asdict(part).items()
     }
+    plain = msgspec.json.decode(msgspec.json.encode(used))  # as it is read again: lists, no tuples
     found: dict[str, Any] = {
-        "protocol": {"name": None, "source": None, "settings": used},
+        "protocol": {"name": None, "source": None, "settings": plain},
         "published": None,
     }
     if protocol is None:
