@@ -11,6 +11,7 @@ from distillpipe.chat import Chat, load_chat
 from distillpipe.errors import DataError
 from distillpipe.manifest import Counts, Dropped, TeacherCounts
 from distillpipe.records import Message, Trace, TrainingOptions
+from distillpipe.rowguard import InternalErrors
 from distillpipe.training.context import Limits
 from distillpipe.training.preflight import Preflight
 from distillpipe.training.preview import ShownRow, preview_of, show, summary
@@ -70,6 +71,37 @@ def test_a_row_that_stands_twice_is_one_row(looked, make_traces) -> None:
     check, rows = looked([*traces, traces[1]])
     assert [row.id for row in rows] == [trace.id for trace in traces]
     assert check.counts.rows_read == check.counts.rows_kept == 3
+
+
+@pytest.mark.parametrize(("num_bad", "is_refused"), [(1, False), (2, True)])
+def test_a_row_that_cannot_be_rendered_costs_itself(
+    tmp_path: Path, repository: Path, make_traces, num_bad: int, is_refused: bool
+) -> None:
+    template = tmp_path / "faulty.jinja"
+    template.write_text(
+        "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n"
+        "{% if 'BAD' in message.content %}{{ 1 // 0 }}{% endif %}{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}",
+        encoding="utf-8",
+    )
+    folder = repository / "data" / "quickstart" / "teacher"
+    traces = make_traces(100)
+    for number in range(num_bad):
+        asked = msgspec.structs.replace(traces[number].messages[0], content="BAD")
+        messages = [asked, traces[number].messages[1]]
+        traces[number] = msgspec.structs.replace(traces[number], messages=messages)
+    check = Preflight(load_chat(folder, "teacher", str(template)), OPTIONS, LIMITS)
+    rows = list(check.rows(traces, lambda rows: None))
+
+    assert [row.id for row in rows] == [trace.id for trace in traces[num_bad:]]
+    assert check.counts.num_internal_errors == num_bad
+    assert check.counts.dropped == {"internal_error": Dropped(rows=num_bad)}
+    assert check.counts.rows_kept + check.counts.rows_rejected == check.counts.rows_read == 100
+    if is_refused:
+        with pytest.raises(InternalErrors, match=r"nothing was trained.*ZeroDivisionError"):
+            check.check()
+    else:
+        check.check()
 
 
 def test_one_id_with_two_contents_is_refused(looked, make_trace) -> None:
