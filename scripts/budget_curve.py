@@ -137,7 +137,7 @@ def of_waits(points: Sequence[Point]) -> list[dict[str, Any]]:
             found.append({
                 "budget": one.name, "against": base.name, "difference": difference.mean,
                 "interval": [difference.low, difference.high], "num_wins": difference.num_wins,
-                "num_losses": difference.num_losses, "p_value": paired.sign_flip_test(by_problem),
+                "num_losses": difference.num_losses, "p_value": paired.p_value(by_problem),
                 "more_tokens": one.tokens - base.tokens,
             })  # fmt: skip
     adjusted = paired.holm([one["p_value"] for one in found])
