@@ -1,5 +1,6 @@
 """`eval`: Pass@1 of a model on a benchmark, with its standard error; predictions are kept as traces."""
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from distillpipe.manifest import ModelUsed
 from distillpipe.models import AnyModel, Served, with_adapter
 from distillpipe.planning import SamplingOptions, load_model_chat
 from distillpipe.progress import say
-from distillpipe.records import Problem, Trace
+from distillpipe.records import Problem, RejectedTrace, Trace
 from distillpipe.sampling import Sampler
 from distillpipe.stages.run import Result, Run, content_of, say_finished, say_up_to_date
 from distillpipe.versions import Header
@@ -77,25 +78,42 @@ def evaluate(
         sampled_before = writer.counts.tokens_sampled
         sampler.take_over(writer, out, judged)
         sampler.sample(writer, lambda: open_engine(found, chat, options.engine, draft), judged)
-        writer.sync()
-        predictions = scoring.collect(dataset.read_rows(draft.path, "part", Trace))
-        found_scores = scoring.measure(name, predictions, scoring.options_of(sampler.problems()))
-        found_scores |= protocols.report(run.options, options, found.name, name)
-        found_scores["budget"] = scoring.budget_kept(writer.counts)
-        found_scores["resources"] = resources.used(writer.counts, sampled_before, found)
-        draft.manifest.metrics = found_scores
-        table = scores.score_table([(found.name, found_scores)])
-        _write_metrics(draft.path, found_scores, table)
-        manifest = writer.finish(sampler.problems())
-    say("\n".join(scores.aligned(table)))
-    return say_finished(manifest, out)
+        facts = {
+            "num_duplicates": sampler.num_duplicates,
+            **protocols.report(run.options, options, found.name, name),
+            "budget": scoring.budget_kept(writer.counts),
+            "resources": resources.used(writer.counts, sampled_before, found),
+        }
+        return finish_scored(writer, found.name, name, sampler.problems, facts)
 
 
-def _write_metrics(folder: Path, found: dict[str, Any], table: scores.Table) -> None:
+def finish_scored(
+    writer: Writer,
+    model: str,
+    benchmark: str,
+    problems: Callable[[], Iterator[Problem]],
+    facts: dict[str, Any],
+) -> Result:
+    """Score the rows of a draft, write metrics.json with `facts` behind the figures, and finish the version.
+
+    All rows are durable before a figure is made of them: whatever goes wrong here, they are taken over.
+    """
+    writer.sync()
+    draft = writer.draft
+    predictions = scoring.collect(
+        dataset.read_rows(draft.path, "part", Trace),
+        dataset.read_rows(draft.path, "rejected", RejectedTrace),
+    )
+    found = scoring.measure(benchmark, predictions, scoring.options_of(problems())) | facts
+    draft.manifest.metrics = found
+    table = scores.score_table([(model, found)])
     content = msgspec.json.format(msgspec.json.encode(found), indent=1)
-    (folder / "metrics.json").write_bytes(content + b"\n")
+    (draft.path / "metrics.json").write_bytes(content + b"\n")
     lines = [f"# {found['benchmark']}", "", *scores.markdown(table), ""]
-    (folder / "metrics.md").write_text("\n".join(lines))
+    (draft.path / "metrics.md").write_text("\n".join(lines))
+    manifest = writer.finish(problems())
+    say("\n".join(scores.aligned(table)))
+    return say_finished(manifest, draft.out)
 
 
 def forecast_eval(
