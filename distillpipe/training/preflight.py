@@ -56,7 +56,7 @@ class Preflight:
         self.num_reasoned = 0
         self.longest = 0
         self.refusals: dict[str, Refusal] = {}
-        self._options = options
+        self.options = options
         self._limits = limits
         self._soft_rows = soft_rows
         self._num_shown = num_shown
@@ -94,6 +94,9 @@ class Preflight:
             teacher.dropped[OVER_LENGTH] = teacher.dropped.get(OVER_LENGTH, 0) + 1
             return None
         self._look(trace, row, is_cut=len(row.ids) < len(made.ids))
+        if len(self.shown) < self._num_shown:
+            self.shown.append(row)  # which knows where its prompt ends
+        row = self._supervised(row)
         self.counts.rows_kept += 1
         teacher.rows_kept += 1
         teacher.tokens_kept += row.num_supervised
@@ -102,9 +105,11 @@ class Preflight:
         if num_labelled := row.num_labelled:
             self.counts.rows_taught += 1
             self.counts.tokens_taught += num_labelled
-        if len(self.shown) < self._num_shown:
-            self.shown.append(row)
         return row
+
+    def _supervised(self, row: Row) -> Row:
+        """The row with a loss on all that is trained on."""
+        return row.with_prompt() if self.options.train_on_prompt else row
 
     def _labelled(self, trace: Trace, row: Row) -> Row:
         """The row with its soft labels."""
@@ -118,20 +123,20 @@ class Preflight:
 
     def _fitted(self, row: Row) -> Row | None:
         """The row within `--max-length`, as `--over-length` says."""
-        limit = self._options.max_length
+        limit = self.options.max_length
         over = len(row.ids) - limit
         if over <= 0:
             return row
-        if self._options.over_length == "refuse":
+        if self.options.over_length == "refuse":
             self._refuse("over_length", row.id, over, len(row.ids))
             return row
-        if self._options.over_length == "cut" and row.num_prompt < limit:
+        if self.options.over_length == "cut" and row.num_prompt < limit:
             self.counts.rows_cut += 1
             self.counts.tokens_cut += over
             return row.cut(limit)
         dropped = self.counts.dropped.setdefault(OVER_LENGTH, Dropped())
         dropped.rows += 1
-        dropped.tokens += row.num_supervised
+        dropped.tokens += self._supervised(row).num_supervised
         return None
 
     def _look(self, trace: Trace, row: Row, *, is_cut: bool) -> None:
@@ -175,7 +180,7 @@ class Preflight:
         if not self.counts.rows_kept:
             raise DataError(
                 f"no rows to train on: all {self.counts.rows_read:,} are longer than --max-length "
-                f"{self._options.max_length:,}, and --over-length {self._options.over_length} leaves none"
+                f"{self.options.max_length:,}, and --over-length {self.options.over_length} leaves none"
             )
         if self._soft_rows is not None and not self.counts.tokens_taught:
             raise DataError(
@@ -207,7 +212,7 @@ class Preflight:
         match reason:
             case "over_length":
                 return (
-                    f"{rows} are longer than --max-length {self._options.max_length:,} tokens, {over}: give "
+                    f"{rows} are longer than --max-length {self.options.max_length:,} tokens, {over}: give "
                     f"--max-length {found.longest}, shorten them with `distill filter "
                     "--max-reasoning-tokens`, or give --over-length drop or cut"
                 )
