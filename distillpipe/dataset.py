@@ -246,6 +246,14 @@ def read_traces(reference: str) -> Iterator[Trace]:
         yield from decoded(path, Trace)
 
 
+def read_rejected(reference: str) -> Iterator[RejectedTrace]:
+    """The rows of a dataset that its stage rejected; none for a .jsonl file. Errors as of `read_traces`."""
+    if not Path(reference).is_file():
+        folder = _traces_folder(reference)
+        versions.check_content(folder)
+        yield from read_rows(folder, "rejected", RejectedTrace)
+
+
 def trace_files(reference: str) -> list[Path]:
     """The files that hold the rows of a dataset in their order, those of a finished version checked."""
     if (path := versions.plain_file(reference)) is not None:

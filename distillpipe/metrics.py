@@ -6,15 +6,22 @@ functions of numbers; the table of what the intervals cover is in docs/log.md (s
 """
 
 import math
+import sys
 from collections.abc import Sequence
+from fractions import Fraction
 from typing import NamedTuple
 
+Share = Fraction | float
+"in [0, 1]"
 Z95 = 1.959963984540054
 Z80 = 0.8416212335729143
 PRIOR_SHARE, PRIOR_PROBLEMS = (
     0.8,
     1.3,
 )  # chosen by what the intervals cover, see scripts/coverage.py
+
+
+MIN_SHARE = sys.float_info.epsilon  # a spread below it is none that a float can say
 
 
 class Score(NamedTuple):
@@ -27,6 +34,15 @@ class Score(NamedTuple):
     high: float
 
 
+class Spread(NamedTuple):
+    """How far problem means lie apart; of several that are not all right or all wrong."""
+
+    share: float
+    "of the variance of single coin tosses with the same mean"
+    carrying: float
+    "problems that carry the successes, or the failures, whichever are fewer: Kish's effective number"
+
+
 class Parts(NamedTuple):
     """The two sources of a standard error: its square is the sum of their squares."""
 
@@ -36,19 +52,29 @@ class Parts(NamedTuple):
     "what other problems of the same kind would change"
 
 
-def score(problem_means: Sequence[float], num_samples: int | None = None) -> Score:
+def score(problem_means: Sequence[Share], num_samples: int | None = None) -> Score:
     """The score of a list of problem means, each in [0, 1]; all nan for no problem.
 
     Each is the share of right ones among `num_samples`, of the problem that has fewest; null for values of
     another kind, as pass@k is. The standard error is sd / sqrt(n) with n-1 in the sd.
+
+    Means and their spread are added up as fractions: where failures are rarer than a float near 1 can say,
+    the mean is rounded, but what the interval is made of is not.
     """
     n = len(problem_means)
     if n == 0:
         return Score(math.nan, math.nan, math.nan, math.nan)
-    mean, variance = _mean_and_variance(problem_means)
+    means = [Fraction(one) for one in problem_means]
+    mean = sum(means, Fraction()) / n
+    p, q = float(mean), float(1 - mean)
     if n == 1:
-        return Score(mean, math.nan, *wilson_interval(mean, 1.0))
-    return Score(mean, math.sqrt(variance / n), *interval(mean, variance, n, num_samples))
+        return Score(p, math.nan, *_holding(p, wilson_interval(p, 1.0, q=q)))
+    variance = sum(((one - mean) ** 2 for one in means), Fraction()) / (n - 1)
+    spread = None
+    if variance:  # then some are above 0 and some below 1, so neither product is 0
+        carrying = min(n * one**2 / ((n - 1) * variance / n + one**2) for one in (mean, 1 - mean))
+        spread = Spread(float(variance / (mean * (1 - mean))), float(carrying))
+    return Score(p, math.sqrt(variance / n), *_interval((p, q), spread, n, num_samples))
 
 
 def interval(
@@ -64,25 +90,57 @@ def interval(
 
     The quantile is Student's, as the spread is measured; but not what sampling adds to it, which follows
     from the mean: Satterthwaite's degrees of freedom. For one sample a problem it is Wilson's interval.
+
+    Where all problems are right, or all wrong, no spread is measured. Then the interval goes from Wilson's
+    for one sample a problem to Student's with `PRIOR_SHARE` for many, and is never wider than the first:
+    more samples of the same problems are no less knowledge.
     """
-    least = 0.0 if num_samples is None else 1 / num_samples
-    share = 1.0 if num_samples is None else least + PRIOR_SHARE * (1 - least)
-    if variance > 0:
+    spread = None
+    if variance > 0 and mean * (1 - mean) > 0:
         carrying = min(
             num_problems * one**2 / ((num_problems - 1) / num_problems * variance + one**2)
             for one in (mean, 1 - mean)
         )
-        weight = min(1.0, PRIOR_PROBLEMS / carrying)
-        share = min(variance / (mean * (1 - mean)), 1.0) ** (1 - weight) * share**weight
-    measured = max(0.0, 1 - least / share)
-    degrees = (num_problems - 1) / measured**2 if measured else math.inf
-    return wilson_interval(mean, num_problems / share, student_quantile(degrees))
+        spread = Spread(variance / (mean * (1 - mean)), carrying)
+    return _interval((mean, 1 - mean), spread, num_problems, num_samples)
 
 
-def wilson_interval(p: float, n: float, z: float = Z95) -> tuple[float, float]:
-    """Wilson's score interval for a share `p` of `n` draws; `n` may be fractional, but is positive."""
+def _interval(
+    mean: tuple[float, float], spread: Spread | None, num_problems: int, num_samples: int | None
+) -> tuple[float, float]:
+    """See `interval`; `mean` is the mean and what it lacks to 1, `spread` null where there is none."""
+    least = 0.0 if num_samples is None else 1 / num_samples
+    prior = 1.0 if num_samples is None else PRIOR_SHARE
+    share, student = least + prior * (1 - least), student_quantile(num_problems - 1)
+    if 0.0 in mean:
+        most = min(1.0, prior * (student / Z95) ** 2)  # of many samples, in units of Wilson's
+        share, quantile = least + most * (1 - least), Z95
+    else:
+        if spread is not None:
+            weight = min(1.0, PRIOR_PROBLEMS / spread.carrying)
+            found = min(max(spread.share, MIN_SHARE), 1.0)
+            share = found ** (1 - weight) * share**weight
+        measured = max(0.0, 1 - least / share)
+        degrees = (num_problems - 1) / measured**2 if measured**2 else math.inf
+        quantile = student_quantile(degrees)
+    return _holding(mean[0], wilson_interval(mean[0], num_problems / share, quantile, q=mean[1]))
+
+
+def _holding(mean: float, ends: tuple[float, float]) -> tuple[float, float]:
+    """Ends that rounding left on the wrong side of the mean."""
+    return min(ends[0], mean), max(ends[1], mean)
+
+
+def wilson_interval(
+    p: float, n: float, z: float = Z95, *, q: float | None = None
+) -> tuple[float, float]:
+    """Wilson's score interval for a share `p` of `n` draws; `n` may be fractional, but is positive.
+
+    `q` is 1 - p, given where that would be rounded.
+    """
+    q = 1 - p if q is None else q
     centre = (p + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    half = z / (1 + z * z / n) * math.sqrt(p * q / n + z * z / (4 * n * n))
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
@@ -109,23 +167,28 @@ def error_parts(corrects: Sequence[tuple[int, int]]) -> Parts | None:
     n = len(corrects)
     if n < 2 or any(samples < 2 for _, samples in corrects):
         return None
-    means = [correct / samples for correct, samples in corrects]
-    within = math.fsum(
-        mean * (1 - mean) / (samples - 1)
-        for mean, (_, samples) in zip(means, corrects, strict=True)
+    means = [Fraction(correct, samples) for correct, samples in corrects]
+    within = sum(
+        (
+            mean * (1 - mean) / (samples - 1)
+            for mean, (_, samples) in zip(means, corrects, strict=True)
+        ),
+        Fraction(),
     )
-    variance = _mean_and_variance(means)[1]
-    return Parts(math.sqrt(within) / n, math.sqrt(max(0.0, variance - within / n) / n))
+    mean = sum(means, Fraction()) / n
+    variance = sum(((one - mean) ** 2 for one in means), Fraction()) / (n - 1)
+    return Parts(math.sqrt(within) / n, math.sqrt(max(Fraction(), variance - within / n) / n))
 
 
-def pass_at(k: int, correct: int, samples: int) -> float:
+def pass_at(k: int, correct: int, samples: int) -> Fraction:
     """The chance that one of `k` of the samples is correct: 1 - C(samples - correct, k) / C(samples, k).
 
-    Unbiased (Chen et al. 2021, arXiv 2107.03374, section 2.1); nan where there are fewer than `k` samples.
+    Unbiased (Chen et al. 2021, arXiv 2107.03374, section 2.1), and exact. Raises ValueError where there are
+    fewer than `k` samples.
     """
-    if k > samples:
-        return math.nan
-    return 1 - math.comb(samples - correct, k) / math.comb(samples, k)
+    if not 1 <= k <= samples:
+        raise ValueError(f"pass@{k} of {samples} samples is not known")
+    return 1 - Fraction(math.comb(samples - correct, k), math.comb(samples, k))
 
 
 def detectable_difference(standard_error: float) -> float:
@@ -134,11 +197,3 @@ def detectable_difference(standard_error: float) -> float:
     measured and says nothing of another model's.
     """
     return (Z95 + Z80) * standard_error if standard_error > 0 else math.nan
-
-
-def _mean_and_variance(values: Sequence[float]) -> tuple[float, float]:
-    """With n - 1 in the variance, 0 for a single value; rounding of the mean is no spread."""
-    mean = math.fsum(values) / len(values)
-    if min(values) == max(values):
-        return mean, 0.0
-    return mean, math.fsum((one - mean) ** 2 for one in values) / (len(values) - 1)

@@ -199,6 +199,21 @@ def report(
     return found
 
 
+def rejudged(metrics: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """The parts `protocol` and `published` of a metrics.json after options that judge were changed."""
+    before = metrics.get("protocol") or {"name": None, "source": None, "settings": {}}
+    published = metrics.get("published")
+    after = before | {"settings": before["settings"] | changes}
+    if (protocol := PROTOCOLS.get(before["name"])) is not None:
+        settings = protocol.settings
+        differs = {name for name in changes if settings.get(name, changes[name]) != changes[name]}
+        others = [name for name in before["changed"] if name not in changes]
+        after["changed"] = others + sorted(differs)
+        if published is not None:
+            published = published | {"differs": after["changed"] + before["not_published"]}
+    return {"protocol": after, "published": published}
+
+
 def _protocol(given: Mapping[str, ResolvedOption]) -> Protocol | None:
     name = given["protocol"].value if "protocol" in given else None
     if name is None:

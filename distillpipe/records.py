@@ -364,6 +364,12 @@ class TrainingOptions(Record, frozen=True, kw_only=True, omit_defaults=True):
     "how often a row of each input comes an epoch; empty: once"
     eval_split: float = 0.0
     "share of the problems that is measured on and never trained on"
+    adam_beta1: float = 0.9
+    adam_beta2: float = 0.95
+    min_learning_rate: float = 0.0
+    "where cosine and linear end"
+    train_on_prompt: bool = False
+    "the loss is on the prompt too, but for its first token, which nothing predicts"
     distillation: Distillation | None = None
     "null: the text alone is learnt"
 

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from distillpipe import versions
-from distillpipe.jsonl import decode, lines
-from distillpipe.records import SoftLabels, Trace
+from distillpipe.engines.base import REFUSALS
+from distillpipe.jsonl import decode, decoded, lines
+from distillpipe.records import RejectedTrace, SoftLabels, Trace
+from distillpipe.versions import ENGINE_ERROR
 
 if TYPE_CHECKING:  # it loads numpy, which most commands have no use for
     from distillpipe.labels import Labels
@@ -28,6 +30,21 @@ def sampled_before(out: Path, wanted: set[str], prefix: str = "part") -> Iterato
     """
     for _, trace in _found(out, set(wanted), prefix, 0):
         yield trace
+
+
+def refused_before(out: Path, wanted: set[str], *, given_up: bool) -> dict[str, RejectedTrace]:
+    """Rows in finished versions under `out` that an engine refused, by their row keys, of those `wanted`.
+
+    With `given_up` those too that failed, and were rejected with --accept-errors.
+    """
+    reasons = {*REFUSALS, ENGINE_ERROR} if given_up else set(REFUSALS)
+    found: dict[str, RejectedTrace] = {}
+    for folder in versions.finished(out):
+        for path in sorted(folder.glob("rejected-*.jsonl")):
+            for row in decoded(path, RejectedTrace):
+                if row.row_key in wanted and row.reason in reasons:
+                    found[row.row_key] = row
+    return found
 
 
 def labelled_before(

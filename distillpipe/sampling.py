@@ -135,6 +135,24 @@ class Sampler(RowPlan):
         writer.counts.rows_reused += reused
         if reused:
             say(f"reused {reused:,} rows of earlier versions")
+        self._take_over_refusals(writer, out)
+
+    def _take_over_refusals(self, writer: Writer, out: Path) -> None:
+        """Where all that is missing was refused before, it stays refused: nothing is asked, no engine is opened.
+
+        So what was sampled is scored anew without a server or the weights. Where anything else is to be
+        sampled, refused rows are asked again with it, in case the server has more room now.
+        """
+        missing = self.missing(writer)
+        if not missing or not writer.counts.rows_kept:
+            return
+        refused = reuse.refused_before(out, missing, given_up=self.options.accept_errors)
+        if refused.keys() != missing:
+            return
+        for key, row in refused.items():
+            trace = with_problem(row, self.problem_of(key), self.wanted[key].sample)
+            writer.reject(trace, row.reason, row.measured)
+        say(f"{len(refused):,} rows were refused in earlier versions and are not asked again")
 
     def _take_over_labelled(self, writer: Writer, out: Path, k: int, finish: Finish) -> None:
         """Copy rows that have enough labels with them, and put those aside that have to be labelled."""
@@ -156,7 +174,7 @@ class Sampler(RowPlan):
     def _finished(self, trace: Trace, finish: Finish) -> Trace:
         """A row of another version as a row of this one."""
         problem, sample = self.problem_of(trace.row_key), self.wanted[trace.row_key].sample
-        return finish(_with_problem(trace, problem, sample), problem)
+        return finish(with_problem(trace, problem, sample), problem)
 
     def sample(
         self,
@@ -253,7 +271,7 @@ class Sampler(RowPlan):
         if outcome.key in self._to_label:
             row = self._to_label[outcome.key]
             sample = self.wanted[outcome.key].sample
-            trace = _with_problem(row.trace, problem, sample)
+            trace = with_problem(row.trace, problem, sample)
             labels = None if labels is None else row.label(labels)
         if isinstance(outcome, Failure):
             writer.fail(trace, outcome.error)
@@ -338,7 +356,8 @@ def _say_control(writer: Writer, budget: Budget) -> None:
     )
 
 
-def _with_problem(trace: Trace, problem: Problem, sample: int) -> Trace:
+def with_problem(trace: Trace, problem: Problem, sample: int) -> Trace:
+    """A row of another version with the fields of a problem as they are now, and not judged yet."""
     return msgspec.structs.replace(
         trace,
         id=trace_id(problem.problem_id, trace.row_key),

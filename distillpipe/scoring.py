@@ -5,8 +5,11 @@
      "minimum_detectable_effect": {"unpaired": 0.056, "paired": 0.024},
      "pass@k": {"2": {"mean": ..., "standard_error": ..., "interval": [...]}}, "maj@k": {"4": {...}}, ...}
 
-correct + wrong + truncated + unverifiable = completions; only the first count for pass@1, and
-`upper_bound` is what it would be if every unverifiable one were right. The minimum detectable effect is
+pass@1 = correct / (problems asked x samples): a prompt that was too long, or that the server refuses for good,
+was asked and not answered, so it counts as `not_run` and is not correct. Requests that failed on the way, and
+were given up with --accept-errors, say nothing of the model: they are left out, and every view of the score
+says so. correct + wrong + truncated + unverifiable + not_run = num_asked - num_left_out.
+`upper_bound` is pass@1 if every unverifiable completion were right. The minimum detectable effect is
 that against a model with as large an error: unpaired on problems of its own, paired on the same problems
 where both have the same chances, which is the best that pairing can do (`compare` measures what it does).
 """
@@ -15,23 +18,28 @@ import math
 import re
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
+from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from distillpipe import metrics, verify
+from distillpipe import dataset, metrics, verify
 from distillpipe.distributions import distribution
 from distillpipe.errors import DataError
 from distillpipe.manifest import Counts
 from distillpipe.metrics import Score
-from distillpipe.records import Problem, Trace
-from distillpipe.rowguard import InternalError, guarded, is_internal_error
+from distillpipe.records import Problem, RejectedTrace, Trace
+from distillpipe.rowguard import REASON, InternalError, guarded, is_internal_error
 from distillpipe.verify import Question
+from distillpipe.versions import ENGINE_ERROR
 from distillpipe.voting import majority
 
 _MISSING_MODULE = re.compile(r"\bModuleNotFoundError: No module named '(\w{1,64})")
-OUTCOMES = ("correct", "wrong", "truncated", "unverifiable")
+OUTCOMES = ("correct", "wrong", "truncated", "unverifiable", "not_run")
+LEFT_OUT = (ENGINE_ERROR, REASON)
+"Reasons of rejected rows that are no fault of the model's."
 QUANTILES = ("p5", "p25", "p50", "p75", "p95", "max")
 
 
@@ -53,14 +61,19 @@ class Judged(msgspec.Struct):
         return sum(correct for _, correct in self.samples)
 
     @property
-    def rate(self) -> float:
-        return self.num_correct / len(self.samples)
+    def rate(self) -> Fraction:
+        return Fraction(self.num_correct, len(self.samples))
 
 
 class Predictions(msgspec.Struct):
     """All that the figures of one model are made of."""
 
     problems: dict[str, Judged] = {}
+    "those with a sample that counts"
+    left_out: dict[str, int] = {}
+    "samples that do not, by problem"
+    unanswered: dict[str, int] = {}
+    "samples without a completion, by the reason: those that were not run and those that are left out"
     counts: dict[str, int] = msgspec.field(default_factory=lambda: dict.fromkeys(OUTCOMES, 0))
     num_internal_errors: int = 0
     "predictions that could not be judged, and pairs of answers that could not be compared in a vote"
@@ -75,27 +88,62 @@ class Predictions(msgspec.Struct):
         sizes = [len(one.samples) for one in self.problems.values()]
         return min(sizes, default=0), max(sizes, default=0)
 
+    @property
+    def asked(self) -> set[str]:
+        """The problems that were asked, those without a sample that counts too."""
+        return self.problems.keys() | self.left_out.keys()
 
-def collect(traces: Iterable[Trace]) -> Predictions:
-    """The predictions among `traces`, by problem; a DataError for a row that was not judged."""
+    @property
+    def num_left_out(self) -> int:
+        return sum(self.left_out.values())
+
+    def only(self, problem_ids: Collection[str]) -> "Predictions":
+        """Some of the problems, for comparisons of their samples; the counts stay those of all."""
+        kept = {one: judged for one, judged in self.problems.items() if one in problem_ids}
+        return msgspec.structs.replace(self, problems=kept)
+
+
+def read(reference: Path | str) -> Predictions:
+    """The predictions of a finished version, or of a .jsonl file, which holds no rejected rows."""
+    return collect(dataset.read_traces(str(reference)), dataset.read_rejected(str(reference)))
+
+
+def collect(traces: Iterable[Trace], rejected: Iterable[RejectedTrace] = ()) -> Predictions:
+    """The predictions among `traces`, by problem, and the `rejected` rows that got no completion.
+
+    Raises DataError for a row that was not judged.
+    """
     found = Predictions()
+    unanswered = Counter[str]()
     for trace in traces:
-        outcome = outcome_of(trace)
-        found.counts[outcome] += 1
-        found.num_internal_errors += is_internal_error(None, trace.verdict_reason)
-        one = found.problems.get(trace.problem_id)
-        if one is None:
-            one = Judged(trace.problem, trace.verifier, trace.reference_answer, trace.domain)
-            found.problems[trace.problem_id] = one
-        one.samples.append((trace.sample, outcome == "correct"))
-        votes = outcome != "truncated" and not verify.VERIFIERS[trace.verifier].runs_code
-        one.answers.append(trace.answer if votes else None)
-        if missing := _MISSING_MODULE.search(trace.verdict_reason or ""):
-            found.missing_modules[missing[1]] += 1
-        one.num_unverifiable += outcome == "unverifiable"
-        if trace.num_tokens is not None:
-            found.reasoning_tokens.append(trace.num_tokens.reasoning)
+        _add(found, trace, outcome_of(trace))
+    for row in rejected:
+        unanswered[row.reason] += 1
+        if row.reason in LEFT_OUT:
+            found.left_out[row.problem_id] = found.left_out.get(row.problem_id, 0) + 1
+        else:
+            _add(found, row, "not_run")
+    found.unanswered = dict(unanswered)
     return found
+
+
+def _add(found: Predictions, trace: Trace, outcome: str) -> None:
+    """Count a sample that was asked for."""
+    found.counts[outcome] += 1
+    one = found.problems.get(trace.problem_id)
+    if one is None:
+        one = Judged(trace.problem, trace.verifier, trace.reference_answer, trace.domain)
+        found.problems[trace.problem_id] = one
+    one.samples.append((trace.sample, outcome == "correct"))
+    is_finished = outcome not in ("truncated", "not_run")
+    votes = is_finished and not verify.VERIFIERS[trace.verifier].runs_code
+    one.answers.append(trace.answer if votes else None)
+    one.num_unverifiable += outcome == "unverifiable"
+    found.num_internal_errors += is_internal_error(None, trace.verdict_reason)
+    if missing := _MISSING_MODULE.search(trace.verdict_reason or ""):
+        found.missing_modules[missing[1]] += 1
+    if outcome != "not_run" and trace.num_tokens is not None:
+        found.reasoning_tokens.append(trace.num_tokens.reasoning)
 
 
 def options_of(problems: Iterable[Problem]) -> dict[str, str | None]:
@@ -109,7 +157,7 @@ def options_of(problems: Iterable[Problem]) -> dict[str, str | None]:
 
 
 def outcome_of(trace: Trace) -> str:
-    """One of `OUTCOMES`."""
+    """One of `OUTCOMES`, for a completion."""
     if trace.verdict is None:
         raise DataError(f"row {trace.id} was not judged: `distill eval` makes predictions")
     if trace.verdict == "unverifiable":
@@ -131,7 +179,7 @@ def measure(
     judged = list(found.problems.values())
     fewest, most = found.num_samples
     first = metrics.score([one.rate for one in judged], fewest or None)
-    upper = [(one.num_correct + one.num_unverifiable) / len(one.samples) for one in judged]
+    upper = [Fraction(one.num_correct + one.num_unverifiable, len(one.samples)) for one in judged]
     parts = metrics.error_parts([(one.num_correct, len(one.samples)) for one in judged])
     wanted = sorted({*wanted_k} or {2**power for power in range(1, most.bit_length())} | {most})
     tokens = distribution(found.reasoning_tokens)
@@ -153,6 +201,10 @@ def measure(
         **{f"num_{name}": count for name, count in found.counts.items()},
         "num_internal_errors": found.num_internal_errors,
         **_lost_programs(found),
+        "num_asked": sum(found.counts.values()) + found.num_left_out,
+        "num_left_out": found.num_left_out,
+        "num_problems_asked": len(found.asked),
+        "unanswered": found.unanswered,
         "mean_reasoning_tokens": tokens and tokens.sum / tokens.rows,
         "reasoning_tokens": tokens and {name: getattr(tokens, name) for name in QUANTILES},
         "verifier_version": verify.CODE_VERSION,

@@ -78,7 +78,7 @@ def _problems(reference: str, prompting: Prompting, failed: Failed | None) -> It
     if is_dataset(reference):
         for problem in dataset.read_problems(reference):
             if _is_in_window(_extra_keys(problem), problem.problem_id, prompting):
-                yield _judged_by(problem, prompting.verifier or problem.verifier)
+                yield judged_by(problem, prompting.verifier or problem.verifier)
         return
     benchmark = BENCHMARKS.get(reference)
     if benchmark is not None:
@@ -267,7 +267,7 @@ def _problem(row: Any, where: str, prompting: Prompting) -> Problem:
     )
 
 
-def _judged_by(problem: Problem, verifier: str) -> Problem:
+def judged_by(problem: Problem, verifier: str) -> Problem:
     """The problem with another verifier, which makes it another problem."""
     tests = tests_for(verifier, _extra_keys(problem))
     found = problem_id(problem.problem, problem.reference_answer, verifier, tests)

@@ -16,8 +16,8 @@ from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
 
-from distillpipe import dataset, metrics, paired, scoring, versions
 from distillpipe import manifest as manifests
+from distillpipe import metrics, paired, scoring, versions
 from distillpipe.errors import DistillError
 from distillpipe.forecast import size
 
@@ -53,7 +53,7 @@ def gain(arm: Sequence[Rates], base: Sequence[Rates]) -> str:
 
 def score(arm: Sequence[Rates]) -> str:
     """The pooled Pass@1 with its 95% interval, then that of each seed."""
-    found = metrics.score([float(rate) for rate in pooled(arm).values()])
+    found = metrics.score(list(pooled(arm).values()))
     listed = ", ".join(f"{_mean(one):.3f}" for one in arm)
     return f"{found.mean:.3f} [{found.low:.3f}, {found.high:.3f}] ({listed})"
 
@@ -87,11 +87,7 @@ def table(arms: Arms, trained: dict[str, list[Trained]], against: Sequence[str])
 
 def read_rates(reference: Path) -> Rates:
     """The share of right answers to each problem, from a dataset of predictions."""
-    found = scoring.collect(dataset.read_traces(str(reference)))
-    return {
-        problem: Fraction(judged.num_correct, len(judged.samples))
-        for problem, judged in found.problems.items()
-    }
+    return {problem: one.rate for problem, one in scoring.read(reference).problems.items()}
 
 
 def read_trained(checkpoint: Path) -> Trained:

@@ -26,14 +26,14 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from distillpipe import dataset, metrics, paired, scoring, versions
 from distillpipe import manifest as manifests
+from distillpipe import metrics, paired, scoring, versions
 from distillpipe.errors import DistillError, MissingDependencyError, UsageError
 from distillpipe.hashing import uniform
 from distillpipe.manifest import Manifest
 from distillpipe.stages.compare import WHERE_IT_RAN
 from distillpipe.views.comparison import MIN_P
-from distillpipe.views.scores import markdown, share, with_interval
+from distillpipe.views.scores import markdown, over, share, with_interval
 
 BUDGET = ("num_waits", "min_reasoning_tokens", "max_reasoning_tokens")
 MIN_APART = 0.01  # of the longest mean thought: pairs that are nearer to each other have no slope
@@ -54,6 +54,9 @@ class Point(NamedTuple):
     num_completions: int
     num_samples: int
     "of the problem that has fewest"
+    num_asked: int = 0
+    num_left_out: int = 0
+    "completions that failed on the way and are no part of the rates"
 
     @property
     def accuracy(self) -> float:
@@ -137,7 +140,7 @@ def of_waits(points: Sequence[Point]) -> list[dict[str, Any]]:
             found.append({
                 "budget": one.name, "against": base.name, "difference": difference.mean,
                 "interval": [difference.low, difference.high], "num_wins": difference.num_wins,
-                "num_losses": difference.num_losses, "p_value": paired.sign_flip_test(by_problem),
+                "num_losses": difference.num_losses, "p_value": paired.p_value(by_problem),
                 "more_tokens": one.tokens - base.tokens,
             })  # fmt: skip
     adjusted = paired.holm([one["p_value"] for one in found])
@@ -178,14 +181,19 @@ def _read(folder: Path) -> tuple[Manifest, Point]:
         raise UsageError(f"{folder} holds {held}: name a folder with one finished benchmark")
     version = versions.resolve(str(inside[0]))
     manifest = manifests.read(version)
-    found = scoring.collect(dataset.read_traces(str(version)))
+    found = scoring.read(version)
     num_waits, least, most = (manifest.options[name].value for name in BUDGET)
+    if not found.reasoning_tokens:
+        raise UsageError(f"{version}: its completions have no token counts, so there is no curve")
     tokens = sum(found.reasoning_tokens) / len(found.reasoning_tokens)
-    judged = found.problems.items()
-    rates = {problem: Fraction(one.num_correct, len(one.samples)) for problem, one in judged}
+    rates = {problem: one.rate for problem, one in found.problems.items()}
     kept = scoring.budget_kept(manifest.counts)
-    total, fewest = sum(found.counts.values()), found.num_samples[0]
-    return manifest, Point(num_waits, least, most, tokens, rates, kept, total, fewest)
+    asked = sum(found.counts.values()) + found.num_left_out
+    total, fewest = sum(found.counts.values()) - found.counts["not_run"], found.num_samples[0]
+    left_out = found.num_left_out
+    return manifest, Point(
+        num_waits, least, most, tokens, rates, kept, total, fewest, asked, left_out
+    )
 
 
 def measured(manifest: Manifest, points: Sequence[Point]) -> dict[str, Any]:
@@ -205,7 +213,8 @@ def measured(manifest: Manifest, points: Sequence[Point]) -> dict[str, Any]:
             {
                 "budget": one.name, **{name: getattr(one, name) for name in BUDGET},
                 "mean_reasoning_tokens": one.tokens, "accuracy": one.accuracy,
-                "interval": _interval(one), "kept": one.kept,
+                "interval": _interval(one), "kept": one.kept, "num_asked": one.num_asked,
+                "num_left_out": one.num_left_out,
             }
             for one in points
         ],
@@ -214,7 +223,7 @@ def measured(manifest: Manifest, points: Sequence[Point]) -> dict[str, Any]:
 
 
 def _interval(point: Point) -> list[float]:
-    found = metrics.score([float(rate) for rate in point.rates.values()], point.num_samples)
+    found = metrics.score(list(point.rates.values()), point.num_samples)
     return [found.low, found.high]
 
 
@@ -244,7 +253,7 @@ def document(found: dict[str, Any]) -> list[str]:
         if (kept := one["kept"]) is not None:
             counts = (f"{kept[name]:,}" for name in ("num_waits", "num_forced_ends"))
             said = [f"{kept['control']:.1%}", *counts]
-        score = with_interval(one["accuracy"], one["interval"])
+        score = with_interval(one["accuracy"], one["interval"]) + over(one)
         table.append([one["budget"], f"{one['mean_reasoning_tokens']:,.1f}", score, *said])
     lines += [*markdown(table), ""]
     if found["waits"]:

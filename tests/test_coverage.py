@@ -30,6 +30,12 @@ def test_the_test_seldom_finds_what_is_not_there(simulation: ModuleType) -> None
         assert simulation.size_of_test(30, k, 0.5, 0.1, runs=1000) <= 0.055
 
 
+def test_rare_large_losses_do_not_make_a_difference(simulation: ModuleType) -> None:
+    signs, reported = simulation.size_of_tests_under_skew(30, 64, 0.9, 0.1, runs=1000)
+    assert signs > 0.1
+    assert reported <= 0.07
+
+
 @pytest.mark.slow
 def test_intervals_cover_95_percent_over_the_whole_grid(simulation: ModuleType) -> None:
     widths: dict[tuple[int, int], list[float]] = {}
@@ -42,6 +48,12 @@ def test_intervals_cover_95_percent_over_the_whole_grid(simulation: ModuleType) 
     assert min(cells, key=lambda cell: cell.covered).covered >= 0.925
     assert max(sum(one) / len(one) for one in widths.values()) <= 1.15
     assert max(width for (_, k), one in widths.items() if k == 1 for width in one) <= 1.0 + 1e-9
+
+
+@pytest.mark.slow
+def test_rare_large_losses_seldom_make_a_difference(simulation: ModuleType) -> None:
+    for n, k in ((30, 4), (30, 16), (30, 64), (50, 16), (50, 64)):
+        assert simulation.size_of_tests_under_skew(n, k, 0.9, 0.1, runs=4000)[1] <= 0.06
 
 
 @pytest.mark.slow

@@ -4,15 +4,17 @@
 
 import math
 from fractions import Fraction
-from itertools import combinations
+from itertools import combinations, product
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from distillpipe.metrics import (
+    Score,
     detectable_difference,
     error_parts,
+    interval,
     pass_at,
     score,
     student_quantile,
@@ -33,10 +35,10 @@ SCORES = {
     # mean 1/2; variance 1/2; error sqrt(1/2/2) = 1/2; share 1
     # half t1 / (1 + t1*t1/2) * sqrt(1/8 + t1*t1/16) = 0.4961298
     "one of two": ([0.0, 1.0], 0.5, 0.5, 0.0038702, 0.9961298),
-    # no spread: the share is 1; high (t3*t3/4) / (1 + t3*t3/4) = 0.7163846
-    "none of four": ([0.0] * 4, 0.0, 0.0, 0.0, 0.7163846),
-    # low 1 - 0.7163846
-    "all of four": ([1.0] * 4, 1.0, 0.0, 0.2836154, 1.0),
+    # nothing measured: no wider than Wilson's; high (z*z/4) / (1 + z*z/4) = 0.4898908
+    "none of four": ([0.0] * 4, 0.0, 0.0, 0.0, 0.4898908),
+    # low 1 - 0.4898908
+    "all of four": ([1.0] * 4, 1.0, 0.0, 0.5101092, 1.0),
     # half t3 / (1 + t3*t3/4) * sqrt(1/16 + t3*t3/64) = 0.4231975
     "every problem half": ([0.5] * 4, 0.5, 0.0, 0.0768025, 0.9231975),
     # one problem says nothing about the spread; high z*z / (1 + z*z) = 0.7934507
@@ -62,8 +64,109 @@ def test_of_how_many_samples_the_means_are_says_what_spread_they_have_at_least()
     assert result[2:] == pytest.approx(wilson_interval(0.5, 2 / 0.7695017, quantile), abs=1e-6)
     # no spread says nothing of it: 0.85 of that of tosses for three problems; two degrees, (1 - 1/4/0.85)^-2 each
     quantile = student_quantile(2 / (1 - 0.25 / 0.85) ** 2)
-    result = score([0.0, 0.0, 0.0], num_samples=4)
-    assert result[2:] == pytest.approx(wilson_interval(0.0, 3 / 0.85, quantile))
+    result = score([0.5, 0.5, 0.5], num_samples=4)
+    assert result[2:] == pytest.approx(wilson_interval(0.5, 3 / 0.85, quantile))
+
+
+def test_at_an_edge_many_samples_lead_from_wilsons_interval_to_students() -> None:
+    # thirty problems: t29 = 2.0452, so 0.8 * (2.0452 / 1.96)^2 = 0.8711 of Wilson's variance for very many samples,
+    # and a quarter of the rest more for four
+    share = 0.8 * (student_quantile(29) / 1.959963984540054) ** 2
+    assert score([1.0] * 30, num_samples=1)[2:] == pytest.approx(wilson_interval(1.0, 30))
+    assert score([1.0] * 30, num_samples=4)[2:] == pytest.approx(
+        wilson_interval(1.0, 30 / (share + (1 - share) / 4))
+    )
+
+
+@pytest.mark.parametrize("num_problems", [1, 2, 3, 4, 5, 8, 10, 11, 15, 30, 200])
+def test_more_samples_never_widen_an_interval_at_an_edge(num_problems: int) -> None:
+    for edge in (Fraction(0), Fraction(1)):
+        found = [
+            score([edge] * num_problems, samples) for samples in (1, 2, 3, 4, 8, 16, 64, 256, 4096)
+        ]
+        widths = [one.high - one.low for one in found]
+        assert widths == sorted(widths, reverse=True)
+        assert all((one.high if edge else 1 - one.low) == 1.0 for one in found)
+
+
+def _check(found: Score) -> None:
+    assert 0.0 <= found.low <= found.mean <= found.high <= 1.0
+    assert found.high - found.low > 0.0 or found.mean in (0.0, 1.0)
+
+
+def test_every_count_of_a_few_samples_has_a_score() -> None:
+    for num_problems in (1, 2, 3):
+        for samples in (1, 2, 3, 4):
+            for corrects in product(range(samples + 1), repeat=num_problems):
+                _check(score([Fraction(one, samples) for one in corrects], samples))
+                for k in range(1, samples + 1):
+                    _check(score([pass_at(k, one, samples) for one in corrects]))
+                error_parts([(one, samples) for one in corrects])
+
+
+COUNTS = st.integers(1, 3000).flatmap(
+    lambda most: st.lists(
+        st.integers(1, most).flatmap(
+            lambda samples: st.tuples(
+                st.one_of(
+                    st.sampled_from(sorted({0, 1, samples // 2, samples - 1, samples})),
+                    st.integers(0, samples),
+                ),
+                st.just(samples),
+            )
+        ),
+        min_size=1,
+        max_size=40,
+    )
+)
+
+
+@given(COUNTS, st.floats(0, 1))
+def test_all_reachable_counts_have_a_score(counts: list[tuple[int, int]], share: float) -> None:
+    fewest = min(samples for _, samples in counts)
+    k = max(1, round(share * fewest))  # k = samples too
+    for means, num_samples in (
+        ([Fraction(*one) for one in counts], fewest),
+        ([pass_at(k, *one) for one in counts], None),
+        ([float(pass_at(k, *one)) for one in counts], None),
+    ):
+        found = score(means, num_samples)
+        _check(found)
+        assert math.isnan(found.standard_error) == (len(counts) == 1)
+        assert not found.standard_error < 0
+        assert not detectable_difference(found.standard_error) <= 0
+    parts = error_parts(counts)
+    assert (parts is None) == (len(counts) < 2 or fewest < 2)
+    assert parts is None or (parts.sampling >= 0 and parts.problems >= 0)
+
+
+@pytest.mark.parametrize(
+    ("samples", "k", "corrects"),
+    [
+        (64, 32, [64] * 29 + [30]),  # the mean rounds to 1.0, and its spread is not 0
+        (64, 32, [64] * 28 + [31, 30]),
+        (2000, 1000, [1000, 999] * 15),  # what is lacking to 1 is below the least float
+        (2000, 1000, [2000] * 29 + [1000]),
+        (4096, 4096, [1] * 3 + [0]),
+        (10**6, 1, [1] * 29 + [0]),
+    ],
+)
+def test_a_mean_that_rounds_to_an_edge_has_a_score(samples, k, corrects) -> None:
+    _check(score([pass_at(k, correct, samples) for correct in corrects]))
+    _check(score([1 - pass_at(k, correct, samples) for correct in corrects]))
+
+
+def test_an_interval_of_rounded_figures_exists() -> None:
+    # what a simulation hands over: a mean that was rounded to an edge with a spread that was not
+    for mean in (0.0, 1.0):
+        low, high = interval(mean, 1e-30, 30, 4)
+        assert 0.0 <= low <= mean <= high <= 1.0
+
+
+def test_pass_at_k_is_exact() -> None:
+    assert pass_at(32, 33, 64) == 1
+    assert pass_at(32, 30, 64) == 1 - Fraction(math.comb(34, 32), math.comb(64, 32))
+    assert pass_at(1, 1, 3) == Fraction(1, 3)
 
 
 def test_an_interval_of_one_sample_a_problem_is_wilsons() -> None:
@@ -199,8 +302,10 @@ def test_pass_at_k_is_the_share_of_all_draws_of_k_that_hold_a_correct_one(sample
             )
 
 
-def test_pass_at_k_of_fewer_samples_is_undefined() -> None:
-    assert math.isnan(pass_at(5, 4, 4))
+@pytest.mark.parametrize("k", [0, 5])
+def test_pass_at_k_of_fewer_samples_is_undefined(k: int) -> None:
+    with pytest.raises(ValueError, match=f"pass@{k} of 4 samples is not known"):
+        pass_at(k, 4, 4)
 
 
 def test_the_difference_that_can_be_detected_is_2_8_standard_errors() -> None:

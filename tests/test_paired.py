@@ -9,7 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distillpipe.metrics import student_quantile
-from distillpipe.paired import difference, difference_interval, holm, sign_flip_test
+from distillpipe.paired import (
+    difference,
+    difference_interval,
+    holm,
+    p_value,
+    sign_flip_test,
+    student_tail,
+)
 
 QUARTERS = st.lists(st.integers(-4, 4).map(lambda one: Fraction(one, 4)), min_size=1, max_size=9)
 
@@ -92,6 +99,45 @@ def test_a_fine_grid_is_coarsened_and_stays_near_the_exact_test() -> None:
     fine = [Fraction(100, 99991), Fraction(130, 99989)] * 30 + [Fraction(-120, 99971)] * 45
     coarse = [Fraction(round(one * 99990)) for one in fine]
     assert sign_flip_test(fine) == pytest.approx(sign_flip_test(coarse), abs=0.01)
+
+
+def test_signs_alone_are_believed_where_all_differences_have_one_size() -> None:
+    for won, lost in ((8, 1), (30, 12), (0, 6)):
+        row = [Fraction(1, 4)] * won + [Fraction(-1, 4)] * lost + [Fraction(0)] * 20
+        assert p_value(row) == sign_flip_test(row)
+
+
+def test_a_few_large_losses_are_not_outweighed_by_many_small_gains() -> None:
+    # 29 of 30 gain a tenth, one loses nine tenths: signs see 29 against 1, and 3e-2; but one more such loss
+    # among 30 would turn the mean, and Hall's t knows that
+    row = [Fraction(1, 10)] * 28 + [Fraction(9, 80), Fraction(-9, 10)]
+    assert sign_flip_test(row) < 0.05
+    assert p_value(row) > 0.3
+    assert p_value([-one for one in row]) == pytest.approx(p_value(row))
+
+
+@pytest.mark.parametrize(
+    ("t", "degrees", "chance"),  # of any table of Student's t
+    [
+        (12.706, 1, 0.05), (4.3027, 2, 0.05), (3.1824, 3, 0.05), (2.7764, 4, 0.05), (2.0452, 29, 0.05),
+        (2.0423, 30, 0.05), (1.9647, 499, 0.05), (2.7564, 29, 0.01), (63.657, 1, 0.01), (0.0, 7, 1.0),
+    ],
+)  # fmt: skip
+def test_the_tail_is_students(t: float, degrees: int, chance: float) -> None:
+    assert student_tail(t, degrees) == pytest.approx(chance, abs=1e-5)
+
+
+FRACTIONS = st.tuples(st.integers(-300, 300), st.integers(1, 300)).map(
+    lambda one: max(min(Fraction(*one), Fraction(1)), Fraction(-1))
+)
+
+
+@given(st.lists(FRACTIONS, min_size=1, max_size=30))
+def test_all_differences_have_figures(differences: list[Fraction]) -> None:
+    found = difference(differences)
+    assert -1 <= found.low <= found.mean <= found.high <= 1
+    assert 0 <= p_value(differences) <= 1
+    assert found.num_wins + found.num_losses <= len(differences)
 
 
 def test_holm_adjusts_for_several_models() -> None:

@@ -192,6 +192,7 @@ def test_the_recipes_of_r1_chain_what_open_r1_published() -> None:
     path = REPOSITORY / "recipes" / "r1-distill-qwen-7b" / "recipe.toml"
     training = recipe.read(path, COMMANDS)["sft"]
     assert training == {
-        "method": "full", "learning_rate": 4e-5, "epochs": 5, "batch_size": 128, "warmup": 0.03,
+        "method": "full", "learning_rate": 4e-5, "min_learning_rate": 4e-6, "adam_beta2": 0.999,
+        "train_on_prompt": True, "epochs": 5, "batch_size": 128, "warmup": 0.03,
         "max_grad_norm": 0.2, "max_length": 32768, "rope_theta": 300000, "chat_template": "chatml",
     }  # fmt: skip

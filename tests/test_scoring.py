@@ -4,32 +4,50 @@ from collections.abc import Callable
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from distillpipe.errors import DataError
 from distillpipe.hashing import content_hash
-from distillpipe.records import Problem, TokenCounts, Trace
-from distillpipe.scoring import collect, measure, options_of
+from distillpipe.records import (
+    Message,
+    Problem,
+    RejectedTrace,
+    TokenCounts,
+    Trace,
+    problem_id,
+    trace_id,
+)
+from distillpipe.scoring import OUTCOMES, collect, measure, options_of
 from distillpipe.views.scores import score_table
 
 Rows = Callable[..., list[Trace]]
 
 
+VERDICTS = {"+": "correct", "-": "wrong", "t": "wrong", "u": "unverifiable"}
+ANSWERS = {"+": "20", "-": "21", "u": "22"}
+
+
+def judged(problem: str, sample: int, sign: str) -> Trace:
+    """A sample: + correct, - wrong, t truncated, u unverifiable; any other sign: no completion."""
+    number, key = problem_id(problem, "20", "math"), content_hash(problem, sample)
+    return Trace(
+        id=trace_id(number, key), problem_id=number, row_key=key, sample=sample, benchmark=None,
+        problem=problem, reference_answer="20", verifier="math", domain=None,
+        messages=[Message(role="user", content=problem), Message(role="assistant", content="")],
+        finish_reason="length" if sign == "t" else "stop",
+        num_tokens=TokenCounts(prompt=30, reasoning=6, response=5, total=44), teacher="teacher",
+        seed=0, verdict=VERDICTS.get(sign), answer=ANSWERS.get(sign),
+    )  # fmt: skip
+
+
 @pytest.fixture
-def rows(make_trace: Callable[..., Trace]) -> Rows:
-    """`rows("p1", "++-")`: judged samples of a problem, + correct, - wrong, t truncated, u unverifiable."""
+def rows() -> Rows:
+    """`rows("p1", "++-")`: judged samples of a problem; see `judged`."""
 
     def factory(problem: str, signs: str, **changes: object) -> list[Trace]:
-        verdicts = {"+": "correct", "-": "wrong", "t": "wrong", "u": "unverifiable"}
         return [
-            make_trace(
-                problem=problem,
-                row_key=content_hash(problem, sample),
-                sample=sample,
-                verdict=verdicts[sign],
-                finish_reason="length" if sign == "t" else "stop",
-                answer={"+": "20", "-": "21", "t": None, "u": "22"}[sign],
-                **changes,
-            )
+            msgspec.structs.replace(judged(problem, sample, sign), **changes)
             for sample, sign in enumerate(signs)
         ]
 
@@ -43,6 +61,89 @@ def test_outcomes_add_up_and_only_the_correct_ones_count(rows: Rows) -> None:
     assert found["pass@1"] == pytest.approx((1 / 2 + 0 + 1 / 2) / 3)
     assert found["upper_bound"] == pytest.approx((1 / 2 + 0 + 1) / 3)
     assert (found["num_problems"], found["num_samples"]) == (3, 2)
+
+
+@pytest.fixture
+def rejected(rows: Rows) -> Callable[..., list[RejectedTrace]]:
+    """`rejected("p1", 2, "prompt_too_long", first=4)`: samples of a problem from number 4 on without a completion."""
+
+    def factory(problem: str, count: int, reason: str, first: int = 0) -> list[RejectedTrace]:
+        made = rows(problem, "t" * (first + count))[first:]
+        return [
+            RejectedTrace(
+                **msgspec.structs.asdict(msgspec.structs.replace(row, verdict=None)),
+                reason=reason,
+                measured=None,
+            )
+            for row in made
+        ]
+
+    return factory
+
+
+def test_what_was_asked_and_not_run_is_not_correct(rows: Rows, rejected) -> None:
+    refused = rejected("p2", 4, "prompt_too_long") + rejected("p3", 2, "refused_by_server", 2)
+    found = measure("name", collect(rows("p1", "++++") + rows("p3", "++"), refused), {})
+    assert found["pass@1"] == (4 + 0 + 2) / 12
+    assert found["upper_bound"] == found["pass@1"]
+    # p2 has none of 4, p3 two of 4: 1 - C(2, 2)/C(4, 2)
+    assert found["pass@k"]["2"]["mean"] == pytest.approx((1 + 0 + 5 / 6) / 3)
+    assert found["maj@k"]["4"]["mean"] == pytest.approx(2 / 3)
+    assert (found["num_not_run"], found["num_left_out"], found["num_asked"]) == (6, 0, 12)
+    assert found["unanswered"] == {"prompt_too_long": 4, "refused_by_server": 2}
+
+
+@pytest.mark.parametrize("reason", ["engine_error", "internal_error"])
+def test_what_failed_on_the_way_is_left_out(rows: Rows, rejected, reason: str) -> None:
+    failed = rejected("p2", 4, reason) + rejected("p3", 2, reason, 2)
+    found = measure("name", collect(rows("p1", "+---") + rows("p3", "++"), failed), {})
+    assert found["pass@1"] == (1 / 4 + 1) / 2
+    assert (found["num_problems"], found["num_problems_asked"]) == (2, 3)
+    assert (found["num_asked"], found["num_left_out"], found["num_not_run"]) == (12, 6, 0)
+    table = dict(line[:2] for line in score_table([("model", found)]))
+    assert table["Pass@1"].endswith(", over 6 of 12")
+    assert table["pass@2"].endswith(", over 6 of 12")
+    assert table["left out"] == f"{reason} 6 of 12"
+
+
+OUTCOME_LISTS = st.lists(st.text("+-tunie", min_size=1, max_size=6), min_size=1, max_size=6)
+
+
+@given(OUTCOME_LISTS)
+def test_outcomes_add_up_to_what_was_asked_less_what_was_left_out(outcomes: list[str]) -> None:
+    reasons = {"n": "prompt_too_long", "i": "internal_error", "e": "engine_error"}
+    kept, dropped = [], []
+    for number, signs in enumerate(outcomes):
+        for sample, sign in enumerate(signs):
+            row = judged(f"p{number}", sample, sign)
+            if sign in reasons:
+                fields = msgspec.structs.asdict(row)
+                dropped.append(RejectedTrace(**fields, reason=reasons[sign], measured=None))
+            else:
+                kept.append(row)
+    found = measure("name", collect(kept, dropped), {})
+    counts = {name: found[f"num_{name}"] for name in OUTCOMES}
+    signs = "".join(outcomes)
+    assert found["num_asked"] == len(signs)
+    assert sum(counts.values()) == found["num_asked"] - found["num_left_out"]
+    assert (counts["correct"], counts["not_run"]) == (signs.count("+"), signs.count("n"))
+    assert found["num_problems_asked"] == len(outcomes)
+    if found["num_problems"]:
+        low, high = found["interval"]
+        assert 0 <= low <= found["pass@1"] <= min(high, found["upper_bound"])
+    if not found["num_left_out"] and len({len(one) for one in outcomes}) == 1:
+        # the one denominator: problems asked x samples
+        assert found["pass@1"] == pytest.approx(signs.count("+") / len(signs))
+    score_table([("model", found)])
+
+
+def test_metrics_of_an_older_version_are_still_shown() -> None:
+    found = measure("name", collect([judged("p1", 0, "+")]), {})
+    new = ("num_not_run", "num_asked", "num_left_out", "num_problems_asked", "unanswered")
+    older = {name: value for name, value in found.items() if name not in new}
+    table = dict(line[:2] for line in score_table([("model", older)]))
+    assert table["correct"] == "1 (100.0%)"
+    assert "not run" not in table
 
 
 def test_pass_and_maj_at_k_are_means_over_problems(rows: Rows) -> None:

@@ -23,6 +23,7 @@ from distillpipe.cli.generate import generate
 from distillpipe.cli.import_traces import import_traces
 from distillpipe.cli.label import label
 from distillpipe.cli.options import option
+from distillpipe.cli.rescore import rescore
 from distillpipe.cli.sft import sft
 from distillpipe.cli.show import show
 from distillpipe.errors import DistillError, Interrupted
@@ -30,7 +31,7 @@ from distillpipe.progress import say
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "generate": generate, "filter": filter_traces, "sft": sft, "eval": evaluate, "show": show,
-    "compare": compare, "export": export, "import": import_traces, "label": label, "doctor": doctor,
+    "compare": compare, "rescore": rescore, "export": export, "import": import_traces, "label": label, "doctor": doctor,
 }  # fmt: skip
 
 TABLE_COLUMNS = 100  # the tables of the help would cut long flags short in less

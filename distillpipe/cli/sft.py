@@ -68,15 +68,40 @@ def sft(
     scheduler: Annotated[
         Literal["cosine", "linear", "constant"],
         shared.option(
-            help="Course of the learning rate, to 0 at the end.", rich_help_panel=SCHEDULE
+            help="Course of the learning rate, to --min-learning-rate at the end.",
+            rich_help_panel=SCHEDULE,
         ),
     ] = "cosine",
+    min_learning_rate: Annotated[
+        float,
+        shared.option(
+            min=0.0,
+            help="Where cosine and linear end: a learning rate, not a share of one.",
+            rich_help_panel=SCHEDULE,
+        ),
+    ] = 0.0,
     warmup: Annotated[
         float, shared.option(min=0.0, max=1.0, help="Share of the steps.", rich_help_panel=SCHEDULE)
     ] = 0.05,
     weight_decay: Annotated[
         float, shared.option(min=0.0, help="Of AdamW.", rich_help_panel=SCHEDULE)
     ] = 1e-4,
+    adam_beta1: Annotated[
+        float,
+        shared.option(
+            callback=_check_share,
+            help="Of AdamW: decay of the mean of gradients.",
+            rich_help_panel=SCHEDULE,
+        ),
+    ] = 0.9,
+    adam_beta2: Annotated[
+        float,
+        shared.option(
+            callback=_check_share,
+            help="Of AdamW: decay of the mean of squared gradients; 0.95 is s1's, 0.999 transformers' default.",
+            rich_help_panel=SCHEDULE,
+        ),
+    ] = 0.95,
     max_grad_norm: Annotated[
         float, shared.option(min=0.0, help="Gradients are clipped to it.", rich_help_panel=SCHEDULE)
     ] = 1.0,
@@ -168,6 +193,14 @@ def sft(
         ),
     ] = None,
     chat_template: shared.ChatTemplate = None,
+    train_on_prompt: Annotated[
+        bool,
+        shared.option(
+            "--train-on-prompt",
+            help="Have a loss on the prompt too; its tokens have no soft labels.",
+            rich_help_panel=METHOD,
+        ),
+    ] = False,
     kd_weight: teaching.KdWeight = 0.0,
     kd_weight_end: teaching.KdWeightEnd = None,
     kd_divergence: teaching.KdDivergence = "forward",
@@ -214,7 +247,7 @@ def sft(
 ) -> None:
     """Fine-tune a student on traces.
 
-    The loss is on reasoning, response and end token only. The version that it
+    The loss is on reasoning, response and end token. The version that it
     writes loads with AutoModelForCausalLM and AutoTokenizer. Killed and started
     again, it goes on from the last state saved and ends with the same weights.
     Defaults are s1's.

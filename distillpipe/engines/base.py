@@ -72,12 +72,15 @@ class Failure(NamedTuple):
     "one line for the person who reads errors.jsonl"
 
 
+REFUSALS = ("prompt_too_long", "refused_by_server", "prompt_token_unknown_to_model")
+
+
 class Refusal(NamedTuple):
     """A request that will not be completed, however often it is made."""
 
     key: str
     reason: str
-    "`prompt_too_long`, `refused_by_server`, `prompt_token_unknown_to_model`"
+    "one of `REFUSALS`"
     measured: str
     "what the server said, or the token"
 

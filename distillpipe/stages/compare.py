@@ -39,7 +39,7 @@ def compare(references: list[str], pass_at: list[int]) -> list[Comparison]:
         raise UsageError("compare takes two datasets of predictions or more: name another one")
     if len(set(references)) < len(references):
         raise UsageError("compare: one dataset is named twice")
-    folders = [_folders(reference) for reference in references]
+    folders = [folders_of(reference) for reference in references]
     names = _names(references)
     if all(len(one) == 1 for one in folders):
         benchmarks = [[next(iter(one.values())) for one in folders]]
@@ -68,8 +68,29 @@ def _compared(names: list[str], folders: list[Path], pass_at: list[int]) -> Comp
             f"{listed} left out where a problem has fewer samples (the fewest: {fewest})"
         )
     scored = [_scored(one, pass_at) for one in read]
-    pairs = comparison.compare([(one.name, one.found) for one in read])
+    in_all = set.intersection(*(set(one.found.problems) for one in read))
+    if not in_all:
+        raise DataError("no problem has a completion in all of them: there is nothing to compare")
+    warnings += _left_out(read, len(in_all))
+    pairs = comparison.compare([(one.name, one.found.only(in_all)) for one in read])
     return Comparison(scored[0].metrics["benchmark"], scored, pairs, warnings)
+
+
+def _left_out(read: list[_Read], num_in_all: int) -> list[str]:
+    """Lines that say of which completions and problems nothing is known, since requests had failed."""
+    lines = []
+    for one in read:
+        if left_out := one.found.num_left_out:
+            asked = sum(one.found.counts.values()) + left_out
+            lines.append(
+                f"{one.name} was scored over {asked - left_out:,} of {asked:,} completions: the others "
+                "failed on the way and were left out (--accept-errors)"
+            )
+    if num_in_all < (asked := len(read[0].found.asked)):
+        lines.append(
+            f"the models are compared over {num_in_all:,} of {asked:,} problems, which have a completion of each"
+        )
+    return lines
 
 
 def _scored(read: _Read, pass_at: list[int]) -> Scored:
@@ -89,7 +110,7 @@ def _scored(read: _Read, pass_at: list[int]) -> Scored:
     )
 
 
-def _folders(reference: str) -> dict[str, Path]:
+def folders_of(reference: str) -> dict[str, Path]:
     """The versions that a reference stands for, by benchmark; eval's OUT stands for all in it."""
     path = Path(reference)
     if path.is_dir() and not versions.holds_versions(path):
@@ -118,18 +139,18 @@ def _read(name: str, folder: Path) -> _Read:
         )
     if manifest.finished is None:
         raise UsageError(f"{folder} is unfinished: run the command that makes it again")
-    found = scoring.collect(dataset.read_traces(str(folder)))
+    found = scoring.read(folder)
     if not found.problems:
         raise DataError(f"{folder} holds no predictions: there is nothing to compare")
     return _Read(name, folder, manifest, found)
 
 
 def _check_paired(first: _Read, other: _Read) -> None:
-    mine, theirs = first.found.problems, other.found.problems
-    missing, added = mine.keys() - theirs.keys(), theirs.keys() - mine.keys()
+    mine, theirs = first.found.asked, other.found.asked
+    missing, added = mine - theirs, theirs - mine
     if not missing and not added:
         return
-    same_text = {mine[one].problem for one in missing} & {theirs[one].problem for one in added}
+    same_text = _texts(first, missing) & _texts(other, added)
     said = (
         f"{first.name} and {other.name} are predictions of different problems: {len(missing):,} of "
         f"{len(mine):,} are in the first alone, {len(added):,} of {len(theirs):,} in the second alone"
@@ -144,6 +165,11 @@ def _check_paired(first: _Read, other: _Read) -> None:
         f"{said}: run `distill eval` of both with the same --benchmark, --limit and --verifier, which "
         "takes over what was sampled"
     )
+
+
+def _texts(read: _Read, problem_ids: set[str]) -> set[str]:
+    found = read.found.problems
+    return {found[one].problem for one in problem_ids if one in found}
 
 
 def _other_protocol(first: _Read, other: _Read) -> list[str]:

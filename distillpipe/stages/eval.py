@@ -1,5 +1,6 @@
 """`eval`: Pass@1 of a model on a benchmark, with its standard error; predictions are kept as traces."""
 
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ from distillpipe.markdown import inline
 from distillpipe.models import AnyModel, Served, with_adapter
 from distillpipe.planning import SamplingOptions, load_model_chat
 from distillpipe.progress import say
-from distillpipe.records import Problem, Trace
+from distillpipe.records import Problem, RejectedTrace, Trace
 from distillpipe.sampling import Sampler
 from distillpipe.stages.run import (
     Result,
@@ -100,27 +101,44 @@ def evaluate(
         sampled_before = writer.counts.tokens_sampled
         sampler.take_over(writer, out, judged)
         sampler.sample(writer, lambda: open_engine(found, chat, options.engine, draft), judged)
-        writer.sync()
         check_internal_errors(writer, accepted=options.accept_errors)
-        predictions = scoring.collect(dataset.read_rows(draft.path, "part", Trace))
-        found_scores = scoring.measure(name, predictions, scoring.options_of(sampler.problems()))
-        found_scores |= protocols.report(run.options, options, found.name, name)
-        found_scores["budget"] = scoring.budget_kept(writer.counts)
-        found_scores |= code_packages(packages)
         draft.manifest.libraries |= versions_of(packages)
-        found_scores["resources"] = resources.used(writer.counts, sampled_before, found)
-        draft.manifest.metrics = found_scores
-        table = scores.score_table([(found.name, found_scores)])
-        _write_metrics(draft.path, found_scores, table)
-        manifest = writer.finish(sampler.problems())
-    say(*scores.aligned(table))
-    return say_finished(manifest, out)
+        facts = {
+            "num_duplicates": sampler.num_duplicates,
+            **protocols.report(run.options, options, found.name, name),
+            "budget": scoring.budget_kept(writer.counts),
+            **code_packages(packages),
+            "resources": resources.used(writer.counts, sampled_before, found),
+        }
+        return finish_scored(writer, found.name, name, sampler.problems, facts)
 
 
-def _write_metrics(folder: Path, found: dict[str, Any], table: scores.Table) -> None:
-    (folder / "metrics.json").write_bytes(document(found))
+def finish_scored(
+    writer: Writer,
+    model: str,
+    benchmark: str,
+    problems: Callable[[], Iterator[Problem]],
+    facts: dict[str, Any],
+) -> Result:
+    """Score the rows of a draft, write metrics.json with `facts` behind the figures, and finish the version.
+
+    All rows are durable before a figure is made of them: whatever goes wrong here, they are taken over.
+    """
+    writer.sync()
+    draft = writer.draft
+    predictions = scoring.collect(
+        dataset.read_rows(draft.path, "part", Trace),
+        dataset.read_rows(draft.path, "rejected", RejectedTrace),
+    )
+    found = scoring.measure(benchmark, predictions, scoring.options_of(problems())) | facts
+    draft.manifest.metrics = found
+    table = scores.score_table([(model, found)])
+    (draft.path / "metrics.json").write_bytes(document(found))
     lines = [f"# {inline(found['benchmark'])}", "", *scores.markdown(table), ""]
-    (folder / "metrics.md").write_text("\n".join(lines), encoding="utf-8")
+    (draft.path / "metrics.md").write_text("\n".join(lines), encoding="utf-8")
+    manifest = writer.finish(problems())
+    say(*scores.aligned(table))
+    return say_finished(manifest, draft.out)
 
 
 def forecast_eval(

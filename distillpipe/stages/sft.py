@@ -263,6 +263,11 @@ def _check_options(inputs: list[str], options: TrainingOptions, run: Run) -> Non
         raise UsageError(
             "--sharding fsdp cannot split weights of 4 bits: give --method lora, or --sharding ddp"
         )
+    if options.min_learning_rate and options.scheduler == "constant":
+        raise UsageError(
+            "--min-learning-rate is where the learning rate ends, and with --scheduler constant it stays: give "
+            "--scheduler cosine or linear, or leave it out"
+        )
     trackers.check(run.report_to)
 
 
@@ -271,14 +276,25 @@ def _with_rate(
 ) -> tuple[TrainingOptions, Run, str]:
     """Options, and how they are stored, with a learning rate; and what is said of it."""
     if options.learning_rate is not None:
+        _check_floor(options, options.learning_rate)
         return options, run, f"sft: learning rate {options.learning_rate:g}"
     rate, why = rates.derive(model, options)
+    _check_floor(options, rate)
     resolved = {**run.options, "learning_rate": ResolvedOption(rate, "derived")}
     return (
         msgspec.structs.replace(options, learning_rate=rate),
         msgspec.structs.replace(run, options=resolved),
         f"sft: learning rate {rate:g}, {why}",
     )
+
+
+def _check_floor(options: TrainingOptions, rate: float) -> None:
+    """Refuse a learning rate that would have to rise to its end."""
+    if not options.min_learning_rate <= rate:  # not a number is not either
+        raise UsageError(
+            f"--min-learning-rate {options.min_learning_rate:g} is above the learning rate, {rate:g}: give a "
+            "smaller one; OpenR1-Distill-7B ends at a tenth"
+        )
 
 
 def _check_batches(

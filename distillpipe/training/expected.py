@@ -36,7 +36,9 @@ def add_rows(
     steps = math.ceil(an_epoch / options.batch_size) * options.epochs
     steps = min(steps, options.max_steps or steps)
     found.rows = {"to train on": sum(rows), "steps": steps}
-    return _first_lengths(inputs), min(steps * options.batch_size, an_epoch * options.epochs)
+    return _first_lengths(inputs, options), min(
+        steps * options.batch_size, an_epoch * options.epochs
+    )
 
 
 def add_soft_labels(
@@ -85,7 +87,7 @@ def add_estimate(
         estimate.basis = f"{device.type}, the lengths of {len(lengths):,} rows"
 
 
-def _first_lengths(inputs: list[str]) -> list[Length]:
+def _first_lengths(inputs: list[str], options: TrainingOptions) -> list[Length]:
     """Tokens of the first rows of each input as its teacher counted them, else by the length of their text."""
     found = []
     for reference in inputs:
@@ -97,7 +99,8 @@ def _first_lengths(inputs: list[str]) -> list[Length]:
                     len("".join(texts).encode()) // TEXT_BYTES_PER_TOKEN
                     for texts in ([trace.problem, trace.reasoning, trace.response], [trace.problem])
                 )
-            found.append(Length(tokens, tokens - prompt))
+            unsupervised = min(prompt, 1) if options.train_on_prompt else prompt
+            found.append(Length(tokens, tokens - unsupervised))
     return found
 
 

@@ -58,7 +58,7 @@ class Preflight:
         self.longest = 0
         self.refusals: dict[str, Refusal] = {}
         self._first_error = ""
-        self._options = options
+        self.options = options
         self._limits = limits
         self._soft_rows = soft_rows
         self._num_shown = num_shown
@@ -96,9 +96,12 @@ class Preflight:
             return None
         row = self._fitted(self._labelled(trace, made))
         if row is None:
-            self._drop(OVER_LENGTH, trace, made.num_supervised)
+            self._drop(OVER_LENGTH, trace, self._supervised(made).num_supervised)
             return None
         self._look(trace, row, is_cut=len(row.ids) < len(made.ids))
+        if len(self.shown) < self._num_shown:
+            self.shown.append(row)  # which knows where its prompt ends
+        row = self._supervised(row)
         self.counts.rows_kept += 1
         teacher.rows_kept += 1
         teacher.tokens_kept += row.num_supervised
@@ -107,9 +110,11 @@ class Preflight:
         if num_labelled := row.num_labelled:
             self.counts.rows_taught += 1
             self.counts.tokens_taught += num_labelled
-        if len(self.shown) < self._num_shown:
-            self.shown.append(row)
         return row
+
+    def _supervised(self, row: Row) -> Row:
+        """The row with a loss on all that is trained on."""
+        return row.with_prompt() if self.options.train_on_prompt else row
 
     def _labelled(self, trace: Trace, row: Row) -> Row:
         """The row with its soft labels."""
@@ -123,14 +128,14 @@ class Preflight:
 
     def _fitted(self, row: Row) -> Row | None:
         """The row within `--max-length`, as `--over-length` says."""
-        limit = self._options.max_length
+        limit = self.options.max_length
         over = len(row.ids) - limit
         if over <= 0:
             return row
-        if self._options.over_length == "refuse":
+        if self.options.over_length == "refuse":
             self._refuse("over_length", row.id, over, len(row.ids))
             return row
-        if self._options.over_length == "cut" and row.num_prompt < limit:
+        if self.options.over_length == "cut" and row.num_prompt < limit:
             self.counts.rows_cut += 1
             self.counts.tokens_cut += over
             return row.cut(limit)
@@ -191,7 +196,7 @@ class Preflight:
         if not self.counts.rows_kept:
             raise DataError(
                 f"no rows to train on: all {self.counts.rows_read:,} are longer than --max-length "
-                f"{self._options.max_length:,}, and --over-length {self._options.over_length} leaves none"
+                f"{self.options.max_length:,}, and --over-length {self.options.over_length} leaves none"
             )
         if self._soft_rows is not None and not self.counts.tokens_taught:
             raise DataError(
@@ -224,7 +229,7 @@ class Preflight:
         match reason:
             case "over_length":
                 return (
-                    f"{rows} are longer than --max-length {self._options.max_length:,} tokens, {over}: give "
+                    f"{rows} are longer than --max-length {self.options.max_length:,} tokens, {over}: give "
                     f"--max-length {found.longest}, shorten them with `distill filter "
                     "--max-reasoning-tokens`, or give --over-length drop or cut"
                 )

@@ -37,6 +37,8 @@ class ShownRow(msgspec.Struct, frozen=True):
     prompt: str
     supervised: str
     "up to and with the end token, where the row was not cut"
+    trains_prompt: bool = False
+    "whether the prompt has a loss too: `supervised_tokens` are without it"
 
 
 class Preview(msgspec.Struct, frozen=True):
@@ -48,13 +50,19 @@ class Preview(msgspec.Struct, frozen=True):
 
 def preview_of(check: Preflight) -> Preview:
     """What pre-flight has found, and the rows that it kept to be shown."""
-    return Preview(summary(check), [_shown(row, check.chat) for row in check.shown])
+    trains_prompt = check.options.train_on_prompt
+    return Preview(summary(check), [_shown(row, check.chat, trains_prompt) for row in check.shown])
 
 
-def _shown(row: Row, chat: Chat) -> ShownRow:
+def _shown(row: Row, chat: Chat, trains_prompt: bool) -> ShownRow:
     prompt, supervised = row.ids[: row.num_prompt], row.ids[row.num_prompt :]
     return ShownRow(
-        row.id, len(prompt), len(supervised), chat.decode(prompt), chat.decode(supervised)
+        id=row.id,
+        prompt_tokens=len(prompt),
+        supervised_tokens=len(supervised),
+        prompt=chat.decode(prompt),
+        trains_prompt=trains_prompt,
+        supervised=chat.decode(supervised),
     )
 
 
@@ -83,11 +91,10 @@ def show(rows: Sequence[ShownRow], file: TextIO, *, whole: bool) -> None:
             printable_text(part if whole else _without_middle(part))
             for part in (row.prompt, row.supervised)
         )
+        loss = "supervised too" if row.trains_prompt else "no loss on them"
         console.print(
-            Text(
-                f"--- row {printable(row.id)}: {row.prompt_tokens:,} tokens of prompt, no loss on them\n"
-            ),
-            Text(prompt.rstrip("\n") + "\n", style="dim"),
+            Text(f"--- row {printable(row.id)}: {row.prompt_tokens:,} tokens of prompt, {loss}\n"),
+            Text(prompt.rstrip("\n") + "\n", style="green" if row.trains_prompt else "dim"),
             Text(f"--- {row.supervised_tokens:,} supervised tokens\n"),
             Text(supervised.rstrip("\n") + "\n", style="green"),
             Text("---"),
@@ -105,6 +112,10 @@ def summary(check: Preflight) -> list[str]:
         f"{_end_tokens(check.chat)}; {turn.tags.close} is supervised in {check.num_reasoned:,} rows"
         + (f", {bare:,} have no reasoning" if bare else ""),
     ]
+    if check.options.train_on_prompt:
+        lines.append(
+            "the prompts are supervised too (--train-on-prompt): the student learns to write problems"
+        )
     if counts.rows_cut or counts.rows_rejected:
         dropped = sum(one.tokens for one in counts.dropped.values())
         lines.append(

@@ -1,11 +1,13 @@
-"""From a trace to token ids and labels: loss on reasoning, response and end token, never on the prompt.
+"""From a trace to token ids and labels: loss on reasoning, response and end token.
 
+There is none on the prompt, unless `with_prompt` is asked for (--train-on-prompt).
 The prompt is what the student is asked with when it samples; the completion behind it ends with the end
 token, so that no student learns what comes next.
 """
 
 import os
 import unicodedata
+from array import array
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -66,6 +68,22 @@ class Row(NamedTuple):
             TeacherRow(one.ids, one.num_prompt, one.positions[:size]) for one in self.teacher_rows
         )
         return Row(self.id, self.ids[:length], self.num_prompt, labels, rows)
+
+    def with_prompt(self) -> "Row":
+        """The row with a loss on its prompt too, but for its first token, which nothing predicts.
+
+        No teacher has anything to say of a prompt: its tokens have no soft label and train on the hard loss.
+        """
+        num_more = max(0, self.num_prompt - 1)
+        none = array("i", [-1]) * num_more
+        labels = self.labels
+        if labels is not None:
+            labels = StoredLabels(labels.found, none.tobytes() + labels.positions)
+        rows = tuple(
+            TeacherRow(one.ids, one.num_prompt, none.tobytes() + one.positions)
+            for one in self.teacher_rows
+        )
+        return Row(self.id, self.ids, self.num_prompt - num_more, labels, rows)
 
     @property
     def num_labelled(self) -> int:

@@ -12,7 +12,6 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 from torch import distributed
-from transformers import get_scheduler
 
 from distillpipe.models import Model
 from distillpipe.progress import say
@@ -25,7 +24,7 @@ from distillpipe.training.setup import Setup
 from distillpipe.training.states import Step
 from distillpipe.training.step import StudentLoss, held_out_loss_sum, passes_of, take_step
 from distillpipe.training.stored_rows import StoredRows
-from distillpipe.training.student import load_student, optimizer_of, save_student
+from distillpipe.training.student import load_student, optimizer_of, save_student, schedule_of
 from distillpipe.training.teaching import Lesson, Teaching
 
 EVAL_ROWS = 64  # that each process reads together
@@ -65,9 +64,7 @@ class Session:
 
             sharding.shard(self.model, self.accelerator.device, options.dtype)
         self._optimizer: Any = optimizer_of(self.model, options)
-        self._schedule = get_scheduler(
-            options.scheduler, self._optimizer, round(options.warmup * num_steps), num_steps
-        )
+        self._schedule = schedule_of(self._optimizer, options, num_steps)
         if not self._sharded:
             self.model, self._optimizer = self.accelerator.prepare(self.model, self._optimizer)
         self.accelerator.register_for_checkpointing(self._schedule)

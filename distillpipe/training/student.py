@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+from transformers import get_scheduler
 
 from distillpipe import loading
 from distillpipe.errors import MissingDependencyError
@@ -67,14 +68,34 @@ def base_model(model: Any) -> Any:
 
 
 def optimizer_of(model: Any, options: TrainingOptions) -> torch.optim.Optimizer:
-    """AdamW with the betas of s1; matrices decay, biases and norms do not, as in transformers' trainer."""
+    """AdamW; matrices decay, biases and norms do not, as in transformers' trainer."""
     trained = [weight for weight in model.parameters() if weight.requires_grad]
     groups = [
         {"params": [one for one in trained if one.ndim > 1], "weight_decay": options.weight_decay},
         {"params": [one for one in trained if one.ndim <= 1], "weight_decay": 0.0},
     ]
     rate = cast("float", options.learning_rate)  # derived, where none was given, before all this
-    return torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.95), fused=True)
+    betas = (options.adam_beta1, options.adam_beta2)
+    return torch.optim.AdamW(groups, lr=rate, betas=betas, fused=True)
+
+
+def schedule_of(optimizer: Any, options: TrainingOptions, num_steps: int) -> Any:
+    """The course of the learning rate over the steps: transformers' own, scaled to end at `min_learning_rate`.
+
+    With cosine that is its cosine_with_min_lr. Warm-up begins at 0 in any case, as there.
+    """
+    warmup = round(options.warmup * num_steps)
+    schedule = get_scheduler(options.scheduler, optimizer, warmup, num_steps)
+    if not options.min_learning_rate:
+        return schedule
+    course = schedule.lr_lambdas[0]
+    floor = options.min_learning_rate / cast("float", options.learning_rate)
+
+    def factor(step: int) -> float:
+        found: float = course(step)
+        return found if step < warmup else found * (1 - floor) + floor
+
+    return torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
 
 
 def save_student(

@@ -208,4 +208,6 @@ def held_out_progress(losses: Sequence[float]) -> float:
     The weight of the soft loss follows it (--kd-adaptive): the more the student has learnt, the more the
     text itself counts. A loss that rises again above the first leaves the weight as it was given.
     """
-    return float(np.clip(losses[-1] / losses[0], 0.0, 1.0)) if losses else 1.0
+    if not losses or losses[0] <= 0:  # nothing was left to learn from the start
+        return 1.0
+    return float(np.clip(losses[-1] / losses[0], 0.0, 1.0))

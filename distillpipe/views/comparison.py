@@ -111,10 +111,15 @@ def _notes(found: Comparison) -> Iterator[str]:
         f"difference: Pass@1 minus that of {first}, mean over problems, with a 95% interval; won: problems "
         "with a higher share of correct samples"
     )
-    said = "p: exact sign-flip test over problems, two-sided"
+    said = (
+        "p: sign-flip test over problems, two-sided; where the differences have several sizes, the larger of "
+        "it and Hall's t-test, which allows for skew"
+    )
     if len(found.pairs) > 1:
         said += f"; p (Holm): adjusted for {len(found.pairs)} models held against {first}"
     yield said
+    for caution in dict.fromkeys(filter(None, (pair.p_value_caution for pair in found.pairs))):
+        yield f"p {caution}"
     yield "detectable: the smallest true difference that such a test finds in 80% of cases; unpaired: had each model had problems of its own"
     if any(pair.by_difficulty for pair in found.pairs):
         yield (

@@ -5,7 +5,7 @@ from typing import Any
 
 from distillpipe.forecast import size
 from distillpipe.markdown import inline
-from distillpipe.scoring import OUTCOMES
+from distillpipe.scoring import LEFT_OUT, OUTCOMES
 from distillpipe.terminal import printable
 
 Table = list[list[str]]  # a heading and rows of cells
@@ -52,6 +52,12 @@ def with_interval(
     return f"{share(value, signed=signed)} [{ends}]"
 
 
+def over(found: dict[str, Any]) -> str:
+    """`, over 993 of 1,000`: where completions were left out, their number stands beside every score."""
+    asked, left_out = found.get("num_asked") or 0, found.get("num_left_out") or 0
+    return f", over {asked - left_out:,} of {asked:,}" if left_out else ""
+
+
 def share(value: float | None, digits: int = 3, *, signed: bool = False) -> str:
     """A score, or `-` where it is undefined."""
     return UNKNOWN if value is None else f"{value:{'+' if signed else ''}.{digits}f}"
@@ -62,7 +68,7 @@ def _cells(found: dict[str, Any]) -> dict[str, str]:
     parts = found["standard_error_parts"] or {}
     tokens = found["reasoning_tokens"] or {}
     return {
-        "Pass@1": with_interval(found["pass@1"], found["interval"]),
+        "Pass@1": with_interval(found["pass@1"], found["interval"]) + over(found),
         "published": _published(found),
         "in its training data": found.get("training_overlap", UNKNOWN),
         "standard error": share(found["standard_error"], 4),
@@ -71,12 +77,13 @@ def _cells(found: dict[str, Any]) -> dict[str, str]:
         "detectable, unpaired": share(found["minimum_detectable_effect"]["unpaired"]),
         "detectable, paired": share(found["minimum_detectable_effect"]["paired"]),
         **{
-            f"{name}@{k}": with_interval(one["mean"], one["interval"])
+            f"{name}@{k}": with_interval(one["mean"], one["interval"]) + over(found)
             for name in ("pass", "maj")
             for k, one in found[f"{name}@k"].items()
         },
         **_published_majority(found),
         "problems x samples": f"{found['num_problems']:,} x {found['num_samples']}",
+        "asked twice, sampled once": _number(found.get("num_duplicates") or None),
         **_outcomes(found),
         **_missing_modules(found.get("missing_modules")),
         "reasoning tokens, mean": _number(found["mean_reasoning_tokens"], 1),
@@ -128,14 +135,26 @@ def _remarks(found: dict[str, Any]) -> list[str]:
 
 
 def _outcomes(found: dict[str, Any]) -> dict[str, str]:
-    """How many completions ended how; where some could not be verified, what the score is at most."""
-    total = sum(found[f"num_{name}"] for name in OUTCOMES)
+    """How many completions ended how; where some could not be verified, what the score is at most.
+
+    Metrics of older versions know nothing of what was not run.
+    """
+    known = [name for name in OUTCOMES if f"num_{name}" in found]
+    total = sum(found[f"num_{name}"] for name in known)
     said = {}
-    for name in OUTCOMES:
+    for name in known:
         count = found[f"num_{name}"]
-        said[name] = f"{count:,} ({count / total:.1%})" if total else UNKNOWN
+        label = name.replace("_", " ")
+        said[label] = f"{count:,} ({count / total:.1%})" if total else UNKNOWN
     if found["num_unverifiable"]:
         said["unverifiable"] += f", Pass@1 at most {share(found['upper_bound'])}"
+    reasons = found.get("unanswered") or {}
+    not_run = {name: rows for name, rows in reasons.items() if name not in LEFT_OUT}
+    left_out = {name: rows for name, rows in reasons.items() if name in LEFT_OUT}
+    if not_run:
+        said["not run"] += f", not correct: {_by_reason(not_run)}"
+    if left_out:
+        said["left out"] = f"{_by_reason(left_out)} of {found['num_asked']:,}"
     return said
 
 
@@ -145,6 +164,10 @@ def _missing_modules(counts: dict[str, int] | None) -> dict[str, str]:
         return {}
     named = ", ".join(f"{name} {count:,}" for name, count in counts.items())
     return {"  wrong for a missing module": f"{sum(counts.values()):,}: {named}"}
+
+
+def _by_reason(reasons: dict[str, int]) -> str:
+    return ", ".join(f"{name} {rows:,}" for name, rows in sorted(reasons.items()))
 
 
 def _budget(kept: dict[str, Any] | None) -> dict[str, str]:

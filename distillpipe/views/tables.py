@@ -4,7 +4,9 @@ import sys
 from collections.abc import Sequence
 
 from distillpipe.manifest import Manifest
+from distillpipe.scoring import OUTCOMES
 from distillpipe.terminal import printable
+from distillpipe.views.scores import UNKNOWN, over, share
 
 WIDTH = 110  # where the output is no terminal
 
@@ -35,16 +37,16 @@ def print_tables(found: Sequence[tuple[str, Manifest]]) -> None:
 
 
 def _score_cells(manifest: Manifest) -> list[str]:
+    """From the metrics of this version or an older one: what is not known, or not a number, is `-`."""
     found = manifest.metrics or {}
     low, high = found["interval"]
-    completions = sum(
-        found[f"num_{name}"] for name in ("correct", "wrong", "truncated", "unverifiable")
-    )
+    completions = sum(found.get(f"num_{name}") or 0 for name in OUTCOMES)
+    truncated, tokens = found["num_truncated"], found["mean_reasoning_tokens"]
     return [
-        f"{found['pass@1']:.3f}",
-        f"{low:.3f} - {high:.3f}",
-        f"{found['mean_reasoning_tokens']:.1f}",
-        f"{found['num_truncated'] / completions:.1%}",
+        share(found["pass@1"]) + over(found),
+        f"{share(low)} - {share(high)}",
+        UNKNOWN if tokens is None else f"{tokens:.1f}",
+        f"{truncated / completions:.1%}" if completions else UNKNOWN,
         f"{found['num_problems']:,} x {found['num_samples']}",
     ]
 

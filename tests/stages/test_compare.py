@@ -15,6 +15,7 @@ from distillpipe.manifest import Manifest, ModelUsed, ResolvedOption
 from distillpipe.records import Trace
 from distillpipe.stages.compare import compare, write
 from distillpipe.versions import Header
+from distillpipe.views.comparison import terminal
 
 Predict = Callable[..., Path]
 OPTIONS = {"prompt_template": "{problem}", "temperature": 0.6, "out": "runs", "concurrency": 8}
@@ -24,7 +25,10 @@ OPTIONS = {"prompt_template": "{problem}", "temperature": 0.6, "out": "runs", "c
 def predict(
     tmp_path: Path, make_trace: Callable[..., Trace], make_header: Callable[..., Header]
 ) -> Predict:
-    """`predict("a", {"p1": "+-", "p2": "++"})` finishes predictions, + for a correct sample, under a/bench."""
+    """`predict("a", {"p1": "+-", "p2": "++"})` finishes predictions, + for a correct sample, under a/bench.
+
+    n is for a prompt that was too long, e for a request that failed.
+    """
 
     def factory(
         name: str,
@@ -51,7 +55,11 @@ def predict(
                         answer="20" if sign == "+" else "21",
                         domain=(domains or {}).get(problem),
                     )
-                    writer.append(row)
+                    if sign in "ne":
+                        reason = "prompt_too_long" if sign == "n" else "engine_error"
+                        writer.reject(row, reason, None)
+                    else:
+                        writer.append(row)
             draft.manifest.metrics = {"benchmark": benchmark, "verifier_version": 3}
             writer.finish([])
         return out
@@ -98,6 +106,45 @@ def test_a_model_is_held_against_the_first_problem_by_problem(predict: Predict) 
     assert overall.difference == pytest.approx(3 / 16)
     assert pair.p_value == pytest.approx(4 / 8)
     assert (pair.model, pair.first_model, pair.num_samples_tested) == ("b", "a", 4)
+
+
+def test_a_model_that_was_not_run_on_a_problem_has_not_solved_it(predict: Predict) -> None:
+    # n: asked and refused; the other model answered
+    a, b = predict("a", {"p1": "++", "p2": "nn"}), predict("b", {"p1": "++", "p2": "++"})
+    (found,) = compare([str(a), str(b)], [])
+    assert [one.metrics["pass@1"] for one in found.models] == [1 / 2, 1.0]
+    assert found.warnings == []
+    (pair,) = found.pairs
+    assert (pair.overall.num_problems, pair.overall.num_wins) == (2, 1)
+
+
+def test_what_was_left_out_is_said_and_the_others_are_paired(predict: Predict) -> None:
+    # e: failed on the way and was given up
+    a = predict("a", {"p1": "+-", "p2": "ee", "p3": "-e"})
+    b = predict("b", {"p1": "++", "p2": "++", "p3": "--"})
+    (found,) = compare([str(a), str(b)], [])
+    assert found.models[0].metrics["pass@1"] == (1 / 2 + 0) / 2
+    assert found.models[1].metrics["pass@1"] == 2 / 3
+    assert found.pairs[0].overall.num_problems == 2
+    said = "\n".join(terminal(found))
+    assert "a was scored over 3 of 6 completions" in said
+    assert "the models are compared over 2 of 3 problems" in said
+    assert ", over 3 of 6" in said
+
+
+def test_models_without_a_problem_in_common_cannot_be_compared(predict: Predict) -> None:
+    a, b = predict("a", {"p1": "+", "p2": "e"}), predict("b", {"p1": "e", "p2": "+"})
+    with pytest.raises(DataError, match="no problem has a completion in all of them"):
+        compare([str(a), str(b)], [])
+
+
+def test_a_test_of_few_problems_is_said_to_be_one(predict: Predict) -> None:
+    a, b = predict("a", A), predict("b", B)
+    (found,) = compare([str(a), str(b)], [])
+    assert "p comes from 4 problems only" in "\n".join(terminal(found))
+    a, b = predict("c", {"p1": "+", "p2": "-"}), predict("d", {"p1": "+", "p2": "-"})
+    (found,) = compare([str(a), str(b)], [])
+    assert found.pairs[0].p_value_caution is None
 
 
 def test_difficulty_is_the_mean_of_all_models_and_domains_are_groups(predict: Predict) -> None:

@@ -10,6 +10,7 @@ from distillpipe import dataset, verify
 from distillpipe.errors import DataError, UsageError
 from distillpipe.planning import SamplingOptions
 from distillpipe.records import Plan
+from distillpipe.scoring import OUTCOMES
 from distillpipe.stages.eval import benchmark_name, evaluate
 from distillpipe.stages.run import Run
 
@@ -26,11 +27,12 @@ def test_eval_scores_the_teacher_and_rows_taken_over_took_no_time(
     assert list(found) == [
         "benchmark", "pass@1", "standard_error", "interval", "upper_bound", "standard_error_parts",
         "minimum_detectable_effect", "pass@k", "maj@k", "num_problems", "num_samples",
-        "num_correct", "num_wrong", "num_truncated", "num_unverifiable", "num_internal_errors", "mean_reasoning_tokens",
-        "reasoning_tokens", "verifier_version", "protocol", "published", "budget", "resources",
+        "num_correct", "num_wrong", "num_truncated", "num_unverifiable", "num_not_run", "num_asked",
+        "num_left_out", "num_problems_asked", "unanswered", "mean_reasoning_tokens",
+        "reasoning_tokens", "verifier_version", "num_duplicates", "protocol", "published", "budget",
+        "resources",
     ]  # fmt: skip
-    outcomes = [found[f"num_{name}"] for name in ("correct", "wrong", "truncated", "unverifiable")]
-    assert sum(outcomes) == 24
+    assert sum(found[f"num_{name}"] for name in OUTCOMES) == found["num_asked"] == 24
     assert found["pass@1"] == pytest.approx(found["num_correct"] / 24)
     assert found["pass@1"] > 0.7
     rows = list(dataset.read_traces(str(version.parent)))

@@ -10,14 +10,16 @@ import torch
 from transformers import AutoModelForCausalLM, GemmaConfig
 
 from distillpipe import models
+from distillpipe.chat import with_template_text
 from distillpipe.errors import DataError, UsageError
 from distillpipe.manifest import ResolvedOption
 from distillpipe.records import Trace, TrainingOptions
-from distillpipe.stages.run import Run
+from distillpipe.stages.run import Run, content_of
 from distillpipe.stages.sft import forecast_sft, sft
 from distillpipe.training.states import steps_in
 from distillpipe.training.step import passes_of
 from distillpipe.training.student import load_student
+from distillpipe.versions import Header
 
 
 @pytest.fixture
@@ -28,6 +30,79 @@ def inputs(make_traces: Callable[..., list[Trace]], tmp_path: Path) -> list[str]
         content = b"".join(msgspec.json.encode(row) + b"\n" for row in part)
         (tmp_path / f"{name}.jsonl").write_bytes(content)
     return [str(tmp_path / "a.jsonl"), str(tmp_path / "b.jsonl")]
+
+
+# made before there were these options: a checkpoint of then is still up to date
+FINGERPRINTS = {
+    "ebb474b7e7472b1b8a07e2c0f6db0a47": {},
+    "1e8ebd513f499afe9d2aed7a80d8a954": {
+        "method": "lora", "scheduler": "linear", "packing": False, "eval_split": 0.1,
+    },
+}  # fmt: skip
+NEW_OPTIONS = {
+    "adam_beta1": 0.8, "adam_beta2": 0.999, "min_learning_rate": 1e-6, "train_on_prompt": True,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("fingerprint", FINGERPRINTS)
+def test_options_at_their_defaults_change_no_fingerprint(fingerprint: str) -> None:
+    options = TrainingOptions(
+        method="full", rank=32, alpha=32, learning_rate=1e-5, scheduler="cosine", warmup=0.05,
+        weight_decay=1e-4, max_grad_norm=1.0, epochs=5, max_steps=None, batch_size=16,
+        max_length=512, dtype="bf16", chat_template=None, seed=0,
+    )  # fmt: skip
+    options = msgspec.structs.replace(options, **FINGERPRINTS[fingerprint])
+
+    def fingerprint_of(changed: TrainingOptions) -> str:
+        content = content_of(options=with_template_text(changed))
+        header = Header(
+            kind="checkpoint", stage="sft", content=content, inputs=[], models=[], options={}
+        )
+        return header.fingerprint
+
+    assert fingerprint_of(options) == fingerprint
+    for name, value in NEW_OPTIONS.items():
+        assert fingerprint_of(msgspec.structs.replace(options, **{name: value})) != fingerprint
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (
+            {"scheduler": "constant", "min_learning_rate": 1e-4},
+            "with --scheduler constant it stays",
+        ),
+        ({"min_learning_rate": 3e-3}, "0.003 is above the learning rate, 0.002"),
+        ({"min_learning_rate": float("nan")}, "nan is above the learning rate"),
+        ({"min_learning_rate": 1e-2, "learning_rate": None}, "is above the learning rate, 1e-05"),
+    ],
+)
+def test_a_floor_that_cannot_be_one_is_refused(
+    inputs: list[str], tiny_model: Path, tmp_path: Path, training: TrainingOptions, changes, said
+) -> None:
+    options = msgspec.structs.replace(training, **changes)
+    with pytest.raises(UsageError, match=said):
+        sft(inputs, str(tiny_model), tmp_path / "out", options, Run(), 100)
+    assert not (tmp_path / "out").exists()
+
+
+def test_sft_trains_on_prompts_where_it_is_asked_to(
+    inputs: list[str], tiny_model: Path, tmp_path: Path, training: TrainingOptions, capsys
+) -> None:
+    counted = []
+    for asked in (False, True):
+        options = msgspec.structs.replace(training, train_on_prompt=asked, epochs=1)
+        out = tmp_path / str(asked)
+        manifest = sft(inputs, str(tiny_model), out, options, Run(), 100).manifest
+        steps = steps_in(out / "v1")
+        assert manifest.counts.tokens_kept == sum(step.supervised_tokens for step in steps)
+        counted.append((manifest.counts.tokens_kept, sum(step.tokens for step in steps)))
+        prompts = "supervised too (--train-on-prompt)" in capsys.readouterr().err
+        assert prompts == asked
+    (completions, tokens), (everything, same) = counted
+    assert tokens == same
+    assert everything == tokens - 18  # the first of each row has nothing before it
+    assert completions < everything
 
 
 def test_weights_and_rows_held_out_are_counted_and_the_rate_of_an_adapter_is_derived_and_said(

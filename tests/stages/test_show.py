@@ -363,3 +363,23 @@ def test_a_manifest_of_another_format_is_an_error_with_its_path(
 
     with pytest.raises(DataError, match=f"{tmp_path}/v1/manifest.json: format 'distillpipe/9'"):
         show([str(tmp_path)], Wanted(), as_json=False)
+
+
+def test_scores_that_are_not_known_are_shown_as_unknown(
+    write_scores: Callable[..., None], shown: Callable[..., list[list[str]]], tmp_path: Path
+) -> None:
+    # a server that counts no tokens; a version in which nothing was scored
+    write_scores(tmp_path / "served", mean_reasoning_tokens=None)
+    unscored = {"pass@1": None, "interval": [None, None], "mean_reasoning_tokens": None}
+    none = {f"num_{name}": 0 for name in ("correct", "wrong", "truncated", "problems", "samples")}
+    write_scores(tmp_path / "nothing", **unscored, **none)
+    rows = shown(tmp_path / "served", tmp_path / "nothing")
+    assert rows[1][1:] == ["0.500", "0.095 - 0.905", "-", "25.0%", "2 x 2"]
+    assert rows[2][1:] == ["-", "- - -", "-", "-", "0 x 0"]
+
+
+def test_what_was_left_out_stands_beside_the_score(
+    write_scores: Callable[..., None], shown: Callable[..., list[list[str]]], tmp_path: Path
+) -> None:
+    write_scores(tmp_path / "e", num_not_run=0, num_asked=1000, num_left_out=7)
+    assert shown(tmp_path / "e")[1][1] == "0.500, over 993 of 1,000"

@@ -1,5 +1,6 @@
 """The loop on the shipped student: it learns, resumes exactly, and writes a checkpoint that loads."""
 
+import math
 import os
 import signal
 import threading
@@ -11,7 +12,7 @@ from typing import Any
 import msgspec
 import pytest
 import torch
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, get_cosine_with_min_lr_schedule_with_warmup
 
 from distillpipe import interrupts, models
 from distillpipe.chat import Chat
@@ -22,7 +23,7 @@ from distillpipe.training.batches import Batches
 from distillpipe.training.rows import Row, row_of
 from distillpipe.training.setup import Setup
 from distillpipe.training.stored_rows import StoredRows
-from distillpipe.training.student import load_student
+from distillpipe.training.student import load_student, schedule_of
 
 OPTIONS = TrainingOptions(
     method="full", rank=4, alpha=4, learning_rate=1e-3, scheduler="cosine", warmup=0.1,
@@ -82,6 +83,86 @@ def mean_loss(model: Any, rows: Sequence[Row]) -> float:
         labels[0, : row.num_prompt] = -100
         total += model(torch.tensor([row.ids]), labels=labels).loss.item() * row.num_supervised
     return total / sum(row.num_supervised for row in rows)
+
+
+RECIPE = msgspec.structs.replace(
+    OPTIONS, adam_beta1=0.8, adam_beta2=0.999, min_learning_rate=1e-4, train_on_prompt=True,
+    warmup=1 / 3, epochs=6, batch_size=7, weight_decay=0.1,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("scheduler", ["cosine", "linear"])
+def test_the_recipe_of_others_is_trained_as_they_train_it(
+    tmp_path: Path, student: models.Model, rows: StoredRows, stored: Any, scheduler: Any
+) -> None:
+    # AdamW (Loshchilov and Hutter 2019, algorithm 2) in float64, loss on prompt and completion, one row at a time
+    options, few = msgspec.structs.replace(RECIPE, scheduler=scheduler), rows[:7]
+    loop.train(student, stored(row.with_prompt() for row in few), tmp_path, options, 100)
+    steps = states.steps_in(tmp_path)
+    num_tokens = sum(len(row.ids) - 1 for row in few)
+    assert [step.supervised_tokens for step in steps] == [num_tokens] * 6
+
+    model = AutoModelForCausalLM.from_pretrained(student.folder, dtype=torch.float64)
+    moments = {one: (torch.zeros_like(one), torch.zeros_like(one)) for one in model.parameters()}
+    for number, step in enumerate(steps):
+        # two steps of warm-up, then from 1e-3 to 1e-4 over four
+        done = (number - 2) / 4
+        course = (1 + math.cos(math.pi * done)) / 2 if scheduler == "cosine" else 1 - done
+        rate = 1e-3 * number / 2 if number < 2 else 1e-4 + 9e-4 * course
+        assert step.learning_rate == pytest.approx(rate, rel=1e-9)
+        loss = sum(_loss_sum(model, row) for row in few) / num_tokens
+        loss.backward()
+        assert step.loss == pytest.approx(loss.item(), rel=2e-5)
+        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        assert step.grad_norm == pytest.approx(norm.item(), rel=1e-3)
+        with torch.no_grad():
+            for one, (mean, square) in moments.items():
+                one *= 1 - rate * (0.1 if one.ndim > 1 else 0.0)
+                mean.lerp_(one.grad, 1 - 0.8)
+                square.lerp_(one.grad**2, 1 - 0.999)
+                unbiased = mean / (1 - 0.8 ** (number + 1))
+                spread = (square / (1 - 0.999 ** (number + 1))).sqrt()
+                one -= rate * unbiased / (spread + 1e-8)
+                one.grad = None
+
+
+def _loss_sum(model: Any, row: Row) -> torch.Tensor:
+    """Over all tokens but the first, by the library's own loss, whose labels have nothing masked."""
+    ids = torch.tensor([row.ids])
+    found: torch.Tensor = model(ids, labels=ids).loss * (len(row.ids) - 1)
+    return found
+
+
+@pytest.mark.parametrize("warmup", [0.0, 0.03, 0.5, 1.0])
+def test_the_floor_of_cosine_is_that_of_transformers(warmup: float) -> None:
+    options = msgspec.structs.replace(OPTIONS, warmup=warmup, min_learning_rate=1e-4)
+    found, wanted = [], []
+    for made in (
+        lambda optimizer: schedule_of(optimizer, options, 40),
+        lambda optimizer: get_cosine_with_min_lr_schedule_with_warmup(
+            optimizer, round(warmup * 40), 40, min_lr_rate=0.1
+        ),
+    ):
+        optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))], lr=1e-3)
+        schedule = made(optimizer)
+        rates = found if not found else wanted
+        for _ in range(41):
+            rates.append(schedule.get_last_lr()[0])
+            optimizer.step()
+            schedule.step()
+    assert found == pytest.approx(wanted, rel=1e-12)
+
+
+def test_a_linear_course_with_a_floor_and_nothing_but_warmup_ends() -> None:
+    options = msgspec.structs.replace(
+        OPTIONS, scheduler="linear", warmup=1.0, min_learning_rate=1e-4
+    )
+    optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))], lr=1e-3)
+    schedule = schedule_of(optimizer, options, 4)
+    for _ in range(6):
+        optimizer.step()
+        schedule.step()
+    assert 0 < schedule.get_last_lr()[0] <= 1e-3
 
 
 def test_the_held_out_loss_is_measured_at_every_state_and_changes_no_step(

@@ -300,6 +300,34 @@ def test_a_row_is_shown_as_the_student_sees_it(looked, make_trace, teacher_chat)
     )
 
 
+@pytest.mark.parametrize("cut", [False, True])
+def test_a_prompt_that_is_trained_on_is_counted_and_shown_so(
+    looked, make_trace, teacher_chat, cut: bool
+) -> None:
+    trace = make_trace(problem="1+1?")
+    whole = row_of(trace, teacher_chat)
+    length = len(whole.ids) - 5 if cut else 512
+    check, rows = looked([trace], train_on_prompt=True, over_length="cut", max_length=length)
+    check.check()
+    kept = whole.ids[:length]
+    assert (rows[0].ids, rows[0].num_supervised) == (kept, len(kept) - 1)
+    assert check.num_supervised == len(kept) - 1
+    file = io.StringIO()
+    (shown,) = preview_of(check).rows
+    show([shown], file, whole=True)
+    assert (
+        f"{whole.num_prompt} tokens of prompt, supervised too\n<|im_start|>user" in file.getvalue()
+    )
+    assert shown.supervised_tokens == len(kept) - whole.num_prompt
+    assert "the prompts are supervised too (--train-on-prompt)" in "\n".join(summary(check))
+
+
+def test_a_row_whose_prompt_alone_is_too_long_is_not_trained_on(looked, make_trace) -> None:
+    check, rows = looked([make_trace()], train_on_prompt=True, over_length="cut", max_length=10)
+    assert rows == []
+    assert check.counts.rows_rejected == 1
+
+
 class Terminal(io.StringIO):
     """What rich takes for a terminal."""
 

@@ -202,6 +202,32 @@ def test_every_step_has_the_labels_of_its_own_rows(
     assert {(step.kd_weight, step.kd_temperature) for step in steps} == {(1.0, 1.0)}
 
 
+def test_a_prompt_that_is_trained_on_has_no_soft_labels(rows, soft_rows) -> None:
+    for row in rows:
+        whole = row.with_prompt()
+        assert whole.num_supervised == len(row.ids) - 1
+        assert whole.num_labelled == row.num_labelled
+        if row.labels is None:
+            continue
+        one, other = soft_rows.targets([row]), soft_rows.targets([whole])
+        num_more = row.num_prompt - 1
+        assert not other.labelled[:num_more].any()
+        for mine, theirs in zip(one, other, strict=True):
+            assert torch.equal(mine, theirs[num_more:])
+
+
+def test_soft_and_hard_loss_are_mixed_where_there_are_labels_alone(
+    tmp_path, student, rows, sums, stored
+) -> None:
+    kd = msgspec.structs.replace(OPTIONS.distillation, kd_weight=0.5)
+    options = msgspec.structs.replace(OPTIONS, distillation=kd, train_on_prompt=True)
+    loop.train(student, stored(row.with_prompt() for row in rows), tmp_path, options, 100)
+    for step, batch in zip(states.steps_in(tmp_path), batches_of(rows), strict=True):
+        assert step.supervised_tokens == sum(len(row.ids) - 1 for row in batch)
+        wanted = total(sums, batch)
+        assert step.soft_loss == pytest.approx(wanted.soft / wanted.num_labelled, rel=1e-4)
+
+
 def test_a_resumed_run_goes_on_with_the_labels_of_its_rows(tmp_path, student, rows, sums) -> None:
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     interrupts.install()
