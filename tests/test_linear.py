@@ -44,6 +44,7 @@ UNITS = [
     "\\begin{pmatrix}", "&", "\\sin 1", "\\log", "\\pm", "\\cup", "\\le", "[asy]", "\u043f\u0440\u0438 ", "\u05d0", "I'm sorry ", "as an AI ", "<answer>",
     "User:\n", "p1.", "- ", "1) ", "?\n", "Wait\n", "not ", "if ", "x is the answer ", "\x00", "½", "🙂", "\x1b[31m", "import os\n", "9e9",
 ]  # fmt: skip
+WORST = ["\\", "\n", " ", "A, ", "{", "1"]
 FRAMES = [("", ""), ("", "x"), ("The answer is ", " b"), ("\\boxed{1", "}"), ("\\text{", "}"), ("#### 1", "b"), ("```\n", "\n")]  # fmt: skip
 OPTIONS = ["Paris", "London", "3.50", "a cat", "Dd", "dd", "A"]
 LIMIT = math.MAX_CHARACTERS
@@ -146,6 +147,9 @@ FUNCTIONS: dict[str, Callable[[str], object]] = {
         _trace(f"\\boxed{{1}} {text}", text), RULES
     ),
     "breaks_off": endings.breaks_off,
+    "unfinished_response in a block": lambda text: endings.unfinished_response(
+        _trace("", f"```{text}"), RULES
+    ),
     "find_steps": _all_steps,
     "find_cut": lambda text: cut.find_cut(_trace(text, "x"), len(text) // 80, _counted),
     "conclusion": lambda text: cut.conclusion(text + "the answer is 5", "math"),
@@ -217,8 +221,8 @@ def _slow_units(
 
 
 def _some(name: str) -> list[str]:
-    """A sample of the units: backslashes, and others for each function."""
-    return [*UNITS[:2], *UNITS[sum(name.encode()) % 14 :: 14]]
+    """A sample of the units: the worst for all functions, and others for each."""
+    return [*WORST, *UNITS[sum(name.encode()) % 20 :: 20]]
 
 
 ALL = {**FUNCTIONS, **TO_A_LIMIT}

@@ -65,8 +65,8 @@ def test_an_option_that_is_a_word_of_the_question_is_listed_all_the_same() -> No
 
 
 def test_more_options_than_letters_are_refused() -> None:
-    with pytest.raises(DataError, match="11 options, and letters for 10: leave the problem out"):
-        option_order(problem(options=[f"option {number}" for number in range(11)]), 0, 0)
+    with pytest.raises(DataError, match="27 options, and letters for 26: leave the problem out"):
+        option_order(problem(options=[f"option {number}" for number in range(27)]), 0, 0)
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ _RUNS = {
 }
 _LETTERS = {name: re.compile(f"[{letters}]") for name, letters in _SCRIPTS.items()}
 _LATIN = re.compile("[A-Za-z]")
-_CLAUSE = re.compile(r"(?:\b[A-Za-z][a-z']*[ ,]+){4,}+")
+_CLAUSE = re.compile(r"(?:\b[A-Za-z][a-z']{0,40}+[ ,]++){4,}+")
 _FORMULA = re.compile(
     r"```.{0,500}?```|\$\$.{0,500}?\$\$|\$[^$\n]*\$|\\\(.{0,500}?\\\)|\\\[.{0,500}?\\\]",
     re.DOTALL,

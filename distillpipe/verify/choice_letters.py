@@ -26,9 +26,9 @@ _BEFORE = re.compile(
     re.IGNORECASE,
 )
 _ITEM = r"(?>(?:[(（\[{]\s?)?(?<![A-Za-z])([A-Za-z])(?![A-Za-z'\u2019])(?:\s?[)）\]}])?)"
-_JOINT = r"(?>\s*+(?:[,;，、；]\s*+(?:and\b|or\b|&)?|&|\+|/|\band\b|\bor\b|和|与|及|以及|或)\s*+)"
+_JOINT = r"(?>\s*+(?:[,;，、；]\s*+(?i:and\b|or\b|&)?|&|\+|/|\b(?i:and|or)\b|和|与|及|以及|或)\s*+)"
 _SEVERAL = re.compile(
-    rf"[(（\[{{]?+{_ITEM}(?:{_JOINT}{_ITEM})++[)）\]}}]?", re.IGNORECASE
+    rf"[(（\[{{]?+{_ITEM}(?:{_JOINT}{_ITEM})++[)）\]}}]?"
 )  # taken whole: no other way is tried
 _SPACED = re.compile(r"[A-Z](?:\s++[A-Z])++|[A-J]{2,10}|\([A-Z]\)(?:\s*+\([A-Z]\))++")
 _ARE_RIGHT = re.compile(
@@ -42,7 +42,7 @@ _LABEL = re.compile(
 )
 _WIDE = re.compile(f"[{_CJK}]")
 _FURTHER = re.compile(r"(?<=[\s(（])([A-Z])[)）.:]\s*+([^\s.,;]{1,20})")
-_BEHIND = re.compile(r"[(（\[]\s*(?:option|choice|answer)?\s*([A-Z])\s*[)）\]]\s*\Z", re.IGNORECASE)
+_BEHIND = re.compile(r"[(（\[]\s*(?i:option|choice|answer)?\s*([A-Za-z])\s*[)）\]]\s*\Z")
 _NONE_OF = re.compile(
     r"none of (?:the )?(?:above|these|those|them|options|choices|others?)(?: options| choices)?"
 )

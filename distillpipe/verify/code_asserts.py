@@ -39,8 +39,12 @@ def tests_of_check(source: str, function: str | None, prompt: str) -> CodeTests:
 
 def _checked_path(tree: ast.Module) -> str:
     """What the last statement, `check(...)`, checks."""
-    last = tree.body[-1]
-    if not isinstance(last, ast.Expr) or not isinstance(last.value, ast.Call):
+    last = tree.body[-1] if tree.body else None
+    if (
+        not isinstance(last, ast.Expr)
+        or not isinstance(last.value, ast.Call)
+        or not last.value.args
+    ):
         raise ValueError("the last statement is not check(...)")
     return ast.unparse(last.value.args[0])
 

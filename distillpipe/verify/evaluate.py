@@ -127,7 +127,7 @@ def _zero_of_one_only(left: Node, right: Node) -> bool:
             zero = -values[0] / slope
         arithmetic = Reals()
         other = _at(right, {**point, name: zero}, arithmetic)
-        if other and not arithmetic.cancelled and abs(other) > _DIFFER:
+        if other and not arithmetic.cancelled and COMPARING.abs(other) > _DIFFER:
             return True
     return False
 

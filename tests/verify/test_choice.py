@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from distillpipe.records import Trace
 from distillpipe.verify import judge, verified
-from distillpipe.verify.choice import chosen, letters, options_of, same_choice
+from distillpipe.verify.choice import chosen, letters, options_of, order_in, same_choice
 
 OPTIONS = ["Paris", "London", "3.50", "a cat", "Dd", "dd", "A"]
 
@@ -176,3 +176,102 @@ def test_what_is_no_order_of_the_options_is_none(
         extra=f'{{"option_order": {order}}}',
     )  # fmt: skip
     assert verified(row, extra=EELS).verdict == "correct"
+
+
+# ---------------------------------------------------------------- what is chosen, and what is not
+
+COLOURS = ["red", "green", "blue", "white"]
+CHOSEN_RIGHT = [
+    ("\\boxed{\\Delta E = 5}\n\nAnswer: D", "D"), ("\\boxed{B}", "B"), ("\\boxed{b}", "B"), ("\\boxed{(b)}", "B"),
+    ("\\boxed{\\textbf{(B)}}", "B"), ("\\boxed{blue}", "C"), ("\\boxed{\\text{Blue}}", "C"), ("\\boxed{C) blue}", "C"),
+    ("\\boxed{C. blue}", "C"), ("\\boxed{\\text{A and C}}", "AC"), ("\\boxed{A, C and D}", "ACD"),
+    ("\\boxed{\\text{both A and C}}", "A, C"), ("\\boxed{(A), (C)}", "AC"), ("\\boxed{A、C}", "AC"), ("\\boxed{A和C}", "AC"),
+    ("\\boxed{A \\text{ and } C}", "AC"), ("\\boxed{\\text{A}, \\text{C}}", "AC"), ("\\boxed{A} and \\boxed{C}", "AC"),
+    ("\\boxed{AC}", "AC"), ("\\boxed{a, c}", "AC"), ("\\boxed{A & C}", "AC"), ("\\boxed{\\{A, C\\}}", "AC"), ("The answer is D.", "D"),
+    ("**Answer:** D", "D"), ("**Answer: D**", "D"), ("Answer: **D**", "D"), ("answer: (d)", "D"), ("The answer is A because it is", "A"),
+    ("Option C is correct.", "C"), ("Option C is correct: A is too small", "C"), ("The answer is B. Option A is incorrect.", "B"),
+    ("(C) is the correct answer", "C"), ("I choose B", "B"), ("I would go with (B).", "B"), ("所以答案是 C。", "C"), ("故选C", "C"),
+    ("答案\uff1aAC", "AC"), ("正确答案是A和C", "AC"), ("La respuesta es C", "C"), ("Die Antwort ist C.", "C"), ("La réponse est (C).", "C"),
+    ("Ответ: C", "C"), ("none of these lines\n\nD", "D"), ("x\n(D)", "D"), ("x\n**D**.", "D"), ("C. Because B is wrong", "C"),
+    ("Because B is valid", "B"), ("The answer is blue.", "C"), ("\\boxed{(A) red, (C) blue}", "AC"), ("\\boxed{A} since \\boxed{x+1}", "A"),
+    ("\\boxed{D} \\boxed{x+1} Answer: D", "D"), ("\\boxed{blue (C)}", "C"), ("\\boxed{\\text{Option C}}", "C"),
+    ("\\boxed{\\text{The answer is C}}", "C"), ("\\boxed{Answer: C}", "C"), ("The final answer is: $\\boxed{C}$", "C"),
+    ("Final Answer\n\nC", "C"), ("### Answer\nC", "C"), ("Answer: \\(C\\)", "C"), ("The answer is $\\text{C}$", "C"),
+    ("The answer is **C) blue**", "C"), ("The correct options are A and C.", "AC"), ("The correct answers are (A) and (C).", "AC"),
+    ("The correct answers are A, C, and D.", "ACD"), ("Both A and C are correct.", "AC"), ("The correct answer is both A and C", "AC"),
+    ("Answer: \"C\"", "C"), ("ANSWER: C", "C"), ("answer is option C", "C"), ("My choice: C", "C"), ("Thus, C.", "C"),
+    ("\\boxed{\\mathrm{C}}", "C"), ("\\boxed{\\boxed{C}}", "C"), ("$\\boxed{\\textbf{C. }blue}$", "C"), ("\\boxed{C: blue}", "C"),
+    ("\\boxed{C - blue}", "C"), ("\\boxed{C blue}", "C"), ("<answer>C</answer>", "C"), ("A", "A"), ("a", "A"), ("\\boxed{A.}", "A"),
+    ("\\boxed{[A]}", "A"), ("\\boxed{'A'}", "A"), ("\\boxed{A,}", "A"),
+]  # fmt: skip
+CHOSEN_WRONG = [
+    ("\\boxed{A = \\pi r^2}", "A"), ("\\boxed{A) blue}", "A"), ("\\boxed{A) blue}", "C"), ("\\boxed{\\text{A and C}}", "A"),
+    ("\\boxed{\\text{A and C}}", "C"), ("\\boxed{A or C}", "AC"), ("\\boxed{A or C}", "A"), ("\\boxed{A,B,C}", "AC"),
+    ("\\boxed{A/C}", "AC"), ("The answer is not D.", "D"), ("The answer isn't D", "D"), ("If the answer is D, then x.", "D"),
+    ("Is the answer D?", "D"), ("The answer is D?", "D"), ("The answer is A or D", "D"), ("The answer is A or D", "A"),
+    ("The answer is either A or D", "A"), ("The answer is A cat", "A"), ("Answer: A red one", "A"),
+    ("Option C is correct: A is too small", "A"), ("Option A is wrong. Option B is incorrect.", "A"),
+    ("Option A is wrong. Option B is incorrect.", "B"), ("The answer is B. Option A is incorrect.", "A"),
+    ("Neither A nor C is correct", "C"), ("Only one of A and C is correct", "AC"), ("I'd eliminate B", "B"), ("选项A是错误的", "A"), ("不选A", "A"),
+    ("A) red is wrong\nB) green is wrong\nC) blue is right", "A"), ("B is wrong", "B"), ("The force A is in the box", "A"),
+    ("The answer is blue.", "A"),
+    ("The capacitance is $C$ here, as is known from the very long derivation that stands above this line, which used the usual symbols and definitions.", "C"),
+    ("\\boxed{K}", "K"), ("\\boxed{a dog}", "A"), ("\\boxed{Bücher}", "B"), ("\\boxed{(A) red, (C) blue}", "A"),
+    ("\\boxed{A} Hmm. \\boxed{x+1} Answer: D", "D"), ("\\boxed{A} Hmm. \\boxed{x+1} Answer: D", "A"), ("\\boxed{P(A)}", "A"),
+    ("The answer is A and C", "A"), ("", "A"), ("\\boxed{}", "A"), ("\\boxed{A, B is wrong}", "A"),
+]  # fmt: skip
+WITH_OPTIONS = [
+    ("\\boxed{E = mc^2}", "E", ["u", "v", "w", "x", "y", "z"], False),
+    ("Answer: I think it is B", "I", ["u", "v", "w", "x", "y", "z", "r", "s", "t", "q"], False),
+    ("The answer is determined by F = ma", "F", ["u", "v", "w", "x", "y", "z"], False),
+    ("\\boxed{None of the above}", "D", ["1", "2", "3", "None of the above"], True),
+    ("\\boxed{\\text{none of these}}", "D", ["1", "2", "3", "None of the above"], True),
+    ("The answer is none of the above", "D", ["1", "2", "3", "None of the above"], True),
+    ("\\boxed{K}", "K", ["o0", "o1", "o2", "o3", "o4", "o5", "o6", "o7", "o8", "o9", "o10", "o11"], True),
+    ("\\boxed{E. coli}", "E", ["x", "E. coli bacteria", "y", "z", "w"], False),
+    ("\\boxed{B cells}", "B", ["x", "y", "T cells", "z"], False), ("\\boxed{5 \\text{ m}}", "B", ["4 m", "5 m", "6 m"], True),
+    ("\\boxed{\\frac12}", "B", ["1", "0.5", "6"], True), ("\\boxed{Copper (I)}", "C", ["Zinc (I)", "Zinc (II)", "Copper (I)"], True),
+    ("\\boxed{C) Copper (I)}", "C", ["Zinc (I)", "Zinc (II)", "Copper (I)"], True), ("\\boxed{red}", "A", ["A) red", "B) blue"], True),
+    ("\\boxed{A}", "A", ["O", "A", "B", "AB"], True),
+]  # fmt: skip
+
+
+def _judged(response: str, reference: str, options: list[str]) -> str:
+    answer = chosen(response, options, reference)
+    return judge(answer, reference, "choice", json.dumps({"options": options}))
+
+
+@pytest.mark.parametrize(("response", "reference"), CHOSEN_RIGHT)
+def test_a_plain_choice_is_read(response: str, reference: str) -> None:
+    assert _judged(response, reference, COLOURS) == "correct"
+
+
+@pytest.mark.parametrize(("response", "reference"), CHOSEN_WRONG)
+def test_what_is_no_plain_choice_is_never_taken_for_one(response: str, reference: str) -> None:
+    assert _judged(response, reference, COLOURS) != "correct"
+
+
+@pytest.mark.parametrize(("response", "reference", "options", "is_right"), WITH_OPTIONS)
+def test_the_options_say_what_is_chosen(
+    response: str, reference: str, options: list[str], is_right: bool
+) -> None:
+    assert (_judged(response, reference, options) == "correct") is is_right
+
+
+@pytest.mark.parametrize("reference", "ABCD")
+def test_of_all_letters_at_most_the_one_that_is_chosen_is_right(reference: str) -> None:
+    for response, chosen_letters in CHOSEN_RIGHT:
+        is_right = _judged(response, reference, COLOURS) == "correct"
+        assert is_right is (chosen_letters == reference), response
+
+
+@pytest.mark.parametrize("order", [["2", "0", "1"], [True, 0, 2], [0, 0, 1], [[]], [1.0, 0, 2]])
+def test_an_order_that_is_no_list_of_numbers_is_none(order: list[object]) -> None:
+    assert order_in(json.dumps({"option_order": order})) is None
+
+
+def test_options_beyond_the_tenth_have_letters(make_trace: Callable[..., Trace]) -> None:
+    options = [f"option number {number}" for number in range(12)]
+    extra = json.dumps({"options": options, "option_order": [11, *range(11)]})
+    row = make_trace(response="\\boxed{A}", reference_answer="L", verifier="choice", extra=extra)
+    assert verified(row).verdict == "correct"

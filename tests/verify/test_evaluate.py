@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from distillpipe.verify.compare import same_answer
 from distillpipe.verify.evaluate import constant, equal, ratio
 from distillpipe.verify.expression import names, parsed
 from distillpipe.verify.tokens import Unreadable
@@ -28,6 +29,8 @@ EQUAL = [
     (r"\lfloor 2.7\rfloor", "2"),
     (r"\lceil 2.1\rceil", "3"),
     (r"\log_2 8", "3"),
+    (r"3\log 2", r"\log 8"),  # whatever the base
+    (r"\frac{\log 8}{\log 2}+\log 5-\log 5", "3+\\log 1"),
     (r"\ln(e^3)", "3"),
     ("exp(16)-1", "e^{16}-1"),
     ("-2*pi", r"-2\pi"),
@@ -63,6 +66,8 @@ DIFFERENT = [
     ("2^{100}", "2^{100}+1"),
     (r"\pi", r"\frac{22}{7}"),
     (r"\sin(1)", r"\sin(1.0000000001)"),
+    (r"\log 2", r"\log 3"),
+    (r"\frac{\log 2}{\log 2-\log 3}", r"\frac{\log 2}{\log 5-\log 3}"),
 ]
 OPEN = [
     ("10^{70}+1-10^{70}", "1"),  # digits cancel
@@ -140,3 +145,18 @@ def test_functions_have_the_values_that_floats_have(name: str, argument: Decimal
     found = constant(parsed(f"{name}({argument})"))
     assert found is not None
     assert float(found) == pytest.approx(FUNCTIONS[name](float(argument)), rel=1e-9, abs=1e-9)
+
+
+EXTREME = [
+    "2^{10000000}=2^{10000000}", r"\pi^{10000000}", r"\pi^{-10000000}", r"\pi \cdot 10^{-999999999999}",
+    r"2\pi \cdot 10^{-999999999999}", r"\pi \cdot 10^{999999999998}", r"(1+i) \cdot 17 \cdot 10^{307}", r"10^{308}(i-1)",
+    "i^{99999999999}", "1.2345678", "5", r"\log 2", r"x\log 2", r"x=\log 3", r"(4, \log 2)", r"(4, \log 3)", r"\log_{0} 2",
+    r"\log_{1} 2", r"10^{400}x = 10^{400}", r"10^{-999999999999}x = y", "x = 10^{999999999998}y", "x<2^{10000000}",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("left", EXTREME)
+def test_no_value_is_too_large_or_too_small_to_be_compared(left: str) -> None:
+    for right in EXTREME:
+        assert same_answer(left, right) is same_answer(right, left)
+    assert same_answer(left, left) is True

@@ -18,6 +18,13 @@ LAST_BOX = {
     r"\boxed{ 20 }": "20",
     "\\boxed{1\n+2}": "1\n+2",
     r"\fbox{20}": "20",
+    r"\framebox{20}": "20",
+    r"\framebox[3cm][c]{20}": "20",
+    "<|begin_of_box|>20<|end_of_box|>": "20",
+    "<|begin_of_box|>1<|end_of_box|> so <|begin_of_box|>2<|end_of_box|>": "2",
+    r"<|begin_of_box|>\{1, 2<|end_of_box|>": r"\{1, 2",
+    r"\boxed{<|begin_of_box|>20<|end_of_box|>}": "20",
+    r"{<|begin_of_box|>20}<|end_of_box|>": "20}",
     r"\boxed 20": "20",
     r"\boxed -2.5": "-2.5",
     r"\boxed{}": "",
@@ -44,6 +51,8 @@ UNCLOSED = {
     r"\boxed{1} so \boxed{2": "1",
     r"\boxed{1 so \boxed{2}": "2",
     r"\boxed{\boxed{": None,
+    "<|begin_of_box|>20": None,
+    "20<|end_of_box|>": None,
 }
 
 JOINED = {
@@ -53,6 +62,7 @@ JOINED = {
     r"\(\boxed{6}\) or \(\boxed{8}\)": "6, 8",
     r"$\boxed{1}$, $\boxed{2}$, and $\boxed{3}$": "1, 2, 3",
     r"\boxed{6} \quad \boxed{8}": "6, 8",
+    "<|begin_of_box|>6<|end_of_box|>, <|begin_of_box|>8<|end_of_box|>": "6, 8",
     r"\boxed{6} \text{ or } \boxed{8}": "6, 8",
     r"\boxed{(98, 2)} \quad \text{and} \quad \boxed{(99, 503)}": "(98, 2), (99, 503)",
     "\\boxed{1},\n\\boxed{2}": "1, 2",
@@ -97,7 +107,22 @@ def test_boxes_with_anything_else_between_them_are_answers_of_their_own(
     assert boxed_answer(response) == answer
 
 
-PIECES = [r"\boxed{", r"\fbox{", "{", "}", "\\", ",", " and ", r"\quad", r"\text{or}", "$", "1"]
+PIECES = [
+    "<|begin_of_box|>",
+    "<|end_of_box|>",
+    r"\framebox[",
+    r"\boxed{",
+    r"\fbox{",
+    "{",
+    "}",
+    "\\",
+    ",",
+    " and ",
+    r"\quad",
+    r"\text{or}",
+    "$",
+    "1",
+]
 RESPONSES = st.text() | st.lists(st.sampled_from(PIECES)).map("".join)
 
 
