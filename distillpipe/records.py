@@ -17,7 +17,7 @@ do not know of a source row is one JSON string, `extra`. Ids are content: a row 
 it was sampled from, never by its place in a file.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 
@@ -217,6 +217,8 @@ class Prompting(Record, frozen=True, kw_only=True, omit_defaults=True):
     system_prompt: str | None
     chat_template: str | None
     "one of ours by name, or a file; null: the model's own"
+    ADDED_LATER: ClassVar = frozenset({"code_rules", "code_packages"})
+    "fields that fingerprints of before know nothing of"
     code_rules: CodeRules = "plain"
     "how eval judges programs: see `FilterOptions`"
     code_packages: tuple[str, ...] = ()
@@ -260,6 +262,7 @@ class FilterOptions(Record, frozen=True, kw_only=True, omit_defaults=True):
 
     verdicts: tuple[Verdict, ...]
     verifier: str | None
+    ADDED_LATER: ClassVar = frozenset({"code_rules", "code_packages"})
     code_rules: CodeRules = "plain"
     "`livecodebench` finds and runs programs as that benchmark's own harness does"
     code_packages: tuple[str, ...] = ()
@@ -364,6 +367,7 @@ class TrainingOptions(Record, frozen=True, kw_only=True, omit_defaults=True):
     "how often a row of each input comes an epoch; empty: once"
     eval_split: float = 0.0
     "share of the problems that is measured on and never trained on"
+    ADDED_LATER: ClassVar = frozenset({"adam_beta1", "adam_beta2", "min_learning_rate"})
     adam_beta1: float = 0.9
     adam_beta2: float = 0.95
     min_learning_rate: float = 0.0

@@ -55,8 +55,22 @@ class Result(NamedTuple):
 
 
 def content_of(**parts: Any) -> dict[str, Any]:
-    """Structs and values as plain data, as they enter a fingerprint."""
-    return {name: msgspec.to_builtins(part) for name, part in parts.items()}
+    """Structs and values as plain data, as they enter a fingerprint.
+
+    Fields that a struct got later are left out at their defaults, or finished versions would be made again.
+    msgspec does so too, but tells a default by the object: a float from the command line is another one.
+    """
+    return {name: _plain(part) for name, part in parts.items()}
+
+
+def _plain(part: Any) -> Any:
+    content = msgspec.to_builtins(part)
+    if isinstance(part, msgspec.Struct):
+        for field in msgspec.structs.fields(part):
+            is_later = field.name in getattr(part, "ADDED_LATER", ())
+            if is_later and getattr(part, field.name) == field.default:
+                content.pop(field.encode_name, None)
+    return content
 
 
 def code_packages(names: tuple[str, ...]) -> dict[str, dict[str, str]]:

@@ -61,6 +61,8 @@ def test_options_at_their_defaults_change_no_fingerprint(fingerprint: str) -> No
         return header.fingerprint
 
     assert fingerprint_of(options) == fingerprint
+    as_typed = {"adam_beta1": float("0.9"), "adam_beta2": float("0.95")}  # equal, other objects
+    assert fingerprint_of(msgspec.structs.replace(options, **as_typed)) == fingerprint
     for name, value in NEW_OPTIONS.items():
         assert fingerprint_of(msgspec.structs.replace(options, **{name: value})) != fingerprint
 
