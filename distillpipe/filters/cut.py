@@ -30,7 +30,7 @@ _BEING = (
     r"(?:\s+(?:then|indeed|still|just))?\s+be)\b)"
 )
 _SAID = re.compile(
-    rf"(?:(?P<box>\\f?boxed\s*\{{)|####"
+    rf"(?:(?P<box>\\(?:f?boxed|f(?:rame)?box)\s*\{{|<\|begin_of_box\|>)|####"
     rf"|(?<!\S)(?P<before>[^\s?!]{{1,60}})\s+(?:is|must\s+be|should\s+be)\s+(?:the|my)\s+(?:final\s+|correct\s+|right\s+)?answer\b"
     rf"|\banswer(?:\s+(?:to|of|for)\b[^.\n:]{{0,60}}?)?{_BEING}"
     rf"|\b(?:final|correct|right|my)\s+(?:result|solution|option|choice){_BEING}"
@@ -144,6 +144,6 @@ def with_source(trace: Trace, name: str) -> str:
     """The extra keys of a row that was rewritten, under `name` the id of the row that it was made of."""
     try:
         extra = msgspec.json.decode(trace.extra or "{}", type=dict[str, object])
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, RecursionError):
         extra = {"extra": trace.extra}
     return msgspec.json.encode({name: trace.id, **extra}).decode()

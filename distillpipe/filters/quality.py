@@ -57,5 +57,5 @@ def _label(problem: str) -> str | None:
 def _decoded(extra: str | None) -> dict[str, object]:
     try:
         return msgspec.json.decode(extra, type=dict[str, object]) if extra else {}
-    except msgspec.MsgspecError:  # a text of another program's making
+    except (msgspec.MsgspecError, RecursionError):  # a text of another program's making
         return {}
