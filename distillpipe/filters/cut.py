@@ -31,7 +31,7 @@ _BEING = (
     r"(?:\s+(?:then|indeed|still|just))?\s+be)\b)"
 )
 _SAID = re.compile(
-    rf"(?:(?P<box>\\f?boxed\s*\{{)|####"
+    rf"(?:(?P<box>\\(?:f?boxed|f(?:rame)?box)\s*\{{|<\|begin_of_box\|>)|####"
     rf"|(?<!\S)(?P<before>[^\s?!]{{1,60}})\s+(?:is|must\s+be|should\s+be)\s+(?:the|my)\s+(?:final\s+|correct\s+|right\s+)?answer\b"
     rf"|\banswer(?:\s+(?:to|of|for)\b[^.\n:]{{0,60}}?)?{_BEING}"
     rf"|\b(?:final|correct|right|my)\s+(?:result|solution|option|choice){_BEING}"

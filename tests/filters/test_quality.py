@@ -84,3 +84,7 @@ def test_a_megabyte_of_asterisks_takes_no_time() -> None:
 )  # fmt: skip
 def test_the_source_is_what_the_other_keys_of_row_or_problem_call_it(extras, source) -> None:
     assert source_of(*extras) == source
+
+
+def test_other_keys_nested_beyond_reading_name_no_source() -> None:
+    assert source_of("[" * 100_000, '{"source": "AIME"}') == "AIME"
