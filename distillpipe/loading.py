@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 
@@ -157,8 +157,11 @@ def end_ids(folder: Path, name: str) -> list[int]:
     return [] if found is None else [found] if isinstance(found, int) else found
 
 
+TokenId = Annotated[int, msgspec.Meta(ge=0, lt=MAX_NUMBER)]
+
+
 class _EndIds(msgspec.Struct):
-    eos_token_id: int | list[int] | None = None
+    eos_token_id: TokenId | list[TokenId] | None = None
 
 
 def load_model(folder: Path, name: str, **how: Any) -> Any:
