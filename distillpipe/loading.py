@@ -127,6 +127,10 @@ def load_tokenizer(folder: Path, name: str) -> Any:
     with _opening(name, "its tokenizer"):
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         ids = tokenizer("a b", add_special_tokens=False)["input_ids"]
+        if not ids:
+            raise ValueError(
+                "it makes no token of a text: is tokenizer.json, or vocab.json, there?"
+            )
         tokenizer.decode(ids)
         tokenizer.get_vocab()
         tokenizer.added_tokens_decoder  # noqa: B018 - made when it is asked for
@@ -162,6 +166,14 @@ TokenId = Annotated[int, msgspec.Meta(ge=0, lt=MAX_NUMBER)]
 
 class _EndIds(msgspec.Struct):
     eos_token_id: TokenId | list[TokenId] | None = None
+
+
+def build(config: "PretrainedConfig", **how: Any) -> Any:
+    """A model of a config without the weights of any file, on the device that torch is set to."""
+    from transformers import AutoModelForCausalLM
+
+    with outside(f"{config.name_or_path} could not be loaded: {CONFIG}", MEND, UsageError):
+        return AutoModelForCausalLM.from_config(deepcopy(config), trust_remote_code=False, **how)
 
 
 def load_model(folder: Path, name: str, **how: Any) -> Any:
@@ -285,7 +297,6 @@ def _check_size(folder: Path, name: str, config: "PretrainedConfig") -> None:
     The model is laid out without memory (torch's meta device), once its layers were counted.
     """
     import torch
-    from transformers import AutoModelForCausalLM
 
     with _opening(name, "its weights"):
         num_tensors, in_files = count_tensors(folder), count_weights(folder)
@@ -295,10 +306,9 @@ def _check_size(folder: Path, name: str, config: "PretrainedConfig") -> None:
             f"{name} could not be loaded: {CONFIG}: num_hidden_layers is {layers:,}, and the files hold "
             f"{num_tensors:,} tensors: one of the two belongs to another model"
         )
-    with outside(f"{name} could not be loaded", MEND):
-        with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(deepcopy(config), trust_remote_code=False)
-        described = sum(math.prod(one.shape) for one in model.parameters())
+    with torch.device("meta"):
+        model = build(config)
+    described = sum(math.prod(one.shape) for one in model.parameters())
     if described > MAX_WEIGHTS_A_NUMBER * in_files:
         raise UsageError(
             f"{name} could not be loaded: {CONFIG} describes {described:,} weights, and the files hold "

@@ -50,6 +50,7 @@ def _errors_written_out() -> Iterator[None]:
 
 class _Commands(TyperGroup):
     def make_context(self, *args: Any, **kwargs: Any) -> Any:
+        terminal.guard()  # here, since Typer replaces Python's hook for tracebacks when it begins
         with _errors_written_out():
             return super().make_context(*args, **kwargs)
 
@@ -107,7 +108,6 @@ def main() -> None:
     is_wide = shutil.get_terminal_size().columns >= TABLE_COLUMNS
     app.rich_markup_mode = "rich" if is_wide else None
     interrupts.install()
-    terminal.guard()
     try:
         app(prog_name="distill")
     except DistillError as error:
