@@ -12,6 +12,7 @@ import math
 import os
 import stat
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
@@ -231,7 +232,8 @@ def with_adapter(model: Any, folder: Path, name: str, base: str) -> Any:
                 f"there is no {ADAPTER_WEIGHTS}: save the adapter with save_pretrained"
             )
     misfit = f"the adapter does not fit {base}: it was trained on another model, or is damaged"
-    with outside(f"{name} could not be loaded: {misfit}"):
+    with outside(f"{name} could not be loaded: {misfit}"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of weights that are missing: they are looked for below
         found = PeftModel.from_pretrained(model, folder)
         wanted = get_peft_model_state_dict(found)
     missing = sorted(wanted.keys() - tensor_names(folder / ADAPTER_WEIGHTS))

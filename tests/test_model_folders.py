@@ -406,7 +406,7 @@ def test_a_folder_with_anything_in_it_is_used_or_refused(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    fuzz(range(25), tiny_model)
+    fuzz(range(15), tiny_model)
 
 
 @pytest.mark.slow

@@ -73,7 +73,8 @@ def _write(
     """Write all rows, durably: how many, how many of them were cut off, and how many have soft labels."""
     num_rows = num_unfinished = num_labelled = 0
     row_of = FORMATS[layout]
-    with path.open("wb") as file:
+    path.unlink(missing_ok=True)  # what a killed run left, or a link that somebody laid there
+    with path.open("xb") as file:
         for trace in dataset.read_training_traces([reference], allow_benchmark=allow_benchmark):
             file.write(encoder.encode(row_of(turns_of(trace, reasoning))) + b"\n")
             num_rows += 1
