@@ -33,9 +33,9 @@ def dataset_card(manifest: Manifest) -> str:
         "  features:",
         features,
         "---",
-        f"# {manifest.kind} {manifest.version}",
+        f"# {manifest.kind} {inline(manifest.version)}",
         "",
-        f"Made by `distill {manifest.stage}`: {counts.rows_kept:,} rows kept, "
+        f"Made by {code(f'distill {manifest.stage}')}: {counts.rows_kept:,} rows kept, "
         f"{counts.rows_rejected:,} rejected, {counts.tokens_kept:,} completion tokens.",
         "",
         *_lineage(manifest),
@@ -61,7 +61,7 @@ def model_card(manifest: Manifest, facts: Sequence[str]) -> str:
         "pipeline_tag: text-generation",
         *(f"base_model: {yaml_value(name)}" for name in hub_students),
         "---",
-        f"# checkpoint {manifest.version}",
+        f"# checkpoint {inline(manifest.version)}",
         "",
         f"Made by `distill sft` from {counts.rows_kept:,} traces, "
         f"{counts.tokens_kept:,} supervised tokens in all epochs.",
@@ -81,9 +81,10 @@ def model_card(manifest: Manifest, facts: Sequence[str]) -> str:
 
 
 def _lineage(manifest: Manifest) -> list[str]:
-    models = [f"- {used.role}: {inline(used.name)}" for used in manifest.models]
+    models = [f"- {inline(used.role)}: {inline(used.name)}" for used in manifest.models]
     inputs = [
-        f"- input: {inline(given.path)} {given.version or ''}".rstrip() for given in manifest.inputs
+        f"- input: {inline(' '.join(filter(None, (given.path, given.version))))}"
+        for given in manifest.inputs
     ]
     licences = [f"- licence of the teachers: {inline(one)}" for one in manifest.licences]
     return [*models, *inputs, *licences, "", "All options, hashes and counts: `manifest.json`."]

@@ -21,6 +21,7 @@ from distillpipe import versions
 from distillpipe.errors import DistillError
 from distillpipe.manifest import ResolvedOption
 from distillpipe.spending import say_dollars
+from distillpipe.terminal import printable
 from distillpipe.versions import Header
 
 
@@ -112,7 +113,7 @@ def lines_of(found: Forecast) -> list[str]:
     if cost := _cost(found.estimate):
         lines.append(f"  costs   {cost}")
     lines += [f"  note    {note}" for note in found.notes]
-    return lines
+    return [printable(line) for line in lines]
 
 
 def _cost(estimate: Estimate) -> str:

@@ -12,11 +12,12 @@ import math
 import os
 import stat
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 
@@ -127,6 +128,10 @@ def load_tokenizer(folder: Path, name: str) -> Any:
     with _opening(name, "its tokenizer"):
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         ids = tokenizer("a b", add_special_tokens=False)["input_ids"]
+        if not ids:
+            raise ValueError(
+                "it makes no token of a text: is tokenizer.json, or vocab.json, there?"
+            )
         tokenizer.decode(ids)
         tokenizer.get_vocab()
         tokenizer.added_tokens_decoder  # noqa: B018 - made when it is asked for
@@ -157,8 +162,19 @@ def end_ids(folder: Path, name: str) -> list[int]:
     return [] if found is None else [found] if isinstance(found, int) else found
 
 
+TokenId = Annotated[int, msgspec.Meta(ge=0, lt=MAX_NUMBER)]
+
+
 class _EndIds(msgspec.Struct):
-    eos_token_id: int | list[int] | None = None
+    eos_token_id: TokenId | list[TokenId] | None = None
+
+
+def build(config: "PretrainedConfig", **how: Any) -> Any:
+    """A model of a config without the weights of any file, on the device that torch is set to."""
+    from transformers import AutoModelForCausalLM
+
+    with outside(f"{config.name_or_path} could not be loaded: {CONFIG}", MEND, UsageError):
+        return AutoModelForCausalLM.from_config(deepcopy(config), trust_remote_code=False, **how)
 
 
 def load_model(folder: Path, name: str, **how: Any) -> Any:
@@ -216,7 +232,8 @@ def with_adapter(model: Any, folder: Path, name: str, base: str) -> Any:
                 f"there is no {ADAPTER_WEIGHTS}: save the adapter with save_pretrained"
             )
     misfit = f"the adapter does not fit {base}: it was trained on another model, or is damaged"
-    with outside(f"{name} could not be loaded: {misfit}"):
+    with outside(f"{name} could not be loaded: {misfit}"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of weights that are missing: they are looked for below
         found = PeftModel.from_pretrained(model, folder)
         wanted = get_peft_model_state_dict(found)
     missing = sorted(wanted.keys() - tensor_names(folder / ADAPTER_WEIGHTS))
@@ -282,7 +299,6 @@ def _check_size(folder: Path, name: str, config: "PretrainedConfig") -> None:
     The model is laid out without memory (torch's meta device), once its layers were counted.
     """
     import torch
-    from transformers import AutoModelForCausalLM
 
     with _opening(name, "its weights"):
         num_tensors, in_files = count_tensors(folder), count_weights(folder)
@@ -292,10 +308,9 @@ def _check_size(folder: Path, name: str, config: "PretrainedConfig") -> None:
             f"{name} could not be loaded: {CONFIG}: num_hidden_layers is {layers:,}, and the files hold "
             f"{num_tensors:,} tensors: one of the two belongs to another model"
         )
-    with outside(f"{name} could not be loaded", MEND):
-        with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(deepcopy(config), trust_remote_code=False)
-        described = sum(math.prod(one.shape) for one in model.parameters())
+    with torch.device("meta"):
+        model = build(config)
+    described = sum(math.prod(one.shape) for one in model.parameters())
     if described > MAX_WEIGHTS_A_NUMBER * in_files:
         raise UsageError(
             f"{name} could not be loaded: {CONFIG} describes {described:,} weights, and the files hold "

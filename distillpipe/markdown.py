@@ -4,7 +4,7 @@ import re
 
 import msgspec
 
-from distillpipe.terminal import printable
+from distillpipe.terminal import json_escaped, printable
 
 _ACTIVE = str.maketrans({"\\": r"\\", "`": r"\`", "|": r"\|", "<": "&lt;"})
 _PLAIN_YAML = re.compile(r"[A-Za-z0-9][\w./-]*", re.ASCII)
@@ -26,4 +26,4 @@ def code(text: str) -> str:
 
 def yaml_value(text: str) -> str:
     """Text as a value in the header of a card: in quotation marks where YAML could read it otherwise."""
-    return text if _PLAIN_YAML.fullmatch(text) else msgspec.json.encode(text).decode()
+    return text if _PLAIN_YAML.fullmatch(text) else json_escaped(msgspec.json.encode(text))

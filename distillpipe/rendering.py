@@ -22,7 +22,7 @@ from distillpipe.errors import DistillError
 from distillpipe.interrupts import leave_to_parent
 from distillpipe.loading import outside
 
-CPU_SECONDS = 20.0  # of one text; a common one takes a thousandth
+CPU_SECONDS = 10.0  # of one text; a common one takes a thousandth
 MEMORY_BYTES = 1 << 30  # beside what the process has at its fork
 MAX_GROWTH = 64  # characters that a template may write for each that it is given
 MAX_CHARACTERS = 1 << 20  # that it may write in any case
@@ -73,18 +73,23 @@ class Renderer:
             self._template = template
             if self._fork is None:
                 self._fork = _begin(self._tokenizer)
-                weakref.finalize(self, _end, self._fork)
+                self._at_end = weakref.finalize(self, _end, self._fork)
             try:
                 self._fork.pipe.send(job)
                 rendered: Rendered = self._fork.pipe.recv()
             except (EOFError, OSError):
-                fork, self._fork = self._fork, None
-                rendered = Rendered(None, _death(_end(fork)))
+                rendered = Rendered(None, _death(self._let_go(is_dead=True)))
             except BaseException:  # between question and answer the pipe is of no use
-                fork, self._fork = self._fork, None
-                _end(fork)
+                self._let_go()
                 raise
         return rendered
+
+    def _let_go(self, *, is_dead: bool = False) -> int:
+        """Collect the fork, once: the next text gets a new one."""
+        assert self._fork is not None
+        fork, self._fork = self._fork, None
+        self._at_end.detach()
+        return _end(fork, is_dead=is_dead)
 
 
 def _begin(tokenizer: Any) -> _Fork:
@@ -99,17 +104,16 @@ def _begin(tokenizer: Any) -> _Fork:
     return _Fork(owner, child, ours)
 
 
-def _end(fork: _Fork) -> int:
-    """Let a fork go, and collect it: the signal that had ended it, 0 where there was none."""
+def _end(fork: _Fork, *, is_dead: bool = False) -> int:
+    """Let a fork go, and collect it: the signal that ended it, 0 where there was none."""
     if fork.owner != os.getpid():
         return 0
     fork.pipe.close()
     with suppress(ChildProcessError):
-        ended, status = os.waitpid(fork.child, os.WNOHANG)
-        if ended:
-            return os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
-        os.kill(fork.child, signal.SIGKILL)
-        os.waitpid(fork.child, 0)
+        if not is_dead:
+            os.kill(fork.child, signal.SIGKILL)
+        _, status = os.waitpid(fork.child, 0)
+        return os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
     return 0
 
 
@@ -166,6 +170,10 @@ def _rendered(tokenizer: Any, job: _Job) -> Rendered:
     given = sum(len(str(value)) for message in job.messages for value in message.values())
     if not isinstance(text, str):
         return Rendered(None, f"it gives {type(text).__name__}, no text")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        return Rendered(None, f"it writes {text[error.start]!a}, which is half of a character")
     if len(text) > max(MAX_CHARACTERS, MAX_GROWTH * given):
         return Rendered(None, f"it writes {len(text):,} characters for {given:,} of messages")
     return Rendered(text)

@@ -54,8 +54,13 @@ def put(lines: Iterable[str]) -> None:
 
 
 def put_json(content: Any) -> None:
-    """One JSON object on stdout; what JSON need not escape and a terminal obeys is escaped too."""
-    _write(document(content).decode().translate(_JSON))
+    """One JSON object on stdout; no text in it acts on a terminal."""
+    _write(json_escaped(document(content)))
+
+
+def json_escaped(encoded: bytes) -> str:
+    """The same JSON, with the characters of its texts escaped that JSON may leave and a terminal obeys."""
+    return encoded.decode().translate(_JSON)
 
 
 def _write(text: str) -> None:

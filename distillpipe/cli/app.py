@@ -5,8 +5,7 @@ import logging
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -36,28 +35,11 @@ COMMANDS: dict[str, Callable[..., None]] = {
 
 TABLE_COLUMNS = 100  # the tables of the help would cut long flags short in less
 
-_TYPER_ERROR: Any = typer.BadParameter.__mro__[2]  # of all its errors, which it does not export
-
-
-@contextmanager
-def _errors_written_out() -> Iterator[None]:
-    """Typer's own errors repeat the value that was given: they are data too."""
-    try:
-        yield
-    except _TYPER_ERROR as error:
-        said = terminal.printable_text(error.format_message())
-        error.format_message = lambda: said
-        raise
-
 
 class _Commands(TyperGroup):
     def make_context(self, *args: Any, **kwargs: Any) -> Any:
-        with _errors_written_out():
-            return super().make_context(*args, **kwargs)
-
-    def invoke(self, ctx: Any) -> Any:
-        with _errors_written_out():
-            return super().invoke(ctx)
+        terminal.guard()  # here, since Typer replaces Python's hook for tracebacks when it begins
+        return super().make_context(*args, **kwargs)
 
 
 app = typer.Typer(
@@ -125,7 +107,6 @@ def main() -> None:
     is_wide = shutil.get_terminal_size().columns >= TABLE_COLUMNS
     app.rich_markup_mode = "rich" if is_wide else None
     interrupts.install()
-    terminal.guard()
     try:
         app(prog_name="distill")
     except DistillError as error:

@@ -138,7 +138,7 @@ def lines(machine: Machine) -> list[str]:
         ("model cache", cache),
     ]
     width = max(len(name) for name, _ in rows)
-    return [f"{name:<{width}}  {value}" for name, value in rows]
+    return [terminal.printable(f"{name:<{width}}  {value}") for name, value in rows]
 
 
 def _said(check: Check) -> str:

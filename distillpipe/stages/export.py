@@ -75,7 +75,8 @@ def _write(
     """Write all rows, durably: how many, how many of them were cut off, and how many have soft labels."""
     num_rows = num_unfinished = num_labelled = 0
     failed: list[str] = []
-    with path.open("wb") as file:
+    path.unlink(missing_ok=True)  # what a killed run left, or a link that somebody laid there
+    with path.open("xb") as file:
         for trace in dataset.read_training_traces([reference], allow_benchmark=allow_benchmark):
             line = guarded(_line, trace, layout, reasoning)
             if isinstance(line, InternalError):

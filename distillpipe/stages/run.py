@@ -13,6 +13,7 @@ from distillpipe.dataset import Writer
 from distillpipe.manifest import Manifest, ResolvedOption
 from distillpipe.progress import say
 from distillpipe.spending import say_spent
+from distillpipe.terminal import printable
 from distillpipe.verify.packages import versions_of
 from distillpipe.views.text import teacher_lines
 
@@ -129,7 +130,7 @@ def funnel(manifest: Manifest) -> list[str]:
     """Lines that say what each reason cost, most rows first, then what each of several teachers gave."""
     by_rows = sorted(manifest.counts.dropped.items(), key=lambda item: -item[1].rows)
     reasons = [
-        f"  {dropped.rows:>8,} rows  {dropped.tokens:>10,} tokens  {reason}"
+        printable(f"  {dropped.rows:>8,} rows  {dropped.tokens:>10,} tokens  {reason}")
         for reason, dropped in by_rows
     ]
     return reasons + [f"  {line}" for line in teacher_lines(manifest.counts)]
@@ -143,6 +144,6 @@ def overlap(reasons: Iterable[list[str]]) -> list[str]:
         if len(found) == 1:
             alone.update(found)
     return [
-        f"  {number:>8,} rows  {alone[reason]:>10,} by it alone  {reason}"
+        printable(f"  {number:>8,} rows  {alone[reason]:>10,} by it alone  {reason}")
         for reason, number in rows.most_common()
     ]

@@ -204,7 +204,7 @@ def facts(folder: Path, chat: Chat, merge: Merge | None, measured: dict[str, Any
         f"Sampling: temperature {TEMPERATURE}, top_p {TOP_P}, never greedy (`generation_config.json`{own})."
     )
     ends = ", ".join(
-        code(chat.tokenizer.convert_ids_to_tokens(one)) for one in sorted(chat.end_ids)
+        code(str(chat.tokenizer.convert_ids_to_tokens(one))) for one in sorted(chat.end_ids)
     )
     tags = chat.turn.tags
     opened = ", which the prompt opens" if chat.turn.opened else ""

@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
-from transformers import AttentionInterface, AutoModelForCausalLM, PretrainedConfig
+from transformers import AttentionInterface, PretrainedConfig
 
+from distillpipe import loading
 from distillpipe.records import TrainingOptions
 from distillpipe.training.expected import Length
 from distillpipe.training.losses import CHUNK_LOGITS
@@ -23,6 +24,7 @@ from distillpipe.training.speed import work_of
 from distillpipe.training.student import adapted
 
 FP32_BYTES, BF16_BYTES = 4, 2
+LARGEST_WIDTH = 1 << 14  # of the product that is timed: a gigabyte
 EFFICIENCY = 0.5  # of the speed of a large product of matrices
 CAUSAL = "distillpipe_causal"
 LOGITS_COPIES = 3  # logits, their softmax and their gradient
@@ -53,7 +55,7 @@ def predict(
     """
     largest = _largest_pass(rows, options)
     with torch.device("meta"):
-        model = adapted(AutoModelForCausalLM.from_config(config, dtype=torch.float32), options)
+        model = adapted(loading.build(config, dtype=torch.float32), options)
     memory = _state_bytes(model, options) + _saved_bytes(config, options, largest.tokens)
     memory += LOGITS_COPIES * FP32_BYTES * _logits(model, largest.supervised)
     numels = [(one.numel(), one.requires_grad) for one in model.parameters()]
@@ -76,7 +78,8 @@ def product_speed(
 ) -> float:
     """Operations a second of the product of a pass's states with a layer's weights, the quickest of some."""
     text = config.get_text_config()
-    width, inner = text.hidden_size, getattr(text, "intermediate_size", 4 * text.hidden_size)
+    sizes = (text.hidden_size, getattr(text, "intermediate_size", 4 * text.hidden_size))
+    width, inner = (min(size, LARGEST_WIDTH) for size in sizes)
     dtype = torch.bfloat16 if options.dtype == "bf16" else torch.float32
     rows = min(num_tokens, 8192)
     states = torch.randn(rows, width, device=device, dtype=dtype)
@@ -119,7 +122,7 @@ def _saved_bytes(config: PretrainedConfig, options: TrainingOptions, num_tokens:
     saved: dict[int, torch.Tensor] = {}  # held, so that no address is used twice
     half = options.dtype == "bf16"
     with FakeTensorMode():
-        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+        model = loading.build(config, dtype=torch.float32)
         model.set_attn_implementation(CAUSAL)
         weights = {one.untyped_storage()._cdata for one in model.parameters()}
 

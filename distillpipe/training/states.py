@@ -14,6 +14,7 @@ from accelerate import Accelerator
 from distillpipe.errors import UsageError
 from distillpipe.filesystem import sync_file, sync_folder
 from distillpipe.jsonl import decode
+from distillpipe.loading import outside
 from distillpipe.progress import say
 
 LOSSES = "losses.jsonl"
@@ -51,6 +52,9 @@ class Step(msgspec.Struct, frozen=True):
     "mean over the supervised tokens"
     relation_loss: float | None = None
     "mean over the rows"
+
+
+_steps = msgspec.json.Decoder(Step)
 
 
 def save(accelerator: Accelerator, folder: Path, step: int, sharded: Sharded | None = None) -> None:
@@ -103,7 +107,8 @@ def restore(accelerator: Accelerator, folder: Path, sharded: Sharded | None = No
             f"{states[-1]} was saved {'without' if sharded else 'with'} --sharding fsdp: go on as the run was "
             "begun, or begin anew with --fresh"
         )
-    accelerator.load_state(str(states[-1]))
+    with outside(f"{states[-1]} could not be loaded", "remove it to train from the beginning"):
+        accelerator.load_state(str(states[-1]))
     if sharded is not None:
         from distillpipe.training import sharding
 
@@ -130,13 +135,9 @@ def cut(folder: Path, done: int) -> None:
 def steps_in(folder: Path) -> list[Step]:
     """The steps in the losses.jsonl of a folder; none where it is missing, and without a torn last line."""
     path = folder / LOSSES
-    decoder = msgspec.json.Decoder(Step)
     lines = path.read_bytes().splitlines(keepends=True) if path.is_file() else []
-    return [
-        decode(line, decoder, f"{path}:{number}")
-        for number, line in enumerate(lines, start=1)
-        if line.endswith(b"\n")
-    ]
+    whole = (line for line in lines if line.endswith(b"\n"))
+    return [decode(line, _steps, f"{path}:{number}") for number, line in enumerate(whole, start=1)]
 
 
 def remove_states(folder: Path) -> None:

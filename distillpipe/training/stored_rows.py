@@ -104,10 +104,22 @@ def store(folder: Path, rows: Iterable[Row]) -> StoredRows:
 
 
 def _is_whole(folder: Path) -> bool:
-    """Whether a set of rows is there, and the label files that it names: a version may have been moved."""
-    path = folder / FILES
-    files = msgspec.json.decode(path.read_bytes(), type=list[str]) if path.is_file() else None
-    return files is not None and all(Path(f"{file}.labels").is_file() for file in files)
+    """Whether a set of rows is there as it was written, and the label files that it names: a version may have
+    been moved, and what is not whole is made again.
+    """
+    try:
+        files = msgspec.json.decode((folder / FILES).read_bytes(), type=list[str])
+        sizes = [(folder / name).stat().st_size for name in (TOKENS, NAMES, LABELS, INDEX)]
+    except (OSError, msgspec.MsgspecError):
+        return False
+    index = np.fromfile(folder / INDEX, ENTRY)
+    ends = [0, 0, 0, index.nbytes]
+    if len(index):
+        last = index[-1]
+        ends[0] = int(last["token"] + last["num_tokens"]) * TOKEN.itemsize
+        ends[1] = int(last["name"] + last["len"])
+        ends[2] = int(last["labels"] + last["labels_len"])
+    return sizes == ends and all(Path(f"{file}.labels").is_file() for file in files)
 
 
 def remove(folder: Path) -> None:

@@ -19,6 +19,10 @@ QUANTILES = ("min", "p5", "p25", "p50", "p75", "p95", "p99", "max")
 
 def details(name: str, manifest: Manifest, funnel: list[Step], folder: Folder) -> Iterator[str]:
     """What is known of one version, section after section."""
+    yield from map(printable, _details(name, manifest, funnel, folder))
+
+
+def _details(name: str, manifest: Manifest, funnel: list[Step], folder: Folder) -> Iterator[str]:
     counts = manifest.counts
     yield from _heading(name, manifest, folder)
     yield from _section("funnel", funnel_lines(funnel))
@@ -35,7 +39,7 @@ def details(name: str, manifest: Manifest, funnel: list[Step], folder: Folder) -
     yield from _section("teachers", teacher_lines(counts))
     if counts.verdicts:
         known = [f"{verdict} {rows:,}" for verdict, rows in sorted(counts.verdicts.items())]
-        yield from _section("verdicts of the rows kept", [printable(", ".join(known))])
+        yield from _section("verdicts of the rows kept", [", ".join(known)])
     yield from _section("budget of the thought", _budget(counts))
     yield from _lengths(counts)
     yield from _section("on disk", _disk(folder))
@@ -108,7 +112,7 @@ def _heading(name: str, manifest: Manifest, folder: Folder) -> Iterator[str]:
     counts = manifest.counts
     version = manifest.version if manifest.finished else f"{manifest.version}.partial"
     place = "latest" if folder.latest == version else f"latest is {folder.latest or 'none yet'}"
-    yield printable(f"{name} {version}: {manifest.kind}, made by {manifest.stage}; {place}")
+    yield f"{name} {version}: {manifest.kind}, made by {manifest.stage}; {place}"
     ended = f"finished {_time(manifest.finished)}" if manifest.finished else "unfinished"
     yield f"  begun {_time(manifest.created)}, {ended}, {counts.seconds:,.1f} s of work"
     yield f"  {_rows_of(manifest)}"
@@ -120,7 +124,7 @@ def _heading(name: str, manifest: Manifest, folder: Folder) -> Iterator[str]:
     if counts.rows_with_key:
         yield f"  {counts.rows_with_key:,} rows hold the API key, as the server sent it"
     if manifest.licences:
-        yield printable(f"  licence of the teachers: {', '.join(manifest.licences)}")
+        yield f"  licence of the teachers: {', '.join(manifest.licences)}"
 
 
 def _rows_of(manifest: Manifest) -> str:

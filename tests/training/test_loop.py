@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM, get_cosine_with_min_lr_schedule_w
 
 from distillpipe import interrupts, models
 from distillpipe.chat import Chat
-from distillpipe.errors import EngineError, Interrupted
+from distillpipe.errors import DataError, EngineError, Interrupted
 from distillpipe.records import Trace, TrainingOptions
 from distillpipe.training import loop, states
 from distillpipe.training.batches import Batches
@@ -302,3 +302,29 @@ def test_a_loss_that_is_not_a_number_stops_the_run_and_keeps_the_last_state(
     with pytest.raises(EngineError, match="lower --learning-rate"):
         loop.train(student, rows, tmp_path, options, save_every=1)
     assert [path.name for path in tmp_path.glob("state-*")] == ["state-000001"]
+
+
+def test_a_damaged_state_is_named_in_one_line(
+    tmp_path: Path, student: models.Model, rows: StoredRows
+) -> None:
+    options = msgspec.structs.replace(OPTIONS, max_steps=2)
+    loop.train(student, rows, tmp_path, options, save_every=1)
+    (state,) = tmp_path.glob("state-*")
+    for name in ("optimizer.bin", "model.safetensors"):
+        path = state / name
+        whole = path.read_bytes()
+        for damaged in (b"", whole[:-1000], b"\x80\x04" + whole):
+            path.write_bytes(damaged)
+            with pytest.raises(EngineError) as error:
+                loop.train(student, rows, tmp_path, options, save_every=1)
+            said = str(error.value)
+            assert said.startswith(f"{state} could not be loaded: "), said
+            assert said.endswith("; remove it to train from the beginning")
+            assert "\n" not in said
+        path.write_bytes(whole)
+
+
+def test_a_damaged_line_of_losses_is_named(tmp_path: Path) -> None:
+    (tmp_path / states.LOSSES).write_bytes(b'{"step": 1}\n')
+    with pytest.raises(DataError, match=r"losses.jsonl:1: not a row of kind Step"):
+        states.steps_in(tmp_path)

@@ -84,3 +84,19 @@ def test_a_row_takes_40_bytes_beside_its_tokens_and_its_id(tmp_path: Path) -> No
     assert sizes == {
         "index.bin": 3 * 40, "names.bin": names, "tokens.bin": 4 * 7, "labels.bin": 0, "files.json": 2,
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "name", ["index.bin", "names.bin", "tokens.bin", "labels.bin", "files.json"]
+)
+@pytest.mark.parametrize(
+    "damage",
+    [lambda path: path.unlink(), lambda path: path.write_bytes(path.read_bytes()[:-1] + b"12")],
+)
+def test_a_set_that_is_not_as_it_was_written_is_made_anew(
+    tmp_path: Path, name: str, damage: Callable[[Path], object]
+) -> None:
+    store(tmp_path / "rows", ROWS)
+    damage(tmp_path / "rows" / name)
+    assert list(store(tmp_path / "rows", ROWS)) == ROWS
+    assert list(store(tmp_path / "rows", unexpected())) == ROWS  # whole again
