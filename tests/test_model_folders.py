@@ -70,7 +70,7 @@ def said_of(name: str = "m") -> str:
 def changed(path: Path, **values: Any) -> None:
     config = json.loads(path.read_bytes()) | values
     kept = {key: value for key, value in config.items() if value is not ...}
-    path.write_text(json.dumps(kept))
+    path.write_text(json.dumps(kept), encoding="utf-8")
 
 
 def header(path: Path, edit: Callable[[dict[str, Any]], object]) -> None:
