@@ -32,6 +32,7 @@ os.environ["USE_HUB_KERNELS"] = "0"  # compiled code of the hub, which some arch
 
 CONFIG = "config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
+INDEX = "model.safetensors.index.json"
 GENERATION_CONFIG = "generation_config.json"
 POSITIVE = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads")
 MAX_NUMBER = 2**31  # in a config: no size, count or id of a token is larger
@@ -186,6 +187,7 @@ def load_model(folder: Path, name: str, **how: Any) -> Any:
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()  # of loading, which is quick and would break our own
+    _check_index(folder, name)
     _check_size(folder, name, how.get("config") or load_config(folder, name))
     with outside(f"{name} could not be loaded", MEND):
         model, found = AutoModelForCausalLM.from_pretrained(
@@ -291,6 +293,21 @@ def _check_numbers(value: Any, key: str) -> None:
         limit = MAX_LAYERS if key.endswith(("layers", "layer", "depth")) else MAX_NUMBER
         if abs(value) > limit:
             raise ValueError(f"{key} is {value:,}, which no model has")
+
+
+def _check_index(folder: Path, name: str) -> None:
+    """Refuse shards outside of the folder: no identity of the model knows of them."""
+    path = folder / INDEX
+    if not path.exists():
+        return
+    with _opening(name, INDEX):
+        for shard in msgspec.convert(_json_object(path), _Index).weight_map.values():
+            if Path(shard).name != shard:
+                raise ValueError(f"it names {shard!r}, which is outside of the folder")
+
+
+class _Index(msgspec.Struct):
+    weight_map: dict[str, str]
 
 
 def _check_size(folder: Path, name: str, config: "PretrainedConfig") -> None:

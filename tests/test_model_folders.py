@@ -94,6 +94,18 @@ C, G, T, TC, W = (
 )  # fmt: skip
 NOT_LOADED = "m could not be loaded: "
 
+INDEX = loading.INDEX
+
+
+def shards_outside(m: Path) -> None:
+    """An index that names the model's own weights, which lie elsewhere."""
+    (m / W).rename("other.safetensors")
+    (m / "x.safetensors").write_bytes(Path("other.safetensors").read_bytes())
+    names = models.tensor_names(Path("other.safetensors"))
+    index = {"metadata": {}, "weight_map": dict.fromkeys(names, "../other.safetensors")}
+    (m / INDEX).write_text(json.dumps(index))
+
+
 # What is done to a folder, and a part of what is said of it.
 LIES: dict[str, tuple[Edit, str]] = {
     "generation config cut short": (lambda m: (m / G).write_text("[1"), f"{NOT_LOADED}{G}: "),
@@ -156,11 +168,10 @@ LIES: dict[str, tuple[Edit, str]] = {
     "a pickle": (lambda m: (m / W).rename(m / "pytorch_model.bin"), "has no *.safetensors file"),
     "a pickle beside other weights": (
         lambda m: ((m / W).rename(m / "x.safetensors"), (m / "pytorch_model.bin").touch()), NOT_LOADED),
-    "shards outside the folder": (
-        lambda m: ((m / W).rename(m / "model-1.safetensors"), (m / f"{W}.index.json").write_text(
-            json.dumps({"metadata": {}, "weight_map": {NORM: "../../etc/passwd"}}))), NOT_LOADED),
+    "shards outside the folder": (shards_outside, f"{INDEX}: it names '../other.safetensors', which is outside"),
+    "an index of no shards": (lambda m: (m / INDEX).write_text('{"weight_map": 1}'), f"{NOT_LOADED}{INDEX}: "),
     "shards that are missing": (
-        lambda m: ((m / W).rename(m / "model-1.safetensors"), (m / f"{W}.index.json").write_text(
+        lambda m: ((m / W).rename(m / "model-1.safetensors"), (m / INDEX).write_text(
             json.dumps({"metadata": {}, "weight_map": {NORM: "model-2.safetensors"}}))), NOT_LOADED),
 }  # fmt: skip
 
