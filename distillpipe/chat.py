@@ -19,7 +19,7 @@ import msgspec
 from distillpipe import loading
 from distillpipe.delimiters import THINK, Tags, learn_turn
 from distillpipe.encoding import is_utf8
-from distillpipe.errors import UsageError, first_line
+from distillpipe.errors import CannotRenderError, UsageError, first_line
 from distillpipe.records import Message, Prompting, TokenCounts, TrainingOptions
 from distillpipe.rendering import Renderer
 
@@ -128,10 +128,6 @@ def with_template_text(options: Options) -> Options:
     if options.chat_template is None:
         return options
     return msgspec.structs.replace(options, chat_template=chat_template_text(options.chat_template))
-
-
-class CannotRenderError(UsageError):
-    """A chat template fails on a conversation: on this one, or on any."""
 
 
 class Chat:

@@ -32,6 +32,10 @@ class DataError(DistillError):
     """A file holds something other than what it should: names file and line."""
 
 
+class CannotRenderError(UsageError):
+    """A chat template fails on a conversation: on this one, or on any."""
+
+
 class EngineError(DistillError):
     """A model could not be loaded, or died while it was sampling; the version stays resumable."""
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple, ParamSpec, TypeVar
 
-from distillpipe.errors import Abandoned, DistillError, first_line
+from distillpipe.errors import Abandoned, CannotRenderError, DistillError, first_line
 from distillpipe.progress import say
 
 P = ParamSpec("P")
@@ -49,6 +49,10 @@ def guarded(work: Callable[P, R], *arguments: P.args, **options: P.kwargs) -> R 
     """
     try:
         return work(*arguments, **options)
+    except (
+        CannotRenderError
+    ) as error:  # a template that fails on every conversation is refused before
+        return InternalError(clean(str(error)))
     except (DistillError, OSError, Abandoned):
         raise
     except Exception as error:  # noqa: BLE001 - the one place: a bug costs its row, not the run

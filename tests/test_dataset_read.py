@@ -42,7 +42,7 @@ def as_line(row: msgspec.Struct) -> bytes:
         (b"[1, 2]", "Expected `object`, got `array`"),
         (b'{"problem": "1+1?"}', "missing required field `id`"),
         (b'{"schema": "trace/2"}', "Invalid enum value 'trace/2'"),
-        (b'{"id": "\xff"}', "can't decode byte 0xff"),
+        (b'{"id": "\xff"}', "not UTF-8"),
     ],
 )
 def test_a_line_that_is_no_trace_is_an_error_with_file_and_line(

@@ -31,6 +31,7 @@ from distillpipe.verify import (
     latex,
     math,
     numeric,
+    rationals,
 )
 from distillpipe.views import text as views
 
@@ -107,7 +108,7 @@ FUNCTIONS: dict[str, Callable[[str], object]] = {
     "chosen of options": lambda text: choice.chosen(text, OPTIONS, "A"),
     "options_of": lambda text: choice.options_of(json.dumps({"options": [text]})),
     "options_of what is no JSON": choice.options_of,
-    "simple_number": numeric.simple_number,
+    "simple_number": rationals.simple_number,
     "same_text": lambda text: exact.same_text(text, text + " a"),
     "same_value, too long": lambda text: math.same_value(text + " " * LIMIT, "42"),
     "split": chat.split,
@@ -153,7 +154,7 @@ FUNCTIONS: dict[str, Callable[[str], object]] = {
     "find_steps": _all_steps,
     "find_cut": lambda text: cut.find_cut(_trace(text, "x"), len(text) // 80, _counted),
     "conclusion": lambda text: cut.conclusion(text + "the answer is 5", "math"),
-    "reaches_answer": lambda text: cut.reaches_answer(_trace(text, "", "choice"), RULES),
+    "judged_conclusion": lambda text: cut.judged_conclusion(_trace(text, "", "choice"), RULES),
     "unclear_problem": quality.unclear_problem,
     "words_of": words_of,
     "diagram_numbers": diagram_numbers,

@@ -31,7 +31,7 @@ from distillpipe.views.scores import score_table
 DEFAULTS = {
     "temperature": 0.6, "top_p": 0.95, "max_tokens": 32768, "num_samples": 1, "answer_form": "boxed",
     "prompt_template": MATH_PROMPT, "system_prompt": None, "verifier": None, "limit": None, "seed": 0,
-    "min_date": None, "max_date": None, "code_rules": "plain",
+    "min_date": None, "max_date": None, "code_rules": "plain", "code_packages": (),
 }  # fmt: skip
 
 
@@ -67,7 +67,7 @@ R1 = {"temperature": 0.6, "top_p": 0.95, "max_tokens": 32768, "answer_form": "bo
 S1 = {"temperature": 0.0, "top_p": 1.0, "max_tokens": 32768, "answer_form": "any", "num_samples": 1}
 LCB = {
     "prompt_template": LIVECODEBENCH_PROMPT, "min_date": "2024-08-01", "max_date": "2025-01-31",
-    "code_rules": "livecodebench",
+    "code_rules": "livecodebench", "code_packages": ("numpy", "sympy", "sortedcontainers"),
 }  # fmt: skip
 DAYS = [
     "2024-07-31T23:59:59", "2024-08-01T00:00:00", "2025-01-31T23:30:00", "2025-02-01T00:00:00",
@@ -270,7 +270,7 @@ def test_packages_are_asked_for_only_where_its_programs_are_judged(
     benchmark: str, verifier: str | None, wanted: bool
 ) -> None:
     flags = {} if verifier is None else {"verifier": verifier}
-    found = given("r1", **flags) | {"code_packages": ResolvedOption((), "default")}
+    found = given("r1", **flags)
     packages = ("numpy", "sympy", "sortedcontainers") if wanted else ()
     assert settled(found, benchmark)["code_packages"].value == packages
 

@@ -239,7 +239,7 @@ STEPS = [
     Step(HOSTILE, None, HOSTILE, "found", "checkpoint", HOSTILE, 1, 2, {}, [0, 1]),
 ]
 PAIR = Pair(
-    HOSTILE, HOSTILE, GROUP, 0.1, 0.5, 0.5, 2, {"paired": 0.1, "unpaired": None}, {HOSTILE: GROUP}, {}
+    HOSTILE, HOSTILE, GROUP, 0.1, 0.5, 0.5, HOSTILE, 2, {"paired": 0.1, "unpaired": None}, {HOSTILE: GROUP}, {}
 )  # fmt: skip
 
 

@@ -120,7 +120,7 @@ def _published_majority(found: dict[str, Any]) -> dict[str, str]:
 def _remarks(found: dict[str, Any]) -> list[str]:
     """In what a published score is another than the one beside it."""
     one = found["published"]
-    asked, used = found["protocol"].get("asked", {}), found["protocol"]["settings"]
+    asked, used = found["protocol"].get("asked", {}), found["protocol"].get("settings", {})
     differs = [
         f"{name} ({used.get(name)}, there {asked[name]})"
         if name in SHORT and name in asked

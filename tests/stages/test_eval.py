@@ -28,7 +28,7 @@ def test_eval_scores_the_teacher_and_rows_taken_over_took_no_time(
         "benchmark", "pass@1", "standard_error", "interval", "upper_bound", "standard_error_parts",
         "minimum_detectable_effect", "pass@k", "maj@k", "num_problems", "num_samples",
         "num_correct", "num_wrong", "num_truncated", "num_unverifiable", "num_not_run", "num_asked",
-        "num_left_out", "num_problems_asked", "unanswered", "mean_reasoning_tokens",
+        "num_left_out", "num_problems_asked", "unanswered", "num_internal_errors", "mean_reasoning_tokens",
         "reasoning_tokens", "verifier_version", "num_duplicates", "protocol", "published", "budget",
         "resources",
     ]  # fmt: skip

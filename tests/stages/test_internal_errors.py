@@ -317,7 +317,7 @@ def test_a_prompt_that_cannot_be_rendered_costs_its_row(
     (row,) = errors_in(made)
     assert isinstance(row, RejectedTrace)
     assert row.problem.startswith(BAD)
-    assert str(row.measured).startswith("ZeroDivisionError")
+    assert "ZeroDivisionError" in str(row.measured)
     assert made.manifest.counts.rows_kept == NUM_ROWS - 1
     assert made.manifest.counts.rows_read == NUM_ROWS
     assert scored.manifest.metrics is not None

@@ -155,7 +155,7 @@ def names_of_star_imports() -> list[str]:
         ]
     )
     found = subprocess.run(
-        [sys.executable, "-S", "-c", source], capture_output=True, text=True, check=True
+        [sys.executable, "-I", "-c", source], capture_output=True, text=True, check=True
     )
     return found.stdout.split()
 
@@ -165,7 +165,8 @@ def test_a_program_has_all_names_of_the_star_imports(sandbox: Sandbox) -> None:
     program = (
         f"def f(): return sorted(n for n in globals() if n not in ({none_there}) and n[:2] != '__')"
     )
-    given = CallTests("Solution().f", (Call((), {}, names_of_star_imports()),), tuple_is_list=True)
+    wanted = [name for name in names_of_star_imports() if name not in ("quit", "help")]
+    given = CallTests("Solution().f", (Call((), {}, wanted),), tuple_is_list=True)
 
     result = judge_code(program, given, sandbox=sandbox, rules="livecodebench")
 
