@@ -120,6 +120,8 @@ def _mixed(left: Read, right: Read) -> bool | None:
         return False if _is_scalar(by_kind["leaf"]) else None
     if kinds == {"leaf", "ratio"} and len(shapes["ratio"].texts) == 2:
         return same(leaf(_as_fraction(*shapes["ratio"].texts)), by_kind["leaf"]) or None
+    if kinds == {"leaf", "ratio"} and _is_scalar(by_kind["leaf"]):
+        return False  # 2:3:1 beside 2/3
     return False if kinds == {"set", "group"} else None
 
 

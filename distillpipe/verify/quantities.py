@@ -57,7 +57,6 @@ _ONE_LETTER = re.compile(r"([0-9.]+) ?([hmsg])")
 _SPACED_UNIT = re.compile(r"([-+]?[0-9][0-9.,]*) ([mgsLNJWV])")
 _MAX_SUMMANDS = 4
 _LARGEST_FACTORIAL = 300
-_LONGEST_PRODUCT = 4  # letters that may be a product of variables
 _MINUTES = re.compile(
     r"([0-9]+)° ?([0-9]{1,2}) ?(?:'|\^\{?\\prime\}?)(?: ?([0-9]{1,2}(?:\.[0-9]+)?) ?(?:''|\"))?"
 )
@@ -325,7 +324,7 @@ def _is_word_behind(tokens: list[Token], position: int) -> bool:
     if not token.is_spaced:
         is_unit = name in _ATTACHED or (len(name) > 3 and unit_named(name) is not None)
         if before.value == "/":
-            return is_unit or len(name) > _LONGEST_PRODUCT  # 18/hr, 5/person
+            return is_unit or (len(name) > 2 and unit_named(name) is not None)  # 18/hr, 18/day
         is_behind_number = before.kind == "number" or before.value in ("}", ")")
         return is_behind_number and (is_unit or name.lower() in SCALES)
     return len(name) > 2 or name in _SHORT_WORDS or unit_named(name) is not None or name in SCALES

@@ -195,7 +195,7 @@ def test_a_unit_is_left_out_on_one_side_only_where_nothing_changes() -> None:
 
 
 SAME_AS_READ = [  # reference, answer
-    ("18", r"\$18/\text{day}"), ("18", "18/hr"), ("18", "18 miles/gallon"), ("5", "5/person"), ("18", r"\$18 per dozen"),
+    ("18", r"\$18/\text{day}"), ("18", "18/hr"), ("18", "18 miles/gallon"), ("18", "18/day"), ("18", r"\$18 per dozen"),
     ("5", "5 m"), ("5", "5 s"), ("x=5 m", "5"), ("45", "45 miles from home"), ("5", r"5 \text{ miles from home}"),
     (r"5000\ \Omega", r"5\,\mathrm{k\Omega}"), (r"5000\ \Omega", r"5\ \text{k}\Omega"), (r"5000\ \Omega", r"5\ k\Omega"),
     (r"5 \times 10^{-6}\text{ F}", r"5\ \mu\text{F}"), (r"5\text{ mF}", r"5000\ \mathrm{\mu F}"), ("5", r"5\ \mu\mathrm{C}"),
@@ -204,7 +204,7 @@ SAME_AS_READ = [  # reference, answer
     ("5", r"\textbf{(A)}\ 5"), ("A", r"\textbf{(A) } 5"), (r"\textbf{(A)}\ 5", "A"), (r"\textbf{(A)}\ 5", "5"),
 ]  # fmt: skip
 OTHER_AS_READ = [
-    ("216", r"\$18 per dozen"), ("216", r"\$18/\text{dozen}"), ("5000000", "5/million"), ("5", "5m"), ("5", "5 x"), ("6", "5 m"),
+    ("216", r"\$18 per dozen"), ("216", r"\$18/\text{dozen}"), ("5000000", "5/million"), ("5", "5/lambda"), ("1", "1/infty"), ("3", "3/three"), (r"\frac{2}{3}", "2:3:1"), ("5", "5m"), ("5", "5 x"), ("6", "5 m"),
     ("5x", "5 m"), ("5 miles from home", "5 miles from school"), ("5", "5 from home"), (r"5\text{ mF}", r"5\ \mathrm{\mu F}"),
     ("5 feet", '5"'), ("5 feet", "5''"), (r"30^\circ", "30'"), ("15", "1 5"), ("15", r"1\ 5"), ("123456", "1 234,56"),
     (r"p \land q", r"p \lor q"), ("p ∧ q", "p ∨ q"), ("B", r"\textbf{(A)}\ 5"), ("6", r"\textbf{(A)}\ 5"),
