@@ -33,13 +33,20 @@ from distillpipe.verify.structure import Shape, read
 
 Read = Shape | Leaf
 _EQUALITIES = frozenset(["=", r"\approx"])
+_CONNECTIVE = re.compile(r"\\l(?:and|or)(?![a-zA-Z])")
+_RELATION = re.compile(r"[<>=]|\\(?:le|ge|neq|in)(?![a-zA-Z])")
 _MAX_PAIRS = 2_500
 _ONLY_DIGITS = re.compile(r"[0-9]{1,9}")
 
 
 def same_answer(answer: str, reference: str) -> bool | None:
     """Whether two answers are the same; None where that is not plain."""
-    return same(read(cleaned(answer)), read(cleaned(reference)))
+    left, right = cleaned(answer), cleaned(reference)
+    found = same(read(left), read(right))
+    signs = set(_CONNECTIVE.findall(left)), set(_CONNECTIVE.findall(right))
+    if signs[0] and signs[1] and signs[0] != signs[1] and not _RELATION.search(left + right):
+        return False  # of logic, not of values
+    return found
 
 
 def same(left: Read, right: Read) -> bool | None:
@@ -113,6 +120,8 @@ def _mixed(left: Read, right: Read) -> bool | None:
         return False if _is_scalar(by_kind["leaf"]) else None
     if kinds == {"leaf", "ratio"} and len(shapes["ratio"].texts) == 2:
         return same(leaf(_as_fraction(*shapes["ratio"].texts)), by_kind["leaf"]) or None
+    if kinds == {"leaf", "ratio"} and _is_scalar(by_kind["leaf"]):
+        return False  # 2:3:1 beside 2/3
     return False if kinds == {"set", "group"} else None
 
 

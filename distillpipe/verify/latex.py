@@ -67,6 +67,7 @@ def _script(match: re.Match[str]) -> str:
     return f"{sign}{{{match[0].translate(_TO_PLAIN)}}}"
 
 
+_OF_MICRO = "(?:[mgslLAFCVWJTNHSK]|Hz|Pa|eV|mol|min|Wb|Bq)"
 _FUNCTION_NAMES = "|".join(sorted(UPRIGHT))
 _GROUPED = re.compile(r"(?<![0-9{,])[0-9]{1,3}(?:\{,\}[0-9]+)+")
 
@@ -122,6 +123,27 @@ _RULES = [
     _Rule("{,}", _GROUPED, _ungrouped),
     _Rule("\\", re.compile(r"(?<=[0-9])(?:,\s*\\!\s*|\\,)(?=[0-9]{3}(?![0-9]))"), ""),
     _Rule("\\", re.compile(r"\\q?quad|(?<!\\)\\[,;:! ]|\\hspace\*?\{[^{}]*\}"), " "),
+    _Rule(
+        "\\mu",
+        re.compile(
+            rf"\\(?:mathrm|text) ?\{{[ ~]*\\mu[ ~]*({_OF_MICRO})\}}|\\mu ?\\(?:mathrm|text) ?\{{[ ~]*({_OF_MICRO}) ?\}}"
+        ),
+        lambda match: rf"\text{{μ{match[1] or match[2]}}}",
+    ),
+    _Rule(
+        "\\Omega",
+        re.compile(
+            r"\\(?:mathrm|text) ?\{[ ~]*([mkMG]) ?(?:\\Omega ?\}|\} ?\\Omega)|(?<=[0-9]) ([kMG]) ?\\Omega"
+        ),
+        lambda match: rf"\text{{ {match[1] or match[2]}Ω}}",
+    ),
+    _Rule(
+        "\\frac",
+        re.compile(
+            r"(?<=[0-9}]) *+\\frac ?\{ ?\\mathrm ?\{([^{}]*)\} ?\} ?\{ ?\\mathrm ?\{([^{}]*)\}([^{}]{0,3}|\^\{[0-9]\}) ?\}"
+        ),
+        r"\\text{\1}/\\text{\2}\3",
+    ),
     _Rule(
         "\\mathrm",
         re.compile(r"(?<=[0-9}/°]) ?\\mathrm ?\{ ?([mgsAKNJWVCFTHLlh]) ?\}"),

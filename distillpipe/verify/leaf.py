@@ -14,7 +14,7 @@ from distillpipe.verify import evaluate, expression, tokens
 from distillpipe.verify.arithmetic import COMPARING, CONTEXT
 from distillpipe.verify.expression import Node
 from distillpipe.verify.numeric import equal_but_for_percent
-from distillpipe.verify.quantities import measured, value_of
+from distillpipe.verify.quantities import measured, value_of, with_unit
 from distillpipe.verify.rationals import plain
 from distillpipe.verify.unit_table import UNITS
 from distillpipe.verify.units import Measured, Unit, agree, comparable
@@ -28,6 +28,7 @@ _BASED = re.compile(r"([0-9A-F]+)\s*_\s*\{?\s*(?:\\text\{)?\s*([0-9]{1,2}|[a-z]+
 _INFINITE = re.compile(r"([-+]?)\s*(?:\\infty|\\text\{infinity\}|infinity|inf|oo)", re.IGNORECASE)
 _DECIMAL = re.compile(r"[-+]?([0-9]*)\.([0-9]+)")
 _WRAPPER = re.compile(r"\\text\{([^{}]*)\}")
+_SPACES = re.compile(r"(?<![0-9]) | (?![0-9])")  # those that part no digits: `1 5` is not 15
 _WORDS = re.compile(r"[A-Za-z' .,\-]+")
 _LONG_WORD = re.compile(r"[A-Za-z]{4,}|[A-Za-z]{2,} +[A-Za-z]{2,}")
 _ARTICLES = re.compile(r"\b(?:a|an|the|all)\b +")
@@ -105,7 +106,7 @@ def _remainder(number: Fraction, unit: Unit | None) -> Fraction:
 
 def same_leaf(left: Leaf, right: Leaf) -> bool | None:
     """Whether two values are the same; None where that is not plain."""
-    if left.text.replace(" ", "") == right.text.replace(" ", ""):
+    if _SPACES.sub("", left.text) == _SPACES.sub("", right.text):
         return True
     if left.words is not None and right.words is not None and (left.is_words or right.is_words):
         return _same_words(left, right)
@@ -135,8 +136,15 @@ def _same_quantity(left: Leaf, right: Leaf) -> bool | None:
 
 
 def _with_unit_of(side: Leaf, other: Leaf) -> Leaf:
-    r"""`100 N` beside `100 \text{ N}`: a letter behind a number is a unit where the other side has one."""
-    if side.unit is not None or other.unit is None or not other.unit.dimensions:
+    r"""`100 N` beside `100 \text{ N}`: a letter behind a number is a unit where the other side has one.
+
+    A letter that stands apart is one beside a bare number too: `5 m` beside 5, and not `5m`.
+    """
+    if side.unit is not None:
+        return side
+    if other.unit is None and other.number is not None and side.number is None:
+        return side if (text := with_unit(side.text)) == side.text else leaf(text)
+    if other.unit is None or not other.unit.dimensions:
         return side
     match = _NUMBER_AND_LETTER.fullmatch(side.text)
     if match is None or match[2] not in UNITS:

@@ -32,6 +32,7 @@ _SAY_NOTHING = ADDS_NOTHING | tokens.WORDS | {"and", "or"}
 _SAY_MUCH = (CHANGES | SCALES.keys() | PERCENT.keys() | OPERATIONS.keys()) - {"and", "or", "x"}
 _LONGEST_PRODUCT = 4  # letters that may be a product of variables
 _MAX_OPEN_PARTS = 6
+_LABELLED = re.compile(r"\\text\{ ?\(([A-J])\) ?\} ?([^ ,;].*)", re.DOTALL)
 _WORST_FIRST: tuple[Verdict, ...] = ("wrong", "unverifiable")
 
 
@@ -60,6 +61,8 @@ def _compared(answer: str, reference: str) -> Verdict:
     if same:
         return "correct"
     answer, reference = cleaned(answer), cleaned(reference)
+    if (bare := _without_label(answer, reference)) is not None:
+        return _compared(*bare)
     if _is_prose(reference) or not _is_balanced(reference):
         return "unverifiable"
     if same is not None:
@@ -77,6 +80,16 @@ def _compared(answer: str, reference: str) -> Verdict:
     if outcome == "unreadable_reference" or (outcome == "failed" and not _is_verifiable(reference)):
         return "unverifiable"
     return "wrong"
+
+
+def _without_label(answer: str, reference: str) -> tuple[str, str] | None:
+    r"""`\textbf{(A)}\ 5` as the letter or the value, whichever the other side may be; None where not one has both."""
+    labels = _LABELLED.fullmatch(answer), _LABELLED.fullmatch(reference)
+    if labels[0] is not None and labels[1] is None:
+        return labels[0][1 if labels[0][1] == reference else 2], reference
+    if labels[1] is not None and labels[0] is None:
+        return answer, labels[1][1 if labels[1][1] == answer else 2]
+    return None
 
 
 def _by_parts(answer: structure.Read, reference: structure.Read) -> Verdict | None:

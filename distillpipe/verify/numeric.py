@@ -9,7 +9,7 @@ from fractions import Fraction
 
 from distillpipe.records import Verdict
 from distillpipe.verify.latex import cleaned
-from distillpipe.verify.quantities import measured, value_of
+from distillpipe.verify.quantities import measured, value_of, with_unit
 from distillpipe.verify.rationals import MAX_DIGITS
 from distillpipe.verify.units import Measured, Unit, agree, comparable
 
@@ -47,7 +47,7 @@ def same_number(answer: str, reference: str) -> Verdict:
 def _measured(text: str) -> Measured:
     if len(text) >= MAX_DIGITS * 2:
         return Measured("")
-    return measured(_NAMED.sub("", cleaned(text), count=1))
+    return measured(with_unit(_NAMED.sub("", cleaned(text), count=1)))
 
 
 def _in_base(value: Fraction, side: Measured) -> tuple[Fraction, int]:

@@ -43,7 +43,7 @@ _TOKEN = re.compile(
     r"|(?P<other>\S)",
     re.DOTALL,
 )
-_WORTH_READING = re.compile(r"\\text|[A-Za-z]{2}|\\[$a-z]|[^\x00-\x7f]|[%$]|[0-9]\s*[A-Za-z]|/-")
+_WORTH_READING = re.compile(r"\\text|[A-Za-z]{2}|\\[$a-z]|[^\x00-\x7f]|[%$]|[0-9]\s*[A-Za-z'\"]|/-")
 _PLAIN = re.compile(r"[-+]?[0-9]+(?:[./,][0-9]+)?")
 _BRACKETED = re.compile(
     r"(.*[0-9}]) ?\( ?((?:\\text\{[^{}]*\}|[A-Za-z%]{2})[^()0-9]*)\)", re.DOTALL
@@ -54,12 +54,20 @@ _FRACTION_OF_UNITS = re.compile(
 _BARE_SPEED = re.compile(r"[0-9}] ?(m ?/ ?s(?: ?\^ ?(?:2|\{2\}))?)$")
 _SHORT_MONEY = re.compile(r"([-+]?[0-9][0-9.,]*) ?([kKmMbBtT]|mm|MM)")
 _ONE_LETTER = re.compile(r"([0-9.]+) ?([hmsg])")
+_SPACED_UNIT = re.compile(r"([-+]?[0-9][0-9.,]*) ([mgsLNJWV])")
 _MAX_SUMMANDS = 4
 _LARGEST_FACTORIAL = 300
 _MINUTES = re.compile(
     r"([0-9]+)° ?([0-9]{1,2}) ?(?:'|\^\{?\\prime\}?)(?: ?([0-9]{1,2}(?:\.[0-9]+)?) ?(?:''|\"))?"
 )
+_FEET_OR_INCHES = re.compile(r"([-+]?[0-9]+(?:\.[0-9]+)?) ?('{1,2}|\")")
 _FEET = re.compile(r"([0-9]+) ?' ?([0-9]{1,2}(?:\.[0-9]+)?) ?(?:''|\")")
+
+
+def with_unit(text: str) -> str:
+    r"""`5 m` as `5 \text{ m}`, where nothing speaks of variables: a letter that stands apart and is a unit."""
+    match = _SPACED_UNIT.fullmatch(text)
+    return text if match is None else rf"{match[1]} \text{{ {match[2]}}}"
 
 
 def measured(text: str) -> Measured:
@@ -94,6 +102,9 @@ def _sum(text: str) -> Measured | None:
         inch = UNITS["in"]
         inches = Fraction(match[1]) * 12 + Fraction(match[2])
         return _total(inches, Unit(inch.dimensions, inch.scale))
+    if match := _FEET_OR_INCHES.fullmatch(text):
+        known = UNITS["ft" if match[2] == "'" else "in"]
+        return _total(Fraction(match[1]), Unit(known.dimensions, known.scale))
     cuts = [
         token.start
         for token in _tokens(text)
@@ -269,7 +280,8 @@ def _behind(tokens: list[Token], first: int, text: str, *, is_money: bool) -> in
                 and not is_argument
                 and _begins_unit(tokens, position, has_digit=has_digit)
             ):
-                return position
+                is_rate = position - 1 > first and tokens[position - 1].value == "/"
+                return position - is_rate  # `18/\text{day}`: the slash belongs to the unit
         has_digit = has_digit or token.kind == "number"
         is_angle = is_angle or token.value in _OF_ANGLES
     return len(tokens)
@@ -310,7 +322,9 @@ def _is_word_behind(tokens: list[Token], position: int) -> bool:
     ):
         return False
     if not token.is_spaced:
-        is_behind_number = before.kind == "number" or before.value in ("}", ")")
         is_unit = name in _ATTACHED or (len(name) > 3 and unit_named(name) is not None)
+        if before.value == "/":
+            return is_unit or (len(name) > 2 and unit_named(name) is not None)  # 18/hr, 18/day
+        is_behind_number = before.kind == "number" or before.value in ("}", ")")
         return is_behind_number and (is_unit or name.lower() in SCALES)
     return len(name) > 2 or name in _SHORT_WORDS or unit_named(name) is not None or name in SCALES

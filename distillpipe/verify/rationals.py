@@ -12,6 +12,7 @@ _DIGITS = r"(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]{1,3}(?:[ '\u2019][0-9]{3})+|[0-9]+
 _DOTTED = re.compile(r"[0-9]{1,3}(?:\.[0-9]{3}){2,}")
 _INDIAN = re.compile(r"[0-9]{1,2}(?:,[0-9]{2})+,[0-9]{3}(?:\.[0-9]+)?")
 _CONTINENTAL = re.compile(r"([0-9]+|[0-9]{1,3}(?:[. '\u2019][0-9]{3})+),([0-9]+)")
+_SPACED_CONTINENTAL = re.compile(r"([0-9]{1,3}(?:[ '\u2019][0-9]{3})+),([0-9]{1,2}|[0-9]{4,})")
 _SCIENTIFIC = re.compile(
     rf"(?:({_DIGITS}?(?:\.[0-9]*)?) ?(?:\\times|\\cdot|\*|[xX]) ?)?\{{?10\}}? ?(?:\^|\*\*) ?"
     r"(?:\{ ?([-+]? ?[0-9]{1,3}) ?\}|([-+]?[0-9]{1,3}))"
@@ -89,6 +90,8 @@ def _unsigned(text: str) -> Fraction | None:
         return Fraction(text.replace(".", ""))
     if (value := _decimal(text)) is not None:
         return value
+    if match := _SPACED_CONTINENTAL.fullmatch(text):
+        return _decimal(f"{match[1]}.{match[2]}")
     if match := _FRACTION.fullmatch(text):
         above, below = (plain(part) for part in match.groups()[1:] if part is not None)
         whole = _decimal(match[1]) if match[1] else Fraction(0)

@@ -9,7 +9,7 @@ from fractions import Fraction
 from typing import NamedTuple
 
 from distillpipe.verify import evaluate
-from distillpipe.verify.arithmetic import CONTEXT
+from distillpipe.verify.arithmetic import COMPARING, CONTEXT
 from distillpipe.verify.equations import interval, is_name
 from distillpipe.verify.leaf import Leaf, leaf, same_leaf
 from distillpipe.verify.structure import Shape
@@ -92,8 +92,11 @@ def _order(left: Decimal, right: Decimal) -> int:
     if left == right:
         return 0
     is_finite = left.is_finite() and right.is_finite()
-    if is_finite and abs(CONTEXT.subtract(left, right)) <= _SAME * max(abs(left), abs(right)):
-        return 0
+    if is_finite:  # of values at the end of CONTEXT's range the difference may be beyond it
+        difference = COMPARING.abs(COMPARING.subtract(left, right))
+        largest = max(COMPARING.abs(left), COMPARING.abs(right))
+        if difference <= COMPARING.multiply(_SAME, largest):
+            return 0
     return -1 if left < right else 1
 
 

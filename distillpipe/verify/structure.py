@@ -36,7 +36,7 @@ _TIME = re.compile(
     r"(?:([apAP])\.?\s?[mM]\.?|in the (morning|afternoon|evening)|(noon|midnight))\s*\}?"
 )
 _BEGINS_GROUPED = re.compile(
-    r"[^,;=()\[\]{}0-9]{1,16}[0-9]{1,3},[0-9]{2,3}(?![0-9])|(?:\\\$|[€£¥₹])"
+    r"[^,;=()\[\]{}0-9]{1,16}[0-9]{1,7}(?:\.[0-9]{3})*,[0-9]{2,3}(?![0-9])|(?:\\\$|[€£¥₹])"
 )
 _NUMBER_SOMEWHERE = re.compile("[0-9x-z]")
 _BOUND_BEFORE = re.compile(

@@ -260,7 +260,7 @@ class Reader:
 
     def _of_arithmetic(self, small: str) -> bool:
         """Take up a word that multiplies, divides or raises; False for any other."""
-        if small in SCALES and not self._counts_something():
+        if small in SCALES and not self.is_below and not self._counts_something():
             self.factor *= SCALES[small]
         elif small == "per" or (small in ("a", "an", "each", "every") and self.last is not None):
             self.is_below = True
@@ -277,7 +277,10 @@ class Reader:
     def _of_counting(self, name: str, small: str) -> None:
         """Take up a word that changes the value, a unit, or the name of what is counted."""
         known = unit_named(name)
-        if small in CHANGES or (len(name) == 1 and name.isascii() and known is None):
+        is_distance = self.last is not None and self.last[0].dimensions == (("m", 1),)
+        if small == "from" and is_distance:
+            pass  # 45 miles from home
+        elif small in CHANGES or (len(name) == 1 and name.isascii() and known is None):
             self.changes.append(small)
         elif small in ADDS_NOTHING:
             pass

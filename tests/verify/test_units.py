@@ -192,3 +192,34 @@ def test_a_unit_is_left_out_on_one_side_only_where_nothing_changes() -> None:
     assert not agree(plain, changed)
     assert agree(changed, changed)
     assert value_of(measured("5 squared")) == 25
+
+
+SAME_AS_READ = [  # reference, answer
+    ("18", r"\$18/\text{day}"), ("18", "18/hr"), ("18", "18 miles/gallon"), ("18", "18/day"), ("18", r"\$18 per dozen"),
+    ("5", "5 m"), ("5", "5 s"), ("x=5 m", "5"), ("45", "45 miles from home"), ("5", r"5 \text{ miles from home}"),
+    (r"5000\ \Omega", r"5\,\mathrm{k\Omega}"), (r"5000\ \Omega", r"5\ \text{k}\Omega"), (r"5000\ \Omega", r"5\ k\Omega"),
+    (r"5 \times 10^{-6}\text{ F}", r"5\ \mu\text{F}"), (r"5\text{ mF}", r"5000\ \mathrm{\mu F}"), ("5", r"5\ \mu\mathrm{C}"),
+    (r"5\text{ m/s}", r"5\ \frac{\mathrm{m}}{\mathrm{s}}"), (r"5\text{ m/s}^2", r"5\ \frac{\mathrm{m}}{\mathrm{s}^2}"),
+    ("5 ft", "5'"), ("5 inches", '5"'), ("66 in", "5'6\""), ("1234.56", "1 234,56"), ("1200.5", r"R\$ 1.200,50"),
+    ("5", r"\textbf{(A)}\ 5"), ("A", r"\textbf{(A) } 5"), (r"\textbf{(A)}\ 5", "A"), (r"\textbf{(A)}\ 5", "5"),
+]  # fmt: skip
+OTHER_AS_READ = [
+    ("216", r"\$18 per dozen"), ("216", r"\$18/\text{dozen}"), ("5000000", "5/million"), ("5", "5/lambda"), ("1", "1/infty"), ("3", "3/three"), (r"\frac{2}{3}", "2:3:1"), ("5", "5m"), ("5", "5 x"), ("6", "5 m"),
+    ("5x", "5 m"), ("5 miles from home", "5 miles from school"), ("5", "5 from home"), (r"5\text{ mF}", r"5\ \mathrm{\mu F}"),
+    ("5 feet", '5"'), ("5 feet", "5''"), (r"30^\circ", "30'"), ("15", "1 5"), ("15", r"1\ 5"), ("123456", "1 234,56"),
+    (r"p \land q", r"p \lor q"), ("p ∧ q", "p ∨ q"), ("B", r"\textbf{(A)}\ 5"), ("6", r"\textbf{(A)}\ 5"),
+    (r"\textbf{(A)}\ 5", r"\textbf{(B)}\ 5"), (r"-2 \le x \le 7 \pi^{10000000}", r"x=1 \text{ or } x=2"),
+    (r"-2 \le x \le 10^{999999999999}", r"x \ge -10^{999999999999}"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("reference", "answer"), SAME_AS_READ)
+def test_rates_letters_and_prefixes_of_units_are_read(reference: str, answer: str) -> None:
+    assert judge(answer, reference, "math") == "correct"
+    assert judge(reference, answer, "math") == "correct"
+
+
+@pytest.mark.parametrize(("reference", "answer"), OTHER_AS_READ)
+def test_what_looks_like_a_unit_or_a_number_is_not_one(reference: str, answer: str) -> None:
+    assert judge(answer, reference, "math") != "correct"
+    assert judge(reference, answer, "math") != "correct"
