@@ -101,10 +101,11 @@ def _add(found: dict[str, metadata.Distribution], name: str, asked_for: str) -> 
     try:
         one = found[key] = metadata.distribution(name)
     except (metadata.PackageNotFoundError, ValueError):
-        if name == asked_for and (owners := metadata.packages_distributions().get(name)):
+        owner = metadata.packages_distributions().get(name, [name])[0]
+        if name == asked_for and _key(owner) != key:
             raise UsageError(
-                f"--code-packages {name}: {name} is a module of the package {owners[0]}:"
-                f" --code-packages {owners[0]}"
+                f"--code-packages {name}: {name} is a module of the package {owner}:"
+                f" --code-packages {owner}"
             ) from None
         needs = "" if name == asked_for else f", which {asked_for} needs,"
         raise UsageError(
