@@ -184,7 +184,7 @@ def _header(
         content=content_of(
             **options.content(),
             rules=[verify.CODE_VERSION],
-            **code_packages(options.prompting.code_packages),
+            **code_packages(options.prompting.code_packages, run.options),
             **_protocol(run),
         ),
         inputs=[sources.describe(benchmark, out)],

@@ -1,8 +1,9 @@
 """How a command was called, and what a stage says when it ends."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 import msgspec
@@ -10,6 +11,7 @@ import msgspec
 from distillpipe import manifest as manifests
 from distillpipe import rowguard
 from distillpipe.dataset import Writer
+from distillpipe.errors import UsageError
 from distillpipe.manifest import Manifest, ResolvedOption
 from distillpipe.progress import say
 from distillpipe.spending import say_spent
@@ -74,9 +76,23 @@ def _plain(part: Any) -> Any:
     return content
 
 
-def code_packages(names: tuple[str, ...]) -> dict[str, dict[str, str]]:
-    """The packages that programs may import, with their versions; nothing where there are none."""
-    return {"code_packages": versions_of(names)} if names else {}
+def code_packages(
+    names: tuple[str, ...], options: Mapping[str, ResolvedOption] = MappingProxyType({})
+) -> dict[str, dict[str, str]]:
+    """The packages that programs may import, with their versions; nothing where there are none.
+
+    `options` are those of a command, of which a protocol may have set the packages: an error then says so.
+    """
+    try:
+        return {"code_packages": versions_of(names)} if names else {}
+    except UsageError as error:
+        if "code_packages" in options and options["code_packages"].source == "protocol":
+            protocol = options["protocol"].value
+            raise UsageError(
+                f"--protocol {protocol} lets programs import packages: {error};"
+                " or name others with --code-packages"
+            ) from None
+        raise
 
 
 def say_up_to_date(path: Path) -> Result:

@@ -19,6 +19,7 @@ from distillpipe.records import CodeRules, Record, Verdict
 from distillpipe.verify.code_imports import imports_for
 from distillpipe.verify.code_kinds import (
     BesideTests,
+    Call,
     CallTests,
     CheckTests,
     CodeTests,
@@ -93,7 +94,8 @@ def judge_code(
     """Run the tests until one fails: at most `test_seconds` each, and as much for loading the program.
 
     With the rules `livecodebench` scripts and functions run as in that benchmark's harness, see
-    `inside.livecodebench`; tests of other kinds, which it has not, run as ever.
+    `inside.livecodebench`, and what they say is compared as their own benchmark does (APPS: `CallTests.also`);
+    tests of other kinds, which it has not, run as ever.
     `unverifiable` is for tests that are broken, whatever the program. Raises SandboxError where the
     machine cannot start a sandbox.
     """
@@ -212,7 +214,9 @@ def _run_livecodebench(
             _value(session.ask(("call", "prepare_script", (program,), {}), seconds))
             for text, expected in tests.cases:
                 printed = _value(session.ask(("call", "run_script", (text,), {}), seconds))
-                if not isinstance(printed, str) or not equal_output(printed, expected):
+                if not isinstance(printed, str) or not equal_output(
+                    printed, expected, is_lenient=tests.is_lenient
+                ):
                     raise _Failed("wrong_output", f"printed {str(printed)[:80]!r}")
                 yield
         elif isinstance(tests, CallTests):
@@ -220,7 +224,7 @@ def _run_livecodebench(
             _value(session.ask(("call", "prepare_function", (program, name), {}), seconds))
             for case in tests.cases:
                 said = _value(session.ask(("call", "run_function", case.arguments, {}), seconds))
-                _must_equal(_tuple_as_list(said), case.expected)
+                _must_be_result(said, case, tests)
                 yield
 
 
@@ -233,14 +237,16 @@ def _run_calls(program: str, tests: CallTests, session: Session, seconds: float)
     path = _path_in(program, tests.path)
     for case in tests.cases:
         request = ("fresh", "call", path, case.arguments, case.keywords)
-        said = _value(session.ask(request, seconds))
-        said = _tuple_as_list(said) if tests.tuple_is_list else said
-        deep = tests.inner_tuple_is_list
-        if not any(
-            equal_value(said, one, tuple_is_list=deep) for one in (case.expected, *case.also)
-        ):
-            raise _Failed("wrong_value", f"said {str(said)[:100]}")
+        _must_be_result(_value(session.ask(request, seconds)), case, tests)
         yield
+
+
+def _must_be_result(said: Any, case: Call, tests: CallTests) -> None:
+    """One of the values that the row's own benchmark takes, whoever ran the program."""
+    said = _tuple_as_list(said) if tests.tuple_is_list else said
+    deep = tests.inner_tuple_is_list
+    if not any(equal_value(said, one, tuple_is_list=deep) for one in (case.expected, *case.also)):
+        raise _Failed("wrong_value", f"said {str(said)[:100]}")
 
 
 def _run_expressions(tests: ExpressionTests, session: Session, seconds: float) -> Iterator[None]:

@@ -101,6 +101,12 @@ def _add(found: dict[str, metadata.Distribution], name: str, asked_for: str) -> 
     try:
         one = found[key] = metadata.distribution(name)
     except (metadata.PackageNotFoundError, ValueError):
+        owner = metadata.packages_distributions().get(name, [name])[0]
+        if name == asked_for and _key(owner) != key:
+            raise UsageError(
+                f"--code-packages {name}: {name} is a module of the package {owner}:"
+                f" --code-packages {owner}"
+            ) from None
         needs = "" if name == asked_for else f", which {asked_for} needs,"
         raise UsageError(
             f"--code-packages {asked_for}: the package {name!r}{needs} is not installed here: pip install {name}"

@@ -45,12 +45,13 @@ _ENVIRONMENT = {"PYTHONHASHSEED": "0", "MALLOC_ARENA_MAX": "1"}
 _FOLDER, _PACKAGES = "/sandbox", "/packages"
 _LINKS = {
     "/tmp": f"{_FOLDER}/tmp",
+    "/dev/shm": f"{_FOLDER}/tmp",
     "/dev/stdin": f"{_FOLDER}/stdin",
     "/dev/fd/0": f"{_FOLDER}/stdin",
     "/dev/stdout": f"{_FOLDER}/stdout",
     "/dev/stderr": "/dev/null",
 }
-"What stands for the names of the streams, as there is no /proc."
+"What stands for the names of the streams, as there is no /proc, and where locks of `multiprocessing` lie."
 _INSIDE = ("values", "fresh", "runner")  # each needs those before it
 _FILE_BYTES = 4096  # of a file system in memory: more files than such blocks have no content
 _SYSTEM = ("/usr", "/bin", "/lib", "/lib32", "/lib64", "/libx32")

@@ -33,6 +33,9 @@ _CLONE3 = 435
 _Numbers = dict[str, tuple[int | None, int | None]]
 # name: number on x86-64, number on aarch64
 _NEW_PROCESSES: _Numbers = {"fork": (57, None), "vfork": (58, None)}
+_NEW_FILTERS: _Numbers = {"seccomp": (317, 277)}  # of which each thread may keep its own, compiled
+_NOTHING_TO_DO: _Numbers = {"fsync": (74, 82), "fdatasync": (75, 83)}
+"Files of ours are in memory; of a file of the system they would make the machine write to its disk."
 _DENIED: _Numbers = {
     # other processes, namespaces, mounts
     "unshare": (272, 97), "setns": (308, 268), "ptrace": (101, 117), "kcmp": (312, 272),
@@ -77,6 +80,8 @@ class _Check(NamedTuple):
 
 _F_SETLK, _F_SETLKW, _F_OFD_SETLK, _F_OFD_SETLKW = 6, 7, 37, 38
 _F_SETLEASE, _F_NOTIFY, _F_SETPIPE_SZ = 1024, 1026, 1031
+_PR_SET_SECCOMP = 22
+_NO_FILTERS = {"prctl": ((157, 167), [_Check(0, _EQUAL, _PR_SET_SECCOMP, allows=False)])}
 _CHECKED: dict[str, tuple[tuple[int, int], list[_Check]]] = {
     "socketpair": ((53, 199), [_Check(0, _EQUAL, _AF_UNIX)]),
     "fcntl": (
@@ -108,7 +113,7 @@ def supported(machine: str | None = None) -> bool:
 def filter_program(machine: str | None = None, *, may_fork: bool = False) -> bytes:
     """The filter for a machine (default: this one), ready to be read by `bwrap --seccomp`.
 
-    With `may_fork` it allows new processes: for the runner, whose children then take `no_processes` on.
+    With `may_fork` it allows new processes and filters: for the runner, whose children take `no_processes` on.
     Raises KeyError for a machine that is not `supported`.
     """
     machine = machine or platform.machine()
@@ -120,6 +125,8 @@ def filter_program(machine: str | None = None, *, may_fork: bool = False) -> byt
     steps += [_step(_AT_LEAST, NEWEST + 1, 0, 1), _step(_RETURN, unknown)]
     for numbers in _DENIED.values():
         steps += _refused(numbers[column], fail)
+    for numbers in _NOTHING_TO_DO.values():
+        steps += _refused(numbers[column], _FAIL)  # with error 0: it succeeds
     steps += _refused(_CLONE3, unknown)
     for numbers, checks in _CHECKED.values():
         steps += _only_if(numbers[column], checks, fail)
@@ -130,7 +137,7 @@ def filter_program(machine: str | None = None, *, may_fork: bool = False) -> byt
 
 @functools.cache
 def no_processes(machine: str | None = None) -> bytes:
-    """The filter that a child of the runner takes on beside the other: threads, but no new processes."""
+    """The filter that a child of the runner takes on beside the other: threads, no new processes or filters."""
     machine = machine or platform.machine()
     return b"".join([*_head(machine), *_only_threads(machine), _step(_RETURN, _ALLOW)])
 
@@ -148,9 +155,10 @@ def _head(machine: str) -> list[bytes]:
 def _only_threads(machine: str) -> list[bytes]:
     column = list(_MACHINES).index(machine)
     fail = _FAIL | errno.EPERM
-    steps = [
-        step for numbers in _NEW_PROCESSES.values() for step in _refused(numbers[column], fail)
-    ]
+    refused = [*_NEW_PROCESSES.values(), *_NEW_FILTERS.values()]
+    steps = [step for numbers in refused for step in _refused(numbers[column], fail)]
+    for numbers, checks in _NO_FILTERS.values():
+        steps += _only_if(numbers[column], checks, fail)
     return steps + _only_if(_CLONE[machine], [_Check(0, _ANY_BIT, _CLONE_THREAD)], fail)
 
 

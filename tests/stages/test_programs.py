@@ -10,8 +10,10 @@ import pytest
 
 from distillpipe import manifest as manifests
 from distillpipe.dataset import read_problems, read_rows, read_traces
-from distillpipe.errors import MissingDependencyError
+from distillpipe.errors import MissingDependencyError, UsageError
+from distillpipe.manifest import ResolvedOption
 from distillpipe.records import RejectedTrace
+from distillpipe.stages.run import code_packages
 from distillpipe.verify.packages import find_packages
 from distillpipe.verify.sandbox import find_sandbox
 
@@ -184,3 +186,19 @@ def test_filter_lets_programs_import_packages_and_notes_their_versions(
     assert unknown.code == 2
     (line,) = unknown.err.strip().splitlines()
     assert "--code-packages not-here: the package 'not-here' is not installed here" in line
+
+
+def test_a_package_that_a_protocol_asks_for_names_the_protocol() -> None:
+    packages = ("not-here",)
+    options = {
+        "protocol": ResolvedOption("r1", "flag"),
+        "code_packages": ResolvedOption(packages, "protocol"),
+    }
+
+    with pytest.raises(
+        UsageError, match=r"^--protocol r1 .*: pip install not-here; or name others"
+    ):
+        code_packages(packages, options)
+    options["code_packages"] = ResolvedOption(packages, "flag")
+    with pytest.raises(UsageError, match=r"^--code-packages not-here"):
+        code_packages(packages, options)

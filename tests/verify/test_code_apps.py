@@ -13,7 +13,7 @@ import pytest
 from distillpipe.errors import MissingDependencyError
 from distillpipe.verify import code_tests
 from distillpipe.verify.code import judge_code
-from distillpipe.verify.code_kinds import InputTests
+from distillpipe.verify.code_kinds import CodeTests, InputTests
 from distillpipe.verify.code_values import equal_output
 from distillpipe.verify.sandbox import Sandbox, find_sandbox
 
@@ -32,6 +32,21 @@ def verdicts(sandbox: Sandbox, inputs: list[Any], outputs: list[Any], *bodies: s
     programs = [f"def f(*a):\n    return {body}\n" for body in bodies]
     tests = code_tests.tests_of(row)
     return [judge_code(one, tests, sandbox=sandbox).verdict[0] for one in programs]
+
+
+def test_the_rules_of_livecodebench_leave_outputs_to_their_own_grader(sandbox: Sandbox) -> None:
+    calls = {"fn_name": "f", "inputs": [[1], [2]], "outputs": [[[1, 1]], [[2, 2]]]}
+    function = code_tests.tests_of({"input_output": json.dumps(calls)})
+    script = code_tests.tests_of({"input_output": {"inputs": ["3"], "outputs": ["1.5"]}})
+
+    def verdict(program: str, tests: CodeTests) -> str:
+        return judge_code(program, tests, sandbox=sandbox, rules="livecodebench").verdict
+
+    for body in ("[a, a]", "[[a, a]]", "((a, a),)"):
+        assert verdict(f"def f(a): return {body}", function) == "correct"
+    assert verdict("def f(a): return [a]", function) == "wrong"
+    assert verdict("print(int(input()) / 2 + 1e-9)", script) == "correct"
+    assert verdict("print(2)", script) == "wrong"
 
 
 @pytest.mark.parametrize(

@@ -62,6 +62,14 @@ PROGRAMS = [
     "import decimal\nprint(decimal.getcontext().prec)", "import os\nprint(os.path.exists('/dev/null'), len(open('/dev/zero', 'rb').read(3)))",
     "def f(:", "print(1)\n  print(2)", "return 1", "import nothing_known", "print('x' * 200_000)", "\tprint(1)", "",
     "with open('/dev/stdout', 'w') as file:\n    print(1, file=file)", "import sys\nsys.stdout = open('/dev/stdout', 'w')\nprint(1)",
+    "out = open(1, 'w')\nout.write('x')", "out = open(1, 'w')\nout.write('x\\n')\nprint(1)", "out = open('/dev/stdout', 'w')\nout.write('x')",
+    "import sys, io\nout = io.TextIOWrapper(sys.stdout.buffer)\nout.write('x')", "import io\nout = io.BufferedWriter(io.FileIO(1, 'w'))\nout.write(b'x')",
+    "import sys, io\nsys.stdout = io.TextIOWrapper(sys.stdout.detach(), encoding='utf-8')\nprint(1)",
+    "import codecs, sys\nout = codecs.getwriter('utf-8')(sys.stdout.buffer)\nout.write('ä')", "import sys\nprint(1)\ndel sys.stdout",
+    "import sys\nclass Out:\n    def write(self, text): sys.__stdout__.write(text)\nsys.stdout = Out()\nprint(1)",
+    "import sys\nclass Out:\n    def write(self, text): sys.__stdout__.write(text)\n    def flush(self): pass\nsys.stdout = Out()\nprint(1)",
+    "def f():\n    try:\n        yield 1\n    finally:\n        print('closed')\na = f()\nnext(a)", "\ufeffprint(1)",
+    "from multiprocessing.pool import ThreadPool\nprint(ThreadPool(2).map(abs, [-1]))",
     "print(1, file=open('/dev/stderr', 'w'))", "import sys\nprint(1, file=sys.stderr)", "help", "print(sum(map(int, input().split())))",
 ]  # fmt: skip
 

@@ -106,6 +106,27 @@ def test_programs_with_packages_are_judged_as_there(with_packages: Sandbox) -> N
     assert (len(rows), differs) == (14, [])
 
 
+@pytest.mark.parametrize(
+    ("imports", "name"),
+    [
+        ("import sys, numpy as np", "np"),
+        ("import sys\nnp = __import__('numpy')", "np"),
+        ("import os as o, sys, sympy", "sympy"),
+        ("import sys; import sympy.ntheory as nt", "nt"),
+    ],
+)
+def test_a_package_is_loaded_before_functions_are_taken_away(
+    with_packages: Sandbox, imports: str, name: str
+) -> None:
+    program = f"{imports}\nprint(len({name}.__name__) > 0)"
+
+    result = judge_code(
+        program, InputTests((("", "True\n"),)), sandbox=with_packages, rules="livecodebench"
+    )
+
+    assert result.verdict == "correct", result
+
+
 @pytest.mark.slow
 def test_the_54_probes_have_its_verdicts(with_packages: Sandbox, repository: Path) -> None:
     path = repository.parent / "shared" / "cases" / "faults" / "livecodebench_rules"

@@ -74,6 +74,7 @@ def test_of_a_shared_folder_only_its_own_is_shown(site: Path) -> None:
     [
         ("nothing-known", "'nothing-known' is not installed here: pip install nothing-known"),
         ("lacking", "'not-here', which lacking needs, is not installed here"),
+        ("thing", "thing is a module of the package One-Thing: --code-packages One-Thing"),
         ("editable", "editable is not installed as files"),
         ("../etc", "is not installed here"),
         ("", "is not installed here"),

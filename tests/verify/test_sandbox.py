@@ -53,7 +53,7 @@ def script(sandbox: Sandbox, source: str, text: str = "", seconds: float = 20) -
         ("os.getuid(), os.geteuid(), os.getgid()", ["t", 1000, 1000, 1000]),
         (
             "sorted(os.listdir('/dev'))",
-            ["l", "fd", "null", "stderr", "stdin", "stdout", "urandom", "zero"],
+            ["l", "fd", "null", "shm", "stderr", "stdin", "stdout", "urandom", "zero"],
         ),
         ("os.listdir('/tmp'), os.listdir('.')", ["t", ["l"], ["l"]]),
         ("os.getcwd()", "/sandbox/work"),

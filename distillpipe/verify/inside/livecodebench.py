@@ -49,7 +49,7 @@ _WITHOUT = {
 }
 "Functions that are None."
 _NO_MODULES = ("ipdb", "joblib", "resource", "psutil", "tkinter")
-_IMPORTED = re.compile(r"\b(?:import|from)\s+(\w+)")
+_IMPORT = re.compile(r"\bfrom\s+(\w+)[\w.]*\s+import\b|\bimport\s+(\w[\w., \t]*)")
 
 _method: Callable[..., Any] | None = None
 
@@ -153,8 +153,12 @@ def _limit(program: str) -> None:
 
 def _load_before(program: str) -> None:
     """Load what the harness itself has loaded, as far as a program may need it: while all functions are there."""
-    imported = set(_IMPORTED.findall(program))
-    if imported - sys.stdlib_module_names:
+    imported = {
+        re.split(r"\W", name.strip(), maxsplit=1)[0]
+        for module, names in _IMPORT.findall(program)
+        for name in (module or names).split(",")
+    }
+    if "numpy" in program or imported - sys.stdlib_module_names - {""}:
         with suppress(ImportError):
             __import__("numpy")  # on which other packages are built
     if "multiprocessing" in imported:

@@ -39,6 +39,8 @@ _PR_SET_SECCOMP, _SECCOMP_MODE_FILTER = 22, 2
 _FILTER_STEP_BYTES = 8
 _MAX_REPORT_BYTES = 1 << 14
 _COPIED_BYTES = 1 << 20
+_AT_THE_END = ("__del__", "__exit__", "finally", "open(", "Wrapper", "Buffered", "writer", "FileIO")
+"What stands in the source of a script that may leave something to its end: finalizers, unwritten output."
 
 
 class Runner:
@@ -132,7 +134,8 @@ class Runner:
             if self.add_filter is not None:
                 self.add_filter()
             exit_code = self.script_exit_code()
-            exit_code = end_script(exit_code, self.names if "__del__" in self.source else None)
+            is_cleared = any(mark in self.source for mark in _AT_THE_END)
+            exit_code = end_script(exit_code, self.names if is_cleared else None)
         finally:
             posix._exit(exit_code & 0xFF)
 
@@ -265,6 +268,7 @@ class Runner:
         return getattr(self.names[key], method)  # type: ignore[no-any-return]
 
     def compiled(self, source: str) -> CodeType:
+        source = source.removeprefix("\ufeff")  # as Python does with a file
         return _compile(source, self.path, "exec", dont_inherit=True)
 
     def write_program(self) -> None:
@@ -315,12 +319,15 @@ def exit_code_of(stop: SystemExit) -> int:
 def end_script(exit_code: int, names: dict[str, Any] | None) -> int:
     """What Python does at the end of a script: wait for threads, call what waits for the exit, flush.
 
-    `names` are those of a script with finalizers, which are called now.
+    `names` are those of a script that may hold files or finalizers, which come after what it has printed.
     """
     if threading := sys.modules.get("threading"):
         threading._shutdown()
     if atexit := sys.modules.get("atexit"):
         atexit._run_exitfuncs()
+    is_flushed = flush(getattr(sys, "stdout", None))
+    if sys.__stdout__ is not getattr(sys, "stdout", None):
+        flush(sys.__stdout__)  # it may be detached, and counts for nothing
     if names is not None:
         for name in [*names]:
             if name != "__builtins__":
@@ -328,13 +335,18 @@ def end_script(exit_code: int, names: dict[str, Any] | None) -> int:
         import gc
 
         gc.collect()
-    for stream in {sys.stdout, sys.__stdout__}:
-        try:
-            if stream is not None and not stream.closed:
-                stream.flush()
-        except (OSError, ValueError):
-            exit_code = exit_code or 120  # as Python has it
-    return exit_code
+        is_flushed = flush(getattr(sys, "stdout", None)) and is_flushed
+    return exit_code if is_flushed else exit_code or 120  # as Python has it
+
+
+def flush(stream: Any) -> bool:
+    """Whether a stream was flushed, or needs it not."""
+    try:
+        if stream is not None and not getattr(stream, "closed", False):
+            stream.flush()
+    except Exception:  # noqa: BLE001 - a program may have put anything there
+        return False
+    return True
 
 
 def filter_adder(steps: bytes) -> Callable[[], None]:
