@@ -56,9 +56,11 @@ def guarded(work: Callable[P, R], *arguments: P.args, **options: P.kwargs) -> R 
         return InternalError(clean(str(error)))
     except (DistillError, Abandoned):
         raise
-    except Exception as error:  # noqa: BLE001 - the one place: a bug costs its row, not the run
-        if isinstance(error, OSError) and error.errno is not None:
+    except OSError as error:
+        if error.errno is not None:
             raise
+        return InternalError(_said(error))
+    except Exception as error:  # noqa: BLE001 - the one place: a bug costs its row, not the run
         return InternalError(_said(error))
 
 
