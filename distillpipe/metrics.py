@@ -52,8 +52,15 @@ class Parts(NamedTuple):
     "what other problems of the same kind would change"
 
 
-def score(problem_means: Sequence[Share], num_samples: int | None = None) -> Score:
+def score(
+    problem_means: Sequence[Share],
+    num_samples: int | None = None,
+    sizes: Sequence[int] | None = None,
+) -> Score:
     """The score of a list of problem means, each in [0, 1]; all nan for no problem.
+
+    With `sizes`, how many samples each is a mean of, the mean is that over all samples: where some were left out,
+    a problem weighs by what is left of it. The standard error is then that of a ratio.
 
     Each is the share of right ones among `num_samples`, of the problem that has fewest; null for values of
     another kind, as pass@k is. The standard error is sd / sqrt(n) with n-1 in the sd.
@@ -65,11 +72,12 @@ def score(problem_means: Sequence[Share], num_samples: int | None = None) -> Sco
     if n == 0:
         return Score(math.nan, math.nan, math.nan, math.nan)
     means = [Fraction(one) for one in problem_means]
-    mean = sum(means, Fraction()) / n
+    weights = _weights(sizes or [1] * n)
+    mean = _mean(means, weights)
     p, q = float(mean), float(1 - mean)
     if n == 1:
         return Score(p, math.nan, *_holding(p, wilson_interval(p, 1.0, q=q)))
-    variance = sum(((one - mean) ** 2 for one in means), Fraction()) / (n - 1)
+    variance = _variance(means, weights)
     spread = None
     if variance:  # then some are above 0 and some below 1, so neither product is 0
         carrying = min(n * one**2 / ((n - 1) * variance / n + one**2) for one in (mean, 1 - mean))
@@ -168,16 +176,36 @@ def error_parts(corrects: Sequence[tuple[int, int]]) -> Parts | None:
     if n < 2 or any(samples < 2 for _, samples in corrects):
         return None
     means = [Fraction(correct, samples) for correct, samples in corrects]
+    weights = _weights([samples for _, samples in corrects])
     within = sum(
         (
-            mean * (1 - mean) / (samples - 1)
-            for mean, (_, samples) in zip(means, corrects, strict=True)
+            weight**2 * mean * (1 - mean) / (samples - 1)
+            for mean, weight, (_, samples) in zip(means, weights, corrects, strict=True)
         ),
         Fraction(),
     )
-    mean = sum(means, Fraction()) / n
-    variance = sum(((one - mean) ** 2 for one in means), Fraction()) / (n - 1)
+    variance = _variance(means, weights)
     return Parts(math.sqrt(within) / n, math.sqrt(max(Fraction(), variance - within / n) / n))
+
+
+def _weights(sizes: Sequence[int]) -> list[Fraction]:
+    """What each mean weighs by its samples, 1 on average."""
+    total = sum(sizes)
+    return [Fraction(one * len(sizes), total) for one in sizes]
+
+
+def _mean(means: Sequence[Fraction], weights: Sequence[Fraction]) -> Fraction:
+    pairs = zip(means, weights, strict=True)
+    return sum((weight * one for one, weight in pairs), Fraction()) / len(means)
+
+
+def _variance(means: Sequence[Fraction], weights: Sequence[Fraction]) -> Fraction:
+    """Of the means around theirs, with n - 1."""
+    middle = _mean(means, weights)
+    pairs = zip(means, weights, strict=True)
+    return sum(((weight * (one - middle)) ** 2 for one, weight in pairs), Fraction()) / (
+        len(means) - 1
+    )
 
 
 def pass_at(k: int, correct: int, samples: int) -> Fraction:

@@ -4,7 +4,8 @@
     if isinstance(judged, InternalError): ...       the row becomes unverifiable, or is rejected; the run goes on
 
 An exception that nobody foresaw is a bug, but it is a bug on one row: it costs that row and no other. What a
-person can mend (a `DistillError`, an error of the disk) concerns the run and passes. How many rows were lost this
+person can mend (a `DistillError`, an error of the disk) concerns the run and passes; an OSError that has no number
+comes from no disk, but from code that ran out of time or means something else by it. How many rows were lost this
 way is counted, said, and no more than 1% of a version unless the user accepts it.
 """
 
@@ -13,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple, ParamSpec, TypeVar
 
-from distillpipe.errors import Abandoned, CannotRenderError, DistillError, first_line
+from distillpipe.errors import Abandoned, CannotRenderError, DistillError
 from distillpipe.progress import say
 
 P = ParamSpec("P")
@@ -53,8 +54,12 @@ def guarded(work: Callable[P, R], *arguments: P.args, **options: P.kwargs) -> R 
         CannotRenderError
     ) as error:  # a template that fails on every conversation is refused before
         return InternalError(clean(str(error)))
-    except (DistillError, OSError, Abandoned):
+    except (DistillError, Abandoned):
         raise
+    except OSError as error:
+        if error.errno is not None:
+            raise
+        return InternalError(_said(error))
     except Exception as error:  # noqa: BLE001 - the one place: a bug costs its row, not the run
         return InternalError(_said(error))
 
@@ -91,9 +96,13 @@ def clean(text: str) -> str:
 
 
 def _said(error: Exception) -> str:
-    """The error and where it arose: the last line of ours, and that of a library behind it."""
-    said = first_line(error)[:_MAX_CHARACTERS]
+    """The error and where it arose: the last line of ours, and that of a library behind it.
+
+    An error may fail at its own text: `traceback` says so in its place.
+    """
     name = type(error).__name__
+    told = str(traceback.TracebackException(type(error), error, None)).strip()
+    said = next(iter(told.splitlines()), name)[:_MAX_CHARACTERS]
     frames = [
         frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename != __file__
     ]

@@ -198,10 +198,11 @@ class Sampler(RowPlan):
         spending.close_books(writer.draft)
         give_up_failed(writer, self._failed, accepted=self.options.accept_errors)
         if self.wanted and not writer.counts.rows_kept:
-            reasons = ", ".join(writer.counts.dropped)
+            reasons = list(writer.counts.dropped)
+            larger = " or a larger --max-model-len" if "prompt_too_long" in reasons else ""
             raise DataError(
-                f"not one row of {self.model.name} was sampled: {reasons}; give it other prompts or a "
-                f"larger --max-model-len (rejected-*.jsonl in {writer.draft.path} has what was measured)"
+                f"not one row of {self.model.name} was sampled: {', '.join(reasons)}; give it other prompts"
+                f"{larger}: rejected-*.jsonl in {writer.draft.path} says of each why"
             )
         for reason, dropped in writer.counts.dropped.items():
             say(f"{dropped.rows:,} rows rejected: {reason}")

@@ -178,7 +178,8 @@ def measure(
     """
     judged = list(found.problems.values())
     fewest, most = found.num_samples
-    first = metrics.score([one.rate for one in judged], fewest or None)
+    sizes = [len(one.samples) for one in judged]
+    first = metrics.score([one.rate for one in judged], fewest or None, sizes)
     upper = [Fraction(one.num_correct + one.num_unverifiable, len(one.samples)) for one in judged]
     parts = metrics.error_parts([(one.num_correct, len(one.samples)) for one in judged])
     wanted = sorted({*wanted_k} or {2**power for power in range(1, most.bit_length())} | {most})
@@ -188,7 +189,7 @@ def measure(
         "pass@1": first.mean,
         "standard_error": first.standard_error,
         "interval": [first.low, first.high],
-        "upper_bound": metrics.score(upper).mean,
+        "upper_bound": metrics.score(upper, sizes=sizes).mean,
         "standard_error_parts": parts and parts._asdict(),
         "minimum_detectable_effect": {
             "unpaired": metrics.detectable_difference(math.sqrt(2) * first.standard_error),

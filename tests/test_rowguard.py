@@ -63,6 +63,27 @@ def test_half_a_character_in_an_error_can_be_written() -> None:
     assert found.said.startswith(r"LookupError: \ud800 (")
 
 
+def test_an_error_without_a_text_of_its_own_is_the_rows() -> None:
+    class Mute(Exception):
+        def __str__(self) -> str:
+            raise self
+
+    def work() -> None:
+        raise Mute
+
+    assert isinstance(found := guarded(work), InternalError)
+    assert found.said.startswith("Mute: ")
+
+
+@pytest.mark.parametrize("error", [OSError("odd"), TimeoutError("slow"), TimeoutError()])
+def test_an_error_that_comes_from_no_disk_is_the_rows(error: OSError) -> None:
+    def work() -> None:
+        raise error
+
+    assert isinstance(found := guarded(work), InternalError)
+    assert found.said.startswith(type(error).__name__)
+
+
 @pytest.mark.parametrize(
     "error",
     [UsageError("x"), DataError("x"), OSError(28, "full"), Abandoned(), KeyboardInterrupt(), SystemExit(1)],

@@ -97,7 +97,7 @@ def test_what_was_asked_and_not_run_is_not_correct(rows: Rows, rejected) -> None
 def test_what_failed_on_the_way_is_left_out(rows: Rows, rejected, reason: str) -> None:
     failed = rejected("p2", 4, reason) + rejected("p3", 2, reason, 2)
     found = measure("name", collect(rows("p1", "+---") + rows("p3", "++"), failed), {})
-    assert found["pass@1"] == (1 / 4 + 1) / 2
+    assert found["pass@1"] == 3 / 6
     assert (found["num_problems"], found["num_problems_asked"]) == (2, 3)
     assert (found["num_asked"], found["num_left_out"], found["num_not_run"]) == (12, 6, 0)
     table = dict(line[:2] for line in score_table([("model", found)]))
@@ -131,9 +131,9 @@ def test_outcomes_add_up_to_what_was_asked_less_what_was_left_out(outcomes: list
     if found["num_problems"]:
         low, high = found["interval"]
         assert 0 <= low <= found["pass@1"] <= min(high, found["upper_bound"])
-    if not found["num_left_out"] and len({len(one) for one in outcomes}) == 1:
-        # the one denominator: problems asked x samples
-        assert found["pass@1"] == pytest.approx(signs.count("+") / len(signs))
+        # the one denominator: problems asked x samples, less what was left out
+        num_counted = found["num_asked"] - found["num_left_out"]
+        assert found["pass@1"] == pytest.approx(signs.count("+") / num_counted)
     score_table([("model", found)])
 
 

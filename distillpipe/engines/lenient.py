@@ -12,6 +12,8 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import Raw
 
+from distillpipe.redaction import redact
+
 NOTHING = Raw(b"null")
 SHOWN_CHARACTERS = 40  # of a value in a message
 
@@ -25,16 +27,19 @@ class Garbled(Exception):
 def decoded(content: bytes | Raw, kind: type[T]) -> T:
     """A JSON text as a struct or a plain type. Raises `Garbled`.
 
-    `NaN` and `Infinity` are no JSON, but Python's servers write them: they are read as null.
+    `NaN` and `Infinity` are no JSON, but Python's servers write them: they are read as null. Half of a
+    character (a lone `ud83d`, where a text was cut) has no UTF-8: it is read as U+FFFD.
     """
     text = bytes(content).removeprefix(b"\xef\xbb\xbf")
     try:
         return msgspec.json.decode(text, type=kind)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, OverflowError) as error:
-        if not any(one in text for one in (b"NaN", b"Infinity")):
+        if not any(one in text for one in (b"NaN", b"Infinity", b"\\ud", b"\\uD")):
             raise Garbled(_why(error)) from error
     try:
-        return msgspec.json.decode(msgspec.json.encode(json.loads(text)), type=kind)
+        read = json.dumps(json.loads(text), ensure_ascii=False)
+        whole = read.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+        return msgspec.json.decode(msgspec.json.encode(json.loads(whole)), type=kind)
     except (ValueError, RecursionError, OverflowError, TypeError) as error:
         raise Garbled(_why(error)) from error
 
@@ -48,13 +53,13 @@ def value(content: Raw, otherwise: Any = None) -> Any:
 
 
 def shown(found: Any) -> str:
-    """A value in a message: short, in one line, whatever it is."""
+    """A value in a message: short, in one line, whatever it is; keys left out before it is cut."""
     if isinstance(found, list | dict):
         return "a list" if isinstance(found, list) else "an object"
     if isinstance(found, int) and not isinstance(found, bool):
         is_long = abs(found) >= 10**15
         return f"about 10^{math.log10(abs(found)):.0f}" if is_long else f"{found:,}"
-    text = "".join(one if one.isprintable() else "?" for one in str(found))
+    text = "".join(one if one.isprintable() else "?" for one in redact(str(found)))
     return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}..."
 
 

@@ -143,7 +143,7 @@ def _read_body(body: bytes, most: Most) -> Response:
         )
     inside = value(found.error)
     if _is_error(inside):  # OpenRouter: the status that it got stands inside
-        return _read_error(_status_of(inside), None, _said(body))
+        return _counted(_read_error(_status_of(inside), None, _said(body)), found.usage, most)
     if choice is None:
         return Again("the answer holds no choices", may_be_billed=True)
     reason = value(choice.finish_reason)
@@ -161,6 +161,17 @@ def _read_body(body: bytes, most: Most) -> Response:
     usage = read_usage(found.usage, message, most, None if ids is None else len(ids))
     has_odd_ids = ids is None and value(choice.token_ids, otherwise=0) is not None
     return Reply(message, finish_reason, usage, _served_by(found), ids, has_odd_ids)
+
+
+def _counted(response: Response, usage: Raw, most: Most) -> Response:
+    """An error beside which the server counts tokens: it may bill them."""
+    if value(usage) in (None, {}):
+        return response
+    if isinstance(response, Refused):
+        return response._replace(
+            usage=read_usage(usage, Message(role="assistant", content=""), most)
+        )
+    return response._replace(may_be_billed=True) if isinstance(response, Again) else response
 
 
 def _choice(choices: Raw) -> _Choice | None:

@@ -152,6 +152,16 @@ def test_numbers_that_are_no_json_cost_no_answer(number: str, place: str) -> Non
     assert reply.message == MESSAGE
 
 
+@pytest.mark.parametrize("logprobs", [None, float("nan"), float("inf"), 1])
+@pytest.mark.parametrize("half", ["\ud83d", "\ude00", "\ud83d\ud83d"])
+def test_half_of_a_character_costs_no_answer(half: str, logprobs: Any) -> None:
+    body = {"id": half, "choices": [{"finish_reason": "length", "logprobs": logprobs,
+                                     "message": {"content": f"\\ud83d \U0001f600 {half}"}}]}  # fmt: skip
+    reply = read_response(200, None, json.dumps(body).encode())
+    assert isinstance(reply, Reply)
+    assert reply.message.content == "\\ud83d \U0001f600 " + "\ufffd" * len(half)
+
+
 def test_a_byte_order_mark_costs_no_answer() -> None:
     assert isinstance(read_response(200, None, b"\xef\xbb\xbf" + json.dumps(GOOD).encode()), Reply)
 
@@ -168,9 +178,8 @@ GARBLED = [
     b'{"choices":[' + nested(5000, b'{"message":', b"1", b"}") + b"]}",
     b'{"choices":[{"finish_reason":"stop","message":{"content":' + nested(900, b"[", b"", b"]") + b"}}]}",
     b'{"choices":[{"finish_reason":' + nested(900, b"[", b"", b"]") + b',"message":{"content":"4"}}]}',
-    b'{"choices":[{"finish_reason":"stop","message":{"content":"\\ud800"}}]}',
     b'{"choices":[{"finish_reason":"stop","message":{"content":"\xff"}}]}',
-    b'{"choices":[{"finish_reason":"stop","message":{"content":"NaN \\ud800"},"logprobs":NaN}]}',
+    b'{"choices":[{"finish_reason":"stop","message":{"content":"\\ud8"}}]}',
     b'{"choices":[{"finish_reason":5,"message":{"content":"4"}}]}',
     b'{"choices":[{"finish_reason":"' + b"x" * 9000 + b'","message":{"content":"4"}}]}',
 ]  # fmt: skip

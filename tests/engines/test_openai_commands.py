@@ -108,6 +108,15 @@ def test_generate_raises_the_alarm_and_keeps_nothing_of_it(
 # ---------------------------------------------------------------- money
 
 
+def test_where_all_was_refused_no_longer_context_is_advised(
+    serve: Any, sent: Any, generate: Distill
+) -> None:
+    flagged = json.dumps({"error": {"message": "content_filter: flagged"}}).encode()
+    ended = generate(serve(lambda *_: sent(400, flagged)))
+    assert ended.code == 1
+    assert "was sampled: refused_by_server; give it other prompts: rejected-" in ended.err
+
+
 def test_a_cap_ends_with_3_and_a_higher_one_goes_on(
     serve: Any, sent: Any, generate: Distill, tmp_path: Path
 ) -> None:

@@ -173,6 +173,15 @@ def test_an_error_inside_of_an_answer_counts_with_its_own_status() -> None:
     )
 
 
+@pytest.mark.parametrize("usage", [{"prompt_tokens": 9, "completion_tokens": 3}, {"n": -1}, 5, "x"])
+def test_an_error_with_counts_beside_it_may_be_billed(usage: object) -> None:
+    for code, found_kind in ((500, Again), (429, Again), (400, Refused)):
+        content = {"error": {"code": code, "message": "stopped midway"}, "usage": usage}
+        found = read_response(200, None, json.dumps(content).encode())
+        assert isinstance(found, found_kind)
+        assert found.usage is not None if isinstance(found, Refused) else found.may_be_billed
+
+
 @pytest.mark.parametrize(
     ("content", "told"),
     [

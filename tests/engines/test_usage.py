@@ -12,6 +12,7 @@ from msgspec import Raw
 from distillpipe.engines.base import Request
 from distillpipe.engines.usage import Most, Usage, most_of, read_usage
 from distillpipe.records import Message, Sampling, TokenCounts
+from distillpipe.redaction import guard
 
 MESSAGE = Message(role="assistant", content="four", reasoning_content="12345678")  # 12 bytes
 MOST = Most(prompt=600, believed_prompt=700, completion=512)
@@ -187,6 +188,13 @@ def test_a_thing_is_said_once_whatever_its_figures() -> None:
         for remark in read({"prompt_tokens": number, "completion_tokens": 1}).remarks
     }
     assert len(abouts) == 1
+
+
+def test_a_key_in_the_place_of_a_count_is_left_out_before_it_is_cut() -> None:
+    key = "sk-proj-" + "".join(f"{number:02x}" for number in range(64))
+    guard(key)
+    (remark,) = read({"prompt_tokens": key, "completion_tokens": 1}).remarks
+    assert "([key], which is no number)" in remark.text
 
 
 def test_what_a_request_can_have_had_is_known_of_it() -> None:

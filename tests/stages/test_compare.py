@@ -123,7 +123,7 @@ def test_what_was_left_out_is_said_and_the_others_are_paired(predict: Predict) -
     a = predict("a", {"p1": "+-", "p2": "ee", "p3": "-e"})
     b = predict("b", {"p1": "++", "p2": "++", "p3": "--"})
     (found,) = compare([str(a), str(b)], [])
-    assert found.models[0].metrics["pass@1"] == (1 / 2 + 0) / 2
+    assert found.models[0].metrics["pass@1"] == 1 / 3
     assert found.models[1].metrics["pass@1"] == 2 / 3
     assert found.pairs[0].overall.num_problems == 2
     said = "\n".join(terminal(found))
