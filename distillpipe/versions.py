@@ -232,8 +232,10 @@ def latest_name(out: Path) -> str | None:
     latest = out / "latest"
     if latest.is_symlink():
         return latest.readlink().name
-    with suppress(OSError, UnicodeDecodeError):
-        name = latest.read_text(encoding="utf-8")[:LONGEST_NAME].strip()
+    if not latest.is_file():  # opening a pipe would wait for whoever writes to it
+        return None
+    with suppress(OSError, UnicodeDecodeError), latest.open(encoding="utf-8") as file:
+        name = file.read(LONGEST_NAME).strip()
         return name if FINISHED.fullmatch(name) else None
     return None
 

@@ -104,6 +104,13 @@ def test_a_copied_folder_in_place_of_latest_is_passed_over(
     assert versions.resolve(str(out)) == out / "v2"
 
 
+def test_a_pipe_in_place_of_latest_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "latest")
+
+    assert versions.latest_name(tmp_path) is None
+    assert versions.followed(tmp_path / "latest") == tmp_path / "latest"
+
+
 def test_a_latest_that_stays_on_an_older_version_is_an_error(
     tmp_path: Path,
     write_dataset: WriteDataset,
