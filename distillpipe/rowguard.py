@@ -50,9 +50,8 @@ def guarded(work: Callable[P, R], *arguments: P.args, **options: P.kwargs) -> R 
     """
     try:
         return work(*arguments, **options)
-    except (
-        CannotRenderError
-    ) as error:  # a template that fails on every conversation is refused before
+    except CannotRenderError as error:
+        # of this conversation: a template that fails on every one is refused before
         return InternalError(clean(str(error)))
     except (DistillError, Abandoned):
         raise

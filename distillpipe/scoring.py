@@ -27,6 +27,7 @@ import msgspec
 
 from distillpipe import dataset, metrics, verify
 from distillpipe.distributions import distribution
+from distillpipe.encoding import escaped
 from distillpipe.errors import DataError
 from distillpipe.manifest import Counts
 from distillpipe.metrics import Score
@@ -185,7 +186,7 @@ def measure(
     wanted = sorted({*wanted_k} or {2**power for power in range(1, most.bit_length())} | {most})
     tokens = distribution(found.reasoning_tokens)
     content = {
-        "benchmark": benchmark,
+        "benchmark": escaped(benchmark),  # the name of a file, which need not be UTF-8
         "pass@1": first.mean,
         "standard_error": first.standard_error,
         "interval": [first.low, first.high],

@@ -22,7 +22,7 @@ def open_closed() -> None:
             if opened != number:
                 os.close(opened)
         if getattr(sys, name) is None:  # Python found it closed when it started
-            stream = open(number, mode, encoding="utf-8", closefd=False)  # noqa: SIM115
+            stream = open(number, mode, encoding="utf-8", closefd=False)  # noqa: SIM115 - stays open
             setattr(sys, name, stream)
             setattr(sys, f"__{name}__", stream)
 

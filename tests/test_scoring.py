@@ -218,6 +218,12 @@ def test_reasoning_tokens_have_quantiles(rows: Rows) -> None:
     }  # fmt: skip
 
 
+def test_a_benchmark_need_not_be_named_in_utf8(rows: Rows) -> None:
+    found = measure("caf\udce9", collect(rows("a", "+")), {})
+
+    assert found["benchmark"] == "caf\\udce9"
+
+
 def test_nothing_at_all_has_no_score() -> None:
     found = measure("name", collect([]), {})
     assert found["pass@1"] is None

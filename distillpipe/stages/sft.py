@@ -9,6 +9,7 @@ import msgspec
 from distillpipe import dataset, forecast, licences, models, versions
 from distillpipe.cards import model_card
 from distillpipe.chat import load_chat, with_template_text
+from distillpipe.encoding import is_utf8
 from distillpipe.errors import DataError, UsageError
 from distillpipe.forecast import Forecast
 from distillpipe.interrupts import shielded
@@ -40,6 +41,7 @@ def sft(
     Raises DataError before any training where a row would have to be cut or has nothing to learn from.
     """
     _check_options(inputs, options, run)
+    _check_out(out)
     model, teachers = _find_student(student), _find_teachers(run)
     options, run, why = _with_rate(options, run, model)
     header = _header(inputs, model, teachers, out, options, run)
@@ -139,6 +141,7 @@ def forecast_sft(
 ) -> Forecast:
     """What `sft` would do, and what it would take on this machine."""
     _check_options(inputs, options, run)
+    _check_out(out)
     found = forecast.begin("sft", out, run.options, inputs)
     model, teachers, lengths, num_rows = None, list[Model](), list[expected.Length](), 0.0
     with forecast.noting(found):
@@ -241,6 +244,14 @@ def _soft_rows(
     from distillpipe.training.teaching import soft_rows_of
 
     return soft_rows_of(student, options, teachers)
+
+
+def _check_out(out: Path) -> None:
+    """Refuse a folder before anything is trained that no weights can be written to."""
+    if not is_utf8(str(out)):
+        raise UsageError(
+            f"--out {out}: safetensors writes to no path that is not UTF-8: give another one"
+        )
 
 
 def _check_options(inputs: list[str], options: TrainingOptions, run: Run) -> None:

@@ -32,6 +32,17 @@ def inputs(make_traces: Callable[..., list[Trace]], tmp_path: Path) -> list[str]
     return [str(tmp_path / "a.jsonl"), str(tmp_path / "b.jsonl")]
 
 
+def test_weights_go_to_no_path_that_is_no_utf8(
+    inputs: list[str], training: TrainingOptions
+) -> None:
+    given = inputs, "student", Path("caf\udce9"), training, Run()
+
+    with pytest.raises(UsageError, match=r"^--out caf.*is not UTF-8"):
+        sft(*given, 0)
+    with pytest.raises(UsageError, match=r"^--out caf.*is not UTF-8"):
+        forecast_sft(*given)
+
+
 # made before there were these options: a checkpoint of then is still up to date
 FINGERPRINTS = {
     "ebb474b7e7472b1b8a07e2c0f6db0a47": {},

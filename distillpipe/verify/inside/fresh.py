@@ -80,7 +80,7 @@ class Interpreter:
         for name, number, mode in _STREAMS:
             stream = self._streams[name]
             if stream is not None and stream.closed:
-                stream = open(number, mode, encoding="utf-8", closefd=False)  # noqa: SIM115
+                stream = open(number, mode, encoding="utf-8", closefd=False)  # noqa: SIM115 - stays open
                 self._streams[name] = stream
             setattr(sys, name, stream)
 
