@@ -86,11 +86,14 @@ def cut_row(trace: Trace, cut: Cut) -> Trace:
 
 
 def judged_conclusion(
-    trace: Trace, options: FilterOptions, extra: str | None = None, *, unsafe: bool = False
+    trace: Trace,
+    options: FilterOptions,
+    extra: str | None = None,
+    programs: verify.Programs = verify.PLAIN,
 ) -> Trace | None:
     """The row with the verdict on what its thought says last of its answer; null where it says nothing.
 
-    `extra` holds the problem's other keys, `unsafe` lets programs run without a sandbox, as for `verify.verified`.
+    `extra` holds the problem's other keys, as for `verify.verified`.
     """
     said = conclusion(trace.reasoning, options.verifier or trace.verifier)
     if said is None:
@@ -99,8 +102,7 @@ def judged_conclusion(
     as_response = msgspec.structs.replace(answered, content=said)
     return verify.verified(
         msgspec.structs.replace(trace, messages=[*asked, as_response]),
-        options.verifier, extra, answer_form="any", code_rules=options.code_rules,
-        code_packages=options.code_packages, unsafe=unsafe,
+        options.verifier, extra, answer_form="any", programs=programs,
     )  # fmt: skip
 
 

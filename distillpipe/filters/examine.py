@@ -79,8 +79,7 @@ class Examiner(NamedTuple):
     extras: Extras
     count_tokens: Callable[[Trace], TokenCounts] | None
     "null where nothing is cut"
-    unsafe: bool
-    "whether programs may run without a sandbox"
+    programs: verify.Programs
 
     def examine(self, trace: Trace) -> Examined:
         """Verdicts are dear, so by default the last thing asked: a row that is dropped has none."""
@@ -89,8 +88,7 @@ class Examiner(NamedTuple):
             return Examined(trace, filters.unjudged(row, self.options), cut, drops)
         judged = verify.verified(
             row, self.options.verifier, self.extras.of(trace),
-            answer_form=self.options.answer_form, code_rules=self.options.code_rules,
-            code_packages=self.options.code_packages, unsafe=self.unsafe,
+            answer_form=self.options.answer_form, programs=self.programs,
         )  # fmt: skip
         unwanted = unwanted_verdict(judged, self.options)
         return Examined(trace, judged, cut, [*drops, unwanted] if unwanted else drops)
@@ -143,7 +141,7 @@ class Examiner(NamedTuple):
         drops = self._asked(row)
         if drops and not self.options.explain:
             return row, cut, drops
-        judged = judged_conclusion(row, self.options, self.extras.of(trace), unsafe=self.unsafe)
+        judged = judged_conclusion(row, self.options, self.extras.of(trace), self.programs)
         if judged is None or judged.verdict != "correct":
             drop = Drop("answer_not_reached", measured)
             if judged is not None and is_internal_error(None, judged.verdict_reason):

@@ -74,11 +74,8 @@ def evaluate(
         sampler = Sampler(found, chat, options, draft.path, judge)
         sampler.read(benchmark)
         packages = options.prompting.code_packages
-        verify.check_runnable(
-            {one.verifier for one in sampler.problems()},
-            unsafe=run.unsafe,
-            code_packages=packages,
-        )
+        programs = verify.Programs(options.prompting.code_rules, packages, run.unsafe)
+        verify.check_runnable({one.verifier for one in sampler.problems()}, programs)
         if not any(map(verify.can_judge, sampler.problems())):
             raise DataError(
                 f"{benchmark}: no problem has a reference answer (or tests) to score against: "
@@ -90,9 +87,7 @@ def evaluate(
                 trace,
                 extra=problem.extra,
                 answer_form=options.prompting.answer_form,
-                code_rules=options.prompting.code_rules,
-                code_packages=packages,
-                unsafe=run.unsafe,
+                programs=programs,
             )
 
         sampler.judge_failed_again(draft, judged)

@@ -204,10 +204,11 @@ def _examiner(
     if not dataset.count_rows(inputs):
         raise DataError(f"{', '.join(inputs)}: no rows to filter")
     extras = Extras(inputs, options, folder)
-    verify.check_runnable(extras.verifiers, unsafe=run.unsafe, code_packages=options.code_packages)
+    programs = verify.Programs(options.code_rules, options.code_packages, run.unsafe)
+    verify.check_runnable(extras.verifiers, programs)
     known = read_known(inputs, others, options)
     count = next((counter(tokenizer) for tokenizer in _tokenizer(others)), None)
-    return Examiner(options, known, extras, count, run.unsafe)
+    return Examiner(options, known, extras, count, programs)
 
 
 def _decide(

@@ -42,6 +42,7 @@ def rescore(
     name = value("verifier", None)
     rules: Any = value("code_rules", "plain")
     packages = tuple(value("code_packages", None) or ())
+    programs = verify.Programs(rules, packages, run.unsafe)
     header = Header(
         kind="predictions",
         stage="eval",
@@ -60,16 +61,13 @@ def rescore(
         return say_up_to_date(finished)
 
     problems = dict(_problems(folder, name))
-    verify.check_runnable(
-        {one.verifier for one in problems.values()}, unsafe=run.unsafe, code_packages=packages
-    )
+    verify.check_runnable({one.verifier for one in problems.values()}, programs)
 
     def judged(trace: Trace) -> Trace:
         problem = _problem_of(trace, problems, folder)
         trace = with_problem(trace, problem, trace.sample)
         return verify.verified(
-            trace, extra=problem.extra, answer_form=form, code_rules=rules, code_packages=packages,
-            unsafe=run.unsafe,
+            trace, extra=problem.extra, answer_form=form, programs=programs
         )  # fmt: skip
 
     with (

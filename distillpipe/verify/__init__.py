@@ -35,6 +35,19 @@ from distillpipe.verify.sandbox import find_sandbox
 MAX_REASON_CHARACTERS = 200
 
 
+class Programs(NamedTuple):
+    """How programs that models wrote are found and run."""
+
+    rules: CodeRules = "plain"
+    packages: tuple[str, ...] = ()
+    "that they may import beside the standard library"
+    unsafe: bool = False
+    "whether they may run without a sandbox"
+
+
+PLAIN = Programs()
+
+
 class Question(NamedTuple):
     """What an answer is judged by."""
 
@@ -42,13 +55,9 @@ class Question(NamedTuple):
     problem: str = ""
     extra: str | None = None
     "the problem's other keys as one JSON string: the options of a choice, the tests of a program"
-    unsafe: bool = False
-    "whether programs may run without a sandbox"
-    code_packages: tuple[str, ...] = ()
-    "that programs may import beside the standard library"
     order: tuple[int, ...] | None = None
     "in which the options were shown; null for that of the problem"
-    code_rules: CodeRules = "plain"
+    programs: Programs = PLAIN
 
 
 class Judgement(NamedTuple):
@@ -118,10 +127,12 @@ def _named(verdict: Verdict, reference: str) -> Judgement:
 
 
 def _code(program: str, question: Question) -> Judgement:
-    packages = question.code_packages
-    sandbox = find_sandbox(unsafe=question.unsafe, code_packages=packages)  # tried out once
+    programs = question.programs
+    sandbox = find_sandbox(
+        unsafe=programs.unsafe, code_packages=programs.packages
+    )  # tried out once
     tests = tests_in(question.extra, question.problem)
-    result = judge_code(program, tests, sandbox=sandbox, rules=question.code_rules)
+    result = judge_code(program, tests, sandbox=sandbox, rules=programs.rules)
     return Judgement(result.verdict, result.summary)
 
 
@@ -151,6 +162,8 @@ __all__ = [
     "VERIFIERS",
     "Judge",
     "Judgement",
+    "PLAIN",
+    "Programs",
     "Question",
     "Verifier",
     "can_judge",
@@ -162,27 +175,25 @@ __all__ = [
 ]
 
 
-def verified(  # noqa: PLR0913 - each says how programs are judged
+def verified(
     trace: Trace,
     verifier: str | None = None,
     extra: str | None = None,
     *,
     answer_form: AnswerForm = "boxed",
-    code_rules: CodeRules = "plain",
-    code_packages: tuple[str, ...] = (),
-    unsafe: bool = False,
+    programs: Programs = PLAIN,
 ) -> Trace:
     """The trace with its answer and verdict made anew; `verifier` overrides the row's own.
 
     `extra` holds the problem's other keys (options, tests), by default the trace's own. With the form
-    `any` an answer that is stated without a box counts too. `code_rules` says how programs are found and run,
-    `code_packages` what they may import. A verifier that fails in a way that nobody foresaw leaves the row
-    unverifiable, its reason beginning with `internal_error`. Raises MissingDependencyError where a program
-    would have to run and there is neither a sandbox nor leave to go without (`unsafe`).
+    `any` an answer that is stated without a box counts too. A verifier that fails in a way that nobody
+    foresaw leaves the row unverifiable, its reason beginning with `internal_error`. Raises
+    MissingDependencyError where a program would have to run and there is neither a sandbox nor leave to go
+    without.
     """
     name = verifier or trace.verifier
     check_name(name)
-    judged = guarded(_verified, trace, name, extra, answer_form, code_rules, code_packages, unsafe)
+    judged = guarded(_verified, trace, name, extra, answer_form, programs)
     if isinstance(judged, InternalError):
         return msgspec.structs.replace(
             trace, verifier=name, answer=None, verdict="unverifiable", verdict_reason=judged.reason,
@@ -190,27 +201,19 @@ def verified(  # noqa: PLR0913 - each says how programs are judged
     return judged
 
 
-def _verified(  # noqa: PLR0913 - as `verified`
-    trace: Trace,
-    name: str,
-    extra: str | None,
-    answer_form: AnswerForm,
-    code_rules: CodeRules,
-    code_packages: tuple[str, ...],
-    unsafe: bool,
+def _verified(
+    trace: Trace, name: str, extra: str | None, answer_form: AnswerForm, programs: Programs
 ) -> Trace:
     rule = VERIFIERS[name]
     found = rule.answer if answer_form == "boxed" else rule.any_answer
-    if rule.runs_code and code_rules == "livecodebench":
+    if rule.runs_code and programs.rules == "livecodebench":
         found = extract_last_fenced
     question = Question(
         trace.reference_answer or "",
         trace.problem,
         trace.extra if extra is None else extra,
-        unsafe,
-        code_packages,
         order_in(trace.extra) if rule.reads_extra and not rule.runs_code else None,
-        code_rules,
+        programs,
     )
     answer = None
     if not trace.is_truncated:
@@ -256,12 +259,10 @@ def check_name(verifier: str) -> None:
         raise UsageError(f"no verifier {verifier!r}: there are {', '.join(VERIFIERS)}")
 
 
-def check_runnable(
-    verifiers: Iterable[str], *, unsafe: bool, code_packages: tuple[str, ...] = ()
-) -> None:
+def check_runnable(verifiers: Iterable[str], programs: Programs) -> None:
     """Raise MissingDependencyError where one of them runs programs and there is no sandbox for them.
 
     UsageError for a package that they may import and that is not installed, or does not work there.
     """
     if any(VERIFIERS[name].runs_code for name in verifiers):
-        find_sandbox(unsafe=unsafe, code_packages=code_packages)
+        find_sandbox(unsafe=programs.unsafe, code_packages=programs.packages)

@@ -29,7 +29,7 @@ from pathlib import Path
 import msgspec
 from many_traces import TOKENIZER, real_rows, write_corpus
 
-from distillpipe import dataset, versions
+from distillpipe import dataset, verify, versions
 from distillpipe.chat import Chat, load_chat
 from distillpipe.filters.examine import Examiner
 from distillpipe.filters.known import NO_OTHERS, read_known
@@ -80,7 +80,7 @@ def report_core(bench: Bench) -> None:
     ][:3_000]
     known = read_known([], NO_OTHERS, OPTIONS)
     with tempfile.TemporaryDirectory() as folder:
-        examiner = Examiner(OPTIONS, known, Extras([], OPTIONS, Path(folder)), None, unsafe=False)
+        examiner = Examiner(OPTIONS, known, Extras([], OPTIONS, Path(folder)), None, verify.PLAIN)
     decoder = msgspec.json.Decoder(Trace)
     rows = [decoder.decode(line) for line in given]
     parts: dict[str, Callable[[], object]] = {

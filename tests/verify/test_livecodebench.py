@@ -19,7 +19,7 @@ import pytest
 from distillpipe.dataset import read_traces
 from distillpipe.errors import MissingDependencyError
 from distillpipe.records import Trace
-from distillpipe.verify import verified
+from distillpipe.verify import Programs, verified
 from distillpipe.verify.code import judge_code
 from distillpipe.verify.code_extract import extract_code, extract_last_fenced
 from distillpipe.verify.code_imports import imports_for
@@ -264,7 +264,7 @@ def test_a_row_with_an_example_of_output_behind_the_program(
     response = "```python\nprint(6)\n```\nIt prints:\n```\n6\n```"
     trace: Trace = make_trace(response=response, reference_answer="", extra=extra)
 
-    found = verified(trace, "code", code_rules=rules)
+    found = verified(trace, "code", programs=Programs(rules))
 
     assert (found.verdict, found.answer) == (verdict, answer)
 
