@@ -25,9 +25,9 @@ _SCRIPTS = {
 }
 _FIRST_BYTES = {*range(0xD0, 0xEE)} - {0xE2}  # arrows, dashes and quotes begin with 0xE2
 _OTHER_BYTES = bytes(code for code in range(256) if code not in _FIRST_BYTES)
-_QUOTES = re.escape("\"'“‘「『《(（[*")  # noqa: RUF001
+_QUOTES = re.escape("\"'“‘「『《(（[*")  # noqa: RUF001 - quotation marks of all scripts
 _RUNS = {
-    name: re.compile(f"(?<![{_QUOTES}{letters}])[{letters}]{{2,}}(?:[，、。 ][{letters}]+)*")  # noqa: RUF001
+    name: re.compile(f"(?<![{_QUOTES}{letters}])[{letters}]{{2,}}(?:[，、。 ][{letters}]+)*")  # noqa: RUF001 - their commas and stops
     for name, letters in _SCRIPTS.items()
 }
 _LETTERS = {name: re.compile(f"[{letters}]") for name, letters in _SCRIPTS.items()}

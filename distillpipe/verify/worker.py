@@ -31,7 +31,7 @@ def main() -> None:
     with os.fdopen(os.dup(1), "wb") as out:
         os.dup2(2, 1)  # what a library prints is no message of ours
         try:
-            import math_verify  # noqa: F401
+            import math_verify  # noqa: F401 - loaded before the first question is asked
         except ImportError as error:
             _send(out, {"outcome": "missing", "error": str(error)})
             return

@@ -83,7 +83,7 @@ class Runner:
 
     # ------------------------------------------------------------ scripts
 
-    def do_compile(self, sources: list[str], modules: list[str] = []) -> str:  # noqa: B006
+    def do_compile(self, sources: list[str], modules: list[str] = []) -> str:  # noqa: B006 - never changed
         """Read the sources of a script, its own the last; `modules` are loaded once for all its processes."""
         for name in modules:
             try:
@@ -179,7 +179,7 @@ class Runner:
         try:
             if not posix.stat(STDOUT).st_size:
                 return
-            with open(STDOUT, "r+b") as file:  # noqa: PTH123
+            with open(STDOUT, "r+b") as file:  # noqa: PTH123 - pathlib is not loaded here
                 while data := file.read(_COPIED_BYTES):
                     write_all(1, data)
                 file.truncate(0)
@@ -273,7 +273,7 @@ class Runner:
 
     def write_program(self) -> None:
         """The file that the program is, for those that read themselves."""
-        with open(self.path, "w", encoding="utf-8", errors="surrogatepass") as file:  # noqa: PTH123
+        with open(self.path, "w", encoding="utf-8", errors="surrogatepass") as file:  # noqa: PTH123 - pathlib is not loaded here
             file.write(self.source)
 
 
