@@ -5,6 +5,7 @@
 
 import ast
 import builtins
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,10 +19,18 @@ from distillpipe.verify.code_kinds import (
     ExpressionTests,
 )
 
+_PARSING = threading.Lock()
+
+
+def _parsed(source: str) -> ast.Module:
+    """The tree of a source. CPython 3.11 counts its depth in one place for all threads, so one parses at a time."""
+    with _PARSING:
+        return ast.parse(source)
+
 
 def tests_of_check(source: str, function: str | None, prompt: str) -> CodeTests:
     """Tests in `def check(candidate)`; without `function` the source itself ends with `check(...)`."""
-    tree = ast.parse(source)
+    tree = _parsed(source)
     path = function or _checked_path(tree)
     checks = [
         part for part in tree.body if isinstance(part, ast.FunctionDef) and part.name == "check"
@@ -51,9 +60,9 @@ def _checked_path(tree: ast.Module) -> str:
 
 def tests_of_asserts(texts: list[str], setup: str) -> CodeTests:
     """Tests that are asserts, after a setup; the candidate is the one name that nothing binds."""
-    parsed = [ast.parse(text) for text in texts]
+    parsed = [_parsed(text) for text in texts]
     statements = [statement for tree in parsed for statement in tree.body]
-    free = _free_names([*parsed, ast.parse(setup)])
+    free = _free_names([*parsed, _parsed(setup)])
     if len(free) > 1:
         free -= PROVIDED_NAMES
     if len(free) == 1:
@@ -161,7 +170,7 @@ def _bound(tree: ast.AST) -> set[str]:
 
 def _compiles(source: str) -> bool:
     try:
-        ast.parse(source)
+        _parsed(source)
     except (SyntaxError, ValueError):
         return False
     return True

@@ -63,12 +63,12 @@ PATIENT_SECONDS = 60  # some solutions take seconds, and a busy machine is no fa
 def judged(
     rows: Rows, program: Callable[[dict[str, Any]], str], sandbox: Sandbox
 ) -> list[CodeResult]:
-    def judge(row: dict[str, Any]) -> CodeResult:
+    def judge(row: dict[str, Any], source: str) -> CodeResult:
         tests = code_tests.tests_of(row)
-        return judge_code(program(row), tests, sandbox=sandbox, test_seconds=PATIENT_SECONDS)
+        return judge_code(source, tests, sandbox=sandbox, test_seconds=PATIENT_SECONDS)
 
     with ThreadPoolExecutor(2) as pool:
-        return list(pool.map(judge, rows))
+        return list(pool.map(judge, rows, [program(row) for row in rows]))
 
 
 def failures(results: list[CodeResult], verdict: str) -> list[tuple[int, CodeResult]]:
