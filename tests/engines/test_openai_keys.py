@@ -12,6 +12,7 @@ from distillpipe import manifest as manifests
 from distillpipe.dataset import read_traces
 
 KEY = "sk-canary-5cc5e9d8b1f04a7e"
+PRICES = ("--price-input", 0.55, "--price-output", 2.19)
 Distill = Callable[..., Any]
 
 

@@ -134,7 +134,7 @@ def test_greedy_rows_are_those_of_our_own_engine(
         assert row.num_tokens.total == own.num_tokens.total
         assert row.served_by == "teacher"
     spent = sum(row.num_tokens.prompt + 2 * row.num_completion_tokens for row in rows.values())
-    assert f"${spent / 1e6:.2g} spent" in done.err
+    assert f"${spent / 1e6:.2g} billed" in done.err
 
 
 def test_a_budget_over_completions_gives_the_rows_of_our_own_engine(
