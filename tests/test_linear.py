@@ -50,6 +50,7 @@ FRAMES = [("", ""), ("", "x"), ("The answer is ", " b"), ("\\boxed{1", "}"), ("\
 OPTIONS = ["Paris", "London", "3.50", "a cat", "Dd", "dd", "A"]
 LIMIT = math.MAX_CHARACTERS
 MOST = 16.0
+FLOOR_SECONDS = 0.002  # below it caches and the clock decide
 EXPONENTIAL = 40  # characters, of which more would take for ever where time doubles with each unit
 RULES = FilterOptions(
     verdicts=("correct",), verifier=None, min_reasoning_tokens=0, max_reasoning_tokens=None, dedup="none",
@@ -194,7 +195,7 @@ def _growth(function: Callable[[str], object], short: str, long: str, many: int 
     """How many times as long the longer text takes: one try, best of `many` where that is too much."""
     times = _seconds(function, short), _seconds(function, long)
     for _ in range(many - 1):
-        if times[1] <= MOST * times[0] or times[1] < 0.0005:
+        if times[1] <= MOST * times[0] or times[1] < FLOOR_SECONDS:
             return 0.0
         times = min(times[0], _seconds(function, short)), times[1]
         if times[1] < 5.0:  # a first call may have loaded what others find there

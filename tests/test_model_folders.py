@@ -370,9 +370,9 @@ def mutated(rng: random.Random, content: dict[str, Any]) -> dict[str, Any]:
         if rng.random() < 0.15:
             del where[last]
         else:
-            where[last] = rng.choice(VALUES)
+            where[last] = copy.deepcopy(rng.choice(VALUES))
     if rng.random() < 0.05:
-        content[rng.choice(KEYS)] = rng.choice(VALUES)
+        content[rng.choice(KEYS)] = copy.deepcopy(rng.choice(VALUES))
     return content
 
 
