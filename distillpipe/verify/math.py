@@ -38,7 +38,7 @@ _WORST_FIRST: tuple[Verdict, ...] = ("wrong", "unverifiable")
 
 def same_value(answer: str, reference: str) -> Verdict:
     """Whether an answer has the value of the reference."""
-    reference = reference if "\\boxed" not in reference else boxed_answer(reference) or reference
+    answer, reference = _unboxed(answer), _unboxed(reference)
     simple = simple_number(answer), simple_number(reference)
     if simple[0] is not None and simple[1] is not None:
         return "correct" if simple[0] == simple[1] else "wrong"
@@ -53,6 +53,11 @@ def same_value(answer: str, reference: str) -> Verdict:
     if len(answer) > MAX_CHARACTERS:
         return "wrong"
     return _compared(answer, reference)
+
+
+def _unboxed(text: str) -> str:
+    """What stands in the box of a text that has one: a side may still be in its own."""
+    return text if "\\boxed" not in text else boxed_answer(text) or text
 
 
 @functools.lru_cache(maxsize=4096)
