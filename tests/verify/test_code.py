@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 
-from distillpipe.errors import MissingDependencyError
 from distillpipe.verify import verified
 from distillpipe.verify.code import CodeResult, judge_code
 from distillpipe.verify.code_extract import extract_code
@@ -17,7 +16,7 @@ from distillpipe.verify.code_kinds import (
     ExpressionTests,
     InputTests,
 )
-from distillpipe.verify.sandbox import Sandbox, find_sandbox
+from distillpipe.verify.sandbox import Sandbox
 
 SECONDS = 3.0
 DOUBLE = CallTests("double", (Call((2,), {}, 4), Call((), {"x": [1]}, [1, 1])))
@@ -33,14 +32,6 @@ CLOSE = CheckTests(
 )
 PAIRS = ExpressionTests((("total(pairs)", 3), ("total([Pair(4, 5)])", 9)), "pairs = [Pair(1, 2)]")
 FUNCTIONS = BesideTests(("assert apply(lambda x: x + 1, 2) == 3", "assert apply(len, 'ab') == 2"))
-
-
-@pytest.fixture(scope="module")
-def sandbox() -> Sandbox:
-    try:
-        return find_sandbox()
-    except MissingDependencyError as error:
-        pytest.skip(str(error))
 
 
 @pytest.mark.parametrize(

@@ -10,20 +10,11 @@ from typing import Any
 
 import pytest
 
-from distillpipe.errors import MissingDependencyError
 from distillpipe.verify import code_tests
 from distillpipe.verify.code import judge_code
 from distillpipe.verify.code_kinds import CodeTests, InputTests
 from distillpipe.verify.code_values import equal_output
-from distillpipe.verify.sandbox import Sandbox, find_sandbox
-
-
-@pytest.fixture(scope="module")
-def sandbox() -> Sandbox:
-    try:
-        return find_sandbox()
-    except MissingDependencyError as error:
-        pytest.skip(str(error))
+from distillpipe.verify.sandbox import Sandbox
 
 
 def verdicts(sandbox: Sandbox, inputs: list[Any], outputs: list[Any], *bodies: str) -> list[str]:

@@ -8,10 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from distillpipe.errors import MissingDependencyError
 from distillpipe.verify.code import judge_code
 from distillpipe.verify.code_kinds import BesideTests, Call, CallTests, CheckTests, InputTests
-from distillpipe.verify.sandbox import Limits, Sandbox, find_sandbox
+from distillpipe.verify.sandbox import Limits, Sandbox
 from distillpipe.verify.session import Session
 
 TEXT = "3 4\nä 5\n\nlast line without an end"
@@ -72,14 +71,6 @@ PROGRAMS = [
     "from multiprocessing.pool import ThreadPool\nprint(ThreadPool(2).map(abs, [-1]))",
     "print(1, file=open('/dev/stderr', 'w'))", "import sys\nprint(1, file=sys.stderr)", "help", "print(sum(map(int, input().split())))",
 ]  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def sandbox() -> Sandbox:
-    try:
-        return find_sandbox()
-    except MissingDependencyError as error:
-        pytest.skip(str(error))
 
 
 @pytest.fixture(scope="module")

@@ -11,25 +11,16 @@ from typing import Any
 
 import pytest
 
-from distillpipe.errors import MissingDependencyError
 from distillpipe.verify import code_tests
 from distillpipe.verify.code import CodeResult, judge_code
 from distillpipe.verify.code_kinds import BesideTests, InputTests
-from distillpipe.verify.sandbox import Sandbox, find_sandbox
+from distillpipe.verify.sandbox import Sandbox
 
 Rows = list[dict[str, Any]]
 # tests whose own solution cannot pass here, by their place among the 200, with the reason
 LEETCODE_FAILURES = {"No module named 'sortedcontainers'": 1}
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def sandbox() -> Sandbox:
-    try:
-        return find_sandbox()
-    except MissingDependencyError as error:
-        pytest.skip(str(error))
 
 
 @pytest.fixture(scope="module")

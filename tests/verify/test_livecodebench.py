@@ -17,7 +17,6 @@ import msgspec
 import pytest
 
 from distillpipe.dataset import read_traces
-from distillpipe.errors import MissingDependencyError
 from distillpipe.records import Trace
 from distillpipe.verify import Programs, verified
 from distillpipe.verify.code import judge_code
@@ -48,14 +47,6 @@ SAME_VERDICT = {
     "quit_try", "dec3", "ret_list_namedtuple", "ret_fraction", "filterfalse_f", "add_f",
 }  # fmt: skip
 "Some of the others, each of another kind."
-
-
-@pytest.fixture(scope="module")
-def sandbox() -> Sandbox:
-    try:
-        return find_sandbox()
-    except MissingDependencyError as error:
-        pytest.skip(str(error))
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from distillpipe.errors import DataError, MissingDependencyError
+from distillpipe.errors import DataError
 from distillpipe.records import Message, Trace
 from distillpipe.verify import (
     VERIFIERS,
@@ -29,7 +29,7 @@ from distillpipe.verify.code_extract import extract_code
 from distillpipe.verify.compare import same_answer
 from distillpipe.verify.extract import any_answer, boxed_answer, boxed_answers, stated_answer
 from distillpipe.verify.numeric import number, same_number
-from distillpipe.verify.sandbox import Sandbox, find_sandbox
+from distillpipe.verify.sandbox import Sandbox
 
 VERDICTS = {"correct", "wrong", "unverifiable"}
 GOLDS = [
@@ -259,14 +259,6 @@ PROGRAM_UNITS = [
     "-" * 300,
     "0",
 ]
-
-
-@pytest.fixture(scope="module")
-def sandbox() -> Sandbox:
-    try:
-        return find_sandbox()
-    except MissingDependencyError as error:
-        pytest.skip(str(error))
 
 
 @pytest.mark.parametrize("num_calls", _counts(4, 300))

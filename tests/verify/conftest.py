@@ -1,0 +1,15 @@
+"""Fixtures of the verifiers' tests."""
+
+import pytest
+
+from distillpipe.errors import MissingDependencyError
+from distillpipe.verify.sandbox import Sandbox, find_sandbox
+
+
+@pytest.fixture(scope="module")
+def sandbox() -> Sandbox:
+    """The sandbox with its usual limits; the tests that need it are skipped where there is none."""
+    try:
+        return find_sandbox()
+    except MissingDependencyError as error:
+        pytest.skip(str(error))
