@@ -44,17 +44,18 @@ class SamplingOptions(msgspec.Struct, frozen=True):
     soft_labels: int | None = None
     "most likely tokens that are kept of each token; part of the fingerprint, but of no row's key"
 
-    def content(self) -> dict[str, object]:
-        """What decides the rows of a version, for its fingerprint."""
-        bounded_by = {} if self.budget is None else {"budget": self.budget}
-        labelled = {} if self.soft_labels is None else {"soft_labels": self.soft_labels}
-        return {
-            "prompting": with_template_text(self.prompting),
-            "plan": self.plan,
-            "sampling": self.sampling,
-            **bounded_by,
-            **labelled,
-        }
+
+def content_of_sampling(options: SamplingOptions) -> dict[str, object]:
+    """What decides the rows of a version, for its fingerprint."""
+    bounded_by = {} if options.budget is None else {"budget": options.budget}
+    labelled = {} if options.soft_labels is None else {"soft_labels": options.soft_labels}
+    return {
+        "prompting": with_template_text(options.prompting),
+        "plan": options.plan,
+        "sampling": options.sampling,
+        **bounded_by,
+        **labelled,
+    }
 
 
 class Wanted(NamedTuple):

@@ -17,7 +17,7 @@ from distillpipe.errors import DataError, EngineError, Interrupted
 from distillpipe.hashing import content_hash, seed_of
 from distillpipe.manifest import InputDataset, Manifest, ModelUsed
 from distillpipe.models import Model
-from distillpipe.planning import SamplingOptions
+from distillpipe.planning import SamplingOptions, content_of_sampling
 from distillpipe.records import (
     EngineOptions,
     Message,
@@ -160,7 +160,7 @@ def sample(teacher_chat: Chat, out: Path) -> Sample:
         header = Header(
             kind="traces",
             stage="generate",
-            content=content_of(**asked.content()),
+            content=content_of(**content_of_sampling(asked)),
             inputs=[InputDataset("problems.jsonl", None, content_hash(given))],
             models=[ModelUsed("teacher", model.name, model.identity)],
             options={},

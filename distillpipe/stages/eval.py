@@ -27,7 +27,7 @@ from distillpipe.forecast import Forecast
 from distillpipe.formats import hub
 from distillpipe.markdown import inline
 from distillpipe.models import AnyModel, Served, with_adapter
-from distillpipe.planning import SamplingOptions, load_model_chat
+from distillpipe.planning import SamplingOptions, content_of_sampling, load_model_chat
 from distillpipe.progress import say
 from distillpipe.records import Problem, RejectedTrace, Trace
 from distillpipe.sampling import Sampler
@@ -177,7 +177,7 @@ def _header(
         kind="predictions",
         stage="eval",
         content=content_of(
-            **options.content(),
+            **content_of_sampling(options),
             rules=[verify.CODE_VERSION],
             **code_packages(options.prompting.code_packages, run.options),
             **_protocol(run),

@@ -12,7 +12,7 @@ from distillpipe.engines import check_soft_labels, find_model, open_engine
 from distillpipe.estimates import forecast_rows
 from distillpipe.forecast import Forecast
 from distillpipe.models import AnyModel, Model
-from distillpipe.planning import SamplingOptions, load_model_chat
+from distillpipe.planning import SamplingOptions, content_of_sampling, load_model_chat
 from distillpipe.records import Problem, Trace
 from distillpipe.sampling import Sampler
 from distillpipe.stages.run import (
@@ -138,7 +138,7 @@ def _header(
     return Header(
         kind="traces",
         stage="generate",
-        content=content_of(**options.content(), **given),
+        content=content_of(**content_of_sampling(options), **given),
         inputs=[sources.describe(problems, out)],
         models=[models.used("teacher", model, out)],
         options=run.options,

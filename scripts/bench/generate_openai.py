@@ -35,7 +35,7 @@ from distillpipe.dataset import Writer
 from distillpipe.engines import open_engine
 from distillpipe.engines.connections import POOL_SIZE
 from distillpipe.models import Served
-from distillpipe.planning import SamplingOptions
+from distillpipe.planning import SamplingOptions, content_of_sampling
 from distillpipe.records import EngineOptions, Plan, Problem, Prompting, Sampling, problem_id
 from distillpipe.sampling import Sampler
 from distillpipe.stages.run import content_of
@@ -116,7 +116,9 @@ def run_ours(url: str, number: int, *, priced: bool) -> float:
     )  # fmt: skip
     model = Served("instant")
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
-        header = Header("traces", "generate", content_of(**options.content()), [], [], {})
+        header = Header(
+            "traces", "generate", content_of(**content_of_sampling(options)), [], [], {}
+        )
         with versions.draft(Path(folder), header) as draft, Writer(draft) as writer:
             sampler = Sampler(model, None, options, draft.path)
             sampler.plan(problems(number))

@@ -13,7 +13,7 @@ from distillpipe.engines.openai import OpenAIEngine, Patience
 from distillpipe.engines.server import Server
 from distillpipe.errors import Incomplete
 from distillpipe.models import Served
-from distillpipe.planning import SamplingOptions
+from distillpipe.planning import SamplingOptions, content_of_sampling
 from distillpipe.records import (
     EngineOptions,
     Message,
@@ -69,7 +69,9 @@ def sample(tmp_path: Path) -> Sample:
         server: Any, number: int, max_cost: float | None = None, patience: Patience = PATIENCE
     ) -> versions.Manifest:
         out = tmp_path / "traces"
-        header = Header("traces", "generate", content_of(**options.content()), [], [], {})
+        header = Header(
+            "traces", "generate", content_of(**content_of_sampling(options)), [], [], {}
+        )
         with versions.draft(out, header) as draft, Writer(draft) as writer:
             sampler = Sampler(TEACHER, None, options, draft.path)
             sampler.plan(iter(problems(number)))
