@@ -1,9 +1,9 @@
 """What an engine made of a request, in one form: the assistant's message, counted."""
 
+from distillpipe.base.records import Message
+from distillpipe.base.rowguard import InternalError, guarded
 from distillpipe.chat import Chat
 from distillpipe.engines.base import Answer, Completion, Failure, Outcome, Refusal
-from distillpipe.records import Message
-from distillpipe.rowguard import InternalError, guarded
 
 
 def as_unread(outcome: Outcome, chat: Chat | None) -> Answer:

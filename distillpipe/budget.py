@@ -12,8 +12,8 @@ over both. For a response room is kept:
 
 from typing import Literal, NamedTuple
 
-from distillpipe.errors import UsageError
-from distillpipe.records import Budget
+from distillpipe.base.errors import UsageError
+from distillpipe.base.options import Budget
 
 RESPONSE_TOKENS = 256  # kept for a response where prompt and thought would fill the context
 

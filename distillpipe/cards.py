@@ -5,9 +5,9 @@ from typing import Any
 
 from msgspec import inspect
 
+from distillpipe.base.markdown import code, inline, yaml_value
+from distillpipe.base.records import Trace
 from distillpipe.manifest import Manifest
-from distillpipe.markdown import code, inline, yaml_value
-from distillpipe.records import Trace
 
 _DTYPES = {
     inspect.StrType: "string",

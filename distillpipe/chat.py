@@ -12,15 +12,17 @@ import difflib
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
 from distillpipe import loading
-from distillpipe.delimiters import THINK, Tags, learn_turn
-from distillpipe.encoding import is_utf8
-from distillpipe.errors import CannotRenderError, UsageError, first_line
-from distillpipe.records import Message, Prompting, TokenCounts, TrainingOptions
+from distillpipe.base.encoding import is_utf8
+from distillpipe.base.errors import CannotRenderError, UsageError, first_line
+from distillpipe.base.options import Prompting, TrainingOptions
+from distillpipe.base.records import Message, TokenCounts
+from distillpipe.base.thinking import Split, split
+from distillpipe.delimiters import learn_turn
 from distillpipe.rendering import Renderer
 
 if TYPE_CHECKING:
@@ -31,7 +33,6 @@ Options = TypeVar("Options", Prompting, TrainingOptions)
 PROBLEM, CODE_FORMAT = "{problem}", "{livecodebench_format}"
 "What a prompt template may have: the problem's text, and how LiveCodeBench asks for a program."
 _PLACES = re.compile("|".join(map(re.escape, (PROBLEM, CODE_FORMAT))))
-_SPACE = re.compile(r"\s*")
 
 TEMPLATES: dict[str, tuple[str, ...]] = {
     "chatml": ("<|im_start|>", "<|im_end|>"),
@@ -39,41 +40,6 @@ TEMPLATES: dict[str, tuple[str, ...]] = {
     "plain": (),
 }
 "The templates that we ship, best first, with the tokens that a tokenizer must have for each."
-
-
-class Split(NamedTuple):
-    """The parts of a completion, delimiters with the white space beside them."""
-
-    opening: str
-    "white space alone, or nothing, where the prompt had opened the thought"
-    reasoning: str
-    middle: str
-    "empty where the thought was never closed"
-    response: str
-
-
-def split(text: str, *, opened: bool = False, tags: Tags = THINK) -> Split:
-    """Split a completion's text (end token removed) at its delimiters.
-
-    A thought that is not closed is all reasoning and has no response. `opened` says that the prompt
-    ended inside a thought; an opening tag that the model repeats is a delimiter still. A closing tag
-    without an opening one ends a thought that the prompt had opened, whatever `opened` says. No tag
-    at all, in a thought that was not opened, is all response.
-    """
-    found = re.match(rf"\s*{re.escape(tags.open)}\s*", text)
-    start = found.end() if found else _end_of_space(text, 0)
-    closing = text.find(tags.close, start)
-    if closing < 0:
-        is_thought = opened or found is not None
-        return Split(text[:start], text[start:], "", "") if is_thought else Split("", "", "", text)
-    reasoning = text[start:closing].rstrip()
-    end = _end_of_space(text, closing + len(tags.close))
-    return Split(text[:start], reasoning, text[start + len(reasoning) : end], text[end:])
-
-
-def _end_of_space(text: str, start: int) -> int:
-    space = _SPACE.match(text, start)
-    return space.end() if space else start
 
 
 def conversation(question: str, prompting: Prompting, code_format: str = "") -> list[Message]:

@@ -18,18 +18,18 @@ import msgspec
 
 from distillpipe import manifest as manifests
 from distillpipe import versions
+from distillpipe.base.decoding import NOT_DECODED, what_is_wrong
+from distillpipe.base.errors import DataError, UsageError
+from distillpipe.base.filesystem import sync_file
+from distillpipe.base.hashing import bytes_hash, content_hash, file_sha256
+from distillpipe.base.interrupts import shielded
+from distillpipe.base.progress import say
+from distillpipe.base.records import Problem, RejectedTrace, SoftLabels, Trace
+from distillpipe.base.redaction import holds_key
+from distillpipe.base.rowguard import REASON
 from distillpipe.cards import dataset_card
-from distillpipe.decoding import NOT_DECODED, what_is_wrong
-from distillpipe.errors import DataError, UsageError
-from distillpipe.filesystem import sync_file
-from distillpipe.hashing import bytes_hash, content_hash, file_sha256
-from distillpipe.interrupts import shielded
 from distillpipe.jsonl import SYNC_ROWS, R, Stream, decoded, encoder, lines
 from distillpipe.manifest import FileEntry, Manifest
-from distillpipe.progress import say
-from distillpipe.records import Problem, RejectedTrace, SoftLabels, Trace
-from distillpipe.redaction import holds_key
-from distillpipe.rowguard import REASON
 from distillpipe.tally import Index, Tally
 from distillpipe.versions import ERRORS_FILE, Draft
 

@@ -14,18 +14,9 @@ Where a template drops the reasoning, the turn is written with <think> tags all 
 
 from typing import NamedTuple, Protocol
 
-from distillpipe.errors import UsageError
-from distillpipe.records import Message
-
-
-class Tags(NamedTuple):
-    """What opens and closes a thought, without the white space beside it."""
-
-    open: str
-    close: str
-
-
-THINK = Tags("<think>", "</think>")
+from distillpipe.base.errors import UsageError
+from distillpipe.base.records import Message
+from distillpipe.base.thinking import THINK, Tags
 
 
 class Turn(NamedTuple):

@@ -4,9 +4,9 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 
-from distillpipe.errors import UsageError
+from distillpipe.base.errors import UsageError
+from distillpipe.base.options import Distillation, Schedule
 from distillpipe.manifest import ResolvedOption
-from distillpipe.records import Distillation, Schedule
 
 _PAIR = re.compile(r"[1-9]\d*:[1-9]\d*")
 

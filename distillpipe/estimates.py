@@ -17,14 +17,15 @@ import msgspec
 
 from distillpipe import manifest as manifests
 from distillpipe import sources, spending, versions
-from distillpipe.errors import DistillError
+from distillpipe.base.errors import DistillError
+from distillpipe.base.options import SamplingOptions
+from distillpipe.base.records import FinishReason, TokenCounts
+from distillpipe.base.redaction import redact_all
 from distillpipe.forecast import Forecast, size, weight_bytes
 from distillpipe.jsonl import decode, lines
 from distillpipe.manifest import Manifest
 from distillpipe.models import AnyModel, Model, Served
-from distillpipe.planning import RowPlan, SamplingOptions, load_model_chat
-from distillpipe.records import FinishReason, TokenCounts
-from distillpipe.redaction import redact_all
+from distillpipe.planning import RowPlan, load_model_chat
 from distillpipe.spending import Prices, dollars
 
 TEXT_BYTES_PER_TOKEN = 4

@@ -2,9 +2,9 @@
 
 from collections.abc import Callable, Iterable
 
+from distillpipe.base.errors import Incomplete
+from distillpipe.base.records import Trace
 from distillpipe.dataset import Writer
-from distillpipe.errors import Incomplete
-from distillpipe.records import Trace
 from distillpipe.versions import ENGINE_ERROR, ERRORS_FILE
 
 ALSO = "with --accept-errors it then goes on without them"

@@ -15,22 +15,22 @@ import msgspec
 from distillpipe import budget as machine
 from distillpipe import dataset, models, reuse, spending
 from distillpipe.answers import as_answer, as_unread
+from distillpipe.base.errors import UsageError
+from distillpipe.base.hashing import content_hash, seed_of
+from distillpipe.base.options import Budget, EngineOptions, FilterOptions, Sampling
+from distillpipe.base.progress import progress, say
+from distillpipe.base.records import Trace, trace_id, with_source
+from distillpipe.base.rowguard import InternalError, guarded
 from distillpipe.chat import Chat, load_chat
 from distillpipe.dataset import Writer
 from distillpipe.engines import find_model, open_engine
 from distillpipe.engines.base import Completion, Engine, Failure, Refusal, Request
-from distillpipe.errors import UsageError
 from distillpipe.failures import incomplete
-from distillpipe.filters.cut import with_source
 from distillpipe.filters.rules import too_many_reasoning_tokens
 from distillpipe.formats.tokens import find_tokenizer
-from distillpipe.hashing import content_hash, seed_of
 from distillpipe.jsonl import Stream, decode, encoder
 from distillpipe.manifest import ModelUsed
 from distillpipe.models import AnyModel, Model
-from distillpipe.progress import progress, say
-from distillpipe.records import Budget, EngineOptions, FilterOptions, Sampling, Trace, trace_id
-from distillpipe.rowguard import InternalError, guarded
 from distillpipe.thoughts import Thoughts
 
 PREFIX = "forced"

@@ -18,10 +18,10 @@ import msgspec
 
 from distillpipe import manifest as manifests
 from distillpipe import versions
-from distillpipe.errors import DistillError
+from distillpipe.base.errors import DistillError
+from distillpipe.base.terminal import printable
 from distillpipe.manifest import ResolvedOption
 from distillpipe.spending import say_dollars
-from distillpipe.terminal import printable
 from distillpipe.versions import Header
 
 

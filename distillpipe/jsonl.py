@@ -18,10 +18,10 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 import msgspec
 
-from distillpipe.decoding import NOT_DECODED, what_is_wrong
-from distillpipe.errors import DataError
-from distillpipe.filesystem import sync_file, sync_folder
-from distillpipe.interrupts import shielded
+from distillpipe.base.decoding import NOT_DECODED, what_is_wrong
+from distillpipe.base.errors import DataError
+from distillpipe.base.filesystem import sync_file, sync_folder
+from distillpipe.base.interrupts import shielded
 
 SYNC_ROWS = 64
 SYNC_SECONDS = 1.0

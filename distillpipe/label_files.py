@@ -15,8 +15,10 @@ from typing import NamedTuple
 import msgspec
 
 from distillpipe import dataset, versions
-from distillpipe.filesystem import sync_file, sync_folder
-from distillpipe.hashing import content_hash
+from distillpipe.base.filesystem import sync_file, sync_folder
+from distillpipe.base.hashing import content_hash
+from distillpipe.base.progress import say
+from distillpipe.base.records import SoftLabels
 from distillpipe.jsonl import decode, lines
 from distillpipe.label_writer import LabelWriter, is_there
 from distillpipe.labels import (
@@ -27,8 +29,6 @@ from distillpipe.labels import (
     read_labels,
     read_source,
 )
-from distillpipe.progress import say
-from distillpipe.records import SoftLabels
 from distillpipe.versions import Draft
 
 KEPT_SHARE = (

@@ -15,24 +15,24 @@ from typing import NamedTuple
 import msgspec
 
 from distillpipe import dataset, versions
+from distillpipe.base.errors import DataError
+from distillpipe.base.hashing import bytes_hash, content_hash
+from distillpipe.base.interrupts import shielded
+from distillpipe.base.options import EngineOptions, Sampling
+from distillpipe.base.progress import progress, say
+from distillpipe.base.records import SoftLabels, Trace, trace_id, with_source
+from distillpipe.base.rowguard import REASON, InternalError, guarded
 from distillpipe.chat import Chat, chat_template_text
 from distillpipe.dataset import Writer
 from distillpipe.engines.base import Completion, Engine, Failure, Refusal, Request
-from distillpipe.errors import DataError
 from distillpipe.estimates import TEXT_BYTES_PER_TOKEN
 from distillpipe.failures import give_up_failed
-from distillpipe.filters.cut import with_source
 from distillpipe.forecast import Forecast, weight_bytes
 from distillpipe.formats.tokens import completion_ids
-from distillpipe.hashing import bytes_hash, content_hash
-from distillpipe.interrupts import shielded
 from distillpipe.jsonl import decode, encoder, lines
 from distillpipe.label_files import are_whole
 from distillpipe.labels import LabelSource, label_bytes, read_labels
 from distillpipe.models import Model
-from distillpipe.progress import progress, say
-from distillpipe.records import EngineOptions, Sampling, SoftLabels, Trace, trace_id
-from distillpipe.rowguard import REASON, InternalError, guarded
 from distillpipe.vocabulary import vocabulary_of
 
 TOO_LONG = "too_long_for_teacher"

@@ -21,9 +21,9 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from distillpipe.decoding import NOT_DECODED
-from distillpipe.errors import DataError
-from distillpipe.records import SoftLabels
+from distillpipe.base.decoding import NOT_DECODED
+from distillpipe.base.errors import DataError
+from distillpipe.base.records import SoftLabels
 from distillpipe.vocabulary import Vocabulary
 
 ENDINGS = (".json", ".labels", ".tokens")

@@ -11,8 +11,8 @@ from typing import Literal, NamedTuple
 
 from distillpipe import manifest as manifests
 from distillpipe import versions
+from distillpipe.base.progress import say
 from distillpipe.models import AnyModel, Model
-from distillpipe.progress import say
 
 CHECKED = "2026-11-21"
 TITLE_CHARACTERS = 80  # of a LICENSE file's first line

@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 
-from distillpipe.errors import DistillError, EngineError, UsageError
+from distillpipe.base.errors import DistillError, EngineError, UsageError
+from distillpipe.base.progress import say
 from distillpipe.models import ADAPTER, Model, count_tensors, count_weights, tensor_names
-from distillpipe.progress import say
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig, PretrainedConfig

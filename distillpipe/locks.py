@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from distillpipe.errors import DataError, UsageError
-from distillpipe.filesystem import is_not_offered, say_once
+from distillpipe.base.errors import DataError, UsageError
+from distillpipe.base.filesystem import is_not_offered, say_once
 
 FORK_SECONDS = 5.0  # in which the forks of a process that was killed end too
 _held: set[IO[str]] = set()

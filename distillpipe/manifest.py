@@ -9,12 +9,12 @@ from typing import Any, Literal
 
 import msgspec
 
-from distillpipe.decoding import NOT_DECODED, what_is_wrong
+from distillpipe.base.decoding import NOT_DECODED, what_is_wrong
+from distillpipe.base.encoding import document, escaped
+from distillpipe.base.errors import DataError
+from distillpipe.base.filesystem import sync_file
+from distillpipe.base.hashing import content_hash
 from distillpipe.distributions import Distribution
-from distillpipe.encoding import document, escaped
-from distillpipe.errors import DataError
-from distillpipe.filesystem import sync_file
-from distillpipe.hashing import content_hash
 
 FORMAT = "distillpipe/1"
 LIBRARIES = ("distillpipe", "torch", "transformers", "accelerate", "peft", "math-verify", "msgspec")

@@ -13,9 +13,9 @@ import msgspec
 
 from distillpipe import manifest as manifests
 from distillpipe import versions
-from distillpipe.decoding import NOT_DECODED
-from distillpipe.errors import UsageError, first_line
-from distillpipe.hashing import content_hash
+from distillpipe.base.decoding import NOT_DECODED
+from distillpipe.base.errors import UsageError, first_line
+from distillpipe.base.hashing import content_hash
 from distillpipe.manifest import ModelUsed
 
 ADAPTER = "adapter_config.json"

@@ -8,41 +8,21 @@ from typing import NamedTuple
 import msgspec
 
 from distillpipe import sources, spending
+from distillpipe.base.errors import UsageError
+from distillpipe.base.hashing import uniform
+from distillpipe.base.options import (
+    SamplingOptions,
+    row_key,
+)
+from distillpipe.base.progress import say
+from distillpipe.base.records import Message, Problem, trace_id
+from distillpipe.base.rowguard import InternalError, guarded
 from distillpipe.chat import CODE_FORMAT, Chat, conversation, load_chat, with_template_text
-from distillpipe.errors import UsageError
 from distillpipe.formats.fields import extra_of
 from distillpipe.formats.tokens import find_tokenizer
-from distillpipe.hashing import uniform
 from distillpipe.jsonl import Spool
 from distillpipe.models import AnyModel, Model
-from distillpipe.progress import say
 from distillpipe.questions import Order, asked, livecodebench_format, option_order
-from distillpipe.records import (
-    Budget,
-    EngineOptions,
-    Message,
-    Plan,
-    Problem,
-    Prompting,
-    Sampling,
-    row_key,
-    trace_id,
-)
-from distillpipe.rowguard import InternalError, guarded
-
-
-class SamplingOptions(msgspec.Struct, frozen=True):
-    """All options of a command that samples."""
-
-    prompting: Prompting
-    plan: Plan
-    sampling: Sampling
-    engine: EngineOptions
-    accept_errors: bool
-    budget: Budget | None = None
-    "null where thoughts are as long as they are"
-    soft_labels: int | None = None
-    "most likely tokens that are kept of each token; part of the fingerprint, but of no row's key"
 
 
 def content_of_sampling(options: SamplingOptions) -> dict[str, object]:

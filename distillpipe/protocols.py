@@ -29,15 +29,15 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from distillpipe.base.errors import UsageError
+from distillpipe.base.options import SamplingOptions
 from distillpipe.benchmarks import (
     BENCHMARKS,
     LIVECODEBENCH_PROMPT,
     MATH_PROMPT,
     SIMPLE_EVALS_CHOICE_PROMPT,
 )
-from distillpipe.errors import UsageError
 from distillpipe.manifest import ResolvedOption
-from distillpipe.planning import SamplingOptions
 from distillpipe.published import published_score
 
 PROMPT, NUM_SAMPLES = "prompt_template", "num_samples"

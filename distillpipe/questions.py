@@ -14,10 +14,10 @@ stands under A is option 2, counted from 0.
 
 import re
 
-from distillpipe.decoding import json_object
-from distillpipe.errors import DataError
-from distillpipe.hashing import uniform
-from distillpipe.records import Problem
+from distillpipe.base.decoding import json_object
+from distillpipe.base.errors import DataError
+from distillpipe.base.hashing import uniform
+from distillpipe.base.records import Problem
 from distillpipe.verify.choice import options_of
 from distillpipe.verify.choice_letters import LETTERS
 

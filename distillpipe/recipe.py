@@ -17,8 +17,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from distillpipe.decoding import NOT_PARSED, what_is_wrong
-from distillpipe.errors import UsageError
+from distillpipe.base.decoding import NOT_PARSED, what_is_wrong
+from distillpipe.base.errors import UsageError
 
 
 def read(path: Path, commands: Mapping[str, Callable[..., Any]]) -> dict[str, dict[str, Any]]:

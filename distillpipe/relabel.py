@@ -12,12 +12,13 @@ import msgspec
 import numpy as np
 
 from distillpipe import reuse
+from distillpipe.base.errors import EngineError
+from distillpipe.base.options import Budget
+from distillpipe.base.records import Trace
 from distillpipe.chat import Chat
-from distillpipe.errors import EngineError
 from distillpipe.formats.tokens import completion_ids
 from distillpipe.jsonl import Spool
 from distillpipe.labels import SAMPLED, UNLABELLED, Labels
-from distillpipe.records import Budget, Trace
 from distillpipe.vocabulary import token_bytes
 
 

@@ -18,8 +18,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from distillpipe.errors import DistillError
-from distillpipe.interrupts import leave_to_parent
+from distillpipe.base.errors import DistillError
+from distillpipe.base.interrupts import leave_to_parent
 from distillpipe.loading import outside
 
 CPU_SECONDS = 10.0  # of one text; a common one takes a thousandth

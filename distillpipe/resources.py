@@ -1,9 +1,8 @@
 """What a run of a model took: time, memory, and the bytes of its weights."""
 
-import resource
-import sys
 from typing import Any
 
+from distillpipe.base.memory import peak_gpu_memory, peak_memory
 from distillpipe.manifest import Counts
 from distillpipe.models import AnyModel, Served
 
@@ -33,19 +32,3 @@ def model_bytes(model: AnyModel) -> int | None:
     folders = {model.folder, model.weights_folder}
     sizes = [path.stat().st_size for one in folders for path in one.glob("*.safetensors")]
     return sum(sizes) if sizes else None
-
-
-def peak_memory() -> int:
-    """Of this process or the largest that it started and that has ended."""
-    unit = 1 if sys.platform == "darwin" else 1024
-    who = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-    return unit * max(resource.getrusage(one).ru_maxrss for one in who)
-
-
-def peak_gpu_memory() -> int | None:
-    """What torch held in this process; null where it held none, as where vLLM runs in another."""
-    torch = sys.modules.get("torch")
-    if torch is None or not torch.cuda.is_initialized():
-        return None
-    devices = range(torch.cuda.device_count())
-    return sum(int(torch.cuda.max_memory_allocated(device)) for device in devices)

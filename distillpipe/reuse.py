@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from distillpipe import versions
-from distillpipe.engines.base import REFUSALS
+from distillpipe.base.records import REFUSALS, RejectedTrace, SoftLabels, Trace
 from distillpipe.jsonl import decode, decoded, lines
-from distillpipe.records import RejectedTrace, SoftLabels, Trace
 from distillpipe.versions import ENGINE_ERROR
 
 if TYPE_CHECKING:  # it loads numpy, which most commands have no use for

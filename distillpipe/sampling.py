@@ -14,20 +14,21 @@ import msgspec
 
 from distillpipe import reuse, spending
 from distillpipe.answers import as_answer, as_unread
+from distillpipe.base.errors import DataError, Interrupted
+from distillpipe.base.hashing import content_hash, seed_of
+from distillpipe.base.interrupts import shielded
+from distillpipe.base.options import Budget, SamplingOptions
+from distillpipe.base.progress import progress, say
+from distillpipe.base.records import Message, Problem, Trace, trace_id
+from distillpipe.base.rowguard import REASON, InternalError, InternalErrors, guarded, too_many
 from distillpipe.chat import Chat
 from distillpipe.dataset import Writer
 from distillpipe.engines.base import Answer, Completion, Engine, Failure, Outcome, Refusal, Request
 from distillpipe.engines.budgeted import BudgetedEngine
-from distillpipe.errors import DataError, Interrupted
 from distillpipe.failures import give_up_failed
-from distillpipe.hashing import content_hash, seed_of
-from distillpipe.interrupts import shielded
 from distillpipe.jsonl import decode, encoder, rewrite
 from distillpipe.models import AnyModel
-from distillpipe.planning import Asked, RowPlan, SamplingOptions
-from distillpipe.progress import progress, say
-from distillpipe.records import Budget, Message, Problem, Trace, trace_id
-from distillpipe.rowguard import REASON, InternalError, InternalErrors, guarded, too_many
+from distillpipe.planning import Asked, RowPlan
 from distillpipe.spending import Bill
 from distillpipe.verify import Judge
 from distillpipe.versions import Draft

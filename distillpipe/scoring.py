@@ -26,13 +26,13 @@ from typing import Any
 import msgspec
 
 from distillpipe import dataset, metrics, verify
+from distillpipe.base.encoding import escaped
+from distillpipe.base.errors import DataError
+from distillpipe.base.records import Problem, RejectedTrace, Trace
+from distillpipe.base.rowguard import REASON, InternalError, guarded, is_internal_error
 from distillpipe.distributions import distribution
-from distillpipe.encoding import escaped
-from distillpipe.errors import DataError
 from distillpipe.manifest import Counts
 from distillpipe.metrics import Score
-from distillpipe.records import Problem, RejectedTrace, Trace
-from distillpipe.rowguard import REASON, InternalError, guarded, is_internal_error
 from distillpipe.verify import Question
 from distillpipe.versions import ENGINE_ERROR
 from distillpipe.voting import majority

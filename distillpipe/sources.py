@@ -19,9 +19,12 @@ from typing import Any
 import msgspec
 
 from distillpipe import dataset, versions
+from distillpipe.base.decoding import json_object
+from distillpipe.base.errors import DataError, UsageError
+from distillpipe.base.options import Prompting
+from distillpipe.base.records import Problem, problem_id
+from distillpipe.base.rowguard import InternalError, guarded
 from distillpipe.benchmarks import BENCHMARKS, Benchmark
-from distillpipe.decoding import json_object
-from distillpipe.errors import DataError, UsageError
 from distillpipe.formats import files, hub
 from distillpipe.formats.fields import (
     ANSWER_FIELDS,
@@ -37,8 +40,6 @@ from distillpipe.formats.fields import (
 )
 from distillpipe.formats.files import Placed, readable
 from distillpipe.manifest import InputDataset
-from distillpipe.records import Problem, Prompting, problem_id
-from distillpipe.rowguard import InternalError, guarded
 from distillpipe.verify import VERIFIERS
 from distillpipe.verify.code_tests import tests_for
 

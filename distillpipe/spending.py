@@ -21,12 +21,13 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
-from distillpipe.errors import Incomplete
-from distillpipe.filesystem import sync_file, sync_folder
-from distillpipe.interrupts import shielded
+from distillpipe.base.errors import Incomplete
+from distillpipe.base.filesystem import sync_file, sync_folder
+from distillpipe.base.interrupts import shielded
+from distillpipe.base.options import EngineOptions
+from distillpipe.base.records import Message, Trace
 from distillpipe.jsonl import cut_torn_line, decoded, encoder
 from distillpipe.manifest import Counts
-from distillpipe.records import EngineOptions, Message, Trace
 from distillpipe.versions import Draft
 
 JOURNAL = "spending.jsonl"

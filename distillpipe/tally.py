@@ -4,10 +4,10 @@ from array import array
 
 import msgspec
 
+from distillpipe.base.records import SoftLabels, TokenCounts, Trace, Verdict
+from distillpipe.base.rowguard import is_internal_error
 from distillpipe.distributions import distribution
 from distillpipe.manifest import Counts, Dropped, TeacherCounts
-from distillpipe.records import SoftLabels, TokenCounts, Trace, Verdict
-from distillpipe.rowguard import is_internal_error
 
 
 class Index(msgspec.Struct):

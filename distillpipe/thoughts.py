@@ -7,10 +7,10 @@ of a token is the rest of that token encoded anew. Counts are those of `Chat.cou
 from bisect import bisect_right
 from typing import NamedTuple
 
+from distillpipe.base.options import Budget
 from distillpipe.budget import Delimiters, Limits
 from distillpipe.chat import Chat
 from distillpipe.filters.steps import find_steps
-from distillpipe.records import Budget
 
 
 class Thought(NamedTuple):

@@ -22,14 +22,14 @@ from typing import Any, Literal
 import msgspec
 
 from distillpipe import manifest as manifests
-from distillpipe.errors import DataError, UsageError
-from distillpipe.filesystem import say_once, sync_folder
-from distillpipe.hashing import cached_sha256, content_hash, file_sha256
-from distillpipe.interrupts import shielded
+from distillpipe.base.errors import DataError, UsageError
+from distillpipe.base.filesystem import say_once, sync_folder
+from distillpipe.base.hashing import cached_sha256, content_hash, file_sha256
+from distillpipe.base.interrupts import shielded
+from distillpipe.base.progress import say
+from distillpipe.base.rowguard import too_many
 from distillpipe.locks import locked
 from distillpipe.manifest import InputDataset, Manifest, ModelUsed, ResolvedOption
-from distillpipe.progress import say
-from distillpipe.rowguard import too_many
 
 FINISHED = re.compile(r"v(\d+)")
 PARTIAL = re.compile(r"v(\d+)\.partial")

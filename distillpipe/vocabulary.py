@@ -12,9 +12,9 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from distillpipe.base.errors import UsageError
+from distillpipe.base.hashing import bytes_hash
 from distillpipe.chat import Chat
-from distillpipe.errors import UsageError
-from distillpipe.hashing import bytes_hash
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from distillpipe import manifest as manifests
 from distillpipe import metrics, paired, scoring, versions
-from distillpipe.errors import DistillError
+from distillpipe.base.errors import DistillError
 from distillpipe.forecast import size
 
 BENCHMARK = "problems-test"

@@ -28,8 +28,8 @@ from typing import Any, NamedTuple
 
 from distillpipe import manifest as manifests
 from distillpipe import metrics, paired, scoring, versions
-from distillpipe.errors import DistillError, MissingDependencyError, UsageError
-from distillpipe.hashing import uniform
+from distillpipe.base.errors import DistillError, MissingDependencyError, UsageError
+from distillpipe.base.hashing import uniform
 from distillpipe.manifest import Manifest
 from distillpipe.stages.compare import WHERE_IT_RAN
 from distillpipe.views.comparison import MIN_P

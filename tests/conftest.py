@@ -18,12 +18,12 @@ import pytest
 from hypothesis import settings
 
 from distillpipe import versions
+from distillpipe.base.hashing import content_hash
+from distillpipe.base.records import Message, Problem, TokenCounts, Trace, problem_id, trace_id
 from distillpipe.chat import Chat, load_chat
 from distillpipe.cli.app import main
 from distillpipe.dataset import Writer
-from distillpipe.hashing import content_hash
 from distillpipe.manifest import Manifest
-from distillpipe.records import Message, Problem, TokenCounts, Trace, problem_id, trace_id
 from distillpipe.versions import Header
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from distillpipe.hashing import content_hash
-from distillpipe.records import Trace
+from distillpipe.base.hashing import content_hash
+from distillpipe.base.records import Trace
 
 Write = Callable[..., None]
 

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from distillpipe import verify
+from distillpipe.base.errors import DataError
+from distillpipe.base.records import Problem
 from distillpipe.benchmarks import BENCHMARKS
-from distillpipe.errors import DataError
 from distillpipe.filters.known import AS_THEY_ARE
 from distillpipe.formats import hub
-from distillpipe.records import Problem
 from distillpipe.sources import read_problems
 from distillpipe.verify import VERIFIERS
 

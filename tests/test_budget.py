@@ -3,6 +3,8 @@
 import msgspec
 import pytest
 
+from distillpipe.base.errors import UsageError
+from distillpipe.base.options import Budget, Sampling, row_key
 from distillpipe.budget import (
     RESPONSE_TOKENS,
     Accept,
@@ -19,8 +21,6 @@ from distillpipe.budget import (
     next_round,
     next_step,
 )
-from distillpipe.errors import UsageError
-from distillpipe.records import Budget, Sampling, row_key
 
 NONE = Budget(
     num_waits=0, min_reasoning_tokens=0, max_reasoning_tokens=None, wait_text="Wait", end_text="",

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from distillpipe.errors import UsageError
+from distillpipe.base.errors import UsageError
 
 
 @pytest.fixture(scope="module")

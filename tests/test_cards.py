@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 import yaml
 
+from distillpipe.base.records import Trace
 from distillpipe.cards import dataset_card, model_card
 from distillpipe.manifest import (
     Counts,
@@ -16,7 +17,6 @@ from distillpipe.manifest import (
     ResolvedOption,
     TeacherCounts,
 )
-from distillpipe.records import Trace
 
 MANIFEST = Manifest(
     kind="traces",

@@ -7,16 +7,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from distillpipe.chat import (
-    Split,
-    check_prompt_template,
-    conversation,
-    load_chat,
-    split,
-)
-from distillpipe.delimiters import THINK, Tags
-from distillpipe.errors import UsageError
-from distillpipe.records import Message, Prompting, TokenCounts
+from distillpipe.base.errors import UsageError
+from distillpipe.base.options import Prompting
+from distillpipe.base.records import Message, TokenCounts
+from distillpipe.base.thinking import THINK, Split, Tags, split
+from distillpipe.chat import check_prompt_template, conversation, load_chat
 
 COMPLETION = "<think>\n14+6=20.\n</think>\n\n\\boxed{20}"
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from distillpipe.chat import split
-from distillpipe.records import Message
+from distillpipe.base.records import Message
+from distillpipe.base.thinking import split
 
 FAMILIES = ["qwen2.5", "qwen3", "r1-distill-qwen"]
 PROMPTS = ["question", "system prompt", "two turns"]

@@ -6,6 +6,10 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
+from distillpipe.base.errors import UsageError
+from distillpipe.base.options import Prompting
+from distillpipe.base.records import Message, TokenCounts
+from distillpipe.base.thinking import Tags
 from distillpipe.chat import (
     TEMPLATES,
     Chat,
@@ -13,9 +17,7 @@ from distillpipe.chat import (
     load_chat,
     with_template_text,
 )
-from distillpipe.delimiters import Tags, Turn
-from distillpipe.errors import UsageError
-from distillpipe.records import Message, Prompting, TokenCounts
+from distillpipe.delimiters import Turn
 
 ASKED = [Message(role="user", content="14+6?")]
 ANSWERED = Message(role="assistant", content="\\boxed{20}", reasoning_content="14+6=20.")

@@ -10,11 +10,11 @@ import msgspec
 import pytest
 
 from distillpipe import jsonl, versions
+from distillpipe.base.errors import DataError
+from distillpipe.base.hashing import content_hash
+from distillpipe.base.records import Problem, RejectedTrace, TokenCounts, Trace
 from distillpipe.dataset import Writer, read_rows, read_traces
-from distillpipe.errors import DataError
-from distillpipe.hashing import content_hash
 from distillpipe.manifest import Dropped, FileEntry, Manifest
-from distillpipe.records import Problem, RejectedTrace, TokenCounts, Trace
 from distillpipe.versions import Header
 
 MakeTraces = Callable[..., list[Trace]]

@@ -7,10 +7,10 @@ import msgspec
 import pytest
 
 from distillpipe import versions
+from distillpipe.base.errors import DataError, UsageError
+from distillpipe.base.records import TokenCounts, Trace
 from distillpipe.dataset import Writer, read_traces
-from distillpipe.errors import DataError, UsageError
 from distillpipe.manifest import Manifest
-from distillpipe.records import TokenCounts, Trace
 from distillpipe.reuse import sampled_before
 from distillpipe.versions import Header
 

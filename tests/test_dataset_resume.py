@@ -22,9 +22,9 @@ from hypothesis.stateful import (
 
 from distillpipe import jsonl, versions
 from distillpipe import manifest as manifests
+from distillpipe.base.hashing import bytes_hash, content_hash
+from distillpipe.base.records import Message, TokenCounts, Trace
 from distillpipe.dataset import FailedRow, Writer
-from distillpipe.hashing import bytes_hash, content_hash
-from distillpipe.records import Message, TokenCounts, Trace
 from distillpipe.reuse import sampled_before
 from distillpipe.versions import Header
 

@@ -5,10 +5,10 @@ import math
 import msgspec
 import pytest
 
+from distillpipe.base.errors import UsageError
+from distillpipe.base.options import Distillation
 from distillpipe.distillation import check, check_idle, layer_pairs
-from distillpipe.errors import UsageError
 from distillpipe.manifest import ResolvedOption
-from distillpipe.records import Distillation
 
 NOTHING = Distillation(
     kd_weight=0.0, kd_divergence="forward", kd_beta=0.5, kd_temperature=1.0, kd_schedule="linear"

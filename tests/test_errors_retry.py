@@ -10,21 +10,13 @@ import msgspec
 import pytest
 
 from distillpipe import versions
+from distillpipe.base.errors import EngineError, Incomplete
+from distillpipe.base.options import EngineOptions, Plan, Prompting, Sampling, SamplingOptions
+from distillpipe.base.records import RejectedTrace, TokenCounts, trace_id
 from distillpipe.dataset import FailedRow, read_rows, read_traces
 from distillpipe.engines.base import Completion, Failure, Request
-from distillpipe.errors import EngineError, Incomplete
 from distillpipe.manifest import Dropped
 from distillpipe.models import Model
-from distillpipe.planning import SamplingOptions
-from distillpipe.records import (
-    EngineOptions,
-    Plan,
-    Prompting,
-    RejectedTrace,
-    Sampling,
-    TokenCounts,
-    trace_id,
-)
 from distillpipe.stages import generate as stage
 from distillpipe.stages.run import Result, Run
 

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from distillpipe import dataset, filesystem, models, versions
-from distillpipe.errors import UsageError
+from distillpipe import dataset, models, versions
+from distillpipe.base import filesystem
+from distillpipe.base.errors import UsageError
+from distillpipe.base.records import Trace
 from distillpipe.manifest import Manifest
-from distillpipe.records import Trace
 from distillpipe.versions import Header
 
 MakeHeader = Callable[..., Header]

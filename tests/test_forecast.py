@@ -8,10 +8,10 @@ from typing import Any
 import msgspec
 import pytest
 
+from distillpipe.base.records import Problem, Trace, problem_id
 from distillpipe.dataset import read_traces
 from distillpipe.forecast import size
 from distillpipe.manifest import Manifest
-from distillpipe.records import Problem, Trace, problem_id
 
 Distill = Callable[..., Any]
 

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distillpipe import hashing
-from distillpipe.hashing import cached_sha256, content_hash, file_sha256, seed_of, uniform
+from distillpipe.base import hashing
+from distillpipe.base.hashing import cached_sha256, content_hash, file_sha256, seed_of, uniform
 
 GOLDEN = [
     (("a",), "f53b3155b302982e196b7645b7b614b1"),  # ["a"]

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from distillpipe import interrupts
-from distillpipe.errors import Interrupted
-from distillpipe.interrupts import shielded
+from distillpipe.base import interrupts
+from distillpipe.base.errors import Interrupted
+from distillpipe.base.interrupts import shielded
 
 SIGNALS = [(signal.SIGINT, 130), (signal.SIGTERM, 143)]
 

@@ -9,8 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distillpipe import filesystem, jsonl
-from distillpipe.errors import DataError
+from distillpipe import jsonl
+from distillpipe.base import filesystem
+from distillpipe.base.errors import DataError
+from distillpipe.base.records import Problem
 from distillpipe.jsonl import (
     Spool,
     Stream,
@@ -21,7 +23,6 @@ from distillpipe.jsonl import (
     lines,
     slices,
 )
-from distillpipe.records import Problem
 
 Row = tuple[bytes, str]
 

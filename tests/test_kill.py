@@ -20,10 +20,10 @@ import numpy as np
 import pytest
 
 from distillpipe import manifest as manifests
+from distillpipe.base.hashing import content_hash, file_sha256
+from distillpipe.base.records import Trace
 from distillpipe.dataset import read_rows, row_hash
-from distillpipe.hashing import content_hash, file_sha256
 from distillpipe.labels import Labels, files_of, label_bytes, read_labels
-from distillpipe.records import Trace
 
 pytestmark = pytest.mark.slow
 

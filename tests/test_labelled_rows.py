@@ -9,10 +9,12 @@ import msgspec
 import numpy as np
 import pytest
 
-from distillpipe import filesystem, versions
+from distillpipe import versions
+from distillpipe.base import filesystem
+from distillpipe.base.errors import DataError
+from distillpipe.base.hashing import file_sha256
+from distillpipe.base.records import Trace
 from distillpipe.dataset import Writer, read_rows
-from distillpipe.errors import DataError
-from distillpipe.hashing import file_sha256
 from distillpipe.labels import (
     INSERTED,
     SAMPLED,
@@ -23,7 +25,6 @@ from distillpipe.labels import (
     read_labels,
     unlabelled,
 )
-from distillpipe.records import Trace
 from distillpipe.reuse import labelled_before
 from distillpipe.versions import Header
 from distillpipe.vocabulary import Vocabulary

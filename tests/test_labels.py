@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from distillpipe import label_writer, labels
-from distillpipe.errors import DataError
+from distillpipe.base.errors import DataError
+from distillpipe.base.records import SoftLabels
 from distillpipe.label_writer import LabelWriter
 from distillpipe.labels import (
     INSERTED,
@@ -24,7 +25,6 @@ from distillpipe.labels import (
     read_labels,
     read_source,
 )
-from distillpipe.records import SoftLabels
 from distillpipe.vocabulary import Vocabulary
 
 K = 3

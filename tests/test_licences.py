@@ -8,11 +8,11 @@ import pytest
 
 from distillpipe import licences, versions
 from distillpipe import manifest as manifests
+from distillpipe.base.records import Trace
 from distillpipe.cards import dataset_card, model_card
 from distillpipe.dataset import Writer
 from distillpipe.licences import TERMS, of_inputs, of_teacher, warn
 from distillpipe.models import Model, Served
-from distillpipe.records import Trace
 
 CARD = "---\nlanguage: en\n{}\n---\n# A model\nlicense: of no account here\n"
 

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from distillpipe import manifest as manifests
-from distillpipe.errors import DataError
+from distillpipe.base.errors import DataError
 from distillpipe.manifest import (
     Counts,
     Dropped,

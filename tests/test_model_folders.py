@@ -15,11 +15,12 @@ import pytest
 from peft import LoraConfig, get_peft_model
 
 from distillpipe import licences, loading, models
+from distillpipe.base.errors import DistillError
+from distillpipe.base.options import Sampling, TrainingOptions
+from distillpipe.base.records import Message
 from distillpipe.chat import load_chat
 from distillpipe.engines.base import Request
 from distillpipe.engines.transformers import TransformersEngine
-from distillpipe.errors import DistillError
-from distillpipe.records import Message, Sampling, TrainingOptions
 from distillpipe.training import checkpoint, context, preview, rates, student
 from distillpipe.vocabulary import vocabulary_of
 

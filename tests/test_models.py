@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from distillpipe import models, versions
-from distillpipe.errors import UsageError
+from distillpipe.base.errors import UsageError
+from distillpipe.base.records import Trace
 from distillpipe.manifest import Manifest
-from distillpipe.records import Trace
 from distillpipe.versions import Header
 
 WriteCheckpoint = Callable[..., Manifest]

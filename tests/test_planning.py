@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
+from distillpipe.base.options import EngineOptions, Plan, Prompting, Sampling, SamplingOptions
+from distillpipe.base.records import Problem, problem_id
 from distillpipe.chat import Chat
 from distillpipe.models import Model
-from distillpipe.planning import RowPlan, SamplingOptions
-from distillpipe.records import EngineOptions, Plan, Problem, Prompting, Sampling, problem_id
+from distillpipe.planning import RowPlan
 
 TEACHER = Model("data/teacher", Path("unused"), "local:0123")
 

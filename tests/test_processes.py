@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from distillpipe import versions
-from distillpipe.errors import DataError, EngineError
-from distillpipe.processes import Processes
+from distillpipe.base.errors import DataError, EngineError
+from distillpipe.base.processes import Processes
 from distillpipe.versions import Header
 
 

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from distillpipe.progress import progress, say
+from distillpipe.base.progress import progress, say
 
 STAGE = """
 import time

@@ -8,6 +8,9 @@ from typing import Any
 import msgspec
 import pytest
 
+from distillpipe.base.errors import UsageError
+from distillpipe.base.options import EngineOptions, Plan, Prompting, Sampling, SamplingOptions
+from distillpipe.base.records import Problem
 from distillpipe.benchmarks import (
     BENCHMARKS,
     CHOICE_PROMPT,
@@ -17,13 +20,10 @@ from distillpipe.benchmarks import (
     SIMPLE_EVALS_CHOICE_PROMPT,
 )
 from distillpipe.chat import conversation
-from distillpipe.errors import UsageError
 from distillpipe.manifest import ResolvedOption
-from distillpipe.planning import SamplingOptions
 from distillpipe.protocols import PROTOCOLS, report, settled, with_settled
 from distillpipe.published import TABLES, published_score
 from distillpipe.questions import asked, livecodebench_format
-from distillpipe.records import EngineOptions, Plan, Problem, Prompting, Sampling
 from distillpipe.scoring import collect, measure
 from distillpipe.sources import read_problems
 from distillpipe.views.scores import score_table

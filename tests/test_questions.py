@@ -6,9 +6,9 @@ from collections import Counter
 import msgspec
 import pytest
 
-from distillpipe.errors import DataError
+from distillpipe.base.errors import DataError
+from distillpipe.base.records import Problem
 from distillpipe.questions import asked, option_order
-from distillpipe.records import Problem
 
 OPTIONS = ["an eel", "a rat", "a bat", "a cat"]
 

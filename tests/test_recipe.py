@@ -11,8 +11,8 @@ from typing import Annotated, Any, Literal
 import pytest
 
 from distillpipe import recipe
+from distillpipe.base.errors import UsageError
 from distillpipe.cli.app import COMMANDS
-from distillpipe.errors import UsageError
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 

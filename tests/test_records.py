@@ -3,15 +3,8 @@
 import msgspec
 import pytest
 
-from distillpipe.records import (
-    Message,
-    RejectedTrace,
-    Sampling,
-    Trace,
-    problem_id,
-    row_key,
-    trace_id,
-)
+from distillpipe.base.options import Sampling, row_key
+from distillpipe.base.records import Message, RejectedTrace, Trace, problem_id, trace_id
 
 # A row as it lies on disk: every key is there, in the order of the struct.
 LINE = (

@@ -13,10 +13,10 @@ from urllib.parse import quote, quote_plus
 
 import pytest
 
-from distillpipe import redaction
-from distillpipe.errors import DataError, EngineError, Incomplete, UsageError
-from distillpipe.progress import say
-from distillpipe.redaction import guard, holds_key, is_secret, redact, redact_all
+from distillpipe.base import redaction
+from distillpipe.base.errors import DataError, EngineError, Incomplete, UsageError
+from distillpipe.base.progress import say
+from distillpipe.base.redaction import guard, holds_key, is_secret, redact, redact_all
 
 KEYS = [
     "sk-or-v1-0f9a7c", "sk_live/with+every'kind\"of&sign=%20<x>\\~!", "hf_" + "aB3" * 12, "AAAA-BBBB-CCCC-123",

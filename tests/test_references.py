@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from distillpipe import versions
-from distillpipe.errors import UsageError
-from distillpipe.hashing import file_sha256
+from distillpipe.base.errors import UsageError
+from distillpipe.base.hashing import file_sha256
+from distillpipe.base.records import Trace
 from distillpipe.manifest import InputDataset, Manifest
-from distillpipe.records import Trace
 from distillpipe.versions import Header
 
 MakeHeader = Callable[..., Header]

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from distillpipe import rendering
+from distillpipe.base.errors import CannotRenderError, UsageError
+from distillpipe.base.records import Message
 from distillpipe.chat import load_chat
-from distillpipe.errors import CannotRenderError, UsageError
-from distillpipe.records import Message
 
 # Each with a part of what is said of it. Those in LONG need the limits on time or memory.
 FAILING = {

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from distillpipe import filters, rowguard
-from distillpipe.errors import Abandoned, DataError, UsageError
-from distillpipe.rowguard import InternalError, guarded
+from distillpipe import filters
+from distillpipe.base import rowguard
+from distillpipe.base.errors import Abandoned, DataError, UsageError
+from distillpipe.base.rowguard import InternalError, guarded
 
 
 def fault(*_: object) -> Any:

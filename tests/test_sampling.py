@@ -10,28 +10,31 @@ import msgspec
 import pytest
 
 from distillpipe import versions
-from distillpipe.chat import Chat
-from distillpipe.dataset import Writer, read_problems, read_rows, read_traces
-from distillpipe.engines.base import Completion, Request
-from distillpipe.errors import DataError, EngineError, Interrupted
-from distillpipe.hashing import content_hash, seed_of
-from distillpipe.manifest import InputDataset, Manifest, ModelUsed
-from distillpipe.models import Model
-from distillpipe.planning import SamplingOptions, content_of_sampling
-from distillpipe.records import (
+from distillpipe.base.errors import DataError, EngineError, Interrupted
+from distillpipe.base.hashing import content_hash, seed_of
+from distillpipe.base.options import (
     EngineOptions,
-    Message,
     Plan,
-    Problem,
     Prompting,
-    RejectedTrace,
     Sampling,
+    SamplingOptions,
+    row_key,
+)
+from distillpipe.base.records import (
+    Message,
+    Problem,
+    RejectedTrace,
     TokenCounts,
     Trace,
     problem_id,
-    row_key,
     trace_id,
 )
+from distillpipe.chat import Chat
+from distillpipe.dataset import Writer, read_problems, read_rows, read_traces
+from distillpipe.engines.base import Completion, Request
+from distillpipe.manifest import InputDataset, Manifest, ModelUsed
+from distillpipe.models import Model
+from distillpipe.planning import content_of_sampling
 from distillpipe.sampling import Finish, Sampler
 from distillpipe.stages.run import content_of
 from distillpipe.verify import Judge, verified

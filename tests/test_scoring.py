@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distillpipe.errors import DataError
-from distillpipe.hashing import content_hash
-from distillpipe.records import (
+from distillpipe.base.errors import DataError
+from distillpipe.base.hashing import content_hash
+from distillpipe.base.records import (
     Message,
     Problem,
     RejectedTrace,

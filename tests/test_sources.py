@@ -10,9 +10,10 @@ import msgspec
 import pytest
 
 from distillpipe import versions
-from distillpipe.errors import DataError, UsageError
+from distillpipe.base.errors import DataError, UsageError
+from distillpipe.base.options import Prompting
+from distillpipe.base.records import Problem, problem_id
 from distillpipe.manifest import Manifest
-from distillpipe.records import Problem, Prompting, problem_id
 from distillpipe.sources import describe, place_of, read_problems
 
 NOTHING_GIVEN: dict[str, Any] = dict.fromkeys(Prompting.__struct_fields__)

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from distillpipe import manifest as manifests
 from distillpipe import versions
+from distillpipe.base.options import EngineOptions
+from distillpipe.base.records import Message
 from distillpipe.manifest import Counts
-from distillpipe.records import EngineOptions, Message
 from distillpipe.spending import (
     JOURNAL,
     Ledger,

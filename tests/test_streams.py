@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from distillpipe import dataset
-from distillpipe.records import Trace
+from distillpipe.base.records import Trace
 
 PROGRAM = "from distillpipe.cli.app import main; main()"
 MakeTraces = Callable[..., list[Trace]]

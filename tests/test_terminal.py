@@ -18,10 +18,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from distillpipe import forecast, manifest, terminal
+from distillpipe import forecast, manifest
+from distillpipe.base import terminal
+from distillpipe.base.errors import DataError
+from distillpipe.base.progress import progress, say
+from distillpipe.base.records import RejectedTrace, Trace
 from distillpipe.cards import dataset_card, model_card
 from distillpipe.comparison import Group, Pair
-from distillpipe.errors import DataError
 from distillpipe.manifest import (
     Counts,
     Dropped,
@@ -31,8 +34,6 @@ from distillpipe.manifest import (
     ResolvedOption,
     TeacherCounts,
 )
-from distillpipe.progress import progress, say
-from distillpipe.records import RejectedTrace, Trace
 from distillpipe.stages import doctor
 from distillpipe.stages.run import funnel, overlap
 from distillpipe.training import preview

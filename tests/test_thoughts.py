@@ -2,9 +2,9 @@
 
 import pytest
 
+from distillpipe.base.options import Budget
 from distillpipe.budget import Limits
 from distillpipe.chat import Chat
-from distillpipe.records import Budget
 from distillpipe.thoughts import Thoughts
 
 BUDGET = Budget(

@@ -11,7 +11,7 @@ import pytest
 
 from distillpipe import manifest as manifests
 from distillpipe import versions
-from distillpipe.errors import DataError, UsageError
+from distillpipe.base.errors import DataError, UsageError
 from distillpipe.manifest import Dropped, InputDataset, Manifest, ModelUsed, ResolvedOption
 from distillpipe.versions import Header
 

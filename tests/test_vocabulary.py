@@ -7,8 +7,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from distillpipe.base.errors import UsageError
 from distillpipe.chat import Chat
-from distillpipe.errors import UsageError
 from distillpipe.vocabulary import (
     NOT_THERE,
     Vocabulary,

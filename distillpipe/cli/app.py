@@ -12,7 +12,10 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from distillpipe import __version__, interrupts, recipe, streams, terminal
+from distillpipe import __version__, recipe
+from distillpipe.base import interrupts, streams, terminal
+from distillpipe.base.errors import DistillError, Interrupted
+from distillpipe.base.progress import say
 from distillpipe.cli.compare import compare
 from distillpipe.cli.doctor import doctor
 from distillpipe.cli.eval import evaluate
@@ -25,8 +28,6 @@ from distillpipe.cli.options import option
 from distillpipe.cli.rescore import rescore
 from distillpipe.cli.sft import sft
 from distillpipe.cli.show import show
-from distillpipe.errors import DistillError, Interrupted
-from distillpipe.progress import say
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "generate": generate, "filter": filter_traces, "sft": sft, "eval": evaluate, "show": show,

@@ -36,9 +36,9 @@ def compare(
         --out runs/example/eval-student
       distill compare runs/example/eval-teacher runs/example/eval-student
     """
+    from distillpipe.base.terminal import put
     from distillpipe.stages.compare import compare as stage
     from distillpipe.stages.compare import write
-    from distillpipe.terminal import put
     from distillpipe.views.comparison import terminal
 
     found = stage(predictions, pass_at or [])

@@ -6,9 +6,9 @@ from typing import Annotated, Literal
 import msgspec
 import typer
 
+from distillpipe.base.errors import UsageError
 from distillpipe.cli import budgets
 from distillpipe.cli import options as shared
-from distillpipe.errors import UsageError
 
 
 def _check_date(text: str | None) -> str | None:

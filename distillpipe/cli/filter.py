@@ -4,16 +4,10 @@ from typing import Annotated, Literal, cast, get_args
 
 import typer
 
+from distillpipe.base.options import EngineOptions, FilterOptions, Preference, Sampling, Strategy
+from distillpipe.base.records import Verdict
 from distillpipe.cli import budgets
 from distillpipe.cli import options as shared
-from distillpipe.records import (
-    EngineOptions,
-    FilterOptions,
-    Preference,
-    Sampling,
-    Strategy,
-    Verdict,
-)
 
 RULES = "Rules"
 SELECTION = "Difficulty and selection"

@@ -4,9 +4,9 @@ from typing import Annotated
 
 import typer
 
+from distillpipe.base.errors import UsageError
 from distillpipe.cli import budgets
 from distillpipe.cli import options as shared
-from distillpipe.errors import UsageError
 
 
 def generate(

@@ -4,8 +4,8 @@ from typing import Annotated
 
 import typer
 
+from distillpipe.base.options import EngineOptions
 from distillpipe.cli import options as shared
-from distillpipe.records import EngineOptions
 
 
 def label(

@@ -7,7 +7,19 @@ from typing import Annotated, Any, Literal, TypeVar
 import msgspec
 import typer
 
-from distillpipe import budget, terminal
+from distillpipe import budget
+from distillpipe.base import terminal
+from distillpipe.base.options import (
+    AnswerForm,
+    Budget,
+    CodeRules,
+    EngineOptions,
+    Plan,
+    Prompting,
+    Sampling,
+    SamplingOptions,
+)
+from distillpipe.base.redaction import redact_all
 from distillpipe.benchmarks import MATH_PROMPT
 from distillpipe.engines.server_options import (
     check_address,
@@ -17,17 +29,6 @@ from distillpipe.engines.server_options import (
 )
 from distillpipe.forecast import Forecast, lines_of
 from distillpipe.manifest import ResolvedOption
-from distillpipe.planning import SamplingOptions
-from distillpipe.records import (
-    AnswerForm,
-    Budget,
-    CodeRules,
-    EngineOptions,
-    Plan,
-    Prompting,
-    Sampling,
-)
-from distillpipe.redaction import redact_all
 from distillpipe.stages.run import Result, Run
 from distillpipe.verify import check_name
 

@@ -4,8 +4,8 @@ from typing import Annotated
 
 import typer
 
+from distillpipe.base.options import AnswerForm
 from distillpipe.cli import options as shared
-from distillpipe.records import AnswerForm
 
 
 def rescore(

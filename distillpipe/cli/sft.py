@@ -7,9 +7,9 @@ import msgspec
 import typer
 
 from distillpipe import distillation
+from distillpipe.base.options import Distillation, TrainingOptions
 from distillpipe.cli import options as shared
 from distillpipe.cli import teaching
-from distillpipe.records import Distillation, TrainingOptions
 from distillpipe.training.trackers import TRACKERS
 
 METHOD, SCHEDULE = "Method", "Optimization"

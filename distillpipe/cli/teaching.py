@@ -2,8 +2,8 @@
 
 from typing import Annotated
 
+from distillpipe.base.options import Divergence, FeatureLoss, Schedule
 from distillpipe.cli.options import option
-from distillpipe.records import Divergence, FeatureLoss, Schedule
 
 TEACHING = "Soft labels"
 

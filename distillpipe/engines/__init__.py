@@ -3,15 +3,15 @@
 from importlib.util import find_spec
 
 from distillpipe import models
+from distillpipe.base.errors import MissingDependencyError, UsageError
+from distillpipe.base.options import EngineOptions
+from distillpipe.base.progress import say
 from distillpipe.chat import Chat
 from distillpipe.engines.base import Completion, Engine, Request
 from distillpipe.engines.billing import Billing
 from distillpipe.engines.choice import choose
 from distillpipe.engines.server_options import asks_for_server
-from distillpipe.errors import MissingDependencyError, UsageError
 from distillpipe.models import AnyModel, Served
-from distillpipe.progress import say
-from distillpipe.records import EngineOptions
 from distillpipe.spending import Ledger, prices_of
 from distillpipe.versions import Draft
 

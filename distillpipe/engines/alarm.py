@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 
+from distillpipe.base.errors import EngineError
+from distillpipe.base.progress import say
 from distillpipe.engines.base import Answer, Outcome
-from distillpipe.errors import EngineError
-from distillpipe.progress import say
 
 NUM_ROWS = 5  # without any reasoning, at the beginning of a run
 

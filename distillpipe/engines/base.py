@@ -3,7 +3,8 @@
 from collections.abc import Generator, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from distillpipe.records import FinishReason, Message, Sampling, TokenCounts
+from distillpipe.base.options import Sampling
+from distillpipe.base.records import FinishReason, Message, TokenCounts
 
 if TYPE_CHECKING:  # it loads numpy, which a server has no use for
     from distillpipe.labels import Labels
@@ -70,9 +71,6 @@ class Failure(NamedTuple):
     key: str
     error: str
     "one line for the person who reads errors.jsonl"
-
-
-REFUSALS = ("prompt_too_long", "refused_by_server", "prompt_token_unknown_to_model")
 
 
 class Refusal(NamedTuple):

@@ -2,9 +2,9 @@
 
 from importlib.util import find_spec
 
-from distillpipe.errors import MissingDependencyError, UsageError
-from distillpipe.progress import say
-from distillpipe.records import EngineOptions
+from distillpipe.base.errors import MissingDependencyError, UsageError
+from distillpipe.base.options import EngineOptions
+from distillpipe.base.progress import say
 
 
 def choose(options: EngineOptions) -> str:

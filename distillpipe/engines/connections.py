@@ -21,11 +21,11 @@ from typing import NamedTuple
 import httpx2
 import msgspec
 
+from distillpipe.base.errors import UsageError, first_line
+from distillpipe.base.progress import say
+from distillpipe.base.redaction import guard
 from distillpipe.engines.base import Request
 from distillpipe.engines.replies import Again, one_line
-from distillpipe.errors import UsageError, first_line
-from distillpipe.progress import say
-from distillpipe.redaction import guard
 
 POOL_SIZE = 8
 KEEP_SECONDS = 3.0  # less than a server keeps an idle connection (uvicorn: 5)

@@ -6,11 +6,11 @@ the ids of a prompt that was rendered here and gives ids back, so that a complet
 
 from typing import Any, NamedTuple
 
+from distillpipe.base.errors import EngineError
 from distillpipe.engines.base import Answer, Completion, Request
 from distillpipe.engines.bodies import Dialect, body_of, body_of_rendered
 from distillpipe.engines.replies import Again, Reply, Response
 from distillpipe.engines.usage import Most, most_of
-from distillpipe.errors import EngineError
 
 
 class Endpoint(NamedTuple):

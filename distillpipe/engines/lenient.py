@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import Raw
 
-from distillpipe.redaction import redact
+from distillpipe.base.redaction import redact
 
 NOTHING = Raw(b"null")
 SHOWN_CHARACTERS = 40  # of a value in a message

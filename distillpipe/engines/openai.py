@@ -13,6 +13,9 @@ from typing import NamedTuple
 
 import msgspec
 
+from distillpipe.base.errors import EngineError, Incomplete
+from distillpipe.base.progress import say
+from distillpipe.base.redaction import redact
 from distillpipe.engines.alarm import with_alarm
 from distillpipe.engines.backoff import (
     LONGEST_DELAY,
@@ -38,9 +41,6 @@ from distillpipe.engines.replies import (
 from distillpipe.engines.server import Server
 from distillpipe.engines.turns import TICK_SECONDS, Turns
 from distillpipe.engines.usage import Remark
-from distillpipe.errors import EngineError, Incomplete
-from distillpipe.progress import say
-from distillpipe.redaction import redact
 
 DEAD_TRIES = 6  # in a row without a connection, for each request under way: the server is gone
 MANY_FAILURES = 20  # given up in a row, if the concurrency is no more: the server is out of order

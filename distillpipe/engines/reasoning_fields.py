@@ -14,9 +14,8 @@ vLLM renamed its field (vllm-project/vllm#27755), and a reader of the old one ge
 from collections.abc import Iterator
 from typing import Any
 
-from distillpipe.chat import split
-from distillpipe.delimiters import THINK, Tags
-from distillpipe.records import Message
+from distillpipe.base.records import Message
+from distillpipe.base.thinking import THINK, Tags, split
 
 INLINE_TAGS = (THINK, Tags("[THINK]", "[/THINK]"), Tags("<seed:think>", "</seed:think>"))
 

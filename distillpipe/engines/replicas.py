@@ -15,9 +15,9 @@ import threading
 from multiprocessing import Pipe
 from typing import Any, NamedTuple
 
+from distillpipe.base.errors import UsageError
 from distillpipe.engines.base import Outcome, Request
 from distillpipe.engines.vllm_log import Log
-from distillpipe.errors import UsageError
 
 COMMAND = [sys.executable, "-m", "distillpipe.engines.vllm_process"]
 ENVIRONMENT = {

@@ -13,11 +13,11 @@ from typing import Annotated, Any, Literal, NamedTuple
 import msgspec
 from msgspec import Raw
 
+from distillpipe.base.records import FinishReason, Message
+from distillpipe.base.redaction import redact
 from distillpipe.engines.lenient import NOTHING, Garbled, decoded, shown, value
 from distillpipe.engines.reasoning_fields import read_message
 from distillpipe.engines.usage import Most, Usage, read_usage
-from distillpipe.records import FinishReason, Message
-from distillpipe.redaction import redact
 
 
 class Reply(NamedTuple):

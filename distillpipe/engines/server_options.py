@@ -8,10 +8,10 @@ from typing import Any
 
 import msgspec
 
+from distillpipe.base.errors import UsageError
+from distillpipe.base.options import EngineOptions
+from distillpipe.base.redaction import guard
 from distillpipe.engines.lenient import Garbled, decoded
-from distillpipe.errors import UsageError
-from distillpipe.records import EngineOptions
-from distillpipe.redaction import guard
 
 _VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*")
 _MAY_BE_LEFT_OUT = ("temperature", "top_p", "seed")

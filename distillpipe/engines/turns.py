@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-from distillpipe.interrupts import shielded
+from distillpipe.base.interrupts import shielded
 
 TICK_SECONDS = 0.2
 T = TypeVar("T")

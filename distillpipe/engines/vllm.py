@@ -9,13 +9,13 @@ import weakref
 from collections.abc import Generator, Iterator
 from typing import Any
 
+from distillpipe.base.errors import EngineError
+from distillpipe.base.options import EngineOptions
+from distillpipe.base.progress import say
 from distillpipe.engines import replicas
 from distillpipe.engines.base import Outcome, Request
 from distillpipe.engines.replicas import Ready, Replica
-from distillpipe.errors import EngineError
 from distillpipe.models import Model
-from distillpipe.progress import say
-from distillpipe.records import EngineOptions
 
 
 class VllmEngine:

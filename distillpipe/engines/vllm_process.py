@@ -29,6 +29,8 @@ from vllm.platforms import current_platform
 from vllm.sampling_params import RepetitionDetectionParams, RequestOutputKind
 from vllm.v1.engine.exceptions import EngineDeadError
 
+from distillpipe.base.memory import free_memory
+from distillpipe.base.options import EngineOptions
 from distillpipe.engines.base import (
     Completion,
     Failure,
@@ -38,11 +40,9 @@ from distillpipe.engines.base import (
     refusal_of_unknown_token,
 )
 from distillpipe.engines.loops import MAX_PATTERN_TOKENS, MIN_REPEATS
-from distillpipe.engines.memory import free_memory
 from distillpipe.engines.replicas import KILLED, Ready
 from distillpipe.labels import SAMPLED, UNLABELLED, Labels, unlabelled
 from distillpipe.models import Model
-from distillpipe.records import EngineOptions
 
 FIRST, LATER = 0, 1  # vLLM takes the lower number first
 WAITING_SHARE = 0.5  # requests that wait in the engine, of those that it runs: it is never idle

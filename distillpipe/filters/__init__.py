@@ -10,6 +10,8 @@ from collections.abc import Callable, Collection, Iterator
 
 import msgspec
 
+from distillpipe.base.options import FilterOptions
+from distillpipe.base.records import Trace
 from distillpipe.filters.endings import missing_response, unfinished_reasoning, unfinished_response
 from distillpipe.filters.final_answers import answer_only_in_reasoning, contradicting_answers
 from distillpipe.filters.rules import (
@@ -23,7 +25,6 @@ from distillpipe.filters.rules import (
 )
 from distillpipe.filters.scripts import mixed_scripts
 from distillpipe.filters.wording import refusal, template_text
-from distillpipe.records import FilterOptions, Trace
 
 ROW_RULES: dict[str, Callable[[Trace, FilterOptions], Drop | None]] = {
     "unfinished": unfinished,

@@ -3,9 +3,9 @@
 import sys
 from typing import NamedTuple
 
-from distillpipe.errors import UsageError
-from distillpipe.hashing import content_hash
-from distillpipe.records import Trace, Verdict
+from distillpipe.base.errors import UsageError
+from distillpipe.base.hashing import content_hash
+from distillpipe.base.records import Trace, Verdict
 
 NO_DOMAIN = ""  # of a row that names none
 

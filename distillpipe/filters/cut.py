@@ -16,10 +16,10 @@ from typing import NamedTuple
 import msgspec
 
 from distillpipe import verify
-from distillpipe.decoding import NOT_DECODED
+from distillpipe.base.hashing import content_hash
+from distillpipe.base.options import FilterOptions
+from distillpipe.base.records import TokenCounts, Trace, trace_id, with_source
 from distillpipe.filters.steps import find_steps
-from distillpipe.hashing import content_hash
-from distillpipe.records import FilterOptions, TokenCounts, Trace, trace_id
 from distillpipe.verify.extract import boxed_answer
 
 _TOKEN_CHARACTERS = 40  # more a token on average no text has: beyond nothing is counted
@@ -141,12 +141,3 @@ def _is_unsure(text: str, start: int, end: int) -> bool:
     is_denied = _DENIED.search(before, first) or _DENIED.match(after.lstrip())
     is_supposed = _SUPPOSED.search(before, first) or _SUPPOSED.search(after)
     return bool(after.endswith("?") or is_denied or is_supposed)
-
-
-def with_source(trace: Trace, name: str) -> str:
-    """The extra keys of a row that was rewritten, under `name` the id of the row that it was made of."""
-    try:
-        extra = msgspec.json.decode(trace.extra or "{}", type=dict[str, object])
-    except NOT_DECODED:
-        extra = {"extra": trace.extra}
-    return msgspec.json.encode({name: trace.id, **extra}).decode()

@@ -11,10 +11,10 @@ from functools import partial
 from itertools import chain
 
 from distillpipe import dataset, verify
+from distillpipe.base.processes import Processes
+from distillpipe.base.records import Trace
 from distillpipe.filters.examine import Decided, Examiner
 from distillpipe.jsonl import Slice, decoded_slice, slices
-from distillpipe.processes import Processes
-from distillpipe.records import Trace
 
 SMALL_BYTES = (
     16_000_000  # a third of a second's work of one core, as long as starting 100 processes

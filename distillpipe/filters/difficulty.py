@@ -12,9 +12,10 @@ from pathlib import Path
 
 from distillpipe import dataset, versions
 from distillpipe import manifest as manifests
-from distillpipe.errors import DataError, UsageError
+from distillpipe.base.errors import DataError, UsageError
+from distillpipe.base.options import FilterOptions
+from distillpipe.base.records import Trace
 from distillpipe.filters.rules import Drop
-from distillpipe.records import FilterOptions, Trace
 
 PassRates = dict[str, dict[str, float]]  # by model, by problem_id
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from types import SimpleNamespace
 from typing import Any
 
-from distillpipe.errors import MissingDependencyError, UsageError
+from distillpipe.base.errors import MissingDependencyError, UsageError
 
 MAX_WORDS = 20_000  # the most frequent ones
 NUM_DIRECTIONS = 100

@@ -17,9 +17,9 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 
+from distillpipe.base.hashing import uniform
+from distillpipe.base.options import FilterOptions, Strategy
 from distillpipe.filters.candidate import Candidate
-from distillpipe.hashing import uniform
-from distillpipe.records import FilterOptions, Strategy
 
 BY_DOMAIN: tuple[Strategy, ...] = ("diverse", "s1")
 SIGN_OF_LENGTH: dict[Strategy, int] = {"s1": -1, "longest": -1, "shortest": 1}

@@ -8,8 +8,9 @@ between two sentences cannot be seen.
 
 import re
 
+from distillpipe.base.options import FilterOptions
+from distillpipe.base.records import Trace
 from distillpipe.filters.rules import Drop
-from distillpipe.records import FilterOptions, Trace
 
 _LAST = 2_000  # characters in which an open formula is looked for
 _TAIL = 160  # characters in which an answer is looked for

@@ -7,14 +7,15 @@ from typing import NamedTuple
 import msgspec
 
 from distillpipe import filters, verify
+from distillpipe.base.hashing import content_hash
+from distillpipe.base.options import FilterOptions
+from distillpipe.base.records import TokenCounts, Trace, Verdict
+from distillpipe.base.rowguard import REASON, InternalError, guarded, is_internal_error
 from distillpipe.filters.candidate import Candidate
 from distillpipe.filters.cut import Cut, cut_row, find_cut, judged_conclusion
 from distillpipe.filters.known import Known
 from distillpipe.filters.problems import Extras
 from distillpipe.filters.rules import OVER_BUDGET, Drop, unwanted_verdict
-from distillpipe.hashing import content_hash
-from distillpipe.records import FilterOptions, TokenCounts, Trace, Verdict
-from distillpipe.rowguard import REASON, InternalError, guarded, is_internal_error
 
 
 class Examined(NamedTuple):

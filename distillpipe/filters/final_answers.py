@@ -7,8 +7,9 @@ sure, and between words, which can be said in other words, there is no contradic
 
 import re
 
+from distillpipe.base.options import FilterOptions
+from distillpipe.base.records import Trace
 from distillpipe.filters.rules import Drop
-from distillpipe.records import FilterOptions, Trace
 from distillpipe.verify.compare import same_answer
 from distillpipe.verify.extract import any_answer, boxed_answer, boxed_answers
 

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from distillpipe import dataset, sources
+from distillpipe.base.options import FilterOptions, Prompting
+from distillpipe.base.records import Trace
 from distillpipe.filters.candidate import Candidate
 from distillpipe.filters.decontaminate import Decontaminator, Match, Mode
 from distillpipe.filters.difficulty import PassRates, read_pass_rates, unwanted_difficulty
@@ -15,7 +17,6 @@ from distillpipe.filters.problems import texts_of
 from distillpipe.filters.quality import source_of, unclear_problem
 from distillpipe.filters.rules import Drop
 from distillpipe.filters.select import check_options
-from distillpipe.records import FilterOptions, Prompting, Trace
 
 AS_THEY_ARE = Prompting(
     problem_field=None, answer_field=None, verifier=None, prompt_template="{problem}",

@@ -6,8 +6,9 @@ from pathlib import Path
 import msgspec
 
 from distillpipe import dataset, verify
+from distillpipe.base.options import FilterOptions
+from distillpipe.base.records import Problem, Trace
 from distillpipe.jsonl import Spool, decoded
-from distillpipe.records import FilterOptions, Problem, Trace
 
 
 class ProblemOfRow(msgspec.Struct, frozen=True):

@@ -9,7 +9,7 @@ Source: the selection of s1K (arXiv 2501.19393, 3.1, and data/filter.ipynb of si
 
 import re
 
-from distillpipe.decoding import json_object
+from distillpipe.base.decoding import json_object
 from distillpipe.filters.rules import Drop
 
 SOURCE_KEYS = ("source", "source_type")  # where datasets say what a problem comes from

@@ -10,9 +10,10 @@ from collections.abc import Iterator
 import msgspec
 
 from distillpipe import dataset, versions
+from distillpipe.base.options import FilterOptions
+from distillpipe.base.records import SoftLabels, Trace
 from distillpipe.filters.examine import Decision
 from distillpipe.jsonl import decode, lines
-from distillpipe.records import FilterOptions, SoftLabels, Trace
 
 
 class _Written(Trace, frozen=True, kw_only=True):

@@ -2,9 +2,10 @@
 
 from typing import NamedTuple
 
-from distillpipe.errors import UsageError
-from distillpipe.records import FilterOptions, Trace
-from distillpipe.rowguard import REASON, is_internal_error
+from distillpipe.base.errors import UsageError
+from distillpipe.base.options import FilterOptions
+from distillpipe.base.records import Trace
+from distillpipe.base.rowguard import REASON, is_internal_error
 
 OVER_BUDGET = "too_many_reasoning_tokens"
 

@@ -9,8 +9,9 @@ words count, since names, units and code are Latin everywhere.
 import re
 from collections import Counter
 
+from distillpipe.base.options import FilterOptions
+from distillpipe.base.records import Trace
 from distillpipe.filters.rules import Drop
-from distillpipe.records import FilterOptions, Trace
 
 _LAST = 300_000  # characters; of a longer trace only the end is looked at
 _NAME_LETTERS = 4

@@ -7,13 +7,13 @@ the finishing of samples does not matter.
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 
-from distillpipe.errors import UsageError
+from distillpipe.base.errors import UsageError
+from distillpipe.base.hashing import uniform
+from distillpipe.base.options import FilterOptions
 from distillpipe.filters import draws
 from distillpipe.filters.candidate import NO_DOMAIN, Candidate
 from distillpipe.filters.draws import BY_DOMAIN
 from distillpipe.filters.rules import Drop
-from distillpipe.hashing import uniform
-from distillpipe.records import FilterOptions
 
 REACHED = (None, "not_selected")  # the reasons of rows that came as far as the selection
 

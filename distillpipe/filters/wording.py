@@ -5,8 +5,9 @@ Each pattern is looked for only where a plain search finds a part of it, since m
 
 import re
 
+from distillpipe.base.options import FilterOptions
+from distillpipe.base.records import Trace
 from distillpipe.filters.rules import Drop
-from distillpipe.records import FilterOptions, Trace
 
 _HEAD = 300  # characters of a response in which a refusal stands
 _REFUSAL = re.compile(

@@ -20,8 +20,8 @@ from typing import Any, BinaryIO, NamedTuple, cast
 
 import msgspec
 
-from distillpipe.decoding import NOT_DECODED, check_depth, what_is_wrong
-from distillpipe.errors import DataError, MissingDependencyError, first_line
+from distillpipe.base.decoding import NOT_DECODED, check_depth, what_is_wrong
+from distillpipe.base.errors import DataError, MissingDependencyError, first_line
 from distillpipe.jsonl import BYTE_ORDER_MARK
 
 Placed = tuple[str, Any]

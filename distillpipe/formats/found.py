@@ -2,9 +2,9 @@
 
 from typing import NamedTuple
 
+from distillpipe.base.records import Message
 from distillpipe.formats.fields import Fields, Row, problem_key, text_under
 from distillpipe.formats.turns import Exchange, Parts, Rejection, exchange_of, messages_of, parts_of
-from distillpipe.records import Message
 
 SYSTEM_FIELDS = ("system", "system_prompt")
 

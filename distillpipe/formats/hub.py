@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from distillpipe.errors import DataError, UsageError, first_line
+from distillpipe.base.errors import DataError, UsageError, first_line
 from distillpipe.formats.files import Placed, arrow_rows, load_module, rows_and_unreadable
 
 PREFIX = "hub:"

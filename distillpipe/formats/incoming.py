@@ -18,6 +18,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Literal, NamedTuple
 
+from distillpipe.base.rowguard import guarded
 from distillpipe.formats.fields import (
     ANSWER_FIELDS,
     GSM8K_END,
@@ -39,7 +40,6 @@ from distillpipe.formats.found import (
     in_conversation,
 )
 from distillpipe.formats.turns import REASONING_FIELDS, Parts, Rejection, messages_of, parts_of
-from distillpipe.rowguard import guarded
 from distillpipe.verify.extract import boxed_answer
 
 CODE_VERSION = 2  # part of the fingerprint: raise it when a format is read differently

@@ -11,8 +11,8 @@ Reasoning is text inside the content unless a field is asked for: most chat temp
 from collections.abc import Callable
 from typing import Any, Literal
 
-from distillpipe.delimiters import THINK
-from distillpipe.records import Message, Trace
+from distillpipe.base.records import Message, Trace
+from distillpipe.base.thinking import THINK
 
 Format = Literal["trl", "sharegpt", "openai"]
 ReasoningAs = Literal["inline", "field"]

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import msgspec
 
-from distillpipe.decoding import json_object
-from distillpipe.hashing import content_hash
+from distillpipe.base.decoding import json_object
+from distillpipe.base.hashing import content_hash
+from distillpipe.base.records import Problem, Trace
 from distillpipe.jsonl import Spool
-from distillpipe.records import Problem, Trace
 
 
 class Problems:

@@ -9,12 +9,12 @@ from pathlib import Path
 import msgspec
 
 from distillpipe import versions
+from distillpipe.base.errors import UsageError
+from distillpipe.base.hashing import content_hash
+from distillpipe.base.records import TokenCounts, Trace
+from distillpipe.base.rowguard import InternalError, guarded
 from distillpipe.chat import Chat, load_chat
-from distillpipe.errors import UsageError
-from distillpipe.hashing import content_hash
 from distillpipe.models import Model, hub_folder, model_texts
-from distillpipe.records import TokenCounts, Trace
-from distillpipe.rowguard import InternalError, guarded
 
 OPTION = "--tokenizer"
 BATCH_CHARACTERS = 200_000  # that a thread counts at a time

@@ -12,6 +12,9 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from distillpipe.base.hashing import content_hash
+from distillpipe.base.records import FinishReason, Message, Problem, Trace, problem_id, trace_id
+from distillpipe.base.rowguard import REASON, InternalError, guarded
 from distillpipe.formats.fields import (
     Fields,
     NotText,
@@ -26,9 +29,6 @@ from distillpipe.formats.files import Unreadable
 from distillpipe.formats.found import Found, Outcome
 from distillpipe.formats.incoming import Format, Reader
 from distillpipe.formats.turns import Rejection
-from distillpipe.hashing import content_hash
-from distillpipe.records import FinishReason, Message, Problem, Trace, problem_id, trace_id
-from distillpipe.rowguard import REASON, InternalError, guarded
 from distillpipe.verify import VERIFIERS
 from distillpipe.verify.code_tests import TEST_KEYS, has_tests, tests_for
 

@@ -6,8 +6,8 @@
 
 from typing import Any, NamedTuple
 
-from distillpipe.chat import split
-from distillpipe.records import Message
+from distillpipe.base.records import Message
+from distillpipe.base.thinking import split
 
 ROLES = {
     "system": "system", "developer": "system", "user": "user", "human": "user",

@@ -6,9 +6,9 @@ import msgspec
 
 from distillpipe import comparison, dataset, scoring, versions
 from distillpipe import manifest as manifests
-from distillpipe.errors import DataError, UsageError
+from distillpipe.base.errors import DataError, UsageError
+from distillpipe.base.progress import say
 from distillpipe.manifest import Manifest
-from distillpipe.progress import say
 from distillpipe.scoring import Predictions
 from distillpipe.views.comparison import Comparison, Scored, document
 from distillpipe.views.overlap import training_overlap

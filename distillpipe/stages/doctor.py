@@ -10,10 +10,10 @@ import subprocess
 from importlib import metadata
 from pathlib import Path
 
-from distillpipe import terminal
-from distillpipe.errors import MissingDependencyError
+from distillpipe.base import terminal
+from distillpipe.base.errors import MissingDependencyError
+from distillpipe.base.records import Record
 from distillpipe.forecast import size
-from distillpipe.records import Record
 from distillpipe.verify.sandbox import find_sandbox
 
 PACKAGES = (

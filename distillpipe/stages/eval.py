@@ -17,19 +17,20 @@ from distillpipe import (
     verify,
     versions,
 )
+from distillpipe.base.encoding import document
+from distillpipe.base.errors import DataError, UsageError
+from distillpipe.base.markdown import inline
+from distillpipe.base.options import SamplingOptions
+from distillpipe.base.progress import say
+from distillpipe.base.records import Problem, RejectedTrace, Trace
 from distillpipe.chat import check_prompt_template
 from distillpipe.dataset import Writer
-from distillpipe.encoding import document
 from distillpipe.engines import find_model, open_engine
-from distillpipe.errors import DataError, UsageError
 from distillpipe.estimates import forecast_rows
 from distillpipe.forecast import Forecast
 from distillpipe.formats import hub
-from distillpipe.markdown import inline
 from distillpipe.models import AnyModel, Served, with_adapter
-from distillpipe.planning import SamplingOptions, content_of_sampling, load_model_chat
-from distillpipe.progress import say
-from distillpipe.records import Problem, RejectedTrace, Trace
+from distillpipe.planning import content_of_sampling, load_model_chat
 from distillpipe.sampling import Sampler
 from distillpipe.stages.run import (
     Result,

@@ -6,13 +6,13 @@ from pathlib import Path
 import msgspec
 
 from distillpipe import dataset
-from distillpipe.errors import DataError, UsageError
-from distillpipe.filesystem import sync_file, sync_folder
+from distillpipe.base.errors import DataError, UsageError
+from distillpipe.base.filesystem import sync_file, sync_folder
+from distillpipe.base.progress import say
+from distillpipe.base.records import Trace
+from distillpipe.base.rowguard import InternalError, check_share, guarded
 from distillpipe.formats.outgoing import FORMATS, Format, ReasoningAs, turns_of
 from distillpipe.jsonl import encoder
-from distillpipe.progress import say
-from distillpipe.records import Trace
-from distillpipe.rowguard import InternalError, check_share, guarded
 
 
 class Exported(msgspec.Struct, frozen=True):

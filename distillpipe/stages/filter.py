@@ -6,8 +6,11 @@ Two passes over the input, so that text is never held: the first decides on each
 from pathlib import Path
 
 from distillpipe import dataset, filters, forecast, licences, models, sources, verify, versions
+from distillpipe.base.errors import DataError
+from distillpipe.base.options import FilterOptions
+from distillpipe.base.progress import progress, say
+from distillpipe.base.rowguard import REASON, InternalError, check_share, too_many
 from distillpipe.dataset import Writer
-from distillpipe.errors import DataError
 from distillpipe.filters.candidate import Candidate
 from distillpipe.filters.decide import decided
 from distillpipe.filters.difficulty import check_in_common, predictions_in
@@ -21,9 +24,6 @@ from distillpipe.forcing import Forcer, Forcing
 from distillpipe.forecast import Forecast
 from distillpipe.formats.tokens import counter, find_tokenizer
 from distillpipe.models import Model
-from distillpipe.progress import progress, say
-from distillpipe.records import FilterOptions
-from distillpipe.rowguard import REASON, InternalError, check_share, too_many
 from distillpipe.stages.run import (
     Result,
     Run,

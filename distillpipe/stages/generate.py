@@ -6,14 +6,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from distillpipe import forecast, licences, models, sources, versions
+from distillpipe.base.options import SamplingOptions
+from distillpipe.base.records import Problem, Trace
 from distillpipe.chat import Chat, check_prompt_template
 from distillpipe.dataset import Writer
 from distillpipe.engines import check_soft_labels, find_model, open_engine
 from distillpipe.estimates import forecast_rows
 from distillpipe.forecast import Forecast
 from distillpipe.models import AnyModel, Model
-from distillpipe.planning import SamplingOptions, content_of_sampling, load_model_chat
-from distillpipe.records import Problem, Trace
+from distillpipe.planning import content_of_sampling, load_model_chat
 from distillpipe.sampling import Sampler
 from distillpipe.stages.run import (
     Result,

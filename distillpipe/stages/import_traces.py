@@ -11,10 +11,13 @@ from pathlib import Path
 import msgspec
 
 from distillpipe import forecast, models, sources, versions
+from distillpipe.base.errors import DataError, UsageError
+from distillpipe.base.progress import say
+from distillpipe.base.records import Trace
+from distillpipe.base.rowguard import REASON, InternalError, guarded
 from distillpipe.benchmarks import BENCHMARKS
 from distillpipe.chat import load_chat
 from distillpipe.dataset import Writer
-from distillpipe.errors import DataError, UsageError
 from distillpipe.forecast import Forecast
 from distillpipe.formats.files import readable
 from distillpipe.formats.incoming import CODE_VERSION, FORMATS, Reader, detect
@@ -23,9 +26,6 @@ from distillpipe.formats.tokens import counted, find_tokenizer
 from distillpipe.formats.traces import Choices, Imported, failed_row, imported
 from distillpipe.jsonl import rewrite
 from distillpipe.models import Model
-from distillpipe.progress import say
-from distillpipe.records import Trace
-from distillpipe.rowguard import REASON, InternalError, guarded
 from distillpipe.stages.run import (
     Result,
     Run,

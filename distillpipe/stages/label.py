@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from distillpipe import dataset, forecast, licences, models, versions
+from distillpipe.base.errors import DataError, UsageError
 from distillpipe.chat import load_chat
 from distillpipe.dataset import Writer
 from distillpipe.engines import check_soft_labels, find_model, open_engine
-from distillpipe.errors import DataError, UsageError
 from distillpipe.filters.problems import problems_of
 from distillpipe.forecast import Forecast
 from distillpipe.labelling import Labeller, LabelOptions, add_rows, label_source

@@ -8,11 +8,12 @@ import msgspec
 
 from distillpipe import dataset, protocols, scoring, sources, verify, versions
 from distillpipe import manifest as manifests
+from distillpipe.base.errors import DataError, UsageError
+from distillpipe.base.hashing import content_hash
+from distillpipe.base.options import AnswerForm
+from distillpipe.base.records import Problem, Trace
 from distillpipe.dataset import Writer
-from distillpipe.errors import DataError, UsageError
-from distillpipe.hashing import content_hash
 from distillpipe.manifest import Manifest, ResolvedOption
-from distillpipe.records import AnswerForm, Problem, Trace
 from distillpipe.sampling import with_problem
 from distillpipe.stages.eval import finish_scored
 from distillpipe.stages.run import Result, Run, check_internal_errors, code_packages, say_up_to_date

@@ -9,13 +9,13 @@ from typing import Any, Literal, NamedTuple
 import msgspec
 
 from distillpipe import manifest as manifests
-from distillpipe import rowguard
+from distillpipe.base import rowguard
+from distillpipe.base.errors import UsageError
+from distillpipe.base.progress import say
+from distillpipe.base.terminal import printable
 from distillpipe.dataset import Writer
-from distillpipe.errors import UsageError
 from distillpipe.manifest import Manifest, ResolvedOption
-from distillpipe.progress import say
 from distillpipe.spending import say_spent
-from distillpipe.terminal import printable
 from distillpipe.verify.packages import versions_of
 from distillpipe.views.text import teacher_lines
 

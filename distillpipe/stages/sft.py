@@ -7,16 +7,17 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from distillpipe import dataset, forecast, licences, models, versions
+from distillpipe.base.encoding import is_utf8
+from distillpipe.base.errors import DataError, UsageError
+from distillpipe.base.interrupts import shielded
+from distillpipe.base.options import TrainingOptions
+from distillpipe.base.progress import progress, say
+from distillpipe.base.records import Trace
 from distillpipe.cards import model_card
 from distillpipe.chat import load_chat, with_template_text
-from distillpipe.encoding import is_utf8
-from distillpipe.errors import DataError, UsageError
 from distillpipe.forecast import Forecast
-from distillpipe.interrupts import shielded
 from distillpipe.manifest import ResolvedOption
 from distillpipe.models import MERGED, Model
-from distillpipe.progress import progress, say
-from distillpipe.records import Trace, TrainingOptions
 from distillpipe.stages.run import Result, Run, content_of, say_finished, say_up_to_date
 from distillpipe.training import expected, preview, rates, trackers
 from distillpipe.training.context import check_layers, limits_of, student_config

@@ -4,12 +4,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from distillpipe import manifest as manifests
-from distillpipe import terminal, versions
-from distillpipe.errors import UsageError
+from distillpipe import versions
+from distillpipe.base import terminal
+from distillpipe.base.errors import UsageError
+from distillpipe.base.progress import say
+from distillpipe.base.records import Trace
+from distillpipe.base.rowguard import InternalError, guarded
 from distillpipe.manifest import Manifest
-from distillpipe.progress import say
-from distillpipe.records import Trace
-from distillpipe.rowguard import InternalError, guarded
 from distillpipe.views import disk, rows, tables, text
 from distillpipe.views.ancestors import ancestry
 from distillpipe.views.rows import Wanted

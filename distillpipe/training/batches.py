@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from distillpipe.errors import DataError
-from distillpipe.hashing import uniform
-from distillpipe.records import TrainingOptions
+from distillpipe.base.errors import DataError
+from distillpipe.base.hashing import uniform
+from distillpipe.base.options import TrainingOptions
 from distillpipe.training.stored_rows import StoredRows
 
 Numbers = np.ndarray[Any, np.dtype[np.int64]]

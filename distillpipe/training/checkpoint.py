@@ -23,14 +23,14 @@ from transformers import GenerationConfig
 
 from distillpipe import loading, versions
 from distillpipe import manifest as manifests
+from distillpipe.base.errors import EngineError, first_line
+from distillpipe.base.hashing import content_hash, file_sha256
+from distillpipe.base.markdown import code
+from distillpipe.base.progress import say
 from distillpipe.chat import Chat
-from distillpipe.errors import EngineError, first_line
 from distillpipe.forecast import size
-from distillpipe.hashing import content_hash, file_sha256
 from distillpipe.manifest import FileEntry
-from distillpipe.markdown import code
 from distillpipe.models import ADAPTER, MERGED, Model
-from distillpipe.progress import say
 from distillpipe.training.context import Limits, limits_of
 from distillpipe.training.rows import Row
 from distillpipe.training.states import LOSSES, steps_in

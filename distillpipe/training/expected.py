@@ -6,10 +6,11 @@ from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 from distillpipe import dataset
+from distillpipe.base.options import TrainingOptions
+from distillpipe.base.records import Trace
 from distillpipe.estimates import TEXT_BYTES_PER_TOKEN
 from distillpipe.forecast import Forecast
 from distillpipe.models import Model
-from distillpipe.records import Trace, TrainingOptions
 from distillpipe.training.context import student_config
 
 if TYPE_CHECKING:

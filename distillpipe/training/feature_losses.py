@@ -16,8 +16,8 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from distillpipe.hashing import seed_of
-from distillpipe.records import FeatureLoss
+from distillpipe.base.hashing import seed_of
+from distillpipe.base.options import FeatureLoss
 
 MAX_TOKENS = 256  # of a row whose pairs are compared
 

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 
 from distillpipe import loading
-from distillpipe.engines.memory import free_memory
-from distillpipe.errors import UsageError
+from distillpipe.base.errors import UsageError
+from distillpipe.base.memory import free_memory
 from distillpipe.models import Model, count_weights
 from distillpipe.training.alignment import Ids
 from distillpipe.training.attention import implementation

@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from distillpipe.errors import Interrupted
-from distillpipe.interrupts import shielded
+from distillpipe.base.errors import Interrupted
+from distillpipe.base.interrupts import shielded
+from distillpipe.base.options import TrainingOptions
+from distillpipe.base.progress import progress
 from distillpipe.models import Model
-from distillpipe.progress import progress
-from distillpipe.records import TrainingOptions
 from distillpipe.training import speed, states
 from distillpipe.training.batches import Batches
 from distillpipe.training.session import Session

@@ -18,9 +18,9 @@ from typing import TextIO
 
 import msgspec
 
+from distillpipe.base.progress import say
+from distillpipe.base.terminal import printable, printable_text
 from distillpipe.chat import Chat
-from distillpipe.progress import say
-from distillpipe.terminal import printable, printable_text
 from distillpipe.training.preflight import Preflight
 from distillpipe.training.rows import Row
 from distillpipe.training.template import keeps_turns

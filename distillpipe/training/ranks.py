@@ -18,11 +18,11 @@ from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from distillpipe.errors import DistillError, EngineError, Interrupted, UsageError
-from distillpipe.interrupts import leave_to_parent, leave_with_parent
+from distillpipe.base.errors import DistillError, EngineError, Interrupted, UsageError
+from distillpipe.base.interrupts import leave_to_parent, leave_with_parent
+from distillpipe.base.options import TrainingOptions
+from distillpipe.base.progress import say
 from distillpipe.models import Model
-from distillpipe.progress import say
-from distillpipe.records import TrainingOptions
 from distillpipe.training.setup import Setup
 
 GRACE_SECONDS = 2.0  # in which a process is ended before it complains that another one died

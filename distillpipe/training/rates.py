@@ -9,9 +9,9 @@ hyperparam_utils.get_lr). Other families get that of Llama, which is the lower o
 from typing import NamedTuple
 
 from distillpipe import models
-from distillpipe.errors import UsageError
+from distillpipe.base.errors import UsageError
+from distillpipe.base.options import TrainingOptions
 from distillpipe.models import Model
-from distillpipe.records import TrainingOptions
 
 FULL = 1e-5
 ADAPTER, WIDTH = 5e-4, 2000

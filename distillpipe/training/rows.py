@@ -15,10 +15,10 @@ from typing import NamedTuple
 
 import msgspec
 
+from distillpipe.base.errors import DataError
+from distillpipe.base.records import SoftLabels, Trace
+from distillpipe.base.rowguard import InternalError, guarded
 from distillpipe.chat import Chat
-from distillpipe.errors import DataError
-from distillpipe.records import SoftLabels, Trace
-from distillpipe.rowguard import InternalError, guarded
 
 ROWS_AHEAD = 64  # made before they are asked for
 POSITION_BYTES = 4

@@ -13,9 +13,9 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 from torch import distributed
 
+from distillpipe.base.options import TrainingOptions
+from distillpipe.base.progress import say
 from distillpipe.models import Model
-from distillpipe.progress import say
-from distillpipe.records import TrainingOptions
 from distillpipe.training import speed, states
 from distillpipe.training.batches import Numbers, share_of
 from distillpipe.training.losses import IGNORED

@@ -15,10 +15,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from distillpipe.base.errors import DataError
+from distillpipe.base.records import SoftLabels, Trace
 from distillpipe.chat import Chat
-from distillpipe.errors import DataError
 from distillpipe.labels import SAMPLED, Labels, read_labels, read_source
-from distillpipe.records import SoftLabels, Trace
 from distillpipe.training.alignment import NO_LABEL, Ids, Spelled, label_positions, spelled
 from distillpipe.training.rows import Row, StoredLabels, TeacherRow, row_of
 from distillpipe.training.soft_losses import SoftTargets

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from distillpipe.resources import peak_gpu_memory, peak_memory
+from distillpipe.base.memory import peak_gpu_memory, peak_memory
 from distillpipe.training.rows import Row
 from distillpipe.training.states import Step
 

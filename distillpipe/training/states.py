@@ -11,11 +11,11 @@ from typing import Any
 import msgspec
 from accelerate import Accelerator
 
-from distillpipe.errors import UsageError
-from distillpipe.filesystem import sync_file, sync_folder
+from distillpipe.base.errors import UsageError
+from distillpipe.base.filesystem import sync_file, sync_folder
+from distillpipe.base.progress import say
 from distillpipe.jsonl import decode
 from distillpipe.loading import outside
-from distillpipe.progress import say
 
 LOSSES = "losses.jsonl"
 SHARDED = "sharded"  # in a state: what each of several processes has a share of

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 import torch
 from accelerate import Accelerator
 
-from distillpipe.errors import EngineError, UsageError
-from distillpipe.records import TrainingOptions
+from distillpipe.base.errors import EngineError, UsageError
+from distillpipe.base.options import TrainingOptions
 from distillpipe.training.attention import implementation
 from distillpipe.training.losses import loss_sums
 from distillpipe.training.packing import Pass, capacity, packed_passes, padded_passes

@@ -20,7 +20,7 @@ from typing import Any, overload
 import msgspec
 import numpy as np
 
-from distillpipe.filesystem import sync_file, sync_folder
+from distillpipe.base.filesystem import sync_file, sync_folder
 from distillpipe.training.rows import Row, StoredLabels, TeacherRow
 
 TOKENS, NAMES, LABELS, INDEX = "tokens.bin", "names.bin", "labels.bin", "index.bin"

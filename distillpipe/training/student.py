@@ -9,9 +9,9 @@ import torch
 from transformers import get_scheduler
 
 from distillpipe import loading
-from distillpipe.errors import MissingDependencyError
+from distillpipe.base.errors import MissingDependencyError
+from distillpipe.base.options import TrainingOptions
 from distillpipe.models import Model
-from distillpipe.records import TrainingOptions
 from distillpipe.training.context import student_config
 
 logging.getLogger("accelerate").setLevel(logging.ERROR)  # it warns of tied weights at every save

@@ -6,10 +6,10 @@ turn of a conversation is the prompt that the student's own template makes of th
 completion behind it, which is what a training row is. Prompts and earlier turns stay as they were.
 """
 
+from distillpipe.base.errors import UsageError
+from distillpipe.base.records import Message
 from distillpipe.chat import Chat
 from distillpipe.delimiters import QUESTION, REASONING, RESPONSE
-from distillpipe.errors import UsageError
-from distillpipe.records import Message
 
 SPACE = "\n \n"  # beside a mark: a template that trims takes it away
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
 
-from distillpipe.errors import MissingDependencyError
-from distillpipe.hashing import content_hash
+from distillpipe.base.errors import MissingDependencyError
+from distillpipe.base.hashing import content_hash
 
 if TYPE_CHECKING:
     from distillpipe.training.states import Step

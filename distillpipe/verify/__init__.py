@@ -11,9 +11,10 @@ from typing import NamedTuple
 
 import msgspec
 
-from distillpipe.errors import DataError, UsageError
-from distillpipe.records import AnswerForm, CodeRules, Problem, Trace, Verdict
-from distillpipe.rowguard import InternalError, clean, guarded
+from distillpipe.base.errors import DataError, UsageError
+from distillpipe.base.options import AnswerForm, CodeRules
+from distillpipe.base.records import Problem, Trace, Verdict
+from distillpipe.base.rowguard import InternalError, clean, guarded
 from distillpipe.verify.choice import (
     as_shown,
     chosen,

@@ -9,8 +9,8 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 
-from distillpipe.decoding import NOT_PARSED
-from distillpipe.records import Verdict
+from distillpipe.base.decoding import NOT_PARSED
+from distillpipe.base.records import Verdict
 from distillpipe.verify.choice_letters import (
     LETTERS,
     MAX_CHARACTERS,

@@ -15,7 +15,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from distillpipe.records import CodeRules, Record, Verdict
+from distillpipe.base.options import CodeRules
+from distillpipe.base.records import Record, Verdict
 from distillpipe.verify.code_imports import imports_for
 from distillpipe.verify.code_kinds import (
     BesideTests,

@@ -12,7 +12,7 @@ import zlib
 from decimal import Decimal
 from typing import Any
 
-from distillpipe.errors import DataError
+from distillpipe.base.errors import DataError
 from distillpipe.verify.code_asserts import tests_of_asserts, tests_of_check
 from distillpipe.verify.code_kinds import Call, CallTests, CodeTests, InputTests
 

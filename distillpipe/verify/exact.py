@@ -1,6 +1,6 @@
 """The verifier `exact`: the same text, but for white space at the ends and in a row."""
 
-from distillpipe.records import Verdict
+from distillpipe.base.records import Verdict
 
 
 def same_text(answer: str, reference: str) -> Verdict:

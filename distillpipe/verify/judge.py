@@ -15,7 +15,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from distillpipe.interrupts import shielded
+from distillpipe.base.interrupts import shielded
 from distillpipe.verify import workers
 
 T = TypeVar("T")

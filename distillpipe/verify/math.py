@@ -11,7 +11,7 @@ expression is `unverifiable` too, unless the answer has its very words.
 import functools
 import re
 
-from distillpipe.records import Verdict
+from distillpipe.base.records import Verdict
 from distillpipe.verify import leaf, rationals, structure, tokens, workers
 from distillpipe.verify.compare import same_answer
 from distillpipe.verify.exact import same_text

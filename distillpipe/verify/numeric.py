@@ -7,7 +7,7 @@ Whole numbers, decimals, thousands separators, percent, fractions (`3/4`, `\frac
 import re
 from fractions import Fraction
 
-from distillpipe.records import Verdict
+from distillpipe.base.records import Verdict
 from distillpipe.verify.latex import cleaned
 from distillpipe.verify.quantities import measured, value_of, with_unit
 from distillpipe.verify.rationals import MAX_DIGITS

@@ -27,7 +27,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from distillpipe.errors import MissingDependencyError, UsageError
+from distillpipe.base.errors import MissingDependencyError, UsageError
 from distillpipe.verify import seccomp
 from distillpipe.verify.packages import NO_PACKAGES, Packages, find_packages
 from distillpipe.verify.session import BOOTSTRAP, FileLimit, SandboxError, Session

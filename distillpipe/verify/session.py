@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self
 
-from distillpipe.errors import DistillError
+from distillpipe.base.errors import DistillError
 
 BOOTSTRAP = (
     "import sys,marshal\n"

@@ -15,7 +15,7 @@ import signal
 import sys
 from typing import Any, BinaryIO
 
-from distillpipe.interrupts import leave_with_parent
+from distillpipe.base.interrupts import leave_with_parent
 
 MEMORY_BYTES = 2 * 2**30
 _ROUNDING = 12  # decimals: the default of 6 calls 1e-7 and 2e-7 equal

@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 from typing import Literal, cast
 
-from distillpipe.errors import Abandoned, EngineError, MissingDependencyError
+from distillpipe.base.errors import Abandoned, EngineError, MissingDependencyError
 
 CPU_SECONDS = 5.0
 WALL_SECONDS = 20.0  # a busy machine gives less CPU, and a question that sleeps needs none

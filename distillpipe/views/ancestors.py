@@ -13,8 +13,8 @@ import msgspec
 
 from distillpipe import manifest as manifests
 from distillpipe import versions
-from distillpipe.errors import DataError
-from distillpipe.hashing import cached_sha256
+from distillpipe.base.errors import DataError
+from distillpipe.base.hashing import cached_sha256
 from distillpipe.manifest import InputDataset, Manifest, ModelUsed
 from distillpipe.models import MERGED
 

@@ -5,9 +5,9 @@ from typing import Any
 
 import msgspec
 
+from distillpipe.base.markdown import inline
+from distillpipe.base.terminal import printable
 from distillpipe.comparison import Group, Pair
-from distillpipe.markdown import inline
-from distillpipe.terminal import printable
 from distillpipe.views.overlap import Overlap
 from distillpipe.views.scores import Table, aligned, markdown, score_table, share, with_interval
 

@@ -7,7 +7,7 @@ import msgspec
 
 from distillpipe import manifest as manifests
 from distillpipe import versions
-from distillpipe.errors import DataError
+from distillpipe.base.errors import DataError
 from distillpipe.jsonl import lines
 
 

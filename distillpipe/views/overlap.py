@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from distillpipe.hashing import bytes_hash
+from distillpipe.base.hashing import bytes_hash
 from distillpipe.jsonl import decoded
 from distillpipe.manifest import Manifest
 from distillpipe.views.ancestors import Step, ancestry

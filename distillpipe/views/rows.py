@@ -14,11 +14,11 @@ from typing import Any
 import msgspec
 
 from distillpipe import versions
-from distillpipe.errors import UsageError
-from distillpipe.hashing import uniform
+from distillpipe.base.errors import UsageError
+from distillpipe.base.hashing import uniform
+from distillpipe.base.records import RejectedTrace, Trace
 from distillpipe.jsonl import decode, encoder, lines
 from distillpipe.manifest import Manifest
-from distillpipe.records import RejectedTrace, Trace
 
 MAX_ROWS = 10  # shown where no number is asked for
 ID_START = b'{"schema":"trace/1","id":"'

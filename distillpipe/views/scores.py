@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from typing import Any
 
+from distillpipe.base.markdown import inline
+from distillpipe.base.terminal import printable
 from distillpipe.forecast import size
-from distillpipe.markdown import inline
 from distillpipe.scoring import LEFT_OUT, OUTCOMES
-from distillpipe.terminal import printable
 
 Table = list[list[str]]  # a heading and rows of cells
 UNKNOWN = "-"

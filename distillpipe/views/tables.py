@@ -3,9 +3,9 @@
 import sys
 from collections.abc import Sequence
 
+from distillpipe.base.terminal import printable
 from distillpipe.manifest import Manifest
 from distillpipe.scoring import OUTCOMES
-from distillpipe.terminal import printable
 from distillpipe.views.scores import UNKNOWN, over, share
 
 WIDTH = 110  # where the output is no terminal

@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator, Sequence
 
+from distillpipe.base.records import RejectedTrace, Trace
+from distillpipe.base.terminal import printable, printable_text
 from distillpipe.distributions import Distribution
 from distillpipe.forecast import size
 from distillpipe.manifest import Counts, Manifest
-from distillpipe.records import RejectedTrace, Trace
 from distillpipe.spending import say_spent
-from distillpipe.terminal import printable, printable_text
 from distillpipe.views.ancestors import Step
 from distillpipe.views.disk import Folder, Partial
 

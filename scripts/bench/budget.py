@@ -27,11 +27,12 @@ from generate_vllm import SHIPPED, Clock
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from distillpipe import models
+from distillpipe.base.options import Budget, EngineOptions, Sampling
+from distillpipe.base.records import Message
 from distillpipe.chat import Chat, load_chat
 from distillpipe.engines import open_engine
 from distillpipe.engines.base import Completion, Engine, Request
 from distillpipe.engines.budgeted import BudgetedEngine
-from distillpipe.records import Budget, EngineOptions, Message, Sampling
 
 
 def random_model(folder: Path) -> Path:

@@ -25,10 +25,10 @@ from pathlib import Path
 import msgspec
 
 from distillpipe import versions
+from distillpipe.base.hashing import content_hash
+from distillpipe.base.records import Message, TokenCounts, Trace, trace_id
 from distillpipe.dataset import Writer, read_traces
-from distillpipe.hashing import content_hash
 from distillpipe.jsonl import SYNC_ROWS
-from distillpipe.records import Message, TokenCounts, Trace, trace_id
 from distillpipe.versions import Header
 
 WORDS = [

@@ -27,12 +27,12 @@ from typing import Any
 import torch
 
 from distillpipe import dataset, models, verify
+from distillpipe.base.hashing import seed_of
+from distillpipe.base.options import EngineOptions, Plan, Prompting, Sampling, SamplingOptions
 from distillpipe.chat import load_chat
 from distillpipe.engines.base import Request
 from distillpipe.engines.transformers import TransformersEngine
-from distillpipe.hashing import seed_of
-from distillpipe.planning import RowPlan, SamplingOptions
-from distillpipe.records import EngineOptions, Plan, Prompting, Sampling
+from distillpipe.planning import RowPlan
 from distillpipe.sources import read_problems
 from distillpipe.stages import eval as stage
 from distillpipe.stages.run import Run

@@ -30,13 +30,14 @@ import msgspec
 from many_traces import TOKENIZER, real_rows, write_corpus
 
 from distillpipe import dataset, verify, versions
+from distillpipe.base.options import FilterOptions
+from distillpipe.base.records import Trace
 from distillpipe.chat import Chat, load_chat
 from distillpipe.filters.examine import Examiner
 from distillpipe.filters.known import NO_OTHERS, read_known
 from distillpipe.filters.problems import Extras
 from distillpipe.formats.tokens import counted
 from distillpipe.jsonl import encoder, lines
-from distillpipe.records import FilterOptions, Trace
 from distillpipe.stages.filter import filter_traces
 from distillpipe.stages.run import Run
 

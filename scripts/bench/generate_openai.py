@@ -31,12 +31,13 @@ from typing import Any
 import httpx2
 
 from distillpipe import versions
+from distillpipe.base.options import EngineOptions, Plan, Prompting, Sampling, SamplingOptions
+from distillpipe.base.records import Problem, problem_id
 from distillpipe.dataset import Writer
 from distillpipe.engines import open_engine
 from distillpipe.engines.connections import POOL_SIZE
 from distillpipe.models import Served
-from distillpipe.planning import SamplingOptions, content_of_sampling
-from distillpipe.records import EngineOptions, Plan, Problem, Prompting, Sampling, problem_id
+from distillpipe.planning import content_of_sampling
 from distillpipe.sampling import Sampler
 from distillpipe.stages.run import content_of
 from distillpipe.versions import Header

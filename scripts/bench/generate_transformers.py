@@ -21,10 +21,11 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from distillpipe import models
+from distillpipe.base.options import Sampling
+from distillpipe.base.records import Message
 from distillpipe.chat import load_chat
 from distillpipe.engines.base import Request
 from distillpipe.engines.transformers import TransformersEngine
-from distillpipe.records import Message, Sampling
 
 clock = time.perf_counter
 TEACHER = Path(__file__).parents[2] / "data" / "quickstart" / "teacher"

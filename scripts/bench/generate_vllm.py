@@ -33,16 +33,15 @@ import msgspec
 import psutil
 
 from distillpipe import models, versions
+from distillpipe.base.hashing import uniform
+from distillpipe.base.options import EngineOptions, Plan, Prompting, Sampling, SamplingOptions
 from distillpipe.chat import Chat, load_chat
 from distillpipe.dataset import Writer
 from distillpipe.engines import replicas
 from distillpipe.engines.base import Outcome, Request
 from distillpipe.engines.vllm import VllmEngine
-from distillpipe.hashing import uniform
 from distillpipe.labelling import label_source
 from distillpipe.models import Model
-from distillpipe.planning import SamplingOptions
-from distillpipe.records import EngineOptions, Plan, Prompting, Sampling
 from distillpipe.sampling import Sampler
 from distillpipe.sources import read_problems
 from distillpipe.versions import Header

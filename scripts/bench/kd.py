@@ -25,11 +25,12 @@ import numpy as np
 import torch
 
 from distillpipe import models
+from distillpipe.base.options import Distillation, TrainingOptions
+from distillpipe.base.records import Message, TokenCounts, Trace
 from distillpipe.chat import Chat, load_chat
 from distillpipe.label_writer import LabelWriter
 from distillpipe.labels import SAMPLED, Labels, LabelSource
 from distillpipe.models import Model
-from distillpipe.records import Distillation, Message, TokenCounts, Trace, TrainingOptions
 from distillpipe.training.batches import Batches
 from distillpipe.training.rows import row_of
 from distillpipe.training.session import Session

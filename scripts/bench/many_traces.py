@@ -11,11 +11,11 @@ from pathlib import Path
 import msgspec
 
 from distillpipe import dataset, versions
+from distillpipe.base.hashing import content_hash
+from distillpipe.base.records import Trace, trace_id
 from distillpipe.dataset import Writer
 from distillpipe.formats.traces import Choices
-from distillpipe.hashing import content_hash
 from distillpipe.jsonl import encoder
-from distillpipe.records import Trace, trace_id
 from distillpipe.stages.import_traces import ImportOptions, import_traces
 from distillpipe.stages.run import Run
 from distillpipe.versions import Header

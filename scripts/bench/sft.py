@@ -27,8 +27,9 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from distillpipe import dataset, models
+from distillpipe.base.options import TrainingOptions
+from distillpipe.base.records import Message
 from distillpipe.chat import Chat, load_chat
-from distillpipe.records import Message, TrainingOptions
 from distillpipe.training import loop
 from distillpipe.training.losses import IGNORED
 from distillpipe.training.rows import Row, row_of

@@ -27,8 +27,8 @@ import torch
 from transformers import AutoModelForCausalLM, Qwen2Config
 
 from distillpipe import models
-from distillpipe.records import TrainingOptions
-from distillpipe.resources import peak_gpu_memory, peak_memory
+from distillpipe.base.memory import peak_gpu_memory, peak_memory
+from distillpipe.base.options import TrainingOptions
 from distillpipe.training import loop, prediction, speed, states
 from distillpipe.training.losses import IGNORED
 from distillpipe.training.rows import Row

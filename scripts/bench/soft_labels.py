@@ -22,14 +22,13 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from distillpipe import models, sources, versions
+from distillpipe.base.options import EngineOptions, Plan, Prompting, Sampling, SamplingOptions
 from distillpipe.chat import Chat, load_chat
 from distillpipe.dataset import Writer
 from distillpipe.engines import open_engine
 from distillpipe.engines.base import Engine
 from distillpipe.labels import LabelSource, files_of
 from distillpipe.models import Model
-from distillpipe.planning import SamplingOptions
-from distillpipe.records import EngineOptions, Plan, Prompting, Sampling
 from distillpipe.sampling import Sampler
 from distillpipe.versions import Header
 from distillpipe.vocabulary import vocabulary_of

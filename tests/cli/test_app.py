@@ -20,9 +20,9 @@ import typer
 import distillpipe
 from distillpipe import dataset
 from distillpipe import manifest as manifests
+from distillpipe.base.records import Trace
 from distillpipe.cli.app import COMMANDS, app
 from distillpipe.manifest import Manifest
-from distillpipe.records import Trace
 
 Distill = Callable[..., Any]
 GROUP: Any = typer.main.get_command(app)

@@ -12,9 +12,9 @@ import msgspec
 import pytest
 
 from distillpipe import versions
+from distillpipe.base.records import Problem, Trace
 from distillpipe.dataset import Writer, read_traces
 from distillpipe.manifest import Manifest
-from distillpipe.records import Problem, Trace
 from distillpipe.versions import Header
 
 Distill = Callable[..., Any]

@@ -13,8 +13,8 @@ from typing import Any
 import msgspec
 import pytest
 
+from distillpipe.base.records import RejectedTrace, Trace
 from distillpipe.dataset import read_rows, read_traces
-from distillpipe.records import RejectedTrace, Trace
 
 Distill = Callable[..., Any]
 Namespace = Callable[[str], subprocess.CompletedProcess[str]]

@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 import pytest
 
+from distillpipe.base.records import Trace
 from distillpipe.manifest import Manifest
-from distillpipe.records import Trace
 
 Distill = Callable[..., Any]
 

@@ -10,8 +10,8 @@ from typing import Any
 import msgspec
 import pytest
 
+from distillpipe.base.records import Trace
 from distillpipe.cli.app import COMMANDS
-from distillpipe.records import Trace
 
 HEAVY = {
     "torch", "transformers", "datasets", "peft", "accelerate", "math_verify", "vllm",

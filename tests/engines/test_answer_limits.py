@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from distillpipe.base.options import Sampling
+from distillpipe.base.records import Message
 from distillpipe.engines import connections
 from distillpipe.engines.base import Answer, Failure, Request
 from distillpipe.engines.connections import (
@@ -21,7 +23,6 @@ from distillpipe.engines.connections import (
 from distillpipe.engines.openai import OpenAIEngine, Patience
 from distillpipe.engines.replies import Again
 from distillpipe.engines.server import Server
-from distillpipe.records import Message, Sampling
 
 MB = 2**20
 SAMPLING = Sampling(temperature=0.6, top_p=0.95, max_tokens=64)

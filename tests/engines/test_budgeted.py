@@ -12,12 +12,12 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from distillpipe.base.errors import UsageError
+from distillpipe.base.hashing import seed_of
+from distillpipe.base.options import Budget, Sampling
 from distillpipe.chat import Chat
 from distillpipe.engines.base import Completion, Failure, Refusal, Request
 from distillpipe.engines.budgeted import BudgetedEngine
-from distillpipe.errors import UsageError
-from distillpipe.hashing import seed_of
-from distillpipe.records import Budget, Sampling
 
 END = "<|im_end|>"
 LOOP = -1  # said where the engine finds a loop

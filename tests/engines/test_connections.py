@@ -12,11 +12,12 @@ from typing import Any
 
 import pytest
 
+from distillpipe.base.errors import EngineError, UsageError
+from distillpipe.base.options import Sampling
+from distillpipe.base.records import Message
 from distillpipe.engines.base import Answer, Failure, Request
 from distillpipe.engines.openai import OpenAIEngine, Patience
 from distillpipe.engines.server import Server
-from distillpipe.errors import EngineError, UsageError
-from distillpipe.records import Message, Sampling
 
 REQUEST = Request(
     "key", [], Sampling(temperature=0.6, top_p=0.95, max_tokens=64), 0,

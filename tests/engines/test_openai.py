@@ -10,15 +10,12 @@ from typing import Any
 import msgspec
 import pytest
 
+from distillpipe.base.errors import EngineError
+from distillpipe.base.options import Sampling
+from distillpipe.base.records import Message, TokenCounts
 from distillpipe.engines.base import Answer, Failure, Outcome, Refusal, Request
 from distillpipe.engines.openai import OpenAIEngine, Patience
 from distillpipe.engines.server import Server
-from distillpipe.errors import EngineError
-from distillpipe.records import (
-    Message,
-    Sampling,
-    TokenCounts,
-)
 
 SAMPLING = Sampling(temperature=0.6, top_p=0.95, max_tokens=64)
 PATIENCE = Patience(timeout_seconds=30.0, delay_scale=0.01)

@@ -7,25 +7,22 @@ from typing import Any
 import pytest
 
 from distillpipe import versions
+from distillpipe.base.errors import Incomplete
+from distillpipe.base.options import (
+    EngineOptions,
+    Plan,
+    Prompting,
+    Sampling,
+    SamplingOptions,
+    row_key,
+)
+from distillpipe.base.records import Message, Problem, RejectedTrace, TokenCounts, problem_id
 from distillpipe.dataset import Writer, read_rows, read_traces
 from distillpipe.engines.billing import Billing
 from distillpipe.engines.openai import OpenAIEngine, Patience
 from distillpipe.engines.server import Server
-from distillpipe.errors import Incomplete
 from distillpipe.models import Served
-from distillpipe.planning import SamplingOptions, content_of_sampling
-from distillpipe.records import (
-    EngineOptions,
-    Message,
-    Plan,
-    Problem,
-    Prompting,
-    RejectedTrace,
-    Sampling,
-    TokenCounts,
-    problem_id,
-    row_key,
-)
+from distillpipe.planning import content_of_sampling
 from distillpipe.sampling import Sampler
 from distillpipe.spending import Ledger, Prices
 from distillpipe.stages.run import content_of

@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
+from distillpipe.base.records import Trace
 from distillpipe.dataset import read_traces
-from distillpipe.records import Trace
 
 pytestmark = pytest.mark.vllm
 

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
+from distillpipe.base.errors import EngineError, MissingDependencyError, UsageError
+from distillpipe.base.options import EngineOptions, Sampling
 from distillpipe.engines import replicas
 from distillpipe.engines.base import Completion, Request
 from distillpipe.engines.choice import choose
 from distillpipe.engines.vllm import VllmEngine
 from distillpipe.engines.vllm_log import Log
-from distillpipe.errors import EngineError, MissingDependencyError, UsageError
 from distillpipe.models import Model
-from distillpipe.records import EngineOptions, Sampling
 
 SAMPLING = Sampling(temperature=0, top_p=1, max_tokens=8)
 

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
+from distillpipe.base.records import Message, TokenCounts
 from distillpipe.engines.replies import Again, Refused, Reply, Stop, read_response
 from distillpipe.engines.usage import Usage
-from distillpipe.records import Message, TokenCounts
 
 MESSAGE = {"content": "four", "reasoning": "12345678"}
 USAGE = {"prompt_tokens": 9, "completion_tokens": 12}

@@ -14,13 +14,14 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from distillpipe import models
+from distillpipe.base.errors import UsageError
+from distillpipe.base.options import Budget, EngineOptions, Sampling
+from distillpipe.base.records import Message
 from distillpipe.chat import Chat
 from distillpipe.engines import open_engine
 from distillpipe.engines.base import Completion, Engine, Request
 from distillpipe.engines.budgeted import BudgetedEngine
-from distillpipe.errors import UsageError
 from distillpipe.labels import INSERTED, NO_TOKEN, SAMPLED, Labels
-from distillpipe.records import Budget, EngineOptions, Message, Sampling
 
 K = 20
 FP16 = 2.0**-11  # relative rounding

@@ -9,11 +9,11 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
+from distillpipe.base.records import Message
 from distillpipe.chat import Chat
 from distillpipe.engines import teacher_forcing
 from distillpipe.engines.teacher_forcing import Text, score
 from distillpipe.labels import SAMPLED, Labels
-from distillpipe.records import Message
 
 CPU = torch.device("cpu")
 THOUGHTS = [

@@ -17,11 +17,13 @@ from transformers import (
 )
 
 from distillpipe import models
-from distillpipe.chat import Chat, split
+from distillpipe.base.errors import EngineError, UsageError
+from distillpipe.base.options import EngineOptions, Sampling
+from distillpipe.base.records import Message
+from distillpipe.base.thinking import split
+from distillpipe.chat import Chat
 from distillpipe.engines import open_engine
 from distillpipe.engines.base import Completion, Engine, Failure, Refusal, Request
-from distillpipe.errors import EngineError, UsageError
-from distillpipe.records import EngineOptions, Message, Sampling
 
 SHAPE = {
     "vocab_size": 512, "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,

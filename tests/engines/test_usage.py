@@ -9,10 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Raw
 
+from distillpipe.base.options import Sampling
+from distillpipe.base.records import Message, TokenCounts
+from distillpipe.base.redaction import guard
 from distillpipe.engines.base import Request
 from distillpipe.engines.usage import Most, Usage, most_of, read_usage
-from distillpipe.records import Message, Sampling, TokenCounts
-from distillpipe.redaction import guard
 
 MESSAGE = Message(role="assistant", content="four", reasoning_content="12345678")  # 12 bytes
 MOST = Most(prompt=600, believed_prompt=700, completion=512)

@@ -18,12 +18,13 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
 
 from distillpipe import labels, models
+from distillpipe.base.errors import EngineError
+from distillpipe.base.options import Budget, EngineOptions, Sampling, TrainingOptions
+from distillpipe.base.records import Message, Trace
 from distillpipe.chat import Chat, load_chat
 from distillpipe.engines import open_engine
 from distillpipe.engines.base import Completion, Engine, Outcome, Refusal, Request
 from distillpipe.engines.budgeted import BudgetedEngine
-from distillpipe.errors import EngineError
-from distillpipe.records import Budget, EngineOptions, Message, Sampling, Trace, TrainingOptions
 from distillpipe.stages.run import Run
 from distillpipe.stages.sft import sft
 

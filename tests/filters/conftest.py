@@ -9,9 +9,10 @@ from typing import Any
 import msgspec
 import pytest
 
+from distillpipe.base.options import FilterOptions
+from distillpipe.base.records import Trace
 from distillpipe.formats.incoming import FORMATS, detect
 from distillpipe.formats.traces import Choices, imported
-from distillpipe.records import FilterOptions, Trace
 
 
 @pytest.fixture(scope="session")

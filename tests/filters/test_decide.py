@@ -14,10 +14,11 @@ import msgspec
 import pytest
 
 from distillpipe import versions
-from distillpipe.errors import DataError, UsageError
+from distillpipe.base.errors import DataError, UsageError
+from distillpipe.base.hashing import content_hash
+from distillpipe.base.options import FilterOptions
+from distillpipe.base.records import Trace, trace_id
 from distillpipe.filters import decide
-from distillpipe.hashing import content_hash
-from distillpipe.records import FilterOptions, Trace, trace_id
 from distillpipe.stages.filter import filter_traces
 from distillpipe.stages.run import Run
 

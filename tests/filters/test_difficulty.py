@@ -7,7 +7,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from distillpipe.errors import DataError, UsageError
+from distillpipe.base.errors import DataError, UsageError
+from distillpipe.base.records import Trace
+from distillpipe.base.records import problem_id as id_of
 from distillpipe.filters.difficulty import (
     check_in_common,
     predictions_in,
@@ -15,8 +17,6 @@ from distillpipe.filters.difficulty import (
     unwanted_difficulty,
 )
 from distillpipe.filters.rules import Drop
-from distillpipe.records import Trace
-from distillpipe.records import problem_id as id_of
 
 MakeTrace = Callable[..., Trace]
 COINS, BOOKS = id_of("coins", "20", "math"), id_of("books", "20", "math")

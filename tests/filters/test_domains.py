@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from distillpipe.errors import UsageError
+from distillpipe.base.errors import UsageError
 from distillpipe.filters.domains import cluster_domains
 
 TOPICS = {

@@ -13,11 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
-from distillpipe.errors import UsageError
+from distillpipe.base.errors import UsageError
+from distillpipe.base.hashing import uniform
+from distillpipe.base.options import FilterOptions
 from distillpipe.filters.candidate import Candidate
 from distillpipe.filters.draws import BY_DOMAIN, not_selected, preselected
-from distillpipe.hashing import uniform
-from distillpipe.records import FilterOptions
 
 MakeOptions = Callable[..., FilterOptions]
 LEAST_P = 1e-4  # all seeds are fixed: below it the chances are wrong, not the luck

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from distillpipe.base.records import Trace
 from distillpipe.filters.endings import (
     breaks_off,
     missing_response,
@@ -13,7 +14,6 @@ from distillpipe.filters.endings import (
     unfinished_response,
 )
 from distillpipe.filters.rules import Drop
-from distillpipe.records import Trace
 
 RULES = (missing_response, unfinished_reasoning, unfinished_response)
 

@@ -13,10 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from distillpipe.base.hashing import uniform
 from distillpipe.filters import near
 from distillpipe.filters.near import LONGEST, Near, near_duplicates
 from distillpipe.filters.problem_words import words_of
-from distillpipe.hashing import uniform
 
 STORY = (
     "Three pencils and a jumbo eraser cost $1.24. Five pencils and a jumbo eraser cost $1.82. No prices include "

@@ -2,7 +2,8 @@
 
 import pytest
 
-from distillpipe.errors import UsageError
+from distillpipe.base.errors import UsageError
+from distillpipe.base.records import TokenCounts
 from distillpipe.filters.rules import (
     Drop,
     missing_reasoning,
@@ -11,7 +12,6 @@ from distillpipe.filters.rules import (
     unfinished,
     unwanted_verdict,
 )
-from distillpipe.records import TokenCounts
 
 
 @pytest.mark.parametrize(

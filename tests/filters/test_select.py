@@ -4,12 +4,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distillpipe.errors import UsageError
+from distillpipe.base.errors import UsageError
+from distillpipe.base.hashing import uniform
+from distillpipe.base.options import FilterOptions
+from distillpipe.base.records import Message
 from distillpipe.filters.candidate import Candidate
 from distillpipe.filters.rules import Drop
 from distillpipe.filters.select import check_options, dropped_among, remarks
-from distillpipe.hashing import uniform
-from distillpipe.records import FilterOptions, Message
 
 
 def candidates(*rows: str) -> list[Candidate]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from distillpipe.errors import DataError, MissingDependencyError
+from distillpipe.base.errors import DataError, MissingDependencyError
 from distillpipe.formats.files import file_rows
 
 ROWS = [{"problem": "1+1?", "answer": "2"}, {"problem": "é?", "answer": None}]

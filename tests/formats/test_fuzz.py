@@ -18,17 +18,17 @@ import pytest
 
 from distillpipe import dataset
 from distillpipe import manifest as manifests
-from distillpipe.chat import split
-from distillpipe.delimiters import Tags
-from distillpipe.errors import DataError, UsageError
+from distillpipe.base.errors import DataError, UsageError
+from distillpipe.base.hashing import content_hash
+from distillpipe.base.options import Prompting
+from distillpipe.base.records import Problem, Trace
+from distillpipe.base.thinking import Tags, split
 from distillpipe.formats.files import Unreadable, rows_and_unreadable
 from distillpipe.formats.incoming import FORMATS, detect
 from distillpipe.formats.outgoing import FORMATS as LAYOUTS
 from distillpipe.formats.outgoing import turns_of
 from distillpipe.formats.traces import Choices, Imported, imported
-from distillpipe.hashing import content_hash
 from distillpipe.jsonl import decode, encoder
-from distillpipe.records import Problem, Prompting, Trace
 from distillpipe.sources import read_problems
 
 THOUGHT = "<think>\n14 + 6 = 20.\n</think>\n\nThe answer is \\boxed{20}."

@@ -5,9 +5,9 @@ from typing import Any, get_args
 
 import pytest
 
+from distillpipe.base.records import Message, Trace, problem_id
 from distillpipe.formats.incoming import FORMATS, Format, detect
 from distillpipe.formats.traces import Choices, imported
-from distillpipe.records import Message, Trace, problem_id
 
 
 def read(name: Format, row: object, **choices: Any) -> list[Any]:

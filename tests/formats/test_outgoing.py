@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distillpipe.chat import split
+from distillpipe.base.records import Message, Trace
+from distillpipe.base.thinking import split
 from distillpipe.formats.outgoing import FORMATS, Format, ReasoningAs, inline, turns_of
-from distillpipe.records import Message, Trace
 
 ASKED = [{"role": "system", "content": "Think."}, {"role": "user", "content": "1+1?"}]
 INLINE = {"role": "assistant", "content": "<think>\n1 and 1.\n</think>\n\n\\boxed{2}"}

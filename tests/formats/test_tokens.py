@@ -6,10 +6,10 @@ from typing import Any
 import msgspec
 import pytest
 
+from distillpipe.base.records import Message, TokenCounts, Trace
 from distillpipe.chat import Chat
 from distillpipe.formats import tokens
 from distillpipe.formats.tokens import counted
-from distillpipe.records import Message, TokenCounts, Trace
 
 MakeTrace = Callable[..., Trace]
 

@@ -11,8 +11,8 @@ import msgspec
 import pytest
 
 from distillpipe import dataset
+from distillpipe.base.records import Message, SoftLabels, TokenCounts, Trace
 from distillpipe.dataset import Writer
-from distillpipe.records import Message, SoftLabels, TokenCounts, Trace
 from distillpipe.versions import Header, draft
 
 datasets: Any = pytest.importorskip("datasets", reason="no datasets: pip install datasets")

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from distillpipe.base.records import Trace
 from distillpipe.chat import Chat
 from distillpipe.manifest import Manifest
-from distillpipe.records import Trace
 from distillpipe.stages.export import export
 
 datasets: Any = pytest.importorskip("datasets", reason="no datasets: pip install datasets")

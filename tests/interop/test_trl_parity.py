@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from distillpipe import models
+from distillpipe.base.options import TrainingOptions
+from distillpipe.base.records import Trace
 from distillpipe.chat import Chat
-from distillpipe.records import Trace, TrainingOptions
 from distillpipe.training import loop, states
 from distillpipe.training.batches import Batches
 from distillpipe.training.losses import IGNORED

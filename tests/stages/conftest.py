@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from distillpipe.planning import SamplingOptions
-from distillpipe.records import (
+from distillpipe.base.options import (
     EngineOptions,
     FilterOptions,
     Plan,
     Prompting,
     Sampling,
+    SamplingOptions,
     TrainingOptions,
 )
 from distillpipe.stages.filter import filter_traces

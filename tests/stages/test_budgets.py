@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from distillpipe import manifest as manifests
+from distillpipe.base.records import Trace
 from distillpipe.dataset import read_traces
-from distillpipe.records import Trace
 
 BUDGET = (
     "--num-waits",

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from distillpipe import versions
+from distillpipe.base.errors import DataError, UsageError
+from distillpipe.base.hashing import content_hash
+from distillpipe.base.records import Trace
 from distillpipe.dataset import Writer
-from distillpipe.errors import DataError, UsageError
-from distillpipe.hashing import content_hash
 from distillpipe.manifest import Manifest, ModelUsed, ResolvedOption
-from distillpipe.records import Trace
 from distillpipe.stages.compare import compare, write
 from distillpipe.versions import Header
 from distillpipe.views.comparison import terminal

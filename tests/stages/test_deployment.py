@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from distillpipe.base.options import TrainingOptions
 from distillpipe.dataset import read_traces
-from distillpipe.records import TrainingOptions
 from distillpipe.stages.run import Run
 from distillpipe.stages.sft import sft
 

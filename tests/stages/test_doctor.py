@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from distillpipe.errors import MissingDependencyError
+from distillpipe.base.errors import MissingDependencyError
 from distillpipe.stages import doctor as stage
 from distillpipe.verify import sandbox as sandboxes
 

@@ -7,9 +7,8 @@ import msgspec
 import pytest
 
 from distillpipe import dataset, verify
-from distillpipe.errors import DataError, UsageError
-from distillpipe.planning import SamplingOptions
-from distillpipe.records import Plan
+from distillpipe.base.errors import DataError, UsageError
+from distillpipe.base.options import Plan, SamplingOptions
 from distillpipe.scoring import OUTCOMES
 from distillpipe.stages.eval import benchmark_name, evaluate
 from distillpipe.stages.run import Run

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from distillpipe import dataset
-from distillpipe.errors import DataError, UsageError
+from distillpipe.base.errors import DataError, UsageError
+from distillpipe.base.records import Trace
 from distillpipe.formats.outgoing import Format, ReasoningAs
 from distillpipe.formats.traces import Choices
 from distillpipe.manifest import Manifest
-from distillpipe.records import Trace
 from distillpipe.stages.export import Exported, export
 from distillpipe.stages.import_traces import ImportOptions, import_traces
 from distillpipe.stages.run import Run

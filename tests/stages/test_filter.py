@@ -11,11 +11,12 @@ import pytest
 
 from distillpipe import manifest as manifests
 from distillpipe import versions
+from distillpipe.base.errors import DataError, UsageError
+from distillpipe.base.hashing import file_sha256
+from distillpipe.base.options import FilterOptions
+from distillpipe.base.records import Problem, RejectedTrace, TokenCounts, Trace
 from distillpipe.dataset import read_problems, read_rows, read_traces
-from distillpipe.errors import DataError, UsageError
-from distillpipe.hashing import file_sha256
 from distillpipe.manifest import Dropped, InputDataset, Manifest
-from distillpipe.records import FilterOptions, Problem, RejectedTrace, TokenCounts, Trace
 from distillpipe.stages.filter import filter_traces
 from distillpipe.stages.run import Run
 

@@ -11,15 +11,16 @@ import pytest
 
 from distillpipe import manifest as manifests
 from distillpipe import versions
+from distillpipe.base.errors import UsageError
+from distillpipe.base.options import FilterOptions
+from distillpipe.base.records import RejectedTrace, Trace
 from distillpipe.chat import Chat
 from distillpipe.dataset import read_rows, read_traces
-from distillpipe.errors import UsageError
 from distillpipe.filters.known import Others
 from distillpipe.formats.tokens import counted
 from distillpipe.label_writer import LabelWriter
 from distillpipe.labels import SAMPLED, LabelSource, unlabelled
 from distillpipe.manifest import Dropped, Manifest
-from distillpipe.records import FilterOptions, RejectedTrace, Trace
 from distillpipe.stages.filter import filter_traces
 from distillpipe.stages.run import Run
 from distillpipe.vocabulary import Vocabulary

@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 
 from distillpipe import versions
+from distillpipe.base.errors import DataError
+from distillpipe.base.options import FilterOptions
+from distillpipe.base.records import RejectedTrace, Trace
 from distillpipe.dataset import Writer, read_rows, read_traces
-from distillpipe.errors import DataError
 from distillpipe.labels import SAMPLED, Labels, LabelSource, files_of, label_bytes, read_labels
 from distillpipe.manifest import Manifest
-from distillpipe.records import FilterOptions, RejectedTrace, Trace
 from distillpipe.stages.filter import filter_traces
 from distillpipe.stages.run import Run
 from distillpipe.versions import Header

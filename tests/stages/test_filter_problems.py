@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from distillpipe import versions
+from distillpipe.base.records import RejectedTrace
 from distillpipe.dataset import read_rows, read_traces
 from distillpipe.manifest import read as read_manifest
-from distillpipe.records import RejectedTrace
 
 Distill = Callable[..., Any]
 TRAIN = (

@@ -6,11 +6,9 @@ import msgspec
 import pytest
 
 from distillpipe import dataset, versions
-from distillpipe.errors import DataError
-from distillpipe.records import (
-    FilterOptions,
-    RejectedTrace,
-)
+from distillpipe.base.errors import DataError
+from distillpipe.base.options import FilterOptions
+from distillpipe.base.records import RejectedTrace
 from distillpipe.stages.filter import filter_traces
 from distillpipe.stages.run import Run
 

@@ -4,10 +4,8 @@ import json
 from pathlib import Path
 
 from distillpipe import dataset
-from distillpipe.planning import SamplingOptions
-from distillpipe.records import (
-    RejectedTrace,
-)
+from distillpipe.base.options import SamplingOptions
+from distillpipe.base.records import RejectedTrace
 from distillpipe.stages.generate import generate
 from distillpipe.stages.run import Run
 

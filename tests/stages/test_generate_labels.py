@@ -9,8 +9,10 @@ import pytest
 
 from distillpipe import dataset
 from distillpipe import manifest as manifests
+from distillpipe.base.errors import UsageError
+from distillpipe.base.options import Budget, EngineOptions, SamplingOptions
+from distillpipe.base.records import Trace
 from distillpipe.chat import Chat
-from distillpipe.errors import UsageError
 from distillpipe.labels import (
     SAMPLED,
     UNLABELLED,
@@ -19,8 +21,6 @@ from distillpipe.labels import (
     read_labels,
     read_source,
 )
-from distillpipe.planning import SamplingOptions
-from distillpipe.records import Budget, EngineOptions, Trace
 from distillpipe.stages.generate import forecast_generate, generate
 from distillpipe.stages.run import Result, Run
 from distillpipe.vocabulary import token_bytes

@@ -15,10 +15,10 @@ import pytest
 
 from distillpipe import dataset
 from distillpipe import manifest as manifests
-from distillpipe.errors import DataError, UsageError
+from distillpipe.base.errors import DataError, UsageError
+from distillpipe.base.records import RejectedTrace, Trace
 from distillpipe.formats.traces import Choices
 from distillpipe.manifest import Manifest
-from distillpipe.records import RejectedTrace, Trace
 from distillpipe.stages.import_traces import ImportOptions, import_traces
 from distillpipe.stages.run import Run
 

@@ -12,16 +12,16 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from distillpipe import versions
+from distillpipe.base.errors import DataError, Incomplete, UsageError
+from distillpipe.base.options import EngineOptions, SamplingOptions
+from distillpipe.base.records import RejectedTrace, Trace
 from distillpipe.chat import Chat
 from distillpipe.dataset import read_rows, read_traces
-from distillpipe.errors import DataError, Incomplete, UsageError
 from distillpipe.forecast import size
 from distillpipe.formats.traces import Choices
 from distillpipe.labelling import LabelOptions
 from distillpipe.labels import Labels, files_of, label_bytes, read_labels, read_source
 from distillpipe.manifest import Manifest
-from distillpipe.planning import SamplingOptions
-from distillpipe.records import EngineOptions, RejectedTrace, Trace
 from distillpipe.stages.generate import generate
 from distillpipe.stages.import_traces import ImportOptions, import_traces
 from distillpipe.stages.label import forecast_label, label

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from distillpipe import manifest as manifests
+from distillpipe.base.errors import MissingDependencyError, UsageError
+from distillpipe.base.records import RejectedTrace
 from distillpipe.dataset import read_problems, read_rows, read_traces
-from distillpipe.errors import MissingDependencyError, UsageError
 from distillpipe.manifest import ResolvedOption
-from distillpipe.records import RejectedTrace
 from distillpipe.stages.run import code_packages
 from distillpipe.verify.packages import find_packages
 from distillpipe.verify.sandbox import find_sandbox

@@ -11,15 +11,11 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from distillpipe import dataset, versions
+from distillpipe.base.errors import DataError, UsageError
+from distillpipe.base.hashing import file_sha256
+from distillpipe.base.options import FilterOptions, SamplingOptions, TrainingOptions
+from distillpipe.base.records import Trace
 from distillpipe.chat import load_chat
-from distillpipe.errors import DataError, UsageError
-from distillpipe.hashing import file_sha256
-from distillpipe.planning import SamplingOptions
-from distillpipe.records import (
-    FilterOptions,
-    Trace,
-    TrainingOptions,
-)
 from distillpipe.stages.eval import evaluate
 from distillpipe.stages.filter import filter_traces
 from distillpipe.stages.run import Run

@@ -10,10 +10,11 @@ import torch
 from transformers import AutoModelForCausalLM, GemmaConfig
 
 from distillpipe import models
+from distillpipe.base.errors import DataError, UsageError
+from distillpipe.base.options import TrainingOptions
+from distillpipe.base.records import Trace
 from distillpipe.chat import with_template_text
-from distillpipe.errors import DataError, UsageError
 from distillpipe.manifest import ResolvedOption
-from distillpipe.records import Trace, TrainingOptions
 from distillpipe.stages.run import Run, content_of
 from distillpipe.stages.sft import forecast_sft, sft
 from distillpipe.training.states import steps_in

@@ -12,10 +12,10 @@ import pytest
 
 from distillpipe import manifest as manifests
 from distillpipe import versions
+from distillpipe.base.errors import DataError, UsageError
+from distillpipe.base.records import Trace
 from distillpipe.dataset import Writer
-from distillpipe.errors import DataError, UsageError
 from distillpipe.manifest import Manifest
-from distillpipe.records import Trace
 from distillpipe.stages.show import show
 from distillpipe.versions import Header
 from distillpipe.views import text

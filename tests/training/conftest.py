@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 
 import pytest
 
-from distillpipe.records import Trace
+from distillpipe.base.records import Trace
 from distillpipe.training.rows import Row
 from distillpipe.training.stored_rows import StoredRows, store
 

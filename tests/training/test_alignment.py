@@ -7,8 +7,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from distillpipe.base.records import Message
 from distillpipe.chat import Chat
-from distillpipe.records import Message
 from distillpipe.training.alignment import NO_LABEL, Spelled, label_positions, spelled
 from distillpipe.vocabulary import counterparts, token_bytes, vocabulary_of
 

@@ -7,8 +7,8 @@ from itertools import islice
 import msgspec
 import pytest
 
-from distillpipe.errors import DataError
-from distillpipe.records import TrainingOptions
+from distillpipe.base.errors import DataError
+from distillpipe.base.options import TrainingOptions
 from distillpipe.training.batches import Batches, num_steps
 from distillpipe.training.rows import Row
 from distillpipe.training.stored_rows import StoredRows

@@ -15,11 +15,12 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from distillpipe import manifest as manifests
 from distillpipe import models
+from distillpipe.base.errors import EngineError, UsageError
+from distillpipe.base.hashing import file_sha256
+from distillpipe.base.options import TrainingOptions
+from distillpipe.base.records import Trace
 from distillpipe.chat import Chat, load_chat
-from distillpipe.errors import EngineError, UsageError
-from distillpipe.hashing import file_sha256
 from distillpipe.models import Model
-from distillpipe.records import Trace, TrainingOptions
 from distillpipe.stages.run import Run
 from distillpipe.stages.sft import sft
 from distillpipe.training import checkpoint

@@ -14,10 +14,12 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, Qwen2Config
 
-from distillpipe import interrupts, models
+from distillpipe import models
+from distillpipe.base import interrupts
+from distillpipe.base.errors import Interrupted, UsageError
+from distillpipe.base.options import Distillation, TrainingOptions
+from distillpipe.base.records import Trace
 from distillpipe.chat import Chat
-from distillpipe.errors import Interrupted, UsageError
-from distillpipe.records import Distillation, Trace, TrainingOptions
 from distillpipe.stages.run import Run
 from distillpipe.stages.sft import forecast_sft, preview_sft, sft
 from distillpipe.training import loop, states

@@ -14,10 +14,12 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, get_cosine_with_min_lr_schedule_with_warmup
 
-from distillpipe import interrupts, models
+from distillpipe import models
+from distillpipe.base import interrupts
+from distillpipe.base.errors import DataError, EngineError, Interrupted
+from distillpipe.base.options import TrainingOptions
+from distillpipe.base.records import Trace
 from distillpipe.chat import Chat
-from distillpipe.errors import DataError, EngineError, Interrupted
-from distillpipe.records import Trace, TrainingOptions
 from distillpipe.training import loop, states
 from distillpipe.training.batches import Batches
 from distillpipe.training.rows import Row, row_of

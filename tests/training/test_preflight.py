@@ -7,11 +7,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from distillpipe.base.errors import DataError
+from distillpipe.base.options import TrainingOptions
+from distillpipe.base.records import Message, Trace
+from distillpipe.base.rowguard import InternalErrors
 from distillpipe.chat import Chat, load_chat
-from distillpipe.errors import DataError
 from distillpipe.manifest import Counts, Dropped, TeacherCounts
-from distillpipe.records import Message, Trace, TrainingOptions
-from distillpipe.rowguard import InternalErrors
 from distillpipe.training.context import Limits
 from distillpipe.training.preflight import Preflight
 from distillpipe.training.preview import ShownRow, preview_of, show, summary

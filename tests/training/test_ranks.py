@@ -12,11 +12,13 @@ import msgspec
 import pytest
 from safetensors.torch import load_file
 
-from distillpipe import interrupts, models
+from distillpipe import models
+from distillpipe.base import interrupts
+from distillpipe.base.errors import EngineError, Interrupted
+from distillpipe.base.options import Distillation, EngineOptions, TrainingOptions
+from distillpipe.base.records import Trace
 from distillpipe.chat import Chat
-from distillpipe.errors import EngineError, Interrupted
 from distillpipe.labelling import LabelOptions
-from distillpipe.records import Distillation, EngineOptions, Trace, TrainingOptions
 from distillpipe.stages.label import label
 from distillpipe.stages.run import Run
 from distillpipe.stages.sft import sft

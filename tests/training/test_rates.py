@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from distillpipe.errors import UsageError
+from distillpipe.base.errors import UsageError
+from distillpipe.base.options import TrainingOptions
 from distillpipe.models import Model
-from distillpipe.records import TrainingOptions
 from distillpipe.training.rates import derive
 
 

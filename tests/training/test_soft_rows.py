@@ -14,14 +14,16 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from distillpipe import interrupts, models, versions
+from distillpipe import models, versions
+from distillpipe.base import interrupts
+from distillpipe.base.errors import DataError, Interrupted, UsageError
+from distillpipe.base.hashing import seed_of
+from distillpipe.base.options import Distillation, TrainingOptions
+from distillpipe.base.records import SoftLabels, Trace
 from distillpipe.chat import Chat
 from distillpipe.dataset import Writer
-from distillpipe.errors import DataError, Interrupted, UsageError
-from distillpipe.hashing import seed_of
 from distillpipe.labels import INSERTED, NO_TOKEN, SAMPLED, Labels, LabelSource
 from distillpipe.manifest import Manifest
-from distillpipe.records import Distillation, SoftLabels, Trace, TrainingOptions
 from distillpipe.stages.run import Run
 from distillpipe.stages.sft import forecast_sft, preview_sft, sft
 from distillpipe.training import loop, states

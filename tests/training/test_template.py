@@ -9,9 +9,9 @@ import pytest
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
+from distillpipe.base.errors import UsageError
+from distillpipe.base.records import Message, Trace
 from distillpipe.chat import Chat, load_chat
-from distillpipe.errors import UsageError
-from distillpipe.records import Message, Trace
 from distillpipe.training.rows import row_of
 from distillpipe.training.template import keeps_turns, saved_template
 

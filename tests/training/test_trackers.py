@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from distillpipe.errors import MissingDependencyError
-from distillpipe.records import Plan
+from distillpipe.base.errors import MissingDependencyError
+from distillpipe.base.options import Plan
 from distillpipe.training.states import Step
 from distillpipe.training.trackers import Trackers, check
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from distillpipe.errors import MissingDependencyError
+from distillpipe.base.errors import MissingDependencyError
 from distillpipe.verify.sandbox import Sandbox, find_sandbox
 
 

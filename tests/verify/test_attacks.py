@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from distillpipe.errors import MissingDependencyError
+from distillpipe.base.errors import MissingDependencyError
 from distillpipe.verify.code import judge_code
 from distillpipe.verify.code_kinds import (
     BesideTests,

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distillpipe.records import Trace
+from distillpipe.base.records import Trace
 from distillpipe.verify import judge, verified
 from distillpipe.verify.choice import chosen, letters, options_of, order_in, same_choice
 

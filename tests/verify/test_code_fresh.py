@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import pytest
 
-from distillpipe.errors import MissingDependencyError
+from distillpipe.base.errors import MissingDependencyError
 from distillpipe.verify.code import judge_code
 from distillpipe.verify.code_kinds import Call, CallTests, CheckTests, ExpressionTests, InputTests
 from distillpipe.verify.sandbox import Limits, Sandbox, find_sandbox

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from distillpipe.errors import DataError
+from distillpipe.base.errors import DataError
 from distillpipe.verify import code_tests
 from distillpipe.verify.code_kinds import (
     BesideTests,

@@ -16,8 +16,8 @@ from typing import Any
 import msgspec
 import pytest
 
+from distillpipe.base.records import Trace
 from distillpipe.dataset import read_traces
-from distillpipe.records import Trace
 from distillpipe.verify import Programs, verified
 from distillpipe.verify.code import judge_code
 from distillpipe.verify.code_extract import extract_code, extract_last_fenced

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from distillpipe.errors import DataError
-from distillpipe.records import Message, Trace
+from distillpipe.base.errors import DataError
+from distillpipe.base.records import Message, Trace
 from distillpipe.verify import (
     VERIFIERS,
     Question,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from distillpipe.errors import MissingDependencyError, UsageError
+from distillpipe.base.errors import MissingDependencyError, UsageError
 from distillpipe.verify.code import judge_code, missing_modules
 from distillpipe.verify.code_kinds import Call, CallTests, InputTests
 from distillpipe.verify.packages import Packages, find_packages, versions_of

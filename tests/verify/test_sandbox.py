@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from distillpipe.errors import MissingDependencyError
+from distillpipe.base.errors import MissingDependencyError
 from distillpipe.verify import sandbox as sandboxes
 from distillpipe.verify import seccomp
 from distillpipe.verify.sandbox import Limits, Sandbox, find_sandbox

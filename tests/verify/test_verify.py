@@ -2,7 +2,7 @@
 
 import pytest
 
-from distillpipe.errors import UsageError
+from distillpipe.base.errors import UsageError
 from distillpipe.verify import VERIFIERS, Question, judge, judgement, verified
 
 COMPARING = ["exact", "numeric", "math", "choice"]

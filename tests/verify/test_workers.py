@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from distillpipe.errors import EngineError
+from distillpipe.base.errors import EngineError
 from distillpipe.verify import workers
 
 TOWER = "9^{9^{9^{9}}}"

@@ -8,9 +8,9 @@ import msgspec
 import pytest
 
 from distillpipe import versions
+from distillpipe.base.records import Problem, Trace
 from distillpipe.dataset import Writer
 from distillpipe.manifest import Manifest
-from distillpipe.records import Problem, Trace
 from distillpipe.versions import Header
 
 

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from distillpipe import versions
+from distillpipe.base.records import Trace
 from distillpipe.dataset import Writer
 from distillpipe.manifest import Manifest
-from distillpipe.records import Trace
 from distillpipe.versions import Header
 from distillpipe.views import disk
 

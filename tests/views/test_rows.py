@@ -9,11 +9,11 @@ import pytest
 
 from distillpipe import dataset, jsonl, versions
 from distillpipe import manifest as manifests
+from distillpipe.base.errors import DataError, UsageError
+from distillpipe.base.hashing import uniform
+from distillpipe.base.records import RejectedTrace, Trace
 from distillpipe.dataset import Writer
-from distillpipe.errors import DataError, UsageError
-from distillpipe.hashing import uniform
 from distillpipe.manifest import Manifest
-from distillpipe.records import RejectedTrace, Trace
 from distillpipe.versions import Header
 from distillpipe.views import rows
 from distillpipe.views.rows import Chosen, Wanted

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
+from distillpipe.base.records import Message, RejectedTrace, Trace
 from distillpipe.distributions import distribution
 from distillpipe.manifest import (
     Counts,
@@ -12,7 +13,6 @@ from distillpipe.manifest import (
     Manifest,
     ModelUsed,
 )
-from distillpipe.records import Message, RejectedTrace, Trace
 from distillpipe.views import text
 from distillpipe.views.ancestors import Step
 from distillpipe.views.disk import Folder, Partial

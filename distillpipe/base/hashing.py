@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from distillpipe.encoding import escaped
+from distillpipe.base.encoding import escaped
 
 SETTLED_SECONDS = 2
 _DIGEST_LENGTH = 64

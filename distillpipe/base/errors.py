@@ -4,7 +4,7 @@ A user's mistake is a `DistillError` and prints as one line; anything else is a 
 traceback. `Interrupted` is no `Exception`, so that no handler for errors swallows it.
 """
 
-from distillpipe.redaction import redact
+from distillpipe.base.redaction import redact
 
 
 class DistillError(Exception):

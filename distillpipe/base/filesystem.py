@@ -9,7 +9,7 @@ import functools
 import os
 from pathlib import Path
 
-from distillpipe.progress import say
+from distillpipe.base.progress import say
 
 _NOT_OFFERED = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK}
 _sync_content = getattr(os, "fdatasync", os.fsync)  # macOS has only the latter

@@ -2,9 +2,11 @@
 
 import os
 import re
+import resource
+import sys
 from pathlib import Path
 
-from distillpipe.errors import EngineError
+from distillpipe.base.errors import EngineError
 
 
 def check_room(name: str, num_bytes: int, there: int) -> None:
@@ -32,3 +34,19 @@ def free_memory() -> int:
     if found is None:
         return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return int(found[1]) * 1024
+
+
+def peak_memory() -> int:
+    """Of this process or the largest that it started and that has ended."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    who = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    return unit * max(resource.getrusage(one).ru_maxrss for one in who)
+
+
+def peak_gpu_memory() -> int | None:
+    """What torch held in this process; null where it held none, as where vLLM runs in another."""
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_initialized():
+        return None
+    devices = range(torch.cuda.device_count())
+    return sum(int(torch.cuda.max_memory_allocated(device)) for device in devices)

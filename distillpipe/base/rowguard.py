@@ -14,8 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple, ParamSpec, TypeVar
 
-from distillpipe.errors import Abandoned, CannotRenderError, DistillError
-from distillpipe.progress import say
+from distillpipe.base.errors import Abandoned, CannotRenderError, DistillError
+from distillpipe.base.progress import say
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
-from distillpipe import streams
-from distillpipe.redaction import redact
-from distillpipe.terminal import printable
+from distillpipe.base import streams
+from distillpipe.base.redaction import redact
+from distillpipe.base.terminal import printable
 
 
 class Advance(Protocol):

@@ -18,8 +18,8 @@ from concurrent.futures.process import BrokenProcessPool
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
-from distillpipe.errors import EngineError
-from distillpipe.interrupts import leave_to_parent, leave_with_parent, shielded
+from distillpipe.base.errors import EngineError
+from distillpipe.base.interrupts import leave_to_parent, leave_with_parent, shielded
 
 T = TypeVar("T")
 R = TypeVar("R")

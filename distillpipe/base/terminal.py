@@ -13,8 +13,8 @@ from collections.abc import Iterable
 from types import TracebackType
 from typing import Any
 
-from distillpipe.encoding import document
-from distillpipe.redaction import redact
+from distillpipe.base.encoding import document
+from distillpipe.base.redaction import redact
 
 _BYTES = range(0xDC80, 0xDD00)  # bytes of a file name that are not UTF-8, as Python keeps them
 _ACTING = (

@@ -4,7 +4,7 @@ import re
 
 import msgspec
 
-from distillpipe.terminal import json_escaped, printable
+from distillpipe.base.terminal import json_escaped, printable
 
 _ACTIVE = str.maketrans({"\\": r"\\", "`": r"\`", "|": r"\|", "<": "&lt;"})
 _PLAIN_YAML = re.compile(r"[A-Za-z0-9][\w./-]*", re.ASCII)

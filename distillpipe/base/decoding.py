@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from distillpipe.errors import first_line
+from distillpipe.base.errors import first_line
 
 NOT_DECODED = (msgspec.MsgspecError, UnicodeError, RecursionError)
 "of msgspec"

@@ -1,0 +1,1 @@
+"""What every part may use: records, options, errors, hashing, progress. It imports nothing of the others."""
