@@ -301,7 +301,7 @@ from pathlib import Path
 import msgspec
 from distillpipe import versions
 from distillpipe.dataset import Writer
-from distillpipe.records import Trace
+from distillpipe.base.records import Trace
 from distillpipe.versions import Header
 
 row = msgspec.json.decode(sys.argv[2], type=Trace)

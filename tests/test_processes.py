@@ -68,9 +68,10 @@ def test_a_process_that_is_killed_is_an_error_that_says_how_to_go_on() -> None:
 HANGING = """
 import sys, time
 from pathlib import Path
-from distillpipe import interrupts, versions
-from distillpipe.errors import Interrupted
-from distillpipe.processes import Processes
+from distillpipe import versions
+from distillpipe.base import interrupts
+from distillpipe.base.errors import Interrupted
+from distillpipe.base.processes import Processes
 from distillpipe.versions import Header
 
 interrupts.install()

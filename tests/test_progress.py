@@ -11,7 +11,7 @@ from distillpipe.base.progress import progress, say
 
 STAGE = """
 import time
-from distillpipe.progress import progress
+from distillpipe.base.progress import progress
 
 with progress("generate", total=3, done=1) as advance:
     for _ in range(2):

@@ -72,7 +72,7 @@ def test_show_ends_without_a_traceback(
 
 def test_talk_on_a_closed_stream_never_lands_in_a_file(tmp_path: Path, repository: Path) -> None:
     program = (
-        "import os, sys; from distillpipe import streams; streams.open_closed(); "
+        "import os, sys; from distillpipe.base import streams; streams.open_closed(); "
         "file = open('data', 'w'); os.write(2, b'talk'); os.write(1, b'talk'); "
         "print('talk', file=sys.stderr); sys.stdout.write('talk'); file.write('data')"
     )
@@ -85,8 +85,8 @@ def test_talk_on_a_closed_stream_never_lands_in_a_file(tmp_path: Path, repositor
 
 
 WAITING = (
-    "import os, signal, sys, time; from distillpipe import interrupts; "
-    "from distillpipe.errors import Interrupted; interrupts.install()\n"
+    "import os, signal, sys, time; from distillpipe.base import interrupts; "
+    "from distillpipe.base.errors import Interrupted; interrupts.install()\n"
     "try:\n    print('ready', flush=True); time.sleep(60)\n"
     "except Interrupted as stopped:\n    sys.exit(stopped.exit_code)\n"
 )

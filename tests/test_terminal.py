@@ -138,7 +138,7 @@ def test_logs_and_warnings_of_libraries_do_not_act(capfd: pytest.CaptureFixture[
 def test_a_progress_line_shows_markup_and_escapes_as_text() -> None:
     ours, theirs = pty.openpty()
     program = (
-        "from distillpipe.progress import progress\n"
+        "from distillpipe.base.progress import progress\n"
         "with progress('[red]\\x1b]0;t\\a', 2) as advance: advance(1, 5, '[bold]\\x1b]0;t\\a')\n"
     )
     process = subprocess.Popen(

@@ -70,7 +70,7 @@ def test_without_the_library_the_error_names_the_command_that_installs_it() -> N
     program = """if True:
         import sys
         sys.modules["sklearn"] = None  # as where it is not installed
-        from distillpipe.errors import MissingDependencyError
+        from distillpipe.base.errors import MissingDependencyError
         from distillpipe.filters.domains import cluster_domains
         try:
             cluster_domains([("a", "b")], 2, seed=0)

@@ -125,8 +125,8 @@ def test_leaving_early_does_not_wait_for_what_was_not_begun() -> None:
 
 ENDLESS = r"""
 import sys
-from distillpipe import interrupts
-from distillpipe.errors import Interrupted
+from distillpipe.base import interrupts
+from distillpipe.base.errors import Interrupted
 from distillpipe.verify import Judge, judge, workers
 interrupts.install()
 workers.CPU_SECONDS = workers.WALL_SECONDS = 600.0

@@ -145,7 +145,7 @@ def test_a_worker_that_does_not_start_is_an_error_and_no_verdict(monkeypatch) ->
 
 ASKING = """
 import signal, sys, threading
-from distillpipe import interrupts
+from distillpipe.base import interrupts
 from distillpipe.verify import workers
 interrupts.install()
 workers.CPU_SECONDS = workers.WALL_SECONDS = 600.0
