@@ -41,7 +41,7 @@ from distillpipe.formats.fields import (
 from distillpipe.formats.files import Placed, readable
 from distillpipe.manifest import InputDataset
 from distillpipe.verify import VERIFIERS
-from distillpipe.verify.code_tests import tests_for
+from distillpipe.verify.code.problem_tests import tests_for
 
 DATA_FOLDER = "DISTILL_DATA"  # environment: the folder with the files of benchmarks
 DATE_FIELDS = ("contest_date", "release_date", "date")

@@ -20,20 +20,12 @@ from distillpipe.filters import cut, decontaminate, endings, final_answers, near
 from distillpipe.filters.problem_words import diagram_numbers, words_of
 from distillpipe.filters.steps import find_steps
 from distillpipe.formats import fields, incoming, traces, turns
-from distillpipe.verify import (
-    choice,
-    choice_letters,
-    code_extract,
-    code_imports,
-    code_values,
-    compare,
-    exact,
-    extract,
-    latex,
-    math,
-    numeric,
-    rationals,
-)
+from distillpipe.verify import choice, choice_letters, extract
+from distillpipe.verify.code import extract as code_extract
+from distillpipe.verify.code import imports, values
+from distillpipe.verify.math import compare, latex, numeric, rationals
+from distillpipe.verify.math import numeric as exact
+from distillpipe.verify.math import verifier as math
 from distillpipe.views import text as views
 
 UNITS = [
@@ -105,8 +97,8 @@ FUNCTIONS: dict[str, Callable[[str], object]] = {
     "stated_answer": extract.stated_answer,
     "any_answer": extract.any_answer,
     "extract_code": code_extract.extract_code,
-    "imports_for": code_imports.imports_for,
-    "equal_output": lambda text: code_values.equal_output(text, text + "a"),
+    "imports_for": imports.imports_for,
+    "equal_output": lambda text: values.equal_output(text, text + "a"),
     "chosen": choice.chosen,
     "chosen of options": lambda text: choice.chosen(text, OPTIONS, "A"),
     "options_of": lambda text: choice.options_of(json.dumps({"options": [text]})),

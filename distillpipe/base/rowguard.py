@@ -34,7 +34,7 @@ class InternalError(NamedTuple):
     """An exception that was not foreseen, in the work on one row."""
 
     said: str
-    "`KeyError: 'log' (distillpipe/verify/evaluate.py:43)`"
+    "`KeyError: 'log' (distillpipe/verify/math/evaluate.py:43)`"
 
     @property
     def reason(self) -> str:

@@ -10,8 +10,8 @@ import re
 from distillpipe.base.options import FilterOptions
 from distillpipe.base.records import Trace
 from distillpipe.filters.rules import Drop
-from distillpipe.verify.compare import same_answer
 from distillpipe.verify.extract import any_answer, boxed_answer, boxed_answers
+from distillpipe.verify.math.compare import same_answer
 
 _MAX_CHARACTERS = 200  # of an answer that is compared
 _MAX_BOXES = 100

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from distillpipe.verify.code_tests import has_tests
+from distillpipe.verify.code.problem_tests import has_tests
 from distillpipe.verify.extract import boxed_answer
-from distillpipe.verify.numeric import number
+from distillpipe.verify.math.numeric import number
 
 PROBLEM_FIELDS = ("problem", "question", "prompt")
 ANSWER_FIELDS = ("reference_answer", "answer", "gold")

@@ -30,7 +30,7 @@ from distillpipe.formats.found import Found, Outcome
 from distillpipe.formats.incoming import Format, Reader
 from distillpipe.formats.turns import Rejection
 from distillpipe.verify import VERIFIERS
-from distillpipe.verify.code_tests import TEST_KEYS, has_tests, tests_for
+from distillpipe.verify.code.problem_tests import TEST_KEYS, has_tests, tests_for
 
 TEACHER_FIELDS = ("teacher", "model", "model_name")
 FINISH_FIELDS = ("finish_reason", "stop_reason")

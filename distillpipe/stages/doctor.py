@@ -14,7 +14,7 @@ from distillpipe.base import terminal
 from distillpipe.base.errors import MissingDependencyError
 from distillpipe.base.records import Record
 from distillpipe.forecast import size
-from distillpipe.verify.sandbox import find_sandbox
+from distillpipe.verify.code.sandbox import find_sandbox
 
 PACKAGES = (
     "distillpipe", "torch", "transformers", "accelerate", "peft", "bitsandbytes", "vllm", "httpx2",

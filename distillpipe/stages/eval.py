@@ -41,7 +41,7 @@ from distillpipe.stages.run import (
     say_finished,
     say_up_to_date,
 )
-from distillpipe.verify.packages import versions_of
+from distillpipe.verify.code.packages import versions_of
 from distillpipe.versions import Header
 from distillpipe.views import scores
 

@@ -34,8 +34,8 @@ from distillpipe.stages.run import (
     say_finished,
     say_up_to_date,
 )
-from distillpipe.verify.code import missing_modules
-from distillpipe.verify.packages import versions_of
+from distillpipe.verify.code.packages import versions_of
+from distillpipe.verify.code.verifier import missing_modules
 from distillpipe.versions import Header
 
 SYNC_ROWS = 4096  # a row that a power cut takes is written again from its decision

@@ -16,7 +16,7 @@ from distillpipe.base.terminal import printable
 from distillpipe.dataset import Writer
 from distillpipe.manifest import Manifest, ResolvedOption
 from distillpipe.spending import say_spent
-from distillpipe.verify.packages import versions_of
+from distillpipe.verify.code.packages import versions_of
 from distillpipe.views.text import teacher_lines
 
 

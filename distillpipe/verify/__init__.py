@@ -23,15 +23,14 @@ from distillpipe.verify.choice import (
     same_choice,
     text_chosen,
 )
-from distillpipe.verify.code import judge_code
-from distillpipe.verify.code_extract import extract_code, extract_last_fenced
-from distillpipe.verify.code_tests import tests_in
-from distillpipe.verify.exact import same_text
+from distillpipe.verify.code.extract import extract_code, extract_last_fenced
+from distillpipe.verify.code.problem_tests import tests_in
+from distillpipe.verify.code.sandbox import find_sandbox
+from distillpipe.verify.code.verifier import judge_code
 from distillpipe.verify.extract import any_answer, boxed_answer
 from distillpipe.verify.judge import Judge
-from distillpipe.verify.math import same_value
-from distillpipe.verify.numeric import same_number
-from distillpipe.verify.sandbox import find_sandbox
+from distillpipe.verify.math.numeric import same_number, same_text
+from distillpipe.verify.math.verifier import same_value
 
 MAX_REASON_CHARACTERS = 200
 

@@ -10,8 +10,8 @@ import re
 import string
 from collections.abc import Callable, Sequence
 
-from distillpipe.verify.compare import same_answer
-from distillpipe.verify.latex import cleaned
+from distillpipe.verify.math.compare import same_answer
+from distillpipe.verify.math.latex import cleaned
 
 LETTERS = string.ascii_uppercase
 USUAL = LETTERS[:10]  # as many as MMLU-Pro has options; without options no letter beyond is one

@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from distillpipe.base.interrupts import shielded
-from distillpipe.verify import workers
+from distillpipe.verify.math import workers
 
 T = TypeVar("T")
 R = TypeVar("R")

@@ -14,10 +14,10 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
-from distillpipe.verify import sandbox as sandboxes
-from distillpipe.verify import seccomp
-from distillpipe.verify.code import judge_code
-from distillpipe.verify.code_kinds import Call, CallTests, CodeTests, InputTests
+from distillpipe.verify.code import sandbox as sandboxes
+from distillpipe.verify.code import seccomp
+from distillpipe.verify.code.kinds import Call, CallTests, CodeTests, InputTests
+from distillpipe.verify.code.verifier import judge_code
 
 CALLS = CallTests("add", tuple(Call((number, 1), {}, number + 1) for number in range(5)))
 INPUTS = InputTests(tuple((f"{number} 1\n", f"{number + 1}\n") for number in range(5)))

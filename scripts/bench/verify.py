@@ -22,8 +22,9 @@ from pathlib import Path
 
 from math_verify import parse, verify
 
-from distillpipe.verify import judge, math, workers
+from distillpipe.verify import judge
 from distillpipe.verify.extract import boxed_answer
+from distillpipe.verify.math import verifier, workers
 
 TRACES = Path(__file__).resolve().parents[3] / "shared" / "data" / "traces"
 FILES = ("math500_r1_family", "rl3b_think_greedy", "instruct3b_greedy")
@@ -44,7 +45,7 @@ def main() -> None:
     logging.disable(logging.WARNING)
 
     mix = real_pairs()[: given.limit]
-    math.same_value(r"\sum_{k=1}^3 k", "6")
+    verifier.same_value(r"\sum_{k=1}^3 k", "6")
     straight(*mix[0])
     rates: dict[str, list[float]] = {"ours": [], "straight": []}
     verdicts: dict[str, list[bool]] = {}
@@ -76,7 +77,7 @@ def straight(answer: str, gold: str) -> bool:
 
 
 def timed(rule: Callable[[str, str], bool], pairs: list[Pair]) -> tuple[list[bool], float]:
-    math.forget()
+    verifier.forget()
     started = time.perf_counter()
     verdicts = [rule(*pair) for pair in pairs]
     return verdicts, len(pairs) / (time.perf_counter() - started)

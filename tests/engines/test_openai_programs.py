@@ -10,7 +10,7 @@ import pytest
 
 from distillpipe.base.errors import MissingDependencyError
 from distillpipe.dataset import read_traces
-from distillpipe.verify.sandbox import find_sandbox
+from distillpipe.verify.code.sandbox import find_sandbox
 
 PROGRAMS = {"right": "def double(x): return 2 * x", "wrong": "def double(x): return x"}
 TESTS = ["assert double(2) == 4", "assert double(0) == 0"]

@@ -12,7 +12,7 @@ import pytest
 
 from distillpipe.base.errors import MissingDependencyError
 from distillpipe.stages import doctor as stage
-from distillpipe.verify import sandbox as sandboxes
+from distillpipe.verify.code import sandbox as sandboxes
 
 
 def test_it_says_everything_as_one_json_object(distill) -> None:

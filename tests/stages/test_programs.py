@@ -14,8 +14,8 @@ from distillpipe.base.records import RejectedTrace
 from distillpipe.dataset import read_problems, read_rows, read_traces
 from distillpipe.manifest import ResolvedOption
 from distillpipe.stages.run import code_packages
-from distillpipe.verify.packages import find_packages
-from distillpipe.verify.sandbox import find_sandbox
+from distillpipe.verify.code.packages import find_packages
+from distillpipe.verify.code.sandbox import find_sandbox
 
 Distill = Callable[..., Any]
 PROGRAMS = {
@@ -43,11 +43,11 @@ def sandbox() -> None:
 def no_sandbox(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A machine without bubblewrap."""
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr("distillpipe.verify.sandbox._try_out", _uncached())
+    monkeypatch.setattr("distillpipe.verify.code.sandbox._try_out", _uncached())
 
 
 def _uncached() -> Callable[..., None]:
-    from distillpipe.verify import sandbox as sandboxes
+    from distillpipe.verify.code import sandbox as sandboxes
 
     return sandboxes._try_out.__wrapped__
 

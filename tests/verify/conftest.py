@@ -3,7 +3,7 @@
 import pytest
 
 from distillpipe.base.errors import MissingDependencyError
-from distillpipe.verify.sandbox import Sandbox, find_sandbox
+from distillpipe.verify.code.sandbox import Sandbox, find_sandbox
 
 
 @pytest.fixture(scope="module")

@@ -18,8 +18,7 @@ from pathlib import Path
 import pytest
 
 from distillpipe.base.errors import MissingDependencyError
-from distillpipe.verify.code import judge_code
-from distillpipe.verify.code_kinds import (
+from distillpipe.verify.code.kinds import (
     BesideTests,
     Call,
     CallTests,
@@ -27,7 +26,8 @@ from distillpipe.verify.code_kinds import (
     CodeTests,
     InputTests,
 )
-from distillpipe.verify.sandbox import Limits, Sandbox, find_sandbox
+from distillpipe.verify.code.sandbox import Limits, Sandbox, find_sandbox
+from distillpipe.verify.code.verifier import judge_code
 
 ATTACKS = sorted((Path(__file__).parent / "attacks").glob("*.txt"))
 TEST_SECONDS = 2.0

@@ -6,9 +6,8 @@ from typing import Any
 import pytest
 
 from distillpipe.verify import verified
-from distillpipe.verify.code import CodeResult, judge_code
-from distillpipe.verify.code_extract import extract_code
-from distillpipe.verify.code_kinds import (
+from distillpipe.verify.code.extract import extract_code
+from distillpipe.verify.code.kinds import (
     BesideTests,
     Call,
     CallTests,
@@ -16,7 +15,8 @@ from distillpipe.verify.code_kinds import (
     ExpressionTests,
     InputTests,
 )
-from distillpipe.verify.sandbox import Sandbox
+from distillpipe.verify.code.sandbox import Sandbox
+from distillpipe.verify.code.verifier import CodeResult, judge_code
 
 SECONDS = 3.0
 DOUBLE = CallTests("double", (Call((2,), {}, 4), Call((), {"x": [1]}, [1, 1])))

@@ -10,25 +10,25 @@ from typing import Any
 
 import pytest
 
-from distillpipe.verify import code_tests
-from distillpipe.verify.code import judge_code
-from distillpipe.verify.code_kinds import CodeTests, InputTests
-from distillpipe.verify.code_values import equal_output
-from distillpipe.verify.sandbox import Sandbox
+from distillpipe.verify.code import problem_tests
+from distillpipe.verify.code.kinds import CodeTests, InputTests
+from distillpipe.verify.code.sandbox import Sandbox
+from distillpipe.verify.code.values import equal_output
+from distillpipe.verify.code.verifier import judge_code
 
 
 def verdicts(sandbox: Sandbox, inputs: list[Any], outputs: list[Any], *bodies: str) -> list[str]:
     """For programs `f(*a)` with these bodies."""
     row = {"input_output": json.dumps({"fn_name": "f", "inputs": inputs, "outputs": outputs})}
     programs = [f"def f(*a):\n    return {body}\n" for body in bodies]
-    tests = code_tests.tests_of(row)
+    tests = problem_tests.tests_of(row)
     return [judge_code(one, tests, sandbox=sandbox).verdict[0] for one in programs]
 
 
 def test_the_rules_of_livecodebench_leave_outputs_to_their_own_grader(sandbox: Sandbox) -> None:
     calls = {"fn_name": "f", "inputs": [[1], [2]], "outputs": [[[1, 1]], [[2, 2]]]}
-    function = code_tests.tests_of({"input_output": json.dumps(calls)})
-    script = code_tests.tests_of({"input_output": {"inputs": ["3"], "outputs": ["1.5"]}})
+    function = problem_tests.tests_of({"input_output": json.dumps(calls)})
+    script = problem_tests.tests_of({"input_output": {"inputs": ["3"], "outputs": ["1.5"]}})
 
     def verdict(program: str, tests: CodeTests) -> str:
         return judge_code(program, tests, sandbox=sandbox, rules="livecodebench").verdict
@@ -77,7 +77,7 @@ def test_results_are_read_as_their_graders_do(sandbox, inputs, outputs, right, w
 
 def test_a_result_of_any_length_is_read(sandbox: Sandbox) -> None:
     text = f'{{"fn_name": "f", "inputs": [[1]], "outputs": [1{"0" * 5000}]}}'
-    tests = code_tests.tests_of({"input_output": text})
+    tests = problem_tests.tests_of({"input_output": text})
 
     for end, verdict in (("", "correct"), (" + 1", "wrong")):
         program = f"def f(x):\n    return 10 ** 5000{end}\n"
@@ -100,7 +100,7 @@ def test_texts_are_lines_or_lists_of_lines(inputs, outputs, cases) -> None:
         {"inputs": inputs, "outputs": outputs, "fn_name": None},
         {"inputs": inputs, "outputs": outputs},
     ):
-        assert code_tests.tests_of({"input_output": json.dumps(value)}) == InputTests(cases, is_lenient=True)  # fmt: skip
+        assert problem_tests.tests_of({"input_output": json.dumps(value)}) == InputTests(cases, is_lenient=True)  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from distillpipe.verify.code import judge_code
-from distillpipe.verify.code_kinds import BesideTests, Call, CallTests, CheckTests, InputTests
-from distillpipe.verify.sandbox import Limits, Sandbox
-from distillpipe.verify.session import Session
+from distillpipe.verify.code.kinds import BesideTests, Call, CallTests, CheckTests, InputTests
+from distillpipe.verify.code.sandbox import Limits, Sandbox
+from distillpipe.verify.code.session import Session
+from distillpipe.verify.code.verifier import judge_code
 
 TEXT = "3 4\nä 5\n\nlast line without an end"
 LOOP = "class A:\n    pass\na = A()\na.a = a\n"

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from distillpipe.verify import code_tests
-from distillpipe.verify.code import CodeResult, judge_code
-from distillpipe.verify.code_kinds import BesideTests, InputTests
-from distillpipe.verify.sandbox import Sandbox
+from distillpipe.verify.code import problem_tests
+from distillpipe.verify.code.kinds import BesideTests, InputTests
+from distillpipe.verify.code.sandbox import Sandbox
+from distillpipe.verify.code.verifier import CodeResult, judge_code
 
 Rows = list[dict[str, Any]]
 # tests whose own solution cannot pass here, by their place among the 200, with the reason
@@ -55,7 +55,7 @@ def judged(
     rows: Rows, program: Callable[[dict[str, Any]], str], sandbox: Sandbox
 ) -> list[CodeResult]:
     def judge(row: dict[str, Any], source: str) -> CodeResult:
-        tests = code_tests.tests_of(row)
+        tests = problem_tests.tests_of(row)
         return judge_code(source, tests, sandbox=sandbox, test_seconds=PATIENT_SECONDS)
 
     with ThreadPoolExecutor(2) as pool:
@@ -114,7 +114,7 @@ def test_no_empty_body_passes_leetcode(leetcode: Rows, sandbox: Sandbox) -> None
 
 def test_no_test_of_the_benchmarks_runs_beside_a_program(human_eval, mbpp, leetcode) -> None:
     for row in human_eval + mbpp + leetcode:
-        assert not isinstance(code_tests.tests_of(row), BesideTests)
+        assert not isinstance(problem_tests.tests_of(row), BesideTests)
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def test_no_test_of_the_benchmarks_runs_beside_a_program(human_eval, mbpp, leetc
 )
 def test_the_row_of_live_code_bench_is_judged(shared_rows, sandbox, answer, verdict) -> None:
     (row,) = shared_rows("code/lcb_1row_with_private_1873_A.jsonl")[:1]
-    tests = code_tests.tests_of(row)
+    tests = problem_tests.tests_of(row)
     program = textwrap.dedent(f"""
         for _ in range(int(input())):
             s = input().strip()

@@ -6,10 +6,10 @@ from typing import NamedTuple
 import pytest
 
 from distillpipe.base.errors import MissingDependencyError
-from distillpipe.verify.code import judge_code
-from distillpipe.verify.code_kinds import Call, CallTests, CheckTests, ExpressionTests, InputTests
-from distillpipe.verify.sandbox import Limits, Sandbox, find_sandbox
-from distillpipe.verify.session import Session
+from distillpipe.verify.code.kinds import Call, CallTests, CheckTests, ExpressionTests, InputTests
+from distillpipe.verify.code.sandbox import Limits, Sandbox, find_sandbox
+from distillpipe.verify.code.session import Session
+from distillpipe.verify.code.verifier import judge_code
 
 MB = 1 << 20
 IMPORTS = (

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from distillpipe.base.errors import DataError
-from distillpipe.verify import code_tests
-from distillpipe.verify.code_kinds import (
+from distillpipe.verify.code import problem_tests
+from distillpipe.verify.code.kinds import (
     BesideTests,
     Call,
     CallTests,
@@ -36,14 +36,14 @@ def live(**changes: Any) -> dict[str, Any]:
 def test_private_tests_are_read_whatever_the_protocol(protocol: int) -> None:
     private = packed(json.dumps(CASES), protocol)
 
-    assert code_tests.private_cases(private) == CASES
-    assert code_tests.tests_of(live(private_test_cases=private)) == InputTests(
+    assert problem_tests.private_cases(private) == CASES
+    assert problem_tests.tests_of(live(private_test_cases=private)) == InputTests(
         (("1 2\n", "3\n"), ("1 2\n", "3\n"))
     )
 
 
 def test_private_tests_may_be_plain_json() -> None:
-    assert code_tests.private_cases(json.dumps(CASES)) == CASES
+    assert problem_tests.private_cases(json.dumps(CASES)) == CASES
 
 
 class _Bomb:
@@ -58,7 +58,7 @@ def test_a_pickle_that_acts_is_refused_and_not_run(tmp_path: Path) -> None:
     private = packed(_Bomb(tmp_path / "harm"))
 
     with pytest.raises(DataError, match="a pickle that does more than hold text"):
-        code_tests.tests_of(live(private_test_cases=private))
+        problem_tests.tests_of(live(private_test_cases=private))
     assert not (tmp_path / "harm").exists()
 
 
@@ -79,24 +79,24 @@ def test_a_pickle_that_acts_is_refused_and_not_run(tmp_path: Path) -> None:
 def test_broken_private_tests_are_refused(private: str, complaint: str | None) -> None:
     row = live(private_test_cases=private)
     if complaint is None:
-        assert code_tests.tests_of(row) == InputTests((("1 2\n", "3\n"),))
+        assert problem_tests.tests_of(row) == InputTests((("1 2\n", "3\n"),))
         return
     with pytest.raises(DataError, match=complaint):
-        code_tests.tests_of(row)
+        problem_tests.tests_of(row)
 
 
 def test_a_zip_bomb_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(code_tests, "MAX_TESTS_BYTES", 1000)
+    monkeypatch.setattr(problem_tests, "MAX_TESTS_BYTES", 1000)
 
     with pytest.raises(DataError, match="over 1,000 bytes"):
-        code_tests.private_cases(packed("x" * 2000))
+        problem_tests.private_cases(packed("x" * 2000))
 
 
 def test_a_function_of_live_code_bench_takes_json_one_argument_a_line() -> None:
     cases = [{"input": '[1, 2]\n"a"', "output": "[3]", "testtype": "functional"}]
     row = live(public_test_cases=json.dumps(cases), metadata='{"func_name": "f"}')
 
-    assert code_tests.tests_of(json.dumps(row)) == CallTests(
+    assert problem_tests.tests_of(json.dumps(row)) == CallTests(
         "Solution().f", (Call(([1, 2], "a"), {}, [3]),), tuple_is_list=True
     )
 
@@ -105,8 +105,10 @@ def test_tests_of_apps_are_inputs_or_arguments() -> None:
     script = {"input_output": json.dumps({"inputs": ["1\n", ["2", "3"]], "outputs": ["1", ["2"]]})}
     function = {"input_output": {"fn_name": "f", "inputs": [[1, 2]], "outputs": [3]}}
 
-    assert code_tests.tests_of(script) == InputTests((("1\n", "1"), ("2\n3", "2")), is_lenient=True)
-    assert code_tests.tests_of(function) == CallTests(
+    assert problem_tests.tests_of(script) == InputTests(
+        (("1\n", "1"), ("2\n3", "2")), is_lenient=True
+    )
+    assert problem_tests.tests_of(function) == CallTests(
         "Solution().f", (Call((1, 2), {}, 3),), tuple_is_list=True, inner_tuple_is_list=True
     )
 
@@ -129,7 +131,7 @@ def test_tests_of_apps_are_inputs_or_arguments() -> None:
     ],
 )
 def test_asserts_are_taken_apart_as_far_as_they_can_be(asserts, setup, kind) -> None:
-    tests = code_tests.tests_of({"test_list": asserts, "test_setup_code": setup})
+    tests = problem_tests.tests_of({"test_list": asserts, "test_setup_code": setup})
 
     assert type(tests) is kind
     assert len(tests.cases) == len(asserts)
@@ -139,15 +141,15 @@ def test_a_check_of_plain_asserts_becomes_calls() -> None:
     source = "def check(candidate):\n    assert candidate(1) == 2\n    assert True, 'text'\n"
     row = {"prompt": "def f(x):\n    '''Add one.'''\n", "entry_point": "f", "test": source}
 
-    assert code_tests.tests_of(row) == CallTests("f", (Call((1,), {}, 2),), row["prompt"])
+    assert problem_tests.tests_of(row) == CallTests("f", (Call((1,), {}, 2),), row["prompt"])
     moved = {key: row[key] for key in ("entry_point", "test")}
-    assert code_tests.tests_of(moved, row["prompt"]) == code_tests.tests_of(row)
+    assert problem_tests.tests_of(moved, row["prompt"]) == problem_tests.tests_of(row)
 
 
 def test_a_check_with_a_loop_stays_a_program() -> None:
     source = "def check(candidate):\n    for i in range(3):\n        assert candidate(i) == i + 1\n"
 
-    tests = code_tests.tests_of({"entry_point": "f", "test": source})
+    tests = problem_tests.tests_of({"entry_point": "f", "test": source})
 
     assert isinstance(tests, CheckTests)
     assert tests.names == {"f": "f"}
@@ -158,10 +160,10 @@ def test_a_functional_check_names_the_method_at_its_end() -> None:
     plain = "def check(candidate):\n    assert candidate(n = 3) == 4\n\ncheck(Solution().f)"
     loop = "def check(candidate):\n    for i in (1, 2):\n        assert candidate(i)\n\ncheck(Solution().f)"
 
-    assert code_tests.tests_of({"tests": {"functional": plain}}) == CallTests(
+    assert problem_tests.tests_of({"tests": {"functional": plain}}) == CallTests(
         "Solution().f", (Call((), {"n": 3}, 4),)
     )
-    tests = code_tests.tests_of({"tests": {"functional": loop}})
+    tests = problem_tests.tests_of({"tests": {"functional": loop}})
     assert isinstance(tests, CheckTests)
     assert tests.names == {"f": "Solution().f"}
 
@@ -177,13 +179,13 @@ def test_a_functional_check_names_the_method_at_its_end() -> None:
 )  # fmt: skip
 def test_a_row_without_tests_that_can_be_read_is_an_error(row: Any) -> None:
     with pytest.raises(DataError, match="tests"):
-        code_tests.tests_of(row)
+        problem_tests.tests_of(row)
 
 
 def test_the_real_row_of_live_code_bench_is_read(shared_rows) -> None:
     (row,) = shared_rows("code/lcb_1row_with_private_1873_A.jsonl")[:1]
 
-    tests = code_tests.tests_of(row)
+    tests = problem_tests.tests_of(row)
 
     assert isinstance(tests, InputTests)
     assert len(tests.cases) > len(json.loads(row["public_test_cases"]))

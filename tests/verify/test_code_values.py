@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from distillpipe.verify.code_values import equal_output, equal_value
-from distillpipe.verify.inside.values import NotPlain, decoded, encoded
+from distillpipe.verify.code.inside.values import NotPlain, decoded, encoded
+from distillpipe.verify.code.values import equal_output, equal_value
 
 VALUES: list[Any] = [
     None, True, False, 0, -7, 2**63, -(10**5000), 1.5, -0.0, 1e300, math.inf, "", "ä\ud800\0\n\"\\",

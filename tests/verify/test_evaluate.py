@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distillpipe.verify.compare import same_answer
-from distillpipe.verify.evaluate import constant, equal, ratio
-from distillpipe.verify.expression import names, parsed
-from distillpipe.verify.tokens import Unreadable
+from distillpipe.verify.math.compare import same_answer
+from distillpipe.verify.math.evaluate import constant, equal, ratio
+from distillpipe.verify.math.lexer import Unreadable
+from distillpipe.verify.math.parser import names, parsed
 
 EQUAL = [
     (r"2\sqrt{2}", r"\sqrt{8}"),

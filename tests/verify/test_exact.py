@@ -1,6 +1,6 @@
 import pytest
 
-from distillpipe.verify.exact import same_text
+from distillpipe.verify.math.numeric import same_text
 
 
 @pytest.mark.parametrize(

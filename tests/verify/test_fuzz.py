@@ -10,10 +10,10 @@ from fractions import Fraction
 
 import pytest
 
-from distillpipe.verify.compare import same_answer
 from distillpipe.verify.extract import any_answer, boxed_answer
-from distillpipe.verify.latex import cleaned
-from distillpipe.verify.numeric import number, same_number
+from distillpipe.verify.math.compare import same_answer
+from distillpipe.verify.math.latex import cleaned
+from distillpipe.verify.math.numeric import number, same_number
 
 NUM_CASES = [100, pytest.param(100_000, marks=pytest.mark.slow)]
 

@@ -11,8 +11,8 @@ import pytest
 
 from distillpipe.verify import judge
 from distillpipe.verify.choice import chosen
-from distillpipe.verify.compare import same_answer
 from distillpipe.verify.extract import any_answer, boxed_answer
+from distillpipe.verify.math.compare import same_answer
 
 PROSE = "the label is the last number of a sentence that states no answer"
 MALFORMED = "contested: the backslashes of the source are doubled"

@@ -10,8 +10,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from distillpipe.verify import judge, math, verified, workers
+from distillpipe.verify import judge, verified
 from distillpipe.verify.extract import any_answer, boxed_answer
+from distillpipe.verify.math import verifier as math
+from distillpipe.verify.math import workers
 
 HOSTILE = {
     "towers": "9^9^9^9",
@@ -108,7 +110,8 @@ def test_extraction_ends_on_hostile_responses(make_trace, name: str, frame: str)
 
 MEASURED = r"""
 import json, resource, sys
-from distillpipe.verify import judge, workers
+from distillpipe.verify import judge
+from distillpipe.verify.math import workers
 workers.CPU_SECONDS = 1.0
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 verdicts = [judge(text, r"\int_0^1 2x\,dx+\sin(x)", "math") for text in json.load(sys.stdin)]

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from distillpipe.verify import Judge, verified, workers
+from distillpipe.verify import Judge, verified
+from distillpipe.verify.math import workers
 
 
 def test_rows_come_out_judged_in_their_order(make_trace) -> None:
@@ -127,7 +128,8 @@ ENDLESS = r"""
 import sys
 from distillpipe.base import interrupts
 from distillpipe.base.errors import Interrupted
-from distillpipe.verify import Judge, judge, workers
+from distillpipe.verify import Judge, judge
+from distillpipe.verify.math import workers
 interrupts.install()
 workers.CPU_SECONDS = workers.WALL_SECONDS = 600.0
 workers.ask("1", "1")

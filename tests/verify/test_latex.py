@@ -4,7 +4,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from distillpipe.verify.latex import cleaned, closing, pieces
+from distillpipe.verify.math.latex import cleaned, closing, pieces
 
 CLEANED = {
     "42": "42",

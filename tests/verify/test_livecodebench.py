@@ -19,12 +19,12 @@ import pytest
 from distillpipe.base.records import Trace
 from distillpipe.dataset import read_traces
 from distillpipe.verify import Programs, verified
-from distillpipe.verify.code import judge_code
-from distillpipe.verify.code_extract import extract_code, extract_last_fenced
-from distillpipe.verify.code_imports import imports_for
-from distillpipe.verify.code_kinds import Call, CallTests, CodeTests, InputTests
-from distillpipe.verify.inside.livecodebench import PREAMBLE
-from distillpipe.verify.sandbox import Sandbox, find_sandbox
+from distillpipe.verify.code.extract import extract_code, extract_last_fenced
+from distillpipe.verify.code.imports import imports_for
+from distillpipe.verify.code.inside.livecodebench import PREAMBLE
+from distillpipe.verify.code.kinds import Call, CallTests, CodeTests, InputTests
+from distillpipe.verify.code.sandbox import Sandbox, find_sandbox
+from distillpipe.verify.code.verifier import judge_code
 
 Row = dict[str, Any]
 
@@ -296,7 +296,7 @@ def test_a_program_never_sees_what_is_expected(sandbox: Sandbox) -> None:
 def test_the_harness_changes_nothing_in_the_process_that_imports_it() -> None:
     source = (
         "import os, builtins, sys; before = (os.kill, sys.stdin, builtins.open, dict(os.environ))\n"
-        "import distillpipe.verify.inside.livecodebench\n"
+        "import distillpipe.verify.code.inside.livecodebench\n"
         "print(before == (os.kill, sys.stdin, builtins.open, dict(os.environ)))"
     )
     found = subprocess.run(

@@ -2,9 +2,9 @@ r"""The verifier `math`: what plain rules decide, what math-verify decides, and 
 
 import pytest
 
-from distillpipe.verify import math, workers
-from distillpipe.verify.compare import same_answer
-from distillpipe.verify.math import same_value
+from distillpipe.verify.math import verifier, workers
+from distillpipe.verify.math.compare import same_answer
+from distillpipe.verify.math.verifier import same_value
 
 SAME = [
     # numbers
@@ -127,9 +127,9 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
         return "same" if answer == reference == r"\sum_{k=1}^{1}k" else "failed"
 
     monkeypatch.setattr(workers, "ask", ask)
-    math.forget()
+    verifier.forget()
     yield questions
-    math.forget()
+    verifier.forget()
 
 
 def test_where_the_reference_can_be_verified_a_failing_answer_is_wrong(asked) -> None:

@@ -14,22 +14,17 @@ import pytest
 
 from distillpipe.base.errors import DataError
 from distillpipe.base.records import Message, Trace
-from distillpipe.verify import (
-    VERIFIERS,
-    Question,
-    code_tests,
-    judgement,
-    math,
-    verified,
-    workers,
-)
+from distillpipe.verify import VERIFIERS, Question, judgement, verified
 from distillpipe.verify.choice import chosen, letters, options_of, same_choice
-from distillpipe.verify.code import judge_code
-from distillpipe.verify.code_extract import extract_code
-from distillpipe.verify.compare import same_answer
+from distillpipe.verify.code import problem_tests
+from distillpipe.verify.code.extract import extract_code
+from distillpipe.verify.code.sandbox import Sandbox
+from distillpipe.verify.code.verifier import judge_code
 from distillpipe.verify.extract import any_answer, boxed_answer, boxed_answers, stated_answer
-from distillpipe.verify.numeric import number, same_number
-from distillpipe.verify.sandbox import Sandbox
+from distillpipe.verify.math import verifier as math
+from distillpipe.verify.math import workers
+from distillpipe.verify.math.compare import same_answer
+from distillpipe.verify.math.numeric import number, same_number
 
 VERDICTS = {"correct", "wrong", "unverifiable"}
 GOLDS = [
@@ -271,7 +266,7 @@ def test_mutated_programs_and_tests_get_a_verdict(num_calls: int, sandbox: Sandb
         if draw.random() < 0.5:
             row = _mutated_program(row, draw)
         try:
-            tests = code_tests.tests_of(row, "x")
+            tests = problem_tests.tests_of(row, "x")
         except DataError:
             continue
         num_judged += 1

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distillpipe.verify.numeric import number, same_number
+from distillpipe.verify.math.numeric import number, same_number
 
 NUMBERS = {
     "20": Fraction(20),

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from distillpipe.base.errors import MissingDependencyError, UsageError
-from distillpipe.verify.code import judge_code, missing_modules
-from distillpipe.verify.code_kinds import Call, CallTests, InputTests
-from distillpipe.verify.packages import Packages, find_packages, versions_of
-from distillpipe.verify.sandbox import Limits, Sandbox, find_sandbox
+from distillpipe.verify.code.kinds import Call, CallTests, InputTests
+from distillpipe.verify.code.packages import Packages, find_packages, versions_of
+from distillpipe.verify.code.sandbox import Limits, Sandbox, find_sandbox
+from distillpipe.verify.code.verifier import judge_code, missing_modules
 
 
 def install(site: Path, name: str, files: dict[str, str], requires: tuple[str, ...] = ()) -> None:

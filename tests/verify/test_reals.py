@@ -3,7 +3,7 @@ r"""Sets of real numbers in all their spellings, and values with names, drawn at
 import random
 from fractions import Fraction
 
-from distillpipe.verify.compare import same_answer
+from distillpipe.verify.math.compare import same_answer
 
 Piece = tuple[Fraction | None, bool, Fraction | None, bool]  # None is infinite; closed or not
 

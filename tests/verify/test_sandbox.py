@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from distillpipe.base.errors import MissingDependencyError
-from distillpipe.verify import sandbox as sandboxes
-from distillpipe.verify import seccomp
-from distillpipe.verify.sandbox import Limits, Sandbox, find_sandbox
-from distillpipe.verify.session import Answer, SandboxError
+from distillpipe.verify.code import sandbox as sandboxes
+from distillpipe.verify.code import seccomp
+from distillpipe.verify.code.sandbox import Limits, Sandbox, find_sandbox
+from distillpipe.verify.code.session import Answer, SandboxError
 
 MB = 1 << 20
 

@@ -9,16 +9,16 @@ from fractions import Fraction
 import pytest
 
 from distillpipe.verify import judge
-from distillpipe.verify.latex import cleaned
-from distillpipe.verify.quantities import measured, value_of
-from distillpipe.verify.unit_table import (
+from distillpipe.verify.math.latex import cleaned
+from distillpipe.verify.math.quantities import measured, value_of
+from distillpipe.verify.math.unit_table import (
     CHANGES,
     CHANGING_CHARACTERS,
     CURRENCY_BEFORE,
     SCALES,
     UNITS,
 )
-from distillpipe.verify.units import agree
+from distillpipe.verify.math.units import agree
 
 BEHIND = sorted(CHANGES)
 ONE_OF_A_DIMENSION = ["cm", "kg", "min", "mph", "J", "W", "Pa", "rad", "dollars", "months", "bytes", "m^2", "cm^3", "ohms", "K", "N"]  # fmt: skip

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from distillpipe.base.errors import EngineError
-from distillpipe.verify import workers
+from distillpipe.verify.math import workers
 
 TOWER = "9^{9^{9^{9}}}"
 
@@ -146,7 +146,7 @@ def test_a_worker_that_does_not_start_is_an_error_and_no_verdict(monkeypatch) ->
 ASKING = """
 import signal, sys, threading
 from distillpipe.base import interrupts
-from distillpipe.verify import workers
+from distillpipe.verify.math import workers
 interrupts.install()
 workers.CPU_SECONDS = workers.WALL_SECONDS = 600.0
 workers.ask("1", "1")

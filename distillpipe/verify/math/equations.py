@@ -8,12 +8,12 @@ import decimal
 import re
 from decimal import Decimal
 
-from distillpipe.verify import evaluate
-from distillpipe.verify.arithmetic import COMPARING
-from distillpipe.verify.expression import Node, names, parsed
-from distillpipe.verify.leaf import Leaf, fraction_node, leaf
-from distillpipe.verify.structure import Shape, read
-from distillpipe.verify.tokens import FUNCTIONS, Unreadable
+from distillpipe.verify.math import evaluate
+from distillpipe.verify.math.arithmetic import COMPARING
+from distillpipe.verify.math.lexer import FUNCTIONS, Unreadable
+from distillpipe.verify.math.parser import Node, names, parsed
+from distillpipe.verify.math.structure import Shape, read
+from distillpipe.verify.math.value import Leaf, fraction_node, leaf
 
 _FLIPPED = {"<": ">", ">": "<", r"\le": r"\ge", r"\ge": r"\le", "=": "=", r"\neq": r"\neq"}
 _NAME = re.compile(r"(?:\\?[a-zA-Z]'?(?:_(?:[a-zA-Z0-9]|\{[^{}]*\}))?|[(),:/{}\s]|\\%)+")

@@ -9,8 +9,8 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-from distillpipe.verify.code_imports import PROVIDED_NAMES
-from distillpipe.verify.code_kinds import (
+from distillpipe.verify.code.imports import PROVIDED_NAMES
+from distillpipe.verify.code.kinds import (
     BesideTests,
     Call,
     CallTests,

@@ -13,8 +13,8 @@ from decimal import Decimal
 from typing import Any
 
 from distillpipe.base.errors import DataError
-from distillpipe.verify.code_asserts import tests_of_asserts, tests_of_check
-from distillpipe.verify.code_kinds import Call, CallTests, CodeTests, InputTests
+from distillpipe.verify.code.asserts import tests_of_asserts, tests_of_check
+from distillpipe.verify.code.kinds import Call, CallTests, CodeTests, InputTests
 
 MAX_TESTS_BYTES = 1 << 30
 NUM_KEPT = 4  # tests of so many problems stay parsed

@@ -12,10 +12,10 @@ import re
 from collections.abc import Iterator
 from fractions import Fraction
 
-from distillpipe.verify.rationals import plain, regrouped
-from distillpipe.verify.tokens import WORDS
-from distillpipe.verify.unit_table import CURRENCY_BEFORE, MONEY_SCALES, SCALES, UNITS
-from distillpipe.verify.units import Measured, Reader, Token, Unit, unit_named
+from distillpipe.verify.math.lexer import WORDS
+from distillpipe.verify.math.rationals import plain, regrouped
+from distillpipe.verify.math.unit_table import CURRENCY_BEFORE, MONEY_SCALES, SCALES, UNITS
+from distillpipe.verify.math.units import Measured, Reader, Token, Unit, unit_named
 
 _MATH = WORDS | {
     "mod", "lcm", "gcd", "max", "min", "det", "dim", "deg", "arg", "sgn", "lim", "sup", "inf", "oo",

@@ -8,10 +8,10 @@ import re
 from fractions import Fraction
 
 from distillpipe.base.records import Verdict
-from distillpipe.verify.latex import cleaned
-from distillpipe.verify.quantities import measured, value_of, with_unit
-from distillpipe.verify.rationals import MAX_DIGITS
-from distillpipe.verify.units import Measured, Unit, agree, comparable
+from distillpipe.verify.math.latex import cleaned
+from distillpipe.verify.math.quantities import measured, value_of, with_unit
+from distillpipe.verify.math.rationals import MAX_DIGITS
+from distillpipe.verify.math.units import Measured, Unit, agree, comparable
 
 _NAMED = re.compile(
     r"(?<![a-zA-Z])\\?[a-zA-Z]++(?:_(?:[a-zA-Z0-9]|\{[a-zA-Z0-9]*\}))?\s*=\s*(?=[^=]*$)"
@@ -64,3 +64,8 @@ def equal_but_for_percent(given: Fraction, wanted: Fraction, percents: list[bool
     if given_percent == wanted_percent:
         return False
     return given * 100 == wanted if given_percent else given == wanted * 100
+
+
+def same_text(answer: str, reference: str) -> Verdict:
+    """The verifier `exact`: the same text, except for white space at the ends and in a row."""
+    return "correct" if answer.split() == reference.split() else "wrong"

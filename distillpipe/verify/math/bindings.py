@@ -9,9 +9,9 @@ r"""Values with names: `x=1, y=2` says which is which, so that `(2,1)` is anothe
 import re
 from collections.abc import Callable, Sequence
 
-from distillpipe.verify.equations import is_name
-from distillpipe.verify.leaf import Leaf
-from distillpipe.verify.structure import Shape
+from distillpipe.verify.math.equations import is_name
+from distillpipe.verify.math.structure import Shape
+from distillpipe.verify.math.value import Leaf
 
 Read = Shape | Leaf
 Same = Callable[[Read, Read], bool | None]

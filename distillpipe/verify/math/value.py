@@ -10,14 +10,14 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import NamedTuple
 
-from distillpipe.verify import evaluate, expression, tokens
-from distillpipe.verify.arithmetic import COMPARING, CONTEXT
-from distillpipe.verify.expression import Node
-from distillpipe.verify.numeric import equal_but_for_percent
-from distillpipe.verify.quantities import measured, value_of, with_unit
-from distillpipe.verify.rationals import plain
-from distillpipe.verify.unit_table import UNITS
-from distillpipe.verify.units import Measured, Unit, agree, comparable
+from distillpipe.verify.math import evaluate, lexer, parser
+from distillpipe.verify.math.arithmetic import COMPARING, CONTEXT
+from distillpipe.verify.math.numeric import equal_but_for_percent
+from distillpipe.verify.math.parser import Node
+from distillpipe.verify.math.quantities import measured, value_of, with_unit
+from distillpipe.verify.math.rationals import plain
+from distillpipe.verify.math.unit_table import UNITS
+from distillpipe.verify.math.units import Measured, Unit, agree, comparable
 
 MIN_DIGITS = 6
 MIN_PLACES = 4
@@ -81,8 +81,8 @@ def leaf(text: str) -> Leaf:
 def _node(found: Measured) -> Node | None:
     """The expression of a quantity in its own unit."""
     try:
-        node = expression.parsed(found.body)
-    except (tokens.Unreadable, RecursionError):
+        node = parser.parsed(found.body)
+    except (lexer.Unreadable, RecursionError):
         return None
     if found.factor != 1:
         node = ("product", (node, fraction_node(found.factor)))
@@ -162,7 +162,7 @@ def _in_radians(angle: Leaf, other: Leaf) -> bool:
     """`90°` beside a multiple of pi without a unit."""
     if angle.unit is None or angle.unit.dimensions != (("degree", 1),) or other.unit is not None:
         return False
-    if other.node is None or not expression.holds(other.node, ("constant", "pi")):
+    if other.node is None or not parser.holds(other.node, ("constant", "pi")):
         return False
     radians = (
         "product",
@@ -236,7 +236,7 @@ def _same_node(left: Leaf, right: Leaf) -> bool | None:
 
 def _equal_in_one_case(left: Node, right: Node) -> bool | None:
     """As `evaluate.equal`, with small letters for capitals, where no side has both: `C` beside `c`."""
-    names = expression.names(left), expression.names(right)
+    names = parser.names(left), parser.names(right)
     folded = [{name.lower() for name in side} for side in names]
     if names[0] == names[1] or folded[0] != folded[1] or "i" in folded[0]:
         return evaluate.equal(left, right)
@@ -326,6 +326,6 @@ def _words(text: str) -> tuple[str | None, bool]:
         return None, False
     words = _ARTICLES.sub("", " ".join(unwrapped.casefold().replace(".", " ").split()))
     is_words = unwrapped != text or bool(_LONG_WORD.search(unwrapped))
-    if unwrapped.strip() in tokens.FUNCTIONS:
+    if unwrapped.strip() in lexer.FUNCTIONS:
         return None, False
     return _SAME_WORDS.get(words, words), is_words

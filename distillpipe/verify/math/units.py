@@ -9,7 +9,7 @@ import re
 from fractions import Fraction
 from typing import NamedTuple
 
-from distillpipe.verify.unit_table import (
+from distillpipe.verify.math.unit_table import (
     ADDS_NOTHING,
     CHANGES,
     CHANGING_CHARACTERS,

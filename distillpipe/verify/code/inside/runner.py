@@ -22,8 +22,8 @@ import resource
 import sys
 from _json import encode_basestring_ascii as quoted
 
-from distillpipe.verify.inside.fresh import Interpreter
-from distillpipe.verify.inside.values import decoded, encoded, raised
+from distillpipe.verify.code.inside.fresh import Interpreter
+from distillpipe.verify.code.inside.values import decoded, encoded, raised
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

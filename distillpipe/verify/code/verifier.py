@@ -17,8 +17,8 @@ from typing import Any
 
 from distillpipe.base.options import CodeRules
 from distillpipe.base.records import Record, Verdict
-from distillpipe.verify.code_imports import imports_for
-from distillpipe.verify.code_kinds import (
+from distillpipe.verify.code.imports import imports_for
+from distillpipe.verify.code.kinds import (
     BesideTests,
     Call,
     CallTests,
@@ -27,9 +27,9 @@ from distillpipe.verify.code_kinds import (
     ExpressionTests,
     InputTests,
 )
-from distillpipe.verify.code_values import equal_output, equal_value
-from distillpipe.verify.sandbox import Sandbox
-from distillpipe.verify.session import START_SECONDS, Answer, Session, parsed_line
+from distillpipe.verify.code.sandbox import Sandbox
+from distillpipe.verify.code.session import START_SECONDS, Answer, Session, parsed_line
+from distillpipe.verify.code.values import equal_output, equal_value
 
 TEST_SECONDS = 6.0  # wall clock for each test, as in LiveCodeBench's harness
 MAX_PROGRAM_CHARACTERS = 1_000_000

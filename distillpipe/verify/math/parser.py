@@ -11,7 +11,7 @@ reader has to agree on a type. Depth and length are bounded: nothing here recurs
 from collections.abc import Callable
 from typing import Any
 
-from distillpipe.verify.tokens import FUNCTIONS, GREEK, SEVERAL, WORDS, Unreadable, tokens_of
+from distillpipe.verify.math.lexer import FUNCTIONS, GREEK, SEVERAL, WORDS, Unreadable, tokens_of
 
 Node = tuple[Any, ...]
 """number digits | variable name | constant pi/e/i | sum nodes | product nodes | negative node |

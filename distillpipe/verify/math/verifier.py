@@ -12,15 +12,15 @@ import functools
 import re
 
 from distillpipe.base.records import Verdict
-from distillpipe.verify import leaf, rationals, structure, tokens, workers
-from distillpipe.verify.compare import same_answer
-from distillpipe.verify.exact import same_text
 from distillpipe.verify.extract import boxed_answer
-from distillpipe.verify.latex import cleaned
-from distillpipe.verify.quantities import measured
-from distillpipe.verify.rationals import simple_number
-from distillpipe.verify.unit_table import ADDS_NOTHING, CHANGES, OPERATIONS, PERCENT, SCALES
-from distillpipe.verify.units import Measured
+from distillpipe.verify.math import lexer, rationals, structure, value, workers
+from distillpipe.verify.math.compare import same_answer
+from distillpipe.verify.math.latex import cleaned
+from distillpipe.verify.math.numeric import same_text
+from distillpipe.verify.math.quantities import measured
+from distillpipe.verify.math.rationals import simple_number
+from distillpipe.verify.math.unit_table import ADDS_NOTHING, CHANGES, OPERATIONS, PERCENT, SCALES
+from distillpipe.verify.math.units import Measured
 
 MAX_CHARACTERS = 4000  # a matrix of 20 x 20 fractions; an answer beyond is no answer
 _MAX_WORDS = 6  # a reference with more words is prose
@@ -28,7 +28,7 @@ _MAX_DEPTH = 60  # of brackets: deeper is nothing that a person or a model means
 _WRAPPED_WORDS = re.compile(r"\\text\{([^{}]*)\}")
 _COMMAND = re.compile(r"\\(?:begin|end)\{[a-zA-Z*]+\}|\\[a-zA-Z]+|\\.")
 _WORD = re.compile(r"[A-Za-z]+")
-_SAY_NOTHING = ADDS_NOTHING | tokens.WORDS | {"and", "or"}
+_SAY_NOTHING = ADDS_NOTHING | lexer.WORDS | {"and", "or"}
 _SAY_MUCH = (CHANGES | SCALES.keys() | PERCENT.keys() | OPERATIONS.keys()) - {"and", "or", "x"}
 _LONGEST_PRODUCT = 4  # letters that may be a product of variables
 _MAX_OPEN_PARTS = 6
@@ -99,7 +99,7 @@ def _without_label(answer: str, reference: str) -> tuple[str, str] | None:
 
 def _by_parts(answer: structure.Read, reference: structure.Read) -> Verdict | None:
     """The verdict on two answers of several parts, in order; None where there is one value to compare."""
-    if isinstance(answer, leaf.Leaf) or isinstance(reference, leaf.Leaf):
+    if isinstance(answer, value.Leaf) or isinstance(reference, value.Leaf):
         return None
     if answer.kind != reference.kind or "relation" in (answer.kind, reference.kind):
         return None
@@ -119,7 +119,7 @@ def _by_parts(answer: structure.Read, reference: structure.Read) -> Verdict | No
 
 def _words_left(text: str) -> list[str]:
     """The words of a text that are no unit of its value, and what they change."""
-    found = measured(text) if isinstance(structure.read(text), leaf.Leaf) else Measured(text)
+    found = measured(text) if isinstance(structure.read(text), value.Leaf) else Measured(text)
     in_text = " ".join(_WRAPPED_WORDS.findall(found.body)).lower()
     bare = _COMMAND.sub(" ", _WRAPPED_WORDS.sub(" ", found.body)).lower()
     words = [word for word in _WORD.findall(in_text) if word not in _SAY_NOTHING]
@@ -139,7 +139,7 @@ def _is_verifiable(reference: str) -> bool:
 
 def forget() -> None:
     """Empty the caches: a test or a benchmark begins anew."""
-    for cached in (_compared, _is_verifiable, structure.read, leaf.leaf, rationals.plain):
+    for cached in (_compared, _is_verifiable, structure.read, value.leaf, rationals.plain):
         cached.cache_clear()
 
 

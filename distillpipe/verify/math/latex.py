@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable
 from typing import NamedTuple
 
-from distillpipe.verify.tokens import UPRIGHT
+from distillpipe.verify.math.lexer import UPRIGHT
 
 _UNICODE: dict[int, str | int] = {
     **{0xFF01 + offset: 0x21 + offset for offset in range(94)},  # full-width ASCII

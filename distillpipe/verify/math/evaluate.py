@@ -15,8 +15,8 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
-from distillpipe.verify.arithmetic import COMPARING, CONTEXT, Complexes, Reals, Undefined
-from distillpipe.verify.expression import Node, names
+from distillpipe.verify.math.arithmetic import COMPARING, CONTEXT, Complexes, Reals, Undefined
+from distillpipe.verify.math.parser import Node, names
 
 _AGREE = Decimal(10) ** -60
 _DIFFER = Decimal(10) ** -45

@@ -8,11 +8,11 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import NamedTuple
 
-from distillpipe.verify import evaluate
-from distillpipe.verify.arithmetic import COMPARING, CONTEXT
-from distillpipe.verify.equations import interval, is_name
-from distillpipe.verify.leaf import Leaf, leaf, same_leaf
-from distillpipe.verify.structure import Shape
+from distillpipe.verify.math import evaluate
+from distillpipe.verify.math.arithmetic import COMPARING, CONTEXT
+from distillpipe.verify.math.equations import interval, is_name
+from distillpipe.verify.math.structure import Shape
+from distillpipe.verify.math.value import Leaf, leaf, same_leaf
 
 _INFINITY = Decimal("Infinity")
 _SAME = Decimal(10) ** -50

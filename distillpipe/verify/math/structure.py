@@ -11,8 +11,8 @@ import functools
 import re
 from typing import NamedTuple, Union
 
-from distillpipe.verify.latex import CLOSING, OPENING, closing, pieces
-from distillpipe.verify.leaf import Leaf, leaf
+from distillpipe.verify.math.latex import CLOSING, OPENING, closing, pieces
+from distillpipe.verify.math.value import Leaf, leaf
 
 MAX_DEPTH = 12
 MAX_PARTS = 200

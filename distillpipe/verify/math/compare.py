@@ -15,8 +15,8 @@ import itertools
 import re
 from collections.abc import Sequence
 
-from distillpipe.verify.bindings import Named, named_values, same_bare, same_named
-from distillpipe.verify.equations import (
+from distillpipe.verify.math.bindings import Named, named_values, same_bare, same_named
+from distillpipe.verify.math.equations import (
     interval,
     is_name,
     same_inequality,
@@ -24,12 +24,12 @@ from distillpipe.verify.equations import (
     sides_agree,
     sides_differ,
 )
-from distillpipe.verify.expression import names
-from distillpipe.verify.latex import cleaned
-from distillpipe.verify.leaf import Leaf, leaf, same_leaf
-from distillpipe.verify.rationals import plain, regrouped
-from distillpipe.verify.reals import is_range, same_set
-from distillpipe.verify.structure import Shape, read
+from distillpipe.verify.math.latex import cleaned
+from distillpipe.verify.math.parser import names
+from distillpipe.verify.math.rationals import plain, regrouped
+from distillpipe.verify.math.reals import is_range, same_set
+from distillpipe.verify.math.structure import Shape, read
+from distillpipe.verify.math.value import Leaf, leaf, same_leaf
 
 Read = Shape | Leaf
 _EQUALITIES = frozenset(["=", r"\approx"])

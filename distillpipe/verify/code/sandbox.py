@@ -28,9 +28,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from distillpipe.base.errors import MissingDependencyError, UsageError
-from distillpipe.verify import seccomp
-from distillpipe.verify.packages import NO_PACKAGES, Packages, find_packages
-from distillpipe.verify.session import BOOTSTRAP, FileLimit, SandboxError, Session
+from distillpipe.verify.code import seccomp
+from distillpipe.verify.code.packages import NO_PACKAGES, Packages, find_packages
+from distillpipe.verify.code.session import BOOTSTRAP, FileLimit, SandboxError, Session
 
 UNSAFE_FLAG = "--unsafe-run-model-code-without-sandbox"
 INSTALL = {
@@ -290,7 +290,7 @@ def _program_inside() -> bytes:
     for name in _INSIDE:
         source = (Path(__file__).parent / "inside" / f"{name}.py").read_text(encoding="utf-8")
         code = compile(source, f"{name}.py", "exec", dont_inherit=True)
-        modules.append((f"distillpipe.verify.inside.{name}", code))
+        modules.append((f"distillpipe.verify.code.inside.{name}", code))
     return marshal.dumps(modules)
 
 

@@ -8,7 +8,7 @@ import functools
 import importlib
 import re
 
-from distillpipe.verify.inside.livecodebench import MODULES
+from distillpipe.verify.code.inside.livecodebench import MODULES
 
 _NAMES = {
     "typing": "Any Callable DefaultDict Deque Dict FrozenSet Generator Generic Iterable Iterator List"

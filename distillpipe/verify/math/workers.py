@@ -24,7 +24,7 @@ CPU_SECONDS = 5.0
 WALL_SECONDS = 20.0  # a busy machine gives less CPU, and a question that sleeps needs none
 START_SECONDS = 120.0  # a cold disk; sympy alone is some hundred files
 
-_ROOT = str(Path(__file__).resolve().parents[2])
+_ROOT = str(Path(__file__).resolve().parents[3])
 
 Outcome = Literal["same", "different", "unreadable_answer", "unreadable_reference", "failed"]
 
@@ -72,7 +72,7 @@ class _Worker:
 
     def __init__(self) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "distillpipe.verify.worker", str(os.getpid())],
+            [sys.executable, "-m", "distillpipe.verify.math.worker", str(os.getpid())],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -110,7 +110,7 @@ class _Worker:
         if reply is None:
             raise EngineError(
                 f"the process that compares answers did not start ({self.process.poll()}): try "
-                f"{sys.executable} -m distillpipe.verify.worker {os.getpid()}"
+                f"{sys.executable} -m distillpipe.verify.math.worker {os.getpid()}"
             )
         if reply["outcome"] == "missing":
             raise MissingDependencyError(

@@ -1,0 +1,1 @@
+"""The verifier `code`: programs that models write, run against tests in a sandbox."""
