@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from distillpipe.base.errors import UsageError
 from distillpipe.base.options import Distillation, Schedule
-from distillpipe.manifest import ResolvedOption
+from distillpipe.data.store.manifest import ResolvedOption
 
 _PAIR = re.compile(r"[1-9]\d*:[1-9]\d*")
 

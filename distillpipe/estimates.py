@@ -15,20 +15,20 @@ from typing import NamedTuple
 
 import msgspec
 
-from distillpipe import manifest as manifests
-from distillpipe import sources, spending, versions
 from distillpipe.base.errors import DistillError
 from distillpipe.base.options import SamplingOptions
 from distillpipe.base.records import FinishReason, TokenCounts
 from distillpipe.base.redaction import redact_all
-from distillpipe.forecast import Forecast, size, weight_bytes
-from distillpipe.jsonl import decode, lines
-from distillpipe.manifest import Manifest
+from distillpipe.data import sources
+from distillpipe.data.forecast import TEXT_BYTES_PER_TOKEN, Forecast, size, weight_bytes
+from distillpipe.data.store import manifest as manifests
+from distillpipe.data.store import spending, versions
+from distillpipe.data.store.jsonl import decode, lines
+from distillpipe.data.store.manifest import Manifest
+from distillpipe.data.store.spending import Prices, dollars
 from distillpipe.models import AnyModel, Model, Served
 from distillpipe.planning import RowPlan, load_model_chat
-from distillpipe.spending import Prices, dollars
 
-TEXT_BYTES_PER_TOKEN = 4
 ROW_BYTES = 1200  # keys, ids and options of a row, beside its text
 MIN_ROWS = 5  # that a range is told from
 CONFIDENCE = 0.9
@@ -124,7 +124,7 @@ def _estimate_tokens(
 
 def _estimate_labels(found: Forecast, k: int, tokens_there: int) -> None:
     """What labels take on disk, those of rows that are taken over too."""
-    from distillpipe.labels import label_bytes
+    from distillpipe.data.store.labels import label_bytes
 
     estimate = found.estimate
     num_bytes = label_bytes((estimate.tokens or 0) + tokens_there, k)

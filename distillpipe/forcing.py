@@ -13,7 +13,7 @@ from typing import NamedTuple
 import msgspec
 
 from distillpipe import budget as machine
-from distillpipe import dataset, models, reuse, spending
+from distillpipe import models
 from distillpipe.answers import as_answer, as_unread
 from distillpipe.base.errors import UsageError
 from distillpipe.base.hashing import content_hash, seed_of
@@ -22,14 +22,14 @@ from distillpipe.base.progress import progress, say
 from distillpipe.base.records import Trace, trace_id, with_source
 from distillpipe.base.rowguard import InternalError, guarded
 from distillpipe.chat import Chat, load_chat
-from distillpipe.dataset import Writer
+from distillpipe.data.store import dataset, reuse, spending
+from distillpipe.data.store.jsonl import Stream, decode, encoder
+from distillpipe.data.store.manifest import ModelUsed
+from distillpipe.data.store.writer import Writer, incomplete
 from distillpipe.engines import find_model, open_engine
 from distillpipe.engines.base import Completion, Engine, Failure, Refusal, Request
-from distillpipe.failures import incomplete
 from distillpipe.filters.rules import too_many_reasoning_tokens
 from distillpipe.formats.tokens import find_tokenizer
-from distillpipe.jsonl import Stream, decode, encoder
-from distillpipe.manifest import ModelUsed
 from distillpipe.models import AnyModel, Model
 from distillpipe.thoughts import Thoughts
 

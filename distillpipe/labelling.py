@@ -14,7 +14,6 @@ from typing import NamedTuple
 
 import msgspec
 
-from distillpipe import dataset, versions
 from distillpipe.base.errors import DataError
 from distillpipe.base.hashing import bytes_hash, content_hash
 from distillpipe.base.interrupts import shielded
@@ -23,15 +22,14 @@ from distillpipe.base.progress import progress, say
 from distillpipe.base.records import SoftLabels, Trace, trace_id, with_source
 from distillpipe.base.rowguard import REASON, InternalError, guarded
 from distillpipe.chat import Chat, chat_template_text
-from distillpipe.dataset import Writer
+from distillpipe.data.forecast import TEXT_BYTES_PER_TOKEN, Forecast, weight_bytes
+from distillpipe.data.store import dataset, versions
+from distillpipe.data.store.jsonl import decode, encoder, lines
+from distillpipe.data.store.label_carry import are_whole
+from distillpipe.data.store.labels import LabelSource, label_bytes, read_labels
+from distillpipe.data.store.writer import Writer, give_up_failed
 from distillpipe.engines.base import Completion, Engine, Failure, Refusal, Request
-from distillpipe.estimates import TEXT_BYTES_PER_TOKEN
-from distillpipe.failures import give_up_failed
-from distillpipe.forecast import Forecast, weight_bytes
 from distillpipe.formats.tokens import completion_ids
-from distillpipe.jsonl import decode, encoder, lines
-from distillpipe.label_files import are_whole
-from distillpipe.labels import LabelSource, label_bytes, read_labels
 from distillpipe.models import Model
 from distillpipe.vocabulary import vocabulary_of
 

@@ -9,9 +9,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from distillpipe import manifest as manifests
-from distillpipe import versions
 from distillpipe.base.progress import say
+from distillpipe.data.store import manifest as manifests
+from distillpipe.data.store import versions
 from distillpipe.models import AnyModel, Model
 
 CHECKED = "2026-11-21"

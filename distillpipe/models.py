@@ -11,12 +11,12 @@ from typing import Annotated, TypeVar
 
 import msgspec
 
-from distillpipe import manifest as manifests
-from distillpipe import versions
 from distillpipe.base.decoding import NOT_DECODED
 from distillpipe.base.errors import UsageError, first_line
 from distillpipe.base.hashing import content_hash
-from distillpipe.manifest import ModelUsed
+from distillpipe.data.store import manifest as manifests
+from distillpipe.data.store import versions
+from distillpipe.data.store.manifest import ModelUsed
 
 ADAPTER = "adapter_config.json"
 MERGED = "merged"  # the folder, beside an adapter of ours, of the whole model that it makes

@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 import msgspec
 
-from distillpipe import sources, spending
 from distillpipe.base.errors import UsageError
 from distillpipe.base.hashing import uniform
 from distillpipe.base.options import (
@@ -18,9 +17,11 @@ from distillpipe.base.progress import say
 from distillpipe.base.records import Message, Problem, trace_id
 from distillpipe.base.rowguard import InternalError, guarded
 from distillpipe.chat import CODE_FORMAT, Chat, conversation, load_chat, with_template_text
-from distillpipe.formats.fields import extra_of
+from distillpipe.data import sources
+from distillpipe.data.formats.fields import extra_of
+from distillpipe.data.store import spending
+from distillpipe.data.store.jsonl import Spool
 from distillpipe.formats.tokens import find_tokenizer
-from distillpipe.jsonl import Spool
 from distillpipe.models import AnyModel, Model
 from distillpipe.questions import Order, asked, livecodebench_format, option_order
 

@@ -31,13 +31,13 @@ import msgspec
 
 from distillpipe.base.errors import UsageError
 from distillpipe.base.options import SamplingOptions
-from distillpipe.benchmarks import (
+from distillpipe.data.benchmarks import (
     BENCHMARKS,
     LIVECODEBENCH_PROMPT,
     MATH_PROMPT,
     SIMPLE_EVALS_CHOICE_PROMPT,
 )
-from distillpipe.manifest import ResolvedOption
+from distillpipe.data.store.manifest import ResolvedOption
 from distillpipe.published import published_score
 
 PROMPT, NUM_SAMPLES = "prompt_template", "num_samples"

@@ -11,14 +11,14 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from distillpipe import reuse
 from distillpipe.base.errors import EngineError
 from distillpipe.base.options import Budget
 from distillpipe.base.records import Trace
 from distillpipe.chat import Chat
+from distillpipe.data.store import reuse
+from distillpipe.data.store.jsonl import Spool
+from distillpipe.data.store.labels import SAMPLED, UNLABELLED, Labels
 from distillpipe.formats.tokens import completion_ids
-from distillpipe.jsonl import Spool
-from distillpipe.labels import SAMPLED, UNLABELLED, Labels
 from distillpipe.vocabulary import token_bytes
 
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 from distillpipe.base.memory import peak_gpu_memory, peak_memory
-from distillpipe.manifest import Counts
+from distillpipe.data.store.counts import Counts
 from distillpipe.models import AnyModel, Served
 
 

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from distillpipe import reuse, spending
 from distillpipe.answers import as_answer, as_unread
 from distillpipe.base.errors import DataError, Interrupted
 from distillpipe.base.hashing import content_hash, seed_of
@@ -22,19 +21,19 @@ from distillpipe.base.progress import progress, say
 from distillpipe.base.records import Message, Problem, Trace, trace_id
 from distillpipe.base.rowguard import REASON, InternalError, InternalErrors, guarded, too_many
 from distillpipe.chat import Chat
-from distillpipe.dataset import Writer
+from distillpipe.data.store import reuse, spending
+from distillpipe.data.store.jsonl import decode, encoder, rewrite
+from distillpipe.data.store.spending import Bill
+from distillpipe.data.store.versions import Draft
+from distillpipe.data.store.writer import Writer, give_up_failed
 from distillpipe.engines.base import Answer, Completion, Engine, Failure, Outcome, Refusal, Request
 from distillpipe.engines.budgeted import BudgetedEngine
-from distillpipe.failures import give_up_failed
-from distillpipe.jsonl import decode, encoder, rewrite
 from distillpipe.models import AnyModel
 from distillpipe.planning import Asked, RowPlan
-from distillpipe.spending import Bill
 from distillpipe.verify import Judge
-from distillpipe.versions import Draft
 
 if TYPE_CHECKING:  # they load numpy, which an answer of "up to date" has no use for
-    from distillpipe.labels import Labels
+    from distillpipe.data.store.labels import Labels
     from distillpipe.relabel import RowsToLabel, ToLabel
 
 Finish = Callable[[Trace, Problem], Trace]

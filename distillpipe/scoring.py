@@ -25,16 +25,16 @@ from typing import Any
 
 import msgspec
 
-from distillpipe import dataset, metrics, verify
+from distillpipe import metrics, verify
 from distillpipe.base.encoding import escaped
 from distillpipe.base.errors import DataError
 from distillpipe.base.records import Problem, RejectedTrace, Trace
 from distillpipe.base.rowguard import REASON, InternalError, guarded, is_internal_error
-from distillpipe.distributions import distribution
-from distillpipe.manifest import Counts
+from distillpipe.data.store import dataset
+from distillpipe.data.store.counts import Counts, distribution
+from distillpipe.data.store.versions import ENGINE_ERROR
 from distillpipe.metrics import Score
 from distillpipe.verify import Question
-from distillpipe.versions import ENGINE_ERROR
 from distillpipe.voting import majority
 
 _MISSING_MODULE = re.compile(r"\bModuleNotFoundError: No module named '(\w{1,64})")

@@ -8,33 +8,18 @@ the turn, opening and closing tag of the thought), then by their text; what has 
 
 from typing import TYPE_CHECKING
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from distillpipe.base.errors import UsageError
 from distillpipe.base.hashing import bytes_hash
 from distillpipe.chat import Chat
+from distillpipe.data.store.labels import Vocabulary
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 NOT_THERE = -1
-
-
-class Vocabulary(msgspec.Struct, frozen=True):
-    """What of a tokenizer decides whether labels made with it fit another model."""
-
-    ordinary: str
-    "hash of ids and bytes of the ordinary tokens"
-    num_ordinary: int
-    special: dict[int, str]
-    "the texts of the tokens added to them"
-    ends: tuple[int, ...]
-    "the tokens that end a turn, the one that training teaches first"
-    think_open: int | None
-    "null where the tag is no single token"
-    think_close: int | None
 
 
 def vocabulary_of(chat: Chat) -> Vocabulary:

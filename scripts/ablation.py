@@ -16,10 +16,11 @@ from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
 
-from distillpipe import manifest as manifests
-from distillpipe import metrics, paired, scoring, versions
+from distillpipe import metrics, paired, scoring
 from distillpipe.base.errors import DistillError
-from distillpipe.forecast import size
+from distillpipe.data.forecast import size
+from distillpipe.data.store import manifest as manifests
+from distillpipe.data.store import versions
 
 BENCHMARK = "problems-test"
 

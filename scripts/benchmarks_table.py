@@ -6,7 +6,7 @@ python scripts/benchmarks_table.py            rewrites them
 import re
 from pathlib import Path
 
-from distillpipe.benchmarks import BENCHMARKS, Benchmark
+from distillpipe.data.benchmarks import BENCHMARKS, Benchmark
 from distillpipe.protocols import PROMPT, PROTOCOLS, Protocol
 
 README = Path(__file__).parent.parent / "README.md"

@@ -26,11 +26,12 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from distillpipe import manifest as manifests
-from distillpipe import metrics, paired, scoring, versions
+from distillpipe import metrics, paired, scoring
 from distillpipe.base.errors import DistillError, MissingDependencyError, UsageError
 from distillpipe.base.hashing import uniform
-from distillpipe.manifest import Manifest
+from distillpipe.data.store import manifest as manifests
+from distillpipe.data.store import versions
+from distillpipe.data.store.manifest import Manifest
 from distillpipe.stages.compare import WHERE_IT_RAN
 from distillpipe.views.comparison import MIN_P
 from distillpipe.views.scores import markdown, over, share, with_interval

@@ -17,20 +17,20 @@ import msgspec
 import pytest
 from hypothesis import settings
 
-from distillpipe import versions
 from distillpipe.base.hashing import content_hash
 from distillpipe.base.records import Message, Problem, TokenCounts, Trace, problem_id, trace_id
 from distillpipe.chat import Chat, load_chat
 from distillpipe.cli.app import main
-from distillpipe.dataset import Writer
-from distillpipe.manifest import Manifest
-from distillpipe.versions import Header
+from distillpipe.data.store import versions
+from distillpipe.data.store.manifest import Manifest
+from distillpipe.data.store.versions import Header
+from distillpipe.data.store.writer import Writer
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
 
-    from distillpipe.labels import Labels
+    from distillpipe.data.store.labels import Labels
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SHARED_DATA = REPOSITORY.parent / "shared" / "data"

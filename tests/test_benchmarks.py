@@ -12,10 +12,10 @@ import pytest
 from distillpipe import verify
 from distillpipe.base.errors import DataError
 from distillpipe.base.records import Problem
-from distillpipe.benchmarks import BENCHMARKS
+from distillpipe.data.benchmarks import BENCHMARKS
+from distillpipe.data.formats import hub
+from distillpipe.data.sources import read_problems
 from distillpipe.filters.known import AS_THEY_ARE
-from distillpipe.formats import hub
-from distillpipe.sources import read_problems
 from distillpipe.verify import VERIFIERS
 
 REAL = {

@@ -8,15 +8,9 @@ import msgspec
 import yaml
 
 from distillpipe.base.records import Trace
-from distillpipe.cards import dataset_card, model_card
-from distillpipe.manifest import (
-    Counts,
-    InputDataset,
-    Manifest,
-    ModelUsed,
-    ResolvedOption,
-    TeacherCounts,
-)
+from distillpipe.data.store.cards import dataset_card, model_card
+from distillpipe.data.store.counts import Counts, TeacherCounts
+from distillpipe.data.store.manifest import InputDataset, Manifest, ModelUsed, ResolvedOption
 
 MANIFEST = Manifest(
     kind="traces",

@@ -9,13 +9,15 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from distillpipe import jsonl, versions
 from distillpipe.base.errors import DataError
 from distillpipe.base.hashing import content_hash
 from distillpipe.base.records import Problem, RejectedTrace, TokenCounts, Trace
-from distillpipe.dataset import Writer, read_rows, read_traces
-from distillpipe.manifest import Dropped, FileEntry, Manifest
-from distillpipe.versions import Header
+from distillpipe.data.store import jsonl, versions
+from distillpipe.data.store.counts import Dropped
+from distillpipe.data.store.dataset import read_rows, read_traces
+from distillpipe.data.store.manifest import FileEntry, Manifest
+from distillpipe.data.store.versions import Header
+from distillpipe.data.store.writer import Writer
 
 MakeTraces = Callable[..., list[Trace]]
 MakeHeader = Callable[..., Header]

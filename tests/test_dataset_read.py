@@ -6,13 +6,14 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from distillpipe import versions
 from distillpipe.base.errors import DataError, UsageError
 from distillpipe.base.records import TokenCounts, Trace
-from distillpipe.dataset import Writer, read_traces
-from distillpipe.manifest import Manifest
-from distillpipe.reuse import sampled_before
-from distillpipe.versions import Header
+from distillpipe.data.store import versions
+from distillpipe.data.store.dataset import read_traces
+from distillpipe.data.store.manifest import Manifest
+from distillpipe.data.store.reuse import sampled_before
+from distillpipe.data.store.versions import Header
+from distillpipe.data.store.writer import Writer
 
 MakeTraces = Callable[..., list[Trace]]
 MakeHeader = Callable[..., Header]

@@ -20,13 +20,13 @@ from hypothesis.stateful import (
     rule,
 )
 
-from distillpipe import jsonl, versions
-from distillpipe import manifest as manifests
 from distillpipe.base.hashing import bytes_hash, content_hash
 from distillpipe.base.records import Message, TokenCounts, Trace
-from distillpipe.dataset import FailedRow, Writer
-from distillpipe.reuse import sampled_before
-from distillpipe.versions import Header
+from distillpipe.data.store import jsonl, versions
+from distillpipe.data.store import manifest as manifests
+from distillpipe.data.store.reuse import sampled_before
+from distillpipe.data.store.versions import Header
+from distillpipe.data.store.writer import FailedRow, Writer
 
 PART_BYTES = 1500  # two to four rows, so that parts rotate
 NUMBERS = range(8)  # of the rows that a run may want
@@ -299,10 +299,10 @@ APPEND_FOR_EVER = """
 import itertools, sys
 from pathlib import Path
 import msgspec
-from distillpipe import versions
-from distillpipe.dataset import Writer
+from distillpipe.data.store import versions
+from distillpipe.data.store.writer import Writer
 from distillpipe.base.records import Trace
-from distillpipe.versions import Header
+from distillpipe.data.store.versions import Header
 
 row = msgspec.json.decode(sys.argv[2], type=Trace)
 header = Header(kind="traces", stage="generate", content={"name": "A"}, inputs=[], models=[], options={})

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distillpipe.distributions import MAX_BINS, Bin, Distribution, distribution
+from distillpipe.data.store.counts import MAX_BINS, Bin, Distribution, distribution
 
 CASES: dict[str, tuple[list[int], Distribution]] = {
     "one value": (

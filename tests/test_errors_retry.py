@@ -9,13 +9,14 @@ from typing import Any
 import msgspec
 import pytest
 
-from distillpipe import versions
 from distillpipe.base.errors import EngineError, Incomplete
 from distillpipe.base.options import EngineOptions, Plan, Prompting, Sampling, SamplingOptions
 from distillpipe.base.records import RejectedTrace, TokenCounts, trace_id
-from distillpipe.dataset import FailedRow, read_rows, read_traces
+from distillpipe.data.store import versions
+from distillpipe.data.store.counts import Dropped
+from distillpipe.data.store.dataset import read_rows, read_traces
+from distillpipe.data.store.writer import FailedRow
 from distillpipe.engines.base import Completion, Failure, Request
-from distillpipe.manifest import Dropped
 from distillpipe.models import Model
 from distillpipe.stages import generate as stage
 from distillpipe.stages.run import Result, Run

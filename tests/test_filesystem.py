@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from distillpipe import dataset, models, versions
+from distillpipe import models
 from distillpipe.base import filesystem
 from distillpipe.base.errors import UsageError
 from distillpipe.base.records import Trace
-from distillpipe.manifest import Manifest
-from distillpipe.versions import Header
+from distillpipe.data.store import dataset, versions
+from distillpipe.data.store.manifest import Manifest
+from distillpipe.data.store.versions import Header
 
 MakeHeader = Callable[..., Header]
 WriteDataset = Callable[..., Manifest]

@@ -9,9 +9,9 @@ import msgspec
 import pytest
 
 from distillpipe.base.records import Problem, Trace, problem_id
-from distillpipe.dataset import read_traces
-from distillpipe.forecast import size
-from distillpipe.manifest import Manifest
+from distillpipe.data.forecast import size
+from distillpipe.data.store.dataset import read_traces
+from distillpipe.data.store.manifest import Manifest
 
 Distill = Callable[..., Any]
 

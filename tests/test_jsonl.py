@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distillpipe import jsonl
 from distillpipe.base import filesystem
 from distillpipe.base.errors import DataError
 from distillpipe.base.records import Problem
-from distillpipe.jsonl import (
+from distillpipe.data.store import jsonl
+from distillpipe.data.store.jsonl import (
     Spool,
     Stream,
     cut_torn_line,

@@ -19,11 +19,12 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from distillpipe import manifest as manifests
 from distillpipe.base.hashing import content_hash, file_sha256
 from distillpipe.base.records import Trace
-from distillpipe.dataset import read_rows, row_hash
-from distillpipe.labels import Labels, files_of, label_bytes, read_labels
+from distillpipe.data.store import manifest as manifests
+from distillpipe.data.store.dataset import read_rows
+from distillpipe.data.store.labels import Labels, files_of, label_bytes, read_labels
+from distillpipe.data.store.writer import row_hash
 
 pytestmark = pytest.mark.slow
 

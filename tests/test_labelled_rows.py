@@ -9,25 +9,26 @@ import msgspec
 import numpy as np
 import pytest
 
-from distillpipe import versions
 from distillpipe.base import filesystem
 from distillpipe.base.errors import DataError
 from distillpipe.base.hashing import file_sha256
 from distillpipe.base.records import Trace
-from distillpipe.dataset import Writer, read_rows
-from distillpipe.labels import (
+from distillpipe.data.store import versions
+from distillpipe.data.store.dataset import read_rows
+from distillpipe.data.store.labels import (
     INSERTED,
     SAMPLED,
     Labels,
     LabelSource,
+    Vocabulary,
     files_of,
     label_bytes,
     read_labels,
     unlabelled,
 )
-from distillpipe.reuse import labelled_before
-from distillpipe.versions import Header
-from distillpipe.vocabulary import Vocabulary
+from distillpipe.data.store.reuse import labelled_before
+from distillpipe.data.store.versions import Header
+from distillpipe.data.store.writer import Writer
 
 K = 3
 LENGTH = 6

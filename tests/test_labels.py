@@ -12,20 +12,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from distillpipe import label_writer, labels
 from distillpipe.base.errors import DataError
 from distillpipe.base.records import SoftLabels
-from distillpipe.label_writer import LabelWriter
-from distillpipe.labels import (
+from distillpipe.data.store import label_writer, labels
+from distillpipe.data.store.label_writer import LabelWriter
+from distillpipe.data.store.labels import (
     INSERTED,
     SAMPLED,
     Labels,
     LabelSource,
+    Vocabulary,
     label_bytes,
     read_labels,
     read_source,
 )
-from distillpipe.vocabulary import Vocabulary
 
 K = 3
 VOCABULARY = Vocabulary("a hash", 400, {400: "<end>"}, (400,), None, None)
@@ -164,7 +164,7 @@ import sys
 sys.path.insert(0, sys.argv[2])
 from pathlib import Path
 from test_labels import SOURCE, made
-from distillpipe.label_writer import LabelWriter
+from distillpipe.data.store.label_writer import LabelWriter
 writer = LabelWriter(Path(sys.argv[1]), "run", SOURCE, [])
 for seed in range(10**6):
     found = writer.append(made(50, seed))
@@ -201,7 +201,7 @@ import resource, sys
 sys.path.insert(0, sys.argv[2])
 from pathlib import Path
 from test_labels import SOURCE, made
-from distillpipe.label_writer import LabelWriter
+from distillpipe.data.store.label_writer import LabelWriter
 import signal
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (3500, 3500))

@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 
-from distillpipe import licences, versions
-from distillpipe import manifest as manifests
+from distillpipe import licences
 from distillpipe.base.records import Trace
-from distillpipe.cards import dataset_card, model_card
-from distillpipe.dataset import Writer
+from distillpipe.data.store import manifest as manifests
+from distillpipe.data.store import versions
+from distillpipe.data.store.cards import dataset_card, model_card
+from distillpipe.data.store.writer import Writer
 from distillpipe.licences import TERMS, of_inputs, of_teacher, warn
 from distillpipe.models import Model, Served
 

@@ -15,11 +15,11 @@ import pytest
 from distillpipe import chat, filters
 from distillpipe.base.options import FilterOptions
 from distillpipe.base.records import Message, TokenCounts, Trace
+from distillpipe.data.formats import fields, incoming, traces, turns
 from distillpipe.engines import reasoning_fields
 from distillpipe.filters import cut, decontaminate, endings, final_answers, near, quality, scripts
 from distillpipe.filters.problem_words import diagram_numbers, words_of
 from distillpipe.filters.steps import find_steps
-from distillpipe.formats import fields, incoming, traces, turns
 from distillpipe.verify import choice, choice_letters, extract
 from distillpipe.verify.code import extract as code_extract
 from distillpipe.verify.code import imports, values

@@ -7,11 +7,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from distillpipe import manifest as manifests
 from distillpipe.base.errors import DataError
-from distillpipe.manifest import (
-    Counts,
-    Dropped,
+from distillpipe.data.store import manifest as manifests
+from distillpipe.data.store.counts import Counts, Dropped
+from distillpipe.data.store.manifest import (
     FileEntry,
     InputDataset,
     Manifest,

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from distillpipe import models, versions
+from distillpipe import models
 from distillpipe.base.errors import UsageError
 from distillpipe.base.records import Trace
-from distillpipe.manifest import Manifest
-from distillpipe.versions import Header
+from distillpipe.data.store import versions
+from distillpipe.data.store.manifest import Manifest
+from distillpipe.data.store.versions import Header
 
 WriteCheckpoint = Callable[..., Manifest]
 TENSORS = {"embedding": 20_000, "norm": 64, "empty": 0}  # bytes of each

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from distillpipe import versions
 from distillpipe.base.errors import DataError, EngineError
 from distillpipe.base.processes import Processes
-from distillpipe.versions import Header
+from distillpipe.data.store import versions
+from distillpipe.data.store.versions import Header
 
 
 def test_results_come_in_the_order_of_the_items() -> None:
@@ -68,11 +68,11 @@ def test_a_process_that_is_killed_is_an_error_that_says_how_to_go_on() -> None:
 HANGING = """
 import sys, time
 from pathlib import Path
-from distillpipe import versions
+from distillpipe.data.store import versions
 from distillpipe.base import interrupts
 from distillpipe.base.errors import Interrupted
 from distillpipe.base.processes import Processes
-from distillpipe.versions import Header
+from distillpipe.data.store.versions import Header
 
 interrupts.install()
 header = Header(kind="traces", stage="generate", content={}, inputs=[], models=[], options={})

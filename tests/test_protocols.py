@@ -11,7 +11,8 @@ import pytest
 from distillpipe.base.errors import UsageError
 from distillpipe.base.options import EngineOptions, Plan, Prompting, Sampling, SamplingOptions
 from distillpipe.base.records import Problem
-from distillpipe.benchmarks import (
+from distillpipe.chat import conversation
+from distillpipe.data.benchmarks import (
     BENCHMARKS,
     CHOICE_PROMPT,
     CODE_PROMPT,
@@ -19,13 +20,12 @@ from distillpipe.benchmarks import (
     MATH_PROMPT,
     SIMPLE_EVALS_CHOICE_PROMPT,
 )
-from distillpipe.chat import conversation
-from distillpipe.manifest import ResolvedOption
+from distillpipe.data.sources import read_problems
+from distillpipe.data.store.manifest import ResolvedOption
 from distillpipe.protocols import PROTOCOLS, report, settled, with_settled
 from distillpipe.published import TABLES, published_score
 from distillpipe.questions import asked, livecodebench_format
 from distillpipe.scoring import collect, measure
-from distillpipe.sources import read_problems
 from distillpipe.views.scores import score_table
 
 DEFAULTS = {

@@ -123,7 +123,7 @@ def test_nothing_that_is_said_holds_a_key(capsys: pytest.CaptureFixture[str]) ->
 
 def test_no_traceback_holds_a_key() -> None:
     program = (
-        "from distillpipe import redaction, terminal; terminal.guard(); "
+        "from distillpipe.base import redaction, terminal; terminal.guard(); "
         f"redaction.guard({KEYS[0]!r}); raise RuntimeError('it is ' + {KEYS[0]!r})"
     )
     done = subprocess.run(

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from distillpipe import versions
 from distillpipe.base.errors import UsageError
 from distillpipe.base.hashing import file_sha256
 from distillpipe.base.records import Trace
-from distillpipe.manifest import InputDataset, Manifest
-from distillpipe.versions import Header
+from distillpipe.data.store import versions
+from distillpipe.data.store.manifest import InputDataset, Manifest
+from distillpipe.data.store.versions import Header
 
 MakeHeader = Callable[..., Header]
 WriteDataset = Callable[..., Manifest]

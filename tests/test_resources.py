@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from distillpipe.manifest import Counts
+from distillpipe.data.store.counts import Counts
 from distillpipe.models import Model, Served
 from distillpipe.resources import used
 

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import msgspec
 import pytest
 
-from distillpipe import versions
 from distillpipe.base.errors import DataError, EngineError, Interrupted
 from distillpipe.base.hashing import content_hash, seed_of
 from distillpipe.base.options import (
@@ -30,15 +29,17 @@ from distillpipe.base.records import (
     trace_id,
 )
 from distillpipe.chat import Chat
-from distillpipe.dataset import Writer, read_problems, read_rows, read_traces
+from distillpipe.data.store import versions
+from distillpipe.data.store.dataset import read_problems, read_rows, read_traces
+from distillpipe.data.store.manifest import InputDataset, Manifest, ModelUsed
+from distillpipe.data.store.versions import Header
+from distillpipe.data.store.writer import Writer
 from distillpipe.engines.base import Completion, Request
-from distillpipe.manifest import InputDataset, Manifest, ModelUsed
 from distillpipe.models import Model
 from distillpipe.planning import content_of_sampling
 from distillpipe.sampling import Finish, Sampler
 from distillpipe.stages.run import content_of
 from distillpipe.verify import Judge, verified
-from distillpipe.versions import Header
 
 TEACHER = Model("data/teacher", Path("unused"), "local:0123")
 COMPLETION = "<think>\n1+1=2.\n</think>\n\n\\boxed{2}<|im_end|>"

@@ -9,12 +9,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from distillpipe import versions
 from distillpipe.base.errors import DataError, UsageError
 from distillpipe.base.options import Prompting
 from distillpipe.base.records import Problem, problem_id
-from distillpipe.manifest import Manifest
-from distillpipe.sources import describe, place_of, read_problems
+from distillpipe.data.sources import describe, place_of, read_problems
+from distillpipe.data.store import versions
+from distillpipe.data.store.manifest import Manifest
 
 NOTHING_GIVEN: dict[str, Any] = dict.fromkeys(Prompting.__struct_fields__)
 PROMPTING = Prompting(**{**NOTHING_GIVEN, "prompt_template": "{problem}"})

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from distillpipe import manifest as manifests
-from distillpipe import versions
 from distillpipe.base.options import EngineOptions
 from distillpipe.base.records import Message
-from distillpipe.manifest import Counts
-from distillpipe.spending import (
+from distillpipe.data.store import manifest as manifests
+from distillpipe.data.store import versions
+from distillpipe.data.store.counts import Counts
+from distillpipe.data.store.spending import (
     JOURNAL,
     Ledger,
     Prices,
@@ -24,7 +24,7 @@ from distillpipe.spending import (
     say_dollars,
     say_spent,
 )
-from distillpipe.versions import Draft, Header
+from distillpipe.data.store.versions import Draft, Header
 
 PRICES = Prices(550_000, 2_190_000)
 DOLLAR = 10**12

@@ -10,8 +10,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from distillpipe import dataset
 from distillpipe.base.records import Trace
+from distillpipe.data.store import dataset
 
 PROGRAM = "from distillpipe.cli.app import main; main()"
 MakeTraces = Callable[..., list[Trace]]

@@ -18,22 +18,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from distillpipe import forecast, manifest
 from distillpipe.base import terminal
 from distillpipe.base.errors import DataError
 from distillpipe.base.progress import progress, say
 from distillpipe.base.records import RejectedTrace, Trace
-from distillpipe.cards import dataset_card, model_card
 from distillpipe.comparison import Group, Pair
-from distillpipe.manifest import (
-    Counts,
-    Dropped,
-    InputDataset,
-    Manifest,
-    ModelUsed,
-    ResolvedOption,
-    TeacherCounts,
-)
+from distillpipe.data import forecast
+from distillpipe.data.store import manifest
+from distillpipe.data.store.cards import dataset_card, model_card
+from distillpipe.data.store.counts import Counts, Dropped, TeacherCounts
+from distillpipe.data.store.manifest import InputDataset, Manifest, ModelUsed, ResolvedOption
 from distillpipe.stages import doctor
 from distillpipe.stages.run import funnel, overlap
 from distillpipe.training import preview

@@ -9,11 +9,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from distillpipe import manifest as manifests
-from distillpipe import versions
 from distillpipe.base.errors import DataError, UsageError
-from distillpipe.manifest import Dropped, InputDataset, Manifest, ModelUsed, ResolvedOption
-from distillpipe.versions import Header
+from distillpipe.data.store import manifest as manifests
+from distillpipe.data.store import versions
+from distillpipe.data.store.counts import Dropped
+from distillpipe.data.store.manifest import InputDataset, Manifest, ModelUsed, ResolvedOption
+from distillpipe.data.store.versions import Header
 
 MakeHeader = Callable[..., Header]
 WriteDataset = Callable[..., Manifest]
@@ -202,8 +203,8 @@ def test_a_second_writer_is_refused_and_told_who_is_writing(
 HOLD = """
 import sys
 from pathlib import Path
-from distillpipe import versions
-from distillpipe.versions import Header
+from distillpipe.data.store import versions
+from distillpipe.data.store.versions import Header
 
 header = Header(kind="traces", stage="generate", content={}, inputs=[], models=[], options={})
 with versions.draft(Path(sys.argv[1]), header):

@@ -9,13 +9,8 @@ import pytest
 
 from distillpipe.base.errors import UsageError
 from distillpipe.chat import Chat
-from distillpipe.vocabulary import (
-    NOT_THERE,
-    Vocabulary,
-    counterparts,
-    token_bytes,
-    vocabulary_of,
-)
+from distillpipe.data.store.labels import Vocabulary
+from distillpipe.vocabulary import NOT_THERE, counterparts, token_bytes, vocabulary_of
 
 Chats = Callable[[str], Chat]
 TEXT = "So \\boxed{\\frac{1}{2}} ≈ 0.5, 中文 and é.\n\n<think>\tdef f(x):\n    return x²"

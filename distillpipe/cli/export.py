@@ -7,7 +7,7 @@ import msgspec
 import typer
 
 from distillpipe.cli import options as shared
-from distillpipe.formats.outgoing import Format, ReasoningAs
+from distillpipe.data.formats.outgoing import Format, ReasoningAs
 
 
 def export(

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from distillpipe.cli import options as shared
-from distillpipe.formats.incoming import Format
+from distillpipe.data.formats.incoming import Format
 
 
 def import_traces(
@@ -46,7 +46,7 @@ def import_traces(
       distill import runs/example/sharegpt.jsonl --format sharegpt \\
         --out runs/example/imported
     """
-    from distillpipe.formats.traces import Choices
+    from distillpipe.data.formats.traces import Choices
     from distillpipe.stages.import_traces import ImportOptions, forecast_import
     from distillpipe.stages.import_traces import import_traces as stage
 

@@ -20,15 +20,15 @@ from distillpipe.base.options import (
     SamplingOptions,
 )
 from distillpipe.base.redaction import redact_all
-from distillpipe.benchmarks import MATH_PROMPT
+from distillpipe.data.benchmarks import MATH_PROMPT
+from distillpipe.data.forecast import Forecast, lines_of
+from distillpipe.data.store.manifest import ResolvedOption
 from distillpipe.engines.server_options import (
     check_address,
     check_extra_body,
     check_key_variable,
     guard_options,
 )
-from distillpipe.forecast import Forecast, lines_of
-from distillpipe.manifest import ResolvedOption
 from distillpipe.stages.run import Result, Run
 from distillpipe.verify import check_name
 

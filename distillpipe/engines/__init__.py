@@ -7,13 +7,13 @@ from distillpipe.base.errors import MissingDependencyError, UsageError
 from distillpipe.base.options import EngineOptions
 from distillpipe.base.progress import say
 from distillpipe.chat import Chat
+from distillpipe.data.store.spending import Ledger, prices_of
+from distillpipe.data.store.versions import Draft
 from distillpipe.engines.base import Completion, Engine, Request
 from distillpipe.engines.billing import Billing
 from distillpipe.engines.choice import choose
 from distillpipe.engines.server_options import asks_for_server
 from distillpipe.models import AnyModel, Served
-from distillpipe.spending import Ledger, prices_of
-from distillpipe.versions import Draft
 
 CONCURRENCY = 256  # where none is asked for, and the engine has no figure of its own
 

@@ -7,7 +7,7 @@ from distillpipe.base.options import Sampling
 from distillpipe.base.records import FinishReason, Message, TokenCounts
 
 if TYPE_CHECKING:  # it loads numpy, which a server has no use for
-    from distillpipe.labels import Labels
+    from distillpipe.data.store.labels import Labels
 
 
 class Request(NamedTuple):

@@ -1,10 +1,10 @@
 """What each request of a server costs: reserved before it is sent, billed when it has come back."""
 
 from distillpipe.base.progress import say
+from distillpipe.data.store.spending import Ledger, dollars, most_prompt_tokens, say_dollars
 from distillpipe.engines.base import Request
 from distillpipe.engines.replies import Again, Refused, Reply, Response
 from distillpipe.engines.usage import Usage
-from distillpipe.spending import Ledger, dollars, most_prompt_tokens, say_dollars
 
 HIDDEN_TOKENS = 65_536  # that a request may have had beyond its limits: reasoning that is not shown
 

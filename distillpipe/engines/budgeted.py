@@ -22,7 +22,7 @@ from distillpipe.engines.base import Completion, Engine, Outcome, Refusal, Reque
 from distillpipe.thoughts import Thought, Thoughts
 
 if TYPE_CHECKING:  # it loads numpy, which an answer of "up to date" has no use for
-    from distillpipe.labels import Labels
+    from distillpipe.data.store.labels import Labels
 
 _STOPPED: dict[FinishReason, Literal["end", "limit", "loop"]] = {
     "stop": "end", "length": "limit", "repetition": "loop",
@@ -230,6 +230,6 @@ class _Run:
 
 def _labels_of(sequence: _Sequence, k: int) -> "Labels":
     """The labels of all tokens of a sequence; what was put there since its last round is marked so."""
-    from distillpipe.labels import carried
+    from distillpipe.data.store.labels import carried
 
     return carried(sequence.labels, sequence.ids, k)

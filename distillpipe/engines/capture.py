@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from distillpipe.labels import SAMPLED, Labels
+from distillpipe.data.store.labels import SAMPLED, Labels
 
 FIRST_LENGTH = 64  # tokens that there is room for at first; doubled as often as needed
 

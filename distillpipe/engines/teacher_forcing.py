@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from distillpipe.data.store.labels import SAMPLED, Labels
 from distillpipe.engines.base import Completion, Failure, Request
-from distillpipe.labels import SAMPLED, Labels
 
 PASS_TOKENS = 16384  # of padded texts in one forward pass
 BLOCK_NUMBERS = 1 << 26  # of logits at a time: a quarter of a GiB in fp32, whatever the vocabulary

@@ -31,6 +31,7 @@ from vllm.v1.engine.exceptions import EngineDeadError
 
 from distillpipe.base.memory import free_memory
 from distillpipe.base.options import EngineOptions
+from distillpipe.data.store.labels import SAMPLED, UNLABELLED, Labels, unlabelled
 from distillpipe.engines.base import (
     Completion,
     Failure,
@@ -41,7 +42,6 @@ from distillpipe.engines.base import (
 )
 from distillpipe.engines.loops import MAX_PATTERN_TOKENS, MIN_REPEATS
 from distillpipe.engines.replicas import KILLED, Ready
-from distillpipe.labels import SAMPLED, UNLABELLED, Labels, unlabelled
 from distillpipe.models import Model
 
 FIRST, LATER = 0, 1  # vLLM takes the lower number first

@@ -10,11 +10,12 @@ from contextlib import contextmanager
 from functools import partial
 from itertools import chain
 
-from distillpipe import dataset, verify
+from distillpipe import verify
 from distillpipe.base.processes import Processes
 from distillpipe.base.records import Trace
+from distillpipe.data.store import dataset
+from distillpipe.data.store.jsonl import Slice, decoded_slice, slices
 from distillpipe.filters.examine import Decided, Examiner
-from distillpipe.jsonl import Slice, decoded_slice, slices
 
 SMALL_BYTES = (
     16_000_000  # a third of a second's work of one core, as long as starting 100 processes

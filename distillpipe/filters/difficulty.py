@@ -10,11 +10,11 @@ from collections import Counter
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from distillpipe import dataset, versions
-from distillpipe import manifest as manifests
 from distillpipe.base.errors import DataError, UsageError
 from distillpipe.base.options import FilterOptions
 from distillpipe.base.records import Trace
+from distillpipe.data.store import dataset, versions
+from distillpipe.data.store import manifest as manifests
 from distillpipe.filters.rules import Drop
 
 PassRates = dict[str, dict[str, float]]  # by model, by problem_id

@@ -6,9 +6,10 @@ Which of them stand in a benchmark, pass rates of models, where they come from, 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from distillpipe import dataset, sources
 from distillpipe.base.options import FilterOptions, Prompting
 from distillpipe.base.records import Trace
+from distillpipe.data import sources
+from distillpipe.data.store import dataset
 from distillpipe.filters.candidate import Candidate
 from distillpipe.filters.decontaminate import Decontaminator, Match, Mode
 from distillpipe.filters.difficulty import PassRates, read_pass_rates, unwanted_difficulty

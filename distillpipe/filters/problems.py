@@ -5,10 +5,11 @@ from pathlib import Path
 
 import msgspec
 
-from distillpipe import dataset, verify
+from distillpipe import verify
 from distillpipe.base.options import FilterOptions
 from distillpipe.base.records import Problem, Trace
-from distillpipe.jsonl import Spool, decoded
+from distillpipe.data.store import dataset
+from distillpipe.data.store.jsonl import Spool, decoded
 
 
 class ProblemOfRow(msgspec.Struct, frozen=True):

@@ -9,11 +9,11 @@ from collections.abc import Iterator
 
 import msgspec
 
-from distillpipe import dataset, versions
 from distillpipe.base.options import FilterOptions
 from distillpipe.base.records import SoftLabels, Trace
+from distillpipe.data.store import dataset, versions
+from distillpipe.data.store.jsonl import decode, lines
 from distillpipe.filters.examine import Decision
-from distillpipe.jsonl import decode, lines
 
 
 class _Written(Trace, frozen=True, kw_only=True):

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import msgspec
 
-from distillpipe import versions
 from distillpipe.base.errors import UsageError
 from distillpipe.base.hashing import content_hash
 from distillpipe.base.records import TokenCounts, Trace
 from distillpipe.base.rowguard import InternalError, guarded
 from distillpipe.chat import Chat, load_chat
+from distillpipe.data.store import versions
 from distillpipe.models import Model, hub_folder, model_texts
 
 OPTION = "--tokenizer"

@@ -4,11 +4,12 @@ from pathlib import Path
 
 import msgspec
 
-from distillpipe import comparison, dataset, scoring, versions
-from distillpipe import manifest as manifests
+from distillpipe import comparison, scoring
 from distillpipe.base.errors import DataError, UsageError
 from distillpipe.base.progress import say
-from distillpipe.manifest import Manifest
+from distillpipe.data.store import dataset, versions
+from distillpipe.data.store import manifest as manifests
+from distillpipe.data.store.manifest import Manifest
 from distillpipe.scoring import Predictions
 from distillpipe.views.comparison import Comparison, Scored, document
 from distillpipe.views.overlap import training_overlap

@@ -13,7 +13,7 @@ from pathlib import Path
 from distillpipe.base import terminal
 from distillpipe.base.errors import MissingDependencyError
 from distillpipe.base.records import Record
-from distillpipe.forecast import size
+from distillpipe.data.forecast import size
 from distillpipe.verify.code.sandbox import find_sandbox
 
 PACKAGES = (

@@ -5,18 +5,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from distillpipe import (
-    dataset,
-    forecast,
-    licences,
-    models,
-    protocols,
-    resources,
-    scoring,
-    sources,
-    verify,
-    versions,
-)
+from distillpipe import licences, models, protocols, resources, scoring, verify
 from distillpipe.base.encoding import document
 from distillpipe.base.errors import DataError, UsageError
 from distillpipe.base.markdown import inline
@@ -24,11 +13,14 @@ from distillpipe.base.options import SamplingOptions
 from distillpipe.base.progress import say
 from distillpipe.base.records import Problem, RejectedTrace, Trace
 from distillpipe.chat import check_prompt_template
-from distillpipe.dataset import Writer
+from distillpipe.data import forecast, sources
+from distillpipe.data.forecast import Forecast
+from distillpipe.data.formats import hub
+from distillpipe.data.store import dataset, versions
+from distillpipe.data.store.versions import Header
+from distillpipe.data.store.writer import Writer
 from distillpipe.engines import find_model, open_engine
 from distillpipe.estimates import forecast_rows
-from distillpipe.forecast import Forecast
-from distillpipe.formats import hub
 from distillpipe.models import AnyModel, Served, with_adapter
 from distillpipe.planning import content_of_sampling, load_model_chat
 from distillpipe.sampling import Sampler
@@ -42,7 +34,6 @@ from distillpipe.stages.run import (
     say_up_to_date,
 )
 from distillpipe.verify.code.packages import versions_of
-from distillpipe.versions import Header
 from distillpipe.views import scores
 
 

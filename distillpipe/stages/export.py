@@ -5,14 +5,14 @@ from pathlib import Path
 
 import msgspec
 
-from distillpipe import dataset
 from distillpipe.base.errors import DataError, UsageError
 from distillpipe.base.filesystem import sync_file, sync_folder
 from distillpipe.base.progress import say
 from distillpipe.base.records import Trace
 from distillpipe.base.rowguard import InternalError, check_share, guarded
-from distillpipe.formats.outgoing import FORMATS, Format, ReasoningAs, turns_of
-from distillpipe.jsonl import encoder
+from distillpipe.data.formats.outgoing import FORMATS, Format, ReasoningAs, turns_of
+from distillpipe.data.store import dataset
+from distillpipe.data.store.jsonl import encoder
 
 
 class Exported(msgspec.Struct, frozen=True):

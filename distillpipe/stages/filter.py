@@ -5,12 +5,16 @@ Two passes over the input, so that text is never held: the first decides on each
 
 from pathlib import Path
 
-from distillpipe import dataset, filters, forecast, licences, models, sources, verify, versions
+from distillpipe import filters, licences, models, verify
 from distillpipe.base.errors import DataError
 from distillpipe.base.options import FilterOptions
 from distillpipe.base.progress import progress, say
 from distillpipe.base.rowguard import REASON, InternalError, check_share, too_many
-from distillpipe.dataset import Writer
+from distillpipe.data import forecast, sources
+from distillpipe.data.forecast import Forecast
+from distillpipe.data.store import dataset, versions
+from distillpipe.data.store.versions import Header
+from distillpipe.data.store.writer import Writer
 from distillpipe.filters.candidate import Candidate
 from distillpipe.filters.decide import decided
 from distillpipe.filters.difficulty import check_in_common, predictions_in
@@ -21,7 +25,6 @@ from distillpipe.filters.rewrite import rows_once
 from distillpipe.filters.rules import Drop
 from distillpipe.filters.select import dropped_among, remarks
 from distillpipe.forcing import Forcer, Forcing
-from distillpipe.forecast import Forecast
 from distillpipe.formats.tokens import counter, find_tokenizer
 from distillpipe.models import Model
 from distillpipe.stages.run import (
@@ -36,7 +39,6 @@ from distillpipe.stages.run import (
 )
 from distillpipe.verify.code.packages import versions_of
 from distillpipe.verify.code.verifier import missing_modules
-from distillpipe.versions import Header
 
 SYNC_ROWS = 4096  # a row that a power cut takes is written again from its decision
 
@@ -59,7 +61,9 @@ def filter_traces(
     if (finished := versions.up_to_date(out, header)) is not None:
         return say_up_to_date(finished)
 
-    from distillpipe.label_files import carry  # it loads numpy, which "up to date" has no use for
+    from distillpipe.data.store.label_carry import (
+        carry,  # it loads numpy, which "up to date" has no use for
+    )
 
     with versions.draft(out, header) as draft, Writer(draft, SYNC_ROWS) as writer:
         examiner = _examiner(inputs, options, draft.path, run, others)

@@ -5,14 +5,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from distillpipe import forecast, licences, models, sources, versions
+from distillpipe import licences, models
 from distillpipe.base.options import SamplingOptions
 from distillpipe.base.records import Problem, Trace
 from distillpipe.chat import Chat, check_prompt_template
-from distillpipe.dataset import Writer
+from distillpipe.data import forecast, sources
+from distillpipe.data.forecast import Forecast
+from distillpipe.data.store import versions
+from distillpipe.data.store.versions import Header
+from distillpipe.data.store.writer import Writer
 from distillpipe.engines import check_soft_labels, find_model, open_engine
 from distillpipe.estimates import forecast_rows
-from distillpipe.forecast import Forecast
 from distillpipe.models import AnyModel, Model
 from distillpipe.planning import content_of_sampling, load_model_chat
 from distillpipe.sampling import Sampler
@@ -24,10 +27,9 @@ from distillpipe.stages.run import (
     say_finished,
     say_up_to_date,
 )
-from distillpipe.versions import Header
 
 if TYPE_CHECKING:  # it loads numpy, which an answer of "up to date" has no use for
-    from distillpipe.labels import LabelSource
+    from distillpipe.data.store.labels import LabelSource
 
 
 def generate(problems: str, teacher: str, out: Path, options: SamplingOptions, run: Run) -> Result:

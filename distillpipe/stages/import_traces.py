@@ -10,21 +10,23 @@ from pathlib import Path
 
 import msgspec
 
-from distillpipe import forecast, models, sources, versions
+from distillpipe import models
 from distillpipe.base.errors import DataError, UsageError
 from distillpipe.base.progress import say
 from distillpipe.base.records import Trace
 from distillpipe.base.rowguard import REASON, InternalError, guarded
-from distillpipe.benchmarks import BENCHMARKS
 from distillpipe.chat import load_chat
-from distillpipe.dataset import Writer
-from distillpipe.forecast import Forecast
-from distillpipe.formats.files import readable
-from distillpipe.formats.incoming import CODE_VERSION, FORMATS, Reader, detect
-from distillpipe.formats.problems import Problems
+from distillpipe.data import forecast, sources
+from distillpipe.data.benchmarks import BENCHMARKS
+from distillpipe.data.forecast import Forecast
+from distillpipe.data.formats.files import readable
+from distillpipe.data.formats.incoming import CODE_VERSION, FORMATS, Reader, detect
+from distillpipe.data.formats.traces import Choices, Imported, Problems, failed_row, imported
+from distillpipe.data.store import versions
+from distillpipe.data.store.jsonl import rewrite
+from distillpipe.data.store.versions import Draft, Header
+from distillpipe.data.store.writer import Writer
 from distillpipe.formats.tokens import counted, find_tokenizer
-from distillpipe.formats.traces import Choices, Imported, failed_row, imported
-from distillpipe.jsonl import rewrite
 from distillpipe.models import Model
 from distillpipe.stages.run import (
     Result,
@@ -35,7 +37,6 @@ from distillpipe.stages.run import (
     say_finished,
     say_up_to_date,
 )
-from distillpipe.versions import Draft, Header
 
 FIRST_ROWS = 20  # that the format is told from
 

@@ -2,13 +2,16 @@
 
 from pathlib import Path
 
-from distillpipe import dataset, forecast, licences, models, versions
+from distillpipe import licences, models
 from distillpipe.base.errors import DataError, UsageError
 from distillpipe.chat import load_chat
-from distillpipe.dataset import Writer
+from distillpipe.data import forecast
+from distillpipe.data.forecast import Forecast
+from distillpipe.data.store import dataset, versions
+from distillpipe.data.store.versions import Header
+from distillpipe.data.store.writer import Writer
 from distillpipe.engines import check_soft_labels, find_model, open_engine
 from distillpipe.filters.problems import problems_of
-from distillpipe.forecast import Forecast
 from distillpipe.labelling import Labeller, LabelOptions, add_rows, label_source
 from distillpipe.models import Model
 from distillpipe.stages.run import (
@@ -19,7 +22,6 @@ from distillpipe.stages.run import (
     say_finished,
     say_up_to_date,
 )
-from distillpipe.versions import Header
 
 
 def label(inputs: list[str], teacher: str, out: Path, options: LabelOptions, run: Run) -> Result:

@@ -6,18 +6,20 @@ from typing import Any
 
 import msgspec
 
-from distillpipe import dataset, protocols, scoring, sources, verify, versions
-from distillpipe import manifest as manifests
+from distillpipe import protocols, scoring, verify
 from distillpipe.base.errors import DataError, UsageError
 from distillpipe.base.hashing import content_hash
 from distillpipe.base.options import AnswerForm
 from distillpipe.base.records import Problem, Trace
-from distillpipe.dataset import Writer
-from distillpipe.manifest import Manifest, ResolvedOption
+from distillpipe.data import sources
+from distillpipe.data.store import dataset, versions
+from distillpipe.data.store import manifest as manifests
+from distillpipe.data.store.manifest import Manifest, ResolvedOption
+from distillpipe.data.store.versions import Header
+from distillpipe.data.store.writer import Writer
 from distillpipe.sampling import with_problem
 from distillpipe.stages.eval import finish_scored
 from distillpipe.stages.run import Result, Run, check_internal_errors, code_packages, say_up_to_date
-from distillpipe.versions import Header
 
 
 def rescore(

@@ -8,14 +8,14 @@ from typing import Any, Literal, NamedTuple
 
 import msgspec
 
-from distillpipe import manifest as manifests
 from distillpipe.base import rowguard
 from distillpipe.base.errors import UsageError
 from distillpipe.base.progress import say
 from distillpipe.base.terminal import printable
-from distillpipe.dataset import Writer
-from distillpipe.manifest import Manifest, ResolvedOption
-from distillpipe.spending import say_spent
+from distillpipe.data.store import manifest as manifests
+from distillpipe.data.store.manifest import Manifest, ResolvedOption
+from distillpipe.data.store.spending import say_spent
+from distillpipe.data.store.writer import Writer
 from distillpipe.verify.code.packages import versions_of
 from distillpipe.views.text import teacher_lines
 

@@ -6,17 +6,20 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from distillpipe import dataset, forecast, licences, models, versions
+from distillpipe import licences, models
 from distillpipe.base.encoding import is_utf8
 from distillpipe.base.errors import DataError, UsageError
 from distillpipe.base.interrupts import shielded
 from distillpipe.base.options import TrainingOptions
 from distillpipe.base.progress import progress, say
 from distillpipe.base.records import Trace
-from distillpipe.cards import model_card
 from distillpipe.chat import load_chat, with_template_text
-from distillpipe.forecast import Forecast
-from distillpipe.manifest import ResolvedOption
+from distillpipe.data import forecast
+from distillpipe.data.forecast import Forecast
+from distillpipe.data.store import dataset, versions
+from distillpipe.data.store.cards import model_card
+from distillpipe.data.store.manifest import ResolvedOption
+from distillpipe.data.store.versions import Draft, Header
 from distillpipe.models import MERGED, Model
 from distillpipe.stages.run import Result, Run, content_of, say_finished, say_up_to_date
 from distillpipe.training import expected, preview, rates, trackers
@@ -24,7 +27,6 @@ from distillpipe.training.context import check_layers, limits_of, student_config
 from distillpipe.training.preflight import Preflight
 from distillpipe.training.preview import Preview
 from distillpipe.training.rows import Row
-from distillpipe.versions import Draft, Header
 
 if TYPE_CHECKING:
     from distillpipe.training.batches import Batches

@@ -3,14 +3,14 @@
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from distillpipe import manifest as manifests
-from distillpipe import versions
 from distillpipe.base import terminal
 from distillpipe.base.errors import UsageError
 from distillpipe.base.progress import say
 from distillpipe.base.records import Trace
 from distillpipe.base.rowguard import InternalError, guarded
-from distillpipe.manifest import Manifest
+from distillpipe.data.store import manifest as manifests
+from distillpipe.data.store import versions
+from distillpipe.data.store.manifest import Manifest
 from distillpipe.views import disk, rows, tables, text
 from distillpipe.views.ancestors import ancestry
 from distillpipe.views.rows import Wanted

@@ -5,11 +5,10 @@ from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
-from distillpipe import dataset
 from distillpipe.base.options import TrainingOptions
 from distillpipe.base.records import Trace
-from distillpipe.estimates import TEXT_BYTES_PER_TOKEN
-from distillpipe.forecast import Forecast
+from distillpipe.data.forecast import TEXT_BYTES_PER_TOKEN, Forecast
+from distillpipe.data.store import dataset
 from distillpipe.models import Model
 from distillpipe.training.context import student_config
 

@@ -14,7 +14,7 @@ from accelerate import Accelerator
 from distillpipe.base.errors import UsageError
 from distillpipe.base.filesystem import sync_file, sync_folder
 from distillpipe.base.progress import say
-from distillpipe.jsonl import decode
+from distillpipe.data.store.jsonl import decode
 from distillpipe.loading import outside
 
 LOSSES = "losses.jsonl"

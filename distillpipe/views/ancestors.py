@@ -11,11 +11,11 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
-from distillpipe import manifest as manifests
-from distillpipe import versions
 from distillpipe.base.errors import DataError
 from distillpipe.base.hashing import cached_sha256
-from distillpipe.manifest import InputDataset, Manifest, ModelUsed
+from distillpipe.data.store import manifest as manifests
+from distillpipe.data.store import versions
+from distillpipe.data.store.manifest import InputDataset, Manifest, ModelUsed
 from distillpipe.models import MERGED
 
 READS_PROBLEMS = ("generate", "eval")

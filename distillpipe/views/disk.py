@@ -5,10 +5,10 @@ from pathlib import Path
 
 import msgspec
 
-from distillpipe import manifest as manifests
-from distillpipe import versions
 from distillpipe.base.errors import DataError
-from distillpipe.jsonl import lines
+from distillpipe.data.store import manifest as manifests
+from distillpipe.data.store import versions
+from distillpipe.data.store.jsonl import lines
 
 
 class Partial(msgspec.Struct):

@@ -11,8 +11,8 @@ from pathlib import Path
 import msgspec
 
 from distillpipe.base.hashing import bytes_hash
-from distillpipe.jsonl import decoded
-from distillpipe.manifest import Manifest
+from distillpipe.data.store.jsonl import decoded
+from distillpipe.data.store.manifest import Manifest
 from distillpipe.views.ancestors import Step, ancestry
 
 

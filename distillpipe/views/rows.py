@@ -13,12 +13,12 @@ from typing import Any
 
 import msgspec
 
-from distillpipe import versions
 from distillpipe.base.errors import UsageError
 from distillpipe.base.hashing import uniform
 from distillpipe.base.records import RejectedTrace, Trace
-from distillpipe.jsonl import decode, encoder, lines
-from distillpipe.manifest import Manifest
+from distillpipe.data.store import versions
+from distillpipe.data.store.jsonl import decode, encoder, lines
+from distillpipe.data.store.manifest import Manifest
 
 MAX_ROWS = 10  # shown where no number is asked for
 ID_START = b'{"schema":"trace/1","id":"'

@@ -5,7 +5,7 @@ from typing import Any
 
 from distillpipe.base.markdown import inline
 from distillpipe.base.terminal import printable
-from distillpipe.forecast import size
+from distillpipe.data.forecast import size
 from distillpipe.scoring import LEFT_OUT, OUTCOMES
 
 Table = list[list[str]]  # a heading and rows of cells

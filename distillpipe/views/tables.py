@@ -4,7 +4,7 @@ import sys
 from collections.abc import Sequence
 
 from distillpipe.base.terminal import printable
-from distillpipe.manifest import Manifest
+from distillpipe.data.store.manifest import Manifest
 from distillpipe.scoring import OUTCOMES
 from distillpipe.views.scores import UNKNOWN, over, share
 

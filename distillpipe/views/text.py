@@ -4,10 +4,10 @@ from collections.abc import Iterator, Sequence
 
 from distillpipe.base.records import RejectedTrace, Trace
 from distillpipe.base.terminal import printable, printable_text
-from distillpipe.distributions import Distribution
-from distillpipe.forecast import size
-from distillpipe.manifest import Counts, Manifest
-from distillpipe.spending import say_spent
+from distillpipe.data.forecast import size
+from distillpipe.data.store.counts import Counts, Distribution
+from distillpipe.data.store.manifest import Manifest
+from distillpipe.data.store.spending import say_spent
 from distillpipe.views.ancestors import Step
 from distillpipe.views.disk import Folder, Partial
 

@@ -24,12 +24,13 @@ from pathlib import Path
 
 import msgspec
 
-from distillpipe import versions
 from distillpipe.base.hashing import content_hash
 from distillpipe.base.records import Message, TokenCounts, Trace, trace_id
-from distillpipe.dataset import Writer, read_traces
-from distillpipe.jsonl import SYNC_ROWS
-from distillpipe.versions import Header
+from distillpipe.data.store import versions
+from distillpipe.data.store.dataset import read_traces
+from distillpipe.data.store.jsonl import SYNC_ROWS
+from distillpipe.data.store.versions import Header
+from distillpipe.data.store.writer import Writer
 
 WORDS = [
     "we",

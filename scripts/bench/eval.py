@@ -26,14 +26,15 @@ from typing import Any
 
 import torch
 
-from distillpipe import dataset, models, verify
+from distillpipe import models, verify
 from distillpipe.base.hashing import seed_of
 from distillpipe.base.options import EngineOptions, Plan, Prompting, Sampling, SamplingOptions
 from distillpipe.chat import load_chat
+from distillpipe.data.sources import read_problems
+from distillpipe.data.store import dataset
 from distillpipe.engines.base import Request
 from distillpipe.engines.transformers import TransformersEngine
 from distillpipe.planning import RowPlan
-from distillpipe.sources import read_problems
 from distillpipe.stages import eval as stage
 from distillpipe.stages.run import Run
 

@@ -30,17 +30,17 @@ from typing import Any
 
 import httpx2
 
-from distillpipe import versions
 from distillpipe.base.options import EngineOptions, Plan, Prompting, Sampling, SamplingOptions
 from distillpipe.base.records import Problem, problem_id
-from distillpipe.dataset import Writer
+from distillpipe.data.store import versions
+from distillpipe.data.store.versions import Header
+from distillpipe.data.store.writer import Writer
 from distillpipe.engines import open_engine
 from distillpipe.engines.connections import POOL_SIZE
 from distillpipe.models import Served
 from distillpipe.planning import content_of_sampling
 from distillpipe.sampling import Sampler
 from distillpipe.stages.run import content_of
-from distillpipe.versions import Header
 
 CONCURRENCY = 256
 REASONING = "we add the one to the number and look at the sum once more. " * 40

@@ -32,19 +32,20 @@ from typing import Any, NamedTuple
 import msgspec
 import psutil
 
-from distillpipe import models, versions
+from distillpipe import models
 from distillpipe.base.hashing import uniform
 from distillpipe.base.options import EngineOptions, Plan, Prompting, Sampling, SamplingOptions
 from distillpipe.chat import Chat, load_chat
-from distillpipe.dataset import Writer
+from distillpipe.data.sources import read_problems
+from distillpipe.data.store import versions
+from distillpipe.data.store.versions import Header
+from distillpipe.data.store.writer import Writer
 from distillpipe.engines import replicas
 from distillpipe.engines.base import Outcome, Request
 from distillpipe.engines.vllm import VllmEngine
 from distillpipe.labelling import label_source
 from distillpipe.models import Model
 from distillpipe.sampling import Sampler
-from distillpipe.sources import read_problems
-from distillpipe.versions import Header
 
 SHIPPED = Path(__file__).parents[2] / "data" / "quickstart"
 PROMPTING = Prompting(

@@ -28,8 +28,8 @@ from distillpipe import models
 from distillpipe.base.options import Distillation, TrainingOptions
 from distillpipe.base.records import Message, TokenCounts, Trace
 from distillpipe.chat import Chat, load_chat
-from distillpipe.label_writer import LabelWriter
-from distillpipe.labels import SAMPLED, Labels, LabelSource
+from distillpipe.data.store.label_writer import LabelWriter
+from distillpipe.data.store.labels import SAMPLED, Labels, LabelSource
 from distillpipe.models import Model
 from distillpipe.training.batches import Batches
 from distillpipe.training.rows import row_of

@@ -10,15 +10,15 @@ from pathlib import Path
 
 import msgspec
 
-from distillpipe import dataset, versions
 from distillpipe.base.hashing import content_hash
 from distillpipe.base.records import Trace, trace_id
-from distillpipe.dataset import Writer
-from distillpipe.formats.traces import Choices
-from distillpipe.jsonl import encoder
+from distillpipe.data.formats.traces import Choices
+from distillpipe.data.store import dataset, versions
+from distillpipe.data.store.jsonl import encoder
+from distillpipe.data.store.versions import Header
+from distillpipe.data.store.writer import Writer
 from distillpipe.stages.import_traces import ImportOptions, import_traces
 from distillpipe.stages.run import Run
-from distillpipe.versions import Header
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 TOKENIZER = DATA / "tokenizers" / "r1-distill-qwen"

@@ -26,10 +26,11 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from distillpipe import dataset, models
+from distillpipe import models
 from distillpipe.base.options import TrainingOptions
 from distillpipe.base.records import Message
 from distillpipe.chat import Chat, load_chat
+from distillpipe.data.store import dataset
 from distillpipe.training import loop
 from distillpipe.training.losses import IGNORED
 from distillpipe.training.rows import Row, row_of

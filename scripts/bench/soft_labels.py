@@ -21,16 +21,18 @@ import psutil
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-from distillpipe import models, sources, versions
+from distillpipe import models
 from distillpipe.base.options import EngineOptions, Plan, Prompting, Sampling, SamplingOptions
 from distillpipe.chat import Chat, load_chat
-from distillpipe.dataset import Writer
+from distillpipe.data import sources
+from distillpipe.data.store import versions
+from distillpipe.data.store.labels import LabelSource, files_of
+from distillpipe.data.store.versions import Header
+from distillpipe.data.store.writer import Writer
 from distillpipe.engines import open_engine
 from distillpipe.engines.base import Engine
-from distillpipe.labels import LabelSource, files_of
 from distillpipe.models import Model
 from distillpipe.sampling import Sampler
-from distillpipe.versions import Header
 from distillpipe.vocabulary import vocabulary_of
 
 SHIPPED = Path(__file__).parents[2] / "data" / "quickstart"

@@ -18,11 +18,11 @@ import pytest
 import typer
 
 import distillpipe
-from distillpipe import dataset
-from distillpipe import manifest as manifests
 from distillpipe.base.records import Trace
 from distillpipe.cli.app import COMMANDS, app
-from distillpipe.manifest import Manifest
+from distillpipe.data.store import dataset
+from distillpipe.data.store import manifest as manifests
+from distillpipe.data.store.manifest import Manifest
 
 Distill = Callable[..., Any]
 GROUP: Any = typer.main.get_command(app)

@@ -11,11 +11,12 @@ from typing import Any, NamedTuple
 import msgspec
 import pytest
 
-from distillpipe import versions
 from distillpipe.base.records import Problem, Trace
-from distillpipe.dataset import Writer, read_traces
-from distillpipe.manifest import Manifest
-from distillpipe.versions import Header
+from distillpipe.data.store import versions
+from distillpipe.data.store.dataset import read_traces
+from distillpipe.data.store.manifest import Manifest
+from distillpipe.data.store.versions import Header
+from distillpipe.data.store.writer import Writer
 
 Distill = Callable[..., Any]
 

@@ -14,7 +14,7 @@ import msgspec
 import pytest
 
 from distillpipe.base.records import RejectedTrace, Trace
-from distillpipe.dataset import read_rows, read_traces
+from distillpipe.data.store.dataset import read_rows, read_traces
 
 Distill = Callable[..., Any]
 Namespace = Callable[[str], subprocess.CompletedProcess[str]]

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from distillpipe.base.records import Trace
-from distillpipe.manifest import Manifest
+from distillpipe.data.store.manifest import Manifest
 
 Distill = Callable[..., Any]
 

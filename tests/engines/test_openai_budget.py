@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from distillpipe import manifest as manifests
 from distillpipe.chat import Chat
-from distillpipe.dataset import read_traces
+from distillpipe.data.store import manifest as manifests
+from distillpipe.data.store.dataset import read_traces
 
 Body = dict[str, Any]
 Distill = Callable[..., Any]

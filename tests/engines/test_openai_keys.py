@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from distillpipe import manifest as manifests
-from distillpipe.dataset import read_traces
+from distillpipe.data.store import manifest as manifests
+from distillpipe.data.store.dataset import read_traces
 
 KEY = "sk-canary-5cc5e9d8b1f04a7e"
 PRICES = ("--price-input", 0.55, "--price-output", 2.19)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from distillpipe.base.errors import MissingDependencyError
-from distillpipe.dataset import read_traces
+from distillpipe.data.store.dataset import read_traces
 from distillpipe.verify.code.sandbox import find_sandbox
 
 PROGRAMS = {"right": "def double(x): return 2 * x", "wrong": "def double(x): return x"}

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from distillpipe import versions
 from distillpipe.base.errors import Incomplete
 from distillpipe.base.options import (
     EngineOptions,
@@ -17,16 +16,18 @@ from distillpipe.base.options import (
     row_key,
 )
 from distillpipe.base.records import Message, Problem, RejectedTrace, TokenCounts, problem_id
-from distillpipe.dataset import Writer, read_rows, read_traces
+from distillpipe.data.store import versions
+from distillpipe.data.store.dataset import read_rows, read_traces
+from distillpipe.data.store.spending import Ledger, Prices
+from distillpipe.data.store.versions import Header
+from distillpipe.data.store.writer import Writer
 from distillpipe.engines.billing import Billing
 from distillpipe.engines.openai import OpenAIEngine, Patience
 from distillpipe.engines.server import Server
 from distillpipe.models import Served
 from distillpipe.planning import content_of_sampling
 from distillpipe.sampling import Sampler
-from distillpipe.spending import Ledger, Prices
 from distillpipe.stages.run import content_of
-from distillpipe.versions import Header
 
 SAMPLING = Sampling(temperature=0.6, top_p=0.95, max_tokens=64)
 PATIENCE = Patience(timeout_seconds=30.0, delay_scale=0.01)

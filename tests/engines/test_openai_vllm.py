@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from distillpipe.base.records import Trace
-from distillpipe.dataset import read_traces
+from distillpipe.data.store.dataset import read_traces
 
 pytestmark = pytest.mark.vllm
 

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from distillpipe import dataset, scoring, verify
-from distillpipe import manifest as manifests
+from distillpipe import scoring, verify
+from distillpipe.data.store import dataset
+from distillpipe.data.store import manifest as manifests
 from distillpipe.engines import backoff
 from distillpipe.scoring import OUTCOMES
 

@@ -18,10 +18,10 @@ from distillpipe.base.errors import UsageError
 from distillpipe.base.options import Budget, EngineOptions, Sampling
 from distillpipe.base.records import Message
 from distillpipe.chat import Chat
+from distillpipe.data.store.labels import INSERTED, NO_TOKEN, SAMPLED, Labels
 from distillpipe.engines import open_engine
 from distillpipe.engines.base import Completion, Engine, Request
 from distillpipe.engines.budgeted import BudgetedEngine
-from distillpipe.labels import INSERTED, NO_TOKEN, SAMPLED, Labels
 
 K = 20
 FP16 = 2.0**-11  # relative rounding

@@ -17,11 +17,12 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
 
-from distillpipe import labels, models
+from distillpipe import models
 from distillpipe.base.errors import EngineError
 from distillpipe.base.options import Budget, EngineOptions, Sampling, TrainingOptions
 from distillpipe.base.records import Message, Trace
 from distillpipe.chat import Chat, load_chat
+from distillpipe.data.store import labels
 from distillpipe.engines import open_engine
 from distillpipe.engines.base import Completion, Engine, Outcome, Refusal, Request
 from distillpipe.engines.budgeted import BudgetedEngine

@@ -11,8 +11,8 @@ import pytest
 
 from distillpipe.base.options import FilterOptions
 from distillpipe.base.records import Trace
-from distillpipe.formats.incoming import FORMATS, detect
-from distillpipe.formats.traces import Choices, imported
+from distillpipe.data.formats.incoming import FORMATS, detect
+from distillpipe.data.formats.traces import Choices, imported
 
 
 @pytest.fixture(scope="session")

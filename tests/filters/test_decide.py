@@ -13,11 +13,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from distillpipe import versions
 from distillpipe.base.errors import DataError, UsageError
 from distillpipe.base.hashing import content_hash
 from distillpipe.base.options import FilterOptions
 from distillpipe.base.records import Trace, trace_id
+from distillpipe.data.store import versions
 from distillpipe.filters import decide
 from distillpipe.stages.filter import filter_traces
 from distillpipe.stages.run import Run
@@ -38,7 +38,7 @@ def _small_inputs_are_large(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="module")
 def real(shared_rows: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """Datasets of real traces: with options of choices, which stand in problems.jsonl, and with loops."""
-    from distillpipe.formats.traces import Choices
+    from distillpipe.data.formats.traces import Choices
     from distillpipe.stages.import_traces import ImportOptions, import_traces
 
     folder = tmp_path_factory.mktemp("real")

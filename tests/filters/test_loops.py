@@ -11,7 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distillpipe import forecast, jsonl, metrics
+from distillpipe import metrics
+from distillpipe.data import forecast
+from distillpipe.data.store import jsonl
 from distillpipe.filters.loops import RUN, SAID, STRETCH, repeated_share
 from distillpipe.filters.rules import Drop, repetitive
 

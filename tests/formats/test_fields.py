@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from distillpipe.formats.fields import Fields, NotText, final_answer, gold
+from distillpipe.data.formats.fields import Fields, NotText, final_answer, gold
 from distillpipe.verify import judge
 
 

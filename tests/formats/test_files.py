@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from distillpipe.base.errors import DataError, MissingDependencyError
-from distillpipe.formats.files import file_rows
+from distillpipe.data.formats.files import file_rows
 
 ROWS = [{"problem": "1+1?", "answer": "2"}, {"problem": "é?", "answer": None}]
 LINES = "".join(f"{json.dumps(row)}\n" for row in ROWS).encode()

@@ -16,20 +16,20 @@ from typing import Any
 import msgspec
 import pytest
 
-from distillpipe import dataset
-from distillpipe import manifest as manifests
 from distillpipe.base.errors import DataError, UsageError
 from distillpipe.base.hashing import content_hash
 from distillpipe.base.options import Prompting
 from distillpipe.base.records import Problem, Trace
 from distillpipe.base.thinking import Tags, split
-from distillpipe.formats.files import Unreadable, rows_and_unreadable
-from distillpipe.formats.incoming import FORMATS, detect
-from distillpipe.formats.outgoing import FORMATS as LAYOUTS
-from distillpipe.formats.outgoing import turns_of
-from distillpipe.formats.traces import Choices, Imported, imported
-from distillpipe.jsonl import decode, encoder
-from distillpipe.sources import read_problems
+from distillpipe.data.formats.files import Unreadable, rows_and_unreadable
+from distillpipe.data.formats.incoming import FORMATS, detect
+from distillpipe.data.formats.outgoing import FORMATS as LAYOUTS
+from distillpipe.data.formats.outgoing import turns_of
+from distillpipe.data.formats.traces import Choices, Imported, imported
+from distillpipe.data.sources import read_problems
+from distillpipe.data.store import dataset
+from distillpipe.data.store import manifest as manifests
+from distillpipe.data.store.jsonl import decode, encoder
 
 THOUGHT = "<think>\n14 + 6 = 20.\n</think>\n\nThe answer is \\boxed{20}."
 MARKED = "<|begin_of_thought|>14 + 6<|end_of_thought|><|begin_of_solution|>\\boxed{20}<|end_of_solution|>"

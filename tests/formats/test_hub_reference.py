@@ -3,7 +3,7 @@
 import pytest
 
 from distillpipe.base.errors import UsageError
-from distillpipe.formats.hub import parse
+from distillpipe.data.formats.hub import parse
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,8 @@ from typing import Any, get_args
 import pytest
 
 from distillpipe.base.records import Message, Trace, problem_id
-from distillpipe.formats.incoming import FORMATS, Format, detect
-from distillpipe.formats.traces import Choices, imported
+from distillpipe.data.formats.incoming import FORMATS, Format, detect
+from distillpipe.data.formats.traces import Choices, imported
 
 
 def read(name: Format, row: object, **choices: Any) -> list[Any]:

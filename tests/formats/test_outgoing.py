@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from distillpipe.base.records import Message, Trace
 from distillpipe.base.thinking import split
-from distillpipe.formats.outgoing import FORMATS, Format, ReasoningAs, inline, turns_of
+from distillpipe.data.formats.outgoing import FORMATS, Format, ReasoningAs, inline, turns_of
 
 ASKED = [{"role": "system", "content": "Think."}, {"role": "user", "content": "1+1?"}]
 INLINE = {"role": "assistant", "content": "<think>\n1 and 1.\n</think>\n\n\\boxed{2}"}

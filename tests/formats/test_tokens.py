@@ -8,7 +8,7 @@ import pytest
 
 from distillpipe.base.records import Message, TokenCounts, Trace
 from distillpipe.chat import Chat
-from distillpipe.formats import tokens
+from distillpipe.data.formats import tokens
 from distillpipe.formats.tokens import counted
 
 MakeTrace = Callable[..., Trace]

@@ -10,10 +10,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from distillpipe import dataset
 from distillpipe.base.records import Message, SoftLabels, TokenCounts, Trace
-from distillpipe.dataset import Writer
-from distillpipe.versions import Header, draft
+from distillpipe.data.store import dataset
+from distillpipe.data.store.versions import Header, draft
+from distillpipe.data.store.writer import Writer
 
 datasets: Any = pytest.importorskip("datasets", reason="no datasets: pip install datasets")
 pytestmark = pytest.mark.slow

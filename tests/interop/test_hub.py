@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from distillpipe import dataset
-from distillpipe import manifest as manifests
+from distillpipe.data.store import dataset
+from distillpipe.data.store import manifest as manifests
 
 pytest.importorskip("datasets", reason="no datasets: pip install datasets")
 pytestmark = pytest.mark.slow

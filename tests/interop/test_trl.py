@@ -8,7 +8,7 @@ import pytest
 
 from distillpipe.base.records import Trace
 from distillpipe.chat import Chat
-from distillpipe.manifest import Manifest
+from distillpipe.data.store.manifest import Manifest
 from distillpipe.stages.export import export
 
 datasets: Any = pytest.importorskip("datasets", reason="no datasets: pip install datasets")

@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from distillpipe import versions
 from distillpipe.base.errors import DataError, UsageError
 from distillpipe.base.hashing import content_hash
 from distillpipe.base.records import Trace
-from distillpipe.dataset import Writer
-from distillpipe.manifest import Manifest, ModelUsed, ResolvedOption
+from distillpipe.data.store import versions
+from distillpipe.data.store.manifest import Manifest, ModelUsed, ResolvedOption
+from distillpipe.data.store.versions import Header
+from distillpipe.data.store.writer import Writer
 from distillpipe.stages.compare import compare, write
-from distillpipe.versions import Header
 from distillpipe.views.comparison import terminal
 
 Predict = Callable[..., Path]

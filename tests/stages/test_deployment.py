@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from distillpipe.base.options import TrainingOptions
-from distillpipe.dataset import read_traces
+from distillpipe.data.store.dataset import read_traces
 from distillpipe.stages.run import Run
 from distillpipe.stages.sft import sft
 

@@ -6,9 +6,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from distillpipe import dataset, verify
+from distillpipe import verify
 from distillpipe.base.errors import DataError, UsageError
 from distillpipe.base.options import Plan, SamplingOptions
+from distillpipe.data.store import dataset
 from distillpipe.scoring import OUTCOMES
 from distillpipe.stages.eval import benchmark_name, evaluate
 from distillpipe.stages.run import Run

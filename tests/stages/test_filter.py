@@ -9,14 +9,15 @@ from typing import Any
 import msgspec
 import pytest
 
-from distillpipe import manifest as manifests
-from distillpipe import versions
 from distillpipe.base.errors import DataError, UsageError
 from distillpipe.base.hashing import file_sha256
 from distillpipe.base.options import FilterOptions
 from distillpipe.base.records import Problem, RejectedTrace, TokenCounts, Trace
-from distillpipe.dataset import read_problems, read_rows, read_traces
-from distillpipe.manifest import Dropped, InputDataset, Manifest
+from distillpipe.data.store import manifest as manifests
+from distillpipe.data.store import versions
+from distillpipe.data.store.counts import Dropped
+from distillpipe.data.store.dataset import read_problems, read_rows, read_traces
+from distillpipe.data.store.manifest import InputDataset, Manifest
 from distillpipe.stages.filter import filter_traces
 from distillpipe.stages.run import Run
 

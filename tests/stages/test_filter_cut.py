@@ -9,21 +9,21 @@ from typing import Any
 import msgspec
 import pytest
 
-from distillpipe import manifest as manifests
-from distillpipe import versions
 from distillpipe.base.errors import UsageError
 from distillpipe.base.options import FilterOptions
 from distillpipe.base.records import RejectedTrace, Trace
 from distillpipe.chat import Chat
-from distillpipe.dataset import read_rows, read_traces
+from distillpipe.data.store import manifest as manifests
+from distillpipe.data.store import versions
+from distillpipe.data.store.counts import Dropped
+from distillpipe.data.store.dataset import read_rows, read_traces
+from distillpipe.data.store.label_writer import LabelWriter
+from distillpipe.data.store.labels import SAMPLED, LabelSource, Vocabulary, unlabelled
+from distillpipe.data.store.manifest import Manifest
 from distillpipe.filters.known import Others
 from distillpipe.formats.tokens import counted
-from distillpipe.label_writer import LabelWriter
-from distillpipe.labels import SAMPLED, LabelSource, unlabelled
-from distillpipe.manifest import Dropped, Manifest
 from distillpipe.stages.filter import filter_traces
 from distillpipe.stages.run import Run
-from distillpipe.vocabulary import Vocabulary
 
 SOURCE = LabelSource(4, "teacher", "identity", Vocabulary("hash", 9, {}, (8,), None, None))
 BUDGET = 40

@@ -8,16 +8,16 @@ from typing import Any
 import msgspec
 import pytest
 
-from distillpipe import versions
 from distillpipe.base.errors import DataError, UsageError
 from distillpipe.base.options import EngineOptions, FilterOptions, Sampling
 from distillpipe.base.records import RejectedTrace, Trace
 from distillpipe.chat import Chat
-from distillpipe.dataset import read_rows, read_traces
+from distillpipe.data.store import versions
+from distillpipe.data.store.dataset import read_rows, read_traces
+from distillpipe.data.store.manifest import Manifest
 from distillpipe.filters.known import Others
 from distillpipe.forcing import Forcing
 from distillpipe.formats.tokens import counted
-from distillpipe.manifest import Manifest
 from distillpipe.stages.filter import filter_traces
 from distillpipe.stages.run import Run
 

@@ -10,17 +10,25 @@ import msgspec
 import numpy as np
 import pytest
 
-from distillpipe import versions
 from distillpipe.base.errors import DataError
 from distillpipe.base.options import FilterOptions
 from distillpipe.base.records import RejectedTrace, Trace
-from distillpipe.dataset import Writer, read_rows, read_traces
-from distillpipe.labels import SAMPLED, Labels, LabelSource, files_of, label_bytes, read_labels
-from distillpipe.manifest import Manifest
+from distillpipe.data.store import versions
+from distillpipe.data.store.dataset import read_rows, read_traces
+from distillpipe.data.store.labels import (
+    SAMPLED,
+    Labels,
+    LabelSource,
+    Vocabulary,
+    files_of,
+    label_bytes,
+    read_labels,
+)
+from distillpipe.data.store.manifest import Manifest
+from distillpipe.data.store.versions import Header
+from distillpipe.data.store.writer import Writer
 from distillpipe.stages.filter import filter_traces
 from distillpipe.stages.run import Run
-from distillpipe.versions import Header
-from distillpipe.vocabulary import Vocabulary
 
 K, LENGTH, NUM_ROWS = 3, 6, 10
 VOCABULARY = Vocabulary("hash", 9, {8: "<|im_end|>"}, (8,), None, None)

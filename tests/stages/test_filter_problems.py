@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from distillpipe import versions
 from distillpipe.base.records import RejectedTrace
-from distillpipe.dataset import read_rows, read_traces
-from distillpipe.manifest import read as read_manifest
+from distillpipe.data.store import versions
+from distillpipe.data.store.dataset import read_rows, read_traces
+from distillpipe.data.store.manifest import read as read_manifest
 
 Distill = Callable[..., Any]
 TRAIN = (

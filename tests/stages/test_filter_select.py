@@ -8,14 +8,14 @@ from typing import Any
 import msgspec
 import pytest
 
-from distillpipe import manifest as manifests
-from distillpipe import versions
 from distillpipe.base.errors import UsageError
 from distillpipe.base.options import FilterOptions
 from distillpipe.base.records import Problem, RejectedTrace, TokenCounts, Trace
-from distillpipe.dataset import read_problems, read_rows, read_traces
+from distillpipe.data.store import manifest as manifests
+from distillpipe.data.store import versions
+from distillpipe.data.store.dataset import read_problems, read_rows, read_traces
+from distillpipe.data.store.manifest import Manifest
 from distillpipe.filters.known import Others
-from distillpipe.manifest import Manifest
 from distillpipe.stages.filter import filter_traces, forecast_filter
 from distillpipe.stages.run import Run
 

@@ -5,10 +5,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from distillpipe import dataset, versions
 from distillpipe.base.errors import DataError
 from distillpipe.base.options import FilterOptions
 from distillpipe.base.records import RejectedTrace
+from distillpipe.data.store import dataset, versions
 from distillpipe.stages.filter import filter_traces
 from distillpipe.stages.run import Run
 

@@ -3,9 +3,9 @@
 import json
 from pathlib import Path
 
-from distillpipe import dataset
 from distillpipe.base.options import SamplingOptions
 from distillpipe.base.records import RejectedTrace
+from distillpipe.data.store import dataset
 from distillpipe.stages.generate import generate
 from distillpipe.stages.run import Run
 

@@ -7,13 +7,13 @@ import msgspec
 import numpy as np
 import pytest
 
-from distillpipe import dataset
-from distillpipe import manifest as manifests
 from distillpipe.base.errors import UsageError
 from distillpipe.base.options import Budget, EngineOptions, SamplingOptions
 from distillpipe.base.records import Trace
 from distillpipe.chat import Chat
-from distillpipe.labels import (
+from distillpipe.data.store import dataset
+from distillpipe.data.store import manifest as manifests
+from distillpipe.data.store.labels import (
     SAMPLED,
     UNLABELLED,
     Labels,

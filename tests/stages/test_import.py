@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 
-from distillpipe import dataset
-from distillpipe import manifest as manifests
 from distillpipe.base.errors import DataError, UsageError
 from distillpipe.base.records import RejectedTrace, Trace
-from distillpipe.formats.traces import Choices
-from distillpipe.manifest import Manifest
+from distillpipe.data.formats.traces import Choices
+from distillpipe.data.store import dataset
+from distillpipe.data.store import manifest as manifests
+from distillpipe.data.store.manifest import Manifest
 from distillpipe.stages.import_traces import ImportOptions, import_traces
 from distillpipe.stages.run import Run
 

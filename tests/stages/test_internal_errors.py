@@ -8,16 +8,17 @@ from typing import Any, NamedTuple
 import msgspec
 import pytest
 
-from distillpipe import dataset, filters, versions
+from distillpipe import filters
 from distillpipe.base import rowguard
 from distillpipe.base.options import FilterOptions, SamplingOptions
 from distillpipe.base.records import RejectedTrace, Trace
 from distillpipe.base.rowguard import InternalErrors
-from distillpipe.dataset import FailedRow
+from distillpipe.data.formats import incoming, outgoing
+from distillpipe.data.formats.incoming import Reader
+from distillpipe.data.formats.traces import Choices
+from distillpipe.data.store import dataset, versions
+from distillpipe.data.store.writer import FailedRow
 from distillpipe.filters import decide
-from distillpipe.formats import incoming, outgoing
-from distillpipe.formats.incoming import Reader
-from distillpipe.formats.traces import Choices
 from distillpipe.stages.eval import evaluate
 from distillpipe.stages.export import export
 from distillpipe.stages.filter import filter_traces

@@ -11,22 +11,22 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from distillpipe import versions
 from distillpipe.base.errors import DataError, Incomplete, UsageError
 from distillpipe.base.options import EngineOptions, SamplingOptions
 from distillpipe.base.records import RejectedTrace, Trace
 from distillpipe.chat import Chat
-from distillpipe.dataset import read_rows, read_traces
-from distillpipe.forecast import size
-from distillpipe.formats.traces import Choices
+from distillpipe.data.forecast import size
+from distillpipe.data.formats.traces import Choices
+from distillpipe.data.store import versions
+from distillpipe.data.store.dataset import read_rows, read_traces
+from distillpipe.data.store.labels import Labels, files_of, label_bytes, read_labels, read_source
+from distillpipe.data.store.manifest import Manifest
+from distillpipe.data.store.versions import Header
 from distillpipe.labelling import LabelOptions
-from distillpipe.labels import Labels, files_of, label_bytes, read_labels, read_source
-from distillpipe.manifest import Manifest
 from distillpipe.stages.generate import generate
 from distillpipe.stages.import_traces import ImportOptions, import_traces
 from distillpipe.stages.label import forecast_label, label
 from distillpipe.stages.run import Run
-from distillpipe.versions import Header
 from distillpipe.vocabulary import vocabulary_of
 
 K = 20

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from distillpipe import manifest as manifests
 from distillpipe.base.errors import MissingDependencyError, UsageError
 from distillpipe.base.records import RejectedTrace
-from distillpipe.dataset import read_problems, read_rows, read_traces
-from distillpipe.manifest import ResolvedOption
+from distillpipe.data.store import manifest as manifests
+from distillpipe.data.store.dataset import read_problems, read_rows, read_traces
+from distillpipe.data.store.manifest import ResolvedOption
 from distillpipe.stages.run import code_packages
 from distillpipe.verify.code.packages import find_packages
 from distillpipe.verify.code.sandbox import find_sandbox

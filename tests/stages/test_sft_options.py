@@ -14,13 +14,13 @@ from distillpipe.base.errors import DataError, UsageError
 from distillpipe.base.options import TrainingOptions
 from distillpipe.base.records import Trace
 from distillpipe.chat import with_template_text
-from distillpipe.manifest import ResolvedOption
+from distillpipe.data.store.manifest import ResolvedOption
+from distillpipe.data.store.versions import Header
 from distillpipe.stages.run import Run, content_of
 from distillpipe.stages.sft import forecast_sft, sft
 from distillpipe.training.states import steps_in
 from distillpipe.training.step import passes_of
 from distillpipe.training.student import load_student
-from distillpipe.versions import Header
 
 
 @pytest.fixture

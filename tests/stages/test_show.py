@@ -10,14 +10,14 @@ from typing import Any
 import msgspec
 import pytest
 
-from distillpipe import manifest as manifests
-from distillpipe import versions
 from distillpipe.base.errors import DataError, UsageError
 from distillpipe.base.records import Trace
-from distillpipe.dataset import Writer
-from distillpipe.manifest import Manifest
+from distillpipe.data.store import manifest as manifests
+from distillpipe.data.store import versions
+from distillpipe.data.store.manifest import Manifest
+from distillpipe.data.store.versions import Header
+from distillpipe.data.store.writer import Writer
 from distillpipe.stages.show import show
-from distillpipe.versions import Header
 from distillpipe.views import text
 from distillpipe.views.rows import Wanted
 

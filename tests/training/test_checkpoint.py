@@ -13,13 +13,13 @@ import torch
 from peft import PeftModel
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-from distillpipe import manifest as manifests
 from distillpipe import models
 from distillpipe.base.errors import EngineError, UsageError
 from distillpipe.base.hashing import file_sha256
 from distillpipe.base.options import TrainingOptions
 from distillpipe.base.records import Trace
 from distillpipe.chat import Chat, load_chat
+from distillpipe.data.store import manifest as manifests
 from distillpipe.models import Model
 from distillpipe.stages.run import Run
 from distillpipe.stages.sft import sft

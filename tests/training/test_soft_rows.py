@@ -14,16 +14,25 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from distillpipe import models, versions
+from distillpipe import models
 from distillpipe.base import interrupts
 from distillpipe.base.errors import DataError, Interrupted, UsageError
 from distillpipe.base.hashing import seed_of
 from distillpipe.base.options import Distillation, TrainingOptions
 from distillpipe.base.records import SoftLabels, Trace
 from distillpipe.chat import Chat
-from distillpipe.dataset import Writer
-from distillpipe.labels import INSERTED, NO_TOKEN, SAMPLED, Labels, LabelSource
-from distillpipe.manifest import Manifest
+from distillpipe.data.store import versions
+from distillpipe.data.store.labels import (
+    INSERTED,
+    NO_TOKEN,
+    SAMPLED,
+    Labels,
+    LabelSource,
+    Vocabulary,
+)
+from distillpipe.data.store.manifest import Manifest
+from distillpipe.data.store.versions import Header
+from distillpipe.data.store.writer import Writer
 from distillpipe.stages.run import Run
 from distillpipe.stages.sft import forecast_sft, preview_sft, sft
 from distillpipe.training import loop, states
@@ -32,8 +41,7 @@ from distillpipe.training.rows import Row, StoredLabels, row_of
 from distillpipe.training.soft_losses import top_k_loss
 from distillpipe.training.soft_rows import SoftRows
 from distillpipe.training.stored_rows import StoredRows, store
-from distillpipe.versions import Header
-from distillpipe.vocabulary import Vocabulary, vocabulary_of
+from distillpipe.vocabulary import vocabulary_of
 
 K = 4
 NUM_STEPS = 6  # of two epochs

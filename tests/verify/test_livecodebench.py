@@ -17,7 +17,7 @@ import msgspec
 import pytest
 
 from distillpipe.base.records import Trace
-from distillpipe.dataset import read_traces
+from distillpipe.data.store.dataset import read_traces
 from distillpipe.verify import Programs, verified
 from distillpipe.verify.code.extract import extract_code, extract_last_fenced
 from distillpipe.verify.code.imports import imports_for

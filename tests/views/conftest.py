@@ -7,11 +7,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from distillpipe import versions
 from distillpipe.base.records import Problem, Trace
-from distillpipe.dataset import Writer
-from distillpipe.manifest import Manifest
-from distillpipe.versions import Header
+from distillpipe.data.store import versions
+from distillpipe.data.store.manifest import Manifest
+from distillpipe.data.store.versions import Header
+from distillpipe.data.store.writer import Writer
 
 
 @pytest.fixture

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from distillpipe import manifest as manifests
-from distillpipe import models, versions
-from distillpipe.manifest import InputDataset, Manifest, ModelUsed
-from distillpipe.versions import Header
+from distillpipe import models
+from distillpipe.data.store import manifest as manifests
+from distillpipe.data.store import versions
+from distillpipe.data.store.manifest import InputDataset, Manifest, ModelUsed
+from distillpipe.data.store.versions import Header
 from distillpipe.views.ancestors import Step, ancestry
 from distillpipe.views.text import funnel_lines
 

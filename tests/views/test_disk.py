@@ -5,11 +5,11 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from distillpipe import versions
 from distillpipe.base.records import Trace
-from distillpipe.dataset import Writer
-from distillpipe.manifest import Manifest
-from distillpipe.versions import Header
+from distillpipe.data.store import versions
+from distillpipe.data.store.manifest import Manifest
+from distillpipe.data.store.versions import Header
+from distillpipe.data.store.writer import Writer
 from distillpipe.views import disk
 
 Make = Callable[..., Manifest]

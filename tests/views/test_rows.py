@@ -7,14 +7,14 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from distillpipe import dataset, jsonl, versions
-from distillpipe import manifest as manifests
 from distillpipe.base.errors import DataError, UsageError
 from distillpipe.base.hashing import uniform
 from distillpipe.base.records import RejectedTrace, Trace
-from distillpipe.dataset import Writer
-from distillpipe.manifest import Manifest
-from distillpipe.versions import Header
+from distillpipe.data.store import dataset, jsonl, versions
+from distillpipe.data.store import manifest as manifests
+from distillpipe.data.store.manifest import Manifest
+from distillpipe.data.store.versions import Header
+from distillpipe.data.store.writer import Writer
 from distillpipe.views import rows
 from distillpipe.views.rows import Chosen, Wanted
 

@@ -5,14 +5,8 @@ from collections.abc import Callable
 import pytest
 
 from distillpipe.base.records import Message, RejectedTrace, Trace
-from distillpipe.distributions import distribution
-from distillpipe.manifest import (
-    Counts,
-    Dropped,
-    InputDataset,
-    Manifest,
-    ModelUsed,
-)
+from distillpipe.data.store.counts import Counts, Dropped, distribution
+from distillpipe.data.store.manifest import InputDataset, Manifest, ModelUsed
 from distillpipe.views import text
 from distillpipe.views.ancestors import Step
 from distillpipe.views.disk import Folder, Partial

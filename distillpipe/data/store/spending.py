@@ -26,9 +26,9 @@ from distillpipe.base.filesystem import sync_file, sync_folder
 from distillpipe.base.interrupts import shielded
 from distillpipe.base.options import EngineOptions
 from distillpipe.base.records import Message, Trace
-from distillpipe.jsonl import cut_torn_line, decoded, encoder
-from distillpipe.manifest import Counts
-from distillpipe.versions import Draft
+from distillpipe.data.store.counts import Counts
+from distillpipe.data.store.jsonl import cut_torn_line, decoded, encoder
+from distillpipe.data.store.versions import Draft
 
 JOURNAL = "spending.jsonl"
 PICODOLLARS = 10**12

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from distillpipe.base.errors import DataError, UsageError, first_line
-from distillpipe.formats.files import Placed, arrow_rows, load_module, rows_and_unreadable
+from distillpipe.data.formats.files import Placed, arrow_rows, load_module, rows_and_unreadable
 
 PREFIX = "hub:"
 BATCH_ROWS = 64

@@ -14,7 +14,7 @@ from distillpipe.base.encoding import document, escaped
 from distillpipe.base.errors import DataError
 from distillpipe.base.filesystem import sync_file
 from distillpipe.base.hashing import content_hash
-from distillpipe.distributions import Distribution
+from distillpipe.data.store.counts import Counts
 
 FORMAT = "distillpipe/1"
 LIBRARIES = ("distillpipe", "torch", "transformers", "accelerate", "peft", "math-verify", "msgspec")
@@ -61,94 +61,6 @@ class FileEntry(msgspec.Struct, frozen=True):
     rows: int | None
     bytes: int
     sha256: str
-
-
-class Dropped(msgspec.Struct):
-    """Rows and tokens that one reason cost."""
-
-    rows: int = 0
-    tokens: int = 0
-
-
-class TeacherCounts(msgspec.Struct):
-    """What came of the rows of one teacher; read are those kept and those dropped."""
-
-    rows_kept: int = 0
-    tokens_kept: int = 0
-    dropped: dict[str, int] = {}
-    "rows by reason"
-
-    @property
-    def rows_read(self) -> int:
-        return self.rows_kept + sum(self.dropped.values())
-
-
-class Counts(msgspec.Struct):
-    """Sums over all runs of a version."""
-
-    rows_read: int = 0
-    rows_kept: int = 0
-    rows_rejected: int = 0
-    rows_reused: int = 0
-    tokens_kept: int = 0
-    "completion tokens of the rows kept; for sft the supervised tokens trained on"
-    rows_uncounted: int = 0
-    "of the rows kept: those whose tokens nobody counted; no sum of tokens has them"
-    tokens_sampled: int = 0
-    "completion tokens that the engine made for this version"
-    tokens_scored: int = 0
-    "completion tokens, there already, that a teacher scored for this version"
-    rows_labelled: int = 0
-    "of the rows kept: those with soft labels"
-    tokens_sent: int = 0
-    "prompt tokens that a server counted for this version's rows"
-    cost_dollars: float | None = None
-    "what a server was paid at most: the two sums below; null where no prices were given"
-    billed_dollars: float | None = None
-    "what it says that it bills; null where no prices were given, or before this was kept apart"
-    reserved_dollars: float | None = None
-    "for requests whose bills are unknown: their worst case, or what the text that came can have cost"
-    unknown_bills: int = 0
-    "such requests: lost answers, answers that the server did not count believably"
-    rows_with_key: int = 0
-    "of all rows, kept and rejected: those that hold the API key, as the server sent it"
-    seconds: float = 0.0
-    "wall clock from the opening of the version, model loading included"
-    seconds_working: float = 0.0
-    "the part of it that sampled or trained"
-    rows_by_input: list[int] = []
-    "of the rows kept, those of each input that sft was given, in their order"
-    rows_cut: int = 0
-    "of the rows kept: those that sft cut at --max-length"
-    tokens_cut: int = 0
-    "what they lost"
-    rows_taught: int = 0
-    "of the rows kept: those that sft has soft labels, or a live teacher, for"
-    tokens_taught: int = 0
-    "their supervised tokens that have one"
-    dropped: dict[str, Dropped] = {}
-    teachers: dict[str, TeacherCounts] = {}
-    "by the name in the rows, `unknown` where they have none"
-    num_internal_errors: int = 0
-    "rows, kept or rejected, that met an exception of distillpipe itself"
-    verdicts: dict[str, int] = {}
-    "of the rows kept; empty where nothing was judged"
-    num_waits: int = 0
-    "ends of reasoning that were replaced in the rows kept"
-    forced_ends: int = 0
-    "rows kept whose reasoning was ended for the model"
-    rows_within_budget: int | None = None
-    "rows kept whose reasoning has a length that was asked for; null where there was no budget"
-    reasoning_tokens: Distribution | None = None
-    "of the rows kept; null while unfinished or where nothing was counted"
-    completion_tokens: Distribution | None = None
-
-    @property
-    def control(self) -> float | None:
-        """The share of rows within the budget (s1, Muennighoff et al. 2025, section 3.2); null without one."""
-        if self.rows_within_budget is None or not self.rows_kept:
-            return None
-        return self.rows_within_budget / self.rows_kept
 
 
 class Manifest(msgspec.Struct):

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Literal, NamedTuple
 
 from distillpipe.base.rowguard import guarded
-from distillpipe.formats.fields import (
+from distillpipe.data.formats.fields import (
     ANSWER_FIELDS,
     GSM8K_END,
     SOLUTION_FIELDS,
@@ -31,15 +31,19 @@ from distillpipe.formats.fields import (
     problem_key,
     text_under,
 )
-from distillpipe.formats.found import (
+from distillpipe.data.formats.turns import (
+    REASONING_FIELDS,
     Found,
     Outcome,
+    Parts,
+    Rejection,
     answer_to,
     asked_lists,
     in_columns,
     in_conversation,
+    messages_of,
+    parts_of,
 )
-from distillpipe.formats.turns import REASONING_FIELDS, Parts, Rejection, messages_of, parts_of
 from distillpipe.verify.extract import boxed_answer
 
 CODE_VERSION = 2  # part of the fingerprint: raise it when a format is read differently

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from distillpipe import versions
 from distillpipe.base.records import REFUSALS, RejectedTrace, SoftLabels, Trace
-from distillpipe.jsonl import decode, decoded, lines
-from distillpipe.versions import ENGINE_ERROR
+from distillpipe.data.store import versions
+from distillpipe.data.store.jsonl import decode, decoded, lines
+from distillpipe.data.store.versions import ENGINE_ERROR
 
 if TYPE_CHECKING:  # it loads numpy, which most commands have no use for
-    from distillpipe.labels import Labels
+    from distillpipe.data.store.labels import Labels
 
 
 class Sampled(msgspec.Struct):
@@ -53,8 +53,8 @@ def labelled_before(
 
     Labels whose files are not there any more, or not as they were written, are none.
     """
-    from distillpipe.label_files import are_whole
-    from distillpipe.labels import read_labels, read_source
+    from distillpipe.data.store.label_carry import are_whole
+    from distillpipe.data.store.labels import read_labels, read_source
 
     left = set(wanted)
     for folder, trace in _found(out, left, "part", k):

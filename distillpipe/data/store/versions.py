@@ -21,15 +21,15 @@ from typing import Any, Literal
 
 import msgspec
 
-from distillpipe import manifest as manifests
 from distillpipe.base.errors import DataError, UsageError
 from distillpipe.base.filesystem import say_once, sync_folder
 from distillpipe.base.hashing import cached_sha256, content_hash, file_sha256
 from distillpipe.base.interrupts import shielded
 from distillpipe.base.progress import say
 from distillpipe.base.rowguard import too_many
-from distillpipe.locks import locked
-from distillpipe.manifest import InputDataset, Manifest, ModelUsed, ResolvedOption
+from distillpipe.data.store import manifest as manifests
+from distillpipe.data.store.locks import locked
+from distillpipe.data.store.manifest import InputDataset, Manifest, ModelUsed, ResolvedOption
 
 FINISHED = re.compile(r"v(\d+)")
 PARTIAL = re.compile(r"v(\d+)\.partial")

@@ -18,15 +18,14 @@ from typing import Any
 
 import msgspec
 
-from distillpipe import dataset, versions
 from distillpipe.base.decoding import json_object
 from distillpipe.base.errors import DataError, UsageError
 from distillpipe.base.options import Prompting
 from distillpipe.base.records import Problem, problem_id
 from distillpipe.base.rowguard import InternalError, guarded
-from distillpipe.benchmarks import BENCHMARKS, Benchmark
-from distillpipe.formats import files, hub
-from distillpipe.formats.fields import (
+from distillpipe.data.benchmarks import BENCHMARKS, Benchmark
+from distillpipe.data.formats import files, hub
+from distillpipe.data.formats.fields import (
     ANSWER_FIELDS,
     PROBLEM_FIELDS,
     Fields,
@@ -38,8 +37,9 @@ from distillpipe.formats.fields import (
     text_under,
     usual_verifier,
 )
-from distillpipe.formats.files import Placed, readable
-from distillpipe.manifest import InputDataset
+from distillpipe.data.formats.files import Placed, readable
+from distillpipe.data.store import dataset, versions
+from distillpipe.data.store.manifest import InputDataset
 from distillpipe.verify import VERIFIERS
 from distillpipe.verify.code.problem_tests import tests_for
 

@@ -22,7 +22,7 @@ import msgspec
 
 from distillpipe.base.decoding import NOT_DECODED, check_depth, what_is_wrong
 from distillpipe.base.errors import DataError, MissingDependencyError, first_line
-from distillpipe.jsonl import BYTE_ORDER_MARK
+from distillpipe.data.store.jsonl import BYTE_ORDER_MARK
 
 Placed = tuple[str, Any]
 PARQUET_ROWS = 64  # decoded at a time

@@ -14,14 +14,14 @@ from typing import NamedTuple
 
 import msgspec
 
-from distillpipe import dataset, versions
 from distillpipe.base.filesystem import sync_file, sync_folder
 from distillpipe.base.hashing import content_hash
 from distillpipe.base.progress import say
 from distillpipe.base.records import SoftLabels
-from distillpipe.jsonl import decode, lines
-from distillpipe.label_writer import LabelWriter, is_there
-from distillpipe.labels import (
+from distillpipe.data.store import dataset, versions
+from distillpipe.data.store.jsonl import decode, lines
+from distillpipe.data.store.label_writer import LabelWriter, is_there
+from distillpipe.data.store.labels import (
     LabelSource,
     files_of,
     label_bytes,
@@ -29,7 +29,8 @@ from distillpipe.labels import (
     read_labels,
     read_source,
 )
-from distillpipe.versions import Draft
+from distillpipe.data.store.versions import Draft
+from distillpipe.data.store.writer import PRODUCER_DIGITS
 
 KEPT_SHARE = (
     0.25  # of a producer's bytes: copying fewer costs little, and frees the rest with the input
@@ -153,7 +154,7 @@ def _copy_rows(
 ) -> None:
     """Copy the labels of the rows kept to files of the draft's own, a row of them for each source."""
     named = msgspec.to_builtins(source, str_keys=True)
-    producer = content_hash(draft.manifest.fingerprint, named)[: dataset.PRODUCER_DIGITS]
+    producer = content_hash(draft.manifest.fingerprint, named)[:PRODUCER_DIGITS]
     if producer not in writers:
         writers[producer] = LabelWriter(draft.path, producer, source, [])
     for row in rows:

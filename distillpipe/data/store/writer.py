@@ -1,25 +1,13 @@
-"""The rows of a version: append them, take over those of other versions, read them back.
-
-    with versions.draft(out, header) as draft, Writer(draft) as writer:
-        writer.append(trace)                                  kept
-        writer.reject(trace, "wrong_answer", trace.answer)    kept too, beside, with the reason
-        writer.fail(trace, "connection lost")                 tried again by the same command
-        writer.finish(problems)
-
-Text is never held in memory, an index of ids is.
-"""
+"""Writing a version: rows appended, rejected or failed, each durable when it is counted."""
 
 import time
-from collections.abc import Iterable, Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from distillpipe import manifest as manifests
-from distillpipe import versions
 from distillpipe.base.decoding import NOT_DECODED, what_is_wrong
-from distillpipe.base.errors import DataError, UsageError
+from distillpipe.base.errors import DataError, Incomplete
 from distillpipe.base.filesystem import sync_file
 from distillpipe.base.hashing import bytes_hash, content_hash, file_sha256
 from distillpipe.base.interrupts import shielded
@@ -27,15 +15,17 @@ from distillpipe.base.progress import say
 from distillpipe.base.records import Problem, RejectedTrace, SoftLabels, Trace
 from distillpipe.base.redaction import holds_key
 from distillpipe.base.rowguard import REASON
-from distillpipe.cards import dataset_card
-from distillpipe.jsonl import SYNC_ROWS, R, Stream, decoded, encoder, lines
-from distillpipe.manifest import FileEntry, Manifest
-from distillpipe.tally import Index, Tally
-from distillpipe.versions import ERRORS_FILE, Draft
+from distillpipe.data.store import versions
+from distillpipe.data.store.cards import dataset_card
+from distillpipe.data.store.counts import Index, Tally
+from distillpipe.data.store.jsonl import SYNC_ROWS, Stream, decoded, encoder
+from distillpipe.data.store.manifest import FileEntry, Manifest
+from distillpipe.data.store.versions import ENGINE_ERROR, ERRORS_FILE, Draft
 
-if TYPE_CHECKING:  # they load numpy, which most commands have no use for
-    from distillpipe.label_writer import LabelWriter
-    from distillpipe.labels import Labels, LabelSource
+if TYPE_CHECKING:
+    from distillpipe.data.store.label_writer import LabelWriter
+    from distillpipe.data.store.labels import Labels, LabelSource
+
 
 PRODUCER_DIGITS = 16  # of the fingerprint, in the names of label files
 SAVE_SECONDS = 5.0  # between two writes of the counts into the draft's manifest
@@ -72,7 +62,7 @@ class Writer:
         self._last_labels: dict[str, SoftLabels] = {}
         "of the rows found on disk, by file"
         if soft_labels is not None:
-            from distillpipe import label_writer
+            from distillpipe.data.store import label_writer
 
             label_writer.cut_rows_without_labels(draft.path, sync_rows)
         self._parts = Stream(draft.path, "part", self._recovered, sync_rows, self._sync_labels)
@@ -236,88 +226,6 @@ class Writer:
             self._row_hashes.append(row_hash(line, found))
 
 
-def read_traces(reference: str) -> Iterator[Trace]:
-    """The kept rows of a dataset (`PATH`, `PATH@v1`) or the rows of a .jsonl file.
-
-    Raises DataError with file and line for a row that is not a trace, and where a file of a finished
-    version is not what its manifest says.
-    """
-    for path in trace_files(reference):
-        yield from decoded(path, Trace)
-
-
-def read_rejected(reference: str) -> Iterator[RejectedTrace]:
-    """The rows of a dataset that its stage rejected; none for a .jsonl file. Errors as of `read_traces`."""
-    if not Path(reference).is_file():
-        folder = _traces_folder(reference)
-        versions.check_content(folder)
-        yield from read_rows(folder, "rejected", RejectedTrace)
-
-
-def trace_files(reference: str) -> list[Path]:
-    """The files that hold the rows of a dataset in their order, those of a finished version checked."""
-    if (path := versions.plain_file(reference)) is not None:
-        return [path]
-    folder = _traces_folder(reference)
-    versions.check_content(folder)
-    return sorted(folder.glob("part-*.jsonl"))
-
-
-def _traces_folder(reference: str) -> Path:
-    """The folder of a dataset; a UsageError for that of a checkpoint."""
-    folder = versions.resolve(reference)
-    if manifests.read(folder).kind == "checkpoint":
-        raise UsageError(f"{folder} is a checkpoint: give a dataset of traces, or a .jsonl file")
-    return folder
-
-
-def folder_of(reference: str) -> Path:
-    """The folder that the files of a dataset lie in, those that its rows name too."""
-    path = versions.plain_file(reference)
-    return (versions.resolve(reference) if path is None else path.parent).absolute()
-
-
-def read_training_traces(references: Iterable[str], *, allow_benchmark: bool) -> Iterator[Trace]:
-    """The rows of several datasets one after the other; a row of a benchmark is a UsageError."""
-    for reference in references:
-        for trace in read_traces(reference):
-            yield trace if allow_benchmark else for_training(trace, reference)
-
-
-def for_training(trace: Trace, reference: str) -> Trace:
-    """The row; a UsageError where it is of a benchmark."""
-    if trace.benchmark is None:
-        return trace
-    raise UsageError(
-        f"{reference}: row {trace.id} is of the benchmark {trace.benchmark}, "
-        "which is for evaluation, not for training (--allow-benchmark-training)"
-    )
-
-
-def count_rows(references: Iterable[str]) -> int:
-    """How many rows several datasets have: as their manifests say, of a file counted by lines."""
-    total = 0
-    for reference in references:
-        if (path := versions.plain_file(reference)) is not None:
-            total += sum(1 for _ in lines(path))
-        else:
-            total += manifests.read(_traces_folder(reference)).counts.rows_kept
-    return total
-
-
-def count_bytes(references: Iterable[str]) -> int:
-    """How many bytes the kept rows of several datasets take on disk."""
-    return sum(
-        path.stat().st_size
-        for reference in references
-        for path in (
-            [Path(reference)]
-            if versions.plain_file(reference) is not None
-            else versions.resolve(reference).glob("part-*.jsonl")
-        )
-    )
-
-
 def row_hash(line: bytes, found: SoftLabels | None) -> str:
     """The hash of a row's line; the place of its labels, which depends on the order of the rows, left out."""
     if found is None:
@@ -327,30 +235,35 @@ def row_hash(line: bytes, found: SoftLabels | None) -> str:
     return bytes_hash(encoder.encode(msgspec.structs.replace(trace, soft_labels=anywhere)))
 
 
-def conflict(row_id: str) -> DataError:
-    """The error for one id with two contents: which of the two was meant cannot be known."""
-    return DataError(
-        f"row {row_id} stands twice in the input with different content: "
-        "an edited copy needs a new row_key and id"
+def _fields(trace: Trace) -> dict[str, Any]:
+    return {name: getattr(trace, name) for name in Trace.__struct_fields__}
+
+
+ALSO = "with --accept-errors it then goes on without them"
+
+
+def incomplete(writer: Writer, way_out: str = ALSO) -> Incomplete:
+    """What to raise when a run ends with failed rows."""
+    failed = writer.failed()
+    return Incomplete(
+        f"{len(failed):,} rows failed (the first: {failed[0].error}), all are listed in "
+        f"{writer.draft.path / ERRORS_FILE}: the same command tries them again, {way_out}"
     )
 
 
-def read_problems(reference: str) -> Iterator[Problem]:
-    """The problems of a dataset; none for a .jsonl file of traces, which has no list of its own."""
-    if versions.plain_file(reference) is None:
-        folder = versions.resolve(reference)
-        path = folder / "problems.jsonl"
-        if not path.is_file():
-            raise UsageError(f"{reference} holds no problems: it is no dataset of traces")
-        versions.check_content(folder)
-        yield from decoded(path, Problem)
+def give_up_failed(
+    writer: Writer, rows_of: Callable[[list[str]], Iterable[Trace]], *, accepted: bool
+) -> None:
+    """Reject the failed rows where errors are accepted; `rows_of` row keys gives each as far as it had come.
 
-
-def read_rows(folder: Path, prefix: str, record: type[R]) -> Iterator[R]:
-    """Rows of the files of one version that begin with `prefix`, in their order."""
-    for path in sorted(folder.glob(f"{prefix}-*.jsonl")):
-        yield from decoded(path, record)
-
-
-def _fields(trace: Trace) -> dict[str, Any]:
-    return {name: getattr(trace, name) for name in Trace.__struct_fields__}
+    Raises Incomplete where they are not, or where there is no other row.
+    """
+    if not writer.num_failed:
+        return
+    if not accepted or not writer.counts.rows_kept:
+        raise incomplete(writer, "there is no other row" if accepted else ALSO)
+    errors = {row.row_key: row.error for row in writer.failed()}
+    for trace in rows_of(list(errors)):
+        writer.reject(trace, ENGINE_ERROR, errors[trace.row_key])
+    writer.draft.save()  # its counts say that rows were given up
+    writer.forget_failed()

@@ -16,13 +16,13 @@ from pathlib import Path
 
 import msgspec
 
-from distillpipe import manifest as manifests
-from distillpipe import versions
 from distillpipe.base.errors import DistillError
 from distillpipe.base.terminal import printable
-from distillpipe.manifest import ResolvedOption
-from distillpipe.spending import say_dollars
-from distillpipe.versions import Header
+from distillpipe.data.store import manifest as manifests
+from distillpipe.data.store import versions
+from distillpipe.data.store.manifest import ResolvedOption
+from distillpipe.data.store.spending import say_dollars
+from distillpipe.data.store.versions import Header
 
 
 class Estimate(msgspec.Struct):
@@ -165,3 +165,6 @@ def _input(reference: str) -> str:
         )
     num_bytes = sum(entry.bytes for entry in found.files)
     return f"{reference} ({folder.name}): {found.counts.rows_kept:,} rows, {size(num_bytes)}"
+
+
+TEXT_BYTES_PER_TOKEN = 4

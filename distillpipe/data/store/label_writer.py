@@ -16,8 +16,8 @@ from distillpipe.base.errors import DataError
 from distillpipe.base.filesystem import sync_file, sync_folder
 from distillpipe.base.interrupts import shielded
 from distillpipe.base.records import SoftLabels
-from distillpipe.jsonl import cut_torn_line, decode
-from distillpipe.labels import TOKEN, Labels, LabelSource, label_type, paths_of
+from distillpipe.data.store.jsonl import cut_torn_line, decode
+from distillpipe.data.store.labels import TOKEN, Labels, LabelSource, label_type, paths_of
 
 FILE_BYTES = 1024**3  # of labels, before the next file is begun
 

@@ -8,14 +8,16 @@ A row that does not fit becomes a trace without a completion whose extra is the 
 """
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
 
+from distillpipe.base.decoding import json_object
 from distillpipe.base.hashing import content_hash
 from distillpipe.base.records import FinishReason, Message, Problem, Trace, problem_id, trace_id
 from distillpipe.base.rowguard import REASON, InternalError, guarded
-from distillpipe.formats.fields import (
+from distillpipe.data.formats.fields import (
     Fields,
     NotText,
     Row,
@@ -25,10 +27,10 @@ from distillpipe.formats.fields import (
     text_under,
     usual_verifier,
 )
-from distillpipe.formats.files import Unreadable
-from distillpipe.formats.found import Found, Outcome
-from distillpipe.formats.incoming import Format, Reader
-from distillpipe.formats.turns import Rejection
+from distillpipe.data.formats.files import Unreadable
+from distillpipe.data.formats.incoming import Format, Reader
+from distillpipe.data.formats.turns import Found, Outcome, Rejection
+from distillpipe.data.store.jsonl import Spool
 from distillpipe.verify import VERIFIERS
 from distillpipe.verify.code.problem_tests import TEST_KEYS, has_tests, tests_for
 
@@ -205,3 +207,28 @@ def _sample(row: Row, found: Found) -> tuple[int, str | None]:
 
 def _is_index(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+# The distinct problems of imported traces: their text on disk, an id and a hash of each in memory.
+
+
+class Problems:
+    """Each problem once, as the first row that has it describes it."""
+
+    def __init__(self, folder: Path) -> None:
+        self._spool = Spool(folder, Problem)
+        self._extra: dict[str, str] = {}
+
+    def __iter__(self) -> Iterator[Problem]:
+        return (self._spool[number] for number in range(len(self._spool)))
+
+    def add(self, problem: Problem, trace: Trace) -> Trace:
+        """The trace of a problem; it bears what its row says of the problem otherwise than the first."""
+        said = content_hash(problem.extra)
+        if problem.problem_id not in self._extra:
+            self._extra[problem.problem_id] = said
+            self._spool.append(problem)
+        if said == self._extra[problem.problem_id] or problem.extra is None:
+            return trace
+        both = {**json_object(problem.extra), **json_object(trace.extra)}
+        return msgspec.structs.replace(trace, extra=msgspec.json.encode(both).decode())

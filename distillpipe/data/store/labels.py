@@ -24,7 +24,6 @@ import numpy.typing as npt
 from distillpipe.base.decoding import NOT_DECODED
 from distillpipe.base.errors import DataError
 from distillpipe.base.records import SoftLabels
-from distillpipe.vocabulary import Vocabulary
 
 ENDINGS = (".json", ".labels", ".tokens")
 TOKEN = np.dtype([("id", "<u4"), ("flag", "u1")])
@@ -32,6 +31,21 @@ NO_TOKEN = 0xFFFFFFFF  # where a vocabulary has fewer than K tokens: its log-pro
 
 SAMPLED, INSERTED, UNLABELLED = 0, 1, 2
 "Flags: drawn by the teacher; put there by budget forcing; without a label for another reason."
+
+
+class Vocabulary(msgspec.Struct, frozen=True):
+    """What of a tokenizer decides whether labels made with it fit another model."""
+
+    ordinary: str
+    "hash of ids and bytes of the ordinary tokens"
+    num_ordinary: int
+    special: dict[int, str]
+    "the texts of the tokens added to them"
+    ends: tuple[int, ...]
+    "the tokens that end a turn, the one that training teaches first"
+    think_open: int | None
+    "null where the tag is no single token"
+    think_close: int | None
 
 
 class Labels(NamedTuple):

@@ -7,7 +7,7 @@ from msgspec import inspect
 
 from distillpipe.base.markdown import code, inline, yaml_value
 from distillpipe.base.records import Trace
-from distillpipe.manifest import Manifest
+from distillpipe.data.store.manifest import Manifest
 
 _DTYPES = {
     inspect.StrType: "string",

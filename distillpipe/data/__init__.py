@@ -1,0 +1,1 @@
+"""What lies on disk: versions of datasets, the formats of other tools, problems and benchmarks."""
