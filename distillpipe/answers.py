@@ -2,8 +2,8 @@
 
 from distillpipe.base.records import Message
 from distillpipe.base.rowguard import InternalError, guarded
-from distillpipe.chat import Chat
 from distillpipe.engines.base import Answer, Completion, Failure, Outcome, Refusal
+from distillpipe.models.chat import Chat
 
 
 def as_unread(outcome: Outcome, chat: Chat | None) -> Answer:

@@ -13,7 +13,6 @@ from typing import NamedTuple
 import msgspec
 
 from distillpipe import budget as machine
-from distillpipe import models
 from distillpipe.answers import as_answer, as_unread
 from distillpipe.base.errors import UsageError
 from distillpipe.base.hashing import content_hash, seed_of
@@ -21,7 +20,6 @@ from distillpipe.base.options import Budget, EngineOptions, FilterOptions, Sampl
 from distillpipe.base.progress import progress, say
 from distillpipe.base.records import Trace, trace_id, with_source
 from distillpipe.base.rowguard import InternalError, guarded
-from distillpipe.chat import Chat, load_chat
 from distillpipe.data.store import dataset, reuse, spending
 from distillpipe.data.store.jsonl import Stream, decode, encoder
 from distillpipe.data.store.manifest import ModelUsed
@@ -29,8 +27,10 @@ from distillpipe.data.store.writer import Writer, incomplete
 from distillpipe.engines import find_model, open_engine
 from distillpipe.engines.base import Completion, Engine, Failure, Refusal, Request
 from distillpipe.filters.rules import too_many_reasoning_tokens
-from distillpipe.formats.tokens import find_tokenizer
-from distillpipe.models import AnyModel, Model
+from distillpipe.models import lookup
+from distillpipe.models.chat import Chat, load_chat
+from distillpipe.models.lookup import AnyModel, Model
+from distillpipe.models.tokens import find_tokenizer
 from distillpipe.thoughts import Thoughts
 
 PREFIX = "forced"
@@ -78,7 +78,7 @@ class Forcing(NamedTuple):
 
     def used(self, out: Path) -> ModelUsed:
         """The teacher as the manifests under `out` name it."""
-        return models.used("teacher", self.find(weights=False), out)
+        return lookup.used("teacher", self.find(weights=False), out)
 
 
 class _Begun(NamedTuple):

@@ -21,7 +21,6 @@ from distillpipe.base.options import EngineOptions, Sampling
 from distillpipe.base.progress import progress, say
 from distillpipe.base.records import SoftLabels, Trace, trace_id, with_source
 from distillpipe.base.rowguard import REASON, InternalError, guarded
-from distillpipe.chat import Chat, chat_template_text
 from distillpipe.data.forecast import TEXT_BYTES_PER_TOKEN, Forecast, weight_bytes
 from distillpipe.data.store import dataset, versions
 from distillpipe.data.store.jsonl import decode, encoder, lines
@@ -29,9 +28,10 @@ from distillpipe.data.store.label_carry import are_whole
 from distillpipe.data.store.labels import LabelSource, label_bytes, read_labels
 from distillpipe.data.store.writer import Writer, give_up_failed
 from distillpipe.engines.base import Completion, Engine, Failure, Refusal, Request
-from distillpipe.formats.tokens import completion_ids
-from distillpipe.models import Model
-from distillpipe.vocabulary import vocabulary_of
+from distillpipe.models.chat import Chat, chat_template_text
+from distillpipe.models.lookup import Model
+from distillpipe.models.tokens import completion_ids
+from distillpipe.models.vocabulary import vocabulary_of
 
 TOO_LONG = "too_long_for_teacher"
 NOTHING = "empty_completion"

@@ -16,13 +16,13 @@ from distillpipe.base.options import (
 from distillpipe.base.progress import say
 from distillpipe.base.records import Message, Problem, trace_id
 from distillpipe.base.rowguard import InternalError, guarded
-from distillpipe.chat import CODE_FORMAT, Chat, conversation, load_chat, with_template_text
 from distillpipe.data import sources
 from distillpipe.data.formats.fields import extra_of
 from distillpipe.data.store import spending
 from distillpipe.data.store.jsonl import Spool
-from distillpipe.formats.tokens import find_tokenizer
-from distillpipe.models import AnyModel, Model
+from distillpipe.models.chat import CODE_FORMAT, Chat, conversation, load_chat, with_template_text
+from distillpipe.models.lookup import AnyModel, Model
+from distillpipe.models.tokens import find_tokenizer
 from distillpipe.questions import Order, asked, livecodebench_format, option_order
 
 

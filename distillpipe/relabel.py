@@ -14,12 +14,12 @@ import numpy as np
 from distillpipe.base.errors import EngineError
 from distillpipe.base.options import Budget
 from distillpipe.base.records import Trace
-from distillpipe.chat import Chat
 from distillpipe.data.store import reuse
 from distillpipe.data.store.jsonl import Spool
 from distillpipe.data.store.labels import SAMPLED, UNLABELLED, Labels
-from distillpipe.formats.tokens import completion_ids
-from distillpipe.vocabulary import token_bytes
+from distillpipe.models.chat import Chat
+from distillpipe.models.tokens import completion_ids
+from distillpipe.models.vocabulary import token_bytes
 
 
 class ToLabel(msgspec.Struct, frozen=True):

@@ -4,7 +4,7 @@ from typing import Any
 
 from distillpipe.base.memory import peak_gpu_memory, peak_memory
 from distillpipe.data.store.counts import Counts
-from distillpipe.models import AnyModel, Served
+from distillpipe.models.lookup import AnyModel, Served
 
 
 def used(counts: Counts, tokens_before: int, model: AnyModel) -> dict[str, Any]:

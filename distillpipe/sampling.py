@@ -20,7 +20,6 @@ from distillpipe.base.options import Budget, SamplingOptions
 from distillpipe.base.progress import progress, say
 from distillpipe.base.records import Message, Problem, Trace, trace_id
 from distillpipe.base.rowguard import REASON, InternalError, InternalErrors, guarded, too_many
-from distillpipe.chat import Chat
 from distillpipe.data.store import reuse, spending
 from distillpipe.data.store.jsonl import decode, encoder, rewrite
 from distillpipe.data.store.spending import Bill
@@ -28,7 +27,8 @@ from distillpipe.data.store.versions import Draft
 from distillpipe.data.store.writer import Writer, give_up_failed
 from distillpipe.engines.base import Answer, Completion, Engine, Failure, Outcome, Refusal, Request
 from distillpipe.engines.budgeted import BudgetedEngine
-from distillpipe.models import AnyModel
+from distillpipe.models.chat import Chat
+from distillpipe.models.lookup import AnyModel
 from distillpipe.planning import Asked, RowPlan
 from distillpipe.verify import Judge
 

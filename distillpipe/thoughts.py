@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 from distillpipe.base.options import Budget
 from distillpipe.budget import Delimiters, Limits
-from distillpipe.chat import Chat
-from distillpipe.filters.steps import find_steps
+from distillpipe.models.chat import Chat
+from distillpipe.models.steps import find_steps
 
 
 class Thought(NamedTuple):

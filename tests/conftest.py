@@ -19,12 +19,12 @@ from hypothesis import settings
 
 from distillpipe.base.hashing import content_hash
 from distillpipe.base.records import Message, Problem, TokenCounts, Trace, problem_id, trace_id
-from distillpipe.chat import Chat, load_chat
 from distillpipe.cli.app import main
 from distillpipe.data.store import versions
 from distillpipe.data.store.manifest import Manifest
 from distillpipe.data.store.versions import Header
 from distillpipe.data.store.writer import Writer
+from distillpipe.models.chat import Chat, load_chat
 
 if TYPE_CHECKING:
     import numpy as np

@@ -10,14 +10,14 @@ from distillpipe.base.errors import UsageError
 from distillpipe.base.options import Prompting
 from distillpipe.base.records import Message, TokenCounts
 from distillpipe.base.thinking import Tags
-from distillpipe.chat import (
+from distillpipe.models.chat import (
     TEMPLATES,
     Chat,
     chat_template_text,
     load_chat,
     with_template_text,
 )
-from distillpipe.delimiters import Turn
+from distillpipe.models.delimiters import Turn
 
 ASKED = [Message(role="user", content="14+6?")]
 ANSWERED = Message(role="assistant", content="\\boxed{20}", reasoning_content="14+6=20.")

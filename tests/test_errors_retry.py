@@ -17,7 +17,7 @@ from distillpipe.data.store.counts import Dropped
 from distillpipe.data.store.dataset import read_rows, read_traces
 from distillpipe.data.store.writer import FailedRow
 from distillpipe.engines.base import Completion, Failure, Request
-from distillpipe.models import Model
+from distillpipe.models.lookup import Model
 from distillpipe.stages import generate as stage
 from distillpipe.stages.run import Result, Run
 

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from distillpipe import models
 from distillpipe.base import filesystem
 from distillpipe.base.errors import UsageError
 from distillpipe.base.records import Trace
 from distillpipe.data.store import dataset, versions
 from distillpipe.data.store.manifest import Manifest
 from distillpipe.data.store.versions import Header
+from distillpipe.models import lookup
 
 MakeHeader = Callable[..., Header]
 WriteDataset = Callable[..., Manifest]
@@ -77,7 +77,7 @@ def test_a_path_goes_on_behind_a_file_latest(tmp_path: Path) -> None:
 
     assert versions.followed(tmp_path / "student/latest/merged") == merged
     with pytest.raises(UsageError, match="not a model folder"):
-        models.find(str(tmp_path / "student/latest/merged"), "--student")
+        lookup.find(str(tmp_path / "student/latest/merged"), "--student")
 
 
 @pytest.mark.parametrize("content", ["", "v9\n", "../v1\n", "not a version", "\x00" * 9000])

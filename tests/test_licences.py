@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
-from distillpipe import licences
 from distillpipe.base.records import Trace
 from distillpipe.data.store import manifest as manifests
 from distillpipe.data.store import versions
 from distillpipe.data.store.cards import dataset_card, model_card
 from distillpipe.data.store.writer import Writer
-from distillpipe.licences import TERMS, of_inputs, of_teacher, warn
-from distillpipe.models import Model, Served
+from distillpipe.models import licences
+from distillpipe.models.licences import TERMS, of_inputs, of_teacher, warn
+from distillpipe.models.lookup import Model, Served
 
 CARD = "---\nlanguage: en\n{}\n---\n# A model\nlicense: of no account here\n"
 

@@ -12,14 +12,15 @@ from typing import Any
 
 import pytest
 
-from distillpipe import chat, filters
+from distillpipe import filters
 from distillpipe.base.options import FilterOptions
 from distillpipe.base.records import Message, TokenCounts, Trace
 from distillpipe.data.formats import fields, incoming, traces, turns
 from distillpipe.engines import reasoning_fields
-from distillpipe.filters import cut, decontaminate, endings, final_answers, near, quality, scripts
+from distillpipe.filters import cut, decontaminate, final_answers, near, quality, rules, scripts
 from distillpipe.filters.problem_words import diagram_numbers, words_of
-from distillpipe.filters.steps import find_steps
+from distillpipe.models import chat
+from distillpipe.models.steps import find_steps
 from distillpipe.verify import choice, choice_letters, extract
 from distillpipe.verify.code import extract as code_extract
 from distillpipe.verify.code import imports, values
@@ -142,8 +143,8 @@ FUNCTIONS: dict[str, Callable[[str], object]] = {
     "answer_only_in_reasoning": lambda text: final_answers.answer_only_in_reasoning(
         _trace(f"\\boxed{{1}} {text}", text), RULES
     ),
-    "breaks_off": endings.breaks_off,
-    "unfinished_response in a block": lambda text: endings.unfinished_response(
+    "breaks_off": rules.breaks_off,
+    "unfinished_response in a block": lambda text: rules.unfinished_response(
         _trace("", f"```{text}"), RULES
     ),
     "find_steps": _all_steps,

@@ -14,15 +14,15 @@ from typing import Any
 import pytest
 from peft import LoraConfig, get_peft_model
 
-from distillpipe import licences, loading, models
 from distillpipe.base.errors import DistillError
 from distillpipe.base.options import Sampling, TrainingOptions
 from distillpipe.base.records import Message
-from distillpipe.chat import load_chat
 from distillpipe.engines.base import Request
 from distillpipe.engines.transformers import TransformersEngine
+from distillpipe.models import licences, loading, lookup
+from distillpipe.models.chat import load_chat
+from distillpipe.models.vocabulary import vocabulary_of
 from distillpipe.training import checkpoint, context, preview, rates, student
-from distillpipe.vocabulary import vocabulary_of
 
 TRAINING = TrainingOptions(
     method="lora", rank=4, alpha=4, learning_rate=1e-3, scheduler="cosine", warmup=0.1,
@@ -42,8 +42,8 @@ def folder(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 def use(name: str = "m") -> None:
     """All that commands do with a model."""
-    model = models.find(name, "--teacher")
-    models.vocab_size(model)
+    model = lookup.find(name, "--teacher")
+    lookup.vocab_size(model)
     licences.of_teacher(model, None)
     chat = load_chat(model.tokenizer_folder, model.name)
     engine = TransformersEngine(model, chat, 2)
@@ -102,7 +102,7 @@ def shards_outside(m: Path) -> None:
     """An index that names the model's own weights, which lie elsewhere."""
     (m / W).rename("other.safetensors")
     (m / "x.safetensors").write_bytes(Path("other.safetensors").read_bytes())
-    names = models.tensor_names(Path("other.safetensors"))
+    names = lookup.tensor_names(Path("other.safetensors"))
     index = {"metadata": {}, "weight_map": dict.fromkeys(names, "../other.safetensors")}
     (m / INDEX).write_text(json.dumps(index))
 
@@ -212,11 +212,11 @@ def adapter(folder: Path) -> Path:
     base = loading.load_model(folder, "m")
     config = LoraConfig(r=2, target_modules="all-linear", task_type="CAUSAL_LM")
     get_peft_model(base, config).save_pretrained("a")
-    changed(Path("a") / models.ADAPTER, base_model_name_or_path="m")
+    changed(Path("a") / lookup.ADAPTER, base_model_name_or_path="m")
     return Path("a")
 
 
-A, AW = models.ADAPTER, loading.ADAPTER_WEIGHTS
+A, AW = lookup.ADAPTER, loading.ADAPTER_WEIGHTS
 ADAPTER_LIES: dict[str, tuple[Edit, str]] = {
     "no base": (lambda a: changed(a / A, base_model_name_or_path=""), "names no base_model"),
     "itself as base": (lambda a: changed(a / A, base_model_name_or_path="a"), "is an adapter itself"),

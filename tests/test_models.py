@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from distillpipe import models
 from distillpipe.base.errors import UsageError
 from distillpipe.base.records import Trace
 from distillpipe.data.store import versions
 from distillpipe.data.store.manifest import Manifest
 from distillpipe.data.store.versions import Header
+from distillpipe.models import lookup
 
 WriteCheckpoint = Callable[..., Manifest]
 TENSORS = {"embedding": 20_000, "norm": 64, "empty": 0}  # bytes of each
@@ -41,7 +41,7 @@ def model(tmp_path: Path) -> Path:
 
 
 def identity(folder: Path) -> str:
-    return models.find(str(folder), "--teacher").identity
+    return lookup.find(str(folder), "--teacher").identity
 
 
 def change_byte(path: Path, position: int) -> None:
@@ -56,7 +56,7 @@ def change_byte(path: Path, position: int) -> None:
 def test_a_copy_of_a_model_elsewhere_is_the_same_model(model: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(model, tmp_path / "runs" / "copy")
 
-    found, other = (models.find(str(path), "--teacher") for path in (model, copy))
+    found, other = (lookup.find(str(path), "--teacher") for path in (model, copy))
     assert found.identity == other.identity
     assert (found.name, found.folder) == (str(model), model)
     assert (other.name, other.folder) == (str(copy), copy)
@@ -140,7 +140,7 @@ def make_adapter(folder: Path, base: str | None) -> Path:
 def test_an_adapter_is_a_model_on_its_base(model: Path, tmp_path: Path) -> None:
     adapter = make_adapter(tmp_path / "adapter", str(model))
 
-    found = models.find(str(adapter), "--teacher")
+    found = lookup.find(str(adapter), "--teacher")
     assert (found.folder, found.weights_folder) == (adapter, model)
     assert found.tokenizer_folder == model
     (adapter / "tokenizer_config.json").write_text("{}")
@@ -181,7 +181,7 @@ def test_a_checkpoint_is_known_by_the_id_in_its_manifest(
     write_checkpoint(out, "second")
 
     found = {
-        reference: models.find(reference, "MODEL")
+        reference: lookup.find(reference, "MODEL")
         for reference in (f"{out}", f"{out}@v1", f"{out}/v1", f"{out}/latest")
     }
     assert {reference: one.identity for reference, one in found.items()} == {
@@ -206,9 +206,9 @@ def test_an_unfinished_checkpoint_is_no_model(
         pass
 
     with pytest.raises(UsageError, match=rf"MODEL {draft.path} is unfinished: run the command"):
-        models.find(str(draft.path), "MODEL")
+        lookup.find(str(draft.path), "MODEL")
     with pytest.raises(UsageError, match=r"student holds no finished version: run the command"):
-        models.find(str(tmp_path / "student"), "MODEL")
+        lookup.find(str(tmp_path / "student"), "MODEL")
 
 
 # ---------------------------------------------------------------- what is no model
@@ -222,7 +222,7 @@ def test_a_dataset_is_no_model(
     write_dataset(tmp_path, make_traces(1))
 
     with pytest.raises(UsageError, match=f"--student {tmp_path}/v1 is a dataset of traces, not a"):
-        models.find(str(tmp_path), "--student")
+        lookup.find(str(tmp_path), "--student")
 
 
 def test_a_version_that_does_not_exist_is_an_error_that_lists_those_that_do(
@@ -231,7 +231,7 @@ def test_a_version_that_does_not_exist_is_an_error_that_lists_those_that_do(
     write_checkpoint(tmp_path / "student", "first")
 
     with pytest.raises(UsageError, match="student has no version v2; it has v1"):
-        models.find(f"{tmp_path}/student@v2", "MODEL")
+        lookup.find(f"{tmp_path}/student@v2", "MODEL")
 
 
 @pytest.mark.parametrize(
@@ -243,7 +243,7 @@ def test_a_path_that_does_not_exist_is_an_error_that_says_what_to_give(
     monkeypatch.chdir(tmp_path)
 
     with pytest.raises(UsageError, match=f"^--teacher {reference}: no such folder; give a model"):
-        models.find(reference, "--teacher")
+        lookup.find(reference, "--teacher")
 
 
 def test_a_folder_without_config_or_weights_says_what_is_missing(model: Path) -> None:
@@ -295,14 +295,14 @@ def test_an_adapter_given_beside_its_base_is_the_same_model_as_given_alone(
     model: Path, tmp_path: Path
 ) -> None:
     adapter = make_adapter(tmp_path / "adapter", str(model))
-    alone = models.find(str(adapter), "MODEL")
+    alone = lookup.find(str(adapter), "MODEL")
 
-    assert models.with_adapter(models.find(str(model), "MODEL"), str(adapter)) == alone
+    assert lookup.with_adapter(lookup.find(str(model), "MODEL"), str(adapter)) == alone
 
 
 def test_an_adapter_that_names_no_base_can_be_given_beside_one(model: Path, tmp_path: Path) -> None:
     adapter = make_adapter(tmp_path / "adapter", None)
-    found = models.with_adapter(models.find(str(model), "MODEL"), str(adapter))
+    found = lookup.with_adapter(lookup.find(str(model), "MODEL"), str(adapter))
 
     assert (found.folder, found.weights_folder) == (adapter, model)
 
@@ -311,13 +311,13 @@ def test_what_is_no_adapter_and_an_adapter_on_an_adapter_are_refused(
     model: Path, tmp_path: Path
 ) -> None:
     adapter = make_adapter(tmp_path / "adapter", str(model))
-    whole = models.find(str(model), "MODEL")
+    whole = lookup.find(str(model), "MODEL")
     with pytest.raises(UsageError, match="is no adapter: it has no adapter_config"):
-        models.with_adapter(whole, str(model))
+        lookup.with_adapter(whole, str(model))
     with pytest.raises(UsageError, match=r"--adapter .*gone: no such folder"):
-        models.with_adapter(whole, str(tmp_path / "gone"))
+        lookup.with_adapter(whole, str(tmp_path / "gone"))
     with pytest.raises(UsageError, match="is an adapter itself: give the model that --adapter"):
-        models.with_adapter(models.find(str(adapter), "MODEL"), str(adapter))
+        lookup.with_adapter(lookup.find(str(adapter), "MODEL"), str(adapter))
 
 
 @pytest.mark.parametrize(
@@ -327,7 +327,7 @@ def test_the_size_of_a_vocabulary_is_that_of_the_text_model(
     tmp_path: Path, config: dict[str, object], size: int
 ) -> None:
     (tmp_path / "config.json").write_text(json.dumps(config))
-    assert models.vocab_size(models.Model("m", tmp_path, "id")) == size
+    assert lookup.vocab_size(lookup.Model("m", tmp_path, "id")) == size
 
 
 @pytest.mark.parametrize(
@@ -338,4 +338,4 @@ def test_a_config_without_a_vocabulary_is_an_error_that_names_it(
 ) -> None:
     (tmp_path / "config.json").write_text(content)
     with pytest.raises(UsageError, match=f"{tmp_path / 'config.json'}.*{said}"):
-        models.vocab_size(models.Model("m", tmp_path, "id"))
+        lookup.vocab_size(lookup.Model("m", tmp_path, "id"))

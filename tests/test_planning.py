@@ -4,8 +4,8 @@ from pathlib import Path
 
 from distillpipe.base.options import EngineOptions, Plan, Prompting, Sampling, SamplingOptions
 from distillpipe.base.records import Problem, problem_id
-from distillpipe.chat import Chat
-from distillpipe.models import Model
+from distillpipe.models.chat import Chat
+from distillpipe.models.lookup import Model
 from distillpipe.planning import RowPlan
 
 TEACHER = Model("data/teacher", Path("unused"), "local:0123")

@@ -11,7 +11,6 @@ import pytest
 from distillpipe.base.errors import UsageError
 from distillpipe.base.options import EngineOptions, Plan, Prompting, Sampling, SamplingOptions
 from distillpipe.base.records import Problem
-from distillpipe.chat import conversation
 from distillpipe.data.benchmarks import (
     BENCHMARKS,
     CHOICE_PROMPT,
@@ -22,6 +21,7 @@ from distillpipe.data.benchmarks import (
 )
 from distillpipe.data.sources import read_problems
 from distillpipe.data.store.manifest import ResolvedOption
+from distillpipe.models.chat import conversation
 from distillpipe.protocols import PROTOCOLS, report, settled, with_settled
 from distillpipe.published import TABLES, published_score
 from distillpipe.questions import asked, livecodebench_format

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from distillpipe import rendering
 from distillpipe.base.errors import CannotRenderError, UsageError
 from distillpipe.base.records import Message
-from distillpipe.chat import load_chat
+from distillpipe.models import rendering
+from distillpipe.models.chat import load_chat
 
 # Each with a part of what is said of it. Those in LONG need the limits on time or memory.
 FAILING = {

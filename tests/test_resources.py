@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from distillpipe.data.store.counts import Counts
-from distillpipe.models import Model, Served
+from distillpipe.models.lookup import Model, Served
 from distillpipe.resources import used
 
 COUNTS = Counts(tokens_sampled=1000, seconds_working=4.0)

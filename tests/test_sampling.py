@@ -28,14 +28,14 @@ from distillpipe.base.records import (
     problem_id,
     trace_id,
 )
-from distillpipe.chat import Chat
 from distillpipe.data.store import versions
 from distillpipe.data.store.dataset import read_problems, read_rows, read_traces
 from distillpipe.data.store.manifest import InputDataset, Manifest, ModelUsed
 from distillpipe.data.store.versions import Header
 from distillpipe.data.store.writer import Writer
 from distillpipe.engines.base import Completion, Request
-from distillpipe.models import Model
+from distillpipe.models.chat import Chat
+from distillpipe.models.lookup import Model
 from distillpipe.planning import content_of_sampling
 from distillpipe.sampling import Finish, Sampler
 from distillpipe.stages.run import content_of

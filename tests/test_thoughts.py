@@ -4,7 +4,7 @@ import pytest
 
 from distillpipe.base.options import Budget
 from distillpipe.budget import Limits
-from distillpipe.chat import Chat
+from distillpipe.models.chat import Chat
 from distillpipe.thoughts import Thoughts
 
 BUDGET = Budget(

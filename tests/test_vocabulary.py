@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from distillpipe.base.errors import UsageError
-from distillpipe.chat import Chat
 from distillpipe.data.store.labels import Vocabulary
-from distillpipe.vocabulary import NOT_THERE, counterparts, token_bytes, vocabulary_of
+from distillpipe.models.chat import Chat
+from distillpipe.models.vocabulary import NOT_THERE, counterparts, token_bytes, vocabulary_of
 
 Chats = Callable[[str], Chat]
 TEXT = "So \\boxed{\\frac{1}{2}} ≈ 0.5, 中文 and é.\n\n<think>\tdef f(x):\n    return x²"

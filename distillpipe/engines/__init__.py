@@ -2,18 +2,18 @@
 
 from importlib.util import find_spec
 
-from distillpipe import models
 from distillpipe.base.errors import MissingDependencyError, UsageError
 from distillpipe.base.options import EngineOptions
 from distillpipe.base.progress import say
-from distillpipe.chat import Chat
 from distillpipe.data.store.spending import Ledger, prices_of
 from distillpipe.data.store.versions import Draft
 from distillpipe.engines.base import Completion, Engine, Request
 from distillpipe.engines.billing import Billing
 from distillpipe.engines.choice import choose
 from distillpipe.engines.server_options import asks_for_server
-from distillpipe.models import AnyModel, Served
+from distillpipe.models import lookup
+from distillpipe.models.chat import Chat
+from distillpipe.models.lookup import AnyModel, Served
 
 CONCURRENCY = 256  # where none is asked for, and the engine has no figure of its own
 
@@ -29,7 +29,7 @@ def find_model(
     """
     if asks_for_server(options):
         return Served(reference)
-    return models.find(reference, option, weights=weights)
+    return lookup.find(reference, option, weights=weights)
 
 
 def open_engine(
@@ -69,7 +69,7 @@ def check_soft_labels(model: AnyModel, soft_labels: int) -> None:
             "--soft-labels: a server does not give the distribution of its tokens by their ids: sample "
             "without it, then `distill label TRACES --teacher MODEL --soft-labels K` with the model's files"
         )
-    size = models.vocab_size(model)
+    size = lookup.vocab_size(model)
     if soft_labels > size:
         raise UsageError(
             f"--soft-labels {soft_labels}: the vocabulary of {model.name} has {size} tokens: "

@@ -17,8 +17,8 @@ from distillpipe.base.hashing import seed_of
 from distillpipe.base.options import Budget
 from distillpipe.base.records import FinishReason
 from distillpipe.budget import Accept, Force, GoOn, Limits, Seen, Stop, Wait
-from distillpipe.chat import Chat
 from distillpipe.engines.base import Completion, Engine, Outcome, Refusal, Request
+from distillpipe.models.chat import Chat
 from distillpipe.thoughts import Thought, Thoughts
 
 if TYPE_CHECKING:  # it loads numpy, which an answer of "up to date" has no use for

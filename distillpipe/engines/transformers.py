@@ -12,11 +12,9 @@ from typing import Any
 
 import torch
 
-from distillpipe import loading
 from distillpipe.base.errors import EngineError, UsageError, first_line
 from distillpipe.base.memory import all_memory, check_room, free_memory
 from distillpipe.base.progress import say
-from distillpipe.chat import Chat
 from distillpipe.engines.base import (
     Outcome,
     Request,
@@ -25,7 +23,9 @@ from distillpipe.engines.base import (
 from distillpipe.engines.slots import Slots
 from distillpipe.engines.store import ATTENTION
 from distillpipe.engines.teacher_forcing import scored
-from distillpipe.models import Model, count_weights
+from distillpipe.models import loading
+from distillpipe.models.chat import Chat
+from distillpipe.models.lookup import Model, count_weights
 
 PREFILL_TOKENS = 16384  # padded prompt tokens in one forward pass
 MEMORY_SHARE = 0.5  # of the free memory that keys and values may take

@@ -15,7 +15,7 @@ from distillpipe.base.progress import say
 from distillpipe.engines import replicas
 from distillpipe.engines.base import Outcome, Request
 from distillpipe.engines.replicas import Ready, Replica
-from distillpipe.models import Model
+from distillpipe.models.lookup import Model
 
 
 class VllmEngine:

@@ -42,7 +42,7 @@ from distillpipe.engines.base import (
 )
 from distillpipe.engines.loops import MAX_PATTERN_TOKENS, MIN_REPEATS
 from distillpipe.engines.replicas import KILLED, Ready
-from distillpipe.models import Model
+from distillpipe.models.lookup import Model
 
 FIRST, LATER = 0, 1  # vLLM takes the lower number first
 WAITING_SHARE = 0.5  # requests that wait in the engine, of those that it runs: it is never idle

@@ -12,15 +12,17 @@ import msgspec
 
 from distillpipe.base.options import FilterOptions
 from distillpipe.base.records import Trace
-from distillpipe.filters.endings import missing_response, unfinished_reasoning, unfinished_response
 from distillpipe.filters.final_answers import answer_only_in_reasoning, contradicting_answers
 from distillpipe.filters.rules import (
     Drop,
     missing_reasoning,
+    missing_response,
     repetitive,
     too_few_reasoning_tokens,
     too_many_reasoning_tokens,
     unfinished,
+    unfinished_reasoning,
+    unfinished_response,
     unwanted_verdict,
 )
 from distillpipe.filters.scripts import mixed_scripts

@@ -19,7 +19,7 @@ from distillpipe import verify
 from distillpipe.base.hashing import content_hash
 from distillpipe.base.options import FilterOptions
 from distillpipe.base.records import TokenCounts, Trace, trace_id, with_source
-from distillpipe.filters.steps import find_steps
+from distillpipe.models.steps import find_steps
 from distillpipe.verify.extract import boxed_answer
 
 _TOKEN_CHARACTERS = 40  # more a token on average no text has: beyond nothing is counted

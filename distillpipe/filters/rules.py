@@ -6,6 +6,7 @@ from distillpipe.base.errors import UsageError
 from distillpipe.base.options import FilterOptions
 from distillpipe.base.records import Trace
 from distillpipe.base.rowguard import REASON, is_internal_error
+from distillpipe.models.endings import ANSWER_TAG, NUM_SHOWN, breaks_off, is_open_block, last_words
 
 OVER_BUDGET = "too_many_reasoning_tokens"
 
@@ -77,3 +78,25 @@ def _num_reasoning_tokens(trace: Trace, option: str) -> int:
             "`distill import --tokenizer MODEL`"
         )
     return trace.num_tokens.reasoning
+
+
+def missing_response(trace: Trace, _options: FilterOptions) -> Drop | None:
+    """The thought ended, or was ended, and no answer came."""
+    response = trace.response
+    if len(response) < NUM_SHOWN and not ANSWER_TAG.sub("", response).strip():
+        return Drop("missing_response", None)
+    return None
+
+
+def unfinished_reasoning(trace: Trace, _options: FilterOptions) -> Drop | None:
+    """The thought stops in mid-sentence; that its tag is closed does not mend it."""
+    reasoning = trace.reasoning
+    return Drop("unfinished_reasoning", last_words(reasoning)) if breaks_off(reasoning) else None
+
+
+def unfinished_response(trace: Trace, _options: FilterOptions) -> Drop | None:
+    """The response stops in mid-sentence, or in a box, a formula or a code block that is not closed."""
+    response = trace.response
+    if is_open_block(response) or (trace.verifier != "code" and breaks_off(response)):
+        return Drop("unfinished_response", last_words(response))
+    return None

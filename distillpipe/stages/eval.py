@@ -5,14 +5,13 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from distillpipe import licences, models, protocols, resources, scoring, verify
+from distillpipe import protocols, resources, scoring, verify
 from distillpipe.base.encoding import document
 from distillpipe.base.errors import DataError, UsageError
 from distillpipe.base.markdown import inline
 from distillpipe.base.options import SamplingOptions
 from distillpipe.base.progress import say
 from distillpipe.base.records import Problem, RejectedTrace, Trace
-from distillpipe.chat import check_prompt_template
 from distillpipe.data import forecast, sources
 from distillpipe.data.forecast import Forecast
 from distillpipe.data.formats import hub
@@ -21,7 +20,9 @@ from distillpipe.data.store.versions import Header
 from distillpipe.data.store.writer import Writer
 from distillpipe.engines import find_model, open_engine
 from distillpipe.estimates import forecast_rows
-from distillpipe.models import AnyModel, Served, with_adapter
+from distillpipe.models import licences, lookup
+from distillpipe.models.chat import check_prompt_template
+from distillpipe.models.lookup import AnyModel, Served, with_adapter
 from distillpipe.planning import content_of_sampling, load_model_chat
 from distillpipe.sampling import Sampler
 from distillpipe.stages.run import (
@@ -175,7 +176,7 @@ def _header(
             **_protocol(run),
         ),
         inputs=[sources.describe(benchmark, out)],
-        models=[models.used("model", model, out)],
+        models=[lookup.used("model", model, out)],
         options=run.options,
         fresh=run.fresh,
         accept_errors=options.accept_errors,

@@ -5,7 +5,7 @@ Two passes over the input, so that text is never held: the first decides on each
 
 from pathlib import Path
 
-from distillpipe import filters, licences, models, verify
+from distillpipe import filters, verify
 from distillpipe.base.errors import DataError
 from distillpipe.base.options import FilterOptions
 from distillpipe.base.progress import progress, say
@@ -25,8 +25,9 @@ from distillpipe.filters.rewrite import rows_once
 from distillpipe.filters.rules import Drop
 from distillpipe.filters.select import dropped_among, remarks
 from distillpipe.forcing import Forcer, Forcing
-from distillpipe.formats.tokens import counter, find_tokenizer
-from distillpipe.models import Model
+from distillpipe.models import licences, lookup
+from distillpipe.models.lookup import Model
+from distillpipe.models.tokens import counter, find_tokenizer
 from distillpipe.stages.run import (
     Result,
     Run,
@@ -187,7 +188,7 @@ def _header(
             *(sources.describe(reference, out) for reference in others.benchmarks),
         ],
         models=[
-            *(models.used("tokenizer", one, out) for one in _tokenizer(others)),
+            *(lookup.used("tokenizer", one, out) for one in _tokenizer(others)),
             *([] if forcing is None else [forcing.used(out)]),
         ],
         accept_errors=run.accept_errors,

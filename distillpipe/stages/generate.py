@@ -5,10 +5,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from distillpipe import licences, models
 from distillpipe.base.options import SamplingOptions
 from distillpipe.base.records import Problem, Trace
-from distillpipe.chat import Chat, check_prompt_template
 from distillpipe.data import forecast, sources
 from distillpipe.data.forecast import Forecast
 from distillpipe.data.store import versions
@@ -16,7 +14,9 @@ from distillpipe.data.store.versions import Header
 from distillpipe.data.store.writer import Writer
 from distillpipe.engines import check_soft_labels, find_model, open_engine
 from distillpipe.estimates import forecast_rows
-from distillpipe.models import AnyModel, Model
+from distillpipe.models import licences, lookup
+from distillpipe.models.chat import Chat, check_prompt_template
+from distillpipe.models.lookup import AnyModel, Model
 from distillpipe.planning import content_of_sampling, load_model_chat
 from distillpipe.sampling import Sampler
 from distillpipe.stages.run import (
@@ -143,7 +143,7 @@ def _header(
         stage="generate",
         content=content_of(**content_of_sampling(options), **given),
         inputs=[sources.describe(problems, out)],
-        models=[models.used("teacher", model, out)],
+        models=[lookup.used("teacher", model, out)],
         options=run.options,
         fresh=run.fresh,
         accept_errors=options.accept_errors,

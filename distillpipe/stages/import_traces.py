@@ -10,12 +10,10 @@ from pathlib import Path
 
 import msgspec
 
-from distillpipe import models
 from distillpipe.base.errors import DataError, UsageError
 from distillpipe.base.progress import say
 from distillpipe.base.records import Trace
 from distillpipe.base.rowguard import REASON, InternalError, guarded
-from distillpipe.chat import load_chat
 from distillpipe.data import forecast, sources
 from distillpipe.data.benchmarks import BENCHMARKS
 from distillpipe.data.forecast import Forecast
@@ -26,8 +24,10 @@ from distillpipe.data.store import versions
 from distillpipe.data.store.jsonl import rewrite
 from distillpipe.data.store.versions import Draft, Header
 from distillpipe.data.store.writer import Writer
-from distillpipe.formats.tokens import counted, find_tokenizer
-from distillpipe.models import Model
+from distillpipe.models import lookup
+from distillpipe.models.chat import load_chat
+from distillpipe.models.lookup import Model
+from distillpipe.models.tokens import counted, find_tokenizer
 from distillpipe.stages.run import (
     Result,
     Run,
@@ -122,7 +122,7 @@ def _header(
         stage="import",
         content=content_of(options=options, rules=[CODE_VERSION]),
         inputs=[sources.describe(reference, out)],
-        models=[] if tokenizer is None else [models.used("tokenizer", tokenizer, out)],
+        models=[] if tokenizer is None else [lookup.used("tokenizer", tokenizer, out)],
         options=run.options,
         fresh=run.fresh,
         accept_errors=run.accept_errors,

@@ -2,9 +2,7 @@
 
 from pathlib import Path
 
-from distillpipe import licences, models
 from distillpipe.base.errors import DataError, UsageError
-from distillpipe.chat import load_chat
 from distillpipe.data import forecast
 from distillpipe.data.forecast import Forecast
 from distillpipe.data.store import dataset, versions
@@ -13,7 +11,9 @@ from distillpipe.data.store.writer import Writer
 from distillpipe.engines import check_soft_labels, find_model, open_engine
 from distillpipe.filters.problems import problems_of
 from distillpipe.labelling import Labeller, LabelOptions, add_rows, label_source
-from distillpipe.models import Model
+from distillpipe.models import licences, lookup
+from distillpipe.models.chat import load_chat
+from distillpipe.models.lookup import Model
 from distillpipe.stages.run import (
     Result,
     Run,
@@ -88,7 +88,7 @@ def _header(inputs: list[str], model: Model, out: Path, options: LabelOptions, r
             **given,
         ),
         inputs=[versions.describe_input(reference, out) for reference in inputs],
-        models=[models.used("teacher", model, out)],
+        models=[lookup.used("teacher", model, out)],
         options=run.options,
         fresh=run.fresh,
         accept_errors=options.accept_errors,

@@ -6,21 +6,21 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from distillpipe import licences, models
 from distillpipe.base.encoding import is_utf8
 from distillpipe.base.errors import DataError, UsageError
 from distillpipe.base.interrupts import shielded
 from distillpipe.base.options import TrainingOptions
 from distillpipe.base.progress import progress, say
 from distillpipe.base.records import Trace
-from distillpipe.chat import load_chat, with_template_text
 from distillpipe.data import forecast
 from distillpipe.data.forecast import Forecast
 from distillpipe.data.store import dataset, versions
 from distillpipe.data.store.cards import model_card
 from distillpipe.data.store.manifest import ResolvedOption
 from distillpipe.data.store.versions import Draft, Header
-from distillpipe.models import MERGED, Model
+from distillpipe.models import licences, lookup
+from distillpipe.models.chat import load_chat, with_template_text
+from distillpipe.models.lookup import MERGED, Model
 from distillpipe.stages.run import Result, Run, content_of, say_finished, say_up_to_date
 from distillpipe.training import expected, preview, rates, trackers
 from distillpipe.training.context import check_layers, limits_of, student_config
@@ -168,7 +168,7 @@ def forecast_sft(
 
 
 def _find_student(student: str, *, weights: bool = True) -> Model:
-    model = models.find(student, "--student", weights=weights)
+    model = lookup.find(student, "--student", weights=weights)
     if (model.folder / "adapter_config.json").is_file():
         raise UsageError(
             f"--student {student} is an adapter: give the model that it belongs to, "
@@ -178,7 +178,7 @@ def _find_student(student: str, *, weights: bool = True) -> Model:
 
 
 def _find_teachers(run: Run, *, weights: bool = True) -> list[Model]:
-    return [models.find(one, "--teacher", weights=weights) for one in run.teachers]
+    return [lookup.find(one, "--teacher", weights=weights) for one in run.teachers]
 
 
 def _header(
@@ -198,8 +198,8 @@ def _header(
         content=content_of(options=with_template_text(options)),
         inputs=[versions.describe_input(reference, out) for reference in inputs],
         models=[
-            models.used("student", model, out),
-            *(models.used("teacher", one, out) for one in teachers),
+            lookup.used("student", model, out),
+            *(lookup.used("teacher", one, out) for one in teachers),
         ],
         options=run.options,
         fresh=run.fresh,

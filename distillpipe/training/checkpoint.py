@@ -21,18 +21,18 @@ import torch
 from safetensors import SafetensorError
 from transformers import GenerationConfig
 
-from distillpipe import loading
 from distillpipe.base.errors import EngineError, first_line
 from distillpipe.base.hashing import content_hash, file_sha256
 from distillpipe.base.markdown import code
 from distillpipe.base.progress import say
-from distillpipe.chat import Chat
 from distillpipe.data.forecast import size
 from distillpipe.data.store import manifest as manifests
 from distillpipe.data.store import versions
 from distillpipe.data.store.manifest import FileEntry
 from distillpipe.data.store.versions import Draft
-from distillpipe.models import ADAPTER, MERGED, Model
+from distillpipe.models import loading
+from distillpipe.models.chat import Chat
+from distillpipe.models.lookup import ADAPTER, MERGED, Model
 from distillpipe.training.context import Limits, limits_of
 from distillpipe.training.rows import Row
 from distillpipe.training.states import LOSSES, steps_in

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from distillpipe import loading
 from distillpipe.base.errors import UsageError
 from distillpipe.base.options import TrainingOptions
 from distillpipe.distillation import layer_pairs
-from distillpipe.models import Model
+from distillpipe.models import loading
+from distillpipe.models.lookup import Model
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig

@@ -9,7 +9,7 @@ from distillpipe.base.options import TrainingOptions
 from distillpipe.base.records import Trace
 from distillpipe.data.forecast import TEXT_BYTES_PER_TOKEN, Forecast
 from distillpipe.data.store import dataset
-from distillpipe.models import Model
+from distillpipe.models.lookup import Model
 from distillpipe.training.context import student_config
 
 if TYPE_CHECKING:

@@ -12,10 +12,10 @@ import msgspec
 import numpy as np
 import torch
 
-from distillpipe import loading
 from distillpipe.base.errors import UsageError
 from distillpipe.base.memory import free_memory
-from distillpipe.models import Model, count_weights
+from distillpipe.models import loading
+from distillpipe.models.lookup import Model, count_weights
 from distillpipe.training.alignment import Ids
 from distillpipe.training.attention import implementation
 from distillpipe.training.packing import capacity, packed_passes, padded_passes

@@ -12,7 +12,7 @@ from distillpipe.base.errors import Interrupted
 from distillpipe.base.interrupts import shielded
 from distillpipe.base.options import TrainingOptions
 from distillpipe.base.progress import progress
-from distillpipe.models import Model
+from distillpipe.models.lookup import Model
 from distillpipe.training import speed, states
 from distillpipe.training.batches import Batches
 from distillpipe.training.session import Session

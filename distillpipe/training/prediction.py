@@ -15,8 +15,8 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import AttentionInterface, PretrainedConfig
 
-from distillpipe import loading
 from distillpipe.base.options import TrainingOptions
+from distillpipe.models import loading
 from distillpipe.training.expected import Length
 from distillpipe.training.losses import CHUNK_LOGITS
 from distillpipe.training.packing import best_fit, capacity

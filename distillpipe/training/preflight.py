@@ -16,9 +16,9 @@ from distillpipe.base.errors import DataError
 from distillpipe.base.options import TrainingOptions
 from distillpipe.base.records import Trace
 from distillpipe.base.rowguard import REASON, InternalError, check_share
-from distillpipe.chat import Chat
 from distillpipe.data.store import dataset
 from distillpipe.data.store.counts import Counts, Dropped, TeacherCounts
+from distillpipe.models.chat import Chat
 from distillpipe.training.context import Limits
 from distillpipe.training.rows import Made, Row, rows_of
 

@@ -20,7 +20,7 @@ import msgspec
 
 from distillpipe.base.progress import say
 from distillpipe.base.terminal import printable, printable_text
-from distillpipe.chat import Chat
+from distillpipe.models.chat import Chat
 from distillpipe.training.preflight import Preflight
 from distillpipe.training.rows import Row
 from distillpipe.training.template import keeps_turns

@@ -22,7 +22,7 @@ from distillpipe.base.errors import DistillError, EngineError, Interrupted, Usag
 from distillpipe.base.interrupts import leave_to_parent, leave_with_parent
 from distillpipe.base.options import TrainingOptions
 from distillpipe.base.progress import say
-from distillpipe.models import Model
+from distillpipe.models.lookup import Model
 from distillpipe.training.setup import Setup
 
 GRACE_SECONDS = 2.0  # in which a process is ended before it complains that another one died

@@ -8,10 +8,10 @@ hyperparam_utils.get_lr). Other families get that of Llama, which is the lower o
 
 from typing import NamedTuple
 
-from distillpipe import models
 from distillpipe.base.errors import UsageError
 from distillpipe.base.options import TrainingOptions
-from distillpipe.models import Model
+from distillpipe.models import lookup
+from distillpipe.models.lookup import Model
 
 FULL = 1e-5
 ADAPTER, WIDTH = 5e-4, 2000
@@ -30,7 +30,7 @@ def derive(student: Model, options: TrainingOptions) -> Derived:
     """The learning rate for a student, to two digits. Raises UsageError where its config names no width."""
     if options.method == "full":
         return Derived(FULL, "that of s1")
-    width, kind = models.width_and_kind(student)
+    width, kind = lookup.width_and_kind(student)
     if width is None:
         raise UsageError(
             f"--student {student.name}: its config.json names no hidden_size to derive a rate from: give "

@@ -18,7 +18,7 @@ import msgspec
 from distillpipe.base.errors import DataError
 from distillpipe.base.records import SoftLabels, Trace
 from distillpipe.base.rowguard import InternalError, guarded
-from distillpipe.chat import Chat
+from distillpipe.models.chat import Chat
 
 ROWS_AHEAD = 64  # made before they are asked for
 POSITION_BYTES = 4

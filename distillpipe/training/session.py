@@ -15,7 +15,7 @@ from torch import distributed
 
 from distillpipe.base.options import TrainingOptions
 from distillpipe.base.progress import say
-from distillpipe.models import Model
+from distillpipe.models.lookup import Model
 from distillpipe.training import speed, states
 from distillpipe.training.batches import Numbers, share_of
 from distillpipe.training.losses import IGNORED

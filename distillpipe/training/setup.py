@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
-from distillpipe.models import Model
+from distillpipe.models.lookup import Model
 
 Sharding = Literal["ddp", "fsdp"]
 

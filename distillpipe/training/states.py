@@ -15,7 +15,7 @@ from distillpipe.base.errors import UsageError
 from distillpipe.base.filesystem import sync_file, sync_folder
 from distillpipe.base.progress import say
 from distillpipe.data.store.jsonl import decode
-from distillpipe.loading import outside
+from distillpipe.models.loading import outside
 
 LOSSES = "losses.jsonl"
 SHARDED = "sharded"  # in a state: what each of several processes has a share of

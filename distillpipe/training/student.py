@@ -8,10 +8,10 @@ from typing import Any, cast
 import torch
 from transformers import get_scheduler
 
-from distillpipe import loading
 from distillpipe.base.errors import MissingDependencyError
 from distillpipe.base.options import TrainingOptions
-from distillpipe.models import Model
+from distillpipe.models import loading
+from distillpipe.models.lookup import Model
 from distillpipe.training.context import student_config
 
 logging.getLogger("accelerate").setLevel(logging.ERROR)  # it warns of tied weights at every save

@@ -17,11 +17,11 @@ import msgspec
 import numpy as np
 import torch
 
-from distillpipe import loading
 from distillpipe.base.options import Distillation, TrainingOptions
-from distillpipe.chat import load_chat
 from distillpipe.distillation import layer_pairs, scheduled
-from distillpipe.models import Model
+from distillpipe.models import loading
+from distillpipe.models.chat import load_chat
+from distillpipe.models.lookup import Model
 from distillpipe.training.context import limits_of, student_config
 from distillpipe.training.feature_losses import feature_loss_sum, relation_loss_sum
 from distillpipe.training.live_teacher import LiveTeacher, Seen, check_memory

@@ -8,8 +8,8 @@ completion behind it, which is what a training row is. Prompts and earlier turns
 
 from distillpipe.base.errors import UsageError
 from distillpipe.base.records import Message
-from distillpipe.chat import Chat
-from distillpipe.delimiters import QUESTION, REASONING, RESPONSE
+from distillpipe.models.chat import Chat
+from distillpipe.models.delimiters import QUESTION, REASONING, RESPONSE
 
 SPACE = "\n \n"  # beside a mark: a template that trims takes it away
 

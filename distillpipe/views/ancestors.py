@@ -16,7 +16,7 @@ from distillpipe.base.hashing import cached_sha256
 from distillpipe.data.store import manifest as manifests
 from distillpipe.data.store import versions
 from distillpipe.data.store.manifest import InputDataset, Manifest, ModelUsed
-from distillpipe.models import MERGED
+from distillpipe.models.lookup import MERGED
 
 READS_PROBLEMS = ("generate", "eval")
 CHECKPOINT = "checkpoint:"  # how the identity of a model of ours begins

@@ -26,13 +26,13 @@ import torch
 from generate_vllm import SHIPPED, Clock
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-from distillpipe import models
 from distillpipe.base.options import Budget, EngineOptions, Sampling
 from distillpipe.base.records import Message
-from distillpipe.chat import Chat, load_chat
 from distillpipe.engines import open_engine
 from distillpipe.engines.base import Completion, Engine, Request
 from distillpipe.engines.budgeted import BudgetedEngine
+from distillpipe.models import lookup
+from distillpipe.models.chat import Chat, load_chat
 
 
 def random_model(folder: Path) -> Path:
@@ -99,7 +99,7 @@ def main() -> None:
         place = random_model(Path(folder) / "random")
         chat = load_chat(place, "the model")
         options = EngineOptions(engine=given.engine, concurrency=given.concurrency)
-        model = models.find(str(place), "--teacher")
+        model = lookup.find(str(place), "--teacher")
         budget = Budget(
             num_waits=given.num_waits, min_reasoning_tokens=0,
             max_reasoning_tokens=given.max_reasoning_tokens, wait_text="Wait", end_text="", end_at="token",

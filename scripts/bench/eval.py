@@ -26,14 +26,15 @@ from typing import Any
 
 import torch
 
-from distillpipe import models, verify
+from distillpipe import verify
 from distillpipe.base.hashing import seed_of
 from distillpipe.base.options import EngineOptions, Plan, Prompting, Sampling, SamplingOptions
-from distillpipe.chat import load_chat
 from distillpipe.data.sources import read_problems
 from distillpipe.data.store import dataset
 from distillpipe.engines.base import Request
 from distillpipe.engines.transformers import TransformersEngine
+from distillpipe.models import lookup
+from distillpipe.models.chat import load_chat
 from distillpipe.planning import RowPlan
 from distillpipe.stages import eval as stage
 from distillpipe.stages.run import Run
@@ -62,7 +63,7 @@ class Ours:
     def __init__(self, given: argparse.Namespace, temperature: float) -> None:
         self.options = options(given, temperature)
         chat = load_chat(Path(TEACHER), "the teacher")
-        model = models.find(TEACHER, "MODEL")
+        model = lookup.find(TEACHER, "MODEL")
         self.engine = TransformersEngine(model, chat, given.batch_size)
         stage.open_engine = lambda *_: self.engine  # type: ignore[assignment]  # loading is not measured
         self.folder = tempfile.TemporaryDirectory()

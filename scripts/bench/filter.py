@@ -32,13 +32,13 @@ from many_traces import TOKENIZER, real_rows, write_corpus
 from distillpipe import verify
 from distillpipe.base.options import FilterOptions
 from distillpipe.base.records import Trace
-from distillpipe.chat import Chat, load_chat
 from distillpipe.data.store import dataset, versions
 from distillpipe.data.store.jsonl import encoder, lines
 from distillpipe.filters.examine import Examiner
 from distillpipe.filters.known import NO_OTHERS, read_known
 from distillpipe.filters.problems import Extras
-from distillpipe.formats.tokens import counted
+from distillpipe.models.chat import Chat, load_chat
+from distillpipe.models.tokens import counted
 from distillpipe.stages.filter import filter_traces
 from distillpipe.stages.run import Run
 

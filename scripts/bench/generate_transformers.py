@@ -20,12 +20,12 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from distillpipe import models
 from distillpipe.base.options import Sampling
 from distillpipe.base.records import Message
-from distillpipe.chat import load_chat
 from distillpipe.engines.base import Request
 from distillpipe.engines.transformers import TransformersEngine
+from distillpipe.models import lookup
+from distillpipe.models.chat import load_chat
 
 clock = time.perf_counter
 TEACHER = Path(__file__).parents[2] / "data" / "quickstart" / "teacher"
@@ -70,7 +70,7 @@ def static(
 
 def compare(given: argparse.Namespace, *, equal: bool) -> None:
     chat = load_chat(TEACHER, "the teacher")
-    found = models.find(str(TEACHER), "--teacher")
+    found = lookup.find(str(TEACHER), "--teacher")
     engine = TransformersEngine(found, chat, given.batch_size)
     end_ids = [] if equal else sorted(chat.end_ids)
     if equal:

@@ -32,10 +32,8 @@ from typing import Any, NamedTuple
 import msgspec
 import psutil
 
-from distillpipe import models
 from distillpipe.base.hashing import uniform
 from distillpipe.base.options import EngineOptions, Plan, Prompting, Sampling, SamplingOptions
-from distillpipe.chat import Chat, load_chat
 from distillpipe.data.sources import read_problems
 from distillpipe.data.store import versions
 from distillpipe.data.store.versions import Header
@@ -44,7 +42,9 @@ from distillpipe.engines import replicas
 from distillpipe.engines.base import Outcome, Request
 from distillpipe.engines.vllm import VllmEngine
 from distillpipe.labelling import label_source
-from distillpipe.models import Model
+from distillpipe.models import lookup
+from distillpipe.models.chat import Chat, load_chat
+from distillpipe.models.lookup import Model
 from distillpipe.sampling import Sampler
 
 SHIPPED = Path(__file__).parents[2] / "data" / "quickstart"
@@ -181,7 +181,7 @@ def main() -> None:
     replicas.COMMAND = [sys.executable, __file__, "--serve", *(["--gpu"] if given.gpu else [])]
     with tempfile.TemporaryDirectory() as folder:
         place = dummy_7b(Path(folder) / "7b") if given.gpu else SHIPPED / "teacher"
-        model = models.find(str(place), "--teacher")
+        model = lookup.find(str(place), "--teacher")
         chat = load_chat(place, "the teacher")
         engine_options = EngineOptions(engine="vllm", concurrency=given.concurrency)
         options = SamplingOptions(

@@ -24,20 +24,20 @@ import msgspec
 import numpy as np
 import torch
 
-from distillpipe import models
 from distillpipe.base.options import Distillation, TrainingOptions
 from distillpipe.base.records import Message, TokenCounts, Trace
-from distillpipe.chat import Chat, load_chat
 from distillpipe.data.store.label_writer import LabelWriter
 from distillpipe.data.store.labels import SAMPLED, Labels, LabelSource
-from distillpipe.models import Model
+from distillpipe.models import lookup
+from distillpipe.models.chat import Chat, load_chat
+from distillpipe.models.lookup import Model
+from distillpipe.models.vocabulary import vocabulary_of
 from distillpipe.training.batches import Batches
 from distillpipe.training.rows import row_of
 from distillpipe.training.session import Session
 from distillpipe.training.setup import Setup
 from distillpipe.training.stored_rows import StoredRows, store
 from distillpipe.training.teaching import soft_rows_of
-from distillpipe.vocabulary import vocabulary_of
 
 QUICKSTART = Path(__file__).parents[2] / "data" / "quickstart"
 KD = Distillation(
@@ -122,7 +122,7 @@ def large_student(folder: Path) -> Model:
         tie_word_embeddings=True,
     )  # fmt: skip
     AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16).save_pretrained(folder)
-    return models.find(str(folder), "--student")
+    return lookup.find(str(folder), "--student")
 
 
 def options_of(given: argparse.Namespace, arm: str) -> TrainingOptions:
@@ -169,7 +169,7 @@ def main() -> None:
     times: dict[str, list[float]] = {arm: [] for arm in arms}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        small = models.find(str(QUICKSTART / "student-qwen"), "--student")
+        small = lookup.find(str(QUICKSTART / "student-qwen"), "--student")
         student = large_student(folder / "model") if given.cuda else small
         rows = {
             arm: rows_of(given, arm, student, options_of(given, arm), folder / arm) for arm in arms

@@ -26,11 +26,11 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from distillpipe import models
 from distillpipe.base.options import TrainingOptions
 from distillpipe.base.records import Message
-from distillpipe.chat import Chat, load_chat
 from distillpipe.data.store import dataset
+from distillpipe.models import lookup
+from distillpipe.models.chat import Chat, load_chat
 from distillpipe.training import loop
 from distillpipe.training.losses import IGNORED
 from distillpipe.training.rows import Row, row_of
@@ -60,7 +60,7 @@ def worked_solutions(chat: Chat, number: int) -> Iterator[Row]:
 def ours(given: argparse.Namespace, rows: StoredRows) -> None:
     with tempfile.TemporaryDirectory() as folder:
         options = options_of(given)
-        loop.train(models.find(given.student, "--student"), rows, Path(folder), options, 10**9)
+        loop.train(lookup.find(given.student, "--student"), rows, Path(folder), options, 10**9)
 
 
 def plain(given: argparse.Namespace, rows: StoredRows) -> None:

@@ -26,9 +26,9 @@ import msgspec
 import torch
 from transformers import AutoModelForCausalLM, Qwen2Config
 
-from distillpipe import models
 from distillpipe.base.memory import peak_gpu_memory, peak_memory
 from distillpipe.base.options import TrainingOptions
+from distillpipe.models import lookup
 from distillpipe.training import loop, prediction, speed, states
 from distillpipe.training.losses import IGNORED
 from distillpipe.training.rows import Row
@@ -90,7 +90,7 @@ def ours(given: argparse.Namespace, model: Path, mixed: bool = False) -> Measure
         )
         out = Path(folder) / "out"
         out.mkdir()
-        loop.train(models.find(str(model), "--student"), rows, out, options, 10**9)
+        loop.train(lookup.find(str(model), "--student"), rows, out, options, 10**9)
         steps = states.steps_in(out)[WARM_UP:]
     found = speed.summary(steps)
     return Measured(found["tokens_per_second"], found["peak_memory_bytes"])

@@ -21,9 +21,7 @@ import psutil
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-from distillpipe import models
 from distillpipe.base.options import EngineOptions, Plan, Prompting, Sampling, SamplingOptions
-from distillpipe.chat import Chat, load_chat
 from distillpipe.data import sources
 from distillpipe.data.store import versions
 from distillpipe.data.store.labels import LabelSource, files_of
@@ -31,9 +29,11 @@ from distillpipe.data.store.versions import Header
 from distillpipe.data.store.writer import Writer
 from distillpipe.engines import open_engine
 from distillpipe.engines.base import Engine
-from distillpipe.models import Model
+from distillpipe.models import lookup
+from distillpipe.models.chat import Chat, load_chat
+from distillpipe.models.lookup import Model
+from distillpipe.models.vocabulary import vocabulary_of
 from distillpipe.sampling import Sampler
-from distillpipe.vocabulary import vocabulary_of
 
 SHIPPED = Path(__file__).parents[2] / "data" / "quickstart"
 
@@ -91,7 +91,7 @@ def main() -> None:
     clock = time.process_time if given.processor_time else time.perf_counter
     with tempfile.TemporaryDirectory() as folder:
         place = random_model(Path(folder) / "random", given.vocabulary)
-        model, chat = models.find(str(place), "--teacher"), load_chat(place, "the model")
+        model, chat = lookup.find(str(place), "--teacher"), load_chat(place, "the model")
         plain = options_of(given)
         labelled = msgspec.structs.replace(plain, soft_labels=given.k)
         engine = open_engine(model, chat, plain.engine)

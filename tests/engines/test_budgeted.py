@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from distillpipe.base.errors import UsageError
 from distillpipe.base.hashing import seed_of
 from distillpipe.base.options import Budget, Sampling
-from distillpipe.chat import Chat
 from distillpipe.engines.base import Completion, Failure, Refusal, Request
 from distillpipe.engines.budgeted import BudgetedEngine
+from distillpipe.models.chat import Chat
 
 END = "<|im_end|>"
 LOOP = -1  # said where the engine finds a loop

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from distillpipe.chat import Chat
 from distillpipe.data.store import manifest as manifests
 from distillpipe.data.store.dataset import read_traces
+from distillpipe.models.chat import Chat
 
 Body = dict[str, Any]
 Distill = Callable[..., Any]

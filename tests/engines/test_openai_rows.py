@@ -24,7 +24,7 @@ from distillpipe.data.store.writer import Writer
 from distillpipe.engines.billing import Billing
 from distillpipe.engines.openai import OpenAIEngine, Patience
 from distillpipe.engines.server import Server
-from distillpipe.models import Served
+from distillpipe.models.lookup import Served
 from distillpipe.planning import content_of_sampling
 from distillpipe.sampling import Sampler
 from distillpipe.stages.run import content_of

@@ -16,7 +16,7 @@ from distillpipe.engines.base import Completion, Request
 from distillpipe.engines.choice import choose
 from distillpipe.engines.vllm import VllmEngine
 from distillpipe.engines.vllm_log import Log
-from distillpipe.models import Model
+from distillpipe.models.lookup import Model
 
 SAMPLING = Sampling(temperature=0, top_p=1, max_tokens=8)
 

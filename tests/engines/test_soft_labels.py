@@ -13,15 +13,15 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from distillpipe import models
 from distillpipe.base.errors import UsageError
 from distillpipe.base.options import Budget, EngineOptions, Sampling
 from distillpipe.base.records import Message
-from distillpipe.chat import Chat
 from distillpipe.data.store.labels import INSERTED, NO_TOKEN, SAMPLED, Labels
 from distillpipe.engines import open_engine
 from distillpipe.engines.base import Completion, Engine, Request
 from distillpipe.engines.budgeted import BudgetedEngine
+from distillpipe.models import lookup
+from distillpipe.models.chat import Chat
 
 K = 20
 FP16 = 2.0**-11  # relative rounding
@@ -48,7 +48,7 @@ def fresh(folder: Path) -> Any:
 
 def open_teacher(folder: Path, chat: Chat, num_slots: int = 5, k: int | None = K) -> Engine:
     options = EngineOptions(engine="transformers", concurrency=num_slots)
-    return open_engine(models.find(str(folder), "--teacher"), chat, options, soft_labels=k)
+    return open_engine(lookup.find(str(folder), "--teacher"), chat, options, soft_labels=k)
 
 
 def requests(

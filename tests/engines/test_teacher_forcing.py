@@ -10,10 +10,10 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from distillpipe.base.records import Message
-from distillpipe.chat import Chat
 from distillpipe.data.store.labels import SAMPLED, Labels
 from distillpipe.engines import teacher_forcing
 from distillpipe.engines.teacher_forcing import Text, score
+from distillpipe.models.chat import Chat
 
 CPU = torch.device("cpu")
 THOUGHTS = [

@@ -16,14 +16,14 @@ from transformers import (
     Qwen3Config,
 )
 
-from distillpipe import models
 from distillpipe.base.errors import EngineError, UsageError
 from distillpipe.base.options import EngineOptions, Sampling
 from distillpipe.base.records import Message
 from distillpipe.base.thinking import split
-from distillpipe.chat import Chat
 from distillpipe.engines import open_engine
 from distillpipe.engines.base import Completion, Engine, Failure, Refusal, Request
+from distillpipe.models import lookup
+from distillpipe.models.chat import Chat
 
 SHAPE = {
     "vocab_size": 512, "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
@@ -39,7 +39,7 @@ PROBLEMS = [
 
 def open_folder(folder: Path, chat: Chat, num_slots: int) -> Engine:
     options = EngineOptions(engine="auto", concurrency=num_slots)
-    return open_engine(models.find(str(folder), "--teacher"), chat, options)
+    return open_engine(lookup.find(str(folder), "--teacher"), chat, options)
 
 
 def requests_of(chat: Chat, temperature: float, max_tokens: int = 60) -> list[Request]:
@@ -218,7 +218,7 @@ def test_no_memory_left_is_one_line_with_the_remedy(
 
 
 def test_an_unknown_engine_is_refused(teacher_folder: Path, teacher_chat: Chat) -> None:
-    model = models.find(str(teacher_folder), "--teacher")
+    model = lookup.find(str(teacher_folder), "--teacher")
     with pytest.raises(UsageError, match="no engine 'steam'"):
         open_engine(model, teacher_chat, EngineOptions(engine="steam", concurrency=1))
 

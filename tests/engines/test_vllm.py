@@ -17,15 +17,15 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
 
-from distillpipe import models
 from distillpipe.base.errors import EngineError
 from distillpipe.base.options import Budget, EngineOptions, Sampling, TrainingOptions
 from distillpipe.base.records import Message, Trace
-from distillpipe.chat import Chat, load_chat
 from distillpipe.data.store import labels
 from distillpipe.engines import open_engine
 from distillpipe.engines.base import Completion, Engine, Outcome, Refusal, Request
 from distillpipe.engines.budgeted import BudgetedEngine
+from distillpipe.models import lookup
+from distillpipe.models.chat import Chat, load_chat
 from distillpipe.stages.run import Run
 from distillpipe.stages.sft import sft
 
@@ -60,7 +60,7 @@ def open_folder(
     folder: Path, chat: Chat, engine: str, soft_labels: int | None = None, **options: object
 ) -> Engine:
     given = EngineOptions(engine=engine, **{"concurrency": 8, **options})
-    model = models.find(str(folder), "--teacher")
+    model = lookup.find(str(folder), "--teacher")
     return open_engine(model, chat, given, soft_labels=soft_labels)
 
 

@@ -13,7 +13,7 @@ from distillpipe.base.hashing import content_hash
 from distillpipe.base.options import FilterOptions
 from distillpipe.base.records import SoftLabels, TokenCounts, Trace
 from distillpipe.filters.cut import Cut, conclusion, cut_row, find_cut, judged_conclusion
-from distillpipe.filters.endings import breaks_off
+from distillpipe.models.endings import breaks_off
 
 MakeTrace = Callable[..., Trace]
 

@@ -7,13 +7,13 @@ from collections.abc import Iterator
 import pytest
 
 from distillpipe.base.records import Trace
-from distillpipe.filters.endings import (
-    breaks_off,
+from distillpipe.filters.rules import (
+    Drop,
     missing_response,
     unfinished_reasoning,
     unfinished_response,
 )
-from distillpipe.filters.rules import Drop
+from distillpipe.models.endings import breaks_off
 
 RULES = (missing_response, unfinished_reasoning, unfinished_response)
 

@@ -7,9 +7,9 @@ import msgspec
 import pytest
 
 from distillpipe.base.records import Message, TokenCounts, Trace
-from distillpipe.chat import Chat
 from distillpipe.data.formats import tokens
-from distillpipe.formats.tokens import counted
+from distillpipe.models.chat import Chat
+from distillpipe.models.tokens import counted
 
 MakeTrace = Callable[..., Trace]
 

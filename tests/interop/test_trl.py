@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from distillpipe.base.records import Trace
-from distillpipe.chat import Chat
 from distillpipe.data.store.manifest import Manifest
+from distillpipe.models.chat import Chat
 from distillpipe.stages.export import export
 
 datasets: Any = pytest.importorskip("datasets", reason="no datasets: pip install datasets")

@@ -9,10 +9,10 @@ import msgspec
 import pytest
 import torch
 
-from distillpipe import models
 from distillpipe.base.options import TrainingOptions
 from distillpipe.base.records import Trace
-from distillpipe.chat import Chat
+from distillpipe.models import lookup
+from distillpipe.models.chat import Chat
 from distillpipe.training import loop, states
 from distillpipe.training.batches import Batches
 from distillpipe.training.losses import IGNORED
@@ -54,7 +54,7 @@ def rows(make_trace: Callable[..., Trace], teacher_chat: Chat, tmp_path: Path) -
 def test_the_losses_of_a_hundred_steps_are_those_of_trl(
     tmp_path: Path, repository: Path, rows: StoredRows, teacher_chat: Chat, accumulation: int
 ) -> None:
-    student = models.find(str(repository / "data/quickstart/student-qwen"), "--student")
+    student = lookup.find(str(repository / "data/quickstart/student-qwen"), "--student")
     (tmp_path / "ours").mkdir()
     loop.train(student, rows, tmp_path / "ours", OPTIONS, save_every=1000)
     lines = (tmp_path / "ours" / states.LOSSES).read_bytes().splitlines()

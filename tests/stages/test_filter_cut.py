@@ -12,7 +12,6 @@ import pytest
 from distillpipe.base.errors import UsageError
 from distillpipe.base.options import FilterOptions
 from distillpipe.base.records import RejectedTrace, Trace
-from distillpipe.chat import Chat
 from distillpipe.data.store import manifest as manifests
 from distillpipe.data.store import versions
 from distillpipe.data.store.counts import Dropped
@@ -21,7 +20,8 @@ from distillpipe.data.store.label_writer import LabelWriter
 from distillpipe.data.store.labels import SAMPLED, LabelSource, Vocabulary, unlabelled
 from distillpipe.data.store.manifest import Manifest
 from distillpipe.filters.known import Others
-from distillpipe.formats.tokens import counted
+from distillpipe.models.chat import Chat
+from distillpipe.models.tokens import counted
 from distillpipe.stages.filter import filter_traces
 from distillpipe.stages.run import Run
 

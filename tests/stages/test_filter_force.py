@@ -11,13 +11,13 @@ import pytest
 from distillpipe.base.errors import DataError, UsageError
 from distillpipe.base.options import EngineOptions, FilterOptions, Sampling
 from distillpipe.base.records import RejectedTrace, Trace
-from distillpipe.chat import Chat
 from distillpipe.data.store import versions
 from distillpipe.data.store.dataset import read_rows, read_traces
 from distillpipe.data.store.manifest import Manifest
 from distillpipe.filters.known import Others
 from distillpipe.forcing import Forcing
-from distillpipe.formats.tokens import counted
+from distillpipe.models.chat import Chat
+from distillpipe.models.tokens import counted
 from distillpipe.stages.filter import filter_traces
 from distillpipe.stages.run import Run
 

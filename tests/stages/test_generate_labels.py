@@ -10,7 +10,6 @@ import pytest
 from distillpipe.base.errors import UsageError
 from distillpipe.base.options import Budget, EngineOptions, SamplingOptions
 from distillpipe.base.records import Trace
-from distillpipe.chat import Chat
 from distillpipe.data.store import dataset
 from distillpipe.data.store import manifest as manifests
 from distillpipe.data.store.labels import (
@@ -21,9 +20,10 @@ from distillpipe.data.store.labels import (
     read_labels,
     read_source,
 )
+from distillpipe.models.chat import Chat
+from distillpipe.models.vocabulary import token_bytes
 from distillpipe.stages.generate import forecast_generate, generate
 from distillpipe.stages.run import Result, Run
-from distillpipe.vocabulary import token_bytes
 
 K = 5
 Generate = Callable[..., Result]

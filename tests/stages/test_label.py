@@ -14,7 +14,6 @@ from transformers import AutoModelForCausalLM
 from distillpipe.base.errors import DataError, Incomplete, UsageError
 from distillpipe.base.options import EngineOptions, SamplingOptions
 from distillpipe.base.records import RejectedTrace, Trace
-from distillpipe.chat import Chat
 from distillpipe.data.forecast import size
 from distillpipe.data.formats.traces import Choices
 from distillpipe.data.store import versions
@@ -23,11 +22,12 @@ from distillpipe.data.store.labels import Labels, files_of, label_bytes, read_la
 from distillpipe.data.store.manifest import Manifest
 from distillpipe.data.store.versions import Header
 from distillpipe.labelling import LabelOptions
+from distillpipe.models.chat import Chat
+from distillpipe.models.vocabulary import vocabulary_of
 from distillpipe.stages.generate import generate
 from distillpipe.stages.import_traces import ImportOptions, import_traces
 from distillpipe.stages.label import forecast_label, label
 from distillpipe.stages.run import Run
-from distillpipe.vocabulary import vocabulary_of
 
 K = 20
 OPTIONS = LabelOptions(K, None, EngineOptions(engine="transformers", concurrency=None))

@@ -14,8 +14,8 @@ from distillpipe.base.errors import DataError, UsageError
 from distillpipe.base.hashing import file_sha256
 from distillpipe.base.options import FilterOptions, SamplingOptions, TrainingOptions
 from distillpipe.base.records import Trace
-from distillpipe.chat import load_chat
 from distillpipe.data.store import dataset, versions
+from distillpipe.models.chat import load_chat
 from distillpipe.stages.eval import evaluate
 from distillpipe.stages.filter import filter_traces
 from distillpipe.stages.run import Run

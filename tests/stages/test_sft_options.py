@@ -9,13 +9,13 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, GemmaConfig
 
-from distillpipe import models
 from distillpipe.base.errors import DataError, UsageError
 from distillpipe.base.options import TrainingOptions
 from distillpipe.base.records import Trace
-from distillpipe.chat import with_template_text
 from distillpipe.data.store.manifest import ResolvedOption
 from distillpipe.data.store.versions import Header
+from distillpipe.models import lookup
+from distillpipe.models.chat import with_template_text
 from distillpipe.stages.run import Run, content_of
 from distillpipe.stages.sft import forecast_sft, sft
 from distillpipe.training.states import steps_in
@@ -244,7 +244,7 @@ def test_an_adapter_on_weights_of_four_bits_learns_as_on_whole_ones_and_is_merge
 ) -> None:
     pytest.importorskip("bitsandbytes")
     options = msgspec.structs.replace(training, method="qlora", learning_rate=1e-2, epochs=8)
-    model = load_student(models.find(str(tiny_model), "--student"), options)
+    model = load_student(lookup.find(str(tiny_model), "--student"), options)
     quantized = {name for name, one in model.named_parameters() if one.dtype == torch.uint8}
     assert len(quantized) == 7  # of the one layer
 

@@ -13,14 +13,14 @@ import torch
 from peft import PeftModel
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-from distillpipe import models
 from distillpipe.base.errors import EngineError, UsageError
 from distillpipe.base.hashing import file_sha256
 from distillpipe.base.options import TrainingOptions
 from distillpipe.base.records import Trace
-from distillpipe.chat import Chat, load_chat
 from distillpipe.data.store import manifest as manifests
-from distillpipe.models import Model
+from distillpipe.models import lookup
+from distillpipe.models.chat import Chat, load_chat
+from distillpipe.models.lookup import Model
 from distillpipe.stages.run import Run
 from distillpipe.stages.sft import sft
 from distillpipe.training import checkpoint
@@ -53,7 +53,7 @@ def student(tiny_model: Path, tmp_path: Path) -> Path:
 
 
 def found(folder: Path) -> Model:
-    return models.find(str(folder), "--student")
+    return lookup.find(str(folder), "--student")
 
 
 def test_a_merged_model_is_complete_and_computes_what_the_adapter_does(

@@ -14,12 +14,12 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, Qwen2Config
 
-from distillpipe import models
 from distillpipe.base import interrupts
 from distillpipe.base.errors import Interrupted, UsageError
 from distillpipe.base.options import Distillation, TrainingOptions
 from distillpipe.base.records import Trace
-from distillpipe.chat import Chat
+from distillpipe.models import lookup
+from distillpipe.models.chat import Chat
 from distillpipe.stages.run import Run
 from distillpipe.stages.sft import forecast_sft, preview_sft, sft
 from distillpipe.training import loop, states
@@ -43,25 +43,25 @@ OPTIONS = TrainingOptions(
 
 
 @pytest.fixture(scope="module")
-def student(tiny_model: Path) -> models.Model:
-    return models.find(str(tiny_model), "--student")
+def student(tiny_model: Path) -> lookup.Model:
+    return lookup.find(str(tiny_model), "--student")
 
 
 @pytest.fixture(scope="module")
-def teacher(repository: Path) -> models.Model:
+def teacher(repository: Path) -> lookup.Model:
     """Four layers of width 128 where the student has one of 64."""
-    return models.find(str(repository / "data/quickstart/teacher"), "--teacher")
+    return lookup.find(str(repository / "data/quickstart/teacher"), "--teacher")
 
 
 @pytest.fixture(scope="module")
-def padded(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> models.Model:
+def padded(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> lookup.Model:
     """Another tiny model, its vocabulary padded further."""
     folder = Path(shutil.copytree(tiny_model, tmp_path_factory.mktemp("models") / "padded"))
     config = AutoConfig.from_pretrained(folder)
     config.vocab_size += 64
     torch.manual_seed(7)
     AutoModelForCausalLM.from_config(config, dtype=torch.float32).save_pretrained(folder)
-    return models.find(str(folder), "--teacher")
+    return lookup.find(str(folder), "--teacher")
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +75,7 @@ def rows_for(
 ) -> Callable[..., StoredRows]:
     """The rows of a student that these teachers teach."""
 
-    def make(*teachers: models.Model) -> StoredRows:
+    def make(*teachers: lookup.Model) -> StoredRows:
         soft_rows = soft_rows_of(student, OPTIONS, teachers)
         return stored([soft_rows.taught(trace, row_of(trace, teacher_chat)) for trace in traces])
 
@@ -85,7 +85,7 @@ def rows_for(
 class Outputs:
     """What a model says of the supervised tokens of a row, alone and unpadded."""
 
-    def __init__(self, model: models.Model, row: Row) -> None:
+    def __init__(self, model: lookup.Model, row: Row) -> None:
         loaded = AutoModelForCausalLM.from_pretrained(model.folder, dtype=torch.float32)
         with torch.no_grad():
             out = loaded(torch.tensor([row.ids]), output_hidden_states=True)
@@ -340,7 +340,7 @@ def test_r1_distill_teaches_a_qwen_student_by_its_own_template(
 ) -> None:
     """Other special tokens, another template, and embeddings padded to 152,064 and to 151,936."""
 
-    def model(name: str, vocab_size: int) -> models.Model:
+    def model(name: str, vocab_size: int) -> lookup.Model:
         shared_chat(name).tokenizer.save_pretrained(tmp_path / name)
         config = Qwen2Config(
             vocab_size=vocab_size, hidden_size=16, num_hidden_layers=1, num_attention_heads=1,
@@ -349,7 +349,7 @@ def test_r1_distill_teaches_a_qwen_student_by_its_own_template(
         torch.manual_seed(vocab_size)
         made = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
         made.save_pretrained(tmp_path / name)
-        return models.find(str(tmp_path / name), "--student")
+        return lookup.find(str(tmp_path / name), "--student")
 
     teacher, student = model("r1-distill-qwen", 152_064), model("qwen2.5", 151_936)
     trace = make_trace()
@@ -404,4 +404,4 @@ def test_a_forecast_counts_the_weights_of_the_teacher(tmp_path, dataset, student
         for run in (Run(), Run(teachers=(teacher.name,)))
     )
     more = beside.estimate.memory_bytes - alone.estimate.memory_bytes
-    assert more == 4 * models.count_weights(teacher.folder)
+    assert more == 4 * lookup.count_weights(teacher.folder)

@@ -14,12 +14,12 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, get_cosine_with_min_lr_schedule_with_warmup
 
-from distillpipe import models
 from distillpipe.base import interrupts
 from distillpipe.base.errors import DataError, EngineError, Interrupted
 from distillpipe.base.options import TrainingOptions
 from distillpipe.base.records import Trace
-from distillpipe.chat import Chat
+from distillpipe.models import lookup
+from distillpipe.models.chat import Chat
 from distillpipe.training import loop, states
 from distillpipe.training.batches import Batches
 from distillpipe.training.rows import Row, row_of
@@ -35,8 +35,8 @@ OPTIONS = TrainingOptions(
 
 
 @pytest.fixture(scope="module")
-def student(repository: Path) -> models.Model:
-    return models.find(str(repository / "data/quickstart/student-qwen"), "--student")
+def student(repository: Path) -> lookup.Model:
+    return lookup.find(str(repository / "data/quickstart/student-qwen"), "--student")
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,7 @@ def rows(
 
 
 def test_training_lowers_the_loss_and_counts_every_supervised_token(
-    tmp_path: Path, student: models.Model, rows: StoredRows
+    tmp_path: Path, student: lookup.Model, rows: StoredRows
 ) -> None:
     trained = loop.train(student, rows, tmp_path, OPTIONS, save_every=100)
     steps = states.steps_in(tmp_path)
@@ -69,7 +69,7 @@ def test_training_lowers_the_loss_and_counts_every_supervised_token(
 
 
 def test_the_loss_of_a_step_is_the_mean_over_its_supervised_tokens(
-    tmp_path: Path, student: models.Model, rows: StoredRows
+    tmp_path: Path, student: lookup.Model, rows: StoredRows
 ) -> None:
     options = msgspec.structs.replace(OPTIONS, batch_size=len(rows), epochs=1)
     loop.train(student, rows, tmp_path, options, save_every=100)
@@ -95,7 +95,7 @@ RECIPE = msgspec.structs.replace(
 
 @pytest.mark.parametrize("scheduler", ["cosine", "linear"])
 def test_the_recipe_of_others_is_trained_as_they_train_it(
-    tmp_path: Path, student: models.Model, rows: StoredRows, stored: Any, scheduler: Any
+    tmp_path: Path, student: lookup.Model, rows: StoredRows, stored: Any, scheduler: Any
 ) -> None:
     # AdamW (Loshchilov and Hutter 2019, algorithm 2) in float64, loss on prompt and completion, one row at a time
     options, few = msgspec.structs.replace(RECIPE, scheduler=scheduler), rows[:7]
@@ -168,7 +168,7 @@ def test_a_linear_course_with_a_floor_and_nothing_but_warmup_ends() -> None:
 
 
 def test_the_held_out_loss_is_measured_at_every_state_and_changes_no_step(
-    tmp_path: Path, student: models.Model, rows: StoredRows
+    tmp_path: Path, student: lookup.Model, rows: StoredRows
 ) -> None:
     options = msgspec.structs.replace(OPTIONS, eval_split=0.3, learning_rate=0.0)
     trained = loop.train(student, rows, tmp_path, options, save_every=4)
@@ -185,7 +185,7 @@ def test_the_held_out_loss_is_measured_at_every_state_and_changes_no_step(
 
 
 def test_many_held_out_rows_are_measured_in_chunks(
-    tmp_path: Path, student: models.Model, rows: StoredRows, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, student: lookup.Model, rows: StoredRows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options = msgspec.structs.replace(OPTIONS, eval_split=0.3, max_steps=1)
     loop.train(student, rows, tmp_path, options, save_every=4)
@@ -198,7 +198,7 @@ def test_many_held_out_rows_are_measured_in_chunks(
 
 
 def test_rows_that_need_several_forward_passes_give_the_same_losses(
-    tmp_path: Path, student: models.Model, rows: StoredRows, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, student: lookup.Model, rows: StoredRows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     once, several = tmp_path / "once", tmp_path / "several"
     once.mkdir()
@@ -214,7 +214,7 @@ def test_rows_that_need_several_forward_passes_give_the_same_losses(
 
 @pytest.mark.parametrize("method", ["full", "lora"])
 def test_activations_made_twice_give_the_same_losses(
-    tmp_path: Path, student: models.Model, rows: StoredRows, method: str
+    tmp_path: Path, student: lookup.Model, rows: StoredRows, method: str
 ) -> None:
     kept, again = tmp_path / "kept", tmp_path / "again"
     kept.mkdir()
@@ -230,7 +230,7 @@ def test_activations_made_twice_give_the_same_losses(
 
 @pytest.mark.parametrize("method", ["full", "lora"])
 def test_an_interrupted_run_goes_on_with_the_losses_of_an_undisturbed_one(
-    tmp_path: Path, student: models.Model, rows: StoredRows, method: str
+    tmp_path: Path, student: lookup.Model, rows: StoredRows, method: str
 ) -> None:
     options = msgspec.structs.replace(OPTIONS, method=method, weight=(1.5,), eval_split=0.1)
     whole, parted = tmp_path / "whole", tmp_path / "parted"
@@ -270,7 +270,7 @@ def _interrupt_after(losses: Path, num_steps: int) -> None:
 
 
 def test_lines_of_steps_that_no_state_covers_are_done_anew(
-    tmp_path: Path, student: models.Model, rows: StoredRows
+    tmp_path: Path, student: lookup.Model, rows: StoredRows
 ) -> None:
     options = msgspec.structs.replace(OPTIONS, epochs=1)
     loop.train(student, rows, tmp_path, options, save_every=100)
@@ -283,7 +283,7 @@ def test_lines_of_steps_that_no_state_covers_are_done_anew(
 
 
 def test_an_adapter_is_saved_alone_and_loads_on_its_base(
-    tmp_path: Path, student: models.Model, rows: StoredRows
+    tmp_path: Path, student: lookup.Model, rows: StoredRows
 ) -> None:
     options = msgspec.structs.replace(OPTIONS, method="lora", epochs=1)
     loop.train(student, rows, tmp_path, options, save_every=100)
@@ -296,7 +296,7 @@ def test_an_adapter_is_saved_alone_and_loads_on_its_base(
 
 
 def test_a_loss_that_is_not_a_number_stops_the_run_and_keeps_the_last_state(
-    tmp_path: Path, student: models.Model, rows: StoredRows
+    tmp_path: Path, student: lookup.Model, rows: StoredRows
 ) -> None:
     options = msgspec.structs.replace(
         OPTIONS, learning_rate=1e30, scheduler="constant", warmup=0.0, max_grad_norm=1e30
@@ -307,7 +307,7 @@ def test_a_loss_that_is_not_a_number_stops_the_run_and_keeps_the_last_state(
 
 
 def test_a_damaged_state_is_named_in_one_line(
-    tmp_path: Path, student: models.Model, rows: StoredRows
+    tmp_path: Path, student: lookup.Model, rows: StoredRows
 ) -> None:
     options = msgspec.structs.replace(OPTIONS, max_steps=2)
     loop.train(student, rows, tmp_path, options, save_every=1)

@@ -11,8 +11,8 @@ from distillpipe.base.errors import DataError
 from distillpipe.base.options import TrainingOptions
 from distillpipe.base.records import Message, Trace
 from distillpipe.base.rowguard import InternalErrors
-from distillpipe.chat import Chat, load_chat
 from distillpipe.data.store.counts import Counts, Dropped, TeacherCounts
+from distillpipe.models.chat import Chat, load_chat
 from distillpipe.training.context import Limits
 from distillpipe.training.preflight import Preflight
 from distillpipe.training.preview import ShownRow, preview_of, show, summary

@@ -12,13 +12,13 @@ import msgspec
 import pytest
 from safetensors.torch import load_file
 
-from distillpipe import models
 from distillpipe.base import interrupts
 from distillpipe.base.errors import EngineError, Interrupted
 from distillpipe.base.options import Distillation, EngineOptions, TrainingOptions
 from distillpipe.base.records import Trace
-from distillpipe.chat import Chat
 from distillpipe.labelling import LabelOptions
+from distillpipe.models import lookup
+from distillpipe.models.chat import Chat
 from distillpipe.stages.label import label
 from distillpipe.stages.run import Run
 from distillpipe.stages.sft import sft
@@ -58,7 +58,7 @@ def make_job(
 
     def make(name: str, options: TrainingOptions = OPTIONS, **setup: object) -> ranks.Job:
         (tmp_path / name).mkdir()
-        student = models.find(str(tiny_model), "--student")
+        student = lookup.find(str(tiny_model), "--student")
         return ranks.Job(student, rows, tmp_path / name, options, 7, Setup(**setup))
 
     return make

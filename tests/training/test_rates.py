@@ -7,7 +7,7 @@ import pytest
 
 from distillpipe.base.errors import UsageError
 from distillpipe.base.options import TrainingOptions
-from distillpipe.models import Model
+from distillpipe.models.lookup import Model
 from distillpipe.training.rates import derive
 
 

@@ -8,7 +8,7 @@ from transformers import PreTrainedTokenizerFast
 
 from distillpipe.base.errors import DataError
 from distillpipe.base.records import Message
-from distillpipe.chat import Chat, load_chat
+from distillpipe.models.chat import Chat, load_chat
 from distillpipe.training.rows import Row, row_of
 
 PROMPT = "<|im_start|>user\n1+1?<|im_end|>\n<|im_start|>assistant\n"

@@ -14,13 +14,11 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from distillpipe import models
 from distillpipe.base import interrupts
 from distillpipe.base.errors import DataError, Interrupted, UsageError
 from distillpipe.base.hashing import seed_of
 from distillpipe.base.options import Distillation, TrainingOptions
 from distillpipe.base.records import SoftLabels, Trace
-from distillpipe.chat import Chat
 from distillpipe.data.store import versions
 from distillpipe.data.store.labels import (
     INSERTED,
@@ -33,6 +31,9 @@ from distillpipe.data.store.labels import (
 from distillpipe.data.store.manifest import Manifest
 from distillpipe.data.store.versions import Header
 from distillpipe.data.store.writer import Writer
+from distillpipe.models import lookup
+from distillpipe.models.chat import Chat
+from distillpipe.models.vocabulary import vocabulary_of
 from distillpipe.stages.run import Run
 from distillpipe.stages.sft import forecast_sft, preview_sft, sft
 from distillpipe.training import loop, states
@@ -41,7 +42,6 @@ from distillpipe.training.rows import Row, StoredLabels, row_of
 from distillpipe.training.soft_losses import top_k_loss
 from distillpipe.training.soft_rows import SoftRows
 from distillpipe.training.stored_rows import StoredRows, store
-from distillpipe.vocabulary import vocabulary_of
 
 K = 4
 NUM_STEPS = 6  # of two epochs
@@ -91,8 +91,8 @@ def write_labelled(make_header: Callable[..., Header]) -> Callable[..., Manifest
 
 
 @pytest.fixture(scope="module")
-def student(tiny_model: Path) -> models.Model:
-    return models.find(str(tiny_model), "--student")
+def student(tiny_model: Path) -> lookup.Model:
+    return lookup.find(str(tiny_model), "--student")
 
 
 @pytest.fixture(scope="module")

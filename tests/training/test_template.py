@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerFast
 
 from distillpipe.base.errors import UsageError
 from distillpipe.base.records import Message, Trace
-from distillpipe.chat import Chat, load_chat
+from distillpipe.models.chat import Chat, load_chat
 from distillpipe.training.rows import row_of
 from distillpipe.training.template import keeps_turns, saved_template
 

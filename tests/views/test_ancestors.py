@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from distillpipe import models
 from distillpipe.data.store import manifest as manifests
 from distillpipe.data.store import versions
 from distillpipe.data.store.manifest import InputDataset, Manifest, ModelUsed
 from distillpipe.data.store.versions import Header
+from distillpipe.models import lookup
 from distillpipe.views.ancestors import Step, ancestry
 from distillpipe.views.text import funnel_lines
 
@@ -251,7 +251,7 @@ def test_lineage_is_that_of_the_checkpoint_by_any_name(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     reference = name.replace("ABSOLUTE", str(runs))
-    used = models.used("model", models.find(reference, "MODEL"), Path("runs/eval/test"))
+    used = lookup.used("model", lookup.find(reference, "MODEL"), Path("runs/eval/test"))
     make(
         runs / "eval/test", inputs=["problems.jsonl"], num_problems=2,
         stage="eval", kind="predictions", models=[used],

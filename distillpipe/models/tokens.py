@@ -12,9 +12,9 @@ from distillpipe.base.errors import UsageError
 from distillpipe.base.hashing import content_hash
 from distillpipe.base.records import TokenCounts, Trace
 from distillpipe.base.rowguard import InternalError, guarded
-from distillpipe.chat import Chat, load_chat
 from distillpipe.data.store import versions
-from distillpipe.models import Model, hub_folder, model_texts
+from distillpipe.models.chat import Chat, load_chat
+from distillpipe.models.lookup import Model, hub_folder, model_texts
 
 OPTION = "--tokenizer"
 BATCH_CHARACTERS = 200_000  # that a thread counts at a time

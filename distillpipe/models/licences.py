@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 from distillpipe.base.progress import say
 from distillpipe.data.store import manifest as manifests
 from distillpipe.data.store import versions
-from distillpipe.models import AnyModel, Model
+from distillpipe.models.lookup import AnyModel, Model
 
 CHECKED = "2026-11-21"
 TITLE_CHARACTERS = 80  # of a LICENSE file's first line

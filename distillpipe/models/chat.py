@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
-from distillpipe import loading
 from distillpipe.base.encoding import is_utf8
 from distillpipe.base.errors import CannotRenderError, UsageError, first_line
 from distillpipe.base.options import Prompting, TrainingOptions
 from distillpipe.base.records import Message, TokenCounts
 from distillpipe.base.thinking import Split, split
-from distillpipe.delimiters import learn_turn
-from distillpipe.rendering import Renderer
+from distillpipe.models import loading
+from distillpipe.models.delimiters import learn_turn
+from distillpipe.models.rendering import Renderer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

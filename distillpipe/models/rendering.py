@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 from distillpipe.base.errors import DistillError
 from distillpipe.base.interrupts import leave_to_parent
-from distillpipe.loading import outside
+from distillpipe.models.loading import outside
 
 CPU_SECONDS = 10.0  # of one text; a common one takes a thousandth
 MEMORY_BYTES = 1 << 30  # beside what the process has at its fork

@@ -8,15 +8,11 @@ between two sentences cannot be seen.
 
 import re
 
-from distillpipe.base.options import FilterOptions
-from distillpipe.base.records import Trace
-from distillpipe.filters.rules import Drop
-
 _LAST = 2_000  # characters in which an open formula is looked for
 _TAIL = 160  # characters in which an answer is looked for
-_SHOWN = 40
+NUM_SHOWN = 40
 _MAX_WORDS = 5  # of a response that is nothing but its answer
-_TAG = re.compile(r"</?answer>")
+ANSWER_TAG = re.compile(r"</?answer>")
 _OPENING = frozenset(",;:([{=+-\u2013\u2014\xd7·÷/\\&<^≈≠≤≥\u2212→@\u201c\u2018")
 _RULE = re.compile(r"[-=_*]{3,}\Z")
 _FENCE = re.compile(r"^[^\S\n]*+(?:```|~~~)", re.MULTILINE)
@@ -41,28 +37,6 @@ _CLOSING = frozenset(")]\"'$\u201d\u2019")
 _SENTENCE_WORDS = 8
 
 
-def missing_response(trace: Trace, _options: FilterOptions) -> Drop | None:
-    """The thought ended, or was ended, and no answer came."""
-    response = trace.response
-    if len(response) < _SHOWN and not _TAG.sub("", response).strip():
-        return Drop("missing_response", None)
-    return None
-
-
-def unfinished_reasoning(trace: Trace, _options: FilterOptions) -> Drop | None:
-    """The thought stops in mid-sentence; that its tag is closed does not mend it."""
-    reasoning = trace.reasoning
-    return Drop("unfinished_reasoning", _end(reasoning)) if breaks_off(reasoning) else None
-
-
-def unfinished_response(trace: Trace, _options: FilterOptions) -> Drop | None:
-    """The response stops in mid-sentence, or in a box, a formula or a code block that is not closed."""
-    response = trace.response
-    if _is_open_block(response) or (trace.verifier != "code" and breaks_off(response)):
-        return Drop("unfinished_response", _end(response))
-    return None
-
-
 def breaks_off(text: str) -> bool:
     """Whether `text` stops in the middle of a sentence or a formula; false for no text."""
     last = text[-_LAST:].rstrip()
@@ -85,7 +59,7 @@ def breaks_off(text: str) -> bool:
     if line[-1].isdigit() and _VALUE.search(tail):
         return line.count("(") > line.count(")")
     is_whole = len(text) < _TAIL and len(line) == len(text.strip())
-    return not (is_whole and len(_TAG.sub("", line).split()) <= _MAX_WORDS)
+    return not (is_whole and len(ANSWER_TAG.sub("", line).split()) <= _MAX_WORDS)
 
 
 def _is_bold_open(line: str) -> bool:
@@ -96,12 +70,12 @@ def _is_inside_sentence(line: str) -> bool:
     """A quote, a bracket or a formula ends, but the sentence around it has no end."""
     inside = line.rstrip("".join(_CLOSING) + "\\ ")
     is_formula = line.endswith(("\\]", "$$"))
-    if is_formula or not inside or not inside[-1].isalnum() or "=" in line[-_SHOWN:]:
+    if is_formula or not inside or not inside[-1].isalnum() or "=" in line[-NUM_SHOWN:]:
         return False
     return len(line.split()) >= _SENTENCE_WORDS
 
 
-def _is_open_block(text: str) -> bool:
+def is_open_block(text: str) -> bool:
     """A code block or the last box is not closed."""
     box = text.rfind("\\boxed{")
     if box >= 0:
@@ -127,5 +101,5 @@ def _is_open_formula(text: str) -> bool:
     return dollars % 2 == 1 and ("\\" in line[line.rfind("$") :] or line[-1] == "$")
 
 
-def _end(text: str) -> str:
-    return " ".join(text[-_SHOWN:].split())
+def last_words(text: str) -> str:
+    return " ".join(text[-NUM_SHOWN:].split())

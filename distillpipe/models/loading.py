@@ -23,7 +23,7 @@ import msgspec
 
 from distillpipe.base.errors import DistillError, EngineError, UsageError
 from distillpipe.base.progress import say
-from distillpipe.models import ADAPTER, Model, count_tensors, count_weights, tensor_names
+from distillpipe.models.lookup import ADAPTER, Model, count_tensors, count_weights, tensor_names
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig, PretrainedConfig

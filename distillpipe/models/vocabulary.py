@@ -13,8 +13,8 @@ import numpy.typing as npt
 
 from distillpipe.base.errors import UsageError
 from distillpipe.base.hashing import bytes_hash
-from distillpipe.chat import Chat
 from distillpipe.data.store.labels import Vocabulary
+from distillpipe.models.chat import Chat
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

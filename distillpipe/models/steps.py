@@ -8,7 +8,7 @@ import re
 from bisect import bisect_left
 from typing import NamedTuple
 
-from distillpipe.filters.endings import breaks_off
+from distillpipe.models.endings import breaks_off
 
 _LAST = 4_000  # characters before an end that tell whether a step is whole there
 _ANNOUNCED_IN = 200  # characters before an end in which "Let me check" is looked for

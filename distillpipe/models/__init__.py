@@ -1,0 +1,1 @@
+"""Models: where they lie, how their chat templates and tokenizers work, under which licence they are."""
