@@ -12,8 +12,6 @@ from typing import NamedTuple
 
 import msgspec
 
-from distillpipe import budget as machine
-from distillpipe.answers import as_answer, as_unread
 from distillpipe.base.errors import UsageError
 from distillpipe.base.hashing import content_hash, seed_of
 from distillpipe.base.options import Budget, EngineOptions, FilterOptions, Sampling
@@ -25,13 +23,22 @@ from distillpipe.data.store.jsonl import Stream, decode, encoder
 from distillpipe.data.store.manifest import ModelUsed
 from distillpipe.data.store.writer import Writer, incomplete
 from distillpipe.engines import find_model, open_engine
-from distillpipe.engines.base import Completion, Engine, Failure, Refusal, Request
+from distillpipe.engines.base import (
+    Completion,
+    Engine,
+    Failure,
+    Refusal,
+    Request,
+    as_answer,
+    as_unread,
+)
+from distillpipe.engines.budget import policy as machine
+from distillpipe.engines.budget.thoughts import Thoughts
 from distillpipe.filters.rules import too_many_reasoning_tokens
 from distillpipe.models import lookup
 from distillpipe.models.chat import Chat, load_chat
 from distillpipe.models.lookup import AnyModel, Model
 from distillpipe.models.tokens import find_tokenizer
-from distillpipe.thoughts import Thoughts
 
 PREFIX = "forced"
 

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from distillpipe.answers import as_answer, as_unread
 from distillpipe.base.errors import DataError, Interrupted
 from distillpipe.base.hashing import content_hash, seed_of
 from distillpipe.base.interrupts import shielded
@@ -25,8 +24,18 @@ from distillpipe.data.store.jsonl import decode, encoder, rewrite
 from distillpipe.data.store.spending import Bill
 from distillpipe.data.store.versions import Draft
 from distillpipe.data.store.writer import Writer, give_up_failed
-from distillpipe.engines.base import Answer, Completion, Engine, Failure, Outcome, Refusal, Request
-from distillpipe.engines.budgeted import BudgetedEngine
+from distillpipe.engines.base import (
+    Answer,
+    Completion,
+    Engine,
+    Failure,
+    Outcome,
+    Refusal,
+    Request,
+    as_answer,
+    as_unread,
+)
+from distillpipe.engines.budget.engine import BudgetedEngine
 from distillpipe.models.chat import Chat
 from distillpipe.models.lookup import AnyModel
 from distillpipe.planning import Asked, RowPlan

@@ -5,7 +5,7 @@ import pytest
 
 from distillpipe.base.errors import UsageError
 from distillpipe.base.options import Budget, Sampling, row_key
-from distillpipe.budget import (
+from distillpipe.engines.budget.policy import (
     RESPONSE_TOKENS,
     Accept,
     Delimiters,

@@ -29,7 +29,7 @@ from distillpipe.data.store.writer import row_hash
 pytestmark = pytest.mark.slow
 
 HEAVY = [
-    "accelerate", "torch", "transformers", "distillpipe.engines.transformers", "distillpipe.stages.eval",
+    "accelerate", "torch", "transformers", "distillpipe.engines.transformers.engine", "distillpipe.stages.eval",
     "distillpipe.stages.filter", "distillpipe.stages.generate", "distillpipe.stages.label",
     "distillpipe.stages.sft",
     "distillpipe.training.loop",

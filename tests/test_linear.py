@@ -16,7 +16,7 @@ from distillpipe import filters
 from distillpipe.base.options import FilterOptions
 from distillpipe.base.records import Message, TokenCounts, Trace
 from distillpipe.data.formats import fields, incoming, traces, turns
-from distillpipe.engines import reasoning_fields
+from distillpipe.engines.server import reasoning_fields
 from distillpipe.filters import cut, decontaminate, final_answers, near, quality, rules, scripts
 from distillpipe.filters.problem_words import diagram_numbers, words_of
 from distillpipe.models import chat

@@ -18,7 +18,7 @@ from distillpipe.base.errors import DistillError
 from distillpipe.base.options import Sampling, TrainingOptions
 from distillpipe.base.records import Message
 from distillpipe.engines.base import Request
-from distillpipe.engines.transformers import TransformersEngine
+from distillpipe.engines.transformers.engine import TransformersEngine
 from distillpipe.models import licences, loading, lookup
 from distillpipe.models.chat import load_chat
 from distillpipe.models.vocabulary import vocabulary_of

@@ -3,9 +3,9 @@
 import pytest
 
 from distillpipe.base.options import Budget
-from distillpipe.budget import Limits
+from distillpipe.engines.budget.policy import Limits
+from distillpipe.engines.budget.thoughts import Thoughts
 from distillpipe.models.chat import Chat
-from distillpipe.thoughts import Thoughts
 
 BUDGET = Budget(
     num_waits=0, min_reasoning_tokens=0, max_reasoning_tokens=100_000, wait_text="", end_text="", end_at="step",

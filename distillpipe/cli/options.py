@@ -7,7 +7,6 @@ from typing import Annotated, Any, Literal, TypeVar
 import msgspec
 import typer
 
-from distillpipe import budget
 from distillpipe.base import terminal
 from distillpipe.base.options import (
     AnswerForm,
@@ -23,7 +22,8 @@ from distillpipe.base.redaction import redact_all
 from distillpipe.data.benchmarks import MATH_PROMPT
 from distillpipe.data.forecast import Forecast, lines_of
 from distillpipe.data.store.manifest import ResolvedOption
-from distillpipe.engines.server_options import (
+from distillpipe.engines.budget import policy
+from distillpipe.engines.server.options import (
     check_address,
     check_extra_body,
     check_key_variable,
@@ -301,7 +301,7 @@ def sampling_of(ctx: typer.Context) -> SamplingOptions:
         sampling=struct_of(Sampling, ctx),
         engine=struct_of(EngineOptions, ctx),
         accept_errors=ctx.params["accept_errors"],
-        budget=budget.check(struct_of(Budget, ctx)),
+        budget=policy.check(struct_of(Budget, ctx)),
         soft_labels=ctx.params.get("soft_labels"),
     )
 

@@ -8,9 +8,8 @@ from distillpipe.base.progress import say
 from distillpipe.data.store.spending import Ledger, prices_of
 from distillpipe.data.store.versions import Draft
 from distillpipe.engines.base import Completion, Engine, Request
-from distillpipe.engines.billing import Billing
-from distillpipe.engines.choice import choose
-from distillpipe.engines.server_options import asks_for_server
+from distillpipe.engines.server.billing import Billing
+from distillpipe.engines.server.options import asks_for_server
 from distillpipe.models import lookup
 from distillpipe.models.chat import Chat
 from distillpipe.models.lookup import AnyModel, Served
@@ -50,12 +49,12 @@ def open_engine(
     assert chat is not None  # only a server renders by itself
     match choose(options):
         case "transformers":
-            from distillpipe.engines.transformers import TransformersEngine
+            from distillpipe.engines.transformers.engine import TransformersEngine
 
             num_slots = options.concurrency or CONCURRENCY
             return TransformersEngine(model, chat, num_slots, options.max_model_len)
         case "vllm":
-            from distillpipe.engines.vllm import VllmEngine
+            from distillpipe.engines.vllm.engine import VllmEngine
 
             return VllmEngine(model, chat.end_ids, options, soft_labels)
         case unknown:
@@ -84,8 +83,8 @@ def _open_server(
         raise MissingDependencyError(
             "a server needs httpx2, which is not installed: pip install 'distillpipe[openai]'"
         )
-    from distillpipe.engines.openai import OpenAIEngine
-    from distillpipe.engines.server import Server
+    from distillpipe.engines.server.engine import OpenAIEngine
+    from distillpipe.engines.server.server import Server
 
     assert options.base_url is not None  # or there were no served model
     if options.engine == "auto":
@@ -102,3 +101,42 @@ def _open_server(
         needs_reasoning=not options.allow_no_reasoning,
         end_ids=None if chat is None else chat.end_ids,
     )
+
+
+# Which engine samples.
+
+
+def choose(options: EngineOptions) -> str:
+    """The name of the engine; `auto` is vllm where there are vLLM and CUDA, else transformers, and is said.
+
+    Raises UsageError for options that only vLLM has, MissingDependencyError where it is not installed.
+    """
+    name = options.engine
+    if name == "auto":
+        name, reason = _best()
+        say(f"engine: {name} ({reason})")
+    if name == "vllm" and not find_spec("vllm"):
+        raise MissingDependencyError(
+            "--engine vllm needs vLLM, which is not installed: pip install 'distillpipe[vllm]'"
+        )
+    if name != "vllm" and (options.replicas > 1 or options.tensor_parallel_size > 1):
+        raise UsageError(
+            f"--replicas and --tensor-parallel-size are for --engine vllm, not for {name}"
+        )
+    return name
+
+
+def _best() -> tuple[str, str]:
+    """The best engine that this machine has, and why it is."""
+    if not find_spec("vllm"):
+        slow = ": pip install 'distillpipe[vllm]' is many times faster" if _has_cuda() else ""
+        return "transformers", f"vLLM is not installed{slow}"
+    if not _has_cuda():
+        return "transformers", "there is no CUDA GPU"
+    return "vllm", "vLLM is installed and there is a CUDA GPU"
+
+
+def _has_cuda() -> bool:
+    import torch
+
+    return torch.cuda.is_available()

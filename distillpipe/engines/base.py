@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from distillpipe.base.options import Sampling
 from distillpipe.base.records import FinishReason, Message, TokenCounts
+from distillpipe.base.rowguard import InternalError, guarded
+from distillpipe.models.chat import Chat
 
 if TYPE_CHECKING:  # it loads numpy, which a server has no use for
     from distillpipe.data.store.labels import Labels
@@ -116,3 +118,57 @@ class Engine(Protocol):
         no more than the engine was opened for.
         """
         ...
+
+
+# What an engine made of a request, in one form: the assistant's message, counted.
+
+
+def as_unread(outcome: Outcome, chat: Chat | None) -> Answer:
+    """The completion of an outcome that `as_answer` fails on: all of it as content, so that it is not lost."""
+    assert isinstance(outcome, Completion)
+    assert chat is not None
+    text = guarded(chat.text, outcome.token_ids)
+    content = f"token ids: {outcome.token_ids}" if isinstance(text, InternalError) else text
+    message = Message(role="assistant", content=content)
+    return Answer(outcome.key, message, outcome.finish_reason, None, outcome.served_by)
+
+
+def as_answer(outcome: Outcome, chat: Chat | None, prompt_ids: list[int]) -> Answer:
+    """The message of an outcome; an empty one, cut at once, where there was no completion.
+
+    `chat` reads token ids; it is null for a server, which reads and counts by itself.
+    """
+    if isinstance(outcome, Answer):
+        return outcome
+    if chat is None:
+        return Answer(outcome.key, Message(role="assistant", content=""), "length", None, None)
+    if isinstance(outcome, Failure | Refusal):
+        outcome = Completion(outcome.key, [], "length")
+    parts = chat.split(chat.text(outcome.token_ids))
+    message = Message(
+        role="assistant", content=parts.response, reasoning_content=parts.reasoning or None
+    )
+    counted = chat.count(prompt_ids, outcome.token_ids, parts)
+    return Answer(outcome.key, message, outcome.finish_reason, counted, outcome.served_by)
+
+
+# Completions that go in circles: the same few tokens over and over until the limit ends them.
+#
+# vLLM looks for the same thing in its scheduler, token by token; the figures are chosen so that it costs
+# little there, and so that rows of zeros or of dashes in a table pass.
+
+
+MAX_PATTERN_TOKENS = 64
+MIN_REPEATS = 32
+
+
+def ends_in_loop(tokens: Sequence[int]) -> bool:
+    """Whether `tokens` end in at least MIN_REPEATS copies of a pattern of up to MAX_PATTERN_TOKENS."""
+    longest = min(MAX_PATTERN_TOKENS, len(tokens) // MIN_REPEATS)
+    return any(_is_periodic(tokens, length) for length in range(1, longest + 1))
+
+
+def _is_periodic(tokens: Sequence[int], length: int) -> bool:
+    if tokens[-1] != tokens[-1 - length]:  # nearly always; slices cost more
+        return False
+    return tokens[-length * MIN_REPEATS : -length] == tokens[-length * (MIN_REPEATS - 1) :]

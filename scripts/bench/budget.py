@@ -30,7 +30,7 @@ from distillpipe.base.options import Budget, EngineOptions, Sampling
 from distillpipe.base.records import Message
 from distillpipe.engines import open_engine
 from distillpipe.engines.base import Completion, Engine, Request
-from distillpipe.engines.budgeted import BudgetedEngine
+from distillpipe.engines.budget.engine import BudgetedEngine
 from distillpipe.models import lookup
 from distillpipe.models.chat import Chat, load_chat
 

@@ -32,7 +32,7 @@ from distillpipe.base.options import EngineOptions, Plan, Prompting, Sampling, S
 from distillpipe.data.sources import read_problems
 from distillpipe.data.store import dataset
 from distillpipe.engines.base import Request
-from distillpipe.engines.transformers import TransformersEngine
+from distillpipe.engines.transformers.engine import TransformersEngine
 from distillpipe.models import lookup
 from distillpipe.models.chat import load_chat
 from distillpipe.planning import RowPlan

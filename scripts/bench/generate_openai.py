@@ -36,7 +36,7 @@ from distillpipe.data.store import versions
 from distillpipe.data.store.versions import Header
 from distillpipe.data.store.writer import Writer
 from distillpipe.engines import open_engine
-from distillpipe.engines.connections import POOL_SIZE
+from distillpipe.engines.server.connections import POOL_SIZE
 from distillpipe.models.lookup import Served
 from distillpipe.planning import content_of_sampling
 from distillpipe.sampling import Sampler

@@ -23,7 +23,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from distillpipe.base.options import Sampling
 from distillpipe.base.records import Message
 from distillpipe.engines.base import Request
-from distillpipe.engines.transformers import TransformersEngine
+from distillpipe.engines.transformers.engine import TransformersEngine
 from distillpipe.models import lookup
 from distillpipe.models.chat import load_chat
 

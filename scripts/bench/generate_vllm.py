@@ -38,9 +38,9 @@ from distillpipe.data.sources import read_problems
 from distillpipe.data.store import versions
 from distillpipe.data.store.versions import Header
 from distillpipe.data.store.writer import Writer
-from distillpipe.engines import replicas
 from distillpipe.engines.base import Outcome, Request
-from distillpipe.engines.vllm import VllmEngine
+from distillpipe.engines.vllm import replicas
+from distillpipe.engines.vllm.engine import VllmEngine
 from distillpipe.labelling import label_source
 from distillpipe.models import lookup
 from distillpipe.models.chat import Chat, load_chat
@@ -145,7 +145,7 @@ def run_plain(sampler: Any, asked: Plain, connection: Connection) -> None:
 
 def serve(descriptor: int, *, is_dummy: bool) -> None:
     """The replica's process: as ours, but it also knows `Plain`."""
-    from distillpipe.engines import vllm_process
+    from distillpipe.engines.vllm import process as vllm_process
 
     if is_dummy:
         real = vllm_process._arguments

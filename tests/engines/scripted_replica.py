@@ -11,7 +11,7 @@ import time
 from multiprocessing.connection import Connection
 
 from distillpipe.engines.base import Completion, Request
-from distillpipe.engines.replicas import Ready
+from distillpipe.engines.vllm.replicas import Ready
 
 
 def answer(request: Request) -> Completion:

@@ -11,18 +11,18 @@ import pytest
 
 from distillpipe.base.options import Sampling
 from distillpipe.base.records import Message
-from distillpipe.engines import connections
 from distillpipe.engines.base import Answer, Failure, Request
-from distillpipe.engines.connections import (
+from distillpipe.engines.server import connections
+from distillpipe.engines.server.connections import (
     ANSWER_BYTES,
     Connections,
     Limits,
     Received,
     most_bytes,
 )
-from distillpipe.engines.openai import OpenAIEngine, Patience
-from distillpipe.engines.replies import Again
-from distillpipe.engines.server import Server
+from distillpipe.engines.server.engine import OpenAIEngine, Patience
+from distillpipe.engines.server.replies import Again
+from distillpipe.engines.server.server import Server
 
 MB = 2**20
 SAMPLING = Sampling(temperature=0.6, top_p=0.95, max_tokens=64)

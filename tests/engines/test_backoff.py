@@ -2,7 +2,7 @@
 
 import pytest
 
-from distillpipe.engines.backoff import Throttle, delay, retry_after_seconds
+from distillpipe.engines.server.retry import Throttle, delay, retry_after_seconds
 
 NOW = 784_111_777.0  # Sun, 06 Nov 1994 08:49:37 GMT, the example of RFC 9110
 

@@ -16,7 +16,7 @@ from distillpipe.base.errors import UsageError
 from distillpipe.base.hashing import seed_of
 from distillpipe.base.options import Budget, Sampling
 from distillpipe.engines.base import Completion, Failure, Refusal, Request
-from distillpipe.engines.budgeted import BudgetedEngine
+from distillpipe.engines.budget.engine import BudgetedEngine
 from distillpipe.models.chat import Chat
 
 END = "<|im_end|>"

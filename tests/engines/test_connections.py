@@ -16,8 +16,8 @@ from distillpipe.base.errors import EngineError, UsageError
 from distillpipe.base.options import Sampling
 from distillpipe.base.records import Message
 from distillpipe.engines.base import Answer, Failure, Request
-from distillpipe.engines.openai import OpenAIEngine, Patience
-from distillpipe.engines.server import Server
+from distillpipe.engines.server.engine import OpenAIEngine, Patience
+from distillpipe.engines.server.server import Server
 
 REQUEST = Request(
     "key", [], Sampling(temperature=0.6, top_p=0.95, max_tokens=64), 0,

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from distillpipe.engines.draw import NUM_LARGEST, draw_tokens, uniforms
+from distillpipe.engines.transformers.draw import NUM_LARGEST, draw_tokens, uniforms
 
 MASK = 2**64 - 1
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from distillpipe.engines.loops import MAX_PATTERN_TOKENS, MIN_REPEATS, ends_in_loop
+from distillpipe.engines.base import MAX_PATTERN_TOKENS, MIN_REPEATS, ends_in_loop
 
 
 @pytest.mark.parametrize("length", [1, 2, 7, MAX_PATTERN_TOKENS])

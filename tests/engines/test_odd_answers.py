@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from distillpipe.base.records import Message, TokenCounts
-from distillpipe.engines.replies import Again, Refused, Reply, Stop, read_response
-from distillpipe.engines.server import Server
-from distillpipe.engines.usage import Usage
+from distillpipe.engines.server.replies import Again, Refused, Reply, Stop, read_response
+from distillpipe.engines.server.server import Server
+from distillpipe.engines.server.usage import Usage
 
 GOOD: dict[str, Any] = {
     "id": "chatcmpl-1", "object": "chat.completion", "created": 1_700_000_000, "model": "m",

@@ -14,8 +14,8 @@ from distillpipe.base.errors import EngineError
 from distillpipe.base.options import Sampling
 from distillpipe.base.records import Message, TokenCounts
 from distillpipe.engines.base import Answer, Failure, Outcome, Refusal, Request
-from distillpipe.engines.openai import OpenAIEngine, Patience
-from distillpipe.engines.server import Server
+from distillpipe.engines.server.engine import OpenAIEngine, Patience
+from distillpipe.engines.server.server import Server
 
 SAMPLING = Sampling(temperature=0.6, top_p=0.95, max_tokens=64)
 PATIENCE = Patience(timeout_seconds=30.0, delay_scale=0.01)

@@ -21,9 +21,9 @@ from distillpipe.data.store.dataset import read_rows, read_traces
 from distillpipe.data.store.spending import Ledger, Prices
 from distillpipe.data.store.versions import Header
 from distillpipe.data.store.writer import Writer
-from distillpipe.engines.billing import Billing
-from distillpipe.engines.openai import OpenAIEngine, Patience
-from distillpipe.engines.server import Server
+from distillpipe.engines.server.billing import Billing
+from distillpipe.engines.server.engine import OpenAIEngine, Patience
+from distillpipe.engines.server.server import Server
 from distillpipe.models.lookup import Served
 from distillpipe.planning import content_of_sampling
 from distillpipe.sampling import Sampler

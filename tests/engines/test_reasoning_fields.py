@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from distillpipe.base.records import Message
-from distillpipe.engines.reasoning_fields import read_message
+from distillpipe.engines.server.reasoning_fields import read_message
 
 THOUGHT, SAID = "14+6=20.", "\\boxed{20}"
 TEXT = {"type": "reasoning.text", "text": THOUGHT}

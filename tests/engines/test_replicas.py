@@ -11,11 +11,11 @@ import pytest
 
 from distillpipe.base.errors import EngineError, MissingDependencyError, UsageError
 from distillpipe.base.options import EngineOptions, Sampling
-from distillpipe.engines import replicas
+from distillpipe.engines import choose
 from distillpipe.engines.base import Completion, Request
-from distillpipe.engines.choice import choose
-from distillpipe.engines.vllm import VllmEngine
-from distillpipe.engines.vllm_log import Log
+from distillpipe.engines.vllm import replicas
+from distillpipe.engines.vllm.engine import VllmEngine
+from distillpipe.engines.vllm.replicas import Log
 from distillpipe.models.lookup import Model
 
 SAMPLING = Sampling(temperature=0, top_p=1, max_tokens=8)
@@ -193,7 +193,7 @@ def test_the_cause_of_a_failure_is_read_from_the_log(text: str, cause: str) -> N
 def test_without_vllm_the_error_names_the_command_that_installs_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("distillpipe.engines.choice.find_spec", lambda _: None)
+    monkeypatch.setattr("distillpipe.engines.find_spec", lambda _: None)
     with pytest.raises(MissingDependencyError, match=r"pip install 'distillpipe\[vllm\]'"):
         choose(EngineOptions(engine="vllm", concurrency=None))
     assert choose(EngineOptions(engine="auto", concurrency=None)) == "transformers"
@@ -210,7 +210,7 @@ def test_what_only_vllm_has_is_refused_for_others(option: str) -> None:
 def test_auto_is_vllm_where_there_is_a_gpu(
     monkeypatch: pytest.MonkeyPatch, has_cuda: bool, name: str
 ) -> None:
-    monkeypatch.setattr("distillpipe.engines.choice.find_spec", lambda _: True)
+    monkeypatch.setattr("distillpipe.engines.find_spec", lambda _: True)
     monkeypatch.setattr("torch.cuda.is_available", lambda: has_cuda)
     assert choose(EngineOptions(engine="auto", concurrency=None)) == name
 

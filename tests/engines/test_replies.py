@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from distillpipe.base.records import Message, TokenCounts
-from distillpipe.engines.replies import Again, Refused, Reply, Stop, read_response
-from distillpipe.engines.usage import Usage
+from distillpipe.engines.server.replies import Again, Refused, Reply, Stop, read_response
+from distillpipe.engines.server.usage import Usage
 
 MESSAGE = {"content": "four", "reasoning": "12345678"}
 USAGE = {"prompt_tokens": 9, "completion_tokens": 12}

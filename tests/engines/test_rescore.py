@@ -11,7 +11,7 @@ import pytest
 from distillpipe import scoring, verify
 from distillpipe.data.store import dataset
 from distillpipe.data.store import manifest as manifests
-from distillpipe.engines import backoff
+from distillpipe.engines.server import retry
 from distillpipe.scoring import OUTCOMES
 
 TOO_LONG = "This model's maximum context length is 20 tokens. However, you requested 30 tokens."
@@ -52,8 +52,8 @@ def scored(
     monkeypatch: pytest.MonkeyPatch,
 ) -> Any:
     """An eval of four samples a problem, its server, and the call of it."""
-    monkeypatch.setattr(backoff, "FIRST_DELAY", 1e-3)
-    monkeypatch.setattr(backoff, "LONGEST_DELAY", 1e-3)
+    monkeypatch.setattr(retry, "FIRST_DELAY", 1e-3)
+    monkeypatch.setattr(retry, "LONGEST_DELAY", 1e-3)
     server = serve(answering)
     call = (
         "eval", "teacher", "--base-url", server.url, "--benchmark", benchmark_file, "--prompt-template",

@@ -19,7 +19,7 @@ from distillpipe.base.records import Message
 from distillpipe.data.store.labels import INSERTED, NO_TOKEN, SAMPLED, Labels
 from distillpipe.engines import open_engine
 from distillpipe.engines.base import Completion, Engine, Request
-from distillpipe.engines.budgeted import BudgetedEngine
+from distillpipe.engines.budget.engine import BudgetedEngine
 from distillpipe.models import lookup
 from distillpipe.models.chat import Chat
 

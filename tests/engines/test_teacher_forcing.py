@@ -11,8 +11,8 @@ from transformers import AutoModelForCausalLM
 
 from distillpipe.base.records import Message
 from distillpipe.data.store.labels import SAMPLED, Labels
-from distillpipe.engines import teacher_forcing
-from distillpipe.engines.teacher_forcing import Text, score
+from distillpipe.engines.transformers import labels as teacher_forcing
+from distillpipe.engines.transformers.labels import Text, score
 from distillpipe.models.chat import Chat
 
 CPU = torch.device("cpu")

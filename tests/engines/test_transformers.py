@@ -156,7 +156,7 @@ def test_slots_are_as_many_as_the_memory_holds_and_every_request_is_answered(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr("distillpipe.engines.transformers.MEMORY_SHARE", 1e-12)
+    monkeypatch.setattr("distillpipe.engines.transformers.engine.MEMORY_SHARE", 1e-12)
     engine = open_folder(teacher_folder, teacher_chat, 16)
     found = by_key(engine.complete(iter(requests_of(teacher_chat, temperature=0.0))))
     assert len(found) == len(PROBLEMS)

@@ -13,7 +13,7 @@ from distillpipe.base.options import Sampling
 from distillpipe.base.records import Message, TokenCounts
 from distillpipe.base.redaction import guard
 from distillpipe.engines.base import Request
-from distillpipe.engines.usage import Most, Usage, most_of, read_usage
+from distillpipe.engines.server.usage import Most, Usage, most_of, read_usage
 
 MESSAGE = Message(role="assistant", content="four", reasoning_content="12345678")  # 12 bytes
 MOST = Most(prompt=600, believed_prompt=700, completion=512)

@@ -23,7 +23,7 @@ from distillpipe.base.records import Message, Trace
 from distillpipe.data.store import labels
 from distillpipe.engines import open_engine
 from distillpipe.engines.base import Completion, Engine, Outcome, Refusal, Request
-from distillpipe.engines.budgeted import BudgetedEngine
+from distillpipe.engines.budget.engine import BudgetedEngine
 from distillpipe.models import lookup
 from distillpipe.models.chat import Chat, load_chat
 from distillpipe.stages.run import Run

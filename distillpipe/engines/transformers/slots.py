@@ -12,11 +12,10 @@ import numpy as np
 import torch
 
 from distillpipe.base.records import FinishReason
-from distillpipe.engines.base import Completion, Failure, Request
-from distillpipe.engines.capture import Capture, likely
-from distillpipe.engines.draw import draw_tokens, uniforms
-from distillpipe.engines.loops import ends_in_loop
-from distillpipe.engines.store import Store
+from distillpipe.engines.base import Completion, Failure, Request, ends_in_loop
+from distillpipe.engines.transformers.draw import draw_tokens, uniforms
+from distillpipe.engines.transformers.kv_cache import Store
+from distillpipe.engines.transformers.labels import Capture, likely
 
 SPAN_STEP = 32  # stored positions are attended to in multiples of this
 NOT_A_TOKEN = -1  # drawn where the logits are nan or infinite

@@ -16,20 +16,12 @@ import msgspec
 from distillpipe.base.errors import EngineError, Incomplete
 from distillpipe.base.progress import say
 from distillpipe.base.redaction import redact
-from distillpipe.engines.alarm import with_alarm
-from distillpipe.engines.backoff import (
-    LONGEST_DELAY,
-    MAX_TRIES,
-    Throttle,
-    delay,
-    retry_after_seconds,
-)
-from distillpipe.engines.base import Failure, Outcome, Refusal, Request
-from distillpipe.engines.billing import Billing
-from distillpipe.engines.bodies import Dialect, adapted
-from distillpipe.engines.connections import Limits, most_bytes, num_connections_allowed
-from distillpipe.engines.endpoint import Endpoint
-from distillpipe.engines.replies import (
+from distillpipe.engines.base import Answer, Failure, Outcome, Refusal, Request
+from distillpipe.engines.server.billing import Billing
+from distillpipe.engines.server.bodies import Dialect, Endpoint, adapted
+from distillpipe.engines.server.connections import Limits, most_bytes, num_connections_allowed
+from distillpipe.engines.server.event_loop import TICK_SECONDS, Turns
+from distillpipe.engines.server.replies import (
     Again,
     Refused,
     Reply,
@@ -38,9 +30,15 @@ from distillpipe.engines.replies import (
     one_line,
     read_response,
 )
-from distillpipe.engines.server import Server
-from distillpipe.engines.turns import TICK_SECONDS, Turns
-from distillpipe.engines.usage import Remark
+from distillpipe.engines.server.retry import (
+    LONGEST_DELAY,
+    MAX_TRIES,
+    Throttle,
+    delay,
+    retry_after_seconds,
+)
+from distillpipe.engines.server.server import Server
+from distillpipe.engines.server.usage import Remark
 
 DEAD_TRIES = 6  # in a row without a connection, for each request under way: the server is gone
 MANY_FAILURES = 20  # given up in a row, if the concurrency is no more: the server is out of order
@@ -344,3 +342,37 @@ class _Run:
     @property
     def _has_many_names(self) -> bool:
         return len(self._served_by) >= NUM_NAMES
+
+
+# The alarm: a reasoning teacher that returns no reasoning is found out after a few rows.
+
+
+NUM_ROWS = 5  # without any reasoning, at the beginning of a run
+
+
+def with_alarm(outcomes: Iterator[Outcome]) -> Iterator[Outcome]:
+    """The outcomes; the first answers are held back until one of them has reasoning.
+
+    Raises EngineError where `NUM_ROWS` answers have none: they are no rows then, so that a server started
+    anew is asked for them again. Fewer in all pass with a warning. What is held back when a run is
+    interrupted is lost, four answers at most.
+    """
+    held: list[Answer] = []
+    is_sure = False
+    for outcome in outcomes:
+        if is_sure or not isinstance(outcome, Answer):
+            yield outcome
+            continue
+        held.append(outcome)
+        is_sure = outcome.message.reasoning_content is not None
+        if is_sure:
+            yield from held
+        elif len(held) >= NUM_ROWS:
+            raise EngineError(
+                f"the first {NUM_ROWS} answers hold no reasoning: start the server with its reasoning "
+                "parser (vllm serve --reasoning-parser ...), ask a reasoning model, or give "
+                "--allow-no-reasoning; none of them was kept"
+            )
+    if not is_sure and held:
+        say(f"warning: no reasoning in any of the {len(held)} answers")
+        yield from held

@@ -3,8 +3,8 @@
 from distillpipe.base.progress import say
 from distillpipe.data.store.spending import Ledger, dollars, most_prompt_tokens, say_dollars
 from distillpipe.engines.base import Request
-from distillpipe.engines.replies import Again, Refused, Reply, Response
-from distillpipe.engines.usage import Usage
+from distillpipe.engines.server.replies import Again, Refused, Reply, Response
+from distillpipe.engines.server.usage import Usage
 
 HIDDEN_TOKENS = 65_536  # that a request may have had beyond its limits: reasoning that is not shown
 

@@ -12,9 +12,9 @@ from typing import Any
 from distillpipe.base.errors import EngineError
 from distillpipe.base.options import EngineOptions
 from distillpipe.base.progress import say
-from distillpipe.engines import replicas
 from distillpipe.engines.base import Outcome, Request
-from distillpipe.engines.replicas import Ready, Replica
+from distillpipe.engines.vllm import replicas
+from distillpipe.engines.vllm.replicas import Ready, Replica
 from distillpipe.models.lookup import Model
 
 

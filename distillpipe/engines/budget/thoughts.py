@@ -8,7 +8,7 @@ from bisect import bisect_right
 from typing import NamedTuple
 
 from distillpipe.base.options import Budget
-from distillpipe.budget import Delimiters, Limits
+from distillpipe.engines.budget.policy import Delimiters, Limits
 from distillpipe.models.chat import Chat
 from distillpipe.models.steps import find_steps
 

@@ -1,4 +1,4 @@
-"""The process in which vLLM runs: `python -m distillpipe.engines.vllm_process DESCRIPTOR`.
+"""The process in which vLLM runs: `python -m distillpipe.engines.vllm.process DESCRIPTOR`.
 
 `LLM.generate` takes all prompts at once and returns when the last one has ended; `add_request` and `step`
 of the same engine give each completion when it is there. Token ids go in and come out: vLLM neither
@@ -33,6 +33,8 @@ from distillpipe.base.memory import free_memory
 from distillpipe.base.options import EngineOptions
 from distillpipe.data.store.labels import SAMPLED, UNLABELLED, Labels, unlabelled
 from distillpipe.engines.base import (
+    MAX_PATTERN_TOKENS,
+    MIN_REPEATS,
     Completion,
     Failure,
     Outcome,
@@ -40,8 +42,7 @@ from distillpipe.engines.base import (
     Request,
     refusal_of_unknown_token,
 )
-from distillpipe.engines.loops import MAX_PATTERN_TOKENS, MIN_REPEATS
-from distillpipe.engines.replicas import KILLED, Ready
+from distillpipe.engines.vllm.replicas import KILLED, Ready
 from distillpipe.models.lookup import Model
 
 FIRST, LATER = 0, 1  # vLLM takes the lower number first

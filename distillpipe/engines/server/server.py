@@ -8,11 +8,11 @@ import msgspec
 from msgspec import Raw
 
 from distillpipe.base.errors import EngineError
-from distillpipe.engines.connections import Connections, Received
-from distillpipe.engines.lenient import NOTHING, Garbled, decoded, value
-from distillpipe.engines.replies import Again, Stop, one_line, read_response
-from distillpipe.engines.server_options import read_key
-from distillpipe.engines.turns import Turns
+from distillpipe.engines.server.connections import Connections, Received
+from distillpipe.engines.server.event_loop import Turns
+from distillpipe.engines.server.lenient import NOTHING, Garbled, decoded, value
+from distillpipe.engines.server.options import read_key
+from distillpipe.engines.server.replies import Again, Stop, one_line, read_response
 
 CHECK_SECONDS = 60.0  # for the list of models
 NUM_MODELS_SHOWN = 12

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
-from distillpipe import budget as machine
 from distillpipe.base.hashing import seed_of
 from distillpipe.base.options import Budget
 from distillpipe.base.records import FinishReason
-from distillpipe.budget import Accept, Force, GoOn, Limits, Seen, Stop, Wait
 from distillpipe.engines.base import Completion, Engine, Outcome, Refusal, Request
+from distillpipe.engines.budget import policy as machine
+from distillpipe.engines.budget.policy import Accept, Force, GoOn, Limits, Seen, Stop, Wait
+from distillpipe.engines.budget.thoughts import Thought, Thoughts
 from distillpipe.models.chat import Chat
-from distillpipe.thoughts import Thought, Thoughts
 
 if TYPE_CHECKING:  # it loads numpy, which an answer of "up to date" has no use for
     from distillpipe.data.store.labels import Labels

@@ -15,9 +15,9 @@ from msgspec import Raw
 
 from distillpipe.base.records import FinishReason, Message
 from distillpipe.base.redaction import redact
-from distillpipe.engines.lenient import NOTHING, Garbled, decoded, shown, value
-from distillpipe.engines.reasoning_fields import read_message
-from distillpipe.engines.usage import Most, Usage, read_usage
+from distillpipe.engines.server.lenient import NOTHING, Garbled, decoded, shown, value
+from distillpipe.engines.server.reasoning_fields import read_message
+from distillpipe.engines.server.usage import Most, Usage, read_usage
 
 
 class Reply(NamedTuple):

@@ -20,9 +20,9 @@ from distillpipe.engines.base import (
     Request,
     refusal_of_unknown_token,
 )
-from distillpipe.engines.slots import Slots
-from distillpipe.engines.store import ATTENTION
-from distillpipe.engines.teacher_forcing import scored
+from distillpipe.engines.transformers.kv_cache import ATTENTION
+from distillpipe.engines.transformers.labels import scored
+from distillpipe.engines.transformers.slots import Slots
 from distillpipe.models import loading
 from distillpipe.models.chat import Chat
 from distillpipe.models.lookup import Model, count_weights

@@ -11,7 +11,7 @@ import msgspec
 from distillpipe.base.errors import UsageError
 from distillpipe.base.options import EngineOptions
 from distillpipe.base.redaction import guard
-from distillpipe.engines.lenient import Garbled, decoded
+from distillpipe.engines.server.lenient import Garbled, decoded
 
 _VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*")
 _MAY_BE_LEFT_OUT = ("temperature", "top_p", "seed")

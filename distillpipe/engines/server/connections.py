@@ -25,7 +25,7 @@ from distillpipe.base.errors import UsageError, first_line
 from distillpipe.base.progress import say
 from distillpipe.base.redaction import guard
 from distillpipe.engines.base import Request
-from distillpipe.engines.replies import Again, one_line
+from distillpipe.engines.server.replies import Again, one_line
 
 POOL_SIZE = 8
 KEEP_SECONDS = 3.0  # less than a server keeps an idle connection (uvicorn: 5)

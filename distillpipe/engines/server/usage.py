@@ -25,7 +25,7 @@ from msgspec import Raw, Struct
 from distillpipe.base.records import Message, TokenCounts
 from distillpipe.data.store.spending import most_prompt_tokens
 from distillpipe.engines.base import Request
-from distillpipe.engines.lenient import NOTHING, Garbled, decoded, shown, value
+from distillpipe.engines.server.lenient import NOTHING, Garbled, decoded, shown, value
 
 SERVER_PROMPT_TOKENS = 8192  # that a server may put before a prompt, and count: a system prompt
 LONGEST_TOKEN = 1024  # bytes; the vocabularies in use have runs of 128 spaces at most

@@ -1,0 +1,1 @@
+"""A server with an OpenAI-compatible API: vLLM, SGLang, DeepSeek and others."""
