@@ -15,7 +15,7 @@ from distillpipe.base.records import Problem
 from distillpipe.data.benchmarks import BENCHMARKS
 from distillpipe.data.formats import hub
 from distillpipe.data.sources import read_problems
-from distillpipe.filters.known import AS_THEY_ARE
+from distillpipe.filters.problems import AS_THEY_ARE
 from distillpipe.verify import VERIFIERS
 
 REAL = {

@@ -17,8 +17,9 @@ from distillpipe.base.options import FilterOptions
 from distillpipe.base.records import Message, TokenCounts, Trace
 from distillpipe.data.formats import fields, incoming, traces, turns
 from distillpipe.engines.server import reasoning_fields
-from distillpipe.filters import cut, decontaminate, final_answers, near, quality, rules, scripts
-from distillpipe.filters.problem_words import diagram_numbers, words_of
+from distillpipe.filters import cut, decontaminate, near_duplicates, problems, rules, scripts
+from distillpipe.filters import rules as final_answers
+from distillpipe.filters.words import diagram_numbers, words_of
 from distillpipe.models import chat
 from distillpipe.models.steps import find_steps
 from distillpipe.verify import choice, choice_letters, extract
@@ -151,7 +152,7 @@ FUNCTIONS: dict[str, Callable[[str], object]] = {
     "find_cut": lambda text: cut.find_cut(_trace(text, "x"), len(text) // 80, _counted),
     "conclusion": lambda text: cut.conclusion(text + "the answer is 5", "math"),
     "judged_conclusion": lambda text: cut.judged_conclusion(_trace(text, "", "choice"), RULES),
-    "unclear_problem": quality.unclear_problem,
+    "unclear_problem": problems.unclear_problem,
     "words_of": words_of,
     "diagram_numbers": diagram_numbers,
     "decontaminate": decontaminate.Decontaminator(BENCHMARK).match,
@@ -159,7 +160,9 @@ FUNCTIONS: dict[str, Callable[[str], object]] = {
     "decontaminate, the row": lambda text: decontaminate.Decontaminator([("b", "1", text)]).match(
         text
     ),
-    "near_duplicates": lambda text: near.near_duplicates([("a", text), ("b", text + " x")], 0.5, 0),
+    "near_duplicates": lambda text: near_duplicates.near_duplicates(
+        [("a", text), ("b", text + " x")], 0.5, 0
+    ),
     "show": lambda text: list(views.row_lines(_trace(text, text), whole=True)),
 }
 TO_A_LIMIT: dict[str, Callable[[str], object]] = {  # of characters of an answer

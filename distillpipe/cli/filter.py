@@ -261,8 +261,8 @@ def filter_traces(
       distill filter runs/example/traces --max-reasoning-tokens 120 \\
         --out runs/example/clean
     """
-    from distillpipe.filters.known import Others
-    from distillpipe.forcing import Forcing
+    from distillpipe.filters.force import Forcing
+    from distillpipe.filters.problems import Others
     from distillpipe.stages.filter import filter_traces as stage
     from distillpipe.stages.filter import forecast_filter
 

@@ -12,12 +12,15 @@ import msgspec
 
 from distillpipe.base.options import FilterOptions
 from distillpipe.base.records import Trace
-from distillpipe.filters.final_answers import answer_only_in_reasoning, contradicting_answers
 from distillpipe.filters.rules import (
     Drop,
+    answer_only_in_reasoning,
+    contradicting_answers,
     missing_reasoning,
     missing_response,
+    refusal,
     repetitive,
+    template_text,
     too_few_reasoning_tokens,
     too_many_reasoning_tokens,
     unfinished,
@@ -26,7 +29,6 @@ from distillpipe.filters.rules import (
     unwanted_verdict,
 )
 from distillpipe.filters.scripts import mixed_scripts
-from distillpipe.filters.wording import refusal, template_text
 
 ROW_RULES: dict[str, Callable[[Trace, FilterOptions], Drop | None]] = {
     "unfinished": unfinished,

@@ -15,7 +15,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from typing import Literal, NamedTuple
 
-from distillpipe.filters.problem_words import diagram_numbers, numbers_in, words_of
+from distillpipe.filters.words import diagram_numbers, numbers_in, words_of
 
 Mode = Literal["share", "ngram8"]
 Kind = Literal["held", "cut", "reworded"]

@@ -10,10 +10,9 @@ from collections.abc import Collection, Iterable, Mapping
 from distillpipe.base.errors import UsageError
 from distillpipe.base.hashing import uniform
 from distillpipe.base.options import FilterOptions
-from distillpipe.filters import draws
-from distillpipe.filters.candidate import NO_DOMAIN, Candidate
-from distillpipe.filters.draws import BY_DOMAIN
+from distillpipe.filters import strategies
 from distillpipe.filters.rules import Drop
+from distillpipe.filters.strategies import BY_DOMAIN, NO_DOMAIN, Candidate
 
 REACHED = (None, "not_selected")  # the reasons of rows that came as far as the selection
 
@@ -111,7 +110,7 @@ def dropped_among(
         num_of_problem[candidate.problem_id] += 1
         left.append(candidate)
     if options.select is not None:
-        for row_id, rank in draws.not_selected(left, options.select, options).items():
+        for row_id, rank in strategies.not_selected(left, options.select, options).items():
             drops[row_id] = Drop("not_selected", str(rank))
     return drops
 

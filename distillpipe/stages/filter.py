@@ -15,16 +15,20 @@ from distillpipe.data.forecast import Forecast
 from distillpipe.data.store import dataset, versions
 from distillpipe.data.store.versions import Header
 from distillpipe.data.store.writer import Writer
-from distillpipe.filters.candidate import Candidate
-from distillpipe.filters.decide import decided
+from distillpipe.filters.decide import Decision, Examiner, decided, rows_once
 from distillpipe.filters.difficulty import check_in_common, predictions_in
-from distillpipe.filters.examine import Decision, Examiner
-from distillpipe.filters.known import NO_OTHERS, Others, near_problems, read_known
-from distillpipe.filters.problems import Extras, problems_of
-from distillpipe.filters.rewrite import rows_once
+from distillpipe.filters.force import Forcer, Forcing
+from distillpipe.filters.problems import (
+    NO_OTHERS,
+    Extras,
+    Others,
+    near_problems,
+    problems_of,
+    read_known,
+)
 from distillpipe.filters.rules import Drop
 from distillpipe.filters.select import dropped_among, remarks
-from distillpipe.forcing import Forcer, Forcing
+from distillpipe.filters.strategies import Candidate
 from distillpipe.models import licences, lookup
 from distillpipe.models.lookup import Model
 from distillpipe.models.tokens import counter, find_tokenizer

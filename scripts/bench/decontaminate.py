@@ -23,7 +23,7 @@ import perturbed_problems as perturbed
 from perturbed_problems import Perturbation
 
 from distillpipe.filters.decontaminate import Decontaminator, Match
-from distillpipe.filters.near import near_duplicates
+from distillpipe.filters.near_duplicates import near_duplicates
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data" / "math"
 TWINS = ["Mary", "Tom", "Ruth", "Omar", "Li", "Ana", "Ivan", "Noor"]

@@ -34,9 +34,8 @@ from distillpipe.base.options import FilterOptions
 from distillpipe.base.records import Trace
 from distillpipe.data.store import dataset, versions
 from distillpipe.data.store.jsonl import encoder, lines
-from distillpipe.filters.examine import Examiner
-from distillpipe.filters.known import NO_OTHERS, read_known
-from distillpipe.filters.problems import Extras
+from distillpipe.filters.decide import Examiner
+from distillpipe.filters.problems import NO_OTHERS, Extras, read_known
 from distillpipe.models.chat import Chat, load_chat
 from distillpipe.models.tokens import counted
 from distillpipe.stages.filter import filter_traces

@@ -16,8 +16,7 @@ from scipy.stats import chisquare
 from distillpipe.base.errors import UsageError
 from distillpipe.base.hashing import uniform
 from distillpipe.base.options import FilterOptions
-from distillpipe.filters.candidate import Candidate
-from distillpipe.filters.draws import BY_DOMAIN, not_selected, preselected
+from distillpipe.filters.strategies import BY_DOMAIN, Candidate, not_selected, preselected
 
 MakeOptions = Callable[..., FilterOptions]
 LEAST_P = 1e-4  # all seeds are fixed: below it the chances are wrong, not the luck

@@ -2,8 +2,7 @@
 
 import pytest
 
-from distillpipe.filters.final_answers import answer_only_in_reasoning, contradicting_answers
-from distillpipe.filters.rules import Drop
+from distillpipe.filters.rules import Drop, answer_only_in_reasoning, contradicting_answers
 from distillpipe.verify.extract import boxed_answers
 
 

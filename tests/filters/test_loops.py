@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from distillpipe import metrics
 from distillpipe.data import forecast
 from distillpipe.data.store import jsonl
-from distillpipe.filters.loops import RUN, SAID, STRETCH, repeated_share
+from distillpipe.filters.repetition import RUN, SAID, STRETCH, repeated_share
 from distillpipe.filters.rules import Drop, repetitive
 
 LIMIT = 0.3

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from distillpipe.base.hashing import uniform
-from distillpipe.filters import near
-from distillpipe.filters.near import LONGEST, Near, near_duplicates
-from distillpipe.filters.problem_words import words_of
+from distillpipe.filters import near_duplicates as near
+from distillpipe.filters.near_duplicates import LONGEST, Near, near_duplicates
+from distillpipe.filters.words import words_of
 
 STORY = (
     "Three pencils and a jumbo eraser cost $1.24. Five pencils and a jumbo eraser cost $1.82. No prices include "
@@ -180,7 +180,7 @@ def test_batches_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_result_does_not_depend_on_the_process() -> None:
     code = (
-        "from distillpipe.filters.near import near_duplicates as near;"
+        "from distillpipe.filters.near_duplicates import near_duplicates as near;"
         f"print(near([(str(at), {STORY!r} + ' word' * (at % 5)) for at in range(40)], 0.9, 1))"
     )
     said = {

@@ -4,12 +4,7 @@
 
 import pytest
 
-from distillpipe.filters.problem_words import (
-    diagram_numbers,
-    numbers_in,
-    symbols_in,
-    words_of,
-)
+from distillpipe.filters.words import diagram_numbers, numbers_in, symbols_in, words_of
 
 SAME = [
     (r"\frac{57}{160}", [r"\dfrac{57}{160}", r"\tfrac {57} {160}", "57/160", "57 / 160", "57⁄160"]),

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distillpipe.filters.quality import source_of, unclear_problem
+from distillpipe.filters.problems import source_of, unclear_problem
 from distillpipe.filters.rules import Drop
 
 # What s1 keeps and drops (data/filter.ipynb of simplescaling/s1): the text, what it comes from, the reason, the part.

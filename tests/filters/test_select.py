@@ -8,9 +8,9 @@ from distillpipe.base.errors import UsageError
 from distillpipe.base.hashing import uniform
 from distillpipe.base.options import FilterOptions
 from distillpipe.base.records import Message
-from distillpipe.filters.candidate import Candidate
 from distillpipe.filters.rules import Drop
 from distillpipe.filters.select import check_options, dropped_among, remarks
+from distillpipe.filters.strategies import Candidate
 
 
 def candidates(*rows: str) -> list[Candidate]:

@@ -2,8 +2,7 @@
 
 import pytest
 
-from distillpipe.filters.rules import Drop
-from distillpipe.filters.wording import refusal, template_text
+from distillpipe.filters.rules import Drop, refusal, template_text
 
 
 @pytest.mark.parametrize(

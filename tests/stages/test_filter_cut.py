@@ -19,7 +19,7 @@ from distillpipe.data.store.dataset import read_rows, read_traces
 from distillpipe.data.store.label_writer import LabelWriter
 from distillpipe.data.store.labels import SAMPLED, LabelSource, Vocabulary, unlabelled
 from distillpipe.data.store.manifest import Manifest
-from distillpipe.filters.known import Others
+from distillpipe.filters.problems import Others
 from distillpipe.models.chat import Chat
 from distillpipe.models.tokens import counted
 from distillpipe.stages.filter import filter_traces

@@ -14,8 +14,8 @@ from distillpipe.base.records import RejectedTrace, Trace
 from distillpipe.data.store import versions
 from distillpipe.data.store.dataset import read_rows, read_traces
 from distillpipe.data.store.manifest import Manifest
-from distillpipe.filters.known import Others
-from distillpipe.forcing import Forcing
+from distillpipe.filters.force import Forcing
+from distillpipe.filters.problems import Others
 from distillpipe.models.chat import Chat
 from distillpipe.models.tokens import counted
 from distillpipe.stages.filter import filter_traces

@@ -15,7 +15,7 @@ from distillpipe.data.store import manifest as manifests
 from distillpipe.data.store import versions
 from distillpipe.data.store.dataset import read_problems, read_rows, read_traces
 from distillpipe.data.store.manifest import Manifest
-from distillpipe.filters.known import Others
+from distillpipe.filters.problems import Others
 from distillpipe.stages.filter import filter_traces, forecast_filter
 from distillpipe.stages.run import Run
 

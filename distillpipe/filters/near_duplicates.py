@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from rensa import RMinHash
 
 from distillpipe.base.hashing import content_hash, uniform
-from distillpipe.filters.problem_words import diagram_numbers, symbols_in, words_of
+from distillpipe.filters.words import diagram_numbers, symbols_in, words_of
 
 NUM_VALUES = 128  # of a signature
 BAND = 4  # values: only problems that agree in a whole band are compared
