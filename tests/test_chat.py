@@ -11,7 +11,8 @@ from distillpipe.base.errors import UsageError
 from distillpipe.base.options import Prompting
 from distillpipe.base.records import Message, TokenCounts
 from distillpipe.base.thinking import THINK, Split, Tags, split
-from distillpipe.models.chat import check_prompt_template, conversation, load_chat
+from distillpipe.models.chat import load_chat
+from distillpipe.sampling.prompts import check_prompt_template, conversation
 
 COMPLETION = "<think>\n14+6=20.\n</think>\n\n\\boxed{20}"
 

@@ -5,7 +5,7 @@ import statistics
 
 import pytest
 
-from distillpipe.estimates import MIN_ROWS, _student_quantile, total_range
+from distillpipe.sampling.estimate import MIN_ROWS, _student_quantile, total_range
 
 
 @pytest.mark.parametrize(

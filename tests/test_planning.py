@@ -6,7 +6,7 @@ from distillpipe.base.options import EngineOptions, Plan, Prompting, Sampling, S
 from distillpipe.base.records import Problem, problem_id
 from distillpipe.models.chat import Chat
 from distillpipe.models.lookup import Model
-from distillpipe.planning import RowPlan
+from distillpipe.sampling.plan import RowPlan
 
 TEACHER = Model("data/teacher", Path("unused"), "local:0123")
 

@@ -21,10 +21,9 @@ from distillpipe.data.benchmarks import (
 )
 from distillpipe.data.sources import read_problems
 from distillpipe.data.store.manifest import ResolvedOption
-from distillpipe.models.chat import conversation
 from distillpipe.protocols import PROTOCOLS, report, settled, with_settled
 from distillpipe.published import TABLES, published_score
-from distillpipe.questions import asked, livecodebench_format
+from distillpipe.sampling.prompts import asked, conversation, livecodebench_format
 from distillpipe.scoring import collect, measure
 from distillpipe.views.scores import score_table
 

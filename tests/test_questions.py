@@ -8,7 +8,7 @@ import pytest
 
 from distillpipe.base.errors import DataError
 from distillpipe.base.records import Problem
-from distillpipe.questions import asked, option_order
+from distillpipe.sampling.prompts import asked, option_order
 
 OPTIONS = ["an eel", "a rat", "a bat", "a cat"]
 

@@ -36,8 +36,8 @@ from distillpipe.data.store.writer import Writer
 from distillpipe.engines.base import Completion, Request
 from distillpipe.models.chat import Chat
 from distillpipe.models.lookup import Model
-from distillpipe.planning import content_of_sampling
-from distillpipe.sampling import Finish, Sampler
+from distillpipe.sampling.plan import content_of_sampling
+from distillpipe.sampling.sampler import Finish, Sampler
 from distillpipe.stages.run import content_of
 from distillpipe.verify import Judge, verified
 

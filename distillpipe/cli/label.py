@@ -46,7 +46,7 @@ def label(
       distill label runs/example/clean --teacher data/quickstart/teacher \\
         --soft-labels 20 --out runs/example/labelled
     """
-    from distillpipe.labelling import LabelOptions
+    from distillpipe.sampling.labeller import LabelOptions
     from distillpipe.stages.label import forecast_label
     from distillpipe.stages.label import label as stage
 

@@ -9,14 +9,12 @@ a split add up to the text, byte for byte:
 """
 
 import difflib
-import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
-from distillpipe.base.encoding import is_utf8
 from distillpipe.base.errors import CannotRenderError, UsageError, first_line
 from distillpipe.base.options import Prompting, TrainingOptions
 from distillpipe.base.records import Message, TokenCounts
@@ -30,9 +28,6 @@ if TYPE_CHECKING:
 
 Options = TypeVar("Options", Prompting, TrainingOptions)
 
-PROBLEM, CODE_FORMAT = "{problem}", "{livecodebench_format}"
-"What a prompt template may have: the problem's text, and how LiveCodeBench asks for a program."
-_PLACES = re.compile("|".join(map(re.escape, (PROBLEM, CODE_FORMAT))))
 
 TEMPLATES: dict[str, tuple[str, ...]] = {
     "chatml": ("<|im_start|>", "<|im_end|>"),
@@ -40,29 +35,6 @@ TEMPLATES: dict[str, tuple[str, ...]] = {
     "plain": (),
 }
 "The templates that we ship, best first, with the tokens that a tokenizer must have for each."
-
-
-def conversation(question: str, prompting: Prompting, code_format: str = "") -> list[Message]:
-    """The messages that ask for a solution of a problem, `question` being what is asked.
-
-    `code_format` is what stands for `CODE_FORMAT` in the prompt template.
-    """
-    values = {PROBLEM: question, CODE_FORMAT: code_format}
-    content = _PLACES.sub(lambda place: values[place[0]], prompting.prompt_template)
-    asked = Message(role="user", content=content)
-    if prompting.system_prompt is None:
-        return [asked]
-    return [Message(role="system", content=prompting.system_prompt), asked]
-
-
-def check_prompt_template(template: str) -> None:
-    """Refuse a prompt template that leaves the problem out, or is no text."""
-    if not is_utf8(template):
-        raise UsageError(
-            f"--prompt-template {template!r} is not UTF-8: type it in a UTF-8 terminal"
-        )
-    if PROBLEM not in template:
-        raise UsageError(f"--prompt-template {template!r} has no {{problem}} in it")
 
 
 def chat_template_text(name_or_file: str) -> str:

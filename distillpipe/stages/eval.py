@@ -19,12 +19,12 @@ from distillpipe.data.store import dataset, versions
 from distillpipe.data.store.versions import Header
 from distillpipe.data.store.writer import Writer
 from distillpipe.engines import find_model, open_engine
-from distillpipe.estimates import forecast_rows
 from distillpipe.models import licences, lookup
-from distillpipe.models.chat import check_prompt_template
 from distillpipe.models.lookup import AnyModel, Served, with_adapter
-from distillpipe.planning import content_of_sampling, load_model_chat
-from distillpipe.sampling import Sampler
+from distillpipe.sampling.estimate import forecast_rows
+from distillpipe.sampling.plan import content_of_sampling, load_model_chat
+from distillpipe.sampling.prompts import check_prompt_template
+from distillpipe.sampling.sampler import Sampler
 from distillpipe.stages.run import (
     Result,
     Run,

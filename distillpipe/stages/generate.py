@@ -13,12 +13,13 @@ from distillpipe.data.store import versions
 from distillpipe.data.store.versions import Header
 from distillpipe.data.store.writer import Writer
 from distillpipe.engines import check_soft_labels, find_model, open_engine
-from distillpipe.estimates import forecast_rows
 from distillpipe.models import licences, lookup
-from distillpipe.models.chat import Chat, check_prompt_template
+from distillpipe.models.chat import Chat
 from distillpipe.models.lookup import AnyModel, Model
-from distillpipe.planning import content_of_sampling, load_model_chat
-from distillpipe.sampling import Sampler
+from distillpipe.sampling.estimate import forecast_rows
+from distillpipe.sampling.plan import content_of_sampling, load_model_chat
+from distillpipe.sampling.prompts import check_prompt_template
+from distillpipe.sampling.sampler import Sampler
 from distillpipe.stages.run import (
     Result,
     Run,
@@ -117,7 +118,7 @@ def _label_source(
 ) -> "LabelSource | None":
     if soft_labels is None:
         return None
-    from distillpipe.labelling import label_source
+    from distillpipe.sampling.labeller import label_source
 
     assert isinstance(model, Model)  # or it has been refused
     assert chat is not None

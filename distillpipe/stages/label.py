@@ -10,10 +10,10 @@ from distillpipe.data.store.versions import Header
 from distillpipe.data.store.writer import Writer
 from distillpipe.engines import check_soft_labels, find_model, open_engine
 from distillpipe.filters.problems import problems_of
-from distillpipe.labelling import Labeller, LabelOptions, add_rows, label_source
 from distillpipe.models import licences, lookup
 from distillpipe.models.chat import load_chat
 from distillpipe.models.lookup import Model
+from distillpipe.sampling.labeller import Labeller, LabelOptions, add_rows, label_source
 from distillpipe.stages.run import (
     Result,
     Run,

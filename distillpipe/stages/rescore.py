@@ -17,7 +17,7 @@ from distillpipe.data.store import manifest as manifests
 from distillpipe.data.store.manifest import Manifest, ResolvedOption
 from distillpipe.data.store.versions import Header
 from distillpipe.data.store.writer import Writer
-from distillpipe.sampling import with_problem
+from distillpipe.sampling.sampler import with_problem
 from distillpipe.stages.eval import finish_scored
 from distillpipe.stages.run import Result, Run, check_internal_errors, code_packages, say_up_to_date
 

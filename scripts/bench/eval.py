@@ -35,7 +35,7 @@ from distillpipe.engines.base import Request
 from distillpipe.engines.transformers.engine import TransformersEngine
 from distillpipe.models import lookup
 from distillpipe.models.chat import load_chat
-from distillpipe.planning import RowPlan
+from distillpipe.sampling.plan import RowPlan
 from distillpipe.stages import eval as stage
 from distillpipe.stages.run import Run
 

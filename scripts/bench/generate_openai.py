@@ -38,8 +38,8 @@ from distillpipe.data.store.writer import Writer
 from distillpipe.engines import open_engine
 from distillpipe.engines.server.connections import POOL_SIZE
 from distillpipe.models.lookup import Served
-from distillpipe.planning import content_of_sampling
-from distillpipe.sampling import Sampler
+from distillpipe.sampling.plan import content_of_sampling
+from distillpipe.sampling.sampler import Sampler
 from distillpipe.stages.run import content_of
 
 CONCURRENCY = 256

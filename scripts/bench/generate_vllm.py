@@ -41,11 +41,11 @@ from distillpipe.data.store.writer import Writer
 from distillpipe.engines.base import Outcome, Request
 from distillpipe.engines.vllm import replicas
 from distillpipe.engines.vllm.engine import VllmEngine
-from distillpipe.labelling import label_source
 from distillpipe.models import lookup
 from distillpipe.models.chat import Chat, load_chat
 from distillpipe.models.lookup import Model
-from distillpipe.sampling import Sampler
+from distillpipe.sampling.labeller import label_source
+from distillpipe.sampling.sampler import Sampler
 
 SHIPPED = Path(__file__).parents[2] / "data" / "quickstart"
 PROMPTING = Prompting(

@@ -33,7 +33,7 @@ from distillpipe.models import lookup
 from distillpipe.models.chat import Chat, load_chat
 from distillpipe.models.lookup import Model
 from distillpipe.models.vocabulary import vocabulary_of
-from distillpipe.sampling import Sampler
+from distillpipe.sampling.sampler import Sampler
 
 SHIPPED = Path(__file__).parents[2] / "data" / "quickstart"
 

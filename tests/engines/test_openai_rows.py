@@ -25,8 +25,8 @@ from distillpipe.engines.server.billing import Billing
 from distillpipe.engines.server.engine import OpenAIEngine, Patience
 from distillpipe.engines.server.server import Server
 from distillpipe.models.lookup import Served
-from distillpipe.planning import content_of_sampling
-from distillpipe.sampling import Sampler
+from distillpipe.sampling.plan import content_of_sampling
+from distillpipe.sampling.sampler import Sampler
 from distillpipe.stages.run import content_of
 
 SAMPLING = Sampling(temperature=0.6, top_p=0.95, max_tokens=64)

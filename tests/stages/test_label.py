@@ -21,9 +21,9 @@ from distillpipe.data.store.dataset import read_rows, read_traces
 from distillpipe.data.store.labels import Labels, files_of, label_bytes, read_labels, read_source
 from distillpipe.data.store.manifest import Manifest
 from distillpipe.data.store.versions import Header
-from distillpipe.labelling import LabelOptions
 from distillpipe.models.chat import Chat
 from distillpipe.models.vocabulary import vocabulary_of
+from distillpipe.sampling.labeller import LabelOptions
 from distillpipe.stages.generate import generate
 from distillpipe.stages.import_traces import ImportOptions, import_traces
 from distillpipe.stages.label import forecast_label, label

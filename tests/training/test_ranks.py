@@ -16,9 +16,9 @@ from distillpipe.base import interrupts
 from distillpipe.base.errors import EngineError, Interrupted
 from distillpipe.base.options import Distillation, EngineOptions, TrainingOptions
 from distillpipe.base.records import Trace
-from distillpipe.labelling import LabelOptions
 from distillpipe.models import lookup
 from distillpipe.models.chat import Chat
+from distillpipe.sampling.labeller import LabelOptions
 from distillpipe.stages.label import label
 from distillpipe.stages.run import Run
 from distillpipe.stages.sft import sft

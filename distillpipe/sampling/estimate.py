@@ -27,7 +27,7 @@ from distillpipe.data.store.jsonl import decode, lines
 from distillpipe.data.store.manifest import Manifest
 from distillpipe.data.store.spending import Prices, dollars
 from distillpipe.models.lookup import AnyModel, Model, Served
-from distillpipe.planning import RowPlan, load_model_chat
+from distillpipe.sampling.plan import RowPlan, load_model_chat
 
 ROW_BYTES = 1200  # keys, ids and options of a row, beside its text
 MIN_ROWS = 5  # that a range is told from

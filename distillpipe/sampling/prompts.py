@@ -15,9 +15,11 @@ stands under A is option 2, counted from 0.
 import re
 
 from distillpipe.base.decoding import json_object
-from distillpipe.base.errors import DataError
+from distillpipe.base.encoding import is_utf8
+from distillpipe.base.errors import DataError, UsageError
 from distillpipe.base.hashing import uniform
-from distillpipe.base.records import Problem
+from distillpipe.base.options import Prompting
+from distillpipe.base.records import Message, Problem
 from distillpipe.verify.choice import options_of
 from distillpipe.verify.choice_letters import LETTERS
 
@@ -100,3 +102,31 @@ def _beside(extra: str) -> list[str]:
     if shown.get("public_test_cases"):
         return ["The program reads standard input and writes the answer to standard output."]
     return []
+
+
+PROBLEM, CODE_FORMAT = "{problem}", "{livecodebench_format}"
+"What a prompt template may have: the problem's text, and how LiveCodeBench asks for a program."
+_PLACES = re.compile("|".join(map(re.escape, (PROBLEM, CODE_FORMAT))))
+
+
+def conversation(question: str, prompting: Prompting, code_format: str = "") -> list[Message]:
+    """The messages that ask for a solution of a problem, `question` being what is asked.
+
+    `code_format` is what stands for `CODE_FORMAT` in the prompt template.
+    """
+    values = {PROBLEM: question, CODE_FORMAT: code_format}
+    content = _PLACES.sub(lambda place: values[place[0]], prompting.prompt_template)
+    asked = Message(role="user", content=content)
+    if prompting.system_prompt is None:
+        return [asked]
+    return [Message(role="system", content=prompting.system_prompt), asked]
+
+
+def check_prompt_template(template: str) -> None:
+    """Refuse a prompt template that leaves the problem out, or is no text."""
+    if not is_utf8(template):
+        raise UsageError(
+            f"--prompt-template {template!r} is not UTF-8: type it in a UTF-8 terminal"
+        )
+    if PROBLEM not in template:
+        raise UsageError(f"--prompt-template {template!r} has no {{problem}} in it")

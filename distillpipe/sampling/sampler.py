@@ -38,12 +38,12 @@ from distillpipe.engines.base import (
 from distillpipe.engines.budget.engine import BudgetedEngine
 from distillpipe.models.chat import Chat
 from distillpipe.models.lookup import AnyModel
-from distillpipe.planning import Asked, RowPlan
+from distillpipe.sampling.plan import Asked, RowPlan
 from distillpipe.verify import Judge
 
 if TYPE_CHECKING:  # they load numpy, which an answer of "up to date" has no use for
     from distillpipe.data.store.labels import Labels
-    from distillpipe.relabel import RowsToLabel, ToLabel
+    from distillpipe.sampling.relabel import RowsToLabel, ToLabel
 
 Finish = Callable[[Trace, Problem], Trace]
 "What a stage does to a row before it is written: eval judges it."
@@ -165,7 +165,7 @@ class Sampler(RowPlan):
 
     def _take_over_labelled(self, writer: Writer, out: Path, k: int, finish: Finish) -> None:
         """Copy rows that have enough labels with them, and put those aside that have to be labelled."""
-        from distillpipe.relabel import RowsToLabel, sampled_without_labels
+        from distillpipe.sampling.relabel import RowsToLabel, sampled_without_labels
 
         assert self.chat is not None  # or the options were refused
         missing, identity = self.missing(writer), self.model.identity

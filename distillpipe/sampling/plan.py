@@ -20,10 +20,17 @@ from distillpipe.data import sources
 from distillpipe.data.formats.fields import extra_of
 from distillpipe.data.store import spending
 from distillpipe.data.store.jsonl import Spool
-from distillpipe.models.chat import CODE_FORMAT, Chat, conversation, load_chat, with_template_text
+from distillpipe.models.chat import Chat, load_chat, with_template_text
 from distillpipe.models.lookup import AnyModel, Model
 from distillpipe.models.tokens import find_tokenizer
-from distillpipe.questions import Order, asked, livecodebench_format, option_order
+from distillpipe.sampling.prompts import (
+    CODE_FORMAT,
+    Order,
+    asked,
+    conversation,
+    livecodebench_format,
+    option_order,
+)
 
 
 def content_of_sampling(options: SamplingOptions) -> dict[str, object]:
