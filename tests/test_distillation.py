@@ -8,7 +8,7 @@ import pytest
 from distillpipe.base.errors import UsageError
 from distillpipe.base.options import Distillation
 from distillpipe.data.store.manifest import ResolvedOption
-from distillpipe.distillation import check, check_idle, layer_pairs
+from distillpipe.training.distillation import check, check_idle, layer_pairs
 
 NOTHING = Distillation(
     kd_weight=0.0, kd_divergence="forward", kd_beta=0.5, kd_temperature=1.0, kd_schedule="linear"

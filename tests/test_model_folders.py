@@ -22,7 +22,7 @@ from distillpipe.engines.transformers.engine import TransformersEngine
 from distillpipe.models import licences, loading, lookup
 from distillpipe.models.chat import load_chat
 from distillpipe.models.vocabulary import vocabulary_of
-from distillpipe.training import checkpoint, context, preview, rates, student
+from distillpipe.training import checkpoint, preview, student, student_config
 
 TRAINING = TrainingOptions(
     method="lora", rank=4, alpha=4, learning_rate=1e-3, scheduler="cosine", warmup=0.1,
@@ -49,11 +49,11 @@ def use(name: str = "m") -> None:
     engine = TransformersEngine(model, chat, 2)
     prompt = chat.prompt_ids([Message(role="user", content="1+1?")])
     list(engine.complete(iter([Request("k", prompt, SAMPLING, 1)])))
-    rates.derive(model, TRAINING)
+    student_config.derive(model, TRAINING)
     checkpoint.generation_config(model.weights_folder, chat.end_ids)
     preview._end_tokens(chat)
     vocabulary_of(chat)
-    context.limits_of(context.student_config(model, TRAINING))
+    student_config.limits_of(student_config.student_config(model, TRAINING))
     if model.base_folder is None:
         student.load_student(model, TRAINING)
 

@@ -6,10 +6,10 @@ from typing import Annotated, Literal
 import msgspec
 import typer
 
-from distillpipe import distillation
 from distillpipe.base.options import Distillation, TrainingOptions
 from distillpipe.cli import options as shared
 from distillpipe.cli import teaching
+from distillpipe.training import distillation
 from distillpipe.training.trackers import TRACKERS
 
 METHOD, SCHEDULE = "Method", "Optimization"

@@ -22,16 +22,17 @@ from distillpipe.models import licences, lookup
 from distillpipe.models.chat import load_chat, with_template_text
 from distillpipe.models.lookup import MERGED, Model
 from distillpipe.stages.run import Result, Run, content_of, say_finished, say_up_to_date
-from distillpipe.training import expected, preview, rates, trackers
-from distillpipe.training.context import check_layers, limits_of, student_config
+from distillpipe.training import expected, preview, trackers
+from distillpipe.training import student_config as rates
 from distillpipe.training.preflight import Preflight
 from distillpipe.training.preview import Preview
-from distillpipe.training.rows import Row
+from distillpipe.training.rows.rows import Row
+from distillpipe.training.student_config import check_layers, limits_of, student_config
 
 if TYPE_CHECKING:
-    from distillpipe.training.batches import Batches
-    from distillpipe.training.soft_rows import SoftRows
-    from distillpipe.training.stored_rows import StoredRows
+    from distillpipe.training.rows.batches import Batches
+    from distillpipe.training.rows.stored_rows import StoredRows
+    from distillpipe.training.teachers.soft_rows import SoftRows
 
 ROWS = "rows"  # folder of the tokenized rows in a draft
 
@@ -60,8 +61,10 @@ def sft(
         soft_rows = _soft_rows(model, options, teachers)
         check = Preflight(chat, options, limits, soft_rows=soft_rows)
 
-        from distillpipe.training import stored_rows  # numpy, as torch below: only with work to do
-        from distillpipe.training.batches import Batches
+        from distillpipe.training.rows import (
+            stored_rows,  # numpy, as torch below: only with work to do
+        )
+        from distillpipe.training.rows.batches import Batches
 
         try:
             checked = _checked_rows(inputs, check, run.allow_benchmark_training, draft)
@@ -104,7 +107,7 @@ def _train(
     save_every: int,
 ) -> None:
     """Train the first model, here or in several processes, and enter what was done; the others are teachers."""
-    from distillpipe.training import loop, ranks
+    from distillpipe.training import loop, processes
     from distillpipe.training.setup import Setup
 
     model, *teachers = models_used
@@ -113,8 +116,8 @@ def _train(
     if run.num_processes == 1:
         loop.train(model, rows, draft.path, options, save_every, setup)
     else:
-        job = ranks.Job(model, draft.path / ROWS, draft.path, options, save_every, setup)
-        ranks.train(job, run.num_processes)
+        job = processes.Job(model, draft.path / ROWS, draft.path, options, save_every, setup)
+        processes.train(job, run.num_processes)
     done = loop.trained(draft.path)
     counts.tokens_kept, counts.seconds_working = done.supervised_tokens, done.seconds
     draft.manifest.metrics = done.summary
@@ -244,7 +247,7 @@ def _soft_rows(
     """What finds the soft labels of rows, where they are to be trained on."""
     if options.distillation is None:
         return None
-    from distillpipe.training.teaching import soft_rows_of
+    from distillpipe.training.teachers.teaching import soft_rows_of
 
     return soft_rows_of(student, options, teachers)
 

@@ -33,10 +33,10 @@ from distillpipe.data.store.versions import Draft
 from distillpipe.models import loading
 from distillpipe.models.chat import Chat
 from distillpipe.models.lookup import ADAPTER, MERGED, Model
-from distillpipe.training.context import Limits, limits_of
-from distillpipe.training.rows import Row
+from distillpipe.training.rows.rows import Row
+from distillpipe.training.rows.template import saved_template
 from distillpipe.training.states import LOSSES, steps_in
-from distillpipe.training.template import saved_template
+from distillpipe.training.student_config import Limits, limits_of
 
 TEMPERATURE, TOP_P = 0.6, 0.95
 KEPT = (

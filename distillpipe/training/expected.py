@@ -10,10 +10,10 @@ from distillpipe.base.records import Trace
 from distillpipe.data.forecast import TEXT_BYTES_PER_TOKEN, Forecast
 from distillpipe.data.store import dataset
 from distillpipe.models.lookup import Model
-from distillpipe.training.context import student_config
+from distillpipe.training.student_config import student_config
 
 if TYPE_CHECKING:
-    from distillpipe.training.soft_rows import SoftRows
+    from distillpipe.training.teachers.soft_rows import SoftRows
 
 FIRST_ROWS = 1000  # of each input, whose lengths stand for the others
 
@@ -69,8 +69,8 @@ def add_estimate(
     """
     import torch  # here, and only where a model is looked at
 
-    from distillpipe.training.live_teacher import weight_bytes
     from distillpipe.training.prediction import predict
+    from distillpipe.training.teachers.live_teacher import weight_bytes
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     longest = [Length(options.max_length, options.max_length)]

@@ -18,8 +18,8 @@ from transformers import AttentionInterface, PretrainedConfig
 from distillpipe.base.options import TrainingOptions
 from distillpipe.models import loading
 from distillpipe.training.expected import Length
-from distillpipe.training.losses import CHUNK_LOGITS
-from distillpipe.training.packing import best_fit, capacity
+from distillpipe.training.losses.token_losses import CHUNK_LOGITS
+from distillpipe.training.rows.packing import best_fit, capacity
 from distillpipe.training.speed import work_of
 from distillpipe.training.student import adapted
 

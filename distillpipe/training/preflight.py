@@ -19,11 +19,11 @@ from distillpipe.base.rowguard import REASON, InternalError, check_share
 from distillpipe.data.store import dataset
 from distillpipe.data.store.counts import Counts, Dropped, TeacherCounts
 from distillpipe.models.chat import Chat
-from distillpipe.training.context import Limits
-from distillpipe.training.rows import Made, Row, rows_of
+from distillpipe.training.rows.rows import Made, Row, rows_of
+from distillpipe.training.student_config import Limits
 
 if TYPE_CHECKING:
-    from distillpipe.training.soft_rows import SoftRows
+    from distillpipe.training.teachers.soft_rows import SoftRows
 
 NUM_NAMED = 3  # rows named in an error
 OVER_LENGTH = "over_length"  # the reason of a row that is dropped

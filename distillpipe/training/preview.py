@@ -22,8 +22,8 @@ from distillpipe.base.progress import say
 from distillpipe.base.terminal import printable, printable_text
 from distillpipe.models.chat import Chat
 from distillpipe.training.preflight import Preflight
-from distillpipe.training.rows import Row
-from distillpipe.training.template import keeps_turns
+from distillpipe.training.rows.rows import Row
+from distillpipe.training.rows.template import keeps_turns
 
 SHOWN_CHARACTERS = 600  # of each end of a part, where not all of it is shown
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import torch
 
 from distillpipe.base.memory import peak_gpu_memory, peak_memory
-from distillpipe.training.rows import Row
+from distillpipe.training.rows.rows import Row
 from distillpipe.training.states import Step
 
 FORWARD, BACKWARD, BACKWARD_OF_WEIGHT = 2, 2, 2  # operations a weight and token

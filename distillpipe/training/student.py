@@ -12,7 +12,7 @@ from distillpipe.base.errors import MissingDependencyError
 from distillpipe.base.options import TrainingOptions
 from distillpipe.models import loading
 from distillpipe.models.lookup import Model
-from distillpipe.training.context import student_config
+from distillpipe.training.student_config import student_config
 
 logging.getLogger("accelerate").setLevel(logging.ERROR)  # it warns of tied weights at every save
 

@@ -32,12 +32,12 @@ from distillpipe.models import lookup
 from distillpipe.models.chat import Chat, load_chat
 from distillpipe.models.lookup import Model
 from distillpipe.models.vocabulary import vocabulary_of
-from distillpipe.training.batches import Batches
-from distillpipe.training.rows import row_of
-from distillpipe.training.session import Session
+from distillpipe.training.loop import Session
+from distillpipe.training.rows.batches import Batches
+from distillpipe.training.rows.rows import row_of
+from distillpipe.training.rows.stored_rows import StoredRows, store
 from distillpipe.training.setup import Setup
-from distillpipe.training.stored_rows import StoredRows, store
-from distillpipe.training.teaching import soft_rows_of
+from distillpipe.training.teachers.teaching import soft_rows_of
 
 QUICKSTART = Path(__file__).parents[2] / "data" / "quickstart"
 KD = Distillation(

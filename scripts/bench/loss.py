@@ -17,7 +17,7 @@ from multiprocessing.connection import Connection
 
 import torch
 
-from distillpipe.training.losses import token_loss_sum
+from distillpipe.training.losses.token_losses import token_loss_sum
 
 
 def plain(

@@ -21,7 +21,7 @@ from transformers import AutoModelForCausalLM, Qwen2Config
 from distillpipe.base.options import TrainingOptions
 from distillpipe.training.expected import Length
 from distillpipe.training.prediction import predict
-from distillpipe.training.rows import Row
+from distillpipe.training.rows.rows import Row
 from distillpipe.training.step import passes_of, take_step
 from distillpipe.training.student import adapted, optimizer_of
 

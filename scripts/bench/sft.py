@@ -32,9 +32,8 @@ from distillpipe.data.store import dataset
 from distillpipe.models import lookup
 from distillpipe.models.chat import Chat, load_chat
 from distillpipe.training import loop
-from distillpipe.training.losses import IGNORED
-from distillpipe.training.rows import Row, row_of
-from distillpipe.training.stored_rows import StoredRows, store
+from distillpipe.training.rows.rows import IGNORED, Row, row_of
+from distillpipe.training.rows.stored_rows import StoredRows, store
 
 QUICKSTART = Path(__file__).parents[2] / "data" / "quickstart"
 

@@ -30,9 +30,8 @@ from distillpipe.base.memory import peak_gpu_memory, peak_memory
 from distillpipe.base.options import TrainingOptions
 from distillpipe.models import lookup
 from distillpipe.training import loop, prediction, speed, states
-from distillpipe.training.losses import IGNORED
-from distillpipe.training.rows import Row
-from distillpipe.training.stored_rows import store
+from distillpipe.training.rows.rows import IGNORED, Row
+from distillpipe.training.rows.stored_rows import store
 from distillpipe.training.student import adapted
 
 WARM_UP = 3  # steps

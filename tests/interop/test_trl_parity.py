@@ -14,10 +14,9 @@ from distillpipe.base.records import Trace
 from distillpipe.models import lookup
 from distillpipe.models.chat import Chat
 from distillpipe.training import loop, states
-from distillpipe.training.batches import Batches
-from distillpipe.training.losses import IGNORED
-from distillpipe.training.rows import row_of
-from distillpipe.training.stored_rows import StoredRows, store
+from distillpipe.training.rows.batches import Batches
+from distillpipe.training.rows.rows import IGNORED, row_of
+from distillpipe.training.rows.stored_rows import StoredRows, store
 
 datasets: Any = pytest.importorskip("datasets", reason="no datasets: pip install datasets")
 trl: Any = pytest.importorskip("trl", reason="no trl: pip install trl")

@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterable
 import pytest
 
 from distillpipe.base.records import Trace
-from distillpipe.training.rows import Row
-from distillpipe.training.stored_rows import StoredRows, store
+from distillpipe.training.rows.rows import Row
+from distillpipe.training.rows.stored_rows import StoredRows, store
 
 
 @pytest.fixture(scope="session")

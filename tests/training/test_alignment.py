@@ -10,7 +10,7 @@ import pytest
 from distillpipe.base.records import Message
 from distillpipe.models.chat import Chat
 from distillpipe.models.vocabulary import counterparts, token_bytes, vocabulary_of
-from distillpipe.training.alignment import NO_LABEL, Spelled, label_positions, spelled
+from distillpipe.training.teachers.alignment import NO_LABEL, Spelled, label_positions, spelled
 
 Chats = Callable[[str], Chat]
 REASONING = "Tom has 14 coins, and finds 6.\n\n14 + 6 = 20. Wait, 20 ≈ 20.0? Yes."

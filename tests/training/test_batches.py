@@ -9,9 +9,9 @@ import pytest
 
 from distillpipe.base.errors import DataError
 from distillpipe.base.options import TrainingOptions
-from distillpipe.training.batches import Batches, num_steps
-from distillpipe.training.rows import Row
-from distillpipe.training.stored_rows import StoredRows
+from distillpipe.training.rows.batches import Batches, num_steps
+from distillpipe.training.rows.rows import Row
+from distillpipe.training.rows.stored_rows import StoredRows
 
 OPTIONS = TrainingOptions(
     method="full", rank=4, alpha=4, learning_rate=1e-3, scheduler="cosine", warmup=0.1,

@@ -24,8 +24,8 @@ from distillpipe.models.lookup import Model
 from distillpipe.stages.run import Run
 from distillpipe.stages.sft import sft
 from distillpipe.training import checkpoint
-from distillpipe.training.context import limits_of, student_config
-from distillpipe.training.rows import row_of
+from distillpipe.training.rows.rows import row_of
+from distillpipe.training.student_config import limits_of, student_config
 
 OPTIONS = TrainingOptions(
     method="full", rank=4, alpha=4, learning_rate=1e-2, scheduler="constant", warmup=0.0,

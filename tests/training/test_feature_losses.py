@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from distillpipe.training.feature_losses import (
+from distillpipe.training.losses.feature_losses import (
     MAX_TOKENS,
     feature_loss_sum,
     relation_loss,

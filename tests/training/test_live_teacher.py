@@ -23,13 +23,13 @@ from distillpipe.models.chat import Chat
 from distillpipe.stages.run import Run
 from distillpipe.stages.sft import forecast_sft, preview_sft, sft
 from distillpipe.training import loop, states
-from distillpipe.training.batches import Batches
-from distillpipe.training.feature_losses import feature_loss_sum, relation_loss
-from distillpipe.training.rows import Row, row_of
+from distillpipe.training.losses.feature_losses import feature_loss_sum, relation_loss
+from distillpipe.training.losses.soft_losses import dense_loss
+from distillpipe.training.rows.batches import Batches
+from distillpipe.training.rows.rows import Row, row_of
+from distillpipe.training.rows.stored_rows import StoredRows
 from distillpipe.training.setup import Setup
-from distillpipe.training.soft_losses import dense_loss
-from distillpipe.training.stored_rows import StoredRows
-from distillpipe.training.teaching import held_out_progress, soft_rows_of
+from distillpipe.training.teachers.teaching import held_out_progress, soft_rows_of
 
 KD = Distillation(
     kd_weight=0.7, kd_divergence="reverse", kd_beta=0.5, kd_temperature=2.0, kd_schedule="linear",
@@ -105,10 +105,10 @@ def test_the_soft_loss_is_that_of_each_row_alone(
 ) -> None:
     options = OPTIONS
     if width == "one row a pass":
-        monkeypatch.setattr("distillpipe.training.packing.MIN_TOKENS", 1)
+        monkeypatch.setattr("distillpipe.training.rows.packing.MIN_TOKENS", 1)
         options = msgspec.structs.replace(OPTIONS, max_length=100)
     if width == "padded":
-        monkeypatch.setattr("distillpipe.training.attention.FAMILIES", ())
+        monkeypatch.setattr("distillpipe.training.rows.attention.FAMILIES", ())
     kd = msgspec.structs.replace(KD, feature_weight=0.0, relation_weight=0.0)
     options = msgspec.structs.replace(options, distillation=kd)
     rows = rows_for(teacher)
@@ -169,7 +169,7 @@ def test_several_teachers_are_learnt_from_by_their_weights(
 def test_layers_and_relations_are_those_of_each_row_alone(
     tmp_path, student, padded, rows_for, monkeypatch
 ) -> None:
-    monkeypatch.setattr("distillpipe.training.packing.MIN_TOKENS", 1)
+    monkeypatch.setattr("distillpipe.training.rows.packing.MIN_TOKENS", 1)
     options = msgspec.structs.replace(OPTIONS, max_length=60, max_steps=1)  # one row a pass
     rows = rows_for(padded)
     loop.train(student, rows, tmp_path, options, 100, Setup(teachers=(padded,)))
@@ -270,7 +270,7 @@ def test_a_teacher_is_part_of_the_fingerprint_and_of_the_manifest(
 def test_a_teacher_wider_than_memory_is_refused_before_any_step(
     tmp_path, dataset, student, teacher, monkeypatch
 ) -> None:
-    monkeypatch.setattr("distillpipe.training.live_teacher.free_memory", lambda: 4_000_000)
+    monkeypatch.setattr("distillpipe.training.teachers.live_teacher.free_memory", lambda: 4_000_000)
     run = Run(teachers=(teacher.name,))
     with pytest.raises(UsageError, match=r"the weights take .* GB are free on cpu: take a smaller"):
         sft([dataset], student.name, tmp_path / "s", OPTIONS, run, 100)

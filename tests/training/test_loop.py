@@ -21,10 +21,10 @@ from distillpipe.base.records import Trace
 from distillpipe.models import lookup
 from distillpipe.models.chat import Chat
 from distillpipe.training import loop, states
-from distillpipe.training.batches import Batches
-from distillpipe.training.rows import Row, row_of
+from distillpipe.training.rows.batches import Batches
+from distillpipe.training.rows.rows import Row, row_of
+from distillpipe.training.rows.stored_rows import StoredRows
 from distillpipe.training.setup import Setup
-from distillpipe.training.stored_rows import StoredRows
 from distillpipe.training.student import load_student, schedule_of
 
 OPTIONS = TrainingOptions(
@@ -191,8 +191,8 @@ def test_many_held_out_rows_are_measured_in_chunks(
     loop.train(student, rows, tmp_path, options, save_every=4)
     once = states.steps_in(tmp_path)[0]
     states.remove_states(tmp_path)
-    monkeypatch.setattr("distillpipe.training.losses.CHUNK_LOGITS", 2**12)
-    monkeypatch.setattr("distillpipe.training.session.EVAL_ROWS", 2)
+    monkeypatch.setattr("distillpipe.training.losses.token_losses.CHUNK_LOGITS", 2**12)
+    monkeypatch.setattr("distillpipe.training.loop.EVAL_ROWS", 2)
     loop.train(student, rows, tmp_path, options, save_every=4)
     assert states.steps_in(tmp_path)[0].eval_loss == pytest.approx(once.eval_loss, rel=1e-5)
 
@@ -205,7 +205,7 @@ def test_rows_that_need_several_forward_passes_give_the_same_losses(
     several.mkdir()
     options = msgspec.structs.replace(OPTIONS, epochs=1)
     loop.train(student, rows, once, options, save_every=100)
-    monkeypatch.setattr("distillpipe.training.packing.MIN_TOKENS", 1)
+    monkeypatch.setattr("distillpipe.training.rows.packing.MIN_TOKENS", 1)
     options = msgspec.structs.replace(options, max_length=100)  # passes of one row each
     loop.train(student, rows, several, options, save_every=100)
     wanted = [step.loss for step in states.steps_in(once)]

@@ -5,14 +5,15 @@ import math
 import pytest
 import torch
 
-from distillpipe.training.losses import IGNORED, Soft, loss_sums, token_loss_sum
-from distillpipe.training.soft_losses import (
+from distillpipe.training.losses.soft_losses import (
     DenseTargets,
     LiveTargets,
     Mixture,
     SoftTargets,
     dense_loss,
 )
+from distillpipe.training.losses.token_losses import Soft, loss_sums, token_loss_sum
+from distillpipe.training.rows.rows import IGNORED
 
 
 def naive_loss(logits: torch.Tensor, labels: torch.Tensor) -> float:
@@ -115,7 +116,7 @@ def both_ways(
     head: torch.nn.Module, monkeypatch: pytest.MonkeyPatch, chunk_logits: int
 ) -> tuple[torch.Tensor, list[torch.Tensor]]:
     """The loss, divided as a step does it, and the gradients of states and head."""
-    monkeypatch.setattr("distillpipe.training.losses.CHUNK_LOGITS", chunk_logits)
+    monkeypatch.setattr("distillpipe.training.losses.token_losses.CHUNK_LOGITS", chunk_logits)
     head.zero_grad()
     hidden = torch.randn(3, 40, 6, generator=torch.Generator().manual_seed(3)).requires_grad_()
     labels = torch.arange(120).view(3, 40) % 11
@@ -194,7 +195,7 @@ MIXTURES = {
 def test_labels_of_all_tokens_give_loss_and_gradient_of_the_whole_distributions(
     head, mixture, chunk, monkeypatch
 ) -> None:
-    monkeypatch.setattr("distillpipe.training.losses.CHUNK_LOGITS", chunk)
+    monkeypatch.setattr("distillpipe.training.losses.token_losses.CHUNK_LOGITS", chunk)
     labels = torch.tensor(LABELS["prompts and padding"])
     draw = torch.Generator().manual_seed(1)
     hidden = (torch.randn(2, 4, 6, generator=draw) * 3).requires_grad_()
@@ -222,7 +223,7 @@ def test_labels_of_all_tokens_give_loss_and_gradient_of_the_whole_distributions(
 def test_a_live_teacher_whose_special_tokens_are_others_is_compared_by_the_tokens_both_have(
     head, chunk, monkeypatch
 ) -> None:
-    monkeypatch.setattr("distillpipe.training.losses.CHUNK_LOGITS", chunk)
+    monkeypatch.setattr("distillpipe.training.losses.token_losses.CHUNK_LOGITS", chunk)
     mixture = MIXTURES["forward"]
     labels = torch.tensor(LABELS["prompts and padding"])
     hidden = (torch.randn(2, 4, 6, generator=torch.Generator().manual_seed(1))).requires_grad_()
@@ -250,6 +251,6 @@ def test_what_is_measured_without_a_gradient_is_the_same_in_chunks(head, monkeyp
     soft = soft_of(teacher, 4, MIXTURES["js"])
     with torch.no_grad():
         whole = loss_sums(hidden, head, labels, soft)
-        monkeypatch.setattr("distillpipe.training.losses.CHUNK_LOGITS", 11)
+        monkeypatch.setattr("distillpipe.training.losses.token_losses.CHUNK_LOGITS", 11)
         parts = loss_sums(hidden, head, labels, soft)
     assert torch.allclose(torch.stack(whole), torch.stack(parts), rtol=1e-5)

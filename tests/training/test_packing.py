@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from distillpipe.training.attention import FAMILIES, PACKED, implementation
-from distillpipe.training.losses import IGNORED, token_loss_sum
-from distillpipe.training.packing import (
+from distillpipe.training.losses.token_losses import token_loss_sum
+from distillpipe.training.rows.attention import FAMILIES, PACKED, implementation
+from distillpipe.training.rows.packing import (
     MIN_TOKENS,
     Pass,
     best_fit,
@@ -20,7 +20,7 @@ from distillpipe.training.packing import (
     packed_passes,
     padded_passes,
 )
-from distillpipe.training.rows import Row
+from distillpipe.training.rows.rows import IGNORED, Row
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 

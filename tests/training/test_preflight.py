@@ -13,10 +13,10 @@ from distillpipe.base.records import Message, Trace
 from distillpipe.base.rowguard import InternalErrors
 from distillpipe.data.store.counts import Counts, Dropped, TeacherCounts
 from distillpipe.models.chat import Chat, load_chat
-from distillpipe.training.context import Limits
 from distillpipe.training.preflight import Preflight
 from distillpipe.training.preview import ShownRow, preview_of, show, summary
-from distillpipe.training.rows import Row, row_of
+from distillpipe.training.rows.rows import Row, row_of
+from distillpipe.training.student_config import Limits
 
 OPTIONS = TrainingOptions(
     method="full", rank=4, alpha=4, learning_rate=1e-3, scheduler="cosine", warmup=0.1,

@@ -22,9 +22,10 @@ from distillpipe.sampling.labeller import LabelOptions
 from distillpipe.stages.label import label
 from distillpipe.stages.run import Run
 from distillpipe.stages.sft import sft
-from distillpipe.training import loop, packing, ranks, states, stored_rows
-from distillpipe.training.batches import share_of
-from distillpipe.training.rows import row_of
+from distillpipe.training import loop, processes, states
+from distillpipe.training.rows import packing, stored_rows
+from distillpipe.training.rows.batches import share_of
+from distillpipe.training.rows.rows import row_of
 from distillpipe.training.setup import Setup
 
 OPTIONS = TrainingOptions(
@@ -51,20 +52,20 @@ def test_a_step_is_split_by_tokens(lengths: list[int], shares: list[list[int]]) 
 @pytest.fixture
 def make_job(
     tmp_path: Path, tiny_model: Path, make_traces: Callable[..., list[Trace]], teacher_chat: Chat
-) -> Callable[..., ranks.Job]:
+) -> Callable[..., processes.Job]:
     """A job on 17 rows, of which some are held out; its folder is named."""
     rows = tmp_path / "rows"
     stored_rows.store(rows, (row_of(trace, teacher_chat) for trace in make_traces(17)))
 
-    def make(name: str, options: TrainingOptions = OPTIONS, **setup: object) -> ranks.Job:
+    def make(name: str, options: TrainingOptions = OPTIONS, **setup: object) -> processes.Job:
         (tmp_path / name).mkdir()
         student = lookup.find(str(tiny_model), "--student")
-        return ranks.Job(student, rows, tmp_path / name, options, 7, Setup(**setup))
+        return processes.Job(student, rows, tmp_path / name, options, 7, Setup(**setup))
 
     return make
 
 
-def in_one_process(job: ranks.Job) -> list[states.Step]:
+def in_one_process(job: processes.Job) -> list[states.Step]:
     loop.train(
         job.student, stored_rows.StoredRows(job.rows), job.folder, job.options, job.save_every
     )
@@ -108,7 +109,7 @@ def after_steps(folder: Path, number: int, act: Callable[[], None]) -> threading
 @pytest.mark.slow
 @pytest.mark.parametrize("sharding", ["ddp", "fsdp"])
 def test_two_processes_of_which_one_is_killed_end_with_the_losses_and_weights_of_one(
-    make_job: Callable[..., ranks.Job], sharding: str
+    make_job: Callable[..., processes.Job], sharding: str
 ) -> None:
     one = make_job("one")
     wanted = in_one_process(one)
@@ -116,12 +117,12 @@ def test_two_processes_of_which_one_is_killed_end_with_the_losses_and_weights_of
     job = make_job("two", sharding=sharding)
     watcher = after_steps(job.folder, 12, kill_one)
     with pytest.raises(EngineError, match=r"process \d of 2 .* was killed by signal 9"):
-        ranks.train(job, 2)
+        processes.train(job, 2)
     watcher.join()
     assert multiprocessing.active_children() == []
     assert len(states.steps_in(job.folder)) < len(wanted)
 
-    ranks.train(job, 2)
+    processes.train(job, 2)
     assert_alike(states.steps_in(job.folder), wanted)
     assert_weights_alike(job.folder, one.folder)
 
@@ -139,14 +140,14 @@ def signals() -> Iterator[None]:
 @pytest.mark.slow
 @pytest.mark.usefixtures("signals")
 def test_ctrl_c_ends_all_processes_with_a_state_and_an_adapter_goes_on_in_another_number_of_them(
-    make_job: Callable[..., ranks.Job],
+    make_job: Callable[..., processes.Job],
 ) -> None:
     options = msgspec.structs.replace(OPTIONS, method="lora")
     wanted = in_one_process(make_job("one", options))
     job = make_job("two", options)
     watcher = after_steps(job.folder, 9, lambda: os.kill(os.getpid(), signal.SIGINT))
     with pytest.raises(Interrupted):
-        ranks.train(job, 2)
+        processes.train(job, 2)
     watcher.join()
     assert multiprocessing.active_children() == []
     done = len(states.steps_in(job.folder))
@@ -158,14 +159,14 @@ def test_ctrl_c_ends_all_processes_with_a_state_and_an_adapter_goes_on_in_anothe
 
 @pytest.mark.slow
 def test_a_loss_that_is_not_a_number_is_one_error_of_all_processes(
-    make_job: Callable[..., ranks.Job],
+    make_job: Callable[..., processes.Job],
 ) -> None:
     options = msgspec.structs.replace(
         OPTIONS, learning_rate=1e30, scheduler="constant", warmup=0.0, max_grad_norm=1e30
     )
     job = make_job("two", options)
     with pytest.raises(EngineError, match="lower --learning-rate"):
-        ranks.train(job, 2)
+        processes.train(job, 2)
     assert multiprocessing.active_children() == []
 
 

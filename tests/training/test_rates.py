@@ -8,7 +8,7 @@ import pytest
 from distillpipe.base.errors import UsageError
 from distillpipe.base.options import TrainingOptions
 from distillpipe.models.lookup import Model
-from distillpipe.training.rates import derive
+from distillpipe.training.student_config import derive
 
 
 def student(folder: Path, **config: object) -> Model:

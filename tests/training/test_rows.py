@@ -9,7 +9,7 @@ from transformers import PreTrainedTokenizerFast
 from distillpipe.base.errors import DataError
 from distillpipe.base.records import Message
 from distillpipe.models.chat import Chat, load_chat
-from distillpipe.training.rows import Row, row_of
+from distillpipe.training.rows.rows import Row, row_of
 
 PROMPT = "<|im_start|>user\n1+1?<|im_end|>\n<|im_start|>assistant\n"
 COMPLETION = "<think>\n14+6=20.\n</think>\n\n\\boxed{20}<|im_end|>"

@@ -7,8 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from distillpipe.distillation import scheduled
-from distillpipe.training.soft_losses import dense_loss, top_k_loss
+from distillpipe.training.distillation import scheduled
+from distillpipe.training.losses.soft_losses import dense_loss, top_k_loss
 
 N, V, K = 5, 40, 6
 DIVERGENCES = [("forward", 0.5), ("reverse", 0.5), ("js", 0.5), ("js", 0.2)]

@@ -37,11 +37,11 @@ from distillpipe.models.vocabulary import vocabulary_of
 from distillpipe.stages.run import Run
 from distillpipe.stages.sft import forecast_sft, preview_sft, sft
 from distillpipe.training import loop, states
-from distillpipe.training.batches import Batches
-from distillpipe.training.rows import Row, StoredLabels, row_of
-from distillpipe.training.soft_losses import top_k_loss
-from distillpipe.training.soft_rows import SoftRows
-from distillpipe.training.stored_rows import StoredRows, store
+from distillpipe.training.losses.soft_losses import top_k_loss
+from distillpipe.training.rows.batches import Batches
+from distillpipe.training.rows.rows import Row, StoredLabels, row_of
+from distillpipe.training.rows.stored_rows import StoredRows, store
+from distillpipe.training.teachers.soft_rows import SoftRows
 
 K = 4
 NUM_STEPS = 6  # of two epochs
@@ -198,10 +198,10 @@ def test_every_step_has_the_labels_of_its_own_rows(
 ) -> None:
     options = OPTIONS
     if width == "one row a pass":
-        monkeypatch.setattr("distillpipe.training.packing.MIN_TOKENS", 1)
+        monkeypatch.setattr("distillpipe.training.rows.packing.MIN_TOKENS", 1)
         options = msgspec.structs.replace(OPTIONS, max_length=110)
     if width == "padded":
-        monkeypatch.setattr("distillpipe.training.attention.FAMILIES", ())
+        monkeypatch.setattr("distillpipe.training.rows.attention.FAMILIES", ())
     loop.train(student, rows, tmp_path, options, 100)
     steps = states.steps_in(tmp_path)
     wanted = [total(sums, batch) for batch in batches_of(rows)]

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from distillpipe.training.rows import Row
-from distillpipe.training.stored_rows import StoredRows, remove, store
+from distillpipe.training.rows.rows import Row
+from distillpipe.training.rows.stored_rows import StoredRows, remove, store
 
 ROWS = [
     Row("3f9a12c07be2a1d4/7c41d2e80b6f3a55", [151644, 8, 0, 2**32 - 1], 2),

@@ -12,8 +12,8 @@ from transformers import PreTrainedTokenizerFast
 from distillpipe.base.errors import UsageError
 from distillpipe.base.records import Message, Trace
 from distillpipe.models.chat import Chat, load_chat
-from distillpipe.training.rows import row_of
-from distillpipe.training.template import keeps_turns, saved_template
+from distillpipe.training.rows.rows import row_of
+from distillpipe.training.rows.template import keeps_turns, saved_template
 
 FAMILIES = ["qwen2.5", "qwen3", "r1-distill-qwen", "llama-3-style"]
 GOLDEN = Path(__file__).parent.parent / "golden"

@@ -16,12 +16,12 @@ from distillpipe.base.errors import UsageError
 from distillpipe.base.memory import free_memory
 from distillpipe.models import loading
 from distillpipe.models.lookup import Model, count_weights
-from distillpipe.training.alignment import Ids
-from distillpipe.training.attention import implementation
-from distillpipe.training.packing import capacity, packed_passes, padded_passes
-from distillpipe.training.rows import Row
-from distillpipe.training.soft_losses import DenseTargets
-from distillpipe.training.soft_rows import POSITION
+from distillpipe.training.losses.soft_losses import DenseTargets
+from distillpipe.training.rows.attention import implementation
+from distillpipe.training.rows.packing import capacity, packed_passes, padded_passes
+from distillpipe.training.rows.rows import Row
+from distillpipe.training.teachers.alignment import Ids
+from distillpipe.training.teachers.soft_rows import POSITION
 
 GB = 1e9
 

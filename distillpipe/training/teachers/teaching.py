@@ -18,17 +18,18 @@ import numpy as np
 import torch
 
 from distillpipe.base.options import Distillation, TrainingOptions
-from distillpipe.distillation import layer_pairs, scheduled
 from distillpipe.models import loading
 from distillpipe.models.chat import load_chat
 from distillpipe.models.lookup import Model
-from distillpipe.training.context import limits_of, student_config
-from distillpipe.training.feature_losses import feature_loss_sum, relation_loss_sum
-from distillpipe.training.live_teacher import LiveTeacher, Seen, check_memory
-from distillpipe.training.losses import IGNORED, Soft
-from distillpipe.training.packing import Pass
-from distillpipe.training.soft_losses import LiveTargets, Mixture
-from distillpipe.training.soft_rows import LiveChat, SoftRows
+from distillpipe.training.distillation import layer_pairs, scheduled
+from distillpipe.training.losses.feature_losses import feature_loss_sum, relation_loss_sum
+from distillpipe.training.losses.soft_losses import LiveTargets, Mixture
+from distillpipe.training.losses.token_losses import Soft
+from distillpipe.training.rows.packing import Pass
+from distillpipe.training.rows.rows import IGNORED
+from distillpipe.training.student_config import limits_of, student_config
+from distillpipe.training.teachers.live_teacher import LiveTeacher, Seen, check_memory
+from distillpipe.training.teachers.soft_rows import LiveChat, SoftRows
 
 
 class HiddenSums(NamedTuple):

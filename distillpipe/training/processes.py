@@ -150,7 +150,8 @@ def _train_here(
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # as in `main`
     from torch import distributed
 
-    from distillpipe.training import checkpoint, loop, stored_rows
+    from distillpipe.training import checkpoint, loop
+    from distillpipe.training.rows import stored_rows
 
     try:
         with checkpoint.full_disk_named(job.folder):

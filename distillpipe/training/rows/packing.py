@@ -15,8 +15,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from distillpipe.training.losses import IGNORED
-from distillpipe.training.rows import Row
+from distillpipe.training.rows.rows import IGNORED, Row
 
 MIN_TOKENS = 4096  # of a pass that has rows to fill it; fewer leave a GPU idle
 MAX_PADDING = 0.1  # padding of a padded pass, as a share of its tokens

@@ -20,9 +20,9 @@ from distillpipe.base.records import SoftLabels, Trace
 from distillpipe.data.store.labels import SAMPLED, Labels, Vocabulary, read_labels, read_source
 from distillpipe.models.chat import Chat
 from distillpipe.models.vocabulary import counterparts, token_bytes, vocabulary_of
-from distillpipe.training.alignment import NO_LABEL, Ids, Spelled, label_positions, spelled
-from distillpipe.training.rows import Row, StoredLabels, TeacherRow, row_of
-from distillpipe.training.soft_losses import SoftTargets
+from distillpipe.training.losses.soft_losses import SoftTargets
+from distillpipe.training.rows.rows import Row, StoredLabels, TeacherRow, row_of
+from distillpipe.training.teachers.alignment import NO_LABEL, Ids, Spelled, label_positions, spelled
 
 POSITION = np.dtype("<i4")
 Array = npt.NDArray[Any]

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from distillpipe.training.soft_losses import (
+from distillpipe.training.losses.soft_losses import (
     LiveTargets,
     Mixture,
     Reading,
@@ -17,8 +17,8 @@ from distillpipe.training.soft_losses import (
     read_logits,
     top_k_divergence,
 )
+from distillpipe.training.rows.rows import IGNORED
 
-IGNORED = -100  # label of a position without loss
 CHUNK_LOGITS = 2**27  # numbers in the logits of a chunk
 
 

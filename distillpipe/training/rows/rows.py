@@ -150,3 +150,6 @@ def _holds(text: str, part: str) -> bool:
     if part in text:
         return True
     return unicodedata.normalize("NFKC", part) in unicodedata.normalize("NFKC", text)
+
+
+IGNORED = -100  # label of a position without loss

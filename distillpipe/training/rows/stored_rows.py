@@ -21,7 +21,7 @@ import msgspec
 import numpy as np
 
 from distillpipe.base.filesystem import sync_file, sync_folder
-from distillpipe.training.rows import Row, StoredLabels, TeacherRow
+from distillpipe.training.rows.rows import Row, StoredLabels, TeacherRow
 
 TOKENS, NAMES, LABELS, INDEX = "tokens.bin", "names.bin", "labels.bin", "index.bin"
 FILES = "files.json"

@@ -1,0 +1,1 @@
+"""Losses of a training step: of tokens, of soft labels, of features and relations."""
