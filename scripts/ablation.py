@@ -16,11 +16,11 @@ from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
 
-from distillpipe import metrics, paired, scoring
 from distillpipe.base.errors import DistillError
 from distillpipe.data.forecast import size
 from distillpipe.data.store import manifest as manifests
 from distillpipe.data.store import versions
+from distillpipe.reports import metrics, paired, scoring
 
 BENCHMARK = "problems-test"
 

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from distillpipe.data.benchmarks import BENCHMARKS, Benchmark
-from distillpipe.protocols import PROMPT, PROTOCOLS, Protocol
+from distillpipe.reports.protocols import PROMPT, PROTOCOLS, Protocol
 
 README = Path(__file__).parent.parent / "README.md"
 BEGIN, END = "<!-- benchmarks: begin -->", "<!-- benchmarks: end -->"

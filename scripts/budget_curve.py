@@ -26,15 +26,15 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from distillpipe import metrics, paired, scoring
 from distillpipe.base.errors import DistillError, MissingDependencyError, UsageError
 from distillpipe.base.hashing import uniform
 from distillpipe.data.store import manifest as manifests
 from distillpipe.data.store import versions
 from distillpipe.data.store.manifest import Manifest
+from distillpipe.reports import metrics, paired, scoring
+from distillpipe.reports.comparison_text import MIN_P
+from distillpipe.reports.tables import markdown, over, share, with_interval
 from distillpipe.stages.compare import WHERE_IT_RAN
-from distillpipe.views.comparison import MIN_P
-from distillpipe.views.scores import markdown, over, share, with_interval
 
 BUDGET = ("num_waits", "min_reasoning_tokens", "max_reasoning_tokens")
 MIN_APART = 0.01  # of the longest mean thought: pairs that are nearer to each other have no slope

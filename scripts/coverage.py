@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from distillpipe import metrics, paired
+from distillpipe.reports import metrics, paired
 
 CHANCES = (0.03, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.97)
 SPREADS = (0.0, 0.01, 0.1, 0.3, 1.0, 3.0)

@@ -22,13 +22,13 @@ from distillpipe.filters import rules as final_answers
 from distillpipe.filters.words import diagram_numbers, words_of
 from distillpipe.models import chat
 from distillpipe.models.steps import find_steps
+from distillpipe.reports import dataset_text as views
 from distillpipe.verify import choice, choice_letters, extract
 from distillpipe.verify.code import extract as code_extract
 from distillpipe.verify.code import imports, values
 from distillpipe.verify.math import compare, latex, numeric, rationals
 from distillpipe.verify.math import numeric as exact
 from distillpipe.verify.math import verifier as math
-from distillpipe.views import text as views
 
 UNITS = [
     "\\", "\\\\", "\\boxed{", "\\boxed", "\\boxed 1", "\\boxed{A}, ", "\\framebox[", "<|begin_of_box|>",

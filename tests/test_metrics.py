@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distillpipe.metrics import (
+from distillpipe.reports.metrics import (
     Score,
     detectable_difference,
     error_parts,

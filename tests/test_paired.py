@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distillpipe.metrics import student_quantile
-from distillpipe.paired import (
+from distillpipe.reports.metrics import student_quantile
+from distillpipe.reports.paired import (
     difference,
     difference_interval,
     holm,

@@ -21,11 +21,11 @@ from distillpipe.data.benchmarks import (
 )
 from distillpipe.data.sources import read_problems
 from distillpipe.data.store.manifest import ResolvedOption
-from distillpipe.protocols import PROTOCOLS, report, settled, with_settled
-from distillpipe.published import TABLES, published_score
+from distillpipe.reports.protocols import PROTOCOLS, report, settled, with_settled
+from distillpipe.reports.published import TABLES, published_score
+from distillpipe.reports.scoring import collect, measure
+from distillpipe.reports.tables import score_table
 from distillpipe.sampling.prompts import asked, conversation, livecodebench_format
-from distillpipe.scoring import collect, measure
-from distillpipe.views.scores import score_table
 
 DEFAULTS = {
     "temperature": 0.6, "top_p": 0.95, "max_tokens": 32768, "num_samples": 1, "answer_form": "boxed",

@@ -18,8 +18,8 @@ from distillpipe.base.records import (
     problem_id,
     trace_id,
 )
-from distillpipe.scoring import OUTCOMES, collect, measure, options_of
-from distillpipe.views.scores import score_table
+from distillpipe.reports.scoring import OUTCOMES, collect, measure, options_of
+from distillpipe.reports.tables import score_table
 
 Rows = Callable[..., list[Trace]]
 

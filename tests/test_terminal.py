@@ -22,18 +22,17 @@ from distillpipe.base import terminal
 from distillpipe.base.errors import DataError
 from distillpipe.base.progress import progress, say
 from distillpipe.base.records import RejectedTrace, Trace
-from distillpipe.comparison import Group, Pair
 from distillpipe.data import forecast
 from distillpipe.data.store import manifest
 from distillpipe.data.store.cards import dataset_card, model_card
 from distillpipe.data.store.counts import Counts, Dropped, TeacherCounts
 from distillpipe.data.store.manifest import InputDataset, Manifest, ModelUsed, ResolvedOption
+from distillpipe.reports import comparison_text, dataset_text, disk, tables
+from distillpipe.reports.comparison import Group, Pair
+from distillpipe.reports.lineage import Overlap, Step
 from distillpipe.stages import doctor
 from distillpipe.stages.run import funnel, overlap
 from distillpipe.training import preview
-from distillpipe.views import comparison, disk, scores, tables, text
-from distillpipe.views.ancestors import Step
-from distillpipe.views.overlap import Overlap
 
 ACTING = (
     "\x00\a\b\n\v\f\r\x1b]52;c;aGk=\a\x1b[2J\x7f\x85\x9b2J\u2028\u2029\u202a\u202b\u202c\u202d\u202e"
@@ -238,7 +237,7 @@ PAIR = Pair(
 )  # fmt: skip
 
 
-def compared() -> comparison.Comparison:
+def compared() -> comparison_text.Comparison:
     metrics = {
         "benchmark": HOSTILE, "pass@1": 0.5, "interval": [0.1, 0.9], "standard_error": None,
         "standard_error_parts": None, "reasoning_tokens": None, "pass@k": {}, "maj@k": {},
@@ -249,8 +248,8 @@ def compared() -> comparison.Comparison:
         "published": {"score": 0.5, "differs": [HOSTILE], "note": HOSTILE, "date": "2025-01"},
     }  # fmt: skip
     seen = Overlap(1, [HOSTILE], [HOSTILE])
-    models = [comparison.Scored(HOSTILE, HOSTILE, metrics, one) for one in (seen, None)]
-    return comparison.Comparison(HOSTILE, models, [PAIR, PAIR], [HOSTILE])
+    models = [comparison_text.Scored(HOSTILE, HOSTILE, metrics, one) for one in (seen, None)]
+    return comparison_text.Comparison(HOSTILE, models, [PAIR, PAIR], [HOSTILE])
 
 
 def row(make_trace: Callable[..., Trace]) -> RejectedTrace:
@@ -262,11 +261,11 @@ def row(make_trace: Callable[..., Trace]) -> RejectedTrace:
 
 def terminal_texts(make_trace: Callable[..., Trace]) -> Iterator[tuple[str, list[str]]]:
     """The name of each function that makes lines for a terminal, and what it makes of hostile data."""
-    yield "details", list(text.details(HOSTILE, MANIFEST, STEPS, FOLDER))
+    yield "details", list(dataset_text.details(HOSTILE, MANIFEST, STEPS, FOLDER))
     yield "funnel", funnel(MANIFEST)
     yield "overlap", overlap([[HOSTILE], [HOSTILE, "b"]])
-    yield "comparison", list(comparison.terminal(compared()))
-    yield "scores", scores.aligned([[HOSTILE, HOSTILE], [HOSTILE, "1"]])
+    yield "comparison", list(comparison_text.terminal(compared()))
+    yield "scores", tables.aligned([[HOSTILE, HOSTILE], [HOSTILE, "1"]])
     plan = forecast.begin(
         "generate", Path(HOSTILE.replace("\0", "")), MANIFEST.options, ["hub:" + HOSTILE]
     )
@@ -274,7 +273,7 @@ def terminal_texts(make_trace: Callable[..., Trace]) -> Iterator[tuple[str, list
     yield "forecast", forecast.lines_of(plan)
     found = msgspec.structs.replace(doctor.examine(), system=HOSTILE, model_cache=HOSTILE)
     yield "doctor", doctor.lines(found)
-    rows = text.row_lines(row(make_trace), whole=True)
+    rows = dataset_text.row_lines(row(make_trace), whole=True)
     yield "row", [line for part in rows for line in part.split("\n")]
 
 
@@ -300,8 +299,8 @@ def documents() -> Iterator[tuple[str, str]]:
     """The name of each function that makes markdown, and what it makes of hostile data."""
     yield "dataset card", dataset_card(MANIFEST)
     yield "model card", model_card(MANIFEST, ["a fact"])
-    yield "comparison", "\n".join(comparison.document(compared()))
-    yield "scores", "\n".join(scores.markdown([[HOSTILE, "b"], [HOSTILE, HOSTILE]]))
+    yield "comparison", "\n".join(comparison_text.document(compared()))
+    yield "scores", "\n".join(tables.markdown([[HOSTILE, "b"], [HOSTILE, HOSTILE]]))
 
 
 def test_no_card_takes_data_for_markup() -> None:

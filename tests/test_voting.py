@@ -4,7 +4,7 @@ from fractions import Fraction
 
 import pytest
 
-from distillpipe.voting import majority
+from distillpipe.reports.metrics import majority
 
 VOTES = {
     "the right answer has the most": (["4", "4", "5"], [True, True, False], 1.0),

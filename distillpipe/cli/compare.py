@@ -37,9 +37,9 @@ def compare(
       distill compare runs/example/eval-teacher runs/example/eval-student
     """
     from distillpipe.base.terminal import put
+    from distillpipe.reports.comparison_text import terminal
     from distillpipe.stages.compare import compare as stage
     from distillpipe.stages.compare import write
-    from distillpipe.views.comparison import terminal
 
     found = stage(predictions, pass_at or [])
     if out is not None:

@@ -121,7 +121,7 @@ def evaluate(
         --prompt-template '{problem}' --max-tokens 256 --limit 100 \\
         --out runs/example/eval-teacher
     """
-    from distillpipe.protocols import settled, with_settled
+    from distillpipe.reports.protocols import settled, with_settled
     from distillpipe.stages.eval import benchmark_name, forecast_eval
     from distillpipe.stages.eval import evaluate as stage
 

@@ -4,15 +4,15 @@ from pathlib import Path
 
 import msgspec
 
-from distillpipe import comparison, scoring
 from distillpipe.base.errors import DataError, UsageError
 from distillpipe.base.progress import say
 from distillpipe.data.store import dataset, versions
 from distillpipe.data.store import manifest as manifests
 from distillpipe.data.store.manifest import Manifest
-from distillpipe.scoring import Predictions
-from distillpipe.views.comparison import Comparison, Scored, document
-from distillpipe.views.overlap import training_overlap
+from distillpipe.reports import comparison, scoring
+from distillpipe.reports.comparison_text import Comparison, Scored, document
+from distillpipe.reports.lineage import training_overlap
+from distillpipe.reports.scoring import Predictions
 
 WHERE_IT_RAN = {
     "model", "benchmark", "out", "limit", "seed", "fresh", "accept_errors", "engine", "concurrency",

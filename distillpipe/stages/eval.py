@@ -5,7 +5,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from distillpipe import protocols, resources, scoring, verify
+from distillpipe import verify
 from distillpipe.base.encoding import document
 from distillpipe.base.errors import DataError, UsageError
 from distillpipe.base.markdown import inline
@@ -21,6 +21,7 @@ from distillpipe.data.store.writer import Writer
 from distillpipe.engines import find_model, open_engine
 from distillpipe.models import licences, lookup
 from distillpipe.models.lookup import AnyModel, Served, with_adapter
+from distillpipe.reports import protocols, scoring, tables
 from distillpipe.sampling.estimate import forecast_rows
 from distillpipe.sampling.plan import content_of_sampling, load_model_chat
 from distillpipe.sampling.prompts import check_prompt_template
@@ -35,7 +36,6 @@ from distillpipe.stages.run import (
     say_up_to_date,
 )
 from distillpipe.verify.code.packages import versions_of
-from distillpipe.views import scores
 
 
 def evaluate(
@@ -96,7 +96,7 @@ def evaluate(
             **protocols.report(run.options, options, found.name, name),
             "budget": scoring.budget_kept(writer.counts),
             **code_packages(packages),
-            "resources": resources.used(writer.counts, sampled_before, found),
+            "resources": scoring.resources_used(writer.counts, sampled_before, found),
         }
         return finish_scored(writer, found.name, name, sampler.problems, facts)
 
@@ -120,12 +120,12 @@ def finish_scored(
     )
     found = scoring.measure(benchmark, predictions, scoring.options_of(problems())) | facts
     draft.manifest.metrics = found
-    table = scores.score_table([(model, found)])
+    table = tables.score_table([(model, found)])
     (draft.path / "metrics.json").write_bytes(document(found))
-    lines = [f"# {inline(found['benchmark'])}", "", *scores.markdown(table), ""]
+    lines = [f"# {inline(found['benchmark'])}", "", *tables.markdown(table), ""]
     (draft.path / "metrics.md").write_text("\n".join(lines), encoding="utf-8")
     manifest = writer.finish(problems())
-    say(*scores.aligned(table))
+    say(*tables.aligned(table))
     return say_finished(manifest, draft.out)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from distillpipe import protocols, scoring, verify
+from distillpipe import verify
 from distillpipe.base.errors import DataError, UsageError
 from distillpipe.base.hashing import content_hash
 from distillpipe.base.options import AnswerForm
@@ -17,6 +17,7 @@ from distillpipe.data.store import manifest as manifests
 from distillpipe.data.store.manifest import Manifest, ResolvedOption
 from distillpipe.data.store.versions import Header
 from distillpipe.data.store.writer import Writer
+from distillpipe.reports import protocols, scoring
 from distillpipe.sampling.sampler import with_problem
 from distillpipe.stages.eval import finish_scored
 from distillpipe.stages.run import Result, Run, check_internal_errors, code_packages, say_up_to_date

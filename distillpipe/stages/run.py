@@ -16,8 +16,8 @@ from distillpipe.data.store import manifest as manifests
 from distillpipe.data.store.manifest import Manifest, ResolvedOption
 from distillpipe.data.store.spending import say_spent
 from distillpipe.data.store.writer import Writer
+from distillpipe.reports.dataset_text import teacher_lines
 from distillpipe.verify.code.packages import versions_of
-from distillpipe.views.text import teacher_lines
 
 
 class Run(msgspec.Struct, frozen=True):

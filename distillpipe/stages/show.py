@@ -11,9 +11,9 @@ from distillpipe.base.rowguard import InternalError, guarded
 from distillpipe.data.store import manifest as manifests
 from distillpipe.data.store import versions
 from distillpipe.data.store.manifest import Manifest
-from distillpipe.views import disk, rows, tables, text
-from distillpipe.views.ancestors import ancestry
-from distillpipe.views.rows import Wanted
+from distillpipe.reports import dataset_text, disk, rows, tables
+from distillpipe.reports.lineage import ancestry
+from distillpipe.reports.rows import Wanted
 
 
 class Shown(NamedTuple):
@@ -44,7 +44,9 @@ def show(references: list[str], wanted: Wanted, *, as_json: bool) -> None:
         tables.print_tables([(shown.name, shown.manifest) for shown in found])
         if len(found) == len(references) == 1:
             name, folder, manifest = found[0]
-            lines = text.details(name, manifest, ancestry(folder, manifest), disk.describe(folder))
+            lines = dataset_text.details(
+                name, manifest, ancestry(folder, manifest), disk.describe(folder)
+            )
             terminal.put(["", *lines])
 
 
@@ -102,7 +104,7 @@ def _show_rows(shown: Shown, wanted: Wanted, as_json: bool) -> None:
 
 
 def _parts_of(row: Trace, *, whole: bool) -> list[str]:
-    return list(text.row_lines(row, whole=whole))
+    return list(dataset_text.row_lines(row, whole=whole))
 
 
 def _as_data(shown: Shown) -> dict[str, Any]:

@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
-from distillpipe import scoring, verify
+from distillpipe import verify
 from distillpipe.data.store import dataset
 from distillpipe.data.store import manifest as manifests
 from distillpipe.engines.server import retry
-from distillpipe.scoring import OUTCOMES
+from distillpipe.reports import scoring
+from distillpipe.reports.scoring import OUTCOMES
 
 TOO_LONG = "This model's maximum context length is 20 tokens. However, you requested 30 tokens."
 

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distillpipe import metrics
 from distillpipe.data import forecast
 from distillpipe.data.store import jsonl
 from distillpipe.filters.repetition import RUN, SAID, STRETCH, repeated_share
 from distillpipe.filters.rules import Drop, repetitive
+from distillpipe.reports import metrics
 
 LIMIT = 0.3
 PROSE = (

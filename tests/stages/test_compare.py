@@ -14,8 +14,8 @@ from distillpipe.data.store import versions
 from distillpipe.data.store.manifest import Manifest, ModelUsed, ResolvedOption
 from distillpipe.data.store.versions import Header
 from distillpipe.data.store.writer import Writer
+from distillpipe.reports.comparison_text import terminal
 from distillpipe.stages.compare import compare, write
-from distillpipe.views.comparison import terminal
 
 Predict = Callable[..., Path]
 OPTIONS = {"prompt_template": "{problem}", "temperature": 0.6, "out": "runs", "concurrency": 8}

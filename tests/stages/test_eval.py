@@ -10,7 +10,7 @@ from distillpipe import verify
 from distillpipe.base.errors import DataError, UsageError
 from distillpipe.base.options import Plan, SamplingOptions
 from distillpipe.data.store import dataset
-from distillpipe.scoring import OUTCOMES
+from distillpipe.reports.scoring import OUTCOMES
 from distillpipe.stages.eval import benchmark_name, evaluate
 from distillpipe.stages.run import Run
 

@@ -17,9 +17,9 @@ from distillpipe.data.store import versions
 from distillpipe.data.store.manifest import Manifest
 from distillpipe.data.store.versions import Header
 from distillpipe.data.store.writer import Writer
+from distillpipe.reports import dataset_text
+from distillpipe.reports.rows import Wanted
 from distillpipe.stages.show import show
-from distillpipe.views import text
-from distillpipe.views.rows import Wanted
 
 SCORES = {
     "benchmark": "problems-test",
@@ -243,7 +243,7 @@ def test_rows_are_printed_and_what_is_said_of_them_goes_to_stderr(
     write_dataset(tmp_path / "clean", [one], [(two, "wrong_answer", "3")], stage="filter")
     show([str(tmp_path / "clean")], Wanted(sample=1), as_json=False)
     out, err = capsys.readouterr()
-    assert out == "\n".join([*text.row_lines(one, whole=False), ""])
+    assert out == "\n".join([*dataset_text.row_lines(one, whole=False), ""])
     assert err == "1 of 1 rows kept, drawn with seed 0\n"
 
     show([str(tmp_path / "clean")], Wanted(row=two.id), as_json=False)

@@ -11,8 +11,8 @@ from distillpipe.data.store import versions
 from distillpipe.data.store.manifest import InputDataset, Manifest, ModelUsed
 from distillpipe.data.store.versions import Header
 from distillpipe.models import lookup
-from distillpipe.views.ancestors import Step, ancestry
-from distillpipe.views.text import funnel_lines
+from distillpipe.reports.dataset_text import funnel_lines
+from distillpipe.reports.lineage import Step, ancestry
 
 Make = Callable[..., Manifest]
 

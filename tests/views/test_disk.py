@@ -10,7 +10,7 @@ from distillpipe.data.store import versions
 from distillpipe.data.store.manifest import Manifest
 from distillpipe.data.store.versions import Header
 from distillpipe.data.store.writer import Writer
-from distillpipe.views import disk
+from distillpipe.reports import disk
 
 Make = Callable[..., Manifest]
 

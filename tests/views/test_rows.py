@@ -15,8 +15,8 @@ from distillpipe.data.store import manifest as manifests
 from distillpipe.data.store.manifest import Manifest
 from distillpipe.data.store.versions import Header
 from distillpipe.data.store.writer import Writer
-from distillpipe.views import rows
-from distillpipe.views.rows import Chosen, Wanted
+from distillpipe.reports import rows
+from distillpipe.reports.rows import Chosen, Wanted
 
 Make = Callable[..., Manifest]
 

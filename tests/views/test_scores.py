@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from distillpipe.views.scores import aligned, markdown, score_table
+from distillpipe.reports.tables import aligned, markdown, score_table
 
 
 def metrics(**changes: Any) -> dict[str, Any]:

@@ -7,9 +7,9 @@ import pytest
 from distillpipe.base.records import Message, RejectedTrace, Trace
 from distillpipe.data.store.counts import Counts, Dropped, distribution
 from distillpipe.data.store.manifest import InputDataset, Manifest, ModelUsed
-from distillpipe.views import text
-from distillpipe.views.ancestors import Step
-from distillpipe.views.disk import Folder, Partial
+from distillpipe.reports import dataset_text
+from distillpipe.reports.disk import Folder, Partial
+from distillpipe.reports.lineage import Step
 
 
 def manifest(**changes: object) -> Manifest:
@@ -51,7 +51,7 @@ FOLDER = Folder(
 
 
 def test_the_details_of_a_version() -> None:
-    assert "\n".join(text.details("clean", manifest(), FUNNEL, FOLDER)) == (
+    assert "\n".join(dataset_text.details("clean", manifest(), FUNNEL, FOLDER)) == (
         """\
 clean v2: traces, made by filter; latest
   begun 2026-11-21 10:00:58, finished 2026-11-21 10:02:00, 62.0 s of work
@@ -107,7 +107,7 @@ def test_what_is_not_known_is_not_mentioned() -> None:
     )
     folder = Folder(None, {"v2.partial": 5}, 5, [Partial("v2.partial", 0, 0, 0, 5)])
 
-    assert list(text.details("sums", bare, [], folder)) == [
+    assert list(dataset_text.details("sums", bare, [], folder)) == [
         "sums v2.partial: predictions, made by filter; latest is none yet",
         "  begun 2026-11-21 10:00:58, unfinished, 0.0 s of work",
         "  0 rows read: 0 kept, 0 rejected",
@@ -121,20 +121,20 @@ def test_a_checkpoint_says_what_it_was_trained_on() -> None:
     counts = Counts(rows_read=2106, rows_kept=2106, tokens_kept=1_487_270)
     found = manifest(kind="checkpoint", stage="sft", counts=counts)
 
-    lines = list(text.details("student", found, [], FOLDER))
+    lines = list(dataset_text.details("student", found, [], FOLDER))
     assert lines[2] == "  2,106 rows, 1,487,270 supervised tokens trained on"
 
 
 def test_another_version_than_the_latest_is_said_to_be_so() -> None:
     folder = Folder("v3", {}, 0, [])
 
-    first = next(text.details("clean", manifest(), [], folder))
+    first = next(dataset_text.details("clean", manifest(), [], folder))
     assert first == "clean v2: traces, made by filter; latest is v3"
 
 
 def test_without_reasoning_the_histogram_is_of_the_completions() -> None:
     counts = Counts(reasoning_tokens=distribution([0, 0]), completion_tokens=distribution([5, 6]))
-    lines = list(text.details("clean", manifest(counts=counts), [], FOLDER))
+    lines = list(dataset_text.details("clean", manifest(counts=counts), [], FOLDER))
 
     start = lines.index("completion tokens")
     assert lines[start + 1 : start + 3] == [f"  5  1  {'#' * 40}", f"  6  1  {'#' * 40}"]
@@ -144,7 +144,7 @@ def test_a_bin_that_holds_a_row_has_a_bar_and_the_last_reaches_to_the_maximum() 
     found = distribution([0] * 980 + [250] * 14 + [2000] * 6)
     assert found is not None
 
-    assert text.histogram_lines(found) == [
+    assert dataset_text.histogram_lines(found) == [
         f"  0 - 49     980  {'#' * 40}",
         " 50 - 99       0",
         "100 - 149      0",
@@ -155,8 +155,8 @@ def test_a_bin_that_holds_a_row_has_a_bar_and_the_last_reaches_to_the_maximum() 
 
 
 def test_long_texts_are_shortened_in_the_middle_by_the_number_that_is_said() -> None:
-    assert text.shortened("a" * 10, limit=10) == "a" * 10
-    assert text.shortened("abcdefghijk", limit=5) == (
+    assert dataset_text.shortened("a" * 10, limit=10) == "a" * 10
+    assert dataset_text.shortened("abcdefghijk", limit=5) == (
         "abc\n[... 6 characters; --row ID shows all ...]\njk"
     )
 
@@ -167,7 +167,7 @@ def test_a_row_shows_facts_and_then_its_texts(make_trace: Callable[..., Trace]) 
         served_by="deepseek-r1", benchmark="math500",
     )  # fmt: skip
 
-    assert "\n".join(text.row_lines(row, whole=False)) == (
+    assert "\n".join(dataset_text.row_lines(row, whole=False)) == (
         """\
 === beef/1
 verdict    correct (verifier math)
@@ -192,7 +192,9 @@ def test_a_rejected_row_says_why_and_what_was_measured(make_trace: Callable[...,
     trace = make_trace(reasoning=None, num_tokens=None, teacher=None, reference_answer=None)
     fields = {name: getattr(trace, name) for name in Trace.__struct_fields__}
 
-    lines = list(text.row_lines(RejectedTrace(**fields, reason="a", measured="7"), whole=True))
+    lines = list(
+        dataset_text.row_lines(RejectedTrace(**fields, reason="a", measured="7"), whole=True)
+    )
     assert lines[1:9] == [
         "verdict    not judged (verifier math)",
         "answer     none",
@@ -204,7 +206,9 @@ def test_a_rejected_row_says_why_and_what_was_measured(make_trace: Callable[...,
         "dropped    a: 7",
     ]
     assert "--- reasoning" not in lines
-    lines = list(text.row_lines(RejectedTrace(**fields, reason="a", measured=None), whole=True))
+    lines = list(
+        dataset_text.row_lines(RejectedTrace(**fields, reason="a", measured=None), whole=True)
+    )
     assert lines[8] == "dropped    a"
 
 
@@ -214,7 +218,7 @@ def test_only_a_row_that_was_asked_for_by_id_is_shown_whole(
 ) -> None:
     row = make_trace(reasoning="a" * 2500)
 
-    lines = list(text.row_lines(row, whole=whole))
+    lines = list(dataset_text.row_lines(row, whole=whole))
     shown = lines[lines.index("--- reasoning") + 1]
     short = f"{'a' * 1000}\n[... 500 characters; --row ID shows all ...]\n{'a' * 1000}"
     assert shown == ("a" * 2500 if whole else short)
@@ -228,6 +232,6 @@ def test_control_characters_are_shown_and_not_sent_to_the_terminal(
         messages=[Message(role="assistant", content="a\x1b]0;title\x07\tb\nc\x9b1m")],
     )
 
-    shown = "\n".join(text.row_lines(row, whole=True))
+    shown = "\n".join(dataset_text.row_lines(row, whole=True))
     assert "answer     \\x1b[2J" in shown
     assert "a\\x1b]0;title\\x07\tb\nc\\x9b1m" in shown

@@ -7,9 +7,9 @@ import msgspec
 
 from distillpipe.base.markdown import inline
 from distillpipe.base.terminal import printable
-from distillpipe.comparison import Group, Pair
-from distillpipe.views.overlap import Overlap
-from distillpipe.views.scores import Table, aligned, markdown, score_table, share, with_interval
+from distillpipe.reports.comparison import Group, Pair
+from distillpipe.reports.lineage import Overlap
+from distillpipe.reports.tables import Table, aligned, markdown, score_table, share, with_interval
 
 MIN_P = 1e-9  # the test is not exact beyond
 

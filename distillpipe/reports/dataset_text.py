@@ -8,8 +8,8 @@ from distillpipe.data.forecast import size
 from distillpipe.data.store.counts import Counts, Distribution
 from distillpipe.data.store.manifest import Manifest
 from distillpipe.data.store.spending import say_spent
-from distillpipe.views.ancestors import Step
-from distillpipe.views.disk import Folder, Partial
+from distillpipe.reports.disk import Folder, Partial
+from distillpipe.reports.lineage import Step
 
 BAR_WIDTH = 40
 MAX_CHARACTERS = 2000  # of one text of a row, where it is not asked for by its id

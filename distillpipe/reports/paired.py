@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from distillpipe.metrics import student_quantile
+from distillpipe.reports.metrics import student_quantile
 
 MAX_STEPS = 2**20  # of the sum of all differences: beyond, it is counted in coarser steps
 

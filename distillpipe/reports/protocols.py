@@ -38,7 +38,7 @@ from distillpipe.data.benchmarks import (
     SIMPLE_EVALS_CHOICE_PROMPT,
 )
 from distillpipe.data.store.manifest import ResolvedOption
-from distillpipe.published import published_score
+from distillpipe.reports.published import published_score
 
 PROMPT, NUM_SAMPLES = "prompt_template", "num_samples"
 BENCHMARK = "benchmark"

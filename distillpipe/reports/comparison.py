@@ -6,8 +6,8 @@ from fractions import Fraction
 
 import msgspec
 
-from distillpipe import metrics, paired
-from distillpipe.scoring import Judged, Predictions
+from distillpipe.reports import metrics, paired
+from distillpipe.reports.scoring import Judged, Predictions
 
 HARD, EASY = Fraction(1, 3), Fraction(2, 3)
 DIFFICULTIES = ("hard", "medium", "easy")

@@ -1,0 +1,1 @@
+"""What is said about models and data: metrics, paired statistics, scores, comparisons, lineage, and their text."""
