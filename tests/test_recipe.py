@@ -10,8 +10,8 @@ from typing import Annotated, Any, Literal
 
 import pytest
 
-from distillpipe import recipe
 from distillpipe.base.errors import UsageError
+from distillpipe.cli import recipe
 from distillpipe.cli.app import COMMANDS
 
 REPOSITORY = Path(__file__).resolve().parent.parent

@@ -12,10 +12,11 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from distillpipe import __version__, recipe
+from distillpipe import __version__
 from distillpipe.base import interrupts, streams, terminal
 from distillpipe.base.errors import DistillError, Interrupted
 from distillpipe.base.progress import say
+from distillpipe.cli import recipe
 from distillpipe.cli.compare import compare
 from distillpipe.cli.doctor import doctor
 from distillpipe.cli.eval import evaluate
