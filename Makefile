@@ -43,6 +43,7 @@ test-vllm: setup-vllm ## the tests of the vllm engine, with vLLM on the CPU
 lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/lint-imports
 
 types: setup
 	$(BIN)/mypy
