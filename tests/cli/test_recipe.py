@@ -14,7 +14,7 @@ from distillpipe.base.errors import UsageError
 from distillpipe.cli import recipe
 from distillpipe.cli.app import COMMANDS
 
-REPOSITORY = Path(__file__).resolve().parent.parent
+REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 def bake(

@@ -13,7 +13,7 @@ from distillpipe.verify import judge
 
 ROWS = [
     json.loads(line)
-    for line in (Path(__file__).parents[1] / "data" / "answers.jsonl").read_bytes().splitlines()
+    for line in (Path(__file__).parents[2] / "data" / "answers.jsonl").read_bytes().splitlines()
 ]
 KINDS = sorted({row["kind"] for row in ROWS})
 

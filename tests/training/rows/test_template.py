@@ -16,7 +16,7 @@ from distillpipe.training.rows.rows import row_of
 from distillpipe.training.rows.template import keeps_turns, saved_template
 
 FAMILIES = ["qwen2.5", "qwen3", "r1-distill-qwen", "llama-3-style"]
-GOLDEN = Path(__file__).parent.parent / "golden"
+GOLDEN = Path(__file__).parents[2] / "golden"
 LLAMA = (
     "{{ bos_token }}{% for message in messages %}<|start_header_id|>{{ message.role }}<|end_header_id|>\n\n"
     "{{ message.content | trim }}<|eot_id|>{% endfor %}"

@@ -26,16 +26,16 @@ def deep(number: int) -> int:
 @pytest.mark.parametrize(
     ("work", "said"),
     [
-        (fault, "KeyError: 'log' (tests/test_rowguard.py:"),
+        (fault, "KeyError: 'log' (tests/base/test_rowguard.py:"),
         (
             lambda: deep(0),
-            "RecursionError: maximum recursion depth exceeded (tests/test_rowguard.py:",
+            "RecursionError: maximum recursion depth exceeded (tests/base/test_rowguard.py:",
         ),
         (
             lambda: 1 // 0,
             "ZeroDivisionError: integer division or modulo by zero (tests/test_rowguard",
         ),
-        (lambda: "x" * (1 << 62), "MemoryError (tests/test_rowguard.py:"),
+        (lambda: "x" * (1 << 62), "MemoryError (tests/base/test_rowguard.py:"),
         (lambda: "\ud800".encode(), "UnicodeEncodeError: 'utf-8' codec can't encode character"),
         (lambda: json.loads("{"), "JSONDecodeError: Expecting property name"),
     ],

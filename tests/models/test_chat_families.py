@@ -18,7 +18,7 @@ COMPLETIONS = ["reasoning", "no reasoning"]
 
 
 def golden(family: str) -> dict:
-    path = Path(__file__).parent / "golden" / f"chat-{family}.json"
+    path = Path(__file__).parents[1] / "golden" / f"chat-{family}.json"
     return json.loads(path.read_text("utf-8"))
 
 
