@@ -23,7 +23,7 @@ R = TypeVar("R")
 REASON = "internal_error"  # of a row that was rejected, and how the reason of a verdict begins
 MAX_SHARE = 0.01  # of the rows of a version
 _MAX_CHARACTERS = 200
-_PACKAGE = Path(__file__).parent
+_PACKAGE = Path(__file__).parents[1]
 
 
 class InternalErrors(DistillError):

@@ -33,7 +33,7 @@ def deep(number: int) -> int:
         ),
         (
             lambda: 1 // 0,
-            "ZeroDivisionError: integer division or modulo by zero (tests/test_rowguard",
+            "ZeroDivisionError: integer division or modulo by zero (tests/base/test_rowguard",
         ),
         (lambda: "x" * (1 << 62), "MemoryError (tests/base/test_rowguard.py:"),
         (lambda: "\ud800".encode(), "UnicodeEncodeError: 'utf-8' codec can't encode character"),

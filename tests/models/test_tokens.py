@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from distillpipe.base.records import Message, TokenCounts, Trace
-from distillpipe.data.formats import tokens
+from distillpipe.models import tokens
 from distillpipe.models.chat import Chat
 from distillpipe.models.tokens import counted
 
