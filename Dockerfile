@@ -16,8 +16,7 @@ RUN apt-get update \
 WORKDIR /opt/distillpipe
 COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY distillpipe ./distillpipe
-# vLLM pins a torch of its own, so the constraints of the checkout do not hold here.
-RUN pip install --no-cache-dir ".[${EXTRAS}]"
+RUN pip install --no-cache-dir --constraint constraints.txt ".[${EXTRAS}]"
 COPY data ./data
 COPY recipes ./recipes
 

@@ -16,7 +16,7 @@ NEEDS = {
 }  # fmt: skip
 PROGRAMS = {
     "distill", "make", "pip", "uv", "python", "python3", "source", "export", "sudo", "docker", "vllm",
-    "cat", ".venv-cuda/bin/pip", ".venv-cuda/bin/distill",
+    "cat",
 }  # fmt: skip
 OTHERS_FLAGS = {"--constraint", "--reasoning-parser"}  # of pip and of vllm serve
 FLAG = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]+")
