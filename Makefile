@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-vllm quickstart test test-all test-long test-vllm lint types check clean
+.PHONY: help setup setup-vllm quickstart test test-all test-long test-vllm lint types check docs clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -49,6 +49,15 @@ types: setup
 	$(BIN)/mypy
 
 check: lint types test ## lint, types, tests
+
+docs: .venv/installed-docs ## build the documentation into build/site
+	$(BIN)/python scripts/docs_pages.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+	$(BIN)/python scripts/check_site.py
+
+.venv/installed-docs: .venv/installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	@touch $@
 
 clean: ## remove the quickstart's runs and the environments, nothing else
 	rm -rf runs/quickstart .venv .venv-vllm

@@ -39,7 +39,7 @@ from distillpipe.engines.budget.engine import BudgetedEngine
 from distillpipe.models.chat import Chat
 from distillpipe.models.lookup import AnyModel
 from distillpipe.sampling.plan import Asked, RowPlan
-from distillpipe.verify import Judge
+from distillpipe.verify.judge import Judge
 
 if TYPE_CHECKING:  # they load numpy, which an answer of "up to date" has no use for
     from distillpipe.data.store.labels import Labels

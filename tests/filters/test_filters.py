@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distillpipe.base.records import TokenCounts
-from distillpipe.filters import ROW_RULES, Drop, all_drops, first_drop
+from distillpipe.filters import ROW_RULES, all_drops, first_drop
+from distillpipe.filters.rules import Drop
 
 TOO_SHORT = TokenCounts(prompt=30, reasoning=6, response=5, total=44)
 
