@@ -31,6 +31,7 @@ from distillpipe import metrics, paired, scoring, versions
 from distillpipe.errors import DistillError, MissingDependencyError, UsageError
 from distillpipe.hashing import uniform
 from distillpipe.manifest import Manifest
+from distillpipe.requirements import install_command
 from distillpipe.stages.compare import WHERE_IT_RAN
 from distillpipe.views.comparison import MIN_P
 from distillpipe.views.scores import markdown, over, share, with_interval
@@ -282,7 +283,7 @@ def draw(found: dict[str, Any], path: Path) -> None:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise MissingDependencyError(
-            f"{path.name} was not drawn, the figures stand beside it: pip install 'distillpipe[report]'"
+            f"{path.name} was not drawn, the figures stand beside it: {install_command('matplotlib')}"
         ) from error
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.add_subplot()

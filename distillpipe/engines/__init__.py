@@ -1,14 +1,12 @@
 """Where tokens come from. Each engine's module has one heavy import, and is imported only when it is used."""
 
-from importlib.util import find_spec
-
 from distillpipe import models
 from distillpipe.chat import Chat
 from distillpipe.engines.base import Completion, Engine, Request
 from distillpipe.engines.billing import Billing
 from distillpipe.engines.choice import choose
 from distillpipe.engines.server_options import asks_for_server
-from distillpipe.errors import MissingDependencyError, UsageError
+from distillpipe.errors import UsageError
 from distillpipe.models import AnyModel, Served
 from distillpipe.progress import say
 from distillpipe.records import EngineOptions
@@ -80,10 +78,6 @@ def check_soft_labels(model: AnyModel, soft_labels: int) -> None:
 def _open_server(
     model: Served, chat: Chat | None, options: EngineOptions, draft: Draft | None
 ) -> Engine:
-    if not find_spec("httpx2"):
-        raise MissingDependencyError(
-            "a server needs httpx2, which is not installed: pip install 'distillpipe[openai]'"
-        )
     from distillpipe.engines.openai import OpenAIEngine
     from distillpipe.engines.server import Server
 

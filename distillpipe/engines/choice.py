@@ -5,6 +5,7 @@ from importlib.util import find_spec
 from distillpipe.errors import MissingDependencyError, UsageError
 from distillpipe.progress import say
 from distillpipe.records import EngineOptions
+from distillpipe.requirements import install_command
 
 
 def choose(options: EngineOptions) -> str:
@@ -18,7 +19,7 @@ def choose(options: EngineOptions) -> str:
         say(f"engine: {name} ({reason})")
     if name == "vllm" and not find_spec("vllm"):
         raise MissingDependencyError(
-            "--engine vllm needs vLLM, which is not installed: pip install 'distillpipe[vllm]'"
+            f"--engine vllm needs vLLM, which is not installed: {install_command('vllm')}"
         )
     if name != "vllm" and (options.replicas > 1 or options.tensor_parallel_size > 1):
         raise UsageError(
@@ -30,7 +31,7 @@ def choose(options: EngineOptions) -> str:
 def _best() -> tuple[str, str]:
     """The best engine that this machine has, and why it is."""
     if not find_spec("vllm"):
-        slow = ": pip install 'distillpipe[vllm]' is many times faster" if _has_cuda() else ""
+        slow = f"; it is many times faster: {install_command('vllm')}" if _has_cuda() else ""
         return "transformers", f"vLLM is not installed{slow}"
     if not _has_cuda():
         return "transformers", "there is no CUDA GPU"

@@ -23,6 +23,7 @@ import msgspec
 from distillpipe.decoding import NOT_DECODED, check_depth, what_is_wrong
 from distillpipe.errors import DataError, MissingDependencyError, first_line
 from distillpipe.jsonl import BYTE_ORDER_MARK
+from distillpipe.requirements import install_command
 
 Placed = tuple[str, Any]
 PARQUET_ROWS = 64  # decoded at a time
@@ -72,7 +73,7 @@ def load_module(name: str, package: str, needed_for: str) -> Any:
         return importlib.import_module(name)
     except ImportError as error:
         raise MissingDependencyError(
-            f"{needed_for} needs {package}, which is not installed: pip install {package}"
+            f"{needed_for} needs {package}, which is not installed: {install_command(package)}"
         ) from error
 
 

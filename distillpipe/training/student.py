@@ -12,6 +12,7 @@ from distillpipe import loading
 from distillpipe.errors import MissingDependencyError
 from distillpipe.models import Model
 from distillpipe.records import TrainingOptions
+from distillpipe.requirements import install_command
 from distillpipe.training.context import student_config
 
 logging.getLogger("accelerate").setLevel(logging.ERROR)  # it warns of tied weights at every save
@@ -51,7 +52,8 @@ def _four_bits() -> Any:
 
     if importlib.util.find_spec("bitsandbytes") is None:
         raise MissingDependencyError(
-            "--method qlora needs the package bitsandbytes: pip install bitsandbytes, or give --method lora"
+            "--method qlora needs bitsandbytes, which is not installed: "
+            f"{install_command('bitsandbytes')}; or give --method lora"
         )
     return BitsAndBytesConfig(
         load_in_4bit=True,

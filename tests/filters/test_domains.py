@@ -11,6 +11,7 @@ import pytest
 
 from distillpipe.errors import UsageError
 from distillpipe.filters.domains import cluster_domains
+from distillpipe.requirements import install_command
 
 TOPICS = {
     "geometry": ["triangle", "circle", "angle", "radius", "tangent"],
@@ -81,7 +82,7 @@ def test_without_the_library_the_error_names_the_command_that_installs_it() -> N
         [sys.executable, "-c", program], capture_output=True, text=True, check=False
     )
     assert ended.stderr.strip() == (
-        "--num-clusters needs scikit-learn, which is not installed: pip install 'distillpipe[select]'"
+        f"--num-clusters needs scikit-learn, which is not installed: {install_command('scikit-learn')}"
     )
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from distillpipe.errors import DataError, MissingDependencyError
 from distillpipe.formats.files import file_rows
+from distillpipe.requirements import install_command
 
 ROWS = [{"problem": "1+1?", "answer": "2"}, {"problem": "é?", "answer": None}]
 LINES = "".join(f"{json.dumps(row)}\n" for row in ROWS).encode()
@@ -142,5 +143,6 @@ def test_parquet_without_its_library_names_the_command_that_installs_it(
     with pytest.raises(MissingDependencyError) as raised:
         list(file_rows(write(tmp_path / "rows.parquet", b"")))
     assert str(raised.value) == (
-        f"{tmp_path}/rows.parquet: Parquet needs pyarrow, which is not installed: pip install pyarrow"
+        f"{tmp_path}/rows.parquet: Parquet needs pyarrow, which is not installed: "
+        f"{install_command('pyarrow')}"
     )
