@@ -1,7 +1,6 @@
 """What stands beside the rows of a version: how it was made, from what, and what came of it."""
 
 import importlib.metadata
-import os
 import platform
 import subprocess
 from pathlib import Path
@@ -15,6 +14,7 @@ from distillpipe.encoding import document, escaped
 from distillpipe.errors import DataError
 from distillpipe.filesystem import sync_file
 from distillpipe.hashing import content_hash
+from distillpipe.processes import num_cores
 
 FORMAT = "distillpipe/1"
 LIBRARIES = ("distillpipe", "torch", "transformers", "accelerate", "peft", "math-verify", "msgspec")
@@ -227,9 +227,7 @@ def hardware() -> dict[str, Any]:
     return {
         "machine": platform.machine(),
         "system": platform.system(),
-        "cores": len(os.sched_getaffinity(0))
-        if hasattr(os, "sched_getaffinity")
-        else os.cpu_count(),
+        "cores": num_cores(),
     }
 
 

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from distillpipe.engines.base import Outcome, Request
 from distillpipe.engines.vllm_log import Log
 from distillpipe.errors import UsageError
+from distillpipe.processes import available_cores
 
 COMMAND = [sys.executable, "-m", "distillpipe.engines.vllm_process"]
 ENVIRONMENT = {
@@ -125,7 +126,7 @@ def environments(num_replicas: int, num_gpus: int) -> list[dict[str, str]]:
     if not torch.cuda.is_available():
         if CORES in os.environ:
             return [{}] * num_replicas
-        cores = sorted(os.sched_getaffinity(0))
+        cores = available_cores()
         shares = [cores[number::wanted] or cores for number in range(wanted)]
         texts = [",".join(map(str, share)) for share in shares]
         return [{CORES: "|".join(texts[start : start + num_gpus])} for start in starts]

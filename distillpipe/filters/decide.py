@@ -4,7 +4,6 @@ Of a small input threads decide, at once. In a large one the rules would wait fo
 one thread at a time: processes read slices of the files, and hand back decisions, never text.
 """
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -13,7 +12,7 @@ from itertools import chain
 from distillpipe import dataset, verify
 from distillpipe.filters.examine import Decided, Examiner
 from distillpipe.jsonl import Slice, decoded_slice, slices
-from distillpipe.processes import Processes
+from distillpipe.processes import Processes, num_cores
 from distillpipe.records import Trace
 
 SMALL_BYTES = (
@@ -34,7 +33,7 @@ def decided(
 
     With `num_workers` null it uses all cores. Raises UsageError for a row of a benchmark unless they are allowed.
     """
-    num_workers = num_workers or len(os.sched_getaffinity(0))
+    num_workers = num_workers or num_cores()
     num_bytes = dataset.count_bytes(inputs)
     if num_workers == 1 or num_bytes < SMALL_BYTES:
         rows = dataset.read_training_traces(inputs, allow_benchmark=allow_benchmark)
