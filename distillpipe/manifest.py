@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import msgspec
 
+import distillpipe
 from distillpipe.decoding import NOT_DECODED, what_is_wrong
 from distillpipe.distributions import Distribution
 from distillpipe.encoding import document, escaped
@@ -232,12 +233,18 @@ def hardware() -> dict[str, Any]:
 
 
 def git_commit() -> str | None:
-    """The commit of the checkout this code runs from, null outside one."""
-    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+    """The commit of the checkout this code runs from, null outside one.
+
+    An environment inside of another project's repository is outside: its commit says nothing about our code.
+    """
+    package = Path(distillpipe.__file__).resolve().parent
+    command = ["git", "-C", str(package), "rev-parse", "--show-toplevel", "HEAD"]
     try:
         done = subprocess.run(
             command, capture_output=True, encoding="utf-8", errors="replace", timeout=5, check=False
         )
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return done.stdout.strip() or None if done.returncode == 0 else None
+    top, _, commit = done.stdout.strip().rpartition("\n")
+    is_ours = done.returncode == 0 and Path(top).resolve() == package.parent
+    return commit if is_ours else None

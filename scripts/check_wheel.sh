@@ -29,6 +29,7 @@ if ! diff <(echo "$packed") <(echo "$tracked"); then
 fi
 
 mkdir -p "$folder/elsewhere"
+rm -f "$folder"/*.whl
 cp "$checkout/constraints.txt" "${wheels[0]}" "$folder"
 cp -r "$checkout/data/quickstart/teacher" "$folder/elsewhere"
 head -n 4 "$checkout/data/quickstart/problems-test.jsonl" >"$folder/elsewhere/problems.jsonl"
@@ -49,6 +50,7 @@ grep -q '^engine transformers *works' doctor.txt
 grep -q '^engine openai *works' doctor.txt
 grep -q "^method qlora .*pip install 'bitsandbytes>=" doctor.txt
 if grep '^warning' doctor.txt; then exit 1; fi
+if command -v bwrap >/dev/null; then grep -q '^sandbox *works' doctor.txt; fi
 
 rm -rf traces
 ../env/bin/python -m distillpipe generate problems.jsonl --teacher teacher --engine transformers \
