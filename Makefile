@@ -61,9 +61,9 @@ types: .venv/installed
 check: lint types test ## lint, types, tests
 
 dist: .venv/installed ## build wheel and sdist in dist/, with the pinned tools
-	rm -rf dist
+	@rm -rf dist distillpipe.egg-info # what an egg-info lists is packed, whatever pyproject.toml says
 	PIP_CONSTRAINT=$(CURDIR)/constraints.txt $(BIN)/python -m build --outdir dist
-	rm -rf distillpipe.egg-info
+	@rm -rf distillpipe.egg-info
 
 check-wheel: dist ## install the wheel into an empty environment, and use it there
 	scripts/check_wheel.sh
