@@ -28,6 +28,7 @@ from typing import Any, NamedTuple
 
 from distillpipe.base.errors import DistillError, MissingDependencyError, UsageError
 from distillpipe.base.hashing import uniform
+from distillpipe.base.requirements import install_command
 from distillpipe.data.store import manifest as manifests
 from distillpipe.data.store import versions
 from distillpipe.data.store.manifest import Manifest
@@ -283,7 +284,7 @@ def draw(found: dict[str, Any], path: Path) -> None:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise MissingDependencyError(
-            f"{path.name} was not drawn, the figures stand beside it: pip install 'distillpipe[report]'"
+            f"{path.name} was not drawn, the figures stand beside it: {install_command('matplotlib')}"
         ) from error
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.add_subplot()

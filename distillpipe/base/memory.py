@@ -1,10 +1,7 @@
 """How much memory there is."""
 
-import os
-import re
 import resource
 import sys
-from pathlib import Path
 
 from distillpipe.base.errors import EngineError
 
@@ -20,20 +17,16 @@ def check_room(name: str, num_bytes: int, there: int) -> None:
 
 def all_memory() -> int:
     """Bytes of this machine's memory, used or not."""
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    import psutil
+
+    return int(psutil.virtual_memory().total)
 
 
 def free_memory() -> int:
     """Bytes of this machine's memory that programs can have: what is unused, and the cache of files."""
-    try:
-        found = re.search(
-            r"^MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text(encoding="utf-8"), re.M
-        )
-    except OSError:  # not Linux
-        found = None
-    if found is None:
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return int(found[1]) * 1024
+    import psutil
+
+    return int(psutil.virtual_memory().available)
 
 
 def peak_memory() -> int:

@@ -28,6 +28,18 @@ _AHEAD = 4  # items a process that may wait for the oldest one
 _function: Callable[[Any], Any]  # of the process, where it is a worker
 
 
+def num_cores() -> int:
+    """Cores that this process may use: all of the machine where the system has no affinity, as macOS."""
+    return len(available_cores())
+
+
+def available_cores() -> list[int]:
+    """The numbers of the cores that this process may use, in order."""
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
+
+
 class Processes(Generic[T, R]):
     """Processes that run one function; leaving by an error kills them."""
 

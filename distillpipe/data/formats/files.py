@@ -22,6 +22,7 @@ import msgspec
 
 from distillpipe.base.decoding import NOT_DECODED, check_depth, what_is_wrong
 from distillpipe.base.errors import DataError, MissingDependencyError, first_line
+from distillpipe.base.requirements import install_command
 from distillpipe.data.store.jsonl import BYTE_ORDER_MARK
 
 Placed = tuple[str, Any]
@@ -72,7 +73,7 @@ def load_module(name: str, package: str, needed_for: str) -> Any:
         return importlib.import_module(name)
     except ImportError as error:
         raise MissingDependencyError(
-            f"{needed_for} needs {package}, which is not installed: pip install {package}"
+            f"{needed_for} needs {package}, which is not installed: {install_command(package)}"
         ) from error
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from distillpipe.base.errors import DataError, MissingDependencyError
+from distillpipe.base.requirements import install_command
 from distillpipe.data.formats.files import file_rows
 
 ROWS = [{"problem": "1+1?", "answer": "2"}, {"problem": "é?", "answer": None}]
@@ -142,5 +143,6 @@ def test_parquet_without_its_library_names_the_command_that_installs_it(
     with pytest.raises(MissingDependencyError) as raised:
         list(file_rows(write(tmp_path / "rows.parquet", b"")))
     assert str(raised.value) == (
-        f"{tmp_path}/rows.parquet: Parquet needs pyarrow, which is not installed: pip install pyarrow"
+        f"{tmp_path}/rows.parquet: Parquet needs pyarrow, which is not installed: "
+        f"{install_command('pyarrow')}"
     )

@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+import distillpipe
 from distillpipe.base.errors import DataError
 from distillpipe.data.store import manifest as manifests
 from distillpipe.data.store.counts import Counts, Dropped
@@ -126,3 +127,16 @@ def test_the_commit_is_that_of_the_checkout(repository: Path) -> None:
         pytest.skip("not a checkout")
 
     assert manifests.git_commit() == asked.stdout.strip()
+
+
+def test_the_commit_is_not_that_of_a_repository_around_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / ".venv" / "lib" / "site-packages" / "distillpipe"
+    package.mkdir(parents=True)
+    git = ["git", "-C", tmp_path, "-c", "user.name=A", "-c", "user.email=a@example.com"]
+    subprocess.run([*git, "init", "--quiet"], check=True)
+    subprocess.run([*git, "commit", "--quiet", "--allow-empty", "--message", "theirs"], check=True)
+    monkeypatch.setattr(distillpipe, "__file__", str(package / "__init__.py"))
+
+    assert manifests.git_commit() is None
