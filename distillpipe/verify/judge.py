@@ -14,9 +14,9 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from distillpipe.base import workers
 from distillpipe.base.interrupts import shielded
 from distillpipe.base.processes import num_cores
-from distillpipe.verify.math import workers
 
 T = TypeVar("T")
 R = TypeVar("R")

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from distillpipe.base import workers as processes
 from distillpipe.verify import judge, verified
 from distillpipe.verify.extract import any_answer, boxed_answer
 from distillpipe.verify.math import verifier as math
@@ -69,7 +70,7 @@ def impatient() -> Iterator[None]:
     math.forget()
     yield
     workers.CPU_SECONDS = seconds
-    workers.close()
+    processes.close()
     math.forget()
 
 

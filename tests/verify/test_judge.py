@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from distillpipe.base import workers
 from distillpipe.verify import verified
 from distillpipe.verify.judge import Judge
-from distillpipe.verify.math import workers
 
 
 def test_rows_come_out_judged_in_their_order(make_trace) -> None:

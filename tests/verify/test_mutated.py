@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from distillpipe.base import workers as processes
 from distillpipe.base.errors import DataError
 from distillpipe.base.records import Message, Trace
 from distillpipe.verify import VERIFIERS, Question, judgement, verified
@@ -201,7 +202,7 @@ def impatient() -> Iterator[None]:
     math.forget()
     yield
     workers.CPU_SECONDS = seconds
-    workers.close()
+    processes.close()
     math.forget()
 
 

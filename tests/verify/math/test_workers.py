@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from distillpipe.base import workers as processes
 from distillpipe.base.errors import EngineError
 from distillpipe.verify.math import workers
 
@@ -19,13 +20,13 @@ TOWER = "9^{9^{9^{9}}}"
 
 @pytest.fixture(autouse=True)
 def closed() -> Iterator[None]:
-    workers.close()
+    processes.close()
     yield
-    workers.close()
+    processes.close()
 
 
 def _pids() -> set[int]:
-    return {worker.process.pid for worker in workers._state.all}
+    return {worker.process.pid for worker in processes._state.all}
 
 
 def _wait_for(condition) -> None:
@@ -111,13 +112,13 @@ def test_closing_kills_busy_workers_and_their_questions_are_void(monkeypatch) ->
     def ask() -> None:
         try:
             workers.ask(TOWER, "1")
-        except workers.Closed as closed:
+        except processes.Closed as closed:
             raised.append(closed)
 
     thread = threading.Thread(target=ask)
     thread.start()
-    _wait_for(lambda: not workers._state.idle)
-    workers.close()
+    _wait_for(lambda: not processes._state.idle)
+    processes.close()
     thread.join()
     assert len(raised) == 1
     assert not _is_running(pid)
@@ -129,7 +130,7 @@ def test_a_fork_has_workers_of_its_own() -> None:
     child = os.fork()
     if not child:
         is_right = workers.ask("1", "1") == "same" and _pids().isdisjoint(before)
-        workers.close()
+        processes.close()
         os._exit(0 if is_right else 1)
     _, status = os.waitpid(child, 0)
     assert os.waitstatus_to_exitcode(status) == 0
@@ -145,12 +146,12 @@ def test_a_worker_that_does_not_start_is_an_error_and_no_verdict(monkeypatch) ->
 
 ASKING = """
 import signal, sys, threading
-from distillpipe.base import interrupts
+from distillpipe.base import interrupts, workers as processes
 from distillpipe.verify.math import workers
 interrupts.install()
 workers.CPU_SECONDS = workers.WALL_SECONDS = 600.0
 workers.ask("1", "1")
-print(*[worker.process.pid for worker in workers._state.all], flush=True)
+print(*[worker.process.pid for worker in processes._state.all], flush=True)
 workers.ask(sys.argv[1], "1")
 """
 
