@@ -44,6 +44,10 @@ class MissingDependencyError(DistillError):
     """An optional package is not installed: names the command that installs it."""
 
 
+class UserCodeError(DistillError):
+    """A verifier or rule of the user's own failed on a row: it costs that row."""
+
+
 class Incomplete(DistillError):
     """Rows are left that could not be made this time; the same command tries them again."""
 

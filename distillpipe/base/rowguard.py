@@ -14,13 +14,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple, ParamSpec, TypeVar
 
-from distillpipe.base.errors import Abandoned, CannotRenderError, DistillError
+from distillpipe.base.errors import Abandoned, CannotRenderError, DistillError, UserCodeError
 from distillpipe.base.progress import say
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 REASON = "internal_error"  # of a row that was rejected, and how the reason of a verdict begins
+USER_CODE = "user code "  # how what is said of a user's own function begins
 MAX_SHARE = 0.01  # of the rows of a version
 _MAX_CHARACTERS = 200
 _PACKAGE = Path(__file__).parents[1]
@@ -50,7 +51,7 @@ def guarded(work: Callable[P, R], *arguments: P.args, **options: P.kwargs) -> R 
     """
     try:
         return work(*arguments, **options)
-    except CannotRenderError as error:
+    except (CannotRenderError, UserCodeError) as error:
         # of this conversation: a template that fails on every one is refused before
         return InternalError(clean(str(error)))
     except (DistillError, Abandoned):
@@ -73,17 +74,29 @@ def too_many(num_errors: int, num_rows: int) -> bool:
     return num_errors > MAX_SHARE * num_rows
 
 
-def check_share(num_errors: int, num_rows: int, *, accepted: bool, show: str, way_out: str) -> None:
+def whose(said: str) -> str:
+    """Whose an internal error is: `distillpipe itself`, or a function of the user's, `user code checks:check`."""
+    said = said.removeprefix(f"{REASON}: ")
+    return said.partition(": ")[0] if said.startswith(USER_CODE) else "distillpipe itself"
+
+
+def check_share(
+    num_errors: int, num_rows: int, *, accepted: bool, show: str, way_out: str, first: str = ""
+) -> None:
     """Say how many rows met internal errors and how to report them; InternalErrors where they are too many.
 
-    `show` is the command that shows such rows, `way_out` what to do about too many of them.
+    `show` is the command that shows such rows, `way_out` what to do about too many of them, `first` what the
+    first of the errors said.
     """
     if not num_errors:
         return
-    said = (
-        f"{num_errors:,} of {num_rows:,} rows met an error of distillpipe itself ({REASON}): please report it "
-        f"with a row, which `{show}` shows"
+    owner = whose(first)
+    to_do = (
+        f"mend the function; `{show}` shows such a row"
+        if owner.startswith(USER_CODE)
+        else f"please report it with a row, which `{show}` shows"
     )
+    said = f"{num_errors:,} of {num_rows:,} rows met an error of {owner} ({REASON}): {to_do}"
     if too_many(num_errors, num_rows) and not accepted:
         raise InternalErrors(f"{said}. These are more than {MAX_SHARE:.0%}: {way_out}")
     say(f"warning: {said}")

@@ -41,7 +41,7 @@ option = functools.partial(typer.Option, show_envvar=False)
 
 
 def _check_verifier(name: str | None) -> str | None:
-    if name is not None:
+    if name is not None and ":" not in name:  # FILE.py:FUNCTION is looked for by the stage
         check_name(name)
     return name
 

@@ -19,6 +19,7 @@ from distillpipe import verify
 from distillpipe.base.hashing import content_hash
 from distillpipe.base.options import FilterOptions
 from distillpipe.base.records import TokenCounts, Trace, trace_id, with_source
+from distillpipe.base.user_code.functions import UserFunction
 from distillpipe.models.steps import find_steps
 from distillpipe.verify.extract import boxed_answer
 
@@ -90,10 +91,11 @@ def judged_conclusion(
     options: FilterOptions,
     extra: str | None = None,
     programs: verify.Programs = verify.PLAIN,
+    own: UserFunction | None = None,
 ) -> Trace | None:
     """The row with the verdict on what its thought says last of its answer; null where it says nothing.
 
-    `extra` holds the problem's other keys, as for `verify.verified`.
+    `extra` holds the problem's other keys and `own` the user's own verifier, as for `verify.verified`.
     """
     said = conclusion(trace.reasoning, options.verifier or trace.verifier)
     if said is None:
@@ -102,7 +104,7 @@ def judged_conclusion(
     as_response = msgspec.structs.replace(answered, content=said)
     return verify.verified(
         msgspec.structs.replace(trace, messages=[*asked, as_response]),
-        options.verifier, extra, answer_form="any", programs=programs,
+        options.verifier, extra, answer_form="any", programs=programs, own=own,
     )  # fmt: skip
 
 

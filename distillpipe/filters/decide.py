@@ -18,9 +18,11 @@ from distillpipe.base.options import FilterOptions
 from distillpipe.base.processes import Processes, num_cores
 from distillpipe.base.records import SoftLabels, TokenCounts, Trace, Verdict
 from distillpipe.base.rowguard import REASON, InternalError, guarded, is_internal_error
+from distillpipe.base.user_code.functions import UserFunction
 from distillpipe.data.store import dataset, versions
 from distillpipe.data.store.jsonl import Slice, decode, decoded_slice, lines, slices
 from distillpipe.filters.cut import Cut, cut_row, find_cut, judged_conclusion
+from distillpipe.filters.own_rules import own_drops
 from distillpipe.filters.problems import Extras, Known
 from distillpipe.filters.rules import OVER_BUDGET, Drop, unwanted_verdict
 from distillpipe.filters.strategies import Candidate
@@ -98,6 +100,9 @@ class Examiner(NamedTuple):
     count_tokens: Callable[[Trace], TokenCounts] | None
     "null where nothing is cut"
     programs: verify.Programs
+    verifier: UserFunction | None = None
+    "of the user's own, as are the rules"
+    rules: tuple[UserFunction, ...] = ()
 
     def examine(self, trace: Trace) -> Examined:
         """Verdicts are dear, so by default the last thing asked: a row that is dropped has none."""
@@ -106,7 +111,7 @@ class Examiner(NamedTuple):
             return Examined(trace, filters.unjudged(row, self.options), cut, drops)
         judged = verify.verified(
             row, self.options.verifier, self.extras.of(trace),
-            answer_form=self.options.answer_form, programs=self.programs,
+            answer_form=self.options.answer_form, programs=self.programs, own=self.verifier,
         )  # fmt: skip
         unwanted = unwanted_verdict(judged, self.options)
         return Examined(trace, judged, cut, [*drops, unwanted] if unwanted else drops)
@@ -141,7 +146,9 @@ class Examiner(NamedTuple):
 
     def _asked(self, trace: Trace) -> list[Drop]:
         found = chain(
-            filters.drops_by_text(trace, self.options), self.known.drops(trace, self.options)
+            filters.drops_by_text(trace, self.options),
+            self.known.drops(trace, self.options),
+            own_drops(trace, self.rules),
         )
         return list(found if self.options.explain else islice(found, 1))
 
@@ -159,7 +166,9 @@ class Examiner(NamedTuple):
         drops = self._asked(row)
         if drops and not self.options.explain:
             return row, cut, drops
-        judged = judged_conclusion(row, self.options, self.extras.of(trace), self.programs)
+        judged = judged_conclusion(
+            row, self.options, self.extras.of(trace), self.programs, self.verifier
+        )
         if judged is None or judged.verdict != "correct":
             drop = Drop("answer_not_reached", measured)
             if judged is not None and is_internal_error(None, judged.verdict_reason):

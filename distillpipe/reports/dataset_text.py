@@ -35,6 +35,8 @@ def _details(name: str, manifest: Manifest, funnel: list[Step], folder: Folder) 
     yield from _section(
         "models", _columns([[one.role, one.name, one.identity] for one in manifest.models])
     )
+    own = [[name, digest] for name, digest in manifest.user_code.items()]
+    yield from _section("verifiers and rules of your own", _columns(own))
     yield from _section("dropped", _dropped(counts))
     yield from _section("teachers", teacher_lines(counts))
     if counts.verdicts:

@@ -139,7 +139,7 @@ def _add(found: Predictions, trace: Trace, outcome: str) -> None:
         found.problems[trace.problem_id] = one
     one.samples.append((trace.sample, outcome == "correct"))
     is_finished = outcome not in ("truncated", "not_run")
-    votes = is_finished and not verify.VERIFIERS[trace.verifier].runs_code
+    votes = is_finished and not verify.rule_of(trace.verifier).runs_code
     one.answers.append(trace.answer if votes else None)
     one.num_unverifiable += outcome == "unverifiable"
     found.num_internal_errors += is_internal_error(None, trace.verdict_reason)
@@ -153,7 +153,7 @@ def options_of(problems: Iterable[Problem]) -> dict[str, str | None]:
     """What a vote over the answers to choice questions has to know, by problem: their other keys."""
     found = {}
     for problem in problems:
-        rule = verify.VERIFIERS[problem.verifier]
+        rule = verify.rule_of(problem.verifier)
         if rule.reads_extra and not rule.runs_code:
             found[problem.problem_id] = problem.extra
     return found
@@ -238,7 +238,7 @@ def _pass_at(k: int, judged: list[Judged]) -> dict[str, Any]:
 def _majorities(found: Predictions, extras: Mapping[str, str | None]) -> dict[str, Any]:
     """maj@k for k = the samples of each problem; none where these differ, or programs were judged."""
     fewest, most = found.num_samples
-    runs_code = any(verify.VERIFIERS[one.verifier].runs_code for one in found.problems.values())
+    runs_code = any(verify.rule_of(one.verifier).runs_code for one in found.problems.values())
     if fewest != most or most < 2 or runs_code:
         return {}
     shares = [
@@ -254,7 +254,7 @@ def _majorities(found: Predictions, extras: Mapping[str, str | None]) -> dict[st
 
 def _lost_programs(found: Predictions) -> dict[str, Any]:
     """Programs that only an installed package would have let run, with its names; nothing without programs."""
-    if not any(verify.VERIFIERS[one.verifier].runs_code for one in found.problems.values()):
+    if not any(verify.rule_of(one.verifier).runs_code for one in found.problems.values()):
         return {}
     counts = found.missing_modules
     return {"num_missing_modules": counts.total(), "missing_modules": dict(counts.most_common())}
@@ -262,7 +262,7 @@ def _lost_programs(found: Predictions) -> dict[str, Any]:
 
 def _same(judged: Judged, extra: str | None, found: Predictions) -> Callable[[str, str], bool]:
     """Whether the problem's verifier takes two answers for the same."""
-    rule = verify.VERIFIERS[judged.verifier]
+    rule = verify.rule_of(judged.verifier)
 
     def same(answer: str, other: str) -> bool:
         judgement = guarded(rule.judge, answer, Question(other, judged.problem, extra))

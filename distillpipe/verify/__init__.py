@@ -1,7 +1,8 @@
 """Verifiers: from a completion to an answer, from an answer to a verdict.
 
 A new verifier is one line in `VERIFIERS`: how it finds the answer in a response, and a function
-`(answer, question) -> Judgement`. A completion that was cut off has no answer; no answer is `wrong`;
+`(answer, question) -> Judgement`. A user's own, which a file of theirs holds, is called in a process: see
+`base.user_code`. A completion that was cut off has no answer; no answer is `wrong`;
 `unverifiable` is for a reference (or tests) that is missing or that the verifier cannot read, or a verifier
 that failed on it, never for a poor answer.
 """
@@ -11,10 +12,13 @@ from typing import NamedTuple
 
 import msgspec
 
+from distillpipe.base.decoding import json_object
 from distillpipe.base.errors import DataError, UsageError
 from distillpipe.base.options import AnswerForm, CodeRules
 from distillpipe.base.records import Problem, Trace, Verdict
-from distillpipe.base.rowguard import InternalError, clean, guarded
+from distillpipe.base.rowguard import REASON, InternalError, clean, guarded
+from distillpipe.base.user_code import functions
+from distillpipe.base.user_code.functions import UserFunction, is_user_name
 from distillpipe.verify.choice import (
     as_shown,
     chosen,
@@ -58,6 +62,10 @@ class Question(NamedTuple):
     order: tuple[int, ...] | None = None
     "in which the options were shown; null for that of the problem"
     programs: Programs = PLAIN
+    response: str | None = None
+    "what the answer was found in; null for one that was cut off"
+    own: UserFunction | None = None
+    "the verifier of the user's own that is asked where the verifier has its name"
 
 
 class Judgement(NamedTuple):
@@ -88,6 +96,26 @@ class Verifier(NamedTuple):
     "of a response, where what was asked has a say in what its answer is; null where it has none"
     recorded: Callable[[str, Question], str] = lambda answer, _: answer
     "an answer as the row keeps it"
+
+
+def _of_user(answer: str | None, question: Question) -> Judgement:
+    """What a verifier of the user's own says. Raises UserCodeError where it fails."""
+    if question.response is None:
+        return Judgement("wrong", "no_answer")
+    assert question.own is not None  # `check_runnable` has seen to it
+    found = question.own.call(
+        {
+            "response": question.response,
+            "answer": answer,
+            "reference_answer": question.reference or None,
+            "problem": question.problem,
+            "extra": json_object(question.extra),
+        }
+    )
+    verdict, reason = found["verdict"], found["reason"]
+    if reason is not None and reason.startswith(REASON):  # the rows that failed are known by it
+        reason = f"said: {reason}"
+    return Judgement(verdict, reason)
 
 
 def _comparing(same: Callable[[str, str], Verdict]) -> Verifier:
@@ -155,6 +183,9 @@ VERIFIERS: dict[str, Verifier] = {
         _code, extract_code, extract_code, _no_tests, reads_extra=True, runs_code=True
     ),
 }
+USERS = _comparing(same_text)._replace(missing=lambda _: None, reads_extra=True)
+"""Of every verifier of a user's own. Its function decides what is missing; a vote takes answers for the same that have
+the same text."""
 CODE_VERSION = 5  # part of the fingerprint of what verdicts decide: raise it when a verdict changes
 
 __all__ = [
@@ -163,14 +194,17 @@ __all__ = [
     "Judge",
     "Judgement",
     "PLAIN",
+    "USERS",
     "Programs",
     "Question",
     "Verifier",
     "can_judge",
+    "find_own",
     "check_name",
     "check_runnable",
     "judge",
     "judgement",
+    "rule_of",
     "verified",
 ]
 
@@ -182,18 +216,20 @@ def verified(
     *,
     answer_form: AnswerForm = "boxed",
     programs: Programs = PLAIN,
+    own: UserFunction | None = None,
 ) -> Trace:
     """The trace with its answer and verdict made anew; `verifier` overrides the row's own.
 
     `extra` holds the problem's other keys (options, tests), by default the trace's own. With the form
-    `any` an answer that is stated without a box counts too. A verifier that fails in a way that nobody
+    `any` an answer that is stated without a box counts too. `own` is the verifier of the user's own that rows
+    with its name are judged by. A verifier that fails in a way that nobody
     foresaw leaves the row unverifiable, its reason beginning with `internal_error`. Raises
     MissingDependencyError where a program would have to run and there is neither a sandbox nor leave to go
     without.
     """
     name = verifier or trace.verifier
     check_name(name)
-    judged = guarded(_verified, trace, name, extra, answer_form, programs)
+    judged = guarded(_verified, trace, name, extra, answer_form, programs, own)
     if isinstance(judged, InternalError):
         return msgspec.structs.replace(
             trace, verifier=name, answer=None, verdict="unverifiable", verdict_reason=judged.reason,
@@ -202,9 +238,14 @@ def verified(
 
 
 def _verified(
-    trace: Trace, name: str, extra: str | None, answer_form: AnswerForm, programs: Programs
+    trace: Trace,
+    name: str,
+    extra: str | None,
+    answer_form: AnswerForm,
+    programs: Programs,
+    own: UserFunction | None,
 ) -> Trace:
-    rule = VERIFIERS[name]
+    rule = rule_of(name)
     found = rule.answer if answer_form == "boxed" else rule.any_answer
     if rule.runs_code and programs.rules == "livecodebench":
         found = extract_last_fenced
@@ -214,6 +255,8 @@ def _verified(
         trace.extra if extra is None else extra,
         order_in(trace.extra) if rule.reads_extra and not rule.runs_code else None,
         programs,
+        None if trace.is_truncated else trace.response,
+        own,
     )
     answer = None
     if not trace.is_truncated:
@@ -240,6 +283,8 @@ def judge(
 def judgement(answer: str | None, question: Question, verifier: str) -> Judgement:
     """The verdict on an answer, null for none, and the reason."""
     check_name(verifier)
+    if is_user_name(verifier):
+        return _of_user(answer, question)
     rule = VERIFIERS[verifier]
     if (missing := rule.missing(question)) is not None:
         return Judgement("unverifiable", missing)
@@ -250,19 +295,51 @@ def can_judge(problem: Problem) -> bool:
     """Whether answers to a problem can be judged: it has a reference, or tests."""
     check_name(problem.verifier)
     question = Question(problem.reference_answer or "", problem.problem, problem.extra)
-    return guarded(VERIFIERS[problem.verifier].missing, question) is None
+    return guarded(rule_of(problem.verifier).missing, question) is None
+
+
+def rule_of(verifier: str) -> Verifier:
+    """The rule of a verifier that exists, by its name; a user's own need not be at hand."""
+    return USERS if is_user_name(verifier) else VERIFIERS[verifier]
+
+
+def find_own(verifier: str | None) -> tuple[str | None, UserFunction | None]:
+    """The name of a verifier as rows have it, and the function that FILE.py:FUNCTION stands for; null for ours.
+
+    Raises UsageError for a verifier that does not exist.
+    """
+    if verifier is None or ":" not in verifier:
+        if verifier is not None:
+            check_name(verifier)
+        return verifier, None
+    own = functions.find(verifier, "verifier")
+    return own.name, own
 
 
 def check_name(verifier: str) -> None:
-    """Raise UsageError for the name of a verifier that does not exist."""
-    if verifier not in VERIFIERS:
-        raise UsageError(f"no verifier {verifier!r}: there are {', '.join(VERIFIERS)}")
+    """Raise UsageError for the name of a verifier that does not exist; `checks:check` is one of a user's own."""
+    if verifier not in VERIFIERS and not is_user_name(verifier):
+        known = ", ".join(VERIFIERS)
+        raise UsageError(
+            f"no verifier {verifier!r}: there are {known}, or your own FILE.py:FUNCTION"
+        )
 
 
-def check_runnable(verifiers: Iterable[str], programs: Programs) -> None:
+def check_runnable(
+    verifiers: Iterable[str], programs: Programs, own: UserFunction | None = None
+) -> None:
     """Raise MissingDependencyError where one of them runs programs and there is no sandbox for them.
 
-    UsageError for a package that they may import and that is not installed, or does not work there.
+    UsageError for a package that they may import and that is not installed, or does not work there; and for a
+    verifier of the user's own that is not `own`.
     """
-    if any(VERIFIERS[name].runs_code for name in verifiers):
+    verifiers = set(verifiers)
+    for name in sorted(verifiers):
+        if is_user_name(name) and (own is None or own.name != name):
+            file, _, function = name.partition(":")
+            raise UsageError(
+                f"rows are judged by {name}, a verifier of the user's own: give its file again, "
+                f"--verifier PATH/{file}.py:{function}, or another verifier for all rows"
+            )
+    if any(rule_of(name).runs_code for name in verifiers):
         find_sandbox(unsafe=programs.unsafe, code_packages=programs.packages)
