@@ -1,4 +1,4 @@
-"""A verifier for answers that are JSON objects, compared field by field.
+r"""A verifier for answers that are JSON objects, compared field by field.
 
     distill filter runs/traces --verifier examples/verifier.py:same_fields --out runs/clean
 

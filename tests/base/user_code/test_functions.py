@@ -118,7 +118,7 @@ def test_a_rule_says_why_a_trace_is_dropped(
         ("os._exit(3)", "ended its process (exit status 3)"),
         ("import ctypes; ctypes.string_at(0)", "ended its process (SIGSEGV)"),
         ("os.kill(os.getpid(), 9)", "ended its process (SIGKILL)"),
-        ("x = [bytearray(2**28) for _ in range(100)]", "took more than 2048 MB of memory: MemoryError"),
+        ("x = bytearray(3 * 2**30)", "took more than 2048 MB of memory: MemoryError"),
     ],
 )  # fmt: skip
 def test_a_call_that_fails_says_how(write: Write, body: str, said: str) -> None:
@@ -129,30 +129,31 @@ def test_a_call_that_fails_says_how(write: Write, body: str, said: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("body", "said"),
+    ("body", "said", "wall_seconds"),
     [
-        ("while True: pass", "took more than 0.5 s of CPU time"),
-        ("time.sleep(1000)", "took more than 1 s"),
+        ("while True: pass", "took more than 0.5 s of CPU time", 600.0),
+        ("time.sleep(1000)", "took more than 1 s", 1.0),
         (
             "signal.signal(signal.SIGPROF, signal.SIG_IGN)\n    while True: pass",
             "took more than 1 s",
+            1.0,
         ),
-        ("os.kill(os.getpid(), signal.SIGSTOP)", "took more than 1 s"),
-        ("return time.sleep(1000) if os.fork() else True", "took more than 1 s"),
+        ("os.kill(os.getpid(), signal.SIGSTOP)", "took more than 1 s", 1.0),
+        ("return time.sleep(1000) if os.fork() else True", "took more than 1 s", 1.0),
     ],
 )
 def test_a_call_that_does_not_end_is_ended(
-    write: Write, monkeypatch: pytest.MonkeyPatch, body: str, said: str
+    write: Write, monkeypatch: pytest.MonkeyPatch, body: str, said: str, wall_seconds: float
 ) -> None:
     monkeypatch.setattr(functions, "CPU_SECONDS", 0.5)
-    monkeypatch.setattr(functions, "WALL_SECONDS", 1.0)
+    monkeypatch.setattr(functions, "WALL_SECONDS", wall_seconds)
     function = write(f"import os, signal, time\ndef check(answer):\n    {body}")
     with pytest.raises(UserCodeError, match=f"user code checks:check: {said}$"):
         function.call(ARGUMENTS)
 
 
 LEAKY = """
-import os, random, sys, threading
+import os, sys, threading
 count = 0
 def check(answer, extra):
     global count
@@ -164,7 +165,7 @@ def check(answer, extra):
     threading.Thread(target=lambda: None).start()
     if extra.get("fails"):
         os._exit(1)
-    return True, f"{count} {os.environ.get('BEFORE')} {random.random()}"
+    return True, f"{count} {os.environ.get('BEFORE')}"
 """
 
 
@@ -175,7 +176,7 @@ def test_a_call_leaves_nothing_to_the_next(write: Write) -> None:
         with pytest.raises(UserCodeError):
             function.call({**ARGUMENTS, "extra": {"fails": True}})
     assert function.call(ARGUMENTS) == first
-    assert first["reason"].startswith("1 None")
+    assert first["reason"] == "1 None"
     assert len(workers._state.all) == 1  # the process that has imported the file lives on
 
 
@@ -190,7 +191,7 @@ def test_what_a_call_has_started_ends_with_it(write: Write, tmp_path: Path) -> N
         "    child = subprocess.Popen(['sleep', '1000'])\n    return True, str(child.pid)"
     )
     pid = int(function.call(ARGUMENTS)["reason"])
-    while Path(f"/proc/{pid}").exists() and "sleep" in Path(f"/proc/{pid}/cmdline").read_text():
+    while Path(f"/proc/{pid}").exists() and b"sleep" in Path(f"/proc/{pid}/cmdline").read_bytes():
         pass  # gone, or never: the harness has a time limit
 
 
@@ -224,7 +225,7 @@ def test_long_texts_reach_the_function_whole(write: Write) -> None:
         ("def check(*answer): 1", "answer is none of them"),
         ("import os; os._exit(7)", "importing the file ended the process (7)"),
         ("import ctypes; ctypes.string_at(0)", "importing the file ended the process (-11)"),
-        ("x = [bytearray(2**28) for _ in range(100)]", "importing checks.py failed: MemoryError"),
+        ("x = bytearray(9 * 2**30)", "importing checks.py failed: MemoryError"),
     ],
 )  # fmt: skip
 def test_a_verifier_that_cannot_be_called_is_refused(write: Write, source: str, said: str) -> None:
@@ -337,7 +338,7 @@ def test_a_function_of_a_module_stands_for_its_file(
         assert why in str(raised.value)
         assert "'FILE.py:FUNCTION'" in str(raised.value)
     replaced, module.check = module.check, len
-    with pytest.raises(UsageError, match="is not what given_checks.check stands for"):
+    with pytest.raises(UsageError, match=r"is not what given_checks\.check stands for"):
         reference_to(replaced)
     replaced.__module__ = "__main__"
     with pytest.raises(UsageError, match="the script, console or notebook that is running"):
