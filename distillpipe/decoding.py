@@ -11,10 +11,12 @@ import msgspec
 
 from distillpipe.errors import first_line
 
-NOT_DECODED = (msgspec.MsgspecError, UnicodeError, RecursionError)
+NOT_DECODED = (msgspec.MsgspecError, UnicodeError, RecursionError, OverflowError)
 "of msgspec"
 NOT_PARSED = (ValueError, RecursionError)
 "of json, tomllib and ast.literal_eval, whose own errors are ValueErrors"
+NOT_TRANSLATED = (*NOT_DECODED, *NOT_PARSED, TypeError)
+"where json reads a text and msgspec writes it and reads it again: msgspec writes no integer over 64 bits"
 MAX_DEPTH = 100
 "of lists and objects in each other that are taken in: whoever reads them later has a smaller stack"
 

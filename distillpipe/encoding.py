@@ -1,6 +1,6 @@
 """Values as JSON, also where a text in them is no UTF-8, as paths need not be."""
 
-from typing import Any
+from typing import Any, overload
 
 import msgspec
 
@@ -14,6 +14,10 @@ def document(content: object) -> bytes:
     return msgspec.json.format(encoded, indent=1) + b"\n"
 
 
+@overload
+def escaped(value: str) -> str: ...
+@overload
+def escaped(value: Any) -> Any: ...
 def escaped(value: Any) -> Any:
     r"""Plain data with what is no UTF-8 in its texts written as `\\udce9`: JSON cannot hold it as it is.
 

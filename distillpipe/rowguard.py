@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple, ParamSpec, TypeVar
 
+from distillpipe.encoding import escaped
 from distillpipe.errors import Abandoned, CannotRenderError, DistillError
 from distillpipe.progress import say
 
@@ -52,7 +53,7 @@ def guarded(work: Callable[P, R], *arguments: P.args, **options: P.kwargs) -> R 
         return work(*arguments, **options)
     except CannotRenderError as error:
         # of this conversation: a template that fails on every one is refused before
-        return InternalError(clean(str(error)))
+        return InternalError(escaped(str(error)))
     except (DistillError, Abandoned):
         raise
     except OSError as error:
@@ -89,11 +90,6 @@ def check_share(num_errors: int, num_rows: int, *, accepted: bool, show: str, wa
     say(f"warning: {said}")
 
 
-def clean(text: str) -> str:
-    """A text that can be written: halves of characters, which UTF-8 lacks, are escaped."""
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
-
-
 def _said(error: Exception) -> str:
     """The error and where it arose: the last line of ours, and that of a library behind it.
 
@@ -108,7 +104,7 @@ def _said(error: Exception) -> str:
     ours = [frame for frame in frames if _is_ours(frame)]
     last = [*ours[-1:], *(frame for frame in frames[-1:] if not _is_ours(frame))]
     places = ", ".join(f"{_short(frame.filename)}:{frame.lineno}" for frame in last)
-    return clean(f"{name if said == name else f'{name}: {said}'} ({places})")
+    return escaped(f"{name if said == name else f'{name}: {said}'} ({places})")
 
 
 def _is_ours(frame: traceback.FrameSummary) -> bool:

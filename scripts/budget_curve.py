@@ -32,6 +32,7 @@ from distillpipe.errors import DistillError, MissingDependencyError, UsageError
 from distillpipe.hashing import uniform
 from distillpipe.manifest import Manifest
 from distillpipe.stages.compare import WHERE_IT_RAN
+from distillpipe.student_t import student_quantile
 from distillpipe.views.comparison import MIN_P
 from distillpipe.views.scores import markdown, over, share, with_interval
 
@@ -97,7 +98,7 @@ def scaling(points: Sequence[Point]) -> dict[str, Any] | None:
     n, mean = len(slopes), statistics.fmean(slopes)
     interval: list[float | None] = [None, None]
     if n > 1:
-        half = metrics.student_quantile(n - 1) * statistics.stdev(slopes) / math.sqrt(n)
+        half = student_quantile(n - 1) * statistics.stdev(slopes) / math.sqrt(n)
         interval = [mean - half, mean + half]
     return {
         "points_per_1000_tokens": mean, "interval": interval, "num_pairs": len(apart),

@@ -11,9 +11,10 @@ from typing import NamedTuple
 
 import msgspec
 
+from distillpipe.encoding import escaped
 from distillpipe.errors import DataError, UsageError
 from distillpipe.records import AnswerForm, CodeRules, Problem, Trace, Verdict
-from distillpipe.rowguard import InternalError, clean, guarded
+from distillpipe.rowguard import InternalError, guarded
 from distillpipe.verify.choice import (
     as_shown,
     chosen,
@@ -225,8 +226,8 @@ def _verified(
     if trace.is_truncated and verdict == "wrong":
         reason = "truncated"
     return msgspec.structs.replace(
-        trace, verifier=name, answer=answer and clean(answer), verdict=verdict,
-        verdict_reason=reason and clean(reason),
+        trace, verifier=name, answer=answer and escaped(answer), verdict=verdict,
+        verdict_reason=reason and escaped(reason),
     )  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from distillpipe.training.attention import FAMILIES, PACKED, implementation
-from distillpipe.training.losses import IGNORED, token_loss_sum
+from distillpipe.training.losses import IGNORED, loss_sums
 from distillpipe.training.packing import (
     MIN_TOKENS,
     Pass,
@@ -171,7 +171,7 @@ def loss_and_gradients(model: Any, passes: Iterable[Pass]) -> tuple[float, list[
     total = 0.0
     for one in taken:
         hidden = model.base_model(one.ids, use_cache=False, **one.places).last_hidden_state
-        loss = token_loss_sum(hidden, model.get_output_embeddings(), one.labels) / num_supervised
+        loss = loss_sums(hidden, model.get_output_embeddings(), one.labels).total / num_supervised
         loss.backward()
         total += loss.item()
     return total, [one.grad.clone() for one in model.parameters() if one.grad is not None]
