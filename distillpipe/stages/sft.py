@@ -18,7 +18,8 @@ from distillpipe.models import MERGED, Model
 from distillpipe.progress import progress, say
 from distillpipe.records import Trace, TrainingOptions
 from distillpipe.stages.run import Result, Run, content_of, say_finished, say_up_to_date
-from distillpipe.training import expected, preview, rates, trackers
+from distillpipe.training import forecast as training_forecast
+from distillpipe.training import preview, rates, trackers
 from distillpipe.training.context import check_layers, limits_of, student_config
 from distillpipe.training.preflight import Preflight
 from distillpipe.training.preview import Preview
@@ -143,7 +144,7 @@ def forecast_sft(
     _check_options(inputs, options, run)
     _check_out(out)
     found = forecast.begin("sft", out, run.options, inputs)
-    model, teachers, lengths, num_rows = None, list[Model](), list[expected.Length](), 0.0
+    model, teachers, lengths, num_rows = None, list[Model](), list[training_forecast.Length](), 0.0
     with forecast.noting(found):
         model = _find_student(student, weights=False)
         options, run, _ = _with_rate(options, run, model)
@@ -152,15 +153,18 @@ def forecast_sft(
         header = _header(inputs, model, teachers, out, options, run)
         forecast.add_output(found, out, header)
     with forecast.noting(found):
-        lengths, num_rows = expected.add_rows(found, inputs, options)
+        lengths, num_rows = training_forecast.add_rows(found, inputs, options)
     if model is not None:
         with forecast.noting(found):
             check_layers(model, teachers, options)
             if (soft_rows := _soft_rows(model, options, teachers)) and not teachers:
                 given = (_traces(one, run.allow_benchmark_training) for one in inputs)
-                expected.add_soft_labels(found, given, soft_rows)
+                training_forecast.add_soft_labels(found, given, soft_rows)
         with forecast.noting(found):
-            expected.add_estimate(found, model, teachers, options, lengths, num_rows)
+            machine = training_forecast.find_machine(run.num_processes, run.sharding)
+            training_forecast.add_estimate(
+                found, model, teachers, options, lengths, num_rows, machine
+            )
     return found
 
 

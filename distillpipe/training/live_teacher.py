@@ -18,7 +18,8 @@ from distillpipe.errors import UsageError
 from distillpipe.models import Model, count_weights
 from distillpipe.training.alignment import Ids
 from distillpipe.training.attention import implementation
-from distillpipe.training.packing import capacity, packed_passes, padded_passes
+from distillpipe.training.packing import packed_passes, padded_passes
+from distillpipe.training.passes import capacity
 from distillpipe.training.rows import Row
 from distillpipe.training.soft_losses import DenseTargets
 from distillpipe.training.soft_rows import POSITION

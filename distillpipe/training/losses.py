@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from distillpipe.training.passes import CHUNK_LOGITS
 from distillpipe.training.soft_losses import (
     LiveTargets,
     Mixture,
@@ -19,7 +20,6 @@ from distillpipe.training.soft_losses import (
 )
 
 IGNORED = -100  # label of a position without loss
-CHUNK_LOGITS = 2**27  # numbers in the logits of a chunk
 
 
 class Soft(NamedTuple):

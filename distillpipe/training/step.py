@@ -17,7 +17,8 @@ from distillpipe.errors import EngineError, UsageError
 from distillpipe.records import TrainingOptions
 from distillpipe.training.attention import implementation
 from distillpipe.training.losses import loss_sums
-from distillpipe.training.packing import Pass, capacity, packed_passes, padded_passes
+from distillpipe.training.packing import Pass, packed_passes, padded_passes
+from distillpipe.training.passes import capacity
 from distillpipe.training.rows import Row
 from distillpipe.training.student import base_model
 from distillpipe.training.teaching import HiddenSums, Lesson, Look

@@ -103,7 +103,7 @@ def test_the_soft_loss_is_that_of_each_row_alone(
 ) -> None:
     options = OPTIONS
     if width == "one row a pass":
-        monkeypatch.setattr("distillpipe.training.packing.MIN_TOKENS", 1)
+        monkeypatch.setattr("distillpipe.training.passes.MIN_TOKENS", 1)
         options = msgspec.structs.replace(OPTIONS, max_length=100)
     if width == "padded":
         monkeypatch.setattr("distillpipe.training.attention.FAMILIES", ())
@@ -167,7 +167,7 @@ def test_several_teachers_are_learnt_from_by_their_weights(
 def test_layers_and_relations_are_those_of_each_row_alone(
     tmp_path, student, padded, rows_for, monkeypatch
 ) -> None:
-    monkeypatch.setattr("distillpipe.training.packing.MIN_TOKENS", 1)
+    monkeypatch.setattr("distillpipe.training.passes.MIN_TOKENS", 1)
     options = msgspec.structs.replace(OPTIONS, max_length=60, max_steps=1)  # one row a pass
     rows = rows_for(padded)
     loop.train(student, rows, tmp_path, options, 100, Setup(teachers=(padded,)))

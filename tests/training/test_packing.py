@@ -12,14 +12,8 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from distillpipe.training.attention import FAMILIES, PACKED, implementation
 from distillpipe.training.losses import IGNORED, loss_sums
-from distillpipe.training.packing import (
-    MIN_TOKENS,
-    Pass,
-    best_fit,
-    capacity,
-    packed_passes,
-    padded_passes,
-)
+from distillpipe.training.packing import Pass, packed_passes, padded_passes
+from distillpipe.training.passes import MIN_TOKENS, best_fit, capacity
 from distillpipe.training.rows import Row
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")

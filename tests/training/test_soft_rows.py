@@ -197,7 +197,7 @@ def test_every_step_has_the_labels_of_its_own_rows(
 ) -> None:
     options = OPTIONS
     if width == "one row a pass":
-        monkeypatch.setattr("distillpipe.training.packing.MIN_TOKENS", 1)
+        monkeypatch.setattr("distillpipe.training.passes.MIN_TOKENS", 1)
         options = msgspec.structs.replace(OPTIONS, max_length=110)
     if width == "padded":
         monkeypatch.setattr("distillpipe.training.attention.FAMILIES", ())

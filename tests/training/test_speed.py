@@ -4,8 +4,9 @@ import pytest
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, Qwen2Config, Qwen3MoeConfig
 
+from distillpipe.devices import peak_of
 from distillpipe.training.rows import Row
-from distillpipe.training.speed import Work, peak_of, summary, work_of
+from distillpipe.training.speed import Work, summary, work_of
 from distillpipe.training.states import Step
 
 CONFIG = Qwen2Config(
