@@ -42,13 +42,12 @@ EXPERTS = {"num_experts": 8, "num_experts_per_tok": 2}
 SHAPES = (
     "qwen2:128x3x512:128x4:full:fp32", "qwen2:128x3x512:128x16:full:fp32", "qwen2:128x3x512:128x16:full:fp32:checkpointing",
     "qwen2:256x12x8000:1024x2:full:fp32", "qwen2:256x12x8000:1024x2:full:bf16", "qwen2:256x12x8000:1024x2:full:bf16:checkpointing",
-    "qwen2:256x12x8000:1024x2:lora:fp32", "qwen2:256x12x8000:1024x2:lora:bf16", "qwen2:256x12x8000:1024x2:qlora:bf16",
-    "llama:512x8x32000:512x4:full:fp32", "llama:512x8x32000:2048x4:full:fp32", "llama:512x8x32000:512x4:full:bf16",
-    "llama:512x8x32000:512x4:lora:fp32", "llama:512x8x32000:512x4:lora:fp32:checkpointing",
-    "llama:512x8x32000:512x4:qlora:fp32", "llama:512x8x32000:512x4:qlora:bf16:checkpointing",
-    "qwen3:512x16x32000:512x2:full:fp32", "qwen3:512x16x32000:2048x1:lora:bf16", "gemma2:256x6x16000:512x4:full:fp32",
-    "phi3:256x6x8000:512x4:full:bf16", "qwen3_moe:256x6x8000:512x4:full:fp32", "gpt_oss:256x4x8000:512x4:full:fp32",
-    "qwen2:64x1x151936:4096x1:full:fp32",
+    "qwen2:256x12x8000:1024x2:lora:fp32", "qwen2:256x6x8000:512x2:lora:bf16", "qwen2:256x6x8000:512x2:qlora:bf16",
+    "qwen2:256x6x8000:512x2:qlora:fp32", "gpt_oss:256x4x8000:512x2:full:fp32", "qwen3_moe:256x4x8000:512x2:full:fp32",
+    "phi3:256x6x8000:512x2:full:bf16", "gemma2:256x6x16000:512x2:full:fp32", "qwen3:512x8x32000:512x1:full:fp32", "qwen3:512x8x32000:512x1:lora:bf16",
+    "llama:512x8x32000:256x4:full:fp32", "llama:512x8x32000:256x4:full:bf16", "llama:512x8x32000:256x4:lora:fp32:checkpointing",
+    "llama:512x8x32000:256x4:qlora:bf16:checkpointing", "llama:512x8x32000:1024x2:full:fp32", "llama:768x10x32000:256x2:full:fp32",
+    "qwen2:64x1x151936:2048x1:full:fp32",
 )  # fmt: skip
 
 

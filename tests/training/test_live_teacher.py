@@ -17,9 +17,11 @@ from transformers import AutoConfig, AutoModelForCausalLM, Qwen2Config
 from distillpipe import interrupts, models
 from distillpipe.chat import Chat
 from distillpipe.errors import Interrupted, UsageError
+from distillpipe.forecast import Forecast
 from distillpipe.records import Distillation, Trace, TrainingOptions
 from distillpipe.stages.run import Run
 from distillpipe.stages.sft import forecast_sft, preview_sft, sft
+from distillpipe.training import forecast as training_forecast
 from distillpipe.training import loop, states
 from distillpipe.training.batches import Batches
 from distillpipe.training.feature_losses import feature_loss_sum, relation_loss
@@ -396,10 +398,22 @@ def test_the_adaptive_weight_follows_what_is_left_of_the_first_held_out_loss(
     assert held_out_progress(losses) == progress
 
 
-def test_a_forecast_counts_the_weights_of_the_teacher(tmp_path, dataset, student, teacher) -> None:
-    alone, beside = (
-        forecast_sft([dataset], student.name, tmp_path / "s", OPTIONS, run)
-        for run in (Run(), Run(teachers=(teacher.name,)))
+def test_a_forecast_counts_weights_states_and_logits_of_the_teacher(
+    tmp_path, dataset, student, teacher
+) -> None:
+    def memory(options: TrainingOptions, *teachers: str) -> int:
+        run = Run(teachers=teachers)
+        return forecast_sft(
+            [dataset], student.name, tmp_path / "s", options, run
+        ).estimate.memory_bytes
+
+    lengths, _ = training_forecast.add_rows(Forecast("sft", "s", {}, []), [dataset], OPTIONS)
+    supervised = training_forecast.largest_pass(lengths, OPTIONS)[0].supervised
+    held = 4 * (
+        models.count_weights(teacher.folder) + supervised * models.width_and_kind(teacher)[0]
     )
-    more = beside.estimate.memory_bytes - alone.estimate.memory_bytes
-    assert more == 4 * models.count_weights(teacher.folder)
+    distillation = msgspec.structs.replace(OPTIONS.distillation, kd_weight=0.0, feature_weight=1.0)
+    hidden_only = msgspec.structs.replace(OPTIONS, distillation=distillation)
+
+    assert memory(hidden_only, teacher.name) - memory(hidden_only) == held
+    assert memory(OPTIONS, teacher.name) - memory(OPTIONS) > held
