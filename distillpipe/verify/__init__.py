@@ -13,10 +13,11 @@ from typing import NamedTuple
 import msgspec
 
 from distillpipe.base.decoding import json_object
+from distillpipe.base.encoding import escaped
 from distillpipe.base.errors import DataError, UsageError
 from distillpipe.base.options import AnswerForm, CodeRules
 from distillpipe.base.records import Problem, Trace, Verdict
-from distillpipe.base.rowguard import REASON, InternalError, clean, guarded
+from distillpipe.base.rowguard import REASON, InternalError, guarded
 from distillpipe.base.user_code import functions
 from distillpipe.base.user_code.functions import UserFunction, is_user_name
 from distillpipe.verify.choice import (
@@ -206,6 +207,7 @@ __all__ = [
     "judgement",
     "rule_of",
     "verified",
+    "escaped",
 ]
 
 
@@ -268,8 +270,8 @@ def _verified(
     if trace.is_truncated and verdict == "wrong":
         reason = "truncated"
     return msgspec.structs.replace(
-        trace, verifier=name, answer=answer and clean(answer), verdict=verdict,
-        verdict_reason=reason and clean(reason),
+        trace, verifier=name, answer=answer and escaped(answer), verdict=verdict,
+        verdict_reason=reason and escaped(reason),
     )  # fmt: skip
 
 

@@ -135,7 +135,7 @@ def test_a_row_that_fails_costs_no_other(
     assert result.manifest.counts.num_internal_errors == 1
     out, err = capfd.readouterr()
     assert out == ""
-    assert f"warning: 1 of 100 rows met an error of user code {name} (internal_error): mend" in err
+    assert f"warning: 1 of 100 rows met an error of user code {name} (internal_error): fix" in err
     assert "distillpipe itself" not in err
 
 
