@@ -1,8 +1,8 @@
-r"""A verifier for answers that are JSON objects, compared field by field.
+r"""Two verifiers: for numbers, and for JSON objects that are compared field by field.
 
     distill filter runs/traces --verifier examples/verifier.py:same_fields --out runs/clean
 
-A problem: {"problem": "Extract name and year: Ada was born in 1815.", "answer": "{\"name\": \"Ada\", \"year\": 1815}",
+A problem of the second: {"problem": "Extract name and year: Ada was born in 1815.", "answer": "{\"name\": \"Ada\", \"year\": 1815}",
             "tolerance": {"year": 1}}
 """
 
@@ -10,6 +10,18 @@ import json
 import re
 
 BLOCK = re.compile(r"```(?:json)?\s*(\{.*?\})\s*```", re.DOTALL)
+
+
+def same_number(answer, reference_answer):
+    """Whether the boxed answer is the number of the reference."""
+    try:
+        expected = float(reference_answer or "")
+    except ValueError:
+        return "unverifiable", "the reference is no number"
+    try:
+        return float(answer or "") == expected
+    except ValueError:
+        return "wrong", "no number in the box"
 
 
 def same_fields(response, reference_answer, extra):

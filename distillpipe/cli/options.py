@@ -146,7 +146,7 @@ Verifier = Annotated[
     str | None,
     option(
         callback=_check_verifier,
-        help="math, numeric, exact, choice or code, for all rows; else each row's own.",
+        help="math, numeric, exact, choice, code or your own FILE.py:FUNCTION, for all rows; else each row's own.",
         rich_help_panel=PROBLEMS,
     ),
 ]
