@@ -182,7 +182,8 @@ def test_a_reason_of_a_rule_stands_in_the_funnel(
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     rules = RULES.replace("< 6", "< 7")  # "0+1=1." has six characters, "9+1=10." seven
-    result = filter_traces([rows(0)], tmp_path / "out", own(rules=rules), Run())
+    traces = rows(0, verdict="wrong", answer="3")  # of an earlier command: rules see none
+    result = filter_traces([traces], tmp_path / "out", own(rules=rules), Run())
     assert [(row.reason, row.measured) for row in rejected(result)] == [("short_thought", "6")] * 9
     assert re.search(r"9 rows .* short_thought", capsys.readouterr().err)
 
