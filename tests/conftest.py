@@ -2,6 +2,7 @@
 
 import ctypes
 import functools
+import gc
 import importlib.util
 import json
 import os
@@ -36,6 +37,10 @@ if TYPE_CHECKING:
 REPOSITORY = Path(__file__).resolve().parent.parent
 REFERENCE = REPOSITORY.parent / "shared"
 READS_REFERENCE = pytest.StashKey[bool]()
+
+if importlib.util.find_spec("vllm") is None:
+    # nothing else here compiles a model, and to import peft would set the compiler up, in every process
+    os.environ["TORCHDYNAMO_DISABLE"] = "1"
 
 settings.register_profile("distillpipe", deadline=None)  # a busy machine is no failure
 settings.load_profile("distillpipe")
@@ -109,6 +114,11 @@ def make_trace() -> Callable[..., Trace]:
 def teacher_chat() -> Chat:
     """The chat of the shipped teacher: single tokens for the tags, ends with <|im_end|>."""
     return load_chat(REPOSITORY / "data" / "quickstart" / "teacher", "teacher")
+
+
+def pytest_collection_finish() -> None:
+    """Keep the garbage collector from walking through all of torch and transformers again and again."""
+    gc.freeze()
 
 
 @pytest.hookimpl(tryfirst=True)

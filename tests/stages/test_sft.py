@@ -41,8 +41,15 @@ def test_rows_of_a_benchmark_are_refused_as_training_data(
         sft([str(path)], str(shipped / "student-qwen"), tmp_path / "s", training, Run(), 100)
 
 
-@pytest.mark.parametrize("student", ["student-qwen", "student-llama"])
-@pytest.mark.parametrize("method", ["full", "lora"])
+@pytest.mark.parametrize(
+    ("student", "method"),
+    [
+        ("student-qwen", "full"),
+        ("student-llama", "lora"),
+        pytest.param("student-qwen", "lora", marks=pytest.mark.slow),
+        pytest.param("student-llama", "full", marks=pytest.mark.slow),
+    ],
+)
 def test_sft_writes_a_checkpoint_that_loads_and_that_eval_takes(
     shipped: Path,
     clean: Path,

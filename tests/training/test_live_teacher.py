@@ -1,5 +1,6 @@
 """Live teachers against sums row by row: distributions, layers and relations, whatever the passes."""
 
+import functools
 import os
 import shutil
 import signal
@@ -80,13 +81,17 @@ def rows_for(
     return make
 
 
+@functools.cache
+def loaded(folder: Path) -> Any:
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+
+
 class Outputs:
     """What a model says of the supervised tokens of a row, alone and unpadded."""
 
     def __init__(self, model: models.Model, row: Row) -> None:
-        loaded = AutoModelForCausalLM.from_pretrained(model.folder, dtype=torch.float32)
         with torch.no_grad():
-            out = loaded(torch.tensor([row.ids]), output_hidden_states=True)
+            out = loaded(model.folder)(torch.tensor([row.ids]), output_hidden_states=True)
         self.logits = out.logits[0, row.num_prompt - 1 : -1]
         self.layers = [one[0, row.num_prompt - 1 : -1] for one in out.hidden_states]
 
