@@ -3,7 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-vllm quickstart test test-all test-long test-vllm lint types check clean
+.PHONY: help setup setup-vllm quickstart test test-all test-slow test-long test-reference test-vllm lint types \
+	check clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -28,14 +29,23 @@ setup-vllm: .venv-vllm/installed ## make .venv-vllm with vLLM for the CPU, for i
 quickstart: setup ## distil the shipped teacher into a student (STUDENT=qwen or llama), 6 minutes
 	@$(MAKE) --no-print-directory -C recipes/quickstart
 
-test: setup ## the default tests: CPU, offline, two to three minutes
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
+# Bytecode is kept whatever the environment says, or hundreds of processes would compile the same files again.
+PYTEST = PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
 
-test-all: setup ## the slow tests too
-	$(BIN)/python -m pytest -m 'not long and not vllm and not gpu and not network'
+test: setup ## the default tests: CPU, offline, two minutes
+	$(PYTEST)
+
+test-slow: setup ## what takes seconds to minutes a test, or kills real processes
+	$(PYTEST) -m 'slow and not reference' --dist worksteal --durations 15
+
+test-reference: setup ## what reads other people's data, in ../shared
+	$(PYTEST) -m 'reference and not long' --durations 5
+
+test-all: setup ## all of these
+	$(PYTEST) -m 'not long and not vllm and not gpu and not network' --dist worksteal
 
 test-long: setup ## what takes many minutes: fuzz with millions of calls; run before an issue is closed
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m long -n auto
+	$(PYTEST) -m long --dist worksteal
 
 test-vllm: setup-vllm ## the tests of the vllm engine, with vLLM on the CPU
 	.venv-vllm/bin/python -m pytest -m vllm tests/engines
