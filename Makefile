@@ -45,10 +45,11 @@ test-all: setup ## all of these
 	$(PYTEST) -m 'not long and not vllm and not gpu and not network' --dist worksteal
 
 test-long: setup ## what takes many minutes: fuzz with millions of calls; run before an issue is closed
-	$(PYTEST) -m long --dist worksteal
+	$(PYTEST) -m 'long and not vllm' --dist worksteal
 
 test-vllm: setup-vllm ## the tests of the vllm engine, with vLLM on the CPU
-	.venv-vllm/bin/python -m pytest -m vllm tests/engines
+	PYTHONDONTWRITEBYTECODE= .venv-vllm/bin/python -m pytest -n 2 --dist loadfile -m 'vllm and not long' \
+		--durations 10 tests/engines
 
 lint: setup
 	$(BIN)/ruff format --check .
