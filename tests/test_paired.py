@@ -132,7 +132,7 @@ FRACTIONS = st.tuples(st.integers(-300, 300), st.integers(1, 300)).map(
 )
 
 
-@settings(max_examples=30)  # a tenth of a second each
+@settings(max_examples=15)  # a tenth of a second each
 @given(st.lists(FRACTIONS, min_size=1, max_size=30))
 def test_all_differences_have_figures(differences: list[Fraction]) -> None:
     found = difference(differences)

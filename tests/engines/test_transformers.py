@@ -117,7 +117,7 @@ def test_requests_are_pulled_no_faster_than_slots_get_free(
 
     def lazily() -> Iterator[Request]:
         nonlocal pulled
-        for request in requests_of(teacher_chat, temperature=0.0):
+        for request in requests_of(teacher_chat, temperature=0.0, max_tokens=8):
             pulled += 1
             yield request
 
@@ -326,8 +326,7 @@ def test_a_model_of_nan_fails_every_request_and_the_run_says_why_and_is_not_fini
 
 
 @pytest.mark.parametrize(
-    "num_slots",
-    [1, 2, 5, 64],
+    "num_slots", [2, *(pytest.param(one, marks=pytest.mark.slow) for one in (1, 5, 64))]
 )
 def test_a_request_whose_logits_are_no_numbers_fails_alone_whoever_has_its_slot_afterwards(
     tmp_path: Path, repository: Path, teacher_chat: Chat, num_slots: int

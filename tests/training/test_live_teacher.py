@@ -102,7 +102,9 @@ def batches_of(rows: StoredRows, options: TrainingOptions) -> list[list[Row]]:
     return [[rows[int(number)] for number in next(steps)] for _ in range(batches.num_steps)]
 
 
-@pytest.mark.parametrize("width", ["packed", "one row a pass", "padded"])
+@pytest.mark.parametrize(
+    "width", ["packed", pytest.param("one row a pass", marks=pytest.mark.slow), "padded"]
+)
 def test_the_soft_loss_is_that_of_each_row_alone(
     tmp_path, student, teacher, rows_for, teacher_chat, width, monkeypatch
 ) -> None:
