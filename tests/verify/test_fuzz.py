@@ -1,7 +1,7 @@
 r"""Random answers by a grammar: nothing crashes or hangs, and what should not matter does not.
 
 The grammar writes values whose truth is known: the same value is written in two ways, or is another.
-100,000 cases in the slow run; a thousandth of them always.
+100,000 cases in the long run, a tenth of them in the slow one, a thousandth always.
 """
 
 import random
@@ -15,7 +15,11 @@ from distillpipe.verify.math.compare import same_answer
 from distillpipe.verify.math.latex import cleaned
 from distillpipe.verify.math.numeric import number, same_number
 
-NUM_CASES = [100, pytest.param(100_000, marks=pytest.mark.slow)]
+NUM_CASES = [
+    100,
+    pytest.param(10_000, marks=pytest.mark.slow),
+    pytest.param(100_000, marks=pytest.mark.long),
+]
 
 
 def _value(draw: random.Random) -> Fraction:

@@ -73,10 +73,11 @@ def _right(row: dict[str, Any]) -> bool:
     return judge(row["pred"] if answer is None else answer, gold, "math") == "correct"
 
 
+@pytest.mark.reference
 def test_pairs_of_eight_libraries_are_judged_as_expected_but_for_the_deviations(
-    shared_rows,
+    reference_rows,
 ) -> None:
-    rows = shared_rows("answers/pairs.jsonl")
+    rows = reference_rows("answers/pairs.jsonl")
     deviating = {row["id"] for row in rows if _right(row) != row["expected"]}
     assert len(rows) == 201
     assert deviating == set(PAIRS)
@@ -86,8 +87,11 @@ def test_pairs_of_eight_libraries_are_judged_as_expected_but_for_the_deviations(
     } == deviating & contested
 
 
-def test_extractions_of_four_libraries_are_as_expected_but_for_the_deviations(shared_rows) -> None:
-    rows = shared_rows("answers/extraction.jsonl")
+@pytest.mark.reference
+def test_extractions_of_four_libraries_are_as_expected_but_for_the_deviations(
+    reference_rows,
+) -> None:
+    rows = reference_rows("answers/extraction.jsonl")
     deviating = {row["id"] for row in rows if not _extracted(row)}
     assert len(rows) == 41
     assert deviating == set(EXTRACTIONS)
@@ -119,10 +123,11 @@ def _verdict(row: dict[str, Any], *, any_form: bool) -> str:
     return judge(answer, row["gold"], "math")
 
 
+@pytest.mark.reference
 def test_right_answers_that_their_authors_graded_wrong_are_found_and_no_wrong_one(
-    shared_rows,
+    reference_rows,
 ) -> None:
-    rows = shared_rows("traces/math500_r1_family.jsonl")
+    rows = reference_rows("traces/math500_r1_family.jsonl")
     verdicts = {row["id"]: _verdict(row, any_form=True) for row in rows}
     assert Counter(verdicts.values()) == {"correct": 60, "wrong": 10}
     missed = [row["id"] for row in rows if row["x_math_verify"] and not row["author_correct"]]
@@ -133,9 +138,12 @@ def test_right_answers_that_their_authors_graded_wrong_are_found_and_no_wrong_on
     assert [name for name in verdicts if boxed[name] != verdicts[name]] == WITHOUT_A_BOX
 
 
+@pytest.mark.reference
 @pytest.mark.parametrize("name", ["rl3b_think_greedy", "instruct3b_greedy"])
-def test_traces_are_judged_as_by_math_verify_but_for_the_deviations(shared_rows, name: str) -> None:
-    rows = shared_rows(f"traces/{name}.jsonl")
+def test_traces_are_judged_as_by_math_verify_but_for_the_deviations(
+    reference_rows, name: str
+) -> None:
+    rows = reference_rows(f"traces/{name}.jsonl")
     verdicts = {row["id"]: _verdict(row, any_form=False) for row in rows}
     deviating = {
         row["id"]
@@ -149,8 +157,9 @@ def test_traces_are_judged_as_by_math_verify_but_for_the_deviations(shared_rows,
     }
 
 
-def test_all_choices_of_r1_are_correct_by_letter_and_by_text(shared_rows) -> None:
-    rows = shared_rows("traces/r1_mmlu_pro_mcq.jsonl")
+@pytest.mark.reference
+def test_all_choices_of_r1_are_correct_by_letter_and_by_text(reference_rows) -> None:
+    rows = reference_rows("traces/r1_mmlu_pro_mcq.jsonl")
     verdicts = []
     for row in rows:
         extra = json.dumps({"options": row["options"]})
@@ -165,19 +174,21 @@ def test_all_choices_of_r1_are_correct_by_letter_and_by_text(shared_rows) -> Non
     assert verdicts == ["correct"] * (4 * 413)
 
 
-def test_golds_are_correct_answers_to_themselves(shared_rows) -> None:
-    golds = [row["answer"] for row in shared_rows("math/math500.jsonl")]
-    numbers = [row["answer"].split("#### ")[1] for row in shared_rows("math/gsm8k_test.jsonl")]
+@pytest.mark.reference
+def test_golds_are_correct_answers_to_themselves(reference_rows) -> None:
+    golds = [row["answer"] for row in reference_rows("math/math500.jsonl")]
+    numbers = [row["answer"].split("#### ")[1] for row in reference_rows("math/gsm8k_test.jsonl")]
     assert {judge(gold, gold, "math") for gold in [*golds, *numbers]} == {"correct"}
     assert {judge(gold, gold, "numeric") for gold in numbers} == {"correct"}
     spelled = {gold: same_answer(rf"\[ {gold} \].", gold) for gold in [*golds, *numbers]}
     assert set(spelled.values()) == {True}
 
 
+@pytest.mark.reference
 def test_the_gold_of_another_problem_is_correct_only_where_a_unit_is_all_that_differs(
-    shared_rows,
+    reference_rows,
 ) -> None:
-    golds = sorted({row["answer"] for row in shared_rows("math/math500.jsonl")})
+    golds = sorted({row["answer"] for row in reference_rows("math/math500.jsonl")})
     same = {
         answer for answer, gold in zip(golds[1:], golds, strict=False) if same_answer(answer, gold)
     }

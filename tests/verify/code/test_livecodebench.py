@@ -10,6 +10,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -118,11 +119,12 @@ def test_a_package_is_loaded_before_functions_are_taken_away(
     assert result.verdict == "correct", result
 
 
+@pytest.mark.reference
 @pytest.mark.slow
-def test_the_54_probes_have_its_verdicts(with_packages: Sandbox, repository: Path) -> None:
-    path = repository.parent / "shared" / "cases" / "faults" / "livecodebench_rules"
-    if not path.is_dir():
-        pytest.skip("the reference cases are not there")
+def test_the_54_probes_have_its_verdicts(
+    with_packages: Sandbox, reference_data: Callable[[str], Path]
+) -> None:
+    path = reference_data("cases/faults/livecodebench_rules")
     rows = [json.loads(line) for line in (path / "probes.jsonl").read_text().splitlines()]
     found = {
         row["name"]: is_correct(with_packages, {**row, "function": row["func_name"]})

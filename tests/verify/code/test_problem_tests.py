@@ -182,8 +182,9 @@ def test_a_row_without_tests_that_can_be_read_is_an_error(row: Any) -> None:
         problem_tests.tests_of(row)
 
 
-def test_the_real_row_of_live_code_bench_is_read(shared_rows) -> None:
-    (row,) = shared_rows("code/lcb_1row_with_private_1873_A.jsonl")[:1]
+@pytest.mark.reference
+def test_the_real_row_of_live_code_bench_is_read(reference_rows) -> None:
+    (row,) = reference_rows("code/lcb_1row_with_private_1873_A.jsonl")[:1]
 
     tests = problem_tests.tests_of(row)
 
