@@ -11,7 +11,7 @@ import string
 from collections.abc import Callable, Sequence
 
 from distillpipe.verify.math.compare import same_answer
-from distillpipe.verify.math.latex import cleaned
+from distillpipe.verify.math.latex import normalized
 
 LETTERS = string.ascii_uppercase
 USUAL = LETTERS[:10]  # as many as MMLU-Pro has options; without options no letter beyond is one
@@ -96,7 +96,7 @@ def unlabelled(options: Sequence[str]) -> list[str]:
 @functools.lru_cache(maxsize=1024)
 def plain_text(text: str) -> str:
     """A text for comparison with others: case, white space and decoration do not count."""
-    plain = re.sub(r"\\text\{([^{}]*)\}", r"\1", cleaned(text[:MAX_CHARACTERS]))
+    plain = re.sub(r"\\text\{([^{}]*)\}", r"\1", normalized(text[:MAX_CHARACTERS]))
     plain = " ".join(plain.casefold().split()).strip(" .*\"'")
     return "none of the above" if _NONE_OF.fullmatch(plain) else plain
 
@@ -120,7 +120,7 @@ def label_and_text(text: str) -> tuple[str, str] | None:
 
 def _plain(text: str) -> str:
     """The text without LaTeX's and Markdown's marks around its words."""
-    unwrapped = _WRAPPER.sub(r" \1 ", cleaned(text))
+    unwrapped = _WRAPPER.sub(r" \1 ", normalized(text))
     return _MARKS.sub("", unwrapped.replace("\\{", "{").replace("\\}", "}")).strip()
 
 

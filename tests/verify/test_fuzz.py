@@ -12,7 +12,7 @@ import pytest
 
 from distillpipe.verify.extract import any_answer, boxed_answer
 from distillpipe.verify.math.compare import same_answer
-from distillpipe.verify.math.latex import cleaned
+from distillpipe.verify.math.latex import normalized
 from distillpipe.verify.math.numeric import number, same_number
 
 NUM_CASES = [100, pytest.param(100_000, marks=pytest.mark.slow)]
@@ -56,7 +56,7 @@ def _spelled(value: Fraction, draw: random.Random) -> str:
 
 
 def _bare(value: Fraction, draw: random.Random) -> str:
-    return cleaned(
+    return normalized(
         _spelled(value, draw)
         .replace("x =", "")
         .replace("\\text{ cm}", "")

@@ -66,11 +66,11 @@ REFERENCES = ["42", r"\int_0^1 2x\,dx+\sin(x)"]  # one that rules decide, one th
 @pytest.fixture(autouse=True, scope="module")
 def impatient() -> Iterator[None]:
     seconds, workers.CPU_SECONDS = workers.CPU_SECONDS, 1.0
-    math.forget()
+    math.clear_caches()
     yield
     workers.CPU_SECONDS = seconds
     workers.close()
-    math.forget()
+    math.clear_caches()
 
 
 ALWAYS = ["towers in braces", "a million braces", "ten megabytes", "null bytes", "surrogates", "fractions in fractions",

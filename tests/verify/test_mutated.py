@@ -198,11 +198,11 @@ def test_values_of_mutated_answers_keep_their_promises(
 def impatient() -> Iterator[None]:
     """A question to math-verify gets one second, not five."""
     seconds, workers.CPU_SECONDS = workers.CPU_SECONDS, 1.0
-    math.forget()
+    math.clear_caches()
     yield
     workers.CPU_SECONDS = seconds
     workers.close()
-    math.forget()
+    math.clear_caches()
 
 
 @pytest.mark.parametrize("verifier", VERIFIERS)

@@ -1,1 +1,1 @@
-"""The verifier `math`: answers in LaTeX or plain text, compared by value. math-verify is asked for what it cannot read."""
+"""The verifier `math`: compares answers by value, by rules of our own and by math-verify where they cannot decide."""

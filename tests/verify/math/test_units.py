@@ -9,18 +9,18 @@ from fractions import Fraction
 import pytest
 
 from distillpipe.verify import judge
-from distillpipe.verify.math.latex import cleaned
-from distillpipe.verify.math.quantities import measured, value_of
+from distillpipe.verify.math.latex import normalized
+from distillpipe.verify.math.quantities import number_of, read_quantity
 from distillpipe.verify.math.unit_table import (
-    CHANGES,
-    CHANGING_CHARACTERS,
     CURRENCY_BEFORE,
+    MODIFIERS,
+    MODIFYING_CHARACTERS,
     SCALES,
     UNITS,
 )
-from distillpipe.verify.math.units import agree
+from distillpipe.verify.math.units import units_agree
 
-BEHIND = sorted(CHANGES)
+BEHIND = sorted(MODIFIERS)
 ONE_OF_A_DIMENSION = ["cm", "kg", "min", "mph", "J", "W", "Pa", "rad", "dollars", "months", "bytes", "m^2", "cm^3", "ohms", "K", "N"]  # fmt: skip
 
 
@@ -49,7 +49,7 @@ def test_words_that_change_a_value_are_on_both_sides_or_wrong(verifier: str) -> 
 
 
 def test_characters_that_change_a_value_do_so_inside_a_run() -> None:
-    for char in sorted(CHANGING_CHARACTERS):
+    for char in sorted(MODIFYING_CHARACTERS):
         assert judge(f"7{char}个", "7", "math") == "wrong", char
         assert judge("7", f"7{char}个", "math") != "correct", char
 
@@ -181,17 +181,19 @@ def _powers(mantissa: Fraction, exponent: int) -> list[str]:
     ],
 )
 def test_a_quantity_is_taken_apart(text: str, body: str, factor: int) -> None:
-    found = measured(cleaned(text))
+    found = read_quantity(normalized(text))
     assert (found.body, found.factor) == (body, factor)
 
 
 def test_a_unit_is_left_out_on_one_side_only_where_nothing_changes() -> None:
-    plain, unit, changed = (measured(text).unit for text in ("5", "5 apples", "5 rather than 6"))
-    assert agree(plain, unit)
-    assert agree(unit, plain)
-    assert not agree(plain, changed)
-    assert agree(changed, changed)
-    assert value_of(measured("5 squared")) == 25
+    plain, unit, changed = (
+        read_quantity(text).unit for text in ("5", "5 apples", "5 rather than 6")
+    )
+    assert units_agree(plain, unit)
+    assert units_agree(unit, plain)
+    assert not units_agree(plain, changed)
+    assert units_agree(changed, changed)
+    assert number_of(read_quantity("5 squared")) == 25
 
 
 SAME_AS_READ = [  # reference, answer

@@ -127,9 +127,9 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
         return "same" if answer == reference == r"\sum_{k=1}^{1}k" else "failed"
 
     monkeypatch.setattr(workers, "ask", ask)
-    verifier.forget()
+    verifier.clear_caches()
     yield questions
-    verifier.forget()
+    verifier.clear_caches()
 
 
 def test_where_the_reference_can_be_verified_a_failing_answer_is_wrong(asked) -> None:
