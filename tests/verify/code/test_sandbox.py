@@ -344,7 +344,7 @@ def test_where_bubblewrap_fails_its_reason_is_said(
     fake.chmod(0o755)
     tmp_path.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    monkeypatch.setattr(sandboxes, "_is_open_to_all", lambda path: False)
+    monkeypatch.setattr(sandboxes, "_is_readable_by_all", lambda path: False)
 
     with pytest.raises(MissingDependencyError) as error:
         find_sandbox()
@@ -364,7 +364,7 @@ def test_a_sandbox_that_fails_later_is_no_programs_fault(sandbox, monkeypatch, t
     fake.write_text("#!/bin/sh\nexit 1\n")
     fake.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    monkeypatch.setattr(sandboxes, "_is_open_to_all", lambda path: False)
+    monkeypatch.setattr(sandboxes, "_is_readable_by_all", lambda path: False)
 
     with pytest.raises(SandboxError, match="exit code 1"), sandbox.start(cpu_seconds=1):
         pass
