@@ -183,7 +183,7 @@ TO_A_LIMIT: dict[str, Callable[[str], object]] = {  # of characters of an answer
 
 def _seconds(function: Callable[[str], object], text: str) -> float:
     math.clear_caches()
-    choice_letters.forget()
+    choice_letters.clear_caches()
     start = time.process_time()
     function(text)
     return time.process_time() - start
