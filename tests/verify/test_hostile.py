@@ -1,6 +1,6 @@
-r"""Answers made to break a verifier: each costs at most its time, none stops a run, none is unverifiable.
+r"""Answers that try to break a verifier: each costs at most its time limit, none stops a run or is unverifiable.
 
-What reaches math-verify here gets one second instead of five.
+Questions to math-verify get one second here instead of five.
 """
 
 import json

@@ -1,8 +1,11 @@
 """The seccomp filter for bubblewrap: the system calls that model-written code may not make.
 
-The namespaces hide files, processes and networks. The filter refuses what they leave open: new processes (so
-that the memory limit of one process is the limit of all), socket families without namespaces (vsock), kernel
-memory that no limit counts, settings of other processes, and calls with a history of kernel bugs.
+The namespaces hide files, processes and networks. The filter refuses what they leave open:
+
+- new processes, so that the memory limit of one process is the limit of all;
+- socket families without namespaces (vsock), files and settings of other processes;
+- kernel memory that no limit counts;
+- calls with a history of kernel bugs.
 
 A refused call fails with EPERM. `clone3` and all calls newer than `NEWEST` fail with ENOSYS, so that the C
 library uses an older call, whose arguments the filter can read.

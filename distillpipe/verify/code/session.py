@@ -147,7 +147,7 @@ class Session:
         if answer.reply != ["done"]:
             raise SandboxError(
                 f"the sandbox does not start: {answer.status}, exit code {answer.exit_code};"
-                " `distill doctor` says what is wrong"
+                " run `distill doctor` to see why"
             )
 
     def ask(self, request: tuple[Any, ...], seconds: float) -> Answer:

@@ -1,1 +1,1 @@
-"""The verifier `math`: compares answers by value, by rules of our own and by math-verify where they cannot decide."""
+"""The verifier `math`: compares answers by value with our own rules, and with math-verify if they cannot decide."""

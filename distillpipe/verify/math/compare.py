@@ -79,16 +79,15 @@ def equal_parsed(left: Parsed, right: Parsed) -> bool | None:
 def _equal_names(
     named: tuple[NamedValues | None, NamedValues | None], left: Parsed, right: Parsed
 ) -> bool | None:
+    """Whether two answers are equal, of which at least one has several named values; None if undecided."""
     if named[0] and named[1]:
         if len({name for name, _ in named[0]}) == len(named[0]) and _has_or(left) != _has_or(right):
             return False  # `x=1 and y=2` differs from `x=1 or y=2`
         all_names = named_values(left, all_names=True), named_values(right, all_names=True)
         return equal_named(all_names[0] or named[0], all_names[1] or named[1], equal_parsed)
-    return (
-        equal_unnamed(named[0], right, equal_parsed)
-        if named[0]
-        else equal_unnamed(named[1] or [], left, equal_parsed)
-    )
+    if named[0]:
+        return equal_unnamed(named[0], right, equal_parsed)
+    return equal_unnamed(named[1] or [], left, equal_parsed)
 
 
 def _has_or(side: Parsed) -> bool:
@@ -96,43 +95,48 @@ def _has_or(side: Parsed) -> bool:
 
 
 def _equal_kind(left: Structure, right: Structure) -> bool | None:
+    """Whether two structures of the same kind are equal; None if undecided."""
     if left.kind in ("list", "set", "union"):
-        return _equal_unordered(left, right)
+        return _equal_parts_unordered(left, right)
     if left.kind == "group":
         return _equal_groups(left, right)
     if left.kind == "ratio":
         if _clock(left) is not None and _clock(right) is not None:
             return _clock(left) == _clock(right)  # as ratios 4:15 would equal 8:30
-        return _equal_ordered(left.parts, right.parts) or _are_proportional(left, right)
+        return _equal_parts_in_order(left.parts, right.parts) or _are_proportional(left, right)
     if left.kind == "time":
         return left.detail == right.detail
-    return _equal_ordered(left.parts, right.parts)  # a matrix, a row of one
+    return _equal_parts_in_order(left.parts, right.parts)  # a matrix, a row of one
 
 
 def _equal_mixed(left: Parsed, right: Parsed) -> bool | None:
     """Whether two answers of different kinds are equal; None if undecided."""
-    by_kind = {side.kind if isinstance(side, Structure) else "leaf": side for side in (left, right)}
-    shapes = {kind: side for kind, side in by_kind.items() if isinstance(side, Structure)}
+    by_kind = {
+        side.kind if isinstance(side, Structure) else "value": side for side in (left, right)
+    }
+    structures = {kind: side for kind, side in by_kind.items() if isinstance(side, Structure)}
     kinds = by_kind.keys()
     if kinds == {"list", "set"}:
-        return _equal_unordered(shapes["list"], shapes["set"])
+        return _equal_parts_unordered(structures["list"], structures["set"])
     if kinds == {"list", "union"}:
-        intervals = _intervals(shapes["list"])
-        return None if intervals is None else _equal_unordered(intervals, shapes["union"])
+        intervals = _intervals(structures["list"])
+        return None if intervals is None else _equal_parts_unordered(intervals, structures["union"])
     if "time" in kinds:
-        return _equal_time(shapes.pop("time"), next(iter(shapes.values()), by_kind.get("leaf")))
+        return _equal_time(
+            structures.pop("time"), next(iter(structures.values()), by_kind.get("value"))
+        )
     if kinds == {"list", "group"}:
-        return _equal_list_and_group(shapes["list"], shapes["group"])
+        return _equal_list_and_group(structures["list"], structures["group"])
     if kinds == {"matrix", "group"}:
-        return _equal_vector(shapes["matrix"], shapes["group"])
-    if kinds == {"leaf", "list"} or kinds == {"leaf", "set"}:
-        return _equal_several_and_single(next(iter(shapes.values())), by_kind["leaf"])
-    if "leaf" in kinds and kinds & {"group", "matrix", "union"}:
-        return False if _is_scalar(by_kind["leaf"]) else None
-    if kinds == {"leaf", "ratio"} and len(shapes["ratio"].texts) == 2:
-        fraction = read_value(r"\frac{{{}}}{{{}}}".format(*shapes["ratio"].texts))
-        return equal_parsed(fraction, by_kind["leaf"]) or None
-    if kinds == {"leaf", "ratio"} and _is_scalar(by_kind["leaf"]):
+        return _equal_vector(structures["matrix"], structures["group"])
+    if kinds == {"value", "list"} or kinds == {"value", "set"}:
+        return _equal_several_and_single(next(iter(structures.values())), by_kind["value"])
+    if "value" in kinds and kinds & {"group", "matrix", "union"}:
+        return False if _is_scalar(by_kind["value"]) else None
+    if kinds == {"value", "ratio"} and len(structures["ratio"].texts) == 2:
+        fraction = read_value(r"\frac{{{}}}{{{}}}".format(*structures["ratio"].texts))
+        return equal_parsed(fraction, by_kind["value"]) or None
+    if kinds == {"value", "ratio"} and _is_scalar(by_kind["value"]):
         return False  # 2:3:1 and 2/3
     return False if kinds == {"set", "group"} else None
 
@@ -176,13 +180,13 @@ def _equal_time(time: Structure, other: Parsed | None) -> bool | None:
     return clock == seconds_of_day or (clock % (12 * 3600) == seconds and clock < 13 * 3600)
 
 
-def _equal_ordered(left: Sequence[Parsed], right: Sequence[Parsed]) -> bool | None:
+def _equal_parts_in_order(left: Sequence[Parsed], right: Sequence[Parsed]) -> bool | None:
     if len(left) != len(right):
         return False
     return conjunction([equal_parsed(*pair) for pair in zip(left, right, strict=True)])
 
 
-def _equal_unordered(left: Structure, right: Structure) -> bool | None:
+def _equal_parts_unordered(left: Structure, right: Structure) -> bool | None:
     """Whether every part has an equal part on the other side, in any order; None if undecided."""
     result = equal_unordered(left.parts, right.parts, equal_parsed)
     if result is False and left.kind == "union" and len(left.parts) != len(right.parts):
@@ -204,14 +208,14 @@ def _intervals(several: Structure) -> Structure | None:
 def _equal_groups(left: Structure, right: Structure) -> bool | None:
     # Two parts may be an interval, whose brackets count.
     if left.detail == right.detail or (len(left.parts) > 2 and len(right.parts) > 2):
-        return _equal_ordered(left.parts, right.parts)
+        return _equal_parts_in_order(left.parts, right.parts)
     return False
 
 
 def _equal_list_and_group(several: Structure, group: Structure) -> bool | None:
     if group.detail != ("(", ")") and (group.detail != ("[", "]") or len(group.parts) == 2):
         return False  # the group is an interval
-    return _equal_ordered(several.parts, group.parts)
+    return _equal_parts_in_order(several.parts, group.parts)
 
 
 def _equal_vector(matrix: Structure, group: Structure) -> bool | None:
@@ -219,7 +223,7 @@ def _equal_vector(matrix: Structure, group: Structure) -> bool | None:
     if group.detail not in (("(", ")"), ("[", "]")) or (len(rows) > 1 and len(rows[0]) > 1):
         return None
     cells = rows[0] if len(rows) == 1 else [cell for row in rows for cell in row]
-    return _equal_ordered(cells, group.parts)
+    return _equal_parts_in_order(cells, group.parts)
 
 
 def _equal_several_and_single(several: Structure, single: Parsed) -> bool | None:
@@ -284,7 +288,7 @@ def _right_sides(relation: Structure, is_named: bool) -> list[Parsed]:
 
 
 def _equal_relations(left: Structure, right: Structure) -> bool | None:
-    if left.detail == right.detail and _equal_ordered(left.parts, right.parts):
+    if left.detail == right.detail and _equal_parts_in_order(left.parts, right.parts):
         return True
     intervals = interval_of(left), interval_of(right)
     if intervals[0] and intervals[1]:

@@ -1,4 +1,4 @@
-r"""Values of expressions: what is equal everywhere, what differs somewhere, and what stays open."""
+r"""Comparison of expressions by their values: equal, different, undecided."""
 
 import math
 from decimal import Decimal
@@ -142,9 +142,9 @@ FUNCTIONS = {
 
 @given(st.sampled_from(sorted(FUNCTIONS)), st.decimals(-9, 9, places=3))
 def test_functions_have_the_values_that_floats_have(name: str, argument: Decimal) -> None:
-    found = constant(parse(f"{name}({argument})"))
-    assert found is not None
-    assert float(found) == pytest.approx(FUNCTIONS[name](float(argument)), rel=1e-9, abs=1e-9)
+    value = constant(parse(f"{name}({argument})"))
+    assert value is not None
+    assert float(value) == pytest.approx(FUNCTIONS[name](float(argument)), rel=1e-9, abs=1e-9)
 
 
 EXTREME = [

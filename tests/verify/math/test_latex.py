@@ -1,4 +1,4 @@
-r"""One spelling of an answer: no decoration is left, no value changes."""
+r"""Normalization of an answer's spelling: no formatting is left, no value changes."""
 
 import pytest
 from hypothesis import example, given
