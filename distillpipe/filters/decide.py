@@ -124,7 +124,7 @@ class Examiner(NamedTuple):
         decided = guarded(self._decide, trace, content)
         if not isinstance(decided, InternalError):
             return decided
-        drops = [Drop(REASON, decided.said)]
+        drops = [Drop(REASON, decided.description)]
         decision = Decision(content, None, None, None, trace.domain, None, drops)
         return Decided(trace.id, trace.problem_id, decision, None, trace.id)
 
