@@ -40,7 +40,7 @@ _Numbers = dict[str, tuple[int | None, int | None]]
 _NEW_PROCESSES: _Numbers = {"fork": (57, None), "vfork": (58, None)}
 _NEW_FILTERS: _Numbers = {"seccomp": (317, 277)}  # each thread may hold compiled filters of its own
 _NOTHING_TO_DO: _Numbers = {"fsync": (74, 82), "fdatasync": (75, 83)}
-"Calls that succeed without doing anything: our files are in memory, and those of the system would be written to disk."
+"Calls that succeed without doing anything: our files are in memory, the system's would be written to disk."
 _DENIED: _Numbers = {
     # other processes, namespaces, mounts
     "unshare": (272, 97), "setns": (308, 268), "ptrace": (101, 117), "kcmp": (312, 272),
