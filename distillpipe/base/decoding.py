@@ -11,10 +11,12 @@ import msgspec
 
 from distillpipe.base.errors import first_line
 
-NOT_DECODED = (msgspec.MsgspecError, UnicodeError, RecursionError)
+NOT_DECODED = (msgspec.MsgspecError, UnicodeError, RecursionError, OverflowError)
 "raised by msgspec"
 NOT_PARSED = (ValueError, RecursionError)
 "raised by json, tomllib and ast.literal_eval, whose own errors are ValueErrors"
+NOT_TRANSLATED = (*NOT_DECODED, *NOT_PARSED, TypeError)
+"raised where json reads a text and msgspec writes and reads it again: msgspec writes no integer over 64 bits"
 MAX_DEPTH = 100
 "Nesting depth of lists and objects that we accept; a later reader may have a smaller stack."
 

@@ -1,6 +1,6 @@
 """JSON of values whose texts may hold bytes that are not UTF-8, as paths may."""
 
-from typing import Any
+from typing import Any, overload
 
 import msgspec
 
@@ -14,6 +14,10 @@ def document(content: object) -> bytes:
     return msgspec.json.format(encoded, indent=1) + b"\n"
 
 
+@overload
+def escaped(value: str) -> str: ...
+@overload
+def escaped(value: Any) -> Any: ...
 def escaped(value: Any) -> Any:
     r"""Plain data with lone surrogates in its strings escaped (`\\udce9`), because JSON cannot hold them.
 

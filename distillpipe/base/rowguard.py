@@ -53,7 +53,7 @@ def guarded(work: Callable[P, R], *arguments: P.args, **options: P.kwargs) -> R 
         return work(*arguments, **options)
     except CannotRenderError as error:
         # The template fails on this conversation only: one that fails on all is refused before sampling.
-        return InternalError(str(escaped(str(error))))
+        return InternalError(escaped(str(error)))
     except (DistillError, Abandoned):
         raise
     except OSError as error:
@@ -103,7 +103,7 @@ def _describe(error: Exception) -> str:
     last = [*ours[-1:], *(frame for frame in frames[-1:] if not _is_ours(frame))]
     places = ", ".join(f"{_short_path(frame.filename)}:{frame.lineno}" for frame in last)
     description = f"{name if message == name else f'{name}: {message}'} ({places})"
-    return str(escaped(description))
+    return escaped(description)
 
 
 def _is_ours(frame: traceback.FrameSummary) -> bool:

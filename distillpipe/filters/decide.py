@@ -108,7 +108,8 @@ class Examiner(NamedTuple):
             row, self.options.verifier, self.extras.of(trace),
             answer_form=self.options.answer_form, programs=self.programs,
         )  # fmt: skip
-        unwanted = unwanted_verdict(judged, self.options)
+        is_ignored = "unwanted_verdict" in self.options.ignored_rules
+        unwanted = None if is_ignored else unwanted_verdict(judged, self.options)
         return Examined(trace, judged, cut, [*drops, unwanted] if unwanted else drops)
 
     def wants_problem(self, trace: Trace) -> bool:

@@ -40,17 +40,12 @@ class Unreadable(NamedTuple):
     "as it stands there"
 
 
-def file_rows(path: Path, holds: str = "row") -> Iterator[Placed]:
-    """Place and value of each row; a DataError names the place where the file cannot be read.
-
-    `holds` is what an error says that a line should be.
-    """
-    for where, row in rows_and_unreadable(path, holds):
-        yield where, readable(row)
-
-
 def rows_and_unreadable(path: Path, holds: str = "row") -> Iterator[Placed]:
-    """As `file_rows`, but a single row that cannot be read is an `Unreadable`; what ends the file still raises."""
+    """Place and value of each row; a single row that cannot be read is an `Unreadable`.
+
+    A DataError names the place where the rest of the file cannot be read; `holds` is what an error says that a
+    line should be.
+    """
     kind = Path(path.name.removesuffix(".gz")).suffix
     rows = _READERS.get(kind, _json_lines)(path)
     first = next(rows, None)
