@@ -1,6 +1,6 @@
-r"""The verifiers on real data: cases of eight libraries, and traces of models against their golds.
+r"""The verifiers on real data: test cases of eight libraries, and traces of models with their reference answers.
 
-Every deviation from what the authors of a case expect is listed with its reason.
+Every deviation from the verdict that the authors of a case expect is listed with its reason.
 """
 
 import json
@@ -63,7 +63,7 @@ WITHOUT_A_BOX = [f"math500_r1_family-000{number}" for number in (0, 2, 3, 8)]
 
 
 def _right(row: dict[str, Any]) -> bool:
-    """Whether a case comes out right: as a choice, or by what the prediction boxes, states or is."""
+    """Whether a case gets the expected verdict: as a choice, or by the boxed, stated or whole prediction."""
     if row["kind"] == "mcq":
         return judge(chosen(row["pred"]), row["gold"], "choice") == "correct"
     gold = row["gold"]
@@ -74,7 +74,7 @@ def _right(row: dict[str, Any]) -> bool:
 
 
 @pytest.mark.reference
-def test_pairs_of_eight_libraries_are_judged_as_expected_but_for_the_deviations(
+def test_pairs_of_eight_libraries_deviate_only_as_listed(
     reference_rows,
 ) -> None:
     rows = reference_rows("answers/pairs.jsonl")
@@ -88,9 +88,7 @@ def test_pairs_of_eight_libraries_are_judged_as_expected_but_for_the_deviations(
 
 
 @pytest.mark.reference
-def test_extractions_of_four_libraries_are_as_expected_but_for_the_deviations(
-    reference_rows,
-) -> None:
+def test_extractions_of_four_libraries_deviate_only_as_listed(reference_rows) -> None:
     rows = reference_rows("answers/extraction.jsonl")
     deviating = {row["id"] for row in rows if not _extracted(row)}
     assert len(rows) == 41
@@ -99,17 +97,17 @@ def test_extractions_of_four_libraries_are_as_expected_but_for_the_deviations(
 
 def _extracted(row: dict[str, Any]) -> bool:
     choice = "StringExtraction" in str(row.get("options")) or "choice" in row["test"]
-    found = chosen(row["text"]) if choice else any_answer(row["text"])
+    answer = chosen(row["text"]) if choice else any_answer(row["text"])
     expected = row["expected"][-1] if isinstance(row["expected"], list) else row["expected"]
-    if found is None or expected is None:
-        return found is expected
+    if answer is None or expected is None:
+        return answer is expected
     if choice:
-        return judge(found, expected, "choice") == "correct"
-    return bool(same_answer(found, str(expected)))
+        return judge(answer, expected, "choice") == "correct"
+    return bool(same_answer(answer, str(expected)))
 
 
 def _response(row: dict[str, Any]) -> str | None:
-    """What stands after the reasoning; None where it was not ended."""
+    """The text after the reasoning; None if the reasoning did not end."""
     raw = row.get("raw")
     if raw is None or row["think_format"] == "no_tags":
         return row["answer_text"] if raw is None else raw
@@ -124,7 +122,7 @@ def _verdict(row: dict[str, Any], *, any_form: bool) -> str:
 
 
 @pytest.mark.reference
-def test_right_answers_that_their_authors_graded_wrong_are_found_and_no_wrong_one(
+def test_right_answers_that_were_graded_wrong_are_correct_here(
     reference_rows,
 ) -> None:
     rows = reference_rows("traces/math500_r1_family.jsonl")
@@ -140,9 +138,7 @@ def test_right_answers_that_their_authors_graded_wrong_are_found_and_no_wrong_on
 
 @pytest.mark.reference
 @pytest.mark.parametrize("name", ["rl3b_think_greedy", "instruct3b_greedy"])
-def test_traces_are_judged_as_by_math_verify_but_for_the_deviations(
-    reference_rows, name: str
-) -> None:
+def test_traces_deviate_from_math_verify_only_as_listed(reference_rows, name: str) -> None:
     rows = reference_rows(f"traces/{name}.jsonl")
     verdicts = {row["id"]: _verdict(row, any_form=False) for row in rows}
     deviating = {
@@ -185,7 +181,7 @@ def test_golds_are_correct_answers_to_themselves(reference_rows) -> None:
 
 
 @pytest.mark.reference
-def test_the_gold_of_another_problem_is_correct_only_where_a_unit_is_all_that_differs(
+def test_the_gold_of_another_problem_is_wrong_except_for_units(
     reference_rows,
 ) -> None:
     golds = sorted({row["answer"] for row in reference_rows("math/math500.jsonl")})

@@ -1,6 +1,6 @@
-r"""Answers made to break a verifier: each costs at most its time, none stops a run, none is unverifiable.
+r"""Answers that try to break a verifier: each costs at most its time limit, none stops a run or is unverifiable.
 
-What reaches math-verify here gets one second instead of five.
+Questions to math-verify get one second here instead of five.
 """
 
 import json
@@ -68,11 +68,11 @@ REFERENCES = ["42", r"\int_0^1 2x\,dx+\sin(x)"]  # one that rules decide, one th
 @pytest.fixture(autouse=True, scope="module")
 def impatient() -> Iterator[None]:
     seconds, workers.CPU_SECONDS = workers.CPU_SECONDS, 1.0
-    math.forget()
+    math.clear_caches()
     yield
     workers.CPU_SECONDS = seconds
     workers.close()
-    math.forget()
+    math.clear_caches()
 
 
 ALWAYS = [

@@ -60,11 +60,11 @@ def judged(
 
 
 def failures(results: list[CodeResult], verdict: str) -> list[tuple[int, CodeResult]]:
-    return [(place, one) for place, one in enumerate(results) if one.verdict != verdict]
+    return [(place, result) for place, result in enumerate(results) if result.verdict != verdict]
 
 
 def emptied(source: str) -> str:
-    """The program with `pass` for the body of every function."""
+    """The program with `pass` as the body of every function."""
     tree = ast.parse(source)
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef):

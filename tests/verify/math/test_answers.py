@@ -1,6 +1,6 @@
-"""Pairs of a reference and an answer, each judged by hand: data/answers.jsonl, by kind.
+"""The verifier `math` on pairs of a reference and an answer that were judged by hand: data/answers.jsonl, by kind.
 
-The verdict is the same when the two sides are exchanged.
+The verdict does not change when the two sides are swapped.
 """
 
 import json

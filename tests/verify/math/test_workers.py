@@ -1,4 +1,4 @@
-"""Worker processes: kept while they answer, killed when they do not, and gone when we are."""
+"""Worker processes: reused while they answer, killed when they do not, and ended with their parent."""
 
 import os
 import signal
@@ -29,7 +29,7 @@ def _pids() -> set[int]:
 
 
 def _wait_for(condition) -> None:
-    """Poll until it holds; the test's own time limit is the harness's."""
+    """Poll until the condition is true; without a time limit of its own."""
     while not condition():
         time.sleep(0.05)
 
@@ -57,7 +57,7 @@ def test_a_worker_is_started_by_the_first_question_and_kept() -> None:
     assert _pids() == first
 
 
-def test_a_question_beyond_its_cpu_time_costs_the_worker_and_the_next_gets_another(
+def test_a_question_over_its_cpu_time_costs_only_its_worker(
     monkeypatch,
 ) -> None:
     monkeypatch.setattr(workers, "CPU_SECONDS", 1.0)
@@ -76,7 +76,7 @@ def test_a_question_beyond_its_wall_clock_fails(monkeypatch) -> None:
     assert _pids() == set()
 
 
-def test_a_worker_that_died_while_it_was_idle_is_replaced_without_a_word() -> None:
+def test_a_worker_that_died_while_idle_is_replaced_silently() -> None:
     workers.ask("1", "1")
     (pid,) = _pids()
     os.kill(pid, signal.SIGKILL)
@@ -179,7 +179,7 @@ def test_workers_end_with_their_parent_however_it_ends(number: signal.Signals) -
     _wait_for(lambda: not _is_running(pid))
 
 
-def test_modules_in_the_users_folder_do_not_shadow_those_of_a_worker(tmp_path, monkeypatch) -> None:
+def test_modules_in_the_working_folder_do_not_shadow_a_workers(tmp_path, monkeypatch) -> None:
     (tmp_path / "json.py").write_text("raise SystemExit('not yours')")
     (tmp_path / "sympy.py").write_text("raise SystemExit('not yours')")
     monkeypatch.chdir(tmp_path)
