@@ -1,7 +1,6 @@
-"""What math-verify says of an answer and a reference: asked in a process that can be killed.
+"""Asks math-verify whether an answer equals a reference, in a worker process.
 
-A question is killed by the worker's own clock of CPU time, and by a clock of ours that also sees one that
-sleeps.
+The worker limits the CPU time of a question. `ask` limits the wall-clock time, for a question that sleeps.
 """
 
 from typing import Literal, cast
@@ -12,7 +11,7 @@ from distillpipe.base.requirements import install_command
 from distillpipe.base.workers import NotStartedError, Program
 
 CPU_SECONDS = 5.0
-WALL_SECONDS = 20.0  # a busy machine gives less CPU, and a question that sleeps needs none
+WALL_SECONDS = 20.0  # longer, since a busy machine gives less CPU; a question that sleeps uses none
 
 _PROGRAM = Program("distillpipe.verify.math.worker")
 
@@ -20,7 +19,7 @@ Outcome = Literal["same", "different", "unreadable_answer", "unreadable_referenc
 
 
 def ask(answer: str, reference: str) -> Outcome:
-    """What math-verify says of a pair; `failed` where it raised, ran out of time or lost its process.
+    """The outcome of math-verify for a pair; `failed` if it raised, ran out of time or its process died.
 
     Raises MissingDependencyError or EngineError where no worker can be started at all.
     """
@@ -30,7 +29,8 @@ def ask(answer: str, reference: str) -> Outcome:
     except NotStartedError as error:
         if error.reply is None:
             raise EngineError(
-                f"the process that compares answers did not start ({error.status}): try {error.command}"
+                f"the process that runs math-verify did not start (exit code {error.status}): "
+                f"to see its error, run {error.command}"
             ) from None
         raise MissingDependencyError(
             f"the verifier math needs math-verify ({error.reply['error']}): "
