@@ -190,7 +190,7 @@ def _read(folder: Path) -> tuple[Manifest, Point]:
         raise UsageError(f"{version}: its completions have no token counts, so there is no curve")
     tokens = sum(found.reasoning_tokens) / len(found.reasoning_tokens)
     rates = {problem: one.rate for problem, one in found.problems.items()}
-    kept = scoring.budget_kept(manifest.counts)
+    kept = scoring.budget_metrics(manifest.counts)
     asked = sum(found.counts.values()) + found.num_left_out
     total, fewest = sum(found.counts.values()) - found.counts["not_run"], found.num_samples[0]
     left_out = found.num_left_out

@@ -248,7 +248,7 @@ def compared() -> comparison_text.Comparison:
         "published": {"score": 0.5, "differs": [HOSTILE], "note": HOSTILE, "date": "2025-01"},
     }  # fmt: skip
     seen = Overlap(1, [HOSTILE], [HOSTILE])
-    models = [comparison_text.Scored(HOSTILE, HOSTILE, metrics, one) for one in (seen, None)]
+    models = [comparison_text.ScoredModel(HOSTILE, HOSTILE, metrics, one) for one in (seen, None)]
     return comparison_text.Comparison(HOSTILE, models, [PAIR, PAIR], [HOSTILE])
 
 
