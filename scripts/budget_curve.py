@@ -35,7 +35,7 @@ from distillpipe.data.store import versions
 from distillpipe.data.store.manifest import Manifest
 from distillpipe.reports import metrics, paired, scoring
 from distillpipe.reports.comparison_text import MIN_P
-from distillpipe.reports.tables import markdown, over, share, with_interval
+from distillpipe.reports.tables import left_out_note, markdown, share, with_interval
 from distillpipe.stages.compare import WHERE_IT_RAN
 
 BUDGET = ("num_waits", "min_reasoning_tokens", "max_reasoning_tokens")
@@ -256,7 +256,7 @@ def document(found: dict[str, Any]) -> list[str]:
         if (kept := one["kept"]) is not None:
             counts = (f"{kept[name]:,}" for name in ("num_waits", "num_forced_ends"))
             said = [f"{kept['control']:.1%}", *counts]
-        score = with_interval(one["accuracy"], one["interval"]) + over(one)
+        score = with_interval(one["accuracy"], one["interval"]) + left_out_note(one)
         table.append([one["budget"], f"{one['mean_reasoning_tokens']:,.1f}", score, *said])
     lines += [*markdown(table), ""]
     if found["waits"]:

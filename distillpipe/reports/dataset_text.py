@@ -54,7 +54,9 @@ def funnel_lines(steps: Sequence[FunnelStep]) -> list[str]:
     labels = _labels(steps)
     table = []
     for position, step in enumerate(steps):
-        made_of = "" if step.inputs in ([], [position - 1]) else _made_of(step, labels)
+        made_of = ""
+        if step.inputs not in ([], [position - 1]):
+            made_of = f", from {' and '.join(labels[number] for number in step.inputs)}"
         table.append(["->" if step.inputs else "", labels[position], _description(step) + made_of])
     return _columns(table)
 
@@ -163,10 +165,6 @@ def _description(step: FunnelStep) -> str:
     if step.dropped:
         description += f" ({', '.join(f'{name} {rows:,}' for name, rows in step.dropped.items())})"
     return description + state
-
-
-def _made_of(step: FunnelStep, labels: Sequence[str]) -> str:
-    return f", from {' and '.join(labels[position] for position in step.inputs)}"
 
 
 def _dropped(counts: Counts) -> list[str]:

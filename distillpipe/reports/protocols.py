@@ -178,9 +178,8 @@ def report(
         if isinstance(part, msgspec.Struct)
         for name, value in msgspec.structs.asdict(part).items()
     }
-    plain = msgspec.json.decode(
-        msgspec.json.encode(used)
-    )  # lists instead of tuples, as in the file
+    # lists instead of tuples, as in the file
+    plain = msgspec.json.decode(msgspec.json.encode(used))
     content: dict[str, Any] = {
         "protocol": {"name": None, "source": None, "settings": plain},
         "published": None,

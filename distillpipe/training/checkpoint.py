@@ -110,9 +110,8 @@ def save_tokenizer_and_config(
 def generation_config(student: Path, end_ids: frozenset[int]) -> GenerationConfig:
     """The student's own generation config with our sampling parameters and all end tokens of its chat template."""
     config = loading.load_generation_config(student, str(student)) or GenerationConfig()
-    config._from_model_config = (
-        False  # otherwise generate() derives it from the model's config again
-    )
+    # otherwise generate() derives it from the model's config again
+    config._from_model_config = False
     config.eos_token_id = sorted(end_ids)
     config.do_sample, config.temperature, config.top_p = True, TEMPERATURE, TOP_P
     return config

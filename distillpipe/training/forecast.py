@@ -38,9 +38,8 @@ if TYPE_CHECKING:
 
 FIRST_ROWS = 1000  # of each input, whose lengths represent all rows
 FP32_BYTES, BF16_BYTES = 4, 2
-FOUR_BITS = (
-    0.5 + 1 / 64 + 4 / (64 * 256)
-)  # NF4: a byte a block of 64 weights, four bytes a block of 256 such bytes
+# NF4: a byte a block of 64 weights, four bytes a block of 256 such bytes
+FOUR_BITS = 0.5 + 1 / 64 + 4 / (64 * 256)
 LOGITS_COPIES = 3  # logits, their softmax and their gradient
 LIVE_COPIES = {"forward": (5.0, 3.25), "reverse": (5.0, 3.25), "js": (6.0, 6.5)}
 "The same for the student, and for each live teacher on top: measured; forward needs up to a tenth less."
@@ -205,9 +204,8 @@ def memory_of(
         _layer_bytes(layer, shapes.hidden, options, tokens, machine) for layer in shapes.layers
     ]
     activations, recomputed = sum(layers), 0
-    if (
-        options.gradient_checkpointing
-    ):  # keep the inputs of all layers, recompute one layer at a time
+    if options.gradient_checkpointing:
+        # keep the inputs of all layers, recompute one layer at a time
         activations = FP32_BYTES * tokens * shapes.hidden * len(layers)
         recomputed = max(layers, default=0)
     # outside the layers: rotary angles, the final norm, and the hidden states that the head reads
@@ -284,9 +282,8 @@ def _copy_bytes(shapes: Shapes, options: TrainingOptions, machine: Machine) -> i
         return number * max(matrix_sizes, default=0) + (BF16_BYTES * head if is_half else 0)
     if not is_half:
         return 0
-    if (
-        options.method == "lora" and options.gradient_checkpointing
-    ):  # copies of frozen weights are not kept
+    if options.method == "lora" and options.gradient_checkpointing:
+        # copies of frozen weights are not kept
         return BF16_BYTES * (head + largest)
     matrices = sum(layer.num_weights - layer.num_vectors for layer in shapes.layers)
     return BF16_BYTES * (

@@ -175,18 +175,18 @@ class TrainingSession:
         supervised = sum(batch.num_supervised for batch in passes)
         tokens = sum(len(row.ids) for row in rows)
         sums = self._over_processes([supervised, tokens, operations])
-        lesson = None
+        distillation = None
         if self._distillation is not None:
             mixture = self._distillation.mixture(number - 1, self._num_steps, measured)
-            lesson = StepDistillation(self._distillation, mixture, sums[0] / len(numbers))
-        loss, norm, losses_of_teachers = take_step(
+            distillation = StepDistillation(self._distillation, mixture, sums[0] / len(numbers))
+        loss, norm, kd_losses = take_step(
             self.accelerator,
             self.model,
             self._optimizer,
             passes,
             round(sums[0]),
             self._options,
-            lesson,
+            distillation,
         )
         rate = self._schedule.get_last_lr()[0]
         self._schedule.step()
@@ -206,7 +206,7 @@ class TrainingSession:
             tokens / seconds,
             mfu,
             memory,
-            **losses_of_teachers,
+            **kd_losses,
         )
 
     def held_out_loss(self, numbers: Numbers) -> float:

@@ -25,9 +25,8 @@ from distillpipe.base.progress import say
 from distillpipe.models.lookup import Model
 from distillpipe.training.setup import Setup
 
-GRACE_SECONDS = (
-    2.0  # a process waits so long before it reports an error that another one may have caused
-)
+# a process waits so long before it reports an error that another one may have caused
+GRACE_SECONDS = 2.0
 
 
 class Job(NamedTuple):

@@ -42,8 +42,9 @@ def operation_counts(model: Any) -> OperationCounts | None:
     head, counted, of_token, of_label = model.get_output_embeddings(), set[int](), 0, 0
     for module in model.modules():
         if isinstance(module, torch.nn.Linear):
-            trained = module.weight.requires_grad
-            operations = module.in_features * module.out_features * _a_weight(trained=trained)
+            cost = FORWARD + BACKWARD
+            cost += BACKWARD_OF_WEIGHT if module.weight.requires_grad else 0
+            operations = module.in_features * module.out_features * cost
             if module is head:
                 of_label = operations
             else:
@@ -56,10 +57,6 @@ def operation_counts(model: Any) -> OperationCounts | None:
     heads = config.num_attention_heads
     size = getattr(config, "head_dim", None) or config.hidden_size // heads
     return OperationCounts(of_token, of_label, 6 * config.num_hidden_layers * heads * size)
-
-
-def _a_weight(*, trained: bool) -> int:
-    return FORWARD + BACKWARD + (BACKWARD_OF_WEIGHT if trained else 0)
 
 
 def device_peak(device: torch.device, dtype: str) -> float | None:

@@ -116,12 +116,12 @@ def held_out_loss_sum(accelerator: Accelerator, model: Any, passes: Iterable[Pas
 
 
 def _sums(
-    accelerator: Accelerator, model: Any, batch: Pass, lesson: StepDistillation | None = None
+    accelerator: Accelerator, model: Any, batch: Pass, distillation: StepDistillation | None = None
 ) -> PassSums:
     """The losses of a pass; an empty pass only keeps this process in step with the others."""
     moved = batch.to(accelerator.device)
     with accelerator.autocast():
-        targets = lesson.targets(moved) if lesson is not None and batch.rows else None
+        targets = distillation.targets(moved) if distillation is not None and batch.rows else None
         sums: PassSums = model(moved._replace(rows=[]), targets)
     return sums
 
@@ -133,7 +133,7 @@ def take_step(  # noqa: PLR0913 - one process of several
     passes: list[Pass],
     num_supervised: int,
     options: TrainingOptions,
-    lesson: StepDistillation | None = None,
+    distillation: StepDistillation | None = None,
 ) -> StepLosses:
     """One optimizer step on the mean loss over its supervised tokens.
 
@@ -143,7 +143,7 @@ def take_step(  # noqa: PLR0913 - one process of several
     for number, batch in enumerate(passes, start=1):
         is_last = number == len(passes)
         with nullcontext() if is_last else accelerator.no_sync(model):
-            pass_sums = _sums(accelerator, model, batch, lesson)
+            pass_sums = _sums(accelerator, model, batch, distillation)
             accelerator.backward(pass_sums.total * (accelerator.num_processes / num_supervised))
         losses.append(torch.stack(pass_sums).detach())
     sums = accelerator.reduce(torch.stack(losses).sum(0)).tolist()
@@ -158,5 +158,5 @@ def take_step(  # noqa: PLR0913 - one process of several
         )
     optimizer.step()
     optimizer.zero_grad()
-    distillation = {} if lesson is None else lesson.line(sums[1:], num_supervised)
-    return StepLosses(loss, norm, distillation)
+    kd_losses = {} if distillation is None else distillation.line(sums[1:], num_supervised)
+    return StepLosses(loss, norm, kd_losses)

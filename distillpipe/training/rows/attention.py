@@ -57,9 +57,8 @@ def packed_attention(  # noqa: PLR0913 - the interface of transformers
 ) -> tuple[torch.Tensor, None]:
     """Causal attention within each row, (1, T, H, D); the signature is that of transformers' AttentionInterface."""
     if query.is_cuda:
-        query, key, value = (
-            tensor[0].transpose(0, 1) for tensor in (query, key, value)
-        )  # (T, ., D)
+        # (T, ., D)
+        query, key, value = (tensor[0].transpose(0, 1) for tensor in (query, key, value))
         if query.dtype == torch.float32:  # rotary angles are fp32 under autocast
             half = torch.get_autocast_dtype("cuda")
             query, key, value = query.to(half), key.to(half), value.to(half)

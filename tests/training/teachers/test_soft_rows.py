@@ -372,7 +372,9 @@ def test_labels_of_another_text_are_refused_before_any_training(
     )
     rows[1] = (edited, rows[1][1])
     write_labelled(tmp_path / "t", rows, vocabulary_of(teacher_chat))
-    with pytest.raises(DataError, match=f"row {edited.id}: its soft labels in .* belong to another text"):
+    with pytest.raises(
+        DataError, match=f"row {edited.id}: its soft labels in .* belong to another text"
+    ):
         sft([str(tmp_path / "t")], student.name, tmp_path / "s", short, Run(), 100)
     assert not list((tmp_path / "s").glob("v*"))
 
