@@ -37,7 +37,7 @@ def compare(
       distill compare runs/example/eval-teacher runs/example/eval-student
     """
     from distillpipe.base.terminal import put
-    from distillpipe.reports.comparison_text import terminal
+    from distillpipe.reports.comparison_text import terminal_lines
     from distillpipe.stages.compare import compare as stage
     from distillpipe.stages.compare import write
 
@@ -47,4 +47,4 @@ def compare(
     if as_json:
         shared.put_json({"comparisons": found})
     else:
-        put(line for one in found for line in terminal(one))
+        put(line for one in found for line in terminal_lines(one))

@@ -121,7 +121,7 @@ def evaluate(
         --prompt-template '{problem}' --max-tokens 256 --limit 100 \\
         --out runs/example/eval-teacher
     """
-    from distillpipe.reports.protocols import settled, with_settled
+    from distillpipe.reports.protocols import apply_options, resolve_options
     from distillpipe.stages.eval import benchmark_name, forecast_eval
     from distillpipe.stages.eval import evaluate as stage
 
@@ -129,13 +129,13 @@ def evaluate(
     if len(set(names)) < len(names):
         raise UsageError(f"--benchmark: two files have one name ({', '.join(names)}): rename one")
     options, run = shared.sampling_of(ctx), shared.run_of(ctx)
-    found = [(name, settled(run.options, name)) for name in benchmark]
+    found = [(name, resolve_options(run.options, name)) for name in benchmark]
     given = [
         (
             model,
             name,
             out,
-            with_settled(options, one),
+            apply_options(options, one),
             msgspec.structs.replace(run, options=one),
             adapter,
         )

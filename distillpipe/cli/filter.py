@@ -270,7 +270,7 @@ def filter_traces(
         --out runs/example/clean
     """
     from distillpipe.filters.force import Forcing
-    from distillpipe.filters.problems import Others
+    from distillpipe.filters.problems import FilterInputs
     from distillpipe.stages.filter import filter_traces as stage
     from distillpipe.stages.filter import forecast_filter
 
@@ -314,7 +314,7 @@ def filter_traces(
         out,
         options,
         shared.run_of(ctx),
-        Others(
+        FilterInputs(
             difficulty or [],
             decontaminate or [],
             None if over_budget == "force" else tokenizer,

@@ -259,7 +259,7 @@ def sft(
     """
     from distillpipe.stages.sft import forecast_sft, preview_sft
     from distillpipe.stages.sft import sft as stage
-    from distillpipe.training.preview import put_preview
+    from distillpipe.training.preview import print_preview
 
     options, run = shared.struct_of(TrainingOptions, ctx), shared.run_of(ctx)
     run = msgspec.structs.replace(run, teachers=tuple(teacher or ()))
@@ -269,7 +269,7 @@ def sft(
         teacher_weight=tuple(teacher_weight or ()),
         feature_layers=tuple(feature_layers or ()),
     )
-    distillation.check_idle(asked, run.options)
+    distillation.check_unused(asked, run.options)
     taught = distillation.check(asked, len(run.teachers), eval_split)
     weights = tuple(weight or ())
     options = msgspec.structs.replace(options, weight=weights, distillation=taught)
@@ -279,7 +279,7 @@ def sft(
         if as_json:
             shared.put_json({"preview": found})
         else:
-            put_preview(found)
+            print_preview(found)
     elif dry_run:
         shared.put_forecasts([forecast_sft(*given)], as_json=as_json)
     else:

@@ -46,7 +46,7 @@ def show(
     Example:
       distill show runs/example/clean --reason wrong_answer --sample 3
     """
-    from distillpipe.reports.rows import Wanted
+    from distillpipe.reports.rows import RowQuery
     from distillpipe.stages.show import show as stage
 
-    stage(datasets, shared.struct_of(Wanted, ctx), as_json=as_json)
+    stage(datasets, shared.struct_of(RowQuery, ctx), as_json=as_json)

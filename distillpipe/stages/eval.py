@@ -102,7 +102,7 @@ def evaluate(
         facts = {
             "num_duplicates": sampler.num_duplicates,
             **protocols.report(run.options, options, found.name, name),
-            "budget": scoring.budget_kept(writer.counts),
+            "budget": scoring.budget_metrics(writer.counts),
             **code_packages(packages),
             **user_code(own),
             "resources": scoring.resources_used(writer.counts, sampled_before, found),
@@ -127,7 +127,7 @@ def finish_scored(
         dataset.read_rows(draft.path, "part", Trace),
         dataset.read_rows(draft.path, "rejected", RejectedTrace),
     )
-    found = scoring.measure(benchmark, predictions, scoring.options_of(problems())) | facts
+    found = scoring.measure(benchmark, predictions, scoring.choice_options(problems())) | facts
     draft.manifest.metrics = found
     table = tables.score_table([(model, found)])
     (draft.path / "metrics.json").write_bytes(document(found))

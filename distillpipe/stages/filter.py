@@ -19,20 +19,20 @@ from distillpipe.data.forecast import Forecast
 from distillpipe.data.store import dataset, versions
 from distillpipe.data.store.versions import Header
 from distillpipe.data.store.writer import Writer
-from distillpipe.filters.decide import Decision, Examiner, decided, rows_once
+from distillpipe.filters.decide import Decision, RowFilter, decided, rows_once
 from distillpipe.filters.difficulty import check_in_common, predictions_in
 from distillpipe.filters.force import Forcer, Forcing
 from distillpipe.filters.own_rules import find_rules
 from distillpipe.filters.problems import (
-    NO_OTHERS,
-    Extras,
-    Others,
+    NO_INPUTS,
+    FilterInputs,
+    ProblemExtras,
     near_problems,
     problems_of,
-    read_known,
+    read_problem_facts,
 )
 from distillpipe.filters.rules import Drop
-from distillpipe.filters.select import dropped_among, remarks
+from distillpipe.filters.select import dropped_among, selection_warnings
 from distillpipe.filters.strategies import Candidate
 from distillpipe.models import licences, lookup
 from distillpipe.models.lookup import Model
@@ -59,7 +59,7 @@ def filter_traces(
     out: Path,
     options: FilterOptions,
     run: Run,
-    others: Others = NO_OTHERS,
+    others: FilterInputs = NO_INPUTS,
     forcing: Forcing | None = None,
 ) -> Result:
     """Write the rows of `inputs` that every rule keeps as a new version under `out`, the rest beside them.
@@ -156,7 +156,7 @@ def forecast_filter(
     out: Path,
     options: FilterOptions,
     run: Run,
-    others: Others = NO_OTHERS,
+    others: FilterInputs = NO_INPUTS,
     forcing: Forcing | None = None,
 ) -> Forecast:
     """What `filter_traces` would do."""
@@ -201,7 +201,7 @@ def _own(options: FilterOptions) -> Own:
     return Own(named, verifier, rules)
 
 
-def _checked(others: Others, options: FilterOptions, forcing: Forcing | None) -> Others:
+def _checked(others: FilterInputs, options: FilterOptions, forcing: Forcing | None) -> FilterInputs:
     """The other inputs, with the datasets that a folder of an eval stands for."""
     others.check(options, has_teacher=forcing is not None)
     return others._replace(predictions=predictions_in(others.predictions))
@@ -212,7 +212,7 @@ def _header(
     out: Path,
     own: Own,
     run: Run,
-    others: Others,
+    others: FilterInputs,
     forcing: Forcing | None,
 ) -> Header:
     by_teacher = {} if forcing is None else {"force": [forcing.sampling, forcing.end_text]}
@@ -243,25 +243,27 @@ def _header(
     )
 
 
-def _tokenizer(others: Others) -> list[Model]:
+def _tokenizer(others: FilterInputs) -> list[Model]:
     return [] if others.tokenizer is None else [find_tokenizer(others.tokenizer)]
 
 
-def _examiner(inputs: list[str], own: Own, folder: Path, run: Run, others: Others) -> Examiner:
+def _examiner(
+    inputs: list[str], own: Own, folder: Path, run: Run, others: FilterInputs
+) -> RowFilter:
     """All that rows are looked at by; what has to be held for it lies in `folder`."""
     if not dataset.count_rows(inputs):
         raise DataError(f"{', '.join(inputs)}: no rows to filter")
     options = own.options
-    extras = Extras(inputs, options, folder)
+    extras = ProblemExtras(inputs, options, folder)
     programs = verify.Programs(options.code_rules, options.code_packages, run.unsafe)
     verify.check_runnable(extras.verifiers, programs, own.verifier)
-    known = read_known(inputs, others, options)
+    known = read_problem_facts(inputs, others, options)
     count = next((counter(tokenizer) for tokenizer in _tokenizer(others)), None)
-    return Examiner(options, known, extras, count, programs, own.verifier, own.rules)
+    return RowFilter(options, known, extras, count, programs, own.verifier, own.rules)
 
 
 def _decide(
-    rows: list[str], inputs: list[str], options: FilterOptions, run: Run, examiner: Examiner
+    rows: list[str], inputs: list[str], options: FilterOptions, run: Run, examiner: RowFilter
 ) -> dict[str, Decision]:
     """A decision for every distinct row, by row id; the problems of `rows` are those of `inputs`."""
     decisions: dict[str, Decision] = {}
@@ -291,7 +293,7 @@ def _decide(
     dropped = dropped_among(candidates, options, near)
     for row_id, drop in dropped.items():
         decisions[row_id].drops.append(drop)
-    for remark in remarks(candidates, dropped, options):
+    for remark in selection_warnings(candidates, dropped, options):
         say(f"filter: {remark}")
     return decisions
 

@@ -107,8 +107,8 @@ def rescore(
         metrics = before.metrics or {}
         facts = {
             "num_duplicates": metrics.get("num_duplicates"),
-            **protocols.rejudged(metrics, {"answer_form": form, "verifier": name}),
-            "budget": scoring.budget_kept(writer.counts),
+            **protocols.protocol_after_rescore(metrics, {"answer_form": form, "verifier": name}),
+            "budget": scoring.budget_metrics(writer.counts),
             **code_packages(packages),
             **user_code(own),
             "resources": metrics.get("resources"),

@@ -34,8 +34,8 @@ from distillpipe.base.options import FilterOptions
 from distillpipe.base.records import Trace
 from distillpipe.data.store import dataset, versions
 from distillpipe.data.store.jsonl import encoder, lines
-from distillpipe.filters.decide import Examiner
-from distillpipe.filters.problems import NO_OTHERS, Extras, read_known
+from distillpipe.filters.decide import RowFilter
+from distillpipe.filters.problems import NO_INPUTS, ProblemExtras, read_problem_facts
 from distillpipe.models.chat import Chat, load_chat
 from distillpipe.models.tokens import counted
 from distillpipe.stages.filter import filter_traces
@@ -79,9 +79,11 @@ def report_core(bench: Bench) -> None:
     given = [
         line for path in dataset.trace_files(str(corpus)) for _, line in islice(lines(path), 3_000)
     ][:3_000]
-    known = read_known([], NO_OTHERS, OPTIONS)
+    known = read_problem_facts([], NO_INPUTS, OPTIONS)
     with tempfile.TemporaryDirectory() as folder:
-        examiner = Examiner(OPTIONS, known, Extras([], OPTIONS, Path(folder)), None, verify.PLAIN)
+        examiner = RowFilter(
+            OPTIONS, known, ProblemExtras([], OPTIONS, Path(folder)), None, verify.PLAIN
+        )
     decoder = msgspec.json.Decoder(Trace)
     rows = [decoder.decode(line) for line in given]
     parts: dict[str, Callable[[], object]] = {

@@ -152,7 +152,7 @@ CASES = {
         cut("traces.jsonl", 0), FILTER_FILE, "traces.jsonl: no rows to filter"
     ),
     "an empty file of traces to train on": Case(
-        cut("traces.jsonl", 0), SFT_FILE, "no rows to train on: every input is empty"
+        cut("traces.jsonl", 0), SFT_FILE, "no rows to train on: all inputs are empty"
     ),
     "an empty file of problems": Case(
         cut("problems.jsonl", 0),

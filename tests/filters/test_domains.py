@@ -57,7 +57,7 @@ def test_another_seed_makes_other_domains(problems) -> None:
 
 
 def test_more_clusters_than_problems_is_an_error(problems) -> None:
-    with pytest.raises(UsageError, match="--num-clusters 4: there are 3 problems only"):
+    with pytest.raises(UsageError, match="--num-clusters 4: there are only 3 problems"):
         cluster_domains(problems[:3], 4, seed=0)
 
 

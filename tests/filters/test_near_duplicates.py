@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from distillpipe.base.hashing import uniform
 from distillpipe.filters import near_duplicates as near
-from distillpipe.filters.near_duplicates import LONGEST, Near, near_duplicates
+from distillpipe.filters.near_duplicates import LONGEST, KeptProblem, near_duplicates
 from distillpipe.filters.words import words_of
 
 STORY = (
@@ -60,7 +60,9 @@ def test_of_two_that_are_alike_the_one_that_is_drawn_first_stays(other: str, see
 
 def test_a_row_names_the_problem_that_stays_and_how_like_it_is() -> None:
     stays, goes = sorted("ab", key=lambda problem_id: uniform(0, problem_id))
-    assert near_duplicates([("a", STORY), ("b", STORY.lower())], 1.0, 0) == {goes: Near(stays, 1.0)}
+    assert near_duplicates([("a", STORY), ("b", STORY.lower())], 1.0, 0) == {
+        goes: KeptProblem(stays, 1.0)
+    }
 
 
 @pytest.mark.parametrize(("threshold", "num_near"), [(0.0, 1), (0.6, 1), (0.8, 0), (1.0, 0)])

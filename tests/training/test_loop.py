@@ -25,7 +25,7 @@ from distillpipe.training.rows.batches import Batches
 from distillpipe.training.rows.rows import Row, row_of
 from distillpipe.training.rows.stored_rows import StoredRows
 from distillpipe.training.setup import Setup
-from distillpipe.training.student import load_student, schedule_of
+from distillpipe.training.student import load_student, make_schedule
 
 OPTIONS = TrainingOptions(
     method="full", rank=4, alpha=4, learning_rate=1e-3, scheduler="cosine", warmup=0.1,
@@ -140,7 +140,7 @@ def test_the_floor_of_cosine_is_that_of_transformers(warmup: float) -> None:
     options = msgspec.structs.replace(OPTIONS, warmup=warmup, min_learning_rate=1e-4)
     found, wanted = [], []
     for made in (
-        lambda optimizer: schedule_of(optimizer, options, 40),
+        lambda optimizer: make_schedule(optimizer, options, 40),
         lambda optimizer: get_cosine_with_min_lr_schedule_with_warmup(
             optimizer, round(warmup * 40), 40, min_lr_rate=0.1
         ),
@@ -160,7 +160,7 @@ def test_a_linear_course_with_a_floor_and_nothing_but_warmup_ends() -> None:
         OPTIONS, scheduler="linear", warmup=1.0, min_learning_rate=1e-4
     )
     optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))], lr=1e-3)
-    schedule = schedule_of(optimizer, options, 4)
+    schedule = make_schedule(optimizer, options, 4)
     for _ in range(6):
         optimizer.step()
         schedule.step()

@@ -102,7 +102,7 @@ def test_an_end_token_inside_the_completion_would_cut_it_and_is_refused(
 ) -> None:
     chat = family_chat(name)
     trace = make_trace(**{part: f"a{chat.tokenizer.eos_token}b"})
-    with pytest.raises(DataError, match=f"^row {trace.id}: an end token stands inside the compl"):
+    with pytest.raises(DataError, match=f"^row {trace.id}: an end token is inside the compl"):
         row_of(trace, chat)
 
 
@@ -111,7 +111,7 @@ def test_an_end_token_is_refused_for_the_shipped_models_too(
     make_trace, teacher_chat, changes
 ) -> None:
     trace = make_trace(**changes)
-    with pytest.raises(DataError, match=f"^row {trace.id}: an end token stands inside"):
+    with pytest.raises(DataError, match=f"^row {trace.id}: an end token is inside"):
         row_of(trace, teacher_chat)
 
 
@@ -174,7 +174,5 @@ def test_a_tokenizer_that_loses_text_is_refused(make_trace, tmp_path) -> None:
     tokenizer.add_tokens(["<think>", "</think>"])
     chat = Chat(tokenizer, "student", chat_template="plain")
     trace = make_trace(reasoning="20", response="twenty")
-    with pytest.raises(
-        DataError, match=f"^row {trace.id}: .* not give back the text of its response"
-    ):
+    with pytest.raises(DataError, match=f"^row {trace.id}: .* changes the text of the response"):
         row_of(trace, chat)

@@ -13,7 +13,7 @@ from distillpipe.base.errors import UsageError
 from distillpipe.base.records import Message, Trace
 from distillpipe.models.chat import Chat, load_chat
 from distillpipe.training.rows.rows import row_of
-from distillpipe.training.rows.template import keeps_turns, saved_template
+from distillpipe.training.rows.template import saved_template, writes_rows_exactly
 
 SPELT = ["spelt", pytest.param("qwen2.5", marks=pytest.mark.reference)]
 TAGGED = ["tagged", pytest.param("qwen3", marks=pytest.mark.reference)]
@@ -103,11 +103,11 @@ def test_the_saved_template_writes_a_row_to_the_ids_that_were_trained_on(
     family_chat, saved_chat, family
 ) -> None:
     chat = family_chat(family)
-    assert not keeps_turns(chat)
+    assert not writes_rows_exactly(chat)
     saved = saved_chat(family)
     assert saved.turn == chat.turn
     assert saved.end_ids == chat.end_ids
-    assert keeps_turns(saved)
+    assert writes_rows_exactly(saved)
     for golden in golden_rows(family):
         messages = [Message(**one) for one in golden["messages"]]
         text = saved.tokenizer.apply_chat_template(given(messages), tokenize=False)
@@ -200,7 +200,7 @@ def test_a_turn_that_was_begun_by_hand_is_not_taken_for_a_row(saved_chat, family
 
 
 def test_a_template_that_keeps_the_reasoning_is_saved_as_it_is(teacher_chat) -> None:
-    assert keeps_turns(teacher_chat)
+    assert writes_rows_exactly(teacher_chat)
     assert saved_template(teacher_chat) == teacher_chat.tokenizer.chat_template
 
 
@@ -209,6 +209,8 @@ def test_a_template_that_cannot_stand_inside_another_is_refused() -> None:
     tokenizer = bytes_tokenizer()
     tokenizer.chat_template = f"{{% block all %}}{LLAMA}{{% endblock %}}"
     chat = Chat(tokenizer, "odd")
-    with pytest.raises(UsageError, match="drops the reasoning and cannot be wrapped by one that"):
+    with pytest.raises(
+        UsageError, match="drops the reasoning, and a wrapper that keeps it changes"
+    ):
         saved_template(chat)
     assert chat.tokenizer.chat_template == tokenizer.chat_template

@@ -10,7 +10,7 @@ import pytest
 from distillpipe.base.records import Message
 from distillpipe.models.chat import Chat
 from distillpipe.models.vocabulary import counterparts, token_bytes, vocabulary_of
-from distillpipe.training.teachers.alignment import NO_LABEL, Spelled, label_positions, spelled
+from distillpipe.training.teachers.alignment import NO_LABEL, SpelledTokens, label_positions, spell
 
 Chats = Callable[[str], Chat]
 REASONING = "Tom has 14 coins, and finds 6.\n\n14 + 6 = 20. Wait, 20 ≈ 20.0? Yes."
@@ -25,10 +25,12 @@ class Pair:
         self.known = counterparts(vocabulary_of(teacher), vocabulary_of(student))
         self.bytes_of = token_bytes(teacher.tokenizer), token_bytes(student.tokenizer)
 
-    def completions(self, reasoning: str = REASONING, response: str = RESPONSE) -> list[Spelled]:
+    def completions(
+        self, reasoning: str = REASONING, response: str = RESPONSE
+    ) -> list[SpelledTokens]:
         message = Message(role="assistant", content=response, reasoning_content=reasoning)
         return [
-            spelled(np.array(chat.completion_ids(message)), known)
+            spell(np.array(chat.completion_ids(message)), known)
             for chat, known in zip((self.teacher, self.student), self.bytes_of, strict=True)
         ]
 
@@ -89,7 +91,7 @@ def test_text_that_the_teacher_cut_into_other_tokens_has_no_label_there(pair) ->
     letters = [
         both.teacher.tokenizer(c, add_special_tokens=False)["input_ids"][0] for c in " coins"
     ]
-    odd = spelled(
+    odd = spell(
         np.concatenate([teacher.ids[:at], letters, teacher.ids[at + 1 :]]), both.bytes_of[0]
     )
     found = label_positions(student, odd, both.known, REASONING, RESPONSE)
@@ -120,7 +122,7 @@ def test_a_cut_thought_keeps_the_labels_of_what_is_left_and_what_follows_has_non
 def test_other_delimiters_of_the_teacher_are_no_cut(pair, delimiter: str) -> None:
     both = pair("tagged", "tagged")
     ids = [both.teacher.ids(text) for text in (REASONING, delimiter, RESPONSE)]
-    teacher = spelled(np.concatenate(ids).astype(np.int64), both.bytes_of[0])
+    teacher = spell(np.concatenate(ids).astype(np.int64), both.bytes_of[0])
     _, student = both.completions()
     found = label_positions(student, teacher, both.known, REASONING, RESPONSE)
     at = int(np.searchsorted(student.starts, student.content.index(RESPONSE.encode())))
@@ -158,7 +160,7 @@ def test_an_answer_that_the_cut_thought_said_too_takes_no_label_from_there(
     _, student = both.completions(stated, RESPONSE)
     if not is_ended:  # a row that was cut off ends with its text
         teacher, student = (
-            spelled(side.ids[:-1], known)
+            spell(side.ids[:-1], known)
             for side, known in zip((teacher, student), both.bytes_of, strict=True)
         )
     found = label_positions(student, teacher, both.known, stated, RESPONSE)

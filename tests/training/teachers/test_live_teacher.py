@@ -80,7 +80,9 @@ def rows_for(
 
     def make(*teachers: lookup.Model) -> StoredRows:
         soft_rows = soft_rows_of(student, OPTIONS, teachers)
-        return stored([soft_rows.taught(trace, row_of(trace, teacher_chat)) for trace in traces])
+        return stored(
+            [soft_rows.with_targets(trace, row_of(trace, teacher_chat)) for trace in traces]
+        )
 
     return make
 
@@ -281,7 +283,7 @@ def test_a_teacher_wider_than_memory_is_refused_before_any_step(
 ) -> None:
     monkeypatch.setattr("distillpipe.training.teachers.live_teacher.free_memory", lambda: 4_000_000)
     run = Run(teachers=(teacher.name,))
-    with pytest.raises(UsageError, match=r"the weights take .* GB are free on cpu: take a smaller"):
+    with pytest.raises(UsageError, match=r"the weights take .* GB are free on cpu: give a smaller"):
         sft([dataset], student.name, tmp_path / "s", OPTIONS, run, 100)
     assert not list((tmp_path / "s").glob("*/losses.jsonl"))
 

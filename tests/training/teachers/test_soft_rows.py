@@ -275,7 +275,7 @@ def test_a_label_that_is_not_that_of_its_token_is_an_error_in_the_step(rows, sof
     one, other = [row for row in rows if row.labels is not None][:2]
     length = one.num_prompt + min(one.num_supervised, other.num_supervised)
     mixed = one.cut(length)._replace(labels=other.cut(length).labels)
-    with pytest.raises(DataError, match=f"row {one.id}: the labels in .* are not those of its"):
+    with pytest.raises(DataError, match=f"row {one.id}: the labels in .* do not match its tokens"):
         soft_rows.targets([mixed])
 
 
@@ -343,7 +343,7 @@ def test_sft_says_how_many_rows_are_labelled_and_trains_the_others_too(
     labelled = sum(len(completions[name]) for name in given)
     assert manifest.counts.tokens_taught == labelled
     share = labelled / sum(map(len, completions.values()))
-    said = f"learnt from a teacher: 6 of 9 rows, {share:.1%} of the supervised tokens"
+    said = f"with teacher targets: 6 of 9 rows, {share:.1%} of the supervised tokens"
     assert said in capsys.readouterr().err
 
 
@@ -372,7 +372,9 @@ def test_labels_of_another_text_are_refused_before_any_training(
     )
     rows[1] = (edited, rows[1][1])
     write_labelled(tmp_path / "t", rows, vocabulary_of(teacher_chat))
-    with pytest.raises(DataError, match=f"row {edited.id}: its soft labels in .* of another text"):
+    with pytest.raises(
+        DataError, match=f"row {edited.id}: its soft labels in .* belong to another text"
+    ):
         sft([str(tmp_path / "t")], student.name, tmp_path / "s", short, Run(), 100)
     assert not list((tmp_path / "s").glob("v*"))
 
