@@ -150,7 +150,7 @@ def place_of(reference: str) -> str:
 def is_dataset(reference: str) -> bool:
     """Whether a reference is a folder of versions, or names one of them."""
     return reference not in BENCHMARKS and (
-        versions.followed(Path(reference)).is_dir()
+        versions.follow_latest(Path(reference)).is_dir()
         or versions.split_reference(reference)[1] is not None
     )
 

@@ -14,8 +14,8 @@ import msgspec
 from distillpipe.base.decoding import NOT_DECODED
 from distillpipe.base.errors import UsageError, first_line
 from distillpipe.base.hashing import content_hash
+from distillpipe.data.store import integrity, versions
 from distillpipe.data.store import manifest as manifests
-from distillpipe.data.store import versions
 from distillpipe.data.store.manifest import ModelUsed
 
 ADAPTER = "adapter_config.json"
@@ -139,7 +139,7 @@ class _AdapterConfig(msgspec.Struct):
 
 
 def _find(reference: str, option: str, weights: bool) -> Model:
-    path = versions.followed(Path(reference))
+    path = versions.follow_latest(Path(reference))
     place = versions.split_reference(reference)[0]
     if versions.holds_versions(place) or versions.partials(place):
         folder = versions.resolve(reference)
@@ -164,7 +164,7 @@ def _local_identity(folder: Path, option: str) -> str:
             raise UsageError(
                 f"{option} {folder} is unfinished: run the command that makes it again"
             )
-        versions.check_sizes(folder, found)
+        integrity.check_sizes(folder, found)
         return f"checkpoint:{found.id}"
     if not (folder / "config.json").is_file() and not (folder / ADAPTER).is_file():
         raise UsageError(

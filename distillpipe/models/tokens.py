@@ -25,7 +25,7 @@ Failed = Callable[[Trace, InternalError], None]
 
 def find_tokenizer(reference: str) -> Model:
     """The tokenizer of a model folder, a checkpoint of ours, or a model on the hub."""
-    path = versions.followed(Path(reference))
+    path = versions.follow_latest(Path(reference))
     if versions.holds_versions(versions.split_reference(reference)[0]):
         path = versions.resolve(reference)
     if not path.exists():

@@ -176,7 +176,7 @@ def _find(given: InputDataset, base: Path) -> _Found:
 
 def _folders(place: Path, version: str) -> Iterator[Path]:
     """Where a version may lie: in its folder of versions, or `place` is its own folder, or one inside it."""
-    place = versions.followed(place)
+    place = versions.follow_latest(place)
     yield place / version
     yield from reversed(versions.finished(place))
     yield place

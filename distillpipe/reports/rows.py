@@ -16,7 +16,7 @@ import msgspec
 from distillpipe.base.errors import UsageError
 from distillpipe.base.hashing import uniform
 from distillpipe.base.records import RejectedTrace, Trace
-from distillpipe.data.store import versions
+from distillpipe.data.store import integrity
 from distillpipe.data.store.jsonl import decode, encoder, lines
 from distillpipe.data.store.manifest import Manifest
 
@@ -67,7 +67,7 @@ def choose(folder: Path, manifest: Manifest, wanted: Wanted) -> Chosen:
 
     Raises UsageError where there is no such row, DataError where a file is not as it was written.
     """
-    versions.check_sizes(folder, manifest)
+    integrity.check_sizes(folder, manifest)
     if wanted.row is not None:
         return _by_id(folder, wanted.row)
     if wanted.reason is not None:

@@ -24,7 +24,7 @@ from distillpipe.base.rowguard import REASON, InternalError, guarded
 from distillpipe.data.forecast import TEXT_BYTES_PER_TOKEN, Forecast, weight_bytes
 from distillpipe.data.store import dataset, versions
 from distillpipe.data.store.jsonl import decode, encoder, lines
-from distillpipe.data.store.label_carry import are_whole
+from distillpipe.data.store.label_carry import are_intact
 from distillpipe.data.store.labels import LabelSource, label_bytes, read_labels
 from distillpipe.data.store.writer import Writer, give_up_failed
 from distillpipe.engines.base import Completion, Engine, Failure, Refusal, Request
@@ -257,7 +257,7 @@ def _labelled_before(out: Path, draft: Path | None, k: int) -> dict[str, _Place]
             for number, line in lines(path, whole_only=True):
                 row = decode(line, rows, f"{path}:{number}")
                 labels = row.soft_labels
-                if labels is not None and labels.k >= k and are_whole(folder, labels):
+                if labels is not None and labels.k >= k and are_intact(folder, labels):
                     found.setdefault(row.row_key, _Place(folder, labels))
     return found
 

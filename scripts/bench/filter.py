@@ -32,7 +32,7 @@ from many_traces import TOKENIZER, real_rows, write_corpus
 from distillpipe import verify
 from distillpipe.base.options import FilterOptions
 from distillpipe.base.records import Trace
-from distillpipe.data.store import dataset, versions
+from distillpipe.data.store import dataset, integrity, versions
 from distillpipe.data.store.jsonl import encoder, lines
 from distillpipe.filters.decide import Examiner
 from distillpipe.filters.problems import NO_OTHERS, Extras, read_known
@@ -221,7 +221,7 @@ def report_peer(bench: Bench) -> None:
     ):  # fmt: skip
 
         def ours() -> None:
-            versions.check_content.cache_clear()
+            integrity.check_content.cache_clear()
             out = Path(tempfile.mkdtemp(dir=scratch))
             filter_traces([str(corpus)], out, options, Run(num_workers=1))
 

@@ -59,7 +59,7 @@ BAD_INPUTS = [
     (
         GENERATE.format("broken.jsonl"),
         1,
-        "broken.jsonl:3: not valid JSON (Input data was truncated): mend or remove the line",
+        "broken.jsonl:3: not valid JSON (Input data was truncated): correct or remove the line",
     ),
     (
         GENERATE.format("nameless.jsonl"),
@@ -124,13 +124,13 @@ BAD_INPUTS = [
     (
         "eval model --benchmark broken.jsonl --max-tokens 2 --out out",
         1,
-        "broken.jsonl:3: not valid JSON (Input data was truncated): mend or remove the line",
+        "broken.jsonl:3: not valid JSON (Input data was truncated): correct or remove the line",
     ),
     (
         "filter broken-traces.jsonl --out out",
         1,
-        "broken-traces.jsonl:3: not a row of kind Trace (Input data was truncated): mend or remove "
-        "the line, or bring the file in with `distill import`",
+        "broken-traces.jsonl:3: not a row of kind Trace (Input data was truncated): correct or remove "
+        "the line, or convert the file with `distill import`",
     ),
     ("filter empty.jsonl --out out", 1, "empty.jsonl: no rows to filter"),
     (
@@ -149,8 +149,8 @@ BAD_INPUTS = [
     (
         "sft broken-traces.jsonl --student model --out out",
         1,
-        "broken-traces.jsonl:3: not a row of kind Trace (Input data was truncated): mend or remove "
-        "the line, or bring the file in with `distill import`",
+        "broken-traces.jsonl:3: not a row of kind Trace (Input data was truncated): correct or remove "
+        "the line, or convert the file with `distill import`",
     ),
     (
         "sft set --student folder --out out",
@@ -307,8 +307,8 @@ def test_a_real_process_ends_with_the_code_and_the_line(
     assert distill_process("filter", "broken-traces.jsonl", "--out", "out") == (
         1,
         "",
-        "error: broken-traces.jsonl:3: not a row of kind Trace (Input data was truncated): mend or "
-        "remove the line, or bring the file in with `distill import`\n",
+        "error: broken-traces.jsonl:3: not a row of kind Trace (Input data was truncated): correct or "
+        "remove the line, or convert the file with `distill import`\n",
     )
     assert distill_process("show", "eval@v1") == (
         2,

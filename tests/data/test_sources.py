@@ -115,7 +115,7 @@ GOOD = '{"problem": "1+1?", "answer": "2"}'
         (
             [GOOD, "", '{"problem": '],
             {},
-            ":3: not valid JSON (Input data was truncated): mend or remove the line",
+            ":3: not valid JSON (Input data was truncated): correct or remove the line",
         ),
         ([GOOD, "not json"], {}, ":2: not valid JSON (JSON is malformed: "),
         (

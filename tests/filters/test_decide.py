@@ -128,7 +128,9 @@ def test_a_row_of_a_benchmark_is_refused_by_every_process(large: Path, tmp_path:
     row = msgspec.json.decode(line, type=Trace)
     changed(large, 1_000, msgspec.json.encode(msgspec.structs.replace(row, benchmark="math500")))
 
-    with pytest.raises(UsageError, match=rf"{large}: row {row.id} is of the benchmark math500"):
+    with pytest.raises(
+        UsageError, match=rf"{large}: row {row.id} belongs to the benchmark math500"
+    ):
         filter_traces([str(large)], tmp_path / "clean", OPTIONS, Run(num_workers=2))
 
 

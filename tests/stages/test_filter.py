@@ -249,7 +249,9 @@ def test_rows_of_a_benchmark_are_refused_before_anything_is_written(
     rows = [make_trace(problem="a"), make_trace(problem="b", benchmark="math500")]
     path = write(tmp_path / "traces.jsonl", rows)
 
-    with pytest.raises(UsageError, match=rf"{path}: row {rows[1].id} is of the benchmark math500"):
+    with pytest.raises(
+        UsageError, match=rf"{path}: row {rows[1].id} belongs to the benchmark math500"
+    ):
         run([path], tmp_path / "clean")
     assert not list((tmp_path / "clean/v1.partial").glob("*.jsonl"))
 

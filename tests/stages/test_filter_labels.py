@@ -217,7 +217,7 @@ def test_a_row_that_says_another_k_than_its_labels_have_is_refused(
 ) -> None:
     path = labelled("a") / "v1" / "part-00000.jsonl"
     content = path.read_bytes()
-    for wrong, said in ((b'"k":2', "3 labels a token, and a row .* says 2"), (b'"k":0', ">= 1")):
+    for wrong, said in ((b'"k":2', "3 labels per token, but a row .* says 2"), (b'"k":0', ">= 1")):
         (path.parent / "edited.jsonl").write_bytes(content.replace(b'"k":3', wrong, 1))
         with pytest.raises(DataError, match=said):
             run([path.parent / "edited.jsonl"], tmp_path / "out")

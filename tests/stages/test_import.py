@@ -285,7 +285,7 @@ def test_rows_of_a_benchmark_keep_its_name_and_are_refused_as_training_data(
     (row,) = dataset.read_traces(str(tmp_path / "out"))
     assert row.benchmark == "math500"
     refused = distill("filter", tmp_path / "out", "--out", tmp_path / "clean")
-    assert (refused.code, "is of the benchmark math500" in refused.err) == (2, True)
+    assert (refused.code, "belongs to the benchmark math500" in refused.err) == (2, True)
 
 
 def test_a_dry_run_says_what_would_be_written_and_writes_nothing(

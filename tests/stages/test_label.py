@@ -261,7 +261,7 @@ def test_a_row_that_stands_twice_is_labelled_once_and_one_with_two_contents_is_a
     counts = label([given, given], teacher, tmp_path / "out", OPTIONS, Run()).manifest.counts
     assert (counts.rows_read, counts.rows_kept) == (1, 1)
     other = write(tmp_path / "other.jsonl", [make_trace(), make_trace(response="\\boxed{21}")])
-    with pytest.raises(DataError, match="stands twice in the input with different content"):
+    with pytest.raises(DataError, match="is in the input twice with different content"):
         label([other], teacher, tmp_path / "again", OPTIONS, Run())
 
 

@@ -144,6 +144,6 @@ def test_one_id_with_two_contents_is_refused(
     path = tmp_path / "rows.jsonl"
     rows = [make_trace(), make_trace(response="\\boxed{21}")]
     path.write_bytes(b"".join(msgspec.json.encode(row) + b"\n" for row in rows))
-    with pytest.raises(DataError, match="stands twice in the input with different content"):
+    with pytest.raises(DataError, match="is in the input twice with different content"):
         sft([str(path)], str(shipped / "student-qwen"), tmp_path / "s", training, Run(), 100)
     assert list((tmp_path / "s").glob("v*")) == []

@@ -179,7 +179,7 @@ def arrow_rows(batch: Any, arrow: Any, place: str, before: int) -> Iterator[Plac
                 (rows[at],) = one.to_pylist()
             except wrong as error:
                 where = f"{place} {before + at + 1}"
-                said = f"{where}: cannot be read ({first_line(error)}): mend or remove the row"
+                said = f"{where}: cannot be read ({first_line(error)}): correct or remove the row"
                 rows[at] = Unreadable(said, str(one))
     for number, row in enumerate(rows, start=before + 1):
         yield f"{place} {number}", row
@@ -219,5 +219,5 @@ def _checked(row: Any, where: str, content: bytes = b"") -> Any:
 
 
 def _unreadable(error: Exception, where: str, content: bytes) -> Unreadable:
-    said = f"{where}: not valid JSON ({what_is_wrong(error)}): mend or remove the line"
+    said = f"{where}: not valid JSON ({what_is_wrong(error)}): correct or remove the line"
     return Unreadable(said, content.strip().decode("utf-8", "backslashreplace"))

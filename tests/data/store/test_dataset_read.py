@@ -58,7 +58,7 @@ def test_a_line_that_is_no_trace_is_an_error_with_file_and_line(
     with pytest.raises(DataError, match=f"{path}:3: not a row of kind Trace") as raised:
         next(rows)
     assert complaint in str(raised.value)
-    assert "mend or remove the line" in str(raised.value)
+    assert "correct or remove the line" in str(raised.value)
 
 
 def test_an_empty_file_has_no_rows(tmp_path: Path) -> None:

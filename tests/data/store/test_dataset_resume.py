@@ -22,7 +22,7 @@ from hypothesis.stateful import (
 
 from distillpipe.base.hashing import bytes_hash, content_hash
 from distillpipe.base.records import Message, TokenCounts, Trace
-from distillpipe.data.store import jsonl, versions
+from distillpipe.data.store import integrity, jsonl, versions
 from distillpipe.data.store import manifest as manifests
 from distillpipe.data.store.reuse import sampled_before
 from distillpipe.data.store.versions import Header
@@ -248,7 +248,7 @@ class RunsUnderFire(RuleBasedStateMachine):
     def finished_versions_are_as_their_manifests_say(self) -> None:
         for one in self.finished:
             found = manifests.read(one.path)
-            versions.check_sizes(one.path, found)
+            integrity.check_sizes(one.path, found)
             assert (found.counts.rows_kept, found.counts.rows_rejected) == tuple(
                 map(len, one.rows.values())
             )

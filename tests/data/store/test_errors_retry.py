@@ -138,7 +138,7 @@ def test_a_request_that_fails_is_listed_and_the_version_is_not_finished(
     assert raised.value.exit_code == 3
     assert str(raised.value) == (
         f"1 rows failed (the first: server said 503), all are listed in {draft}/errors.jsonl: "
-        "the same command tries them again, with --accept-errors it then goes on without them"
+        "the same command tries them again, with --accept-errors it then finishes without them"
     )
     assert names(place / "out") == ["v1.partial"]
     rows = list(read_rows(draft, "part", RejectedTrace.__base__))

@@ -225,9 +225,9 @@ def test_lines_have_their_numbers_and_a_torn_one_is_passed_over_on_demand(
 @pytest.mark.parametrize(
     ("schema", "remedy"),
     [
-        ("problem/2", "or install the distillpipe that wrote 'problem/2'"),
-        ("problem/1", "or bring the file in with `distill import`"),
-        (7, "or bring the file in with `distill import`"),
+        ("problem/2", "or install the version of distillpipe that wrote 'problem/2'"),
+        ("problem/1", "or convert the file with `distill import`"),
+        (7, "or convert the file with `distill import`"),
     ],
 )
 def test_a_row_that_does_not_fit_says_where_it_stands_and_what_to_do(
@@ -239,7 +239,7 @@ def test_a_row_that_does_not_fit_says_where_it_stands_and_what_to_do(
     with pytest.raises(DataError) as raised:
         list(decoded(path, Problem))
     assert str(raised.value).startswith(f"{path}:1: not a row of kind Problem (")
-    assert str(raised.value).endswith(f"): mend or remove the line, {remedy}")
+    assert str(raised.value).endswith(f"): correct or remove the line, {remedy}")
 
 
 # ---------------------------------------------------------------- slices

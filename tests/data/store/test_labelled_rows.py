@@ -187,7 +187,7 @@ def test_more_rows_without_their_labels_than_can_be_unsynced_are_an_error_and_st
     os.truncate(labels, 1)
     with (
         versions.draft(tmp_path, make_header()) as draft,
-        pytest.raises(DataError, match=rf"{labels}: the rows of this draft name 24 labels of it"),
+        pytest.raises(DataError, match=rf"{labels}: the rows of this draft name 24 labels, but"),
     ):
         Writer(draft, sync_rows=3, soft_labels=SOURCE)
     assert part.read_bytes() == before
@@ -246,7 +246,7 @@ def test_a_version_with_changed_labels_that_is_renamed_to_a_draft_is_refused(
     changed = next(draft.glob(f"labels-*{ending}"))
     flipped(changed)
     before = {path: path.read_bytes() for path in draft.iterdir()}
-    said = rf"{changed} was changed after .*: put the original back, or label the rows anew, .*distill label"
+    said = rf"{changed} was changed after .*: restore the original file, or label the rows again, .*distill label"
     with pytest.raises(DataError, match=said), opened(tmp_path, make_header()):
         pass
     assert {path: path.read_bytes() for path in draft.iterdir()} == before
