@@ -14,9 +14,8 @@ import msgspec
 
 from distillpipe.base.errors import DataError
 from distillpipe.base.hashing import bytes_hash, cached_sha256
+from distillpipe.data.store import dataset, versions
 from distillpipe.data.store import manifest as manifests
-from distillpipe.data.store import versions
-from distillpipe.data.store.jsonl import decoded
 from distillpipe.data.store.manifest import InputDataset, Manifest, ModelUsed
 from distillpipe.models.lookup import MERGED
 
@@ -255,7 +254,8 @@ def training_overlap(folder: Path, manifest: Manifest, problems: Iterable[str]) 
         if step.state != "found" or step.kind == "checkpoint":
             found.unknown.append(label)
             continue
-        here = {key for text in _texts(step) if (key := _key(text)) in keys}
+        rows = dataset.scan(Path(step.path), _Text)
+        here = {key for row in rows if (key := _key(row.problem)) in keys}
         if here:
             found.found_in.append(label)
         seen |= here
@@ -281,14 +281,6 @@ def _training_data(steps: list[Step], models: list[int]) -> Iterator[Step]:
                 known.add(number)
                 left.append(number)
     yield from given.values()
-
-
-def _texts(step: Step) -> Iterator[str]:
-    path = Path(step.path)
-    files = sorted(path.glob("part-*.jsonl")) if step.version else [path]
-    for file in files:
-        for row in decoded(file, _Text):
-            yield row.problem
 
 
 def _key(problem: str) -> str:

@@ -16,8 +16,8 @@ import msgspec
 from distillpipe.base.errors import UsageError
 from distillpipe.base.hashing import uniform
 from distillpipe.base.records import RejectedTrace, Trace
-from distillpipe.data.store import integrity
-from distillpipe.data.store.jsonl import decode, encoder, lines
+from distillpipe.data.store import dataset, integrity
+from distillpipe.data.store.jsonl import decode, encoder
 from distillpipe.data.store.manifest import Manifest
 
 MAX_ROWS = 10  # shown where no number is asked for
@@ -157,7 +157,5 @@ def _id_of(line: bytes, where: str) -> str:
 
 
 def _lines(folder: Path, prefix: str) -> Iterator[_Line]:
-    """Lines of the files that begin with `prefix`; of a draft, not one that is being written."""
-    for path in sorted(folder.glob(f"{prefix}-*.jsonl")):
-        for number, line in lines(path, whole_only=True):
-            yield f"{path}:{number}", line
+    """All lines of kept or rejected rows. Another process may be writing the last line of a draft."""
+    return dataset.scan_lines(folder, prefix, skip_torn=True)

@@ -126,7 +126,7 @@ def _rows_id(folder: Path) -> str:
     integrity.check_content(folder)
     return content_hash(
         *(
-            sorted(row.row_key for row in dataset.read_rows(folder, prefix, _Key))
+            sorted(row.row_key for row in dataset.scan(folder, _Key, prefix))
             for prefix in ("part", "rejected")
         )
     )

@@ -77,7 +77,7 @@ def report_core(bench: Bench) -> None:
     """Decode, rules with hashes and answer, encode: seconds of processor time, apart and together."""
     corpus = bench.corpus("s1", bench.rows, bench.megabytes)
     given = [
-        line for path in dataset.trace_files(str(corpus)) for _, line in islice(lines(path), 3_000)
+        line for path in dataset.row_files(str(corpus)) for _, line in islice(lines(path), 3_000)
     ][:3_000]
     known = read_known([], NO_OTHERS, OPTIONS)
     with tempfile.TemporaryDirectory() as folder:
@@ -208,7 +208,7 @@ def report_peer(bench: Bench) -> None:
         return
     mean = bench.megabytes / bench.rows
     corpus = bench.corpus("peer", round(bench.peer_megabytes / mean), bench.peer_megabytes)
-    (part,) = dataset.trace_files(str(corpus))
+    (part,) = dataset.row_files(str(corpus))
     size = part.stat().st_size / MEGABYTE
     options = msgspec.structs.replace(OPTIONS, dedup="near")
     with (

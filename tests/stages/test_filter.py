@@ -16,7 +16,7 @@ from distillpipe.base.records import Problem, RejectedTrace, TokenCounts, Trace
 from distillpipe.data.store import manifest as manifests
 from distillpipe.data.store import versions
 from distillpipe.data.store.counts import Dropped
-from distillpipe.data.store.dataset import read_problems, read_rows, read_traces
+from distillpipe.data.store.dataset import read_problems, read_traces, scan
 from distillpipe.data.store.manifest import InputDataset, Manifest
 from distillpipe.stages.filter import filter_traces
 from distillpipe.stages.run import Run
@@ -43,7 +43,7 @@ def kept(out: Path) -> list[Trace]:
 
 
 def rejected(out: Path) -> list[RejectedTrace]:
-    return list(read_rows(versions.resolve(str(out)), "rejected", RejectedTrace))
+    return list(scan(versions.resolve(str(out)), RejectedTrace, "rejected"))
 
 
 def tokens(reasoning: int) -> TokenCounts:
@@ -150,7 +150,7 @@ def test_the_same_id_with_other_content_is_an_error_that_names_it(
     edited = msgspec.structs.replace(row, seed=124)
     path = write(tmp_path / "traces.jsonl", [row, edited])
 
-    with pytest.raises(DataError, match=rf"row {row.id} stands twice .* different content"):
+    with pytest.raises(DataError, match=rf"row {row.id} is in the input twice .* different content"):
         run([path], tmp_path / "clean")
     assert versions.finished(tmp_path / "clean") == []
 
@@ -276,7 +276,7 @@ def test_where_nothing_is_left_the_version_stays_unfinished_with_its_rejected_ro
         complaint, *funnel = str(raised.value).splitlines()
         assert complaint == "no row of 6 is left:"
         assert sorted(line.split()[-1] for line in funnel) == sorted(set(every_kind) - {"kept"})
-        assert len(list(read_rows(tmp_path / "clean/v1.partial", "rejected", Trace))) == 6
+        assert len(list(scan(tmp_path / "clean/v1.partial", Trace, "rejected"))) == 6
     assert [path.name for path in versions.partials(tmp_path / "clean")] == ["v1.partial"]
 
     run([path], tmp_path / "clean", verdicts=("wrong",))

@@ -47,7 +47,7 @@ def run(reference: str, out: Path, **options: Any) -> Manifest:
 
 
 def rejected(out: Path) -> list[RejectedTrace]:
-    return list(dataset.read_rows(out / "latest", "rejected", RejectedTrace))
+    return list(dataset.scan(out / "latest", RejectedTrace, "rejected"))
 
 
 def test_rows_are_kept_once_and_what_does_not_fit_is_rejected_with_its_reason(
@@ -384,5 +384,5 @@ def test_an_import_that_is_killed_goes_on_and_ends_as_an_undisturbed_one(tmp_pat
 
     assert sizes == sorted(sizes)
     assert (again.version, again.id, again.counts.rows_kept) == ("v1", whole.id, 20_000)
-    ids = Counter(trace.id for trace in dataset.read_rows(tmp_path / "out" / "v1", "part", Trace))
+    ids = Counter(trace.id for trace in dataset.scan(tmp_path / "out" / "v1", Trace))
     assert set(ids.values()) == {1}

@@ -2,16 +2,65 @@
 
 A reference is `PATH` (the latest version), `PATH@v1`, the folder of a version, or a .jsonl file. Rows of a
 finished version are read only after its files were compared with the manifest. `writer` writes rows.
+
+    scan(source, Struct)     all rows of a dataset, with only the fields that `Struct` has
+    read_traces(reference)   all kept rows, whole
 """
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+import msgspec
+
 from distillpipe.base.errors import DataError, UsageError
-from distillpipe.base.records import Problem, RejectedTrace, Trace
+from distillpipe.base.records import Problem, RejectedTrace, SoftLabels, Trace
 from distillpipe.data.store import integrity, versions
 from distillpipe.data.store import manifest as manifests
-from distillpipe.data.store.jsonl import R, decoded, lines
+from distillpipe.data.store.jsonl import R, decode, decoded, lines
+
+
+class RowKeys(msgspec.Struct, frozen=True):
+    """The fields of a row that say which row it is and where its labels are."""
+
+    id: str
+    row_key: str
+    soft_labels: SoftLabels | None = None
+
+
+def scan(
+    source: str | Path, record: type[R], prefix: str = "part", *, skip_torn: bool = False
+) -> Iterator[R]:
+    """Yield the rows of a dataset as `record`, a struct with the fields that the caller needs.
+
+    A `source` that is a str is a reference: it is resolved, and a finished version is checked. A Path is the
+    folder of a version or draft, or a .jsonl file, read as it is. `prefix` chooses the files of a folder:
+    "part" for kept rows, "rejected" for rejected ones. `skip_torn` skips a last line without a line feed: in
+    a draft, another process may be writing it. Raises DataError with file and line for a row that does not
+    decode.
+    """
+    decoder = msgspec.json.Decoder(record)
+    for where, line in scan_lines(source, prefix, skip_torn=skip_torn):
+        yield decode(line, decoder, where)
+
+
+def scan_lines(
+    source: str | Path, prefix: str = "part", *, skip_torn: bool = False
+) -> Iterator[tuple[str, bytes]]:
+    """As `scan`, but yield "FILE:LINE" and the bytes of each row, for callers that decode few rows."""
+    for path in row_files(source, prefix):
+        for number, line in lines(path, whole_only=skip_torn):
+            yield f"{path}:{number}", line
+
+
+def row_files(source: str | Path, prefix: str = "part") -> list[Path]:
+    """The files that `scan` reads, in order. A plain file holds kept rows only."""
+    path = source
+    if isinstance(path, str):
+        if (file := versions.plain_file(path)) is not None:
+            return [file] if prefix == "part" else []
+        path = _traces_folder(path)
+        integrity.check_content(path)
+    return [path] if path.is_file() else sorted(path.glob(f"{prefix}-*.jsonl"))
 
 
 def read_traces(reference: str) -> Iterator[Trace]:
@@ -20,25 +69,12 @@ def read_traces(reference: str) -> Iterator[Trace]:
     Raises DataError for a row that is not a trace (with file and line), and for a finished version whose
     files differ from its manifest.
     """
-    for path in trace_files(reference):
-        yield from decoded(path, Trace)
+    return scan(reference, Trace)
 
 
 def read_rejected(reference: str) -> Iterator[RejectedTrace]:
     """Yield the rejected rows of a dataset, none for a .jsonl file. Raises as `read_traces` does."""
-    if not Path(reference).is_file():
-        folder = _traces_folder(reference)
-        integrity.check_content(folder)
-        yield from read_rows(folder, "rejected", RejectedTrace)
-
-
-def trace_files(reference: str) -> list[Path]:
-    """The files with the kept rows of a dataset, in order. Those of a finished version are checked."""
-    if (path := versions.plain_file(reference)) is not None:
-        return [path]
-    folder = _traces_folder(reference)
-    integrity.check_content(folder)
-    return sorted(folder.glob("part-*.jsonl"))
+    return scan(reference, RejectedTrace, "rejected")
 
 
 def _traces_folder(reference: str) -> Path:
@@ -85,15 +121,8 @@ def count_rows(references: Iterable[str]) -> int:
 
 def count_bytes(references: Iterable[str]) -> int:
     """Bytes on disk of the kept rows of several datasets."""
-    return sum(
-        path.stat().st_size
-        for reference in references
-        for path in (
-            [Path(reference)]
-            if versions.plain_file(reference) is not None
-            else versions.resolve(reference).glob("part-*.jsonl")
-        )
-    )
+    paths = (versions.plain_file(name) or versions.resolve(name) for name in references)
+    return sum(file.stat().st_size for path in paths for file in row_files(path))
 
 
 def conflict(row_id: str) -> DataError:
@@ -113,9 +142,3 @@ def read_problems(reference: str) -> Iterator[Problem]:
             raise UsageError(f"{reference} holds no problems: it is not a dataset of traces")
         integrity.check_content(folder)
         yield from decoded(path, Problem)
-
-
-def read_rows(folder: Path, prefix: str, record: type[R]) -> Iterator[R]:
-    """Yield the rows of one folder from its files `PREFIX-*.jsonl`, in order. Files are not checked."""
-    for path in sorted(folder.glob(f"{prefix}-*.jsonl")):
-        yield from decoded(path, record)

@@ -289,6 +289,14 @@ def cut_torn_line(path: Path) -> None:
             sync_file(file.fileno(), path)
 
 
+def cut_from_line(path: Path, number: int) -> None:
+    """Cut off the line with this 1-based number and all lines after it."""
+    with path.open("rb+") as file:
+        for _ in range(number - 1):
+            file.readline()
+        file.truncate(file.tell())
+
+
 class _Schema(msgspec.Struct):
     schema: str
 

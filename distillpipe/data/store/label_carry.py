@@ -19,8 +19,9 @@ from distillpipe.base.hashing import content_hash
 from distillpipe.base.progress import say
 from distillpipe.base.records import SoftLabels
 from distillpipe.data.store import dataset, versions
+from distillpipe.data.store.dataset import RowKeys
 from distillpipe.data.store.integrity import is_unchanged
-from distillpipe.data.store.jsonl import decode, lines
+from distillpipe.data.store.jsonl import decode
 from distillpipe.data.store.label_writer import LabelWriter, has_labels
 from distillpipe.data.store.labels import (
     LabelSource,
@@ -110,26 +111,18 @@ def are_intact(folder: Path, labels: SoftLabels) -> bool:
 def _labelled_rows(inputs: Sequence[str]) -> Iterator[_LabelledRow]:
     """The rows that name labels, each id once."""
     seen: set[str] = set()
-    rows = msgspec.json.Decoder(_Row)
+    decoder = msgspec.json.Decoder(RowKeys)
     for reference in inputs:
         folder = dataset.folder_of(reference)
         if versions.plain_file(reference) is None and not files_of(folder):
             continue
-        for path in dataset.trace_files(reference):
-            for number, line in lines(path):
-                if UNLABELLED in line:
-                    continue
-                row = decode(line, rows, f"{path}:{number}")
-                if row.soft_labels is not None and row.id not in seen:
-                    seen.add(row.id)
-                    yield _LabelledRow(row.id, folder, row.soft_labels)
-
-
-class _Row(msgspec.Struct):
-    """The fields of a row that say where its labels are."""
-
-    id: str
-    soft_labels: SoftLabels | None = None
+        for where, line in dataset.scan_lines(reference):
+            if UNLABELLED in line:
+                continue
+            row = decode(line, decoder, where)
+            if row.soft_labels is not None and row.id not in seen:
+                seen.add(row.id)
+                yield _LabelledRow(row.id, folder, row.soft_labels)
 
 
 def _files(rows: Sequence[_LabelledRow]) -> list[Path]:

@@ -16,7 +16,9 @@ from distillpipe.base.errors import DataError
 from distillpipe.base.filesystem import sync_file, sync_folder
 from distillpipe.base.interrupts import shielded
 from distillpipe.base.records import SoftLabels
-from distillpipe.data.store.jsonl import cut_torn_line, decode
+from distillpipe.data.store import dataset
+from distillpipe.data.store.dataset import RowKeys
+from distillpipe.data.store.jsonl import cut_from_line, cut_torn_line
 from distillpipe.data.store.labels import TOKEN, Labels, LabelSource, label_type, paths_of
 
 FILE_BYTES = 1024**3  # size of a `.labels` file at which the next one is begun
@@ -133,27 +135,18 @@ def cut_rows_without_labels(folder: Path, max_rows: int) -> None:
     After a power loss, rows that were not synced may be on disk without their labels. These are at most
     `max_rows` rows at the end of the last part. More are left as they are: `LabelWriter` refuses them.
     """
-    parts = sorted(folder.glob("part-*.jsonl"))
+    parts = dataset.row_files(folder)
     if not parts:
         return
     part = parts[-1]
     cut_torn_line(part)
-    place, num_behind = 0, 0
-    cut: int | None = None
-    rows = msgspec.json.Decoder(_Labelled)
-    with part.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            labels = decode(line, rows, f"{part}:{number}").soft_labels
-            if cut is None and labels is not None and not has_labels(part.parent, labels):
-                cut = place
-            num_behind += cut is not None
-            place += len(line)
-    if cut is not None and num_behind <= max_rows:
-        os.truncate(part, cut)
-
-
-class _Labelled(msgspec.Struct):
-    soft_labels: SoftLabels | None = None
+    num_rows, first = 0, None  # number of the first line without labels, from 1
+    for num_rows, row in enumerate(dataset.scan(part, RowKeys), start=1):
+        labels = row.soft_labels
+        if first is None and labels is not None and not has_labels(folder, labels):
+            first = num_rows
+    if first is not None and num_rows - first < max_rows:
+        cut_from_line(part, first)
 
 
 def has_labels(folder: Path, slice_: SoftLabels) -> bool:

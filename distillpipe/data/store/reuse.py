@@ -6,20 +6,14 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from distillpipe.base.records import REFUSALS, RejectedTrace, SoftLabels, Trace
-from distillpipe.data.store import versions
-from distillpipe.data.store.jsonl import decode, decoded, lines
+from distillpipe.base.records import REFUSALS, RejectedTrace, Trace
+from distillpipe.data.store import dataset, versions
+from distillpipe.data.store.dataset import RowKeys
+from distillpipe.data.store.jsonl import decode
 from distillpipe.data.store.versions import ENGINE_ERROR
 
 if TYPE_CHECKING:  # loads numpy, which most commands do not need
     from distillpipe.data.store.labels import Labels
-
-
-class Sampled(msgspec.Struct):
-    """The fields of a row that decide whether a run wants it."""
-
-    row_key: str
-    soft_labels: SoftLabels | None = None
 
 
 def sampled_before(out: Path, wanted: set[str], prefix: str = "part") -> Iterator[Trace]:
@@ -39,10 +33,9 @@ def refused_before(out: Path, wanted: set[str], *, given_up: bool) -> dict[str, 
     reasons = {*REFUSALS, ENGINE_ERROR} if given_up else set(REFUSALS)
     refused: dict[str, RejectedTrace] = {}
     for folder in versions.finished(out):
-        for path in sorted(folder.glob("rejected-*.jsonl")):
-            for row in decoded(path, RejectedTrace):
-                if row.row_key in wanted and row.reason in reasons:
-                    refused[row.row_key] = row
+        for row in dataset.scan(folder, RejectedTrace, "rejected"):
+            if row.row_key in wanted and row.reason in reasons:
+                refused[row.row_key] = row
     return refused
 
 
@@ -71,16 +64,14 @@ def _matching(out: Path, pending: set[str], prefix: str, k: int) -> Iterator[tup
 
     Removes the keys that it yields from `pending`, and ends when `pending` is empty.
     """
-    keys, traces = msgspec.json.Decoder(Sampled), msgspec.json.Decoder(Trace)
+    keys, traces = msgspec.json.Decoder(RowKeys), msgspec.json.Decoder(Trace)
     for folder in versions.finished(out) + versions.partials(out):
-        for path in sorted(folder.glob(f"{prefix}-*.jsonl")):
-            for number, line in lines(path, whole_only=True):
-                if not pending:
-                    return
-                where = f"{path}:{number}"
-                row = decode(line, keys, where)
-                num_labels = 0 if row.soft_labels is None else row.soft_labels.k
-                if row.row_key in pending and num_labels >= k:
-                    trace = decode(line, traces, where)
-                    pending.remove(trace.row_key)
-                    yield folder, trace
+        for where, line in dataset.scan_lines(folder, prefix, skip_torn=True):
+            if not pending:
+                return
+            row = decode(line, keys, where)  # most rows are not wanted: do not decode their text
+            num_labels = 0 if row.soft_labels is None else row.soft_labels.k
+            if row.row_key in pending and num_labels >= k:
+                trace = decode(line, traces, where)
+                pending.remove(trace.row_key)
+                yield folder, trace

@@ -14,7 +14,7 @@ from distillpipe.base.hashing import content_hash
 from distillpipe.base.records import Problem, RejectedTrace, TokenCounts, Trace
 from distillpipe.data.store import jsonl, versions
 from distillpipe.data.store.counts import Dropped
-from distillpipe.data.store.dataset import read_rows, read_traces
+from distillpipe.data.store.dataset import read_traces, scan
 from distillpipe.data.store.manifest import FileEntry, Manifest
 from distillpipe.data.store.versions import Header
 from distillpipe.data.store.writer import Writer
@@ -106,7 +106,7 @@ def test_rejected_rows_keep_reason_and_measured_and_decode_as_traces(
         [(long, "too_many_reasoning_tokens", 512), (silent, "missing_reasoning", None)],
     )
 
-    rejected = list(read_rows(tmp_path / "v1", "rejected", RejectedTrace))
+    rejected = list(scan(tmp_path / "v1", RejectedTrace, "rejected"))
     assert [(row.id, row.reason, row.measured) for row in rejected] == [
         (long.id, "too_many_reasoning_tokens", "512"),
         (silent.id, "missing_reasoning", None),
@@ -325,7 +325,7 @@ def test_a_row_that_was_appended_is_on_disk_before_the_next_one(
     with versions.draft(tmp_path, make_header()) as draft, Writer(draft) as writer:
         for count, row in enumerate(rows, start=1):
             writer.append(row)
-            assert list(read_rows(draft.path, "part", Trace)) == rows[:count]
+            assert list(scan(draft.path, Trace)) == rows[:count]
 
 
 # ---------------------------------------------------------------- parts

@@ -14,7 +14,7 @@ from distillpipe.base.options import EngineOptions, Plan, Prompting, Sampling, S
 from distillpipe.base.records import RejectedTrace, TokenCounts, trace_id
 from distillpipe.data.store import versions
 from distillpipe.data.store.counts import Dropped
-from distillpipe.data.store.dataset import read_rows, read_traces
+from distillpipe.data.store.dataset import read_traces, scan
 from distillpipe.data.store.writer import FailedRow
 from distillpipe.engines.base import Completion, Failure, Request
 from distillpipe.models.lookup import Model
@@ -141,7 +141,7 @@ def test_a_request_that_fails_is_listed_and_the_version_is_not_finished(
         "the same command tries them again, with --accept-errors it then finishes without them"
     )
     assert names(place / "out") == ["v1.partial"]
-    rows = list(read_rows(draft, "part", RejectedTrace.__base__))
+    rows = list(scan(draft, RejectedTrace.__base__))
     assert [row.problem for row in rows] == ["1 + 1", "3 + 1"]
     (one,) = failed(draft)
     assert (one.error, one.row_key) == (
@@ -230,7 +230,7 @@ def test_accepted_errors_are_rejected_rows_with_the_message_and_the_version_is_f
     assert names(place / "out") == ["v1"]
     assert result.manifest.counts.dropped == {"engine_error": Dropped(rows=1, tokens=0)}
     assert (result.manifest.counts.rows_kept, result.manifest.counts.rows_read) == (2, 3)
-    (row,) = read_rows(result.path, "rejected", RejectedTrace)
+    (row,) = scan(result.path, RejectedTrace, "rejected")
     assert (row.problem, row.reason, row.measured) == ("2 + 1", "engine_error", "server said 503")
     assert row.id == trace_id(row.problem_id, row.row_key)
     assert row.num_tokens is not None
@@ -253,7 +253,7 @@ def test_the_flag_gives_up_what_a_run_without_it_has_left_only_after_another_try
 
     assert sorted(engine.asked.values()) == [1, 2, 2]
     assert result.path.name == "v1"
-    assert [row.problem for row in read_rows(result.path, "rejected", RejectedTrace)] == ["2 + 1"]
+    assert [row.problem for row in scan(result.path, RejectedTrace, "rejected")] == ["2 + 1"]
 
 
 def test_a_version_with_accepted_errors_is_up_to_date_for_a_command_with_the_flag_only(

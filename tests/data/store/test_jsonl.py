@@ -16,6 +16,7 @@ from distillpipe.data.store import jsonl
 from distillpipe.data.store.jsonl import (
     Spool,
     Stream,
+    cut_from_line,
     cut_torn_line,
     decoded,
     decoded_slice,
@@ -199,6 +200,14 @@ def test_all_after_the_last_line_feed_is_cut_whatever_the_size_of_a_read(
         patch.setattr(jsonl, "READ_BYTES", read_bytes)
         cut_torn_line(path)
     assert path.read_bytes() == content[: content.rfind(b"\n") + 1]
+
+
+@pytest.mark.parametrize(("number", "rest"), [(1, b""), (2, b"a\n"), (3, b"a\nb\n")])
+def test_lines_from_a_number_on_are_cut_off(tmp_path: Path, number: int, rest: bytes) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(b"a\nb\nc\n")
+    cut_from_line(path, number)
+    assert path.read_bytes() == rest
 
 
 @pytest.mark.parametrize(

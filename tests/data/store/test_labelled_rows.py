@@ -13,8 +13,8 @@ from distillpipe.base import filesystem
 from distillpipe.base.errors import DataError
 from distillpipe.base.hashing import file_sha256
 from distillpipe.base.records import Trace
-from distillpipe.data.store import versions
-from distillpipe.data.store.dataset import read_rows
+from distillpipe.data.store import label_writer, versions
+from distillpipe.data.store.dataset import scan
 from distillpipe.data.store.labels import (
     INSERTED,
     SAMPLED,
@@ -62,7 +62,7 @@ def append(writer: Writer, *traces: Trace) -> None:
 
 def check(folder: Path, traces: list[Trace], k: int = K) -> None:
     """The version holds these rows and no other, each with its labels, and no label beside them."""
-    rows = list(read_rows(folder, "part", Trace))
+    rows = list(scan(folder, Trace))
     assert sorted(row.id for row in rows) == sorted(trace.id for trace in traces)
     for row in rows:
         assert row.soft_labels is not None
@@ -115,7 +115,7 @@ def test_a_row_without_labels_and_a_rejected_one_stand_beside_the_others(
         writer.append(two)
         writer.reject(three, "prompt_too_long", 9)
         writer.finish([])
-    rows = read_rows(tmp_path / "v1", "part", Trace)
+    rows = scan(tmp_path / "v1", Trace)
     assert [row.soft_labels is None for row in rows] == [False, True]
 
 
@@ -191,6 +191,15 @@ def test_more_rows_without_their_labels_than_can_be_unsynced_are_an_error_and_st
     ):
         Writer(draft, sync_rows=3, soft_labels=SOURCE)
     assert part.read_bytes() == before
+
+
+def test_as_many_rows_as_can_be_unsynced_are_cut_off_without_their_labels(
+    tmp_path: Path, make_traces: MakeTraces, make_header: MakeHeader
+) -> None:
+    part, labels = left_behind(tmp_path, make_header(), make_traces(3))
+    os.truncate(labels, 1)
+    label_writer.cut_rows_without_labels(part.parent, max_rows=3)
+    assert part.read_bytes() == b""
 
 
 def test_rows_with_enough_labels_of_the_same_model_are_found_with_the_first_of_them(
