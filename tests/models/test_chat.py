@@ -1,4 +1,4 @@
-r"""Splitting is checked against written-out parts and, for any text, by what must always hold."""
+r"""Split completions: against expected parts, and by properties that hold for any text."""
 
 import json
 import shutil
@@ -318,7 +318,7 @@ def test_tokens_of_a_thought_that_the_prompt_opened_are_reasoning(shared_chat, t
 
 @pytest.fixture
 def teacher_copy(repository, tmp_path):
-    """The teacher's tokenizer and template in a folder that a test may change."""
+    """A copy of the teacher's tokenizer and template that a test may change."""
     folder = tmp_path / "teacher"
     folder.mkdir()
     for name in ("chat_template.jinja", "tokenizer.json", "tokenizer_config.json"):

@@ -1,4 +1,4 @@
-"""Real tokenizers with their own templates: golden ids, exact prefixes, and what models really wrote.
+"""Real tokenizers with their own templates: golden ids, exact prefixes, real completions.
 
 `golden/chat-*.json` holds texts that were written out by hand, and their ids by the tokenizer alone.
 """
@@ -27,7 +27,7 @@ def messages_of(prompt: dict) -> list[Message]:
 
 
 def template_ids(chat, messages: list[Message]) -> list[int]:
-    """What the template itself renders of a whole conversation."""
+    """A whole conversation, rendered by the template itself."""
     given = [
         {"role": one.role, "content": one.content, "reasoning_content": one.reasoning_content}
         for one in messages
@@ -122,7 +122,7 @@ TRACES = ["math500_r1_family", "rl3b_think_greedy", "instruct3b_greedy"]
 
 @pytest.fixture(scope="session")
 def raw_traces(shared_rows):
-    """What models wrote, by how they mark the thought."""
+    """Real completions, by how they mark the reasoning."""
     return {
         name: [row for row in shared_rows(f"traces/{name}.jsonl") if row.get("raw")]
         for name in TRACES

@@ -1,4 +1,4 @@
-"""Templates of our own, of users, and of models that are not at hand: what is learnt and what is refused."""
+"""Our own templates, users' templates and those of other models: accepted or refused."""
 
 import shutil
 
@@ -50,7 +50,7 @@ NAMED = {
 
 @pytest.fixture(scope="session")
 def base_tokenizer():
-    """A factory of byte-level BPE tokenizers of base models: no chat template, tokens of one family."""
+    """A factory of byte-level BPE tokenizers without chat template, with the tokens of a family."""
 
     def make(family: str) -> PreTrainedTokenizerFast:
         model = Tokenizer(models.BPE())
@@ -73,7 +73,7 @@ def ids(chat: Chat, text: str) -> list[int]:
 
 
 def rendered(chat: Chat, messages: list[Message]) -> str:
-    """What the template itself makes of a whole conversation."""
+    """A whole conversation, rendered by the template itself."""
     given = [
         {"role": one.role, "content": one.content, "reasoning_content": one.reasoning_content}
         for one in messages
@@ -164,7 +164,7 @@ def test_a_template_whose_tokens_the_tokenizer_lacks_is_refused_and_one_that_fit
     with pytest.raises(UsageError) as error:
         Chat(base_tokenizer(family), "my/base", chat_template=asked)
     assert str(error.value) == (
-        f"--chat-template {asked} writes {missing}, which is no single token of the tokenizer of "
+        f"--chat-template {asked} writes {missing}, which is not a single token of the tokenizer of "
         f"my/base: give --chat-template {fits}"
     )
 
@@ -191,7 +191,7 @@ PROMPT = "<|start_header_id|>assistant<|end_header_id|>\n\n"
 
 
 def llama(body: str, prompt: str = PROMPT) -> str:
-    """A template in the style of Llama-3 whose turns are written by `body`."""
+    """A template like Llama-3's, with `body` as the code for a turn."""
     turns = "{% for m in messages %}" + HEADER + body + "<|eot_id|>{% endfor %}"
     return "{{ bos_token }}" + turns + "{% if add_generation_prompt %}" + prompt + "{% endif %}"
 
@@ -260,7 +260,7 @@ LEARNT = {
 
 @pytest.fixture
 def chat_with(base_tokenizer, tmp_path):
-    """A factory: a Llama-3-like base with the template of a file."""
+    """A factory of Llama-3-like base models with the template of a file."""
 
     def make(template: str) -> Chat:
         path = tmp_path / "mine.jinja"
@@ -333,7 +333,7 @@ def test_a_template_that_cannot_be_rendered_is_refused_in_one_line(
     message = str(error.value)
     assert message.startswith("--chat-template /")
     assert f"mine.jinja cannot render the messages (user): {reason}" in message
-    assert message.endswith("; mend it, or give another --chat-template")
+    assert message.endswith("; correct the template, or give another --chat-template")
     assert "\n" not in message
 
 
@@ -353,7 +353,7 @@ def test_a_conversation_that_the_template_refuses_is_a_usage_error_too(chat_with
     ],
 )
 def test_a_template_that_leaves_messages_out_is_refused(chat_with, template) -> None:
-    with pytest.raises(UsageError, match="leaves the text of messages out"):
+    with pytest.raises(UsageError, match="does not render the text of all messages"):
         chat_with(template)
 
 
@@ -373,8 +373,8 @@ def test_a_name_gives_the_text_of_our_template_and_a_file_its_own(tmp_path) -> N
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("llama-3", "no such file; did you mean llama3? It is one of chatml, llama3, plain, or a"),
-        ("nothing/like.jinja", "no such file; it is one of chatml, llama3, plain, or a jinja file"),
+        ("llama-3", "no such file; did you mean llama3? Give one of chatml, llama3, plain, or a"),
+        ("nothing/like.jinja", "no such file; give one of chatml, llama3, plain, or a jinja file"),
     ],
 )
 def test_an_unknown_template_is_told_the_nearest_name(name, message) -> None:

@@ -1,4 +1,4 @@
-"""Licences: read from the model's files or the table, carried on from input to output, and warned of."""
+"""Licences: read from the model's files or the table, passed from input to output, warned about."""
 
 from collections.abc import Callable
 from pathlib import Path

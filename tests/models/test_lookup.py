@@ -1,4 +1,4 @@
-"""Models: the same files are the same model wherever they lie, and what is no model is refused."""
+"""Finding models: equal files are the same model in any folder; other folders are refused."""
 
 import json
 import shutil
@@ -30,7 +30,7 @@ def safetensors(tensors: dict[str, int] = TENSORS) -> bytes:
 
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
-    """A folder that is a model as far as its identity goes."""
+    """A folder with the files that decide a model's identity."""
     folder = tmp_path / "model"
     folder.mkdir()
     (folder / "config.json").write_text('{"model_type": "qwen2"}')
@@ -158,7 +158,7 @@ def test_an_adapter_is_another_model_on_another_base(model: Path, tmp_path: Path
 def test_an_adapter_whose_base_is_not_named_or_not_there_is_refused(
     model: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(UsageError, match="names no base_model_name_or_path"):
+    with pytest.raises(UsageError, match="has no base_model_name_or_path"):
         identity(make_adapter(tmp_path / "one", None))
     with pytest.raises(UsageError, match=r"other: its base model .*gone: no such folder"):
         identity(make_adapter(tmp_path / "other", str(tmp_path / "gone")))
@@ -312,7 +312,7 @@ def test_what_is_no_adapter_and_an_adapter_on_an_adapter_are_refused(
 ) -> None:
     adapter = make_adapter(tmp_path / "adapter", str(model))
     whole = lookup.find(str(model), "MODEL")
-    with pytest.raises(UsageError, match="is no adapter: it has no adapter_config"):
+    with pytest.raises(UsageError, match="is not an adapter: it has no adapter_config"):
         lookup.with_adapter(whole, str(model))
     with pytest.raises(UsageError, match=r"--adapter .*gone: no such folder"):
         lookup.with_adapter(whole, str(tmp_path / "gone"))
@@ -330,9 +330,7 @@ def test_the_size_of_a_vocabulary_is_that_of_the_text_model(
     assert lookup.vocab_size(lookup.Model("m", tmp_path, "id")) == size
 
 
-@pytest.mark.parametrize(
-    ("content", "said"), [("{}", "does not say vocab_size"), ("{", "truncated")]
-)
+@pytest.mark.parametrize(("content", "said"), [("{}", "has no vocab_size"), ("{", "truncated")])
 def test_a_config_without_a_vocabulary_is_an_error_that_names_it(
     tmp_path: Path, content: str, said: str
 ) -> None:

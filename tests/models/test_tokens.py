@@ -1,4 +1,4 @@
-"""Tokens counted in batches on all cores are those that the chat counts one by one."""
+"""Counting tokens in batches on all cores gives the same as one by one."""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,7 +15,7 @@ MakeTrace = Callable[..., Trace]
 
 
 def one_by_one(trace: Trace, chat: Chat) -> TokenCounts:
-    """By the ids of the whole turn and the text that they decode to."""
+    """Counts from the ids of the whole turn and the text that they decode to."""
     *asked, answered = trace.messages
     ids = chat.completion_ids(answered)
     text = chat.text(ids)
@@ -27,7 +27,7 @@ def one_by_one(trace: Trace, chat: Chat) -> TokenCounts:
 
 @pytest.fixture(scope="module")
 def rows(shared_rows: Callable[..., Any], make_trace: MakeTrace) -> list[Trace]:
-    """Real ones, and each kind of end; none, one and both of reasoning and response."""
+    """Real traces, and each kind of end, with none, one or both of reasoning and response."""
     real = [
         make_trace(problem=row["problem"], reasoning=row["reasoning"], response=row["answer_text"])
         for row in shared_rows("traces/r1_mmlu_pro_mcq.jsonl")[:40]
