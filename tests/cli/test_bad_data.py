@@ -157,10 +157,10 @@ CASES = {
     "an empty file of problems": Case(
         cut("problems.jsonl", 0),
         GENERATE,
-        "problems.jsonl is empty: it should hold one problem a line",
+        "problems.jsonl is empty: expected one problem per line",
     ),
     "an empty benchmark": Case(
-        cut("problems.jsonl", 0), EVAL, "problems.jsonl is empty: it should hold one problem a line"
+        cut("problems.jsonl", 0), EVAL, "problems.jsonl is empty: expected one problem per line"
     ),
     "a broken line in the middle of the traces": Case(
         replaced("traces.jsonl", b"What is 1+1?", b'What" is 1+1?'),

@@ -65,12 +65,12 @@ BAD_INPUTS = [
         GENERATE.format("nameless.jsonl"),
         1,
         "nameless.jsonl:2: no problem: expected text under 'problem or question or prompt', the row "
-        "has 'text', 'answer': mend the row or give --problem-field",
+        "has 'text', 'answer': correct the row or give --problem-field",
     ),
     (
         GENERATE.format("empty.jsonl"),
         1,
-        "empty.jsonl is empty: it should hold one problem a line",
+        "empty.jsonl is empty: expected one problem per line",
     ),
     (
         GENERATE.format("object.json"),
@@ -104,7 +104,7 @@ BAD_INPUTS = [
     (
         "generate problems.jsonl --teacher set --out out",
         2,
-        "--teacher {place}/set/v1 is a dataset of traces, not a model",
+        "--teacher {place}/set/v1 is a dataset of traces, not a model: give a model folder",
     ),
     (
         "generate problems.jsonl --teacher model --prompt-template no --out out",

@@ -1,4 +1,4 @@
-"""The table of benchmarks: its rows on the real files, and on rows made as the sources describe them."""
+"""The table of benchmarks, on the real files and on rows written after the sources' descriptions."""
 
 import csv
 import json
@@ -32,7 +32,7 @@ REAL = {
 
 @pytest.fixture
 def read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """`read("gpqa_diamond", row, ...)`: the problems of a benchmark whose file holds these rows."""
+    """`read("gpqa_diamond", row, ...)`: the problems of a benchmark file with these rows."""
     monkeypatch.setenv("DISTILL_DATA", str(tmp_path))
 
     def run(name: str, *rows: dict[str, Any]) -> list[Problem]:
@@ -127,7 +127,7 @@ def test_the_file_of_another_benchmark_is_an_error_with_the_column_that_is_missi
     with pytest.raises(DataError) as raised:
         read("mbpp", {"text": "p"})
     assert str(raised.value) == (
-        f"{tmp_path}/mbpp.jsonl:1: no 'task_id' in this row, as mbpp has: is it the file of that benchmark?"
+        f"{tmp_path}/mbpp.jsonl:1: this row has no 'task_id', but rows of mbpp have: is this the right file?"
     )
 
 

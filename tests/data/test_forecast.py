@@ -1,4 +1,4 @@
-"""`--dry-run` of every command: what would be read, reused, written and spent, and nothing is written."""
+"""`--dry-run` of every command: inputs, output, reused rows and costs; nothing is written."""
 
 import json
 from collections.abc import Callable
@@ -31,7 +31,7 @@ def place(
     tiny_model: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Path:
-    """A folder, now the working one, with five problems, a dataset of five traces and a model."""
+    """The current directory, with five problems, a dataset of five traces and a model."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
     problems = [
@@ -50,7 +50,7 @@ def place(
 
 @pytest.fixture
 def dry(place: Path, distill: Distill) -> Callable[[str], dict[str, Any]]:
-    """`dry("filter set --out new")` is what --dry-run --json says; nothing whatever was written."""
+    """`dry("filter set --out new")`: the output of --dry-run --json. Checks that nothing was written."""
 
     def run(command: str) -> dict[str, Any]:
         before = listing(place)
@@ -177,7 +177,7 @@ def test_a_draft_would_be_gone_on_with(place: Path, dry: Distill, distill: Disti
     part.write_bytes(b"".join(lines[:2]) + lines[2][:40])
     found = dry(f"{GENERATE} --out out")
 
-    assert found["writes"] == "out/v1.partial, which it goes on with"
+    assert found["writes"] == "out/v1.partial, which it resumes"
     assert found["rows"] == rows(5, 2, 3)
 
 
@@ -216,7 +216,7 @@ def test_a_stage_that_samples_nothing_is_up_to_date_too(
         (
             "generate problems.jsonl --teacher runs/student",
             None,
-            "--teacher runs/student: neither a local folder nor to be had from the hub",
+            "--teacher runs/student: neither a local folder nor available from the hub",
         ),
         (
             "filter runs/traces",

@@ -1,4 +1,4 @@
-"""Problems from files of one's own: what is found under which key, and which line is wrong."""
+"""Problems from the user's files: which keys are read, and which line an error names."""
 
 import gzip
 import json
@@ -127,13 +127,13 @@ GOOD = '{"problem": "1+1?", "answer": "2"}'
             [GOOD, '{"text": "1+1?", "answer": "2"}'],
             {},
             ":2: no problem: expected text under 'problem or question or prompt', the row has "
-            "'text', 'answer': mend the row or give --problem-field",
+            "'text', 'answer': correct the row or give --problem-field",
         ),
         (
             ["{}"],
             {},
             ":1: no problem: expected text under 'problem or question or prompt', the row has "
-            "no keys: mend the row or give --problem-field",
+            "no keys: correct the row or give --problem-field",
         ),
         (['{"problem": "  \\n"}'], {}, ":1: no problem: "),
         (['{"problem": ["a", "b"]}'], {}, ":1: no problem: "),
@@ -148,8 +148,8 @@ GOOD = '{"problem": "1+1?", "answer": "2"}'
             {"answer_field": "answer"},
             ":2: no 'answer' (--answer-field), the row has 'problem'",
         ),
-        ([], {}, " is empty: it should hold one problem a line"),
-        (["", "  "], {}, " is empty: it should hold one problem a line"),
+        ([], {}, " is empty: expected one problem per line"),
+        (["", "  "], {}, " is empty: expected one problem per line"),
     ],
 )
 def test_a_row_that_is_no_problem_is_an_error_with_file_and_line(
@@ -174,7 +174,7 @@ def test_a_line_that_is_not_utf_8_is_an_error_with_file_and_line(tmp_path: Path)
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("[]", " is empty: it should hold one problem a line"),
+        ("[]", " is empty: expected one problem per line"),
         ('{"problem": "1+1?"}', ": expected a list of objects, got dict"),
         ('[{"problem": "1+1?"}, "2+1?"]', ": item 2: expected an object like "),
         ('[{"problem": "1+1?"}, {"text": 1}]', ": item 2: no problem: expected text under "),
@@ -343,7 +343,7 @@ def test_the_last_box_of_a_real_solution_is_its_answer(
 
 @pytest.fixture
 def benchmarks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder of DISTILL_DATA, with MATH-500 of one problem in it."""
+    """The folder DISTILL_DATA with a MATH-500 of one problem."""
     write(tmp_path / "math500.jsonl", {"problem": "1+1?", "answer": "2", "gold": "3"})
     monkeypatch.setenv("DISTILL_DATA", str(tmp_path))
     return tmp_path
@@ -394,9 +394,9 @@ def test_a_benchmark_that_is_nowhere_is_one_line_that_says_what_to_put_where(
 
     assert (done.code, done.out) == (2, "")
     assert done.err == (
-        f"error: benchmark gsm8k is neither in the folder DISTILL_DATA ({data or 'not set'}) nor to "
-        "be had from the hub: download openai/gsm8k:main:test as gsm8k_test.jsonl (or .json, .csv, "
-        ".parquet, as it comes) into that folder (hub:openai/gsm8k: was never loaded here, and HF_HUB_OFFLINE is set: unset it, or give a "
+        f"error: benchmark gsm8k is neither in the folder DISTILL_DATA ({data or 'not set'}) nor "
+        "available from the hub: download openai/gsm8k:main:test as gsm8k_test.jsonl (or as .json, .csv or "
+        ".parquet) into that folder (hub:openai/gsm8k: never loaded on this machine, and HF_HUB_OFFLINE is set: unset it, or give a "
         "file)\n"
     )
 
@@ -438,7 +438,7 @@ def test_a_window_without_problems_and_a_row_without_a_date_are_errors(tmp_path:
     with pytest.raises(DataError, match=f"{path}:5: no date like 2024-08-01 under contest_date or"):
         read(path, min_date="2024-01-01")
     with pytest.raises(
-        DataError, match=r"no problem is of 2026-01-01 to \.\.\. \(--min-date, --max-date"
+        DataError, match=r"no problem is dated 2026-01-01 to \.\.\. \(--min-date, --max-date"
     ):
         read(write(path, *DATED), min_date="2026-01-01")
 

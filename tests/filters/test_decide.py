@@ -138,7 +138,9 @@ def test_one_id_with_two_contents_in_two_slices_is_an_error(large: Path, tmp_pat
     first = msgspec.json.decode(large.read_bytes().splitlines()[0], type=Trace)
     changed(large, 2_000, msgspec.json.encode(msgspec.structs.replace(first, seed=124)))
 
-    with pytest.raises(DataError, match=rf"row {first.id} is in the input twice .* different content"):
+    with pytest.raises(
+        DataError, match=rf"row {first.id} is in the input twice .* different content"
+    ):
         filter_traces([str(large)], tmp_path / "clean", OPTIONS, Run(num_workers=2))
 
 

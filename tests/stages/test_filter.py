@@ -150,7 +150,9 @@ def test_the_same_id_with_other_content_is_an_error_that_names_it(
     edited = msgspec.structs.replace(row, seed=124)
     path = write(tmp_path / "traces.jsonl", [row, edited])
 
-    with pytest.raises(DataError, match=rf"row {row.id} is in the input twice .* different content"):
+    with pytest.raises(
+        DataError, match=rf"row {row.id} is in the input twice .* different content"
+    ):
         run([path], tmp_path / "clean")
     assert versions.finished(tmp_path / "clean") == []
 

@@ -203,7 +203,7 @@ def test_an_answer_without_reasoning_passes_the_filter_where_none_is_asked_for(
             DataError,
             ": no row of 1 fits the format:\n         1 rows           0 tokens  no_completion",
         ),
-        ([], {}, DataError, " is empty: it should hold one row a line"),
+        ([], {}, DataError, " is empty: expected one row per line"),
     ],
 )
 def test_a_source_that_does_not_fit_is_an_error_that_says_what_to_do(

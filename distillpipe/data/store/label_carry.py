@@ -89,7 +89,11 @@ def carry(inputs: Sequence[str], kept: Collection[str], draft: Draft) -> NewLabe
         has_clash = any(
             path.name in linked and not path.samefile(linked[path.name]) for path in files
         )
-        if has_clash or _are_few([row for row in rows if row.id in kept], files):
+        num_needed = sum(
+            label_bytes(row.labels.length, row.labels.k) for row in rows if row.id in kept
+        )
+        num_bytes = sum(path.stat().st_size for path in files if path.suffix != ".json")
+        if has_clash or num_needed < KEPT_SHARE * num_bytes:
             _copy_rows(rows, source, kept, draft, writers, new_labels)
             continue
         for path in files:
@@ -130,13 +134,6 @@ def _files(rows: Sequence[_LabelledRow]) -> list[Path]:
     folders = {row.labels.file: row.folder for row in rows}
     pairs = [path for name, folder in sorted(folders.items()) for path in paths_of(folder, name)]
     return [rows[0].source_path(), *pairs]
-
-
-def _are_few(rows: Sequence[_LabelledRow], files: Sequence[Path]) -> bool:
-    """Whether the labels of these rows are less than `KEPT_SHARE` of the label files."""
-    num_needed = sum(label_bytes(row.labels.length, row.labels.k) for row in rows)
-    num_bytes = sum(path.stat().st_size for path in files if path.suffix != ".json")
-    return num_needed < KEPT_SHARE * num_bytes
 
 
 def _copy_rows(

@@ -1,4 +1,4 @@
-"""References to the hub: their form. What is behind them: tests/interop/test_hub.py."""
+"""The syntax of hub references. tests/interop/test_hub.py reads datasets."""
 
 import pytest
 

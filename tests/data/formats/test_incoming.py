@@ -1,4 +1,4 @@
-"""Each format as its publishers write it: what is found in a row, or why nothing is."""
+"""Each import format as published: what is read from a row, or why it is rejected."""
 
 import json
 from typing import Any, get_args

@@ -1,4 +1,4 @@
-"""Rows for other tools: what each format makes of a trace, and how its text comes back."""
+"""Each export format: the row of a trace, and the text read back from it."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""README.md of a version: a header that `datasets` and the hub read, and where the version came from."""
+"""README.md of a version: a header that `datasets` and the hub read, and the lineage of the version."""
 
 from collections.abc import Callable
 from pathlib import Path

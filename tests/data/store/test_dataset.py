@@ -1,4 +1,4 @@
-"""Rows on disk: what was appended is read back, survives a torn line, and is never written twice."""
+"""Rows on disk: appended rows are read back, survive a torn line, and are never written twice."""
 
 import hashlib
 import json
@@ -25,7 +25,7 @@ WriteDataset = Callable[..., Manifest]
 
 
 def append_and_stop(out: Path, header: Header, rows: list[Trace]) -> Path:
-    """Leave a draft with these rows behind; its folder."""
+    """Leave a draft with these rows. Returns its folder."""
     with versions.draft(out, header) as draft, Writer(draft) as writer:
         for row in rows:
             writer.append(row)

@@ -1,4 +1,4 @@
-"""Rows that cannot be read, and rows that earlier versions hold already."""
+"""Scanning rows, rows that cannot be read, and rows that earlier versions already have."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +21,7 @@ WriteDataset = Callable[..., Manifest]
 
 
 def append_and_stop(out: Path, header: Header, rows: list[Trace]) -> Path:
-    """Leave a draft with these rows behind; its folder."""
+    """Leave a draft with these rows. Returns its folder."""
     with versions.draft(out, header) as draft, Writer(draft) as writer:
         for row in rows:
             writer.append(row)

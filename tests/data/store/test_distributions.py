@@ -1,4 +1,4 @@
-"""Quantiles and histograms of row lengths, by hand."""
+"""Quantiles and histograms of row lengths, with values computed by hand."""
 
 from itertools import pairwise
 

@@ -1,4 +1,4 @@
-"""Requests that fail: listed, tried again, or given up on demand, and never a row bought twice."""
+"""Failed requests are listed, tried again or given up on demand, and no row is paid for twice."""
 
 import json
 from collections import Counter
@@ -25,7 +25,7 @@ COMPLETION = "<think>\n1+1=2.\n</think>\n\n\\boxed{2}<|im_end|>"
 
 
 class ScriptedEngine:
-    """Completes a request with the same text unless its prompt holds a word of `fails`; counts what it is asked."""
+    """Completes requests with the same text, fails those with a word of `fails`, and counts them."""
 
     context_length = 1024
     description = "a script"
@@ -52,7 +52,7 @@ class ScriptedEngine:
 
 @pytest.fixture
 def engine(monkeypatch: pytest.MonkeyPatch) -> ScriptedEngine:
-    """What `generate` samples from, instead of a model."""
+    """The engine that `generate` samples from, in place of a model."""
     engine = ScriptedEngine()
 
     def open_engine(_model: Model, chat: Any, *_: object) -> ScriptedEngine:

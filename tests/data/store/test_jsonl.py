@@ -1,4 +1,4 @@
-"""Streams know rows, bytes and sha256 of their files without reading them again; spools give rows back."""
+"""Streams track rows, bytes and sha256 of their files. Spools return their records."""
 
 import hashlib
 import json
@@ -33,13 +33,13 @@ def problem(number: int, text: str = "1+1?") -> Problem:
 
 
 def opened(folder: Path, prefix: str = "part") -> tuple[Stream, list[Row]]:
-    """A stream, and the lines that it found on disk with their places."""
+    """A stream, and the lines that were on disk with their places."""
     found: list[Row] = []
     return Stream(folder, prefix, lambda line, where: found.append((line, where))), found
 
 
 def check_parts(stream: Stream, folder: Path) -> None:
-    """What the stream says of its files is what the files are."""
+    """Check that rows, bytes and sha256 of the stream are those of the files."""
     assert [part.name for part in stream.parts] == sorted(path.name for path in folder.iterdir())
     for part in stream.parts:
         content = (folder / part.name).read_bytes()
@@ -136,7 +136,7 @@ def test_streams_with_two_prefixes_leave_each_other_alone(tmp_path: Path) -> Non
 def synced_rows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sync_rows: int, seconds: float
 ) -> list[int]:
-    """How many rows were written when each fsync of the first ten rows came."""
+    """The number of rows written at each fsync, for ten rows."""
     stream = Stream(tmp_path, "part", lambda *_: None, sync_rows)
     synced: list[int] = []
     monkeypatch.setattr(jsonl, "SYNC_SECONDS", seconds)

@@ -1,4 +1,4 @@
-"""Rows with soft labels in a draft and in other versions: both are in step, whatever was torn or lost."""
+"""Rows with soft labels in drafts and other versions: rows and labels match after any kill or loss."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -38,7 +38,7 @@ MakeHeader = Callable[..., Header]
 
 
 def labels_of(trace: Trace, k: int = K) -> Labels:
-    """Labels that are those of one row alone."""
+    """Labels that differ for each row."""
     first = int(trace.row_key[:4], 16)
     ids = np.arange(first, first + LENGTH, dtype=np.uint32)
     top = np.stack([ids + number for number in range(k)], axis=1)
@@ -61,7 +61,7 @@ def append(writer: Writer, *traces: Trace) -> None:
 
 
 def check(folder: Path, traces: list[Trace], k: int = K) -> None:
-    """The version holds these rows and no other, each with its labels, and no label beside them."""
+    """Check that a version has exactly these rows, each with its labels, and no other labels."""
     rows = list(scan(folder, Trace))
     assert sorted(row.id for row in rows) == sorted(trace.id for trace in traces)
     for row in rows:

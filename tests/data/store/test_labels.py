@@ -1,4 +1,4 @@
-"""The store of soft labels: what is written is read, torn files are mended, lost labels are named."""
+"""Label files: labels are read back, torn files are repaired, missing labels are an error."""
 
 import os
 import signal

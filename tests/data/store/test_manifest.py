@@ -1,4 +1,4 @@
-"""manifest.json: written in one step, read back as it was, and refused in one line where it is not one."""
+"""manifest.json: written atomically, read back unchanged, and refused with one line if damaged."""
 
 import subprocess
 import sys

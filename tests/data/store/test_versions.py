@@ -1,4 +1,4 @@
-"""Versions on disk: drafts that are taken up again, one writer, `latest`, and what a reference names."""
+"""Versions on disk: drafts are resumed, one writer at a time, `latest`, references."""
 
 import os
 import subprocess
@@ -21,7 +21,7 @@ WriteDataset = Callable[..., Manifest]
 
 
 def finish(out: Path, header: Header) -> Path:
-    """A finished version without rows; its folder."""
+    """Finish a version without rows. Returns its folder."""
     with versions.draft(out, header) as draft:
         draft.manifest.id = "the id"
         draft.finish("a card\n")
@@ -29,7 +29,7 @@ def finish(out: Path, header: Header) -> Path:
 
 
 def leave(out: Path, header: Header) -> Path:
-    """A draft that is left unfinished; its folder."""
+    """Leave a draft unfinished. Returns its folder."""
     with versions.draft(out, header) as draft:
         return draft.path
 
@@ -295,7 +295,7 @@ def test_a_fresh_draft_that_was_left_is_finished_with_the_flag_too(
 
 
 def give_up_a_row(out: Path, header: Header, *, finished: bool) -> Path:
-    """A version, or a draft of one, in which a row was given up with --accept-errors."""
+    """A version or draft with a row that was given up because of --accept-errors."""
     with versions.draft(out, header) as draft:
         draft.manifest.counts.dropped = {"engine_error": Dropped(rows=1)}
         if finished:
