@@ -296,7 +296,7 @@ def test_a_name_that_is_not_on_the_hub_is_one_line_without_a_network(
 
     assert (done.code, done.out) == (2, "")
     assert done.err.startswith(
-        f"error: --teacher {reference}: neither a local folder nor to be had"
+        f"error: --teacher {reference}: neither a local folder nor available"
     )
     assert done.err.count("\n") == 1
 
