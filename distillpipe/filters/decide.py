@@ -108,7 +108,8 @@ class Examiner(NamedTuple):
             row, self.options.verifier, self.extras.of(trace),
             answer_form=self.options.answer_form, programs=self.programs,
         )  # fmt: skip
-        unwanted = unwanted_verdict(judged, self.options)
+        is_ignored = "unwanted_verdict" in self.options.ignored_rules
+        unwanted = None if is_ignored else unwanted_verdict(judged, self.options)
         return Examined(trace, judged, cut, [*drops, unwanted] if unwanted else drops)
 
     def wants_problem(self, trace: Trace) -> bool:
@@ -124,7 +125,7 @@ class Examiner(NamedTuple):
         decided = guarded(self._decide, trace, content)
         if not isinstance(decided, InternalError):
             return decided
-        drops = [Drop(REASON, decided.said)]
+        drops = [Drop(REASON, decided.description)]
         decision = Decision(content, None, None, None, trace.domain, None, drops)
         return Decided(trace.id, trace.problem_id, decision, None, trace.id)
 

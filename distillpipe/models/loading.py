@@ -123,6 +123,14 @@ def load_config(folder: Path, name: str) -> "PretrainedConfig":
     return config
 
 
+def text_config(folder: Path, name: str) -> dict[str, Any]:
+    """The fields of config.json, of the text model only. Does not need transformers."""
+    _check_config(folder, name)
+    with _opening(name, CONFIG):
+        config = _json_object(folder / CONFIG)
+        return dict(config.get("text_config") or config)
+
+
 def load_tokenizer(folder: Path, name: str) -> Any:
     """Load the tokenizer of the model in `folder` and try it on a short text."""
     from transformers import AutoTokenizer

@@ -258,9 +258,24 @@ def tensor_names(path: Path) -> set[str]:
     return _tensors(path)[1].keys() - {"__metadata__"}
 
 
+def tensor_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
+    """The shapes of a model's weights, by name. Empty if there are no weight files."""
+    shapes = {
+        name: tensor.shape
+        for path in _weight_files(folder)
+        for name, tensor in _tensors(path)[1].items()
+    }
+    shapes.pop("__metadata__", None)
+    return shapes
+
+
 def _all_tensors(folder: Path) -> list[_Tensor]:
+    return [tensor for path in _weight_files(folder) for tensor in _tensors(path)[1].values()]
+
+
+def _weight_files(folder: Path) -> list[Path]:
     paths = [*folder.glob("model*.safetensors")] or [*folder.glob("*.safetensors")]
-    return [tensor for path in filter(Path.is_file, paths) for tensor in _tensors(path)[1].values()]
+    return list(filter(Path.is_file, paths))
 
 
 def _tensors(path: Path) -> tuple[bytes, dict[str, _Tensor]]:

@@ -13,7 +13,7 @@ from distillpipe.models.endings import breaks_off
 
 _LAST = 4_000  # characters before an end that are read to decide whether the step is complete
 _ANNOUNCED_IN = 200  # characters before an end that are searched for "Let me check"
-_BLANK_LINE = re.compile(r"(?<=\S)\s*\n[^\S\n]*\n\s*")
+BLANK_LINE = re.compile(r"(?<=\S)\s*\n[^\S\n]*\n\s*")
 _NEW_LINE = re.compile(r"(?<=\S)\s*\n\s*")
 _FENCE = re.compile(r"^[^\S\n]*+(?:```|~~~)", re.MULTILINE)
 _ANNOUNCEMENT = re.compile(
@@ -49,7 +49,7 @@ class Steps(NamedTuple):
 
 def find_steps(reasoning: str, last: int) -> Steps:
     """The steps of `reasoning` that end within its first `last` characters."""
-    pattern = _BLANK_LINE if _BLANK_LINE.search(reasoning.strip()) else _NEW_LINE
+    pattern = BLANK_LINE if BLANK_LINE.search(reasoning.strip()) else _NEW_LINE
     breaks = pattern.finditer(reasoning, 0, last)
     ends = [match.start() for match in breaks if match.end() < last]
     fences = [match.start() for match in _FENCE.finditer(reasoning, 0, last)]

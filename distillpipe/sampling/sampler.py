@@ -115,7 +115,7 @@ class Sampler(RowPlan):
     def _give_up(self, trace: Trace, error: InternalError, writer: Writer) -> None:
         """Keep a row that met an internal error: as one that cannot be judged, or among the rejected."""
         if self._judge is None:
-            writer.reject(trace, REASON, error.said)
+            writer.reject(trace, REASON, error.description)
             return
         writer.append(
             msgspec.structs.replace(trace, verdict="unverifiable", verdict_reason=error.reason)

@@ -22,8 +22,8 @@ from distillpipe.sampling.labeller import LabelOptions
 from distillpipe.stages.label import label
 from distillpipe.stages.run import Run
 from distillpipe.stages.sft import sft
-from distillpipe.training import loop, processes, states
-from distillpipe.training.rows import packing, stored_rows
+from distillpipe.training import loop, passes, processes, states
+from distillpipe.training.rows import stored_rows
 from distillpipe.training.rows.batches import share_of
 from distillpipe.training.rows.rows import row_of
 from distillpipe.training.setup import Setup
@@ -208,10 +208,14 @@ LIVE = msgspec.structs.replace(
 ADAPTER = msgspec.structs.replace(STORED, method="lora")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("sharding", "options"),
-    [("ddp", STORED), ("fsdp", ADAPTER), ("ddp", LIVE), ("fsdp", LIVE)],
+    [
+        pytest.param("ddp", STORED, marks=pytest.mark.long),
+        pytest.param("fsdp", ADAPTER, marks=pytest.mark.slow),
+        pytest.param("ddp", LIVE, marks=pytest.mark.slow),
+        pytest.param("fsdp", LIVE, marks=pytest.mark.long),
+    ],
     ids=["stored, ddp", "stored, fsdp, adapter", "live, ddp", "live, fsdp"],
 )
 def test_two_processes_of_which_one_is_killed_learn_from_a_teacher_what_one_learns(
@@ -227,7 +231,7 @@ def test_two_processes_of_which_one_is_killed_learn_from_a_teacher_what_one_lear
     one, two, student = tmp_path / "one", tmp_path / "two", str(tiny_model)
     run = Run()
     if options == LIVE:
-        monkeypatch.setattr(packing, "MIN_TOKENS", 1)
+        monkeypatch.setattr(passes, "MIN_TOKENS", 1)
         inputs, run = inputs[:1], Run(teachers=(teacher,))
     alone = sft(inputs, student, one, options, run, 5)
     wanted = states.steps_in(alone.path)

@@ -40,19 +40,11 @@ class Unreadable(NamedTuple):
     "the text of the row"
 
 
-def file_rows(path: Path, holds: str = "row") -> Iterator[Placed]:
-    """Yield place and value of each row. Raises DataError with the place of a row that cannot be read.
-
-    `holds` is the noun for a row in error messages: "row" or "problem".
-    """
-    for where, row in rows_and_unreadable(path, holds):
-        yield where, readable(row)
-
-
 def rows_and_unreadable(path: Path, holds: str = "row") -> Iterator[Placed]:
-    """As `file_rows`, but yield an `Unreadable` for a single row that cannot be read.
+    """Yield place and value of each row, or an `Unreadable` for a single row that cannot be read.
 
-    Raises DataError where nothing after the place can be read.
+    `holds` is the noun for a row in error messages: "row" or "problem". Raises DataError with the place where the
+    rest of the file cannot be read.
     """
     kind = Path(path.name.removesuffix(".gz")).suffix
     rows = _READERS.get(kind, _json_lines)(path)

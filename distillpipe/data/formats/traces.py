@@ -72,7 +72,7 @@ class Imported(NamedTuple):
 
 def failed_row(row: object, error: InternalError, choices: Choices) -> Imported:
     """The rejected trace of a row that raised an internal error."""
-    rejection = Rejection(REASON, error.said)
+    rejection = Rejection(REASON, error.description)
     trace = guarded(_rejected, row, rejection, choices, 0)
     if isinstance(trace, InternalError):  # the row may hold anything
         return _rejected({"row": repr(row)}, rejection, choices, 0)

@@ -74,8 +74,6 @@ class Counts(msgspec.Struct):
     "completion tokens of existing text that a teacher scored for this version"
     rows_labelled: int = 0
     "kept rows with soft labels"
-    tokens_sent: int = 0
-    "prompt tokens that a server counted for this version's rows"
     cost_dollars: float | None = None
     "upper bound of what the server charges: billed + reserved; null if no prices were given"
     billed_dollars: float | None = None

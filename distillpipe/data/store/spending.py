@@ -106,7 +106,6 @@ class Bill:
         """Count a finished row and return the text for the progress line, "" without prices."""
         self.num_left -= 1
         self._paid += 1
-        self._counts.tokens_sent += trace.num_tokens.prompt if trace.num_tokens else 0
         spent = say_spent(self._counts)
         return f"{spent}{self._projection()}" if spent else ""
 
@@ -192,10 +191,6 @@ class Ledger:
     def say_spent(self) -> str:
         """What was billed and what is reserved for unknown bills, as text."""
         return say_spent(self._counts)
-
-    def worst_case(self, prompt_tokens: int, completion_tokens: int) -> int:
-        """The most that a request can cost, in picodollars."""
-        return self.prices.cost(prompt_tokens, completion_tokens)
 
     def admits(self, worst: int) -> bool:
         """Whether the cap holds if this request and all requests in flight cost their worst case."""

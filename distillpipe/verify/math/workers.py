@@ -1,9 +1,11 @@
-"""Worker processes that are started when needed, kept, and killed when a question takes too long.
+"""Pool of worker processes that run math-verify: started on demand, reused, killed after a time limit.
 
-`ask` may be called from several threads: each takes an idle worker or starts one, so that there are as
-many as callers at a time. A worker is killed by its own clock of CPU time, by a clock of ours that also
-sees one that sleeps, at the end of this process, by `close`, and by the kernel where this process is
-killed. A fork of this process starts workers of its own.
+`ask` may be called from several threads. Each takes an idle worker or starts one, so there are as many
+workers as concurrent callers. A fork of this process starts workers of its own. A worker is killed
+
+- by the kernel, when a question exceeds its CPU time or this process is killed;
+- by `ask`, when a question exceeds its wall-clock time;
+- by `close`, and at the exit of this process.
 """
 
 import atexit
@@ -22,8 +24,8 @@ from distillpipe.base.errors import Abandoned, EngineError, MissingDependencyErr
 from distillpipe.base.requirements import install_command
 
 CPU_SECONDS = 5.0
-WALL_SECONDS = 20.0  # a busy machine gives less CPU, and a question that sleeps needs none
-START_SECONDS = 120.0  # a cold disk; sympy alone is some hundred files
+WALL_SECONDS = 20.0  # longer, since a busy machine gives less CPU; a question that sleeps uses none
+START_SECONDS = 120.0  # for a cold disk: sympy alone has hundreds of files
 
 _ROOT = str(Path(__file__).resolve().parents[3])
 
@@ -31,17 +33,17 @@ Outcome = Literal["same", "different", "unreadable_answer", "unreadable_referenc
 
 
 class Closed(Abandoned):
-    """The workers were closed while a question was open: nobody wants its verdict any more."""
+    """`close` was called while a question was pending: its verdict is not needed any more."""
 
 
 def ask(answer: str, reference: str) -> Outcome:
-    """What math-verify says of a pair; `failed` where it raised, ran out of time or lost its process.
+    """The outcome of math-verify for a pair; `failed` if it raised, ran out of time or its process died.
 
     Raises MissingDependencyError or EngineError where no worker can be started at all.
     """
     question = {"answer": answer, "reference": reference, "cpu_seconds": CPU_SECONDS}
     line = json.dumps(question).encode() + b"\n"
-    epoch, worker = _taken()
+    epoch, worker = _take_worker()
     try:
         reply = worker.ask(line)
     except BaseException:
@@ -58,7 +60,7 @@ def ask(answer: str, reference: str) -> Outcome:
 
 
 def close() -> None:
-    """Kill all workers, busy ones too; a question that comes later starts new ones."""
+    """Kill all workers, busy ones too; a later question starts new ones."""
     with _state.lock:
         _state.epoch += 1
         workers, _state.idle, _state.all = _state.all, [], set()
@@ -69,7 +71,7 @@ def close() -> None:
 
 
 class _Worker:
-    """One process. Only the thread that took it reads and writes its pipes."""
+    """A worker process. Only the thread that took it uses its pipes."""
 
     def __init__(self) -> None:
         self.process = subprocess.Popen(
@@ -78,11 +80,11 @@ class _Worker:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             bufsize=0,
-            start_new_session=True,  # Ctrl-C is for us to handle
+            start_new_session=True,  # Ctrl-C reaches only this process, which handles it
             env={
                 **os.environ,
                 "OMP_NUM_THREADS": "1",
-                "PYTHONSAFEPATH": "1",  # a json.py in the user's folder is not ours
+                "PYTHONSAFEPATH": "1",  # do not import a json.py in the working folder
                 "PYTHONPATH": os.pathsep.join(filter(None, [_ROOT, os.environ.get("PYTHONPATH")])),
             },
         )
@@ -93,12 +95,12 @@ class _Worker:
         return self.process.poll() is None
 
     def ask(self, line: bytes) -> dict[str, str] | None:
-        """The reply; None where the process ended or the time did."""
+        """The reply; None if the process ended or the time ran out."""
         if not self.is_ready:
             self._wait_until_ready()
         assert self.process.stdin is not None
         try:
-            self.process.stdin.write(line)  # shorter than what a pipe holds: never waits
+            self.process.stdin.write(line)  # never blocks: shorter than the buffer of a pipe
         except BrokenPipeError:
             return None
         return self._read(WALL_SECONDS)
@@ -110,8 +112,8 @@ class _Worker:
             raise Closed
         if reply is None:
             raise EngineError(
-                f"the process that compares answers did not start ({self.process.poll()}): try "
-                f"{sys.executable} -m distillpipe.verify.math.worker {os.getpid()}"
+                f"the process that runs math-verify did not start (exit code {self.process.poll()}): "
+                f"to see its error, run {sys.executable} -m distillpipe.verify.math.worker {os.getpid()}"
             )
         if reply["outcome"] == "missing":
             raise MissingDependencyError(
@@ -120,7 +122,7 @@ class _Worker:
         self.is_ready = True
 
     def _read(self, seconds: float) -> dict[str, str] | None:
-        """The next line of its output; None at the end of the output or of the time."""
+        """The next line of output; None if the output ends or the time runs out."""
         assert self.process.stdout is not None
         output = self.process.stdout.fileno()
         poll = select.poll()
@@ -128,30 +130,30 @@ class _Worker:
         deadline = time.monotonic() + seconds
         line = b""
         while not line.endswith(b"\n"):
-            left = deadline - time.monotonic()
-            if left <= 0 or not poll.poll(left * 1000):
+            remaining = deadline - time.monotonic()
+            if remaining <= 0 or not poll.poll(remaining * 1000):
                 return None
-            if not (read := os.read(output, 65536)):
+            if not (chunk := os.read(output, 65536)):
                 return None
-            line += read
+            line += chunk
         return cast(dict[str, str], json.loads(line))
 
 
 class _State:
-    """What this process knows of its workers."""
+    """The workers of this process."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.idle: list[_Worker] = []
         self.all: set[_Worker] = set()
-        self.epoch = 0
+        self.epoch = 0  # number of calls of `close`
 
 
 _state = _State()
 
 
-def _taken() -> tuple[int, _Worker]:
-    """An idle worker that lives, else a new one; and the number of times that all were closed."""
+def _take_worker() -> tuple[int, _Worker]:
+    """The current epoch, and an idle worker that is alive or a new one."""
     with _state.lock:
         while _state.idle:
             worker = _state.idle.pop()
@@ -170,16 +172,16 @@ def _drop(worker: _Worker) -> None:
         _state.all.discard(worker)
 
 
-def _forget() -> None:
-    """In a fork: the workers are the parent's; only our copies of the pipes are closed."""
+def _abandon_workers() -> None:
+    """After a fork: forget the workers, which belong to the parent; close only our copies of the pipes."""
     for worker in _state.all:
         for stream in (worker.process.stdin, worker.process.stdout):
             if stream is not None:
                 with contextlib.suppress(OSError):
                     stream.close()
-        worker.process.returncode = 0  # not ours to wait for
+        worker.process.returncode = 0  # only the parent can wait for it
     _state.lock, _state.idle, _state.all = threading.Lock(), [], set()
 
 
 atexit.register(close)
-os.register_at_fork(after_in_child=_forget)
+os.register_at_fork(after_in_child=_abandon_workers)

@@ -9,6 +9,7 @@ import pytest
 
 import distillpipe
 from distillpipe.base.errors import DataError
+from distillpipe.base.hashing import content_hash
 from distillpipe.data.store import manifest as manifests
 from distillpipe.data.store.counts import Counts, Dropped
 from distillpipe.data.store.manifest import (
@@ -93,6 +94,17 @@ def test_what_is_no_manifest_of_this_format_is_refused_with_its_path(
 
     with pytest.raises(DataError, match=f"{tmp_path}/manifest.json: .*{complaint}"):
         manifests.read(tmp_path)
+
+
+def test_a_count_that_is_kept_no_more_is_read_over(tmp_path: Path) -> None:
+    manifests.write(tmp_path, full_manifest())
+    path = tmp_path / "manifest.json"
+    old = msgspec.json.decode(path.read_bytes())
+    del old["checksum"]
+    old["counts"]["tokens_sent"] = 7
+    path.write_bytes(msgspec.json.encode({**old, "checksum": content_hash(old)}))
+
+    assert manifests.read(tmp_path) == full_manifest()
 
 
 def test_a_folder_without_a_manifest_is_refused_with_its_path(tmp_path: Path) -> None:
