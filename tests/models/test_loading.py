@@ -49,7 +49,7 @@ def use(name: str = "m") -> None:
     engine = TransformersEngine(model, chat, 2)
     prompt = chat.prompt_ids([Message(role="user", content="1+1?")])
     list(engine.complete(iter([Request("k", prompt, SAMPLING, 1)])))
-    student_config.derive(model, TRAINING)
+    student_config.default_learning_rate(model, TRAINING)
     checkpoint.generation_config(model.weights_folder, chat.end_ids)
     preview._end_tokens(chat)
     vocabulary_of(chat)
