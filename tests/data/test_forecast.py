@@ -141,7 +141,7 @@ def test_inputs_are_described_by_what_they_hold(place: Path, dry: Distill) -> No
         (EVAL, "", "OUT/v2, which it begins", rows(5, 3, 2)),
     ],
 )
-def test_rows_of_earlier_versions_are_counted_as_the_run_would_reuse_them(
+def test_rows_of_earlier_versions_are_counted_as_a_run_reuses_them(
     dry: Distill,
     distill: Distill,
     command: str,
@@ -306,7 +306,7 @@ def test_with_rows_their_mean_and_their_speed_are_the_estimate(
     assert estimate["basis"] == "from the 2 rows under out"
 
 
-def test_training_is_told_from_the_lengths_of_the_rows_and_the_shape_of_the_student(
+def test_training_is_estimated_from_row_lengths_and_student_shape(
     place: Path, dry: Distill
 ) -> None:
     (weights,) = Path("model").glob("*.safetensors")

@@ -61,9 +61,7 @@ def test_a_completion_has_its_golden_ids(family_chat, family, name) -> None:
 
 @pytest.mark.parametrize("name", COMPLETIONS)
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_completion_splits_into_the_message_that_it_was_written_from(
-    family_chat, family, name
-) -> None:
+def test_a_completion_splits_into_the_message_it_was_made_from(family_chat, family, name) -> None:
     chat, completion = family_chat(family), golden(family)["completions"][name]
     parts = chat.split(chat.text(completion["ids"]))
     message = Message(**completion["message"])
@@ -86,9 +84,7 @@ def test_rows_are_what_a_template_that_keeps_the_reasoning_renders(
 
 
 @pytest.mark.parametrize("family", SPELT)
-def test_rows_without_reasoning_are_what_a_template_that_drops_it_renders(
-    family_chat, family
-) -> None:
+def test_without_reasoning_rows_equal_what_the_template_renders(family_chat, family) -> None:
     chat, known = family_chat(family), golden(family)
     asked = messages_of(known["prompts"]["question"])
     answered = Message(**known["completions"]["no reasoning"]["message"])
@@ -98,7 +94,7 @@ def test_rows_without_reasoning_are_what_a_template_that_drops_it_renders(
 
 
 @pytest.mark.reference
-def test_prompts_of_r1_distill_are_those_that_others_logged_with_one_first_token(
+def test_r1_distill_prompts_equal_logged_ones_with_one_bos_token(
     family_chat, reference_rows
 ) -> None:
     chat = family_chat("r1-distill-qwen")

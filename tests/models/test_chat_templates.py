@@ -119,9 +119,7 @@ def test_our_templates_render_conversations_like_this(base_tokenizer, name) -> N
 
 
 @pytest.mark.parametrize("name", TEMPLATES)
-def test_a_base_model_ends_with_its_own_end_token_and_that_of_the_template(
-    base_tokenizer, name
-) -> None:
+def test_base_models_end_with_their_own_or_the_templates_end_token(base_tokenizer, name) -> None:
     chat = Chat(base_tokenizer(name), "base", more_end_ids=[7], chat_template=name)
     (end,) = ids(chat, OURS[name][1])
     assert chat.end_ids == {7, chat.tokenizer.eos_token_id, end}
@@ -158,7 +156,7 @@ def test_a_template_is_saved_with_the_tokenizer(base_tokenizer, tmp_path) -> Non
         ("chatml", "llama3", "<|start_header_id|>", "chatml"),
     ],
 )
-def test_a_template_whose_tokens_the_tokenizer_lacks_is_refused_and_one_that_fits_named(
+def test_a_template_with_missing_tokens_is_refused_with_a_hint(
     base_tokenizer, family, asked, missing, fits
 ) -> None:
     with pytest.raises(UsageError) as error:
@@ -291,9 +289,7 @@ def test_a_turn_splits_into_what_it_was_written_from(chat_with, template, turn, 
 @pytest.mark.parametrize(
     "template", [IN_TAGS, NAMED_TAGS, OPENED_IN_TAGS, OPENED_WITHOUT_LINE_FEED]
 )
-def test_rows_are_what_a_template_that_renders_the_reasoning_makes_of_them(
-    chat_with, template
-) -> None:
+def test_rows_equal_what_a_template_with_reasoning_renders(chat_with, template) -> None:
     chat = chat_with(template)
     row = [*chat.prompt_ids(HISTORY), *chat.completion_ids(ANSWERED)]
     assert chat.tokenizer.decode(row) == rendered(chat, [*HISTORY, ANSWERED])
@@ -305,7 +301,7 @@ def test_white_space_that_a_template_trims_stays_in_the_row(chat_with) -> None:
     assert chat.text(chat.completion_ids(message)) == "[THINK]14+6=20.\n[/THINK]\n 20 "
 
 
-def test_a_turn_that_the_template_ends_with_nothing_ends_with_the_end_token(chat_with) -> None:
+def test_without_an_ending_of_the_template_a_turn_ends_with_eos(chat_with) -> None:
     chat = chat_with("{% for m in messages %}{{ m.content }}{% endfor %}")
     assert chat.completion_ids(BARE) == [*ids(chat, "\\boxed{20}"), chat.tokenizer.eos_token_id]
     assert chat.end_ids == {chat.tokenizer.eos_token_id}
@@ -337,7 +333,7 @@ def test_a_template_that_cannot_be_rendered_is_refused_in_one_line(
     assert "\n" not in message
 
 
-def test_a_conversation_that_the_template_refuses_is_a_usage_error_too(chat_with) -> None:
+def test_a_conversation_that_the_template_refuses_is_a_usage_error(chat_with) -> None:
     refuses = "{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}"
     chat = chat_with(refuses + DROPS)
     with pytest.raises(UsageError, match=r"the messages \(system, user\): no system"):

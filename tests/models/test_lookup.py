@@ -225,7 +225,7 @@ def test_a_dataset_is_no_model(
         lookup.find(str(tmp_path), "--student")
 
 
-def test_a_version_that_does_not_exist_is_an_error_that_lists_those_that_do(
+def test_a_missing_version_is_an_error_that_lists_the_others(
     tmp_path: Path, write_checkpoint: WriteCheckpoint
 ) -> None:
     write_checkpoint(tmp_path / "student", "first")
@@ -237,7 +237,7 @@ def test_a_version_that_does_not_exist_is_an_error_that_lists_those_that_do(
 @pytest.mark.parametrize(
     "reference", ["nothing", "./data/nothing", "/data/nothing", "a/b/c", "~/x"]
 )
-def test_a_path_that_does_not_exist_is_an_error_that_says_what_to_give(
+def test_a_missing_path_is_an_error_that_says_what_to_give(
     reference: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -279,9 +279,7 @@ HEADER_END = len(WHOLE) - sum(TENSORS.values())
         "not JSON", "not a header", "a pointer to large storage",
     ],
 )  # fmt: skip
-def test_a_weight_file_that_was_cut_short_or_is_none_is_refused_with_its_path(
-    model: Path, content: bytes
-) -> None:
+def test_a_truncated_or_invalid_weight_file_is_refused_by_path(model: Path, content: bytes) -> None:
     (model / "model.safetensors").write_bytes(content)
 
     with pytest.raises(UsageError, match=rf"{model}/model.safetensors .*: copy it again"):
@@ -291,9 +289,7 @@ def test_a_weight_file_that_was_cut_short_or_is_none_is_refused_with_its_path(
 # ---------------------------------------------------------------- --adapter
 
 
-def test_an_adapter_given_beside_its_base_is_the_same_model_as_given_alone(
-    model: Path, tmp_path: Path
-) -> None:
+def test_an_adapter_beside_its_base_is_the_same_model_as_alone(model: Path, tmp_path: Path) -> None:
     adapter = make_adapter(tmp_path / "adapter", str(model))
     alone = lookup.find(str(adapter), "MODEL")
 

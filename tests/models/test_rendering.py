@@ -78,7 +78,7 @@ def test_a_template_that_eats_memory_or_time_is_one_line(
     assert reason in refused(template, teacher, tmp_path)
 
 
-def test_a_template_that_fails_on_one_conversation_fails_on_that_alone(
+def test_a_template_fails_only_on_the_conversation_it_cannot_render(
     teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rendering, "CPU_SECONDS", 0.3)

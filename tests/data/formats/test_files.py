@@ -148,7 +148,7 @@ def test_rows_before_a_broken_line_are_read_first(tmp_path: Path) -> None:
         next(rows)
 
 
-def test_parquet_without_its_library_names_the_command_that_installs_it(
+def test_parquet_without_pyarrow_names_the_install_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow", None)  # what an import of a missing package meets

@@ -122,7 +122,7 @@ def test_a_missing_dataset_is_an_error_that_says_what_to_give(tmp_path: Path) ->
 # ---------------------------------------------------------------- rows sampled before
 
 
-def test_rows_sampled_before_come_from_finished_and_partial_versions_each_once(
+def test_rows_of_versions_and_drafts_are_reused_each_once(
     tmp_path: Path, make_traces: MakeTraces, make_header: MakeHeader, write_dataset: WriteDataset
 ) -> None:
     one, two, three, four = make_traces(4)
@@ -147,7 +147,7 @@ def test_a_torn_last_line_of_another_draft_is_passed_over(
     assert not path.read_bytes().endswith(b"\n")
 
 
-def test_a_row_that_was_rejected_without_being_sampled_is_not_taken_over(
+def test_a_row_rejected_before_sampling_is_not_reused(
     tmp_path: Path, make_traces: MakeTraces, write_dataset: WriteDataset
 ) -> None:
     nothing = TokenCounts(prompt=600, reasoning=0, response=0, total=600)
@@ -158,7 +158,7 @@ def test_a_row_that_was_rejected_without_being_sampled_is_not_taken_over(
     assert list(sampled_before(tmp_path, {kept.row_key, refused.row_key})) == [kept]
 
 
-def test_a_broken_line_among_the_rows_sampled_before_is_an_error_with_file_and_line(
+def test_a_broken_line_in_rows_to_reuse_is_an_error_with_its_place(
     tmp_path: Path, make_traces: MakeTraces, write_dataset: WriteDataset
 ) -> None:
     one, two = make_traces(2)

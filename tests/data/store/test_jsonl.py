@@ -66,7 +66,7 @@ def test_rows_rows_and_sha256_are_those_of_the_file_after_each_row(tmp_path: Pat
     assert [(part.name, part.rows) for part in stream.parts] == [("part-00000.jsonl", 4)]
 
 
-def test_parts_begin_when_the_last_one_is_full_and_a_row_is_never_split(
+def test_a_new_part_begins_when_the_last_is_full_between_rows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(jsonl, "PART_BYTES", 10)
@@ -84,7 +84,7 @@ def test_parts_begin_when_the_last_one_is_full_and_a_row_is_never_split(
 @pytest.mark.parametrize(
     "torn", [b"", b"1", b'{"torn": "' + b"x" * 3000], ids=["whole", "1", "long"]
 )
-def test_after_a_resume_parts_are_those_of_the_files_and_rows_are_added_behind(
+def test_after_a_resume_rows_are_appended_to_the_existing_parts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part_bytes: int, torn: bytes
 ) -> None:
     monkeypatch.setattr(jsonl, "PART_BYTES", part_bytes)
@@ -191,7 +191,7 @@ def test_a_line_that_the_system_takes_in_pieces_is_whole(
 
 
 @given(st.binary(max_size=300), st.integers(1, 40))
-def test_all_after_the_last_line_feed_is_cut_whatever_the_size_of_a_read(
+def test_a_torn_line_is_cut_whatever_the_size_of_a_read(
     tmp_path_factory: pytest.TempPathFactory, content: bytes, read_bytes: int
 ) -> None:
     path = tmp_path_factory.getbasetemp() / "torn.jsonl"
@@ -221,7 +221,7 @@ def test_lines_from_a_number_on_are_cut_off(tmp_path: Path, number: int, rest: b
     ],
     ids=["empty", "two", "blank lines", "no end", "only torn"],
 )
-def test_lines_have_their_numbers_and_a_torn_one_is_passed_over_on_demand(
+def test_lines_are_numbered_and_a_torn_one_can_be_skipped(
     tmp_path: Path, content: bytes, every: list[object], whole: list[object]
 ) -> None:
     path = tmp_path / "rows.jsonl"

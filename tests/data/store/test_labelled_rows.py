@@ -74,7 +74,7 @@ def check(folder: Path, traces: list[Trace], k: int = K) -> None:
     assert sum(sizes) == label_bytes(len(traces) * LENGTH, k)
 
 
-def test_a_version_lists_its_label_files_and_its_rows_name_their_slices(
+def test_a_version_lists_label_files_and_its_rows_name_slices(
     tmp_path: Path, make_traces: MakeTraces, make_header: MakeHeader
 ) -> None:
     traces = make_traces(3)
@@ -106,7 +106,7 @@ def test_the_id_of_a_version_does_not_depend_on_the_order_of_its_rows(
     assert ids[0] == ids[1]
 
 
-def test_a_row_without_labels_and_a_rejected_one_stand_beside_the_others(
+def test_rows_without_labels_and_rejected_rows_mix_with_others(
     tmp_path: Path, make_traces: MakeTraces, make_header: MakeHeader
 ) -> None:
     one, two, three = make_traces(3)
@@ -165,7 +165,7 @@ def test_labels_of_a_row_that_was_torn_off_are_cut_off_and_made_anew(
 
 
 @pytest.mark.parametrize("num_bytes", [1, 2 * LENGTH * (6 * K + 2)])
-def test_last_rows_whose_labels_a_power_cut_took_are_cut_off_and_made_anew(
+def test_last_rows_that_lost_their_labels_are_cut_and_made_again(
     tmp_path: Path, make_traces: MakeTraces, make_header: MakeHeader, num_bytes: int
 ) -> None:
     traces = make_traces(4)
@@ -179,7 +179,7 @@ def test_last_rows_whose_labels_a_power_cut_took_are_cut_off_and_made_anew(
     check(tmp_path / "v1", traces)
 
 
-def test_more_rows_without_their_labels_than_can_be_unsynced_are_an_error_and_stay(
+def test_too_many_rows_without_labels_are_an_error_and_stay(
     tmp_path: Path, make_traces: MakeTraces, make_header: MakeHeader
 ) -> None:
     part, labels = left_behind(tmp_path, make_header(), make_traces(4))
@@ -193,7 +193,7 @@ def test_more_rows_without_their_labels_than_can_be_unsynced_are_an_error_and_st
     assert part.read_bytes() == before
 
 
-def test_as_many_rows_as_can_be_unsynced_are_cut_off_without_their_labels(
+def test_at_most_max_rows_without_labels_are_cut_off(
     tmp_path: Path, make_traces: MakeTraces, make_header: MakeHeader
 ) -> None:
     part, labels = left_behind(tmp_path, make_header(), make_traces(3))
@@ -202,7 +202,7 @@ def test_as_many_rows_as_can_be_unsynced_are_cut_off_without_their_labels(
     assert part.read_bytes() == b""
 
 
-def test_rows_with_enough_labels_of_the_same_model_are_found_with_the_first_of_them(
+def test_rows_with_enough_labels_of_the_model_are_reused(
     tmp_path: Path, make_traces: MakeTraces, make_header: MakeHeader
 ) -> None:
     one, two, three, four = make_traces(4)
@@ -245,7 +245,7 @@ def test_labels_of_a_version_that_were_changed_are_not_taken_over(
 
 
 @pytest.mark.parametrize("ending", [".labels", ".tokens"])
-def test_a_version_with_changed_labels_that_is_renamed_to_a_draft_is_refused(
+def test_a_draft_made_of_a_version_with_changed_labels_is_refused(
     tmp_path: Path, make_traces: MakeTraces, make_header: MakeHeader, ending: str
 ) -> None:
     with opened(tmp_path, make_header()) as writer:
@@ -261,7 +261,7 @@ def test_a_version_with_changed_labels_that_is_renamed_to_a_draft_is_refused(
     assert {path: path.read_bytes() for path in draft.iterdir()} == before
 
 
-def test_a_version_whose_source_file_was_damaged_and_that_is_renamed_to_a_draft_is_mended(
+def test_a_draft_made_of_a_version_repairs_its_source_file(
     tmp_path: Path, make_traces: MakeTraces, make_header: MakeHeader
 ) -> None:
     traces = make_traces(2)

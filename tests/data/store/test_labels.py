@@ -138,7 +138,7 @@ def test_labels_of_different_lengths_are_refused(tmp_path: Path) -> None:
     assert labels.files_of(tmp_path) == []
 
 
-def test_a_reader_learns_whose_labels_they_are_and_what_their_ids_mean(tmp_path: Path) -> None:
+def test_a_reader_learns_the_teacher_and_vocabulary_of_labels(tmp_path: Path) -> None:
     (found,) = written(tmp_path, [4], producer="3f9a")
     assert read_source(tmp_path, found) == SOURCE
     wider = msgspec.structs.replace(found, k=K + 1)
