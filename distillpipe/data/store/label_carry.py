@@ -38,7 +38,7 @@ from distillpipe.data.store.writer import PRODUCER_DIGITS
 # Share of the bytes of one producer's files. Copying less than this is cheap, and the large files can be
 # deleted together with the input.
 KEPT_SHARE = 0.25
-UNLABELLED = b'"soft_labels":null'
+NO_LABELS = b'"soft_labels":null'  # in the line of a row without labels
 NO_LINK = (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP)
 
 NewLabels = dict[str, SoftLabels | None]
@@ -121,7 +121,7 @@ def _labelled_rows(inputs: Sequence[str]) -> Iterator[_LabelledRow]:
         if versions.plain_file(reference) is None and not files_of(folder):
             continue
         for where, line in dataset.scan_lines(reference):
-            if UNLABELLED in line:
+            if NO_LABELS in line:
                 continue
             row = decode(line, decoder, where)
             if row.soft_labels is not None and row.id not in seen:
