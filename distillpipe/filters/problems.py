@@ -13,7 +13,7 @@ from distillpipe.base.options import FilterOptions, Prompting
 from distillpipe.base.records import Problem, Trace
 from distillpipe.data import sources
 from distillpipe.data.store import dataset
-from distillpipe.data.store.jsonl import Spool, decoded
+from distillpipe.data.store.jsonl import Spool
 from distillpipe.filters.decontaminate import Decontaminator, Match, Mode
 from distillpipe.filters.difficulty import PassRates, read_pass_rates, unwanted_difficulty
 from distillpipe.filters.domains import cluster_domains
@@ -57,15 +57,14 @@ class ProblemExtras:
 
 def problems_of(inputs: list[str], folder: Path) -> Iterator[Problem]:
     """The distinct problems of the rows in `folder`, from the inputs' list of problems, else from the rows."""
-    rows = dataset.read_rows(folder, "part", ProblemOfRow)
-    pending = {row.problem_id: row.domain for row in rows}
+    pending = {row.problem_id: row.domain for row in dataset.scan(folder, ProblemOfRow)}
     for reference in inputs:
         for problem in dataset.read_problems(reference):
             if problem.problem_id in pending:
                 yield msgspec.structs.replace(problem, domain=pending.pop(problem.problem_id))
     if not pending:
         return
-    for row in dataset.read_rows(folder, "part", ProblemOfRow):
+    for row in dataset.scan(folder, ProblemOfRow):
         if row.problem_id in pending:
             pending.pop(row.problem_id)
             yield Problem(**msgspec.structs.asdict(row))
@@ -74,9 +73,8 @@ def problems_of(inputs: list[str], folder: Path) -> Iterator[Problem]:
 def texts_of(inputs: list[str]) -> Iterator[tuple[str, str]]:
     """The id and the text of the problem of each row."""
     for reference in inputs:
-        for path in dataset.trace_files(reference):
-            for row in decoded(path, ProblemOfRow):
-                yield row.problem_id, row.problem
+        for row in dataset.scan(reference, ProblemOfRow):
+            yield row.problem_id, row.problem
 
 
 # Problems that a text-only model cannot solve, or that are several problems: the quality rules of s1.

@@ -16,8 +16,8 @@ import msgspec
 from distillpipe.base.errors import UsageError
 from distillpipe.base.hashing import uniform
 from distillpipe.base.records import RejectedTrace, Trace
-from distillpipe.data.store import versions
-from distillpipe.data.store.jsonl import decode, encoder, lines
+from distillpipe.data.store import dataset, integrity
+from distillpipe.data.store.jsonl import decode, encoder
 from distillpipe.data.store.manifest import Manifest
 
 MAX_ROWS = 10  # shown by default
@@ -67,7 +67,7 @@ def choose(folder: Path, manifest: Manifest, query: RowQuery) -> RowSelection:
 
     Raises UsageError if there is no such row, DataError if a file does not match its manifest.
     """
-    versions.check_sizes(folder, manifest)
+    integrity.check_sizes(folder, manifest)
     if query.row is not None:
         return _by_id(folder, query.row)
     if query.reason is not None:
@@ -160,7 +160,5 @@ def _id_of(line: bytes, where: str) -> str:
 
 
 def _lines(folder: Path, prefix: str) -> Iterator[_Line]:
-    """The lines of the files with this prefix, without an incomplete last line."""
-    for path in sorted(folder.glob(f"{prefix}-*.jsonl")):
-        for number, line in lines(path, whole_only=True):
-            yield f"{path}:{number}", line
+    """All lines of kept or rejected rows. Another process may be writing the last line of a draft."""
+    return dataset.scan_lines(folder, prefix, skip_torn=True)

@@ -124,8 +124,8 @@ def finish_scored(
     writer.sync()
     draft = writer.draft
     predictions = scoring.collect(
-        dataset.read_rows(draft.path, "part", Trace),
-        dataset.read_rows(draft.path, "rejected", RejectedTrace),
+        dataset.scan(draft.path, Trace),
+        dataset.scan(draft.path, RejectedTrace, "rejected"),
     )
     found = scoring.measure(benchmark, predictions, scoring.choice_options(problems())) | facts
     draft.manifest.metrics = found

@@ -13,7 +13,7 @@ from distillpipe.base.options import AnswerForm
 from distillpipe.base.records import Problem, Trace
 from distillpipe.base.user_code.functions import UserFunction
 from distillpipe.data import sources
-from distillpipe.data.store import dataset, versions
+from distillpipe.data.store import dataset, integrity, versions
 from distillpipe.data.store import manifest as manifests
 from distillpipe.data.store.manifest import Manifest, ResolvedOption
 from distillpipe.data.store.versions import Header
@@ -150,10 +150,10 @@ class _Key(msgspec.Struct):
 
 def _rows_id(folder: Path) -> str:
     """Equal for versions with the same completions, however these were judged."""
-    versions.check_content(folder)
+    integrity.check_content(folder)
     return content_hash(
         *(
-            sorted(row.row_key for row in dataset.read_rows(folder, prefix, _Key))
+            sorted(row.row_key for row in dataset.scan(folder, _Key, prefix))
             for prefix in ("part", "rejected")
         )
     )

@@ -148,7 +148,9 @@ def test_a_row_of_a_benchmark_is_refused_by_every_process(large: Path, tmp_path:
     row = msgspec.json.decode(line, type=Trace)
     changed(large, 1_000, msgspec.json.encode(msgspec.structs.replace(row, benchmark="math500")))
 
-    with pytest.raises(UsageError, match=rf"{large}: row {row.id} is of the benchmark math500"):
+    with pytest.raises(
+        UsageError, match=rf"{large}: row {row.id} belongs to the benchmark math500"
+    ):
         filter_traces([str(large)], tmp_path / "clean", OPTIONS, Run(num_workers=2))
 
 
@@ -156,7 +158,9 @@ def test_one_id_with_two_contents_in_two_slices_is_an_error(large: Path, tmp_pat
     first = msgspec.json.decode(large.read_bytes().splitlines()[0], type=Trace)
     changed(large, 2_000, msgspec.json.encode(msgspec.structs.replace(first, seed=124)))
 
-    with pytest.raises(DataError, match=rf"row {first.id} stands twice .* different content"):
+    with pytest.raises(
+        DataError, match=rf"row {first.id} is in the input twice .* different content"
+    ):
         filter_traces([str(large)], tmp_path / "clean", OPTIONS, Run(num_workers=2))
 
 

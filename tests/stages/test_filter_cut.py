@@ -15,7 +15,7 @@ from distillpipe.base.records import RejectedTrace, Trace
 from distillpipe.data.store import manifest as manifests
 from distillpipe.data.store import versions
 from distillpipe.data.store.counts import Dropped
-from distillpipe.data.store.dataset import read_rows, read_traces
+from distillpipe.data.store.dataset import read_traces, scan
 from distillpipe.data.store.label_writer import LabelWriter
 from distillpipe.data.store.labels import SAMPLED, LabelSource, Vocabulary, unlabelled
 from distillpipe.data.store.manifest import Manifest
@@ -92,7 +92,7 @@ def kept(out: Path) -> list[Trace]:
 
 def rejected(out: Path) -> dict[str, RejectedTrace]:
     folder = versions.resolve(str(out))
-    return {row.id: row for row in read_rows(folder, "rejected", RejectedTrace)}
+    return {row.id: row for row in scan(folder, RejectedTrace, "rejected")}
 
 
 def num_reasoning(trace: Trace) -> str:

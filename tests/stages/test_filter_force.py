@@ -12,7 +12,7 @@ from distillpipe.base.errors import DataError, UsageError
 from distillpipe.base.options import EngineOptions, FilterOptions, Sampling
 from distillpipe.base.records import RejectedTrace, Trace
 from distillpipe.data.store import versions
-from distillpipe.data.store.dataset import read_rows, read_traces
+from distillpipe.data.store.dataset import read_traces, scan
 from distillpipe.data.store.manifest import Manifest
 from distillpipe.filters.force import Forcing
 from distillpipe.filters.problems import FilterInputs
@@ -76,7 +76,7 @@ def run(repository: Path, traces: Path) -> Callable[..., Manifest]:
 
 def rejected(out: Path) -> dict[str, str]:
     folder = versions.resolve(str(out))
-    return {row.id: row.reason for row in read_rows(folder, "rejected", RejectedTrace)}
+    return {row.id: row.reason for row in scan(folder, RejectedTrace, "rejected")}
 
 
 def test_long_thoughts_are_ended_at_a_step_and_answered_in_rows_of_their_own(

@@ -13,7 +13,7 @@ from distillpipe.base.options import FilterOptions
 from distillpipe.base.records import Problem, RejectedTrace, TokenCounts, Trace
 from distillpipe.data.store import manifest as manifests
 from distillpipe.data.store import versions
-from distillpipe.data.store.dataset import read_problems, read_rows, read_traces
+from distillpipe.data.store.dataset import read_problems, read_traces, scan
 from distillpipe.data.store.manifest import Manifest
 from distillpipe.filters.problems import FilterInputs
 from distillpipe.stages.filter import filter_traces, forecast_filter
@@ -39,7 +39,7 @@ def kept(out: Path) -> list[Trace]:
 
 
 def rejected(out: Path) -> dict[str, tuple[str, str | None]]:
-    rows = read_rows(versions.resolve(str(out)), "rejected", RejectedTrace)
+    rows = scan(versions.resolve(str(out)), RejectedTrace, "rejected")
     return {row.problem: (row.reason, row.measured) for row in rows}
 
 
@@ -168,7 +168,7 @@ def test_more_rows_than_are_left_keeps_all_and_says_so(tmp_path, traces, capsys)
 def test_clusters_are_written_as_domains_into_rows_and_problems(tmp_path, traces) -> None:
     run([traces], tmp_path / "clean", num_clusters=2, select=6, strategy="diverse")
     folder = versions.resolve(str(tmp_path / "clean"))
-    rows = kept(tmp_path / "clean") + list(read_rows(folder, "rejected", RejectedTrace))
+    rows = kept(tmp_path / "clean") + list(scan(folder, RejectedTrace, "rejected"))
     of_trains = {row.domain for row in rows if "train" in row.problem}
     of_circles = {row.domain for row in rows if "circle" in row.problem}
 

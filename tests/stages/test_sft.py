@@ -31,9 +31,9 @@ def test_rows_of_a_benchmark_are_refused_as_training_data(
 ) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_bytes(msgspec.json.encode(make_trace(benchmark="math500")) + b"\n")
-    with pytest.raises(UsageError, match="of the benchmark math500"):
+    with pytest.raises(UsageError, match="belongs to the benchmark math500"):
         filter_traces([str(path)], tmp_path / "clean", filtering, Run())
-    with pytest.raises(UsageError, match="of the benchmark math500"):
+    with pytest.raises(UsageError, match="belongs to the benchmark math500"):
         sft([str(path)], str(shipped / "student-qwen"), tmp_path / "s", training, Run(), 100)
 
 
@@ -152,6 +152,6 @@ def test_one_id_with_two_contents_is_refused(
     path = tmp_path / "rows.jsonl"
     rows = [make_trace(), make_trace(response="\\boxed{21}")]
     path.write_bytes(b"".join(msgspec.json.encode(row) + b"\n" for row in rows))
-    with pytest.raises(DataError, match="stands twice in the input with different content"):
+    with pytest.raises(DataError, match="is in the input twice with different content"):
         sft([str(path)], str(shipped / "student-qwen"), tmp_path / "s", training, Run(), 100)
     assert list((tmp_path / "s").glob("v*")) == []

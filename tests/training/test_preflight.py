@@ -108,7 +108,7 @@ def test_a_row_that_cannot_be_rendered_costs_itself(
 
 
 def test_one_id_with_two_contents_is_refused(looked, make_trace) -> None:
-    with pytest.raises(DataError, match="stands twice in the input with different content"):
+    with pytest.raises(DataError, match="is in the input twice with different content"):
         looked([make_trace(), make_trace(response="\\boxed{21}")])
 
 

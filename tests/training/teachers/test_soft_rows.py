@@ -411,7 +411,7 @@ def test_another_ordinary_vocabulary_is_refused_with_an_explanation(
         match=r"labels-.*, given by teacher: another vocabulary than .* \(128,000 ordinary tokens",
     ):
         preview_sft([str(tmp_path / "t")], student.name, short, Run(), 1)
-    with pytest.raises(UsageError, match="take a student of the teacher's family"):
+    with pytest.raises(UsageError, match="choose a student of the teacher's family"):
         sft([str(tmp_path / "t")], student.name, tmp_path / "s", short, Run(), 100)
     found = forecast_sft([str(tmp_path / "t")], student.name, tmp_path / "s", short, Run())
     assert any("another vocabulary than the student's" in note for note in found.notes)
