@@ -9,7 +9,8 @@ import msgspec
 
 from distillpipe import verify
 from distillpipe.base.decoding import json_object
-from distillpipe.base.options import FilterOptions, Prompting
+from distillpipe.base.filter_options import FilterOptions, Forcing
+from distillpipe.base.options import Prompting
 from distillpipe.base.records import Problem, Trace
 from distillpipe.data import sources
 from distillpipe.data.store import dataset
@@ -134,10 +135,7 @@ def _label(problem: str) -> str | None:
 # Which of them stand in a benchmark, pass rates of models, where they come from, their clusters.
 
 
-AS_THEY_ARE = Prompting(
-    problem_field=None, answer_field=None, verifier=None, prompt_template="{problem}",
-    system_prompt=None, chat_template=None,
-)  # fmt: skip
+AS_THEY_ARE = Prompting(prompt_template="{problem}")
 
 
 class Others(NamedTuple):
@@ -149,13 +147,15 @@ class Others(NamedTuple):
     "references whose problems are kept out"
     tokenizer: str | None = None
     "a model whose tokens are counted where reasoning is cut"
+    forcing: Forcing | None = None
+    "who answers where reasoning is too long"
 
-    def check(self, options: FilterOptions, *, has_teacher: bool) -> None:
+    def check(self, options: FilterOptions) -> None:
         """Raises UsageError for options that say nothing without one another, or without these."""
         has_tokenizer = self.tokenizer is not None
         check_options(
             options, has_difficulty=bool(self.predictions), has_tokenizer=has_tokenizer,
-            has_teacher=has_teacher,
+            has_teacher=self.forcing is not None,
         )  # fmt: skip
 
 

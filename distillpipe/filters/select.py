@@ -8,8 +8,8 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 
 from distillpipe.base.errors import UsageError
+from distillpipe.base.filter_options import FilterOptions, StrategyOptions
 from distillpipe.base.hashing import uniform
-from distillpipe.base.options import FilterOptions
 from distillpipe.filters import strategies
 from distillpipe.filters.rules import Drop
 from distillpipe.filters.strategies import BY_DOMAIN, NO_DOMAIN, Candidate
@@ -27,7 +27,7 @@ def check_options(
     """Raises UsageError for options that say nothing without one another."""
     bounds = (options.min_pass_rate, options.max_pass_rate)
     no_bounds = bounds == (None, None) and options.strategy != "s1"
-    s1_only = options.preselect or options.preselect_min_tokens or options.follow
+    given = options.strategy_options
     way = options.over_budget
     is_cut = way == "cut"
     complaints = [
@@ -63,20 +63,26 @@ def check_options(
             options.prefer != "random" and options.per_problem is None,
             "--prefer needs --per-problem",
         ),
-        (s1_only and options.strategy != "s1", "--preselect and --follow need --strategy s1"),
         (
-            bool(options.follow) != bool(options.num_follow),
-            "--follow needs --num-follow, and the reverse",
+            given != StrategyOptions() and options.strategy != "s1",
+            "--strategy-option needs --strategy s1",
         ),
         (
-            len(options.preselect_min_tokens) not in (0, len(options.preselect)),
-            "--preselect-min-tokens: give none, or one for each --preselect",
+            bool(given.follow) != bool(given.num_follow),
+            "--strategy-option follow needs num_follow, and the reverse",
         ),
         (
-            len(options.follow_weight) not in (0, len(options.follow)),
-            "--follow-weight: give none, or one for each --follow",
+            len(given.preselect_min_tokens) not in (0, len(given.preselect)),
+            "--strategy-option preselect_min_tokens: give none, or one for each of preselect",
         ),
-        (any(weight <= 0 for weight in options.follow_weight), "--follow-weight is above 0"),
+        (
+            len(given.follow_weight) not in (0, len(given.follow)),
+            "--strategy-option follow_weight: give none, or one for each of follow",
+        ),
+        (
+            any(weight <= 0 for weight in given.follow_weight),
+            "--strategy-option follow_weight: give numbers above 0",
+        ),
     ]
     for is_wrong, said in complaints:
         if is_wrong:
@@ -131,9 +137,10 @@ def remarks(
             f"--strategy {options.strategy}: {num_without:,} of {len(left):,} rows have no domain and "
             "count as one domain (--num-clusters K makes some)"
         )
-    for option, sources in (("--preselect", options.preselect), ("--follow", options.follow)):
+    given = options.strategy_options
+    for key, sources in (("preselect", given.preselect), ("follow", given.follow)):
         said += [
-            f"{option} {source}: no row is of such a source"
+            f"--strategy-option {key}={source}: no row is of such a source"
             for source in sources
             if not any(source in row.source for row in left)
         ]

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from distillpipe import filters, verify
 from distillpipe.base.errors import DataError
-from distillpipe.base.options import FilterOptions
+from distillpipe.base.filter_options import FilterOptions
+from distillpipe.base.options import Judging
 from distillpipe.base.progress import progress, say
 from distillpipe.base.rowguard import REASON, InternalError, check_share, too_many
 from distillpipe.data import forecast, sources
@@ -17,7 +18,7 @@ from distillpipe.data.store.versions import Header
 from distillpipe.data.store.writer import Writer
 from distillpipe.filters.decide import Decision, Examiner, decided, rows_once
 from distillpipe.filters.difficulty import check_in_common, predictions_in
-from distillpipe.filters.force import Forcer, Forcing
+from distillpipe.filters.force import Forcer, teacher_used
 from distillpipe.filters.problems import (
     NO_OTHERS,
     Extras,
@@ -54,15 +55,15 @@ def filter_traces(
     options: FilterOptions,
     run: Run,
     others: Others = NO_OTHERS,
-    forcing: Forcing | None = None,
+    judging: Judging = Judging(),
 ) -> Result:
     """Write the rows of `inputs` that every rule keeps as a new version under `out`, the rest beside them.
 
     Rows that are too long are answered once more where there is a `forcing`: then the new ones are input, too.
     Raises DataError, with the funnel, where no row is left; the draft then stays, unfinished.
     """
-    others = _checked(others, options, forcing)
-    header = _header(inputs, out, options, run, others, forcing)
+    others = _checked(others, options)
+    header = _header(inputs, out, options, run, others)
     if (finished := versions.up_to_date(out, header)) is not None:
         return say_up_to_date(finished)
 
@@ -71,14 +72,16 @@ def filter_traces(
     )
 
     with versions.draft(out, header) as draft, Writer(draft, SYNC_ROWS) as writer:
-        examiner = _examiner(inputs, options, draft.path, run, others)
+        examiner = _examiner(inputs, options, draft.path, judging, others)
         rows, failed = inputs, dict[str, InternalError]()
         writer.forget_failed()
-        if forcing is not None:
-            forcer = Forcer(forcing, options, writer, allow_benchmark=run.allow_benchmark_training)
+        if others.forcing is not None:
+            forcer = Forcer(
+                others.forcing, options, writer, allow_benchmark=run.allow_benchmark_training
+            )
             rows = [*inputs, *forcer.force(inputs, out, examiner.wants_problem)]
             failed = forcer.errors
-        decisions = _decide(rows, inputs, options, run, examiner)
+        decisions = _decide(rows, inputs, options, run, judging, examiner)
         _check_errors(decisions, failed, inputs, writer, run)
         writer.counts.rows_read = len(decisions)
         moved = carry(rows, {row for row, one in decisions.items() if not one.drops}, draft)
@@ -147,23 +150,22 @@ def forecast_filter(
     options: FilterOptions,
     run: Run,
     others: Others = NO_OTHERS,
-    forcing: Forcing | None = None,
 ) -> Forecast:
     """What `filter_traces` would do."""
-    others.check(options, has_teacher=forcing is not None)
+    others.check(options)
     found = forecast.begin("filter", out, run.options, inputs)
     with forecast.noting(found):
-        others = _checked(others, options, forcing)
-        forecast.add_output(found, out, _header(inputs, out, options, run, others, forcing))
+        others = _checked(others, options)
+        forecast.add_output(found, out, _header(inputs, out, options, run, others))
         found.rows = {"to read": dataset.count_rows(inputs)}
         found.estimate.disk_bytes = dataset.count_bytes(inputs)
         found.estimate.basis = "what is kept and what is rejected is written again"
     return found
 
 
-def _checked(others: Others, options: FilterOptions, forcing: Forcing | None) -> Others:
+def _checked(others: Others, options: FilterOptions) -> Others:
     """The other inputs, with the datasets that a folder of an eval stands for."""
-    others.check(options, has_teacher=forcing is not None)
+    others.check(options)
     return others._replace(predictions=predictions_in(others.predictions))
 
 
@@ -173,8 +175,8 @@ def _header(
     options: FilterOptions,
     run: Run,
     others: Others,
-    forcing: Forcing | None,
 ) -> Header:
+    forcing = others.forcing
     by_teacher = {} if forcing is None else {"force": [forcing.sampling, forcing.end_text]}
     return Header(
         kind="traces",
@@ -193,7 +195,7 @@ def _header(
         ],
         models=[
             *(lookup.used("tokenizer", one, out) for one in _tokenizer(others)),
-            *([] if forcing is None else [forcing.used(out)]),
+            *([] if forcing is None else [teacher_used(forcing, out)]),
         ],
         accept_errors=run.accept_errors,
         options=run.options,
@@ -207,13 +209,13 @@ def _tokenizer(others: Others) -> list[Model]:
 
 
 def _examiner(
-    inputs: list[str], options: FilterOptions, folder: Path, run: Run, others: Others
+    inputs: list[str], options: FilterOptions, folder: Path, judging: Judging, others: Others
 ) -> Examiner:
     """All that rows are looked at by; what has to be held for it lies in `folder`."""
     if not dataset.count_rows(inputs):
         raise DataError(f"{', '.join(inputs)}: no rows to filter")
     extras = Extras(inputs, options, folder)
-    programs = verify.Programs(options.code_rules, options.code_packages, run.unsafe)
+    programs = verify.Programs(options.code_rules, options.code_packages, judging.unsafe)
     verify.check_runnable(extras.verifiers, programs)
     known = read_known(inputs, others, options)
     count = next((counter(tokenizer) for tokenizer in _tokenizer(others)), None)
@@ -221,7 +223,12 @@ def _examiner(
 
 
 def _decide(
-    rows: list[str], inputs: list[str], options: FilterOptions, run: Run, examiner: Examiner
+    rows: list[str],
+    inputs: list[str],
+    options: FilterOptions,
+    run: Run,
+    judging: Judging,
+    examiner: Examiner,
 ) -> dict[str, Decision]:
     """A decision for every distinct row, by row id; the problems of `rows` are those of `inputs`."""
     decisions: dict[str, Decision] = {}
@@ -230,7 +237,7 @@ def _decide(
     cut_ids: dict[str, str] = {}
     allow = run.allow_benchmark_training
     with (
-        decided(examiner, rows, run.num_workers, allow_benchmark=allow) as found,
+        decided(examiner, rows, judging.num_workers, allow_benchmark=allow) as found,
         progress("filter", dataset.count_rows(rows)) as advance,  # its thread starts last
     ):
         for row in found:

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
-from distillpipe.base.options import TrainingOptions
 from distillpipe.base.records import Trace
+from distillpipe.base.training_options import TrainingOptions
 from distillpipe.data.forecast import TEXT_BYTES_PER_TOKEN, Forecast
 from distillpipe.data.store import dataset
 from distillpipe.models.lookup import Model

@@ -15,7 +15,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import AttentionInterface, PretrainedConfig
 
-from distillpipe.base.options import TrainingOptions
+from distillpipe.base.training_options import TrainingOptions
 from distillpipe.models import loading
 from distillpipe.training.expected import Length
 from distillpipe.training.losses.token_losses import CHUNK_LOGITS

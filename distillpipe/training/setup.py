@@ -1,11 +1,10 @@
 """How a training is run, beside what it trains: no part of any id."""
 
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
+from distillpipe.base.training_options import Sharding
 from distillpipe.models.lookup import Model
-
-Sharding = Literal["ddp", "fsdp"]
 
 
 class Setup(NamedTuple):

@@ -18,7 +18,7 @@ import torch
 from accelerate import Accelerator
 from transformers import AutoModelForCausalLM, Qwen2Config
 
-from distillpipe.base.options import TrainingOptions
+from distillpipe.base.training_options import TrainingOptions
 from distillpipe.training.expected import Length
 from distillpipe.training.prediction import predict
 from distillpipe.training.rows.rows import Row

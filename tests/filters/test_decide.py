@@ -14,8 +14,9 @@ import msgspec
 import pytest
 
 from distillpipe.base.errors import DataError, UsageError
+from distillpipe.base.filter_options import FilterOptions
+from distillpipe.base.options import Judging
 from distillpipe.base.hashing import content_hash
-from distillpipe.base.options import FilterOptions
 from distillpipe.base.records import Trace, trace_id
 from distillpipe.data.store import versions
 from distillpipe.filters import decide
@@ -38,8 +39,8 @@ def _small_inputs_are_large(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="module")
 def real(shared_rows: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """Datasets of real traces: with options of choices, which stand in problems.jsonl, and with loops."""
-    from distillpipe.data.formats.traces import Choices
-    from distillpipe.stages.import_traces import ImportOptions, import_traces
+    from distillpipe.data.formats.traces import Choices, ImportOptions
+    from distillpipe.stages.import_traces import import_traces
 
     folder = tmp_path_factory.mktemp("real")
     for name in FILES:
@@ -60,8 +61,10 @@ def files(out: Path) -> dict[str, bytes]:
 def test_many_processes_write_what_one_thread_writes(real: list[str], tmp_path: Path) -> None:
     options = msgspec.structs.replace(OPTIONS, verifier="choice")
     for num_workers in (1, 3):
-        run = Run(num_workers=num_workers)
-        found = filter_traces(real, tmp_path / str(num_workers), options, run).manifest
+        judging = Judging(num_workers=num_workers)
+        found = filter_traces(
+            real, tmp_path / str(num_workers), options, Run(), judging=judging
+        ).manifest
         assert found.counts.rows_kept + found.counts.rows_rejected == 572
 
     one = files(tmp_path / "1")
@@ -119,7 +122,7 @@ def test_a_bad_row_is_named_by_file_and_line_whichever_process_finds_it(
     changed(large, 1_234, b'{"id": 5}')
 
     with pytest.raises(DataError, match=rf"\A{large}:1234: not a row of kind Trace \("):
-        filter_traces([str(large)], tmp_path / "clean", OPTIONS, Run(num_workers=3))
+        filter_traces([str(large)], tmp_path / "clean", OPTIONS, Run(), judging=Judging(3))
     assert not list((tmp_path / "clean").glob("v1*"))
 
 
@@ -129,7 +132,7 @@ def test_a_row_of_a_benchmark_is_refused_by_every_process(large: Path, tmp_path:
     changed(large, 1_000, msgspec.json.encode(msgspec.structs.replace(row, benchmark="math500")))
 
     with pytest.raises(UsageError, match=rf"{large}: row {row.id} is of the benchmark math500"):
-        filter_traces([str(large)], tmp_path / "clean", OPTIONS, Run(num_workers=2))
+        filter_traces([str(large)], tmp_path / "clean", OPTIONS, Run(), judging=Judging(2))
 
 
 def test_one_id_with_two_contents_in_two_slices_is_an_error(large: Path, tmp_path: Path) -> None:
@@ -137,7 +140,7 @@ def test_one_id_with_two_contents_in_two_slices_is_an_error(large: Path, tmp_pat
     changed(large, 2_000, msgspec.json.encode(msgspec.structs.replace(first, seed=124)))
 
     with pytest.raises(DataError, match=rf"row {first.id} stands twice .* different content"):
-        filter_traces([str(large)], tmp_path / "clean", OPTIONS, Run(num_workers=2))
+        filter_traces([str(large)], tmp_path / "clean", OPTIONS, Run(), judging=Judging(2))
 
 
 @pytest.mark.slow
