@@ -5,6 +5,7 @@ import logging
 import os
 import sys
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any
 
 import typer
@@ -51,6 +52,7 @@ app = typer.Typer(
         "help_option_names": ["-h", "--help"],
         "auto_envvar_prefix": "DISTILL",
         "max_content_width": MAX_COLUMNS,
+        "obj": MappingProxyType(COMMANDS),
     },
 )
 for _name, _command in COMMANDS.items():

@@ -14,6 +14,7 @@ from distillpipe.cli.other_names import our_name
 
 BASIC = "Options"
 MAX_COLUMNS = 100
+INDENT = 4
 
 
 class PanelCommand(TyperCommand):
@@ -30,6 +31,10 @@ class PanelCommand(TyperCommand):
                     if is_argument
                     else getattr(parameter, "rich_help_panel", None) or BASIC
                 )
+                if len(record[0]) > formatter.width - INDENT:  # choices that fill more than a line
+                    flag, _, choices = record[0].partition(" ")
+                    text = f"{record[1]} One of {choices.strip('<>').replace('|', ', ')}."
+                    record = (f"{flag} <choice>", text)
                 panels.setdefault(panel, []).append(record)
         if RUN in panels:
             panels[RUN] = panels.pop(RUN)  # the last one

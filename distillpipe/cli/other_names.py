@@ -47,12 +47,12 @@ OTHER_NAMES: dict[str, tuple[str, tuple[str, ...]]] = {
     "out": ("the folder of the versions", (
         "output_dir", "output", "output_path", "save_dir", "out_dir", "save_path", "result_dir",
     )),
+    "student": ("the student", (
+        "model", "model_name", "model_id", "model_name_or_path", "base_model", "student_model",
+    )),
     "teacher": ("the teacher", (
         "model", "model_name", "model_id", "model_name_or_path", "teacher_model", "base_model",
         "teacher_model_name_or_path",
-    )),
-    "student": ("the student", (
-        "model", "model_name", "model_id", "model_name_or_path", "base_model", "student_model",
     )),
     "model": ("the model", (
         "model_name", "model_id", "model_name_or_path", "model_args", "pretrained", "student", "checkpoint",
@@ -99,6 +99,6 @@ def our_name(name: str, known: Collection[str]) -> tuple[str, str] | None:
     """What the option `name` of another tool is, and ours of the `known` names: None for a name that no tool has."""
     name = name.replace("-", "_")
     for ours, (what, others) in OTHER_NAMES.items():
-        if name in others and ours in known:
+        if ours in known and name in (ours, *others):
             return what, ours
     return None

@@ -238,7 +238,7 @@ def _typer_parameter(field: Field) -> inspect.Parameter:
             kind, default = kind | None, None
     callback = None if option.check is None else _callback(option.check)
     if option.is_argument:
-        made: Any = typer.Argument(help=option.help, callback=callback, metavar=None)
+        made: Any = typer.Argument(help=option.help, callback=callback, metavar=field.name.upper())
     else:
         flag = option.flag or f"--{field.name.replace('_', '-')}"
         if kind == bool | None:
@@ -254,11 +254,13 @@ def _typer_parameter(field: Field) -> inspect.Parameter:
 
 
 def _use_recipe(ctx: typer.Context, path: Path | None) -> None:
-    """The defaults of a recipe that stands behind the command; it takes the place of one before it."""
-    if path is not None:
-        from distillpipe.cli.app import COMMANDS
-
-        ctx.default_map = recipe.read(path, COMMANDS).get(ctx.info_name or "", {})
+    """The defaults of a recipe that stands behind the command; the context's object has all commands."""
+    if path is None:
+        return
+    before = ctx.parent
+    if before is not None and str(before.get_parameter_source(recipe.PARAMETER)).endswith("LINE"):
+        raise UsageError("--recipe is given twice: before and behind the command; leave one out")
+    ctx.default_map = recipe.read(path, ctx.obj).get(ctx.info_name or "", {})
 
 
 _RECIPE = inspect.Parameter(

@@ -15,8 +15,8 @@ import pytest
 
 from distillpipe.base.errors import DataError, UsageError
 from distillpipe.base.filter_options import FilterOptions
-from distillpipe.base.options import Judging
 from distillpipe.base.hashing import content_hash
+from distillpipe.base.options import Judging
 from distillpipe.base.records import Trace, trace_id
 from distillpipe.data.store import versions
 from distillpipe.filters import decide
