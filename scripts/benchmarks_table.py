@@ -1,23 +1,13 @@
-"""The tables of benchmarks and protocols as markdown, between two marks of README.md.
-
-python scripts/benchmarks_table.py            rewrites them
-"""
-
-import re
-from pathlib import Path
+"""The tables of benchmarks and protocols as markdown; scripts/docs_pages.py writes them into the documentation."""
 
 from distillpipe.data.benchmarks import BENCHMARKS, Benchmark
 from distillpipe.reports.protocols import PROMPT, PROTOCOLS, Protocol
 
-README = Path(__file__).parent.parent / "README.md"
-BEGIN, END = "<!-- benchmarks: begin -->", "<!-- benchmarks: end -->"
-
 
 def tables() -> str:
-    """Both tables with the marks around them."""
+    """Both tables, one below the other."""
     return "\n".join(
         [
-            BEGIN,
             "| name | verifier | problems | samples by custom | public since | licence | where it stands; its file in `DISTILL_DATA` | read and judged here |",
             "|---|---|---|---|---|---|---|---|",
             *map(_benchmark, BENCHMARKS.values()),
@@ -25,7 +15,6 @@ def tables() -> str:
             "| protocol | temperature, top_p, tokens | samples | prompt is its own for | source |",
             "|---|---|---|---|---|",
             *map(_protocol, PROTOCOLS.values()),
-            END,
         ]
     )
 
@@ -55,16 +44,3 @@ def _protocol(one: Protocol) -> str:
         one.source,
     ]
     return f"| {' | '.join(cells)} |"
-
-
-def main() -> None:
-    """Rewrite the tables."""
-    text = README.read_text(encoding="utf-8")
-    README.write_text(
-        re.sub(f"{BEGIN}.*{END}", lambda _: tables(), text, count=1, flags=re.DOTALL),
-        encoding="utf-8",
-    )
-
-
-if __name__ == "__main__":
-    main()

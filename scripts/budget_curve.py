@@ -28,6 +28,8 @@ from typing import Any, NamedTuple
 
 from distillpipe.base.errors import DistillError, MissingDependencyError, UsageError
 from distillpipe.base.hashing import uniform
+from distillpipe.base.requirements import install_command
+from distillpipe.base.student_t import student_quantile
 from distillpipe.data.store import manifest as manifests
 from distillpipe.data.store import versions
 from distillpipe.data.store.manifest import Manifest
@@ -98,7 +100,7 @@ def scaling(points: Sequence[Point]) -> dict[str, Any] | None:
     n, mean = len(slopes), statistics.fmean(slopes)
     interval: list[float | None] = [None, None]
     if n > 1:
-        half = metrics.student_quantile(n - 1) * statistics.stdev(slopes) / math.sqrt(n)
+        half = student_quantile(n - 1) * statistics.stdev(slopes) / math.sqrt(n)
         interval = [mean - half, mean + half]
     return {
         "points_per_1000_tokens": mean, "interval": interval, "num_pairs": len(apart),
@@ -283,7 +285,7 @@ def draw(found: dict[str, Any], path: Path) -> None:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise MissingDependencyError(
-            f"{path.name} was not drawn, the figures stand beside it: pip install 'distillpipe[report]'"
+            f"{path.name} was not drawn, the figures stand beside it: {install_command('matplotlib')}"
         ) from error
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.add_subplot()

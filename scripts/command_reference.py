@@ -1,10 +1,11 @@
-"""The command line as data and as text: README.md's reference and the snapshot that a test compares.
+"""The command line as data and as text: the snapshot that a test compares, and a page of the documentation.
 
-python scripts/command_reference.py           rewrites both
+python scripts/command_reference.py           rewrites the snapshot; scripts/docs_pages.py writes the page
 """
 
 import json
 import re
+import textwrap
 import typing
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,7 @@ import typer
 from distillpipe.cli.app import app
 
 ROOT = Path(__file__).parent.parent
-README, SNAPSHOT = ROOT / "README.md", ROOT / "tests" / "cli" / "surface.json"
-BEGIN, END = "<!-- reference: begin -->", "<!-- reference: end -->"
+SNAPSHOT = ROOT / "tests" / "cli" / "surface.json"
 
 
 def surface() -> dict[str, Any]:
@@ -27,17 +27,31 @@ def surface() -> dict[str, Any]:
 
 
 def reference() -> str:
-    """The commands as markdown, between the two marks."""
+    """A section for each command: usage, purpose, example, and a table of options for each panel of its help."""
     program: Any = typer.main.get_command(app)
-    parts = [BEGIN, "<!-- written by scripts/command_reference.py from the commands' own help -->"]
+    parts: list[str] = []
     for name, command in program.commands.items():
         arguments = [one for one in command.params if one.param_type_name == "argument"]
         usage = " ".join(["distill", name, *(_usage(one) for one in arguments), "[OPTIONS]"])
-        parts += ["", f"### `{usage}`", "", _paragraph(command.help), ""]
+        purpose, _, example = command.help.partition("Example:")
+        parts += [f"## `{usage}` {{ #{name} }}", "", _paragraph(purpose), ""]
+        if example:
+            parts += ["```bash", textwrap.dedent(example.replace("\b\n", "")).strip(), "```", ""]
         parts += [f"- `{_usage(one)}`: {one.help}" for one in arguments]
-        parts += ["", "| option | default | |", "|---|---|---|"]
-        parts += [_row(one) for one in command.params if one.param_type_name == "option"]
-    return "\n".join([*parts, "", END])
+        for panel, options in _panels(command).items():
+            parts += ["", f"**{panel}**", "", "| option | default | meaning |", "|---|---|---|"]
+            parts += map(_row, options)
+        parts.append("")
+    return "\n".join(parts)
+
+
+def _panels(command: Any) -> dict[str, list[Any]]:
+    """The options by the panel of the help that they stand in, in the order of the help."""
+    panels: dict[str, list[Any]] = {}
+    for one in command.params:
+        if one.param_type_name == "option":
+            panels.setdefault(getattr(one, "rich_help_panel", None) or "Options", []).append(one)
+    return panels
 
 
 def _parameters(command: Any) -> dict[str, Any]:
@@ -84,8 +98,8 @@ def _usage(argument: Any) -> str:
 
 
 def _paragraph(text: str) -> str:
-    """A command's help up to its example."""
-    return re.sub(r"\s*\n\s*", " ", text.split("Example:")[0].strip())
+    """Text of a help, which breaks its lines for the terminal, as one line."""
+    return re.sub(r"\s+", " ", text.replace("\b", "")).strip()
 
 
 def _row(option: Any) -> str:
@@ -99,9 +113,6 @@ def _row(option: Any) -> str:
 
 
 def main() -> None:
-    before, _, rest = README.read_text(encoding="utf-8").partition(BEGIN)
-    _, _, after = rest.partition(END)
-    README.write_text(before + reference() + after, encoding="utf-8")
     SNAPSHOT.write_text(json.dumps(surface(), indent=1) + "\n", encoding="utf-8")
 
 

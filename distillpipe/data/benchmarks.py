@@ -2,7 +2,7 @@
 
 A benchmark is for evaluation only: its rows bear its name and are refused as training data. Rows are read
 from raw files, never by a dataset's script. Columns, files and licences are as the pages and files of the
-sources said (`python scripts/benchmarks_table.py` writes them into the README); `tried` says what of a
+sources said (`scripts/docs_pages.py` writes them into the documentation); `tried` says what of a
 benchmark was read and judged here.
 """
 

@@ -5,6 +5,7 @@ from importlib.util import find_spec
 from distillpipe.base.errors import MissingDependencyError, UsageError
 from distillpipe.base.options import EngineOptions
 from distillpipe.base.progress import say
+from distillpipe.base.requirements import install_command
 from distillpipe.data.store.spending import Ledger, prices_of
 from distillpipe.data.store.versions import Draft
 from distillpipe.engines.base import Completion, Engine, Request
@@ -16,7 +17,14 @@ from distillpipe.models.lookup import AnyModel, Served
 
 CONCURRENCY = 256  # where none is asked for, and the engine has no figure of its own
 
-__all__ = ["Completion", "Engine", "Request", "check_soft_labels", "find_model", "open_engine"]
+__all__ = [
+    "Completion",
+    "Engine",
+    "Request",
+    "check_soft_labels",
+    "find_model",
+    "open_engine",
+]
 
 
 def find_model(
@@ -79,10 +87,6 @@ def check_soft_labels(model: AnyModel, soft_labels: int) -> None:
 def _open_server(
     model: Served, chat: Chat | None, options: EngineOptions, draft: Draft | None
 ) -> Engine:
-    if not find_spec("httpx2"):
-        raise MissingDependencyError(
-            "a server needs httpx2, which is not installed: pip install 'distillpipe[openai]'"
-        )
     from distillpipe.engines.server.engine import OpenAIEngine
     from distillpipe.engines.server.server import Server
 
@@ -117,7 +121,7 @@ def choose(options: EngineOptions) -> str:
         say(f"engine: {name} ({reason})")
     if name == "vllm" and not find_spec("vllm"):
         raise MissingDependencyError(
-            "--engine vllm needs vLLM, which is not installed: pip install 'distillpipe[vllm]'"
+            f"--engine vllm needs vLLM, which is not installed: {install_command('vllm')}"
         )
     if name != "vllm" and (options.replicas > 1 or options.tensor_parallel_size > 1):
         raise UsageError(
@@ -129,7 +133,7 @@ def choose(options: EngineOptions) -> str:
 def _best() -> tuple[str, str]:
     """The best engine that this machine has, and why it is."""
     if not find_spec("vllm"):
-        slow = ": pip install 'distillpipe[vllm]' is many times faster" if _has_cuda() else ""
+        slow = f"; it is many times faster: {install_command('vllm')}" if _has_cuda() else ""
         return "transformers", f"vLLM is not installed{slow}"
     if not _has_cuda():
         return "transformers", "there is no CUDA GPU"

@@ -6,7 +6,7 @@ with a trace before that its answer is. What needs to see all rows (duplicates, 
 select.py and runs on the rows that are left.
 """
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 
 import msgspec
 
@@ -49,19 +49,15 @@ ROW_RULES: dict[str, Callable[[Trace, FilterOptions], Drop | None]] = {
 CODE_VERSION = 5  # part of the fingerprint: raise it when a rule decides differently
 
 
-def first_drop(trace: Trace, options: FilterOptions) -> Drop | None:
-    """What the first rule that drops the row says, null where every rule keeps it."""
-    return next(_drops(trace, options), None)
-
-
-def all_drops(trace: Trace, options: FilterOptions) -> list[Drop]:
-    """What every rule that would drop the row says, in their order; `first_drop` says the first of them."""
-    return list(_drops(trace, options))
-
-
 def drops_by_text(trace: Trace, options: FilterOptions) -> Iterator[Drop]:
-    """As `all_drops`, one after the other, without the rule that needs the verdict: that is dear to make."""
-    return _drops(trace, options, besides=("unwanted_verdict",))
+    """What each rule that would drop the row says, in their order, but for the one that needs the verdict.
+
+    A verdict is dear to make, so `examine` asks for it last.
+    """
+    for name, rule in ROW_RULES.items():
+        ignored = name == "unwanted_verdict" or name in options.ignored_rules
+        if not ignored and (drop := rule(trace, options)) is not None:
+            yield drop
 
 
 def unjudged(trace: Trace, options: FilterOptions) -> Trace:
@@ -70,10 +66,3 @@ def unjudged(trace: Trace, options: FilterOptions) -> Trace:
         trace, answer=None, verdict=None, verdict_reason=None,
         verifier=options.verifier or trace.verifier,
     )  # fmt: skip
-
-
-def _drops(trace: Trace, options: FilterOptions, besides: Collection[str] = ()) -> Iterator[Drop]:
-    for name, rule in ROW_RULES.items():
-        ignored = name in besides or name in options.ignored_rules
-        if not ignored and (drop := rule(trace, options)) is not None:
-            yield drop

@@ -19,12 +19,11 @@ from distillpipe import verify
 from distillpipe.base.filter_options import FilterOptions
 from distillpipe.base.hashing import content_hash
 from distillpipe.base.records import TokenCounts, Trace, trace_id, with_source
-from distillpipe.models.steps import find_steps
+from distillpipe.models.steps import BLANK_LINE, find_steps
 from distillpipe.verify.extract import boxed_answer
 
 _TOKEN_CHARACTERS = 40  # more a token on average no text has: beyond nothing is counted
 _STATEMENT_CHARACTERS = 400
-_BLANK_LINE = re.compile(r"(?<=\S)\s*\n[^\S\n]*\n\s*")
 _BEING = (
     r"(?:\s+(?:then|here|indeed|likely|probably|really|still|simply|just|therefore))*"
     r"(?:\s*[:=]|\s+(?:is|(?:should|would|must|will|has\s+to|seems\s+to|ought\s+to)"
@@ -122,7 +121,7 @@ def conclusion(reasoning: str, verifier: str) -> str | None:
     if said["before"]:
         return f"The answer is {said['before']}"
     rest = reasoning[said.end() :].lstrip()[:_STATEMENT_CHARACTERS]
-    first = _BLANK_LINE.split(rest, maxsplit=1)[0]
+    first = BLANK_LINE.split(rest, maxsplit=1)[0]
     return f"The answer is {first}" if first else None
 
 

@@ -4,7 +4,6 @@ Of a small input threads decide, at once. In a large one the rules would wait fo
 one thread at a time: processes read slices of the files, and hand back decisions, never text.
 """
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -16,7 +15,7 @@ import msgspec
 from distillpipe import filters, verify
 from distillpipe.base.filter_options import FilterOptions
 from distillpipe.base.hashing import content_hash
-from distillpipe.base.processes import Processes
+from distillpipe.base.processes import Processes, num_cores
 from distillpipe.base.records import SoftLabels, TokenCounts, Trace, Verdict
 from distillpipe.base.rowguard import REASON, InternalError, guarded, is_internal_error
 from distillpipe.data.store import dataset, versions
@@ -109,7 +108,8 @@ class Examiner(NamedTuple):
             row, self.options.verifier, self.extras.of(trace),
             answer_form=self.options.answer_form, programs=self.programs,
         )  # fmt: skip
-        unwanted = unwanted_verdict(judged, self.options)
+        is_ignored = "unwanted_verdict" in self.options.ignored_rules
+        unwanted = None if is_ignored else unwanted_verdict(judged, self.options)
         return Examined(trace, judged, cut, [*drops, unwanted] if unwanted else drops)
 
     def wants_problem(self, trace: Trace) -> bool:
@@ -125,7 +125,7 @@ class Examiner(NamedTuple):
         decided = guarded(self._decide, trace, content)
         if not isinstance(decided, InternalError):
             return decided
-        drops = [Drop(REASON, decided.said)]
+        drops = [Drop(REASON, decided.description)]
         decision = Decision(content, None, None, None, trace.domain, None, drops)
         return Decided(trace.id, trace.problem_id, decision, None, trace.id)
 
@@ -177,7 +177,7 @@ def decided(
 
     With `num_workers` null it uses all cores. Raises UsageError for a row of a benchmark unless they are allowed.
     """
-    num_workers = num_workers or len(os.sched_getaffinity(0))
+    num_workers = num_workers or num_cores()
     num_bytes = dataset.count_bytes(inputs)
     if num_workers == 1 or num_bytes < SMALL_BYTES:
         rows = dataset.read_training_traces(inputs, allow_benchmark=allow_benchmark)

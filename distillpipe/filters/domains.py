@@ -12,6 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from distillpipe.base.errors import MissingDependencyError, UsageError
+from distillpipe.base.requirements import install_command
 
 MAX_WORDS = 20_000  # the most frequent ones
 NUM_DIRECTIONS = 100
@@ -88,7 +89,7 @@ def _sklearn() -> Any:
     except ImportError as error:
         raise MissingDependencyError(
             "--num-clusters needs scikit-learn, which is not installed: "
-            "pip install 'distillpipe[select]'"
+            f"{install_command('scikit-learn')}"
         ) from error
     return SimpleNamespace(
         KMeans=KMeans,

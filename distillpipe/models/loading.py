@@ -120,6 +120,14 @@ def load_config(folder: Path, name: str) -> "PretrainedConfig":
     return config
 
 
+def text_config(folder: Path, name: str) -> dict[str, Any]:
+    """The fields of config.json, of the text model alone: what can be said of a model without transformers."""
+    _check_config(folder, name)
+    with _opening(name, CONFIG):
+        found = _json_object(folder / CONFIG)
+        return dict(found.get("text_config") or found)
+
+
 def load_tokenizer(folder: Path, name: str) -> Any:
     """The tokenizer of the model in `folder`, tried out on a short text."""
     from transformers import AutoTokenizer

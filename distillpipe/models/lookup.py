@@ -255,9 +255,24 @@ def tensor_names(path: Path) -> set[str]:
     return _tensors(path)[1].keys() - {"__metadata__"}
 
 
+def tensor_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
+    """The shapes of a model's weights by name; empty where they are not here."""
+    found = {
+        name: tensor.shape
+        for path in _weight_files(folder)
+        for name, tensor in _tensors(path)[1].items()
+    }
+    found.pop("__metadata__", None)
+    return found
+
+
 def _all_tensors(folder: Path) -> list[_Tensor]:
+    return [one for path in _weight_files(folder) for one in _tensors(path)[1].values()]
+
+
+def _weight_files(folder: Path) -> list[Path]:
     paths = [*folder.glob("model*.safetensors")] or [*folder.glob("*.safetensors")]
-    return [one for path in filter(Path.is_file, paths) for one in _tensors(path)[1].values()]
+    return list(filter(Path.is_file, paths))
 
 
 def _tensors(path: Path) -> tuple[bytes, dict[str, _Tensor]]:

@@ -25,6 +25,7 @@ from distillpipe.models.loading import outside
 CPU_SECONDS = 10.0  # of one text; a common one takes a thousandth
 MEMORY_BYTES = 1 << 30  # beside what the process has at its fork
 MAX_GROWTH = 64  # characters that a template may write for each that it is given
+MAX_DESCRIPTORS = 1 << 20  # that are closed in the fork; macOS may name a limit that no int holds
 MAX_CHARACTERS = 1 << 20  # that it may write in any case
 
 Messages = Sequence[Mapping[str, Any]]
@@ -146,7 +147,7 @@ def _shut_off(pipe: int) -> None:
     os.dup2(nothing, 0)
     os.dup2(nothing, 1)
     os.closerange(3, pipe)
-    os.closerange(pipe + 1, max(pipe + 1, os.sysconf("SC_OPEN_MAX")))
+    os.closerange(pipe + 1, max(pipe + 1, min(os.sysconf("SC_OPEN_MAX"), MAX_DESCRIPTORS)))
     with suppress(OSError, ValueError):  # elsewhere than on Linux
         pages = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[0])
         limit = pages * resource.getpagesize() + MEMORY_BYTES

@@ -12,7 +12,7 @@ from distillpipe.models.endings import breaks_off
 
 _LAST = 4_000  # characters before an end that tell whether a step is whole there
 _ANNOUNCED_IN = 200  # characters before an end in which "Let me check" is looked for
-_BLANK_LINE = re.compile(r"(?<=\S)\s*\n[^\S\n]*\n\s*")
+BLANK_LINE = re.compile(r"(?<=\S)\s*\n[^\S\n]*\n\s*")
 _NEW_LINE = re.compile(r"(?<=\S)\s*\n\s*")
 _FENCE = re.compile(r"^[^\S\n]*+(?:```|~~~)", re.MULTILINE)
 _ANNOUNCEMENT = re.compile(
@@ -48,7 +48,7 @@ class Steps(NamedTuple):
 
 def find_steps(reasoning: str, last: int) -> Steps:
     """The steps of `reasoning` that end among its first `last` characters."""
-    pattern = _BLANK_LINE if _BLANK_LINE.search(reasoning.strip()) else _NEW_LINE
+    pattern = BLANK_LINE if BLANK_LINE.search(reasoning.strip()) else _NEW_LINE
     breaks = pattern.finditer(reasoning, 0, last)
     ends = [found.start() for found in breaks if found.end() < last]
     return Steps(reasoning, ends, [found.start() for found in _FENCE.finditer(reasoning, 0, last)])

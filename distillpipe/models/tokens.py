@@ -1,6 +1,5 @@
 """Token counts of imported traces: the tokenizer of a model, found without its weights."""
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -10,6 +9,7 @@ import msgspec
 
 from distillpipe.base.errors import UsageError
 from distillpipe.base.hashing import content_hash
+from distillpipe.base.processes import num_cores
 from distillpipe.base.records import TokenCounts, Trace
 from distillpipe.base.rowguard import InternalError, guarded
 from distillpipe.data.store import versions
@@ -50,7 +50,7 @@ def counted(traces: Iterable[Trace], chat: Chat, failed: Failed | None = None) -
     One whose counting meets an internal error is given to `failed`, or stays uncounted. A completion that was cut
     off has no end token. A few batches of BATCH_CHARACTERS are read ahead.
     """
-    num_threads = len(os.sched_getaffinity(0))
+    num_threads = num_cores()
     waiting: deque[tuple[list[Trace], Future[list[Counted]]]] = deque()
     with ThreadPoolExecutor(num_threads) as threads:  # a tokenizer in Rust lets others run
         for batch in _batches(traces):

@@ -12,9 +12,10 @@ from collections.abc import Callable, Sequence
 from fractions import Fraction
 from typing import NamedTuple
 
+from distillpipe.base.student_t import Z95, student_quantile
+
 Share = Fraction | float
 "in [0, 1]"
-Z95 = 1.959963984540054
 Z80 = 0.8416212335729143
 PRIOR_SHARE, PRIOR_PROBLEMS = (
     0.8,
@@ -151,19 +152,6 @@ def wilson_interval(
     centre = (p + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(p * q / n + z * z / (4 * n * n))
     return max(0.0, centre - half), min(1.0, centre + half)
-
-
-def student_quantile(degrees: float, z: float = Z95) -> float:
-    """Student's quantile from the normal one (Abramowitz and Stegun 26.7.5): 0.1% low at 3 degrees of
-    freedom, 1% at 2, 11% at 1.
-    """
-    terms = (
-        (z**3 + z) / 4,
-        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
-        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
-        (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160,
-    )
-    return z + sum(term / degrees**power for power, term in enumerate(terms, start=1))
 
 
 def error_parts(corrects: Sequence[tuple[int, int]]) -> Parts | None:

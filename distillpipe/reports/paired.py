@@ -6,6 +6,7 @@ section 4.2). What the intervals cover and how often the test errs stands in doc
 """
 
 import math
+import statistics
 from collections import Counter
 from collections.abc import Sequence
 from fractions import Fraction
@@ -13,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from distillpipe.reports.metrics import student_quantile
+from distillpipe.base.student_t import student_quantile, student_tail
 
 MAX_STEPS = 2**20  # of the sum of all differences: beyond, it is counted in coarser steps
 
@@ -38,7 +39,7 @@ def difference(differences: Sequence[Fraction]) -> Difference:
     mean = sum(differences, Fraction()) / n
     error = math.nan
     if n > 1:
-        error = math.sqrt(sum((one - mean) ** 2 for one in differences) / (n - 1) / n)
+        error = math.sqrt(statistics.variance(differences, mean) / n)
     low, high = difference_interval([float(one) for one in differences], _step(differences))
     low, high = min(low, float(mean)), max(high, float(mean))  # rounding aside, as they are
     wins, losses = sum(one > 0 for one in differences), sum(one < 0 for one in differences)
@@ -119,28 +120,13 @@ def _skewed_t_test(differences: Sequence[float]) -> float:
     """
     n = len(differences)
     mean = math.fsum(differences) / n
-    deviation = math.sqrt(math.fsum((one - mean) ** 2 for one in differences) / (n - 1))
+    deviation = statistics.stdev(differences, mean)
     if not deviation:
         return 0.0
     skew = math.fsum(((one - mean) / deviation) ** 3 for one in differences) / n
     ratio = mean / deviation
     t = ratio + skew * ratio**2 / 3 + skew**2 * ratio**3 / 27 + skew / (6 * n)
     return student_tail(abs(t) * math.sqrt(n), n - 1)
-
-
-def student_tail(t: float, degrees: int) -> float:
-    """The chance of Student's t beyond -t or t, for a whole number of degrees (Abramowitz and Stegun 26.7.3, 4)."""
-    angle = math.atan(t / math.sqrt(degrees))
-    square = math.cos(angle) ** 2
-    is_odd = degrees % 2
-    term = total = (math.cos(angle) if degrees > 1 else 0.0) if is_odd else 1.0
-    for power in range(3 if is_odd else 2, degrees - 1, 2):
-        term *= square * (power - 1) / power
-        total += term
-    inside = math.sin(angle) * total
-    if is_odd:
-        inside = (angle + inside) * 2 / math.pi
-    return min(1.0, max(0.0, 1 - inside))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -6,6 +6,7 @@ t; Geisser 1993, "Predictive Inference", chapter 2).
 """
 
 import math
+import statistics
 import tempfile
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
@@ -19,6 +20,7 @@ from distillpipe.base.errors import DistillError
 from distillpipe.base.options import SamplingOptions
 from distillpipe.base.records import FinishReason, TokenCounts
 from distillpipe.base.redaction import redact_all
+from distillpipe.base.student_t import student_quantile
 from distillpipe.data import sources
 from distillpipe.data.forecast import TEXT_BYTES_PER_TOKEN, Forecast, size, weight_bytes
 from distillpipe.data.store import manifest as manifests
@@ -171,18 +173,9 @@ def total_range(seen: Sequence[float], to_come: int, most: float) -> tuple[float
     if len(seen) < MIN_ROWS or not to_come:
         return None
     mean = math.fsum(seen) / len(seen)
-    variance = math.fsum((one - mean) ** 2 for one in seen) / (len(seen) - 1)
-    spread = math.sqrt(variance * (to_come / len(seen) + 1) * to_come)
-    half = _student_quantile((1 + CONFIDENCE) / 2, len(seen) - 1) * spread
+    spread = math.sqrt(statistics.variance(seen, mean) * (to_come / len(seen) + 1) * to_come)
+    half = student_quantile(len(seen) - 1, NormalDist().inv_cdf((1 + CONFIDENCE) / 2)) * spread
     return max(0.0, to_come * mean - half), min(to_come * most, to_come * mean + half)
-
-
-def _student_quantile(share: float, degrees: int) -> float:
-    """Of Student's t, to 1% from four degrees of freedom on (Abramowitz and Stegun 1964, 26.7.5)."""
-    z = NormalDist().inv_cdf(share)
-    first = (z**3 + z) / 4
-    second = (5 * z**5 + 16 * z**3 + 3 * z) / 96
-    return z + first / degrees + second / degrees**2
 
 
 class _Row(msgspec.Struct):

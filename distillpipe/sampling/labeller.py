@@ -141,7 +141,7 @@ class Labeller:
                 )
             rendered = guarded(_rendered, trace, self._chat)
             if isinstance(rendered, InternalError):
-                self._writer.reject(trace, REASON, rendered.said)
+                self._writer.reject(trace, REASON, rendered.description)
                 continue
             prompt, completion = rendered
             num_tokens = len(prompt) + len(completion)

@@ -119,7 +119,7 @@ class RowPlan:
 
     def leave_out(self, problem: Problem, error: InternalError) -> None:
         """Note a problem that no row can be planned of."""
-        self.left_out.append(LeftOut(problem, error.said))
+        self.left_out.append(LeftOut(problem, error.description))
 
     def problems(self) -> Iterator[Problem]:
         """The distinct problems, in their order; those that were left out last."""

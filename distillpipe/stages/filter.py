@@ -126,7 +126,7 @@ def _check_errors(
     `failed` are those that met one when they were to be answered again.
     """
     for row_id, error in failed.items():
-        decisions[row_id].drops.insert(0, Drop(REASON, error.said))
+        decisions[row_id].drops.insert(0, Drop(REASON, error.description))
     errors = {row: one.error for row, one in decisions.items() if one.error is not None}
     if not errors:
         return

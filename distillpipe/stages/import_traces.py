@@ -67,7 +67,7 @@ def import_traces(reference: str, out: Path, options: ImportOptions, run: Run) -
         fitting = _fitting(found, problems, writer)
 
         def failed(trace: Trace, error: InternalError) -> None:
-            writer.reject(trace, REASON, error.said)
+            writer.reject(trace, REASON, error.description)
 
         for trace in fitting if chat is None else counted(fitting, chat, failed):
             writer.append(trace)
@@ -155,7 +155,7 @@ def _fitting(found: Iterator[Imported], problems: Problems, writer: Writer) -> I
         if trace.id in writer.done:
             continue
         if isinstance(added, InternalError):
-            writer.reject(trace, REASON, added.said)
+            writer.reject(trace, REASON, added.description)
         elif one.rejection is None:
             yield trace
         else:

@@ -22,12 +22,17 @@ from distillpipe.models import licences, lookup
 from distillpipe.models.chat import load_chat, with_template_text
 from distillpipe.models.lookup import MERGED, Model
 from distillpipe.stages.run import Result, Run, content_of, say_finished, say_up_to_date
-from distillpipe.training import expected, preview, trackers
-from distillpipe.training import student_config as rates
+from distillpipe.training import forecast as training_forecast
+from distillpipe.training import preview, trackers
 from distillpipe.training.preflight import Preflight
 from distillpipe.training.preview import Preview
 from distillpipe.training.rows.rows import Row
-from distillpipe.training.student_config import check_layers, limits_of, student_config
+from distillpipe.training.student_config import (
+    check_layers,
+    default_learning_rate,
+    limits_of,
+    student_config,
+)
 
 if TYPE_CHECKING:
     from distillpipe.training.rows.batches import Batches
@@ -166,7 +171,7 @@ def forecast_sft(
     _check_options(inputs, options, training)
     _check_out(out)
     found = forecast.begin("sft", out, run.options, inputs)
-    model, teachers, lengths, num_rows = None, list[Model](), list[expected.Length](), 0.0
+    model, teachers, lengths, num_rows = None, list[Model](), list[training_forecast.Length](), 0.0
     with forecast.noting(found):
         model = _find_student(student, weights=False)
         options, run, _ = _with_rate(options, run, model)
@@ -175,15 +180,18 @@ def forecast_sft(
         header = _header(inputs, model, teachers, out, options, run)
         forecast.add_output(found, out, header)
     with forecast.noting(found):
-        lengths, num_rows = expected.add_rows(found, inputs, options)
+        lengths, num_rows = training_forecast.add_rows(found, inputs, options)
     if model is not None:
         with forecast.noting(found):
             check_layers(model, teachers, options)
             if (soft_rows := _soft_rows(model, options, teachers)) and not teachers:
                 given = (_traces(one, run.allow_benchmark_training) for one in inputs)
-                expected.add_soft_labels(found, given, soft_rows)
+                training_forecast.add_soft_labels(found, given, soft_rows)
         with forecast.noting(found):
-            expected.add_estimate(found, model, teachers, options, lengths, num_rows)
+            machine = training_forecast.find_machine(training.num_processes, training.sharding)
+            training_forecast.add_estimate(
+                found, model, teachers, options, lengths, num_rows, machine
+            )
     return found
 
 
@@ -312,7 +320,7 @@ def _with_rate(
     if options.learning_rate is not None:
         _check_floor(options, options.learning_rate)
         return options, run, f"sft: learning rate {options.learning_rate:g}"
-    rate, why = rates.derive(model, options)
+    rate, why = default_learning_rate(model, options)
     _check_floor(options, rate)
     resolved = {**run.options, "learning_rate": ResolvedOption(rate, "derived")}
     return (

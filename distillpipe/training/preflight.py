@@ -92,7 +92,7 @@ class Preflight:
         if isinstance(made, InternalError):
             self._drop(REASON, trace)
             if not self.counts.num_internal_errors:
-                self._first_error = f"{trace.id}: {made.said}"
+                self._first_error = f"{trace.id}: {made.description}"
             self.counts.num_internal_errors += 1
             return None
         row = self._fitted(self._labelled(trace, made))

@@ -7,23 +7,17 @@ an adapter, whose own weights cost 6. The head is used at supervised positions o
 tokens is half a square: 6 T^2 for each number of the queries of a layer, forward and backward together.
 """
 
-import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
 
+from distillpipe.base.devices import peak_of
 from distillpipe.base.memory import peak_gpu_memory, peak_memory
 from distillpipe.training.rows.rows import Row
 from distillpipe.training.states import Step
 
 FORWARD, BACKWARD, BACKWARD_OF_WEIGHT = 2, 2, 2  # operations a weight and token
-# bf16 without sparsity, in operations a second: NVIDIA's data sheets. The first name that stands in the device's wins.
-PEAKS = (
-    ("B200", 2250e12), ("GH200", 989e12), ("H200", 989e12), ("H100 PCIe", 756e12), ("H100 NVL", 835e12),
-    ("H100", 989e12), ("A100", 312e12), ("L40S", 362e12), ("L4", 121e12), ("A10", 125e12), ("RTX 5090", 209e12),
-    ("RTX 4090", 165e12), ("RTX 3090", 71e12),
-)  # fmt: skip
 
 
 class Work(NamedTuple):
@@ -66,13 +60,6 @@ def work_of(model: Any) -> Work | None:
 
 def _a_weight(*, trained: bool) -> int:
     return FORWARD + BACKWARD + (BACKWARD_OF_WEIGHT if trained else 0)
-
-
-def peak_of(name: str) -> float | None:
-    """Operations a second that a device of this name can do in bf16; None where that is not known."""
-    if "Laptop" in name:  # other devices of the same name
-        return None
-    return next((peak for known, peak in PEAKS if re.search(rf"\b{known}\b", name)), None)
 
 
 def device_peak(device: torch.device, dtype: str) -> float | None:

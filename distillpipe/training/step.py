@@ -16,8 +16,9 @@ from accelerate import Accelerator
 from distillpipe.base.errors import EngineError, UsageError
 from distillpipe.base.training_options import TrainingOptions
 from distillpipe.training.losses.token_losses import loss_sums
+from distillpipe.training.passes import capacity
 from distillpipe.training.rows.attention import implementation
-from distillpipe.training.rows.packing import Pass, capacity, packed_passes, padded_passes
+from distillpipe.training.rows.packing import Pass, packed_passes, padded_passes
 from distillpipe.training.rows.rows import Row
 from distillpipe.training.student import base_model
 from distillpipe.training.teachers.teaching import HiddenSums, Lesson, Look

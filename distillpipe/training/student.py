@@ -9,6 +9,7 @@ import torch
 from transformers import get_scheduler
 
 from distillpipe.base.errors import MissingDependencyError
+from distillpipe.base.requirements import install_command
 from distillpipe.base.training_options import TrainingOptions
 from distillpipe.models import loading
 from distillpipe.models.lookup import Model
@@ -51,7 +52,8 @@ def _four_bits() -> Any:
 
     if importlib.util.find_spec("bitsandbytes") is None:
         raise MissingDependencyError(
-            "--method qlora needs the package bitsandbytes: pip install bitsandbytes, or give --method lora"
+            "--method qlora needs bitsandbytes, which is not installed: "
+            f"{install_command('bitsandbytes')}; or give --method lora"
         )
     return BitsAndBytesConfig(
         load_in_4bit=True,

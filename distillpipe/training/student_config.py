@@ -102,7 +102,7 @@ class Derived(NamedTuple):
     why: str
 
 
-def derive(student: Model, options: TrainingOptions) -> Derived:
+def default_learning_rate(student: Model, options: TrainingOptions) -> Derived:
     """The learning rate for a student, to two digits. Raises UsageError where its config names no width."""
     if options.method == "full":
         return Derived(FULL, "that of s1")

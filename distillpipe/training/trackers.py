@@ -13,6 +13,7 @@ import msgspec
 
 from distillpipe.base.errors import MissingDependencyError
 from distillpipe.base.hashing import content_hash
+from distillpipe.base.requirements import install_command
 
 if TYPE_CHECKING:
     from distillpipe.training.states import Step
@@ -26,7 +27,7 @@ def check(names: Iterable[str]) -> None:
     for name in names:
         if importlib.util.find_spec(name) is None:
             raise MissingDependencyError(
-                f"--report-to {name} needs the package {name}: pip install {name}"
+                f"--report-to {name} needs {name}, which is not installed: {install_command(name)}"
             )
 
 

@@ -11,10 +11,11 @@ from typing import NamedTuple
 
 import msgspec
 
+from distillpipe.base.encoding import escaped
 from distillpipe.base.errors import DataError, UsageError
 from distillpipe.base.options import AnswerForm, CodeRules
 from distillpipe.base.records import Problem, Trace, Verdict
-from distillpipe.base.rowguard import InternalError, clean, guarded
+from distillpipe.base.rowguard import InternalError, guarded
 from distillpipe.verify.choice import (
     as_shown,
     chosen,
@@ -172,6 +173,7 @@ __all__ = [
     "judge",
     "judgement",
     "verified",
+    "escaped",
 ]
 
 
@@ -225,8 +227,8 @@ def _verified(
     if trace.is_truncated and verdict == "wrong":
         reason = "truncated"
     return msgspec.structs.replace(
-        trace, verifier=name, answer=answer and clean(answer), verdict=verdict,
-        verdict_reason=reason and clean(reason),
+        trace, verifier=name, answer=answer and escaped(answer), verdict=verdict,
+        verdict_reason=reason and escaped(reason),
     )  # fmt: skip
 
 

@@ -7,7 +7,6 @@ with Judge(num_workers=4) as judge:
 Beside something else that makes the traces: `put` them as they come, take what is `ready`, then the `rest`.
 """
 
-import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -16,6 +15,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from distillpipe.base.interrupts import shielded
+from distillpipe.base.processes import num_cores
 from distillpipe.verify.math import workers
 
 T = TypeVar("T")
@@ -28,7 +28,7 @@ class Judge:
     """Threads that wait for workers and sandboxes; closing it kills what they wait for."""
 
     def __init__(self, num_workers: int | None = None) -> None:
-        self.num_workers = num_workers or len(os.sched_getaffinity(0))
+        self.num_workers = num_workers or num_cores()
         self._threads = ThreadPoolExecutor(self.num_workers, thread_name_prefix="judge")
         self._waiting: deque[Future[Any]] = deque()
 

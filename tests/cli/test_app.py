@@ -50,6 +50,15 @@ def test_the_version_is_printed_on_stdout(distill: Distill) -> None:
     assert distill("--version") == (0, f"distill {distillpipe.__version__}\n", "")
 
 
+def test_the_package_runs_as_the_command() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "distillpipe", "filter"], capture_output=True, text=True, check=False
+    )
+
+    assert done.returncode == 2
+    assert done.stderr.startswith("Usage: distill filter ")
+
+
 @pytest.mark.parametrize("flag", ["--help", "-h"])
 def test_help_lists_every_command(distill: Distill, flag: str) -> None:
     done = distill(flag)

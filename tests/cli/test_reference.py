@@ -1,7 +1,10 @@
-"""The command line is public: what it offers stands in the README, and a change of it is a decision."""
+"""The command line is public: what it offers is documented, and a change of it is a decision."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -21,19 +24,36 @@ def test_the_surface_of_the_command_line_is_the_one_that_was_decided(script: Mod
         assert found[command] == parameters, f"{command}: {HOW_TO_WRITE}"
 
 
-def test_the_readme_holds_the_reference_as_the_help_says_it(script: ModuleType) -> None:
-    assert script.reference() in script.README.read_text(), HOW_TO_WRITE
-
-
-def test_every_command_and_flag_stands_in_the_readme(script: ModuleType) -> None:
-    text = script.README.read_text()
+def test_every_command_and_flag_stands_in_its_reference(script: ModuleType) -> None:
+    text = script.reference()
     for command, parameters in script.surface().items():
         if command == "distill":
             continue
-        section = text.split(f"### `distill {command} ")[1].split("\n### ")[0]
+        section = text.split(f"## `distill {command} ")[1].split("\n## ")[0]
         for parameter in parameters.values():
             flag = max(parameter["flags"], key=len)
-            assert flag.startswith("--") is False or f"`{flag}" in section, (command, flag)
+            assert flag.startswith("--") is False or f"| `{flag}" in section, (command, flag)
+
+
+def test_the_reference_shows_type_default_and_example(script: ModuleType) -> None:
+    text = script.reference().split("## `distill filter ")[1].split("\n## ")[0]
+    assert text.startswith("TRACES... [OPTIONS]` { #filter }\n\nVerify, bound and clean traces. ")
+    assert (
+        "\n```bash\ndistill filter runs/example/traces --max-reasoning-tokens 120 \\\n  --out"
+        in text
+    )
+    row = next(line for line in text.splitlines() if line.startswith("| `--dedup "))
+    assert row.startswith("| `--dedup exact\\|near\\|none` | `exact` | ")
+    assert "| `--out path` | required | " in text
+
+
+def test_the_pages_made_from_the_code_are_written(repository: Path, tmp_path: Path) -> None:
+    subprocess.run(
+        [sys.executable, repository / "scripts" / "docs_pages.py", "--folder", tmp_path], check=True
+    )
+    assert {path.name for path in tmp_path.iterdir()} == {"commands.md", "benchmarks.md"}
+    assert "{ #generate }" in (tmp_path / "commands.md").read_text()
+    assert "| math500 | math | 500 |" in (tmp_path / "benchmarks.md").read_text()
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from distillpipe.base.errors import UsageError
+from distillpipe.base.requirements import install_command
 from distillpipe.filters.domains import cluster_domains
 
 TOPICS = {
@@ -81,7 +82,7 @@ def test_without_the_library_the_error_names_the_command_that_installs_it() -> N
         [sys.executable, "-c", program], capture_output=True, text=True, check=False
     )
     assert ended.stderr.strip() == (
-        "--num-clusters needs scikit-learn, which is not installed: pip install 'distillpipe[select]'"
+        f"--num-clusters needs scikit-learn, which is not installed: {install_command('scikit-learn')}"
     )
 
 

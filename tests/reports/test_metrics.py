@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from distillpipe.base.student_t import student_quantile
 from distillpipe.reports.metrics import (
     Score,
     detectable_difference,
@@ -17,7 +18,6 @@ from distillpipe.reports.metrics import (
     interval,
     pass_at,
     score,
-    student_quantile,
     wilson_interval,
 )
 
@@ -240,18 +240,6 @@ def test_more_problems_of_the_same_kind_narrow_the_interval() -> None:
     widths = [score([0.0, 1.0] * n).high - score([0.0, 1.0] * n).low for n in (1, 4, 16, 64, 256)]
     assert widths == sorted(widths, reverse=True)
     assert widths[-1] < 0.09
-
-
-# two-sided 95% points of any table of Student's t: the series is 11% low at 1 degree, 1% at 2
-@pytest.mark.parametrize(
-    ("degrees", "quantile", "tolerance"),
-    [
-        (1, 12.706, 1.41), (2, 4.3027, 0.033), (3, 3.1824, 0.004), (5, 2.5706, 0.0004),
-        (10, 2.2281, 0.0001), (29, 2.0452, 0.0001), (499, 1.9647, 0.0001),
-    ],
-)  # fmt: skip
-def test_the_quantile_is_students(degrees: int, quantile: float, tolerance: float) -> None:
-    assert student_quantile(degrees) == pytest.approx(quantile, abs=tolerance)
 
 
 def test_an_interval_of_values_of_unknown_kind_is_a_little_wider_than_wilsons() -> None:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from distillpipe.data.benchmarks import (
 from distillpipe.data.sources import read_problems
 from distillpipe.data.store.manifest import ResolvedOption
 from distillpipe.reports.protocols import PROTOCOLS, report, settled, with_settled
-from distillpipe.reports.published import TABLES, published_score
+from distillpipe.reports.published import published_score, tables
 from distillpipe.reports.scoring import collect, measure
 from distillpipe.reports.tables import score_table
 from distillpipe.sampling.prompts import asked, conversation, livecodebench_format
@@ -172,17 +173,30 @@ def test_a_published_score_is_found_by_protocol_benchmark_and_the_name_of_the_mo
 
 
 def test_every_published_table_is_of_a_protocol_and_of_benchmarks_that_there_are() -> None:
-    for table in TABLES:
+    for table in tables():
         assert table.protocol in PROTOCOLS
         assert set(table.columns) <= set(BENCHMARKS)
         assert {len(row) for row in [*table.rows.values(), *table.again.values()]} == {
             len(table.columns)
         }
-        assert {*table.notes, *table.num_problems, *table.majorities} <= set(table.columns)
-        for named in (*table.majorities.values(), table.again):
+        assert {*table.notes, *table.num_problems, *table.cons64} <= set(table.columns)
+        for named in (*table.cons64.values(), table.again):
             assert set(named) <= set(table.rows)
         measured = PROTOCOLS[table.protocol].measured
         assert set(table.columns) <= set(measured)
+        assert table.source
+        assert date(2025, 1, 1) <= table.date <= date.today()
+        scores = [score for row in table.rows.values() for score in row]
+        assert all(0 < score <= 100 for score in scores)
+
+
+def test_every_published_score_is_found() -> None:
+    for table in tables():
+        for model in table.rows:
+            for benchmark in table.columns:
+                found = published_score(table.protocol, model, benchmark)
+                assert found is not None
+                assert (found.source, found.date) == (table.source, table.date.isoformat())
 
 
 def test_the_report_says_what_was_used_and_what_differs() -> None:

@@ -39,7 +39,8 @@ from distillpipe.models.lookup import Model
 from distillpipe.sampling.plan import content_of_sampling
 from distillpipe.sampling.sampler import Finish, Sampler
 from distillpipe.stages.run import content_of
-from distillpipe.verify import Judge, verified
+from distillpipe.verify import verified
+from distillpipe.verify.judge import Judge
 
 TEACHER = Model("data/teacher", Path("unused"), "local:0123")
 COMPLETION = "<think>\n1+1=2.\n</think>\n\n\\boxed{2}<|im_end|>"

@@ -2,15 +2,15 @@
 
 import importlib.util
 import json
-import re
 import subprocess
 import sys
-import tomllib
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 
 from distillpipe.base.errors import MissingDependencyError
+from distillpipe.base.requirements import install_command, requirements
 from distillpipe.stages import doctor as stage
 from distillpipe.verify.code import sandbox as sandboxes
 
@@ -90,24 +90,6 @@ def test_each_distribution_has_its_command(monkeypatch, release, command) -> Non
     assert sandboxes.install_command() == command
 
 
-@pytest.mark.parametrize(
-    ("script", "gpus"),
-    [
-        ("echo 'NVIDIA H100 80GB HBM3, 81559'", [("NVIDIA H100 80GB HBM3", 81559 << 20)]),
-        ("echo 'A, 1'; echo 'B, [N/A]'", [("A", 1 << 20), ("B", 0)]),
-        ("echo 'no devices'; exit 9", []),
-        ("true", []),
-    ],
-)
-def test_graphics_cards_are_what_nvidia_smi_says(monkeypatch, tmp_path, script, gpus) -> None:
-    program = tmp_path / "nvidia-smi"
-    program.write_text(f"#!/bin/sh\n{script}\n")
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
-
-    assert [(gpu.name, gpu.memory_bytes) for gpu in stage._gpus()] == gpus
-
-
 # ---------------------------------------------------------------- what is installed
 
 NOWHERE = "a-package-that-is-nowhere"
@@ -120,28 +102,44 @@ CARD = stage.Gpu(name="H100", memory_bytes=1)
         (("pytest",), False, [], (True, f"pytest {pytest.__version__}")),
         (("pytest",), True, [CARD], (True, f"pytest {pytest.__version__}")),
         (("pytest",), True, [], (False, f"no CUDA GPU (pytest {pytest.__version__})")),
-        (("pytest", NOWHERE), True, [CARD], (False, f"{NOWHERE} not installed: pip install it")),
+        (
+            ("pytest", NOWHERE),
+            True,
+            [CARD],
+            (False, f"{NOWHERE} not installed: {install_command(NOWHERE)}"),
+        ),
     ],
 )
 def test_what_is_missing_is_named_with_the_command_that_installs_it(
     packages, needs_gpu, gpus, expected
 ) -> None:
-    found = stage._check(packages, "pip install it", needs_gpu, gpus)
+    found = stage._check(packages, needs_gpu, gpus)
 
     assert (found.works, found.detail) == expected
 
 
-def test_every_command_names_packages_and_extras_of_the_project(repository: Path) -> None:
-    project = tomllib.loads((repository / "pyproject.toml").read_text())["project"]
-    required = {re.split("[><=]", one)[0] for one in project["dependencies"]}
-    for packages, install, _ in (
-        *stage.ENGINES.values(), *stage.METHODS.values(), *stage.EXTRAS.values()
-    ):  # fmt: skip
-        extra = re.search(r"distillpipe\[(\w+)\]", install)
-        given = project["optional-dependencies"][extra[1]] if extra else []
-        installed = required | {re.split("[><=]", one)[0] for one in given}
-        installed |= set(install.removeprefix("pip install ").split())
-        assert set(packages) <= installed, install
+def test_each_package_that_doctor_asks_for_has_a_tested_range() -> None:
+    checks = (*stage.ENGINES.values(), *stage.METHODS.values(), *stage.EXTRAS.values())
+
+    assert {name for packages, _ in checks for name in packages} <= set(requirements())
+
+
+def test_a_package_that_is_newer_than_tested_is_a_warning(
+    distill, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    newer = tmp_path / "torch-99.1.dist-info"
+    newer.mkdir()
+    (newer / "METADATA").write_text("Metadata-Version: 2.1\nName: torch\nVersion: 99.1\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    tested = requirements()["torch"].specifier
+
+    (warning,) = json.loads(distill("doctor", "--json").out)["newer_than_tested"]
+    (line,) = [line for line in distill("doctor").out.splitlines() if "warning" in line]
+    said, _, version = warning.rpartition(" ")
+    assert said == "torch 99.1 is newer than the newest tested version"
+    assert tested.contains(version)
+    assert not tested.contains(f"{version.split('.')[0]}.{int(version.split('.')[1]) + 1}")
+    assert line.endswith(warning)
 
 
 def test_the_cache_of_models_is_where_the_hub_keeps_it(monkeypatch, tmp_path) -> None:
@@ -158,16 +156,18 @@ def test_the_cache_of_models_is_where_the_hub_keeps_it(monkeypatch, tmp_path) ->
 
 
 def test_it_answers_where_torch_is_not_installed(tmp_path: Path, repository: Path) -> None:
-    """In an environment that has typer, msgspec and rich alone."""
+    """In an environment that has typer, msgspec, rich and what they need, packaging and psutil."""
     needed = ("msgspec", "typer", "rich", "click", "shellingham", "annotated_doc", "markdown_it",
               "mdurl", "pygments", "typing_extensions.py", "pydantic", "pydantic_core",
-              "annotated_types", "typing_inspection", "distillpipe")  # fmt: skip
+              "annotated_types", "typing_inspection", "packaging", "psutil", "distillpipe")  # fmt: skip
     for name in needed:
         found = importlib.util.find_spec(name.removesuffix(".py"))
         if found is not None and found.origin is not None:
             origin = Path(found.origin)
             whole = origin if found.submodule_search_locations is None else origin.parent
             (tmp_path / whole.name).symlink_to(whole)
+    there = metadata.distribution("distillpipe")._path  # type: ignore[attr-defined]
+    (tmp_path / there.name).symlink_to(there)
     program = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); "
     program += "from distillpipe.cli.app import main; sys.argv = ['distill', 'doctor']; main()"
     done = subprocess.run(
@@ -175,4 +175,7 @@ def test_it_answers_where_torch_is_not_installed(tmp_path: Path, repository: Pat
     )
 
     assert done.returncode == 0, done.stderr
-    assert "torch, transformers not installed: pip install distillpipe" in done.stdout
+    command = install_command("torch", "transformers")
+    (line,) = [line for line in done.stdout.splitlines() if "engine transformers" in line]
+    assert "torch, transformers not installed: " in line
+    assert line.endswith(command[command.index("'torch") :])

@@ -103,6 +103,20 @@ def test_other_verdicts_can_be_kept(tmp_path: Path, every_kind: dict[str, Trace]
     assert [row.reason for row in rejected(tmp_path / "clean")].count("correct_answer") == 1
 
 
+def test_the_verdict_is_asked_for_last_and_can_be_ignored(
+    tmp_path: Path, make_trace: MakeTrace
+) -> None:
+    wrong = make_trace(response="\\boxed{21}")
+    both = make_trace(response="\\boxed{21}", num_tokens=tokens(101), row_key="1" * 32)
+    path = write(tmp_path / "traces.jsonl", [make_trace(row_key="2" * 32), wrong, both])
+    run([path], tmp_path / "clean")
+    reasons = {row.id: row.reason for row in rejected(tmp_path / "clean")}
+    assert reasons == {wrong.id: "wrong_answer", both.id: "too_many_reasoning_tokens"}
+
+    run([path], tmp_path / "all", ignored_rules=("unwanted_verdict",))
+    assert [row.verdict for row in kept(tmp_path / "all")] == ["correct", "wrong"]
+
+
 def test_a_verifier_that_is_given_judges_all_rows_and_is_written_into_them(
     tmp_path: Path, make_trace: MakeTrace
 ) -> None:

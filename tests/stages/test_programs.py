@@ -196,7 +196,7 @@ def test_a_package_that_a_protocol_asks_for_names_the_protocol() -> None:
     }
 
     with pytest.raises(
-        UsageError, match=r"^--protocol r1 .*: pip install not-here; or name others"
+        UsageError, match=r"^--protocol r1 .*: .*pip install not-here; or name others"
     ):
         code_packages(packages, options)
     options["code_packages"] = ResolvedOption(packages, "flag")

@@ -10,9 +10,8 @@ import torch
 from transformers import AutoModelForCausalLM, GemmaConfig
 
 from distillpipe.base.errors import DataError, UsageError
-from distillpipe.base.options import TrainingOptions
 from distillpipe.base.records import Trace
-from distillpipe.base.training_options import TrainingRun
+from distillpipe.base.training_options import TrainingOptions, TrainingRun
 from distillpipe.data.store.manifest import ResolvedOption
 from distillpipe.data.store.versions import Header
 from distillpipe.models import lookup
@@ -40,7 +39,7 @@ def test_weights_go_to_no_path_that_is_no_utf8(
     given = inputs, "student", Path("caf\udce9"), training, Run()
 
     with pytest.raises(UsageError, match=r"^--out caf.*is not UTF-8"):
-        sft(*given, 0)
+        sft(*given)
     with pytest.raises(UsageError, match=r"^--out caf.*is not UTF-8"):
         forecast_sft(*given)
 

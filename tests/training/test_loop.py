@@ -205,7 +205,7 @@ def test_rows_that_need_several_forward_passes_give_the_same_losses(
     several.mkdir()
     options = msgspec.structs.replace(OPTIONS, epochs=1)
     loop.train(student, rows, once, options, save_every=100)
-    monkeypatch.setattr("distillpipe.training.rows.packing.MIN_TOKENS", 1)
+    monkeypatch.setattr("distillpipe.training.passes.MIN_TOKENS", 1)
     options = msgspec.structs.replace(options, max_length=100)  # passes of one row each
     loop.train(student, rows, several, options, save_every=100)
     wanted = [step.loss for step in states.steps_in(once)]

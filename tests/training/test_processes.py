@@ -22,8 +22,8 @@ from distillpipe.models.chat import Chat
 from distillpipe.stages.label import label
 from distillpipe.stages.run import Run
 from distillpipe.stages.sft import sft
-from distillpipe.training import loop, processes, states
-from distillpipe.training.rows import packing, stored_rows
+from distillpipe.training import loop, passes, processes, states
+from distillpipe.training.rows import stored_rows
 from distillpipe.training.rows.batches import share_of
 from distillpipe.training.rows.rows import row_of
 from distillpipe.training.setup import Setup
@@ -227,7 +227,7 @@ def test_two_processes_of_which_one_is_killed_learn_from_a_teacher_what_one_lear
     one, two, student = tmp_path / "one", tmp_path / "two", str(tiny_model)
     training = TrainingRun(save_every=5)
     if options == LIVE:
-        monkeypatch.setattr(packing, "MIN_TOKENS", 1)
+        monkeypatch.setattr(passes, "MIN_TOKENS", 1)
         inputs = inputs[:1]
         training = TrainingRun(save_every=5, teacher=(teacher,))
     alone = sft(inputs, student, one, options, Run(), training)

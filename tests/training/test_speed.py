@@ -5,7 +5,7 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, Qwen2Config, Qwen3MoeConfig
 
 from distillpipe.training.rows.rows import Row
-from distillpipe.training.speed import Work, peak_of, summary, work_of
+from distillpipe.training.speed import Work, summary, work_of
 from distillpipe.training.states import Step
 
 CONFIG = Qwen2Config(
@@ -39,27 +39,6 @@ def test_the_work_of_experts_is_not_known() -> None:
 def test_the_work_of_rows_counts_the_head_where_there_is_loss_and_each_row_squared() -> None:
     rows = [Row("a", [1] * 10, 4), Row("b", [1] * 3, 1)]
     assert Work(100, 7, 2).of_rows(rows) == 100 * 13 + 7 * (6 + 2) + 2 * (100 + 9)
-
-
-@pytest.mark.parametrize(
-    ("name", "peak"),
-    [
-        ("NVIDIA H100 80GB HBM3", 989e12),
-        ("NVIDIA H100 PCIe", 756e12),
-        ("NVIDIA H200", 989e12),
-        ("NVIDIA GH200 480GB", 989e12),
-        ("NVIDIA A100-SXM4-80GB", 312e12),
-        ("NVIDIA A10", 125e12),
-        ("NVIDIA A10G", None),
-        ("NVIDIA L4", 121e12),
-        ("NVIDIA L40S", 362e12),
-        ("NVIDIA GeForce RTX 4090", 165e12),
-        ("NVIDIA GeForce RTX 4090 Laptop GPU", None),
-        ("Tesla T4", None),
-    ],
-)
-def test_the_peak_of_a_device_is_found_by_its_name(name: str, peak: float | None) -> None:
-    assert peak_of(name) == peak
 
 
 def test_all_steps_together_are_means_over_their_time_and_the_largest_memory() -> None:

@@ -44,5 +44,5 @@ def test_without_trackers_nothing_is_written(tmp_path: Path) -> None:
 def test_a_tracker_that_is_not_installed_is_named_with_its_command(name: str) -> None:
     if importlib.util.find_spec(name) is not None:
         pytest.skip(f"{name} is installed")
-    with pytest.raises(MissingDependencyError, match=f"pip install {name}"):
+    with pytest.raises(MissingDependencyError, match=f"pip install '{name}>="):
         check([name])

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from distillpipe.base.records import Trace
 from distillpipe.verify import judge, verified
-from distillpipe.verify.choice import chosen, letters, options_of, order_in, same_choice
+from distillpipe.verify.choice import chosen, options_of, order_in, same_choice
+from distillpipe.verify.choice_letters import letters
 
 OPTIONS = ["Paris", "London", "3.50", "a cat", "Dd", "dd", "A"]
 

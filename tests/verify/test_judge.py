@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from distillpipe.verify import Judge, verified
+from distillpipe.verify import verified
+from distillpipe.verify.judge import Judge
 from distillpipe.verify.math import workers
 
 

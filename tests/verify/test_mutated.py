@@ -15,7 +15,8 @@ import pytest
 from distillpipe.base.errors import DataError
 from distillpipe.base.records import Message, Trace
 from distillpipe.verify import VERIFIERS, Question, judgement, verified
-from distillpipe.verify.choice import chosen, letters, options_of, same_choice
+from distillpipe.verify.choice import chosen, options_of, same_choice
+from distillpipe.verify.choice_letters import letters
 from distillpipe.verify.code import problem_tests
 from distillpipe.verify.code.extract import extract_code
 from distillpipe.verify.code.sandbox import Sandbox

@@ -22,6 +22,7 @@ import msgspec
 
 from distillpipe.base.decoding import NOT_DECODED, check_depth, what_is_wrong
 from distillpipe.base.errors import DataError, MissingDependencyError, first_line
+from distillpipe.base.requirements import install_command
 from distillpipe.data.store.jsonl import BYTE_ORDER_MARK
 
 Placed = tuple[str, Any]
@@ -39,17 +40,12 @@ class Unreadable(NamedTuple):
     "as it stands there"
 
 
-def file_rows(path: Path, holds: str = "row") -> Iterator[Placed]:
-    """Place and value of each row; a DataError names the place where the file cannot be read.
-
-    `holds` is what an error says that a line should be.
-    """
-    for where, row in rows_and_unreadable(path, holds):
-        yield where, readable(row)
-
-
 def rows_and_unreadable(path: Path, holds: str = "row") -> Iterator[Placed]:
-    """As `file_rows`, but a single row that cannot be read is an `Unreadable`; what ends the file still raises."""
+    """Place and value of each row; a single row that cannot be read is an `Unreadable`.
+
+    A DataError names the place where the rest of the file cannot be read; `holds` is what an error says that a
+    line should be.
+    """
     kind = Path(path.name.removesuffix(".gz")).suffix
     rows = _READERS.get(kind, _json_lines)(path)
     first = next(rows, None)
@@ -72,7 +68,7 @@ def load_module(name: str, package: str, needed_for: str) -> Any:
         return importlib.import_module(name)
     except ImportError as error:
         raise MissingDependencyError(
-            f"{needed_for} needs {package}, which is not installed: pip install {package}"
+            f"{needed_for} needs {package}, which is not installed: {install_command(package)}"
         ) from error
 
 

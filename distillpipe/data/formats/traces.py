@@ -89,7 +89,7 @@ class Imported(NamedTuple):
 
 def failed_row(row: object, error: InternalError, choices: Choices) -> Imported:
     """A row whose reading met an internal error."""
-    rejection = Rejection(REASON, error.said)
+    rejection = Rejection(REASON, error.description)
     made = guarded(_rejected, row, rejection, choices, 0)
     if isinstance(made, InternalError):  # whatever it holds
         return _rejected({"row": repr(row)}, rejection, choices, 0)

@@ -74,8 +74,6 @@ class Counts(msgspec.Struct):
     "completion tokens, there already, that a teacher scored for this version"
     rows_labelled: int = 0
     "of the rows kept: those with soft labels"
-    tokens_sent: int = 0
-    "prompt tokens that a server counted for this version's rows"
     cost_dollars: float | None = None
     "what a server was paid at most: the two sums below; null where no prices were given"
     billed_dollars: float | None = None

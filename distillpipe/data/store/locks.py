@@ -64,11 +64,21 @@ def _other_holder(lock: IO[str]) -> str | None:
         except BlockingIOError:
             lock.seek(0)
             holder = lock.read().strip() or "unknown"
-            if Path("/proc", holder).exists() or time.monotonic() > deadline:
+            if _is_running(holder) or time.monotonic() > deadline:
                 return holder
             time.sleep(0.02)
         else:
             return None
+
+
+def _is_running(holder: str) -> bool:
+    try:
+        os.kill(int(holder), 0)
+    except (ValueError, ProcessLookupError):
+        return False
+    except OSError:  # a process of another user
+        return True
+    return True
 
 
 def _let_go() -> None:

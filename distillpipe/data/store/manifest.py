@@ -1,7 +1,6 @@
 """What stands beside the rows of a version: how it was made, from what, and what came of it."""
 
 import importlib.metadata
-import os
 import platform
 import subprocess
 from pathlib import Path
@@ -9,11 +8,13 @@ from typing import Any, Literal
 
 import msgspec
 
+import distillpipe
 from distillpipe.base.decoding import NOT_DECODED, what_is_wrong
 from distillpipe.base.encoding import document, escaped
 from distillpipe.base.errors import DataError
 from distillpipe.base.filesystem import sync_file
 from distillpipe.base.hashing import content_hash
+from distillpipe.base.processes import num_cores
 from distillpipe.data.store.counts import Counts
 
 FORMAT = "distillpipe/1"
@@ -139,19 +140,23 @@ def hardware() -> dict[str, Any]:
     return {
         "machine": platform.machine(),
         "system": platform.system(),
-        "cores": len(os.sched_getaffinity(0))
-        if hasattr(os, "sched_getaffinity")
-        else os.cpu_count(),
+        "cores": num_cores(),
     }
 
 
 def git_commit() -> str | None:
-    """The commit of the checkout this code runs from, null outside one."""
-    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+    """The commit of the checkout this code runs from, null outside one.
+
+    An environment inside of another project's repository is outside: its commit says nothing about our code.
+    """
+    package = Path(distillpipe.__file__).resolve().parent
+    command = ["git", "-C", str(package), "rev-parse", "--show-toplevel", "HEAD"]
     try:
         done = subprocess.run(
             command, capture_output=True, encoding="utf-8", errors="replace", timeout=5, check=False
         )
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return done.stdout.strip() or None if done.returncode == 0 else None
+    top, _, commit = done.stdout.strip().rpartition("\n")
+    is_ours = done.returncode == 0 and Path(top).resolve() == package.parent
+    return commit if is_ours else None

@@ -104,7 +104,6 @@ class Bill:
         """Count a row; what is spent and what all rows may come to, for the progress line."""
         self.num_left -= 1
         self._paid += 1
-        self._counts.tokens_sent += trace.num_tokens.prompt if trace.num_tokens else 0
         spent = say_spent(self._counts)
         return f"{spent}{self._in_all()}" if spent else ""
 
@@ -188,10 +187,6 @@ class Ledger:
     def say_spent(self) -> str:
         """What was billed and what is reserved for unknown bills, in words."""
         return say_spent(self._counts)
-
-    def worst_case(self, prompt_tokens: int, completion_tokens: int) -> int:
-        """Picodollars that a request costs at most."""
-        return self.prices.cost(prompt_tokens, completion_tokens)
 
     def admits(self, worst: int) -> bool:
         """Whether the cap holds even if this request and all that are under way cost their worst."""

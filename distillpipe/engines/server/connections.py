@@ -15,7 +15,7 @@ import resource
 import socket
 import urllib.parse
 import urllib.request
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import NamedTuple
 
 import httpx2
@@ -261,8 +261,11 @@ def num_connections_allowed(wanted: int) -> int:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = wanted + SPARE_FILES
     if soft != resource.RLIM_INFINITY and soft < needed:
-        soft = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        raised = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+        # macOS refuses more than the maximum of its kernel, which is below the hard limit
+        with suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (raised, hard))
+            soft = raised
         if soft < needed:
             say(f"{soft - SPARE_FILES} requests at once: `ulimit -n` allows no more connections")
             return max(1, soft - SPARE_FILES)

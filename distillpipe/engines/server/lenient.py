@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import Raw
 
+from distillpipe.base.decoding import NOT_DECODED, NOT_TRANSLATED
 from distillpipe.base.redaction import redact
 
 NOTHING = Raw(b"null")
@@ -33,14 +34,14 @@ def decoded(content: bytes | Raw, kind: type[T]) -> T:
     text = bytes(content).removeprefix(b"\xef\xbb\xbf")
     try:
         return msgspec.json.decode(text, type=kind)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, OverflowError) as error:
+    except NOT_DECODED as error:
         if not any(one in text for one in (b"NaN", b"Infinity", b"\\ud", b"\\uD")):
             raise Garbled(_why(error)) from error
     try:
         read = json.dumps(json.loads(text), ensure_ascii=False)
         whole = read.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
         return msgspec.json.decode(msgspec.json.encode(json.loads(whole)), type=kind)
-    except (ValueError, RecursionError, OverflowError, TypeError) as error:
+    except NOT_TRANSLATED as error:
         raise Garbled(_why(error)) from error
 
 

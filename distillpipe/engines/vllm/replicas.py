@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from distillpipe.base.errors import UsageError
+from distillpipe.base.processes import available_cores
 from distillpipe.engines.base import Outcome, Request
 
 COMMAND = [sys.executable, "-m", "distillpipe.engines.vllm.process"]
@@ -129,7 +130,7 @@ def environments(num_replicas: int, num_gpus: int) -> list[dict[str, str]]:
     if not torch.cuda.is_available():
         if CORES in os.environ:
             return [{}] * num_replicas
-        cores = sorted(os.sched_getaffinity(0))
+        cores = available_cores()
         shares = [cores[number::wanted] or cores for number in range(wanted)]
         texts = [",".join(map(str, share)) for share in shares]
         return [{CORES: "|".join(texts[start : start + num_gpus])} for start in starts]

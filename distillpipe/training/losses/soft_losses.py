@@ -161,41 +161,21 @@ class _Read(torch.autograd.Function):
         return gradient.scatter_add_(-1, tokens, of_found), None
 
 
-def top_k_loss(
-    logits: torch.Tensor,  # (N, V) of the student, fp32
-    tokens: torch.Tensor,  # (N, K) ids in the student's vocabulary, -1 where it has no such token
-    logprobs: torch.Tensor,  # (N, K) of the teacher at temperature 1
-    *,
-    divergence: Divergence = "forward",
-    beta: float = 0.5,
-    temperature: float = 1.0,
-) -> torch.Tensor:  # (N,)
-    """The loss at each position from the teacher's K most likely tokens.
-
-    A token that the student lacks counts with the rest; a position that has no other ones loses nothing.
-    """
-    return top_k_divergence(
-        read_logits(logits, tokens.clamp(min=0)),
-        logits.size(-1),
-        tokens,
-        logprobs,
-        divergence=divergence,
-        beta=beta,
-        temperature=temperature,
-    )
-
-
-def top_k_divergence(  # noqa: PLR0913 - `top_k_loss`, where the logits have been read
+def top_k_divergence(  # noqa: PLR0913 - a loss and what shapes it
     reading: Reading,
     num_logits: int,
-    tokens: torch.Tensor,  # (N, K)
-    logprobs: torch.Tensor,  # (N, K)
+    tokens: torch.Tensor,  # (N, K) ids in the student's vocabulary, -1 where it has no such token
+    logprobs: torch.Tensor,  # (N, K) of the teacher at temperature 1
     *,
     divergence: Divergence,
     beta: float,
     temperature: float,
 ) -> torch.Tensor:  # (N,)
-    """`top_k_loss` from what it reads of the logits; a token of -1 may have been read anywhere."""
+    """The loss at each position from the teacher's K most likely tokens.
+
+    `reading` holds the student's logits at `tokens`; a token of -1, which the student lacks, may have been read
+    anywhere and counts with the rest. A position that has no other tokens loses nothing.
+    """
     missing = tokens < 0
     if temperature == 1.0:
         teacher = _with_rest(logprobs.float().masked_fill(missing, NEVER), num_logits)

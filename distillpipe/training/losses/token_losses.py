@@ -17,9 +17,8 @@ from distillpipe.training.losses.soft_losses import (
     read_logits,
     top_k_divergence,
 )
+from distillpipe.training.passes import CHUNK_LOGITS
 from distillpipe.training.rows.rows import IGNORED
-
-CHUNK_LOGITS = 2**27  # numbers in the logits of a chunk
 
 
 class Soft(NamedTuple):
@@ -49,22 +48,16 @@ class LossSums(NamedTuple):
     "of the soft losses at the positions that have one"
 
 
-def token_loss_sum(
-    hidden: torch.Tensor,  # (B, T, hidden size)
-    head: torch.nn.Module,  # to (..., V)
-    labels: torch.Tensor,  # (B, T), IGNORED where there is no loss
-) -> torch.Tensor:
-    """The sum of the negative log-likelihoods of the labels, each predicted one position before it."""
-    return loss_sums(hidden, head, labels).total
-
-
 def loss_sums(
     hidden: torch.Tensor,  # (B, T, hidden size)
     head: torch.nn.Module,  # to (..., V)
     labels: torch.Tensor,  # (B, T), IGNORED where there is no loss
     soft: Soft | None = None,
 ) -> LossSums:
-    """The hard loss of the labels, and the soft one where `soft` has targets, row by row as they stand."""
+    """The sum of the negative log-likelihoods of the labels, each predicted one position before it.
+
+    Where `soft` has targets the soft loss is mixed in, row by row as they stand.
+    """
     targets = labels[:, 1:]
     supervised = targets != IGNORED
     states, targets = hidden[:, :-1][supervised], targets[supervised]  # (N, hidden size), (N)

@@ -8,16 +8,15 @@ its own from 0 on; `attention` keeps them apart. Where a model cannot take that,
 Shapes: B lines of a pass, T tokens of a line, R rows in it.
 """
 
-from bisect import bisect_left, insort
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
 from typing import Any, NamedTuple
 
 import torch
 
+from distillpipe.training.passes import best_fit
 from distillpipe.training.rows.rows import IGNORED, Row
 
-MIN_TOKENS = 4096  # of a pass that has rows to fill it; fewer leave a GPU idle
 MAX_PADDING = 0.1  # padding of a padded pass, as a share of its tokens
 WORTH_A_PASS = 1024  # tokens that are worth the fixed cost of a forward pass
 
@@ -57,31 +56,6 @@ class Pass(NamedTuple):
             places,
             self.rows,
         )
-
-
-def capacity(max_length: int) -> int:
-    """Tokens of a pass: as many as the longest row may have, so no step needs more memory than that row."""
-    return max(max_length, MIN_TOKENS)
-
-
-def best_fit(lengths: Sequence[int], capacity: int) -> list[list[int]]:
-    """Numbers of rows by pass: the longest row first, each into the fullest pass that has room for it.
-
-    A row longer than `capacity` has a pass of its own. Best-fit decreasing: at most 11/9 of the fewest
-    passes possible plus one (Johnson 1973). Rows of equal length keep their order.
-    """
-    passes: list[list[int]] = []
-    room: list[tuple[int, int]] = []  # (tokens left, number of the pass), least room first
-    for row in sorted(range(len(lengths)), key=lambda row: -lengths[row]):
-        place = bisect_left(room, (lengths[row], 0))
-        if place == len(room):
-            passes.append([])
-            left, number = capacity, len(passes) - 1
-        else:
-            left, number = room.pop(place)
-        passes[number].append(row)
-        insort(room, (left - lengths[row], number))
-    return passes
 
 
 def packed_passes(rows: Sequence[Row], capacity: int) -> Iterator[Pass]:

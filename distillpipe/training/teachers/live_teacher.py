@@ -17,8 +17,9 @@ from distillpipe.base.memory import free_memory
 from distillpipe.models import loading
 from distillpipe.models.lookup import Model, count_weights
 from distillpipe.training.losses.soft_losses import DenseTargets
+from distillpipe.training.passes import capacity
 from distillpipe.training.rows.attention import implementation
-from distillpipe.training.rows.packing import capacity, packed_passes, padded_passes
+from distillpipe.training.rows.packing import packed_passes, padded_passes
 from distillpipe.training.rows.rows import Row
 from distillpipe.training.teachers.alignment import Ids
 from distillpipe.training.teachers.soft_rows import POSITION

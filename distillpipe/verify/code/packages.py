@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from distillpipe.base.errors import UsageError
+from distillpipe.base.requirements import install_command
 
 ENVIRONMENT = dict.fromkeys(
     ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS"), "1"
@@ -109,7 +110,7 @@ def _add(found: dict[str, metadata.Distribution], name: str, asked_for: str) -> 
             ) from None
         needs = "" if name == asked_for else f", which {asked_for} needs,"
         raise UsageError(
-            f"--code-packages {asked_for}: the package {name!r}{needs} is not installed here: pip install {name}"
+            f"--code-packages {asked_for}: the package {name!r}{needs} is not installed here: {install_command(name)}"
         ) from None
     for requirement in one.requires or []:
         needed, _, condition = requirement.partition(";")
@@ -140,7 +141,7 @@ def _files_of(one: metadata.Distribution) -> list[PurePosixPath]:
     if not any(_is_module(file.parts[0]) for file in listed):
         raise UsageError(
             f"--code-packages: {one.metadata['Name']} is not installed as files (is it editable?): "
-            f"pip install {one.metadata['Name']}"
+            "install it without --editable"
         )
     return [PurePosixPath(file) for file in listed]
 

@@ -7,6 +7,7 @@ where a question takes more CPU time than allowed, in C code too, and where its 
 that takes its memory or its stack costs the process and nothing else.
 """
 
+import contextlib
 import functools
 import json
 import os
@@ -25,7 +26,8 @@ _PRECISION = 50  # digits: the default of 15 cuts what is smaller to zero
 def main() -> None:
     """Serve the parent whose process id is the first argument."""
     leave_with_parent(int(sys.argv[1]))
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+    with contextlib.suppress(ValueError):  # macOS has no such limit; the time limit holds there too
+        resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     signal.signal(signal.SIGPROF, signal.SIG_DFL)
     with os.fdopen(os.dup(1), "wb") as out:

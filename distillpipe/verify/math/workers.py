@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Literal, cast
 
 from distillpipe.base.errors import Abandoned, EngineError, MissingDependencyError
+from distillpipe.base.requirements import install_command
 
 CPU_SECONDS = 5.0
 WALL_SECONDS = 20.0  # a busy machine gives less CPU, and a question that sleeps needs none
@@ -114,7 +115,7 @@ class _Worker:
             )
         if reply["outcome"] == "missing":
             raise MissingDependencyError(
-                f"the verifier math needs math-verify ({reply['error']}): pip install math-verify"
+                f"the verifier math needs math-verify ({reply['error']}): {install_command('math-verify')}"
             )
         self.is_ready = True
 

@@ -3,16 +3,22 @@
 import gzip
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from distillpipe.base.errors import DataError, MissingDependencyError
-from distillpipe.data.formats.files import file_rows
+from distillpipe.base.requirements import install_command
+from distillpipe.data.formats.files import Placed, readable, rows_and_unreadable
 
 ROWS = [{"problem": "1+1?", "answer": "2"}, {"problem": "é?", "answer": None}]
 LINES = "".join(f"{json.dumps(row)}\n" for row in ROWS).encode()
 LIST = json.dumps(ROWS, ensure_ascii=False).encode()
+
+
+def file_rows(path: Path, holds: str = "row") -> Iterator[Placed]:
+    return ((where, readable(row)) for where, row in rows_and_unreadable(path, holds))
 
 
 def write(path: Path, content: bytes) -> Path:
@@ -142,5 +148,6 @@ def test_parquet_without_its_library_names_the_command_that_installs_it(
     with pytest.raises(MissingDependencyError) as raised:
         list(file_rows(write(tmp_path / "rows.parquet", b"")))
     assert str(raised.value) == (
-        f"{tmp_path}/rows.parquet: Parquet needs pyarrow, which is not installed: pip install pyarrow"
+        f"{tmp_path}/rows.parquet: Parquet needs pyarrow, which is not installed: "
+        f"{install_command('pyarrow')}"
     )

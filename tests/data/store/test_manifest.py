@@ -7,7 +7,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
+import distillpipe
 from distillpipe.base.errors import DataError
+from distillpipe.base.hashing import content_hash
 from distillpipe.data.store import manifest as manifests
 from distillpipe.data.store.counts import Counts, Dropped
 from distillpipe.data.store.manifest import (
@@ -94,6 +96,17 @@ def test_what_is_no_manifest_of_this_format_is_refused_with_its_path(
         manifests.read(tmp_path)
 
 
+def test_a_count_that_is_kept_no_more_is_read_over(tmp_path: Path) -> None:
+    manifests.write(tmp_path, full_manifest())
+    path = tmp_path / "manifest.json"
+    old = msgspec.json.decode(path.read_bytes())
+    del old["checksum"]
+    old["counts"]["tokens_sent"] = 7
+    path.write_bytes(msgspec.json.encode({**old, "checksum": content_hash(old)}))
+
+    assert manifests.read(tmp_path) == full_manifest()
+
+
 def test_a_folder_without_a_manifest_is_refused_with_its_path(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=f"{tmp_path}/manifest.json: not a readable manifest"):
         manifests.read(tmp_path)
@@ -126,3 +139,16 @@ def test_the_commit_is_that_of_the_checkout(repository: Path) -> None:
         pytest.skip("not a checkout")
 
     assert manifests.git_commit() == asked.stdout.strip()
+
+
+def test_the_commit_is_not_that_of_a_repository_around_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / ".venv" / "lib" / "site-packages" / "distillpipe"
+    package.mkdir(parents=True)
+    git = ["git", "-C", tmp_path, "-c", "user.name=A", "-c", "user.email=a@example.com"]
+    subprocess.run([*git, "init", "--quiet"], check=True)
+    subprocess.run([*git, "commit", "--quiet", "--allow-empty", "--message", "theirs"], check=True)
+    monkeypatch.setattr(distillpipe, "__file__", str(package / "__init__.py"))
+
+    assert manifests.git_commit() is None

@@ -368,5 +368,7 @@ def test_a_model_larger_than_the_memory_is_refused_before_it_is_loaded(
     with (tmp_path / "model.safetensors").open("wb") as file:
         file.write(len(header).to_bytes(8, "little") + header)
         file.truncate(8 + len(header) + num_bytes)
-    with pytest.raises(EngineError, match=r"takes 8,796\.1 GB, and there are [\d.,]+ GB of memory"):
+    with pytest.raises(
+        EngineError, match=r"take 8,796\.1 GB, and this machine has [\d.,]+ GB of memory"
+    ):
         open_folder(tmp_path, teacher_chat, 4)

@@ -10,16 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from distillpipe.training.losses.token_losses import token_loss_sum
+from distillpipe.training.losses.token_losses import loss_sums
+from distillpipe.training.passes import MIN_TOKENS, best_fit, capacity
 from distillpipe.training.rows.attention import FAMILIES, PACKED, implementation
-from distillpipe.training.rows.packing import (
-    MIN_TOKENS,
-    Pass,
-    best_fit,
-    capacity,
-    packed_passes,
-    padded_passes,
-)
+from distillpipe.training.rows.packing import Pass, packed_passes, padded_passes
 from distillpipe.training.rows.rows import IGNORED, Row
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
@@ -171,7 +165,7 @@ def loss_and_gradients(model: Any, passes: Iterable[Pass]) -> tuple[float, list[
     total = 0.0
     for one in taken:
         hidden = model.base_model(one.ids, use_cache=False, **one.places).last_hidden_state
-        loss = token_loss_sum(hidden, model.get_output_embeddings(), one.labels) / num_supervised
+        loss = loss_sums(hidden, model.get_output_embeddings(), one.labels).total / num_supervised
         loss.backward()
         total += loss.item()
     return total, [one.grad.clone() for one in model.parameters() if one.grad is not None]

@@ -18,10 +18,12 @@ from distillpipe.base import interrupts
 from distillpipe.base.errors import Interrupted, UsageError
 from distillpipe.base.records import Trace
 from distillpipe.base.training_options import Distillation, TrainingOptions, TrainingRun
+from distillpipe.data.forecast import Forecast
 from distillpipe.models import lookup
 from distillpipe.models.chat import Chat
 from distillpipe.stages.run import Run
 from distillpipe.stages.sft import forecast_sft, preview_sft, sft
+from distillpipe.training import forecast as training_forecast
 from distillpipe.training import loop, states
 from distillpipe.training.losses.feature_losses import feature_loss_sum, relation_loss
 from distillpipe.training.losses.soft_losses import dense_loss
@@ -105,7 +107,7 @@ def test_the_soft_loss_is_that_of_each_row_alone(
 ) -> None:
     options = OPTIONS
     if width == "one row a pass":
-        monkeypatch.setattr("distillpipe.training.rows.packing.MIN_TOKENS", 1)
+        monkeypatch.setattr("distillpipe.training.passes.MIN_TOKENS", 1)
         options = msgspec.structs.replace(OPTIONS, max_length=100)
     if width == "padded":
         monkeypatch.setattr("distillpipe.training.rows.attention.FAMILIES", ())
@@ -169,7 +171,7 @@ def test_several_teachers_are_learnt_from_by_their_weights(
 def test_layers_and_relations_are_those_of_each_row_alone(
     tmp_path, student, padded, rows_for, monkeypatch
 ) -> None:
-    monkeypatch.setattr("distillpipe.training.rows.packing.MIN_TOKENS", 1)
+    monkeypatch.setattr("distillpipe.training.passes.MIN_TOKENS", 1)
     options = msgspec.structs.replace(OPTIONS, max_length=60, max_steps=1)  # one row a pass
     rows = rows_for(padded)
     loop.train(student, rows, tmp_path, options, 100, Setup(teachers=(padded,)))
@@ -264,7 +266,7 @@ def test_a_teacher_is_part_of_the_fingerprint_and_of_the_manifest(
     assert (counts.rows_kept, counts.rows_taught) == (8, 8)
     assert sft([dataset], student.name, tmp_path / "s", options, Run(), training).up_to_date
     other = msgspec.structs.replace(training, teacher=(padded.name,))
-    assert not sft([dataset], student.name, tmp_path / "s", options, other, 100).up_to_date
+    assert not sft([dataset], student.name, tmp_path / "s", options, Run(), other).up_to_date
 
 
 def test_a_teacher_wider_than_memory_is_refused_before_any_step(
@@ -399,10 +401,22 @@ def test_the_adaptive_weight_follows_what_is_left_of_the_first_held_out_loss(
     assert held_out_progress(losses) == progress
 
 
-def test_a_forecast_counts_the_weights_of_the_teacher(tmp_path, dataset, student, teacher) -> None:
-    alone, beside = (
-        forecast_sft([dataset], student.name, tmp_path / "s", OPTIONS, Run(), training)
-        for training in (TrainingRun(), TrainingRun(teacher=(teacher.name,)))
+def test_a_forecast_counts_weights_states_and_logits_of_the_teacher(
+    tmp_path, dataset, student, teacher
+) -> None:
+    def memory(options: TrainingOptions, *teachers: str) -> int:
+        training = TrainingRun(teacher=teachers)
+        return forecast_sft(
+            [dataset], student.name, tmp_path / "s", options, Run(), training
+        ).estimate.memory_bytes
+
+    lengths, _ = training_forecast.add_rows(Forecast("sft", "s", {}, []), [dataset], OPTIONS)
+    supervised = training_forecast.largest_pass(lengths, OPTIONS)[0].supervised
+    held = 4 * (
+        lookup.count_weights(teacher.folder) + supervised * lookup.width_and_kind(teacher)[0]
     )
-    more = beside.estimate.memory_bytes - alone.estimate.memory_bytes
-    assert more == 4 * lookup.count_weights(teacher.folder)
+    distillation = msgspec.structs.replace(OPTIONS.distillation, kd_weight=0.0, feature_weight=1.0)
+    hidden_only = msgspec.structs.replace(OPTIONS, distillation=distillation)
+
+    assert memory(hidden_only, teacher.name) - memory(hidden_only) == held
+    assert memory(OPTIONS, teacher.name) - memory(OPTIONS) > held

@@ -37,7 +37,7 @@ from distillpipe.models.vocabulary import vocabulary_of
 from distillpipe.stages.run import Run
 from distillpipe.stages.sft import forecast_sft, preview_sft, sft
 from distillpipe.training import loop, states
-from distillpipe.training.losses.soft_losses import top_k_loss
+from distillpipe.training.losses.soft_losses import read_logits, top_k_divergence
 from distillpipe.training.rows.batches import Batches
 from distillpipe.training.rows.rows import Row, StoredLabels, row_of
 from distillpipe.training.rows.stored_rows import StoredRows, store
@@ -158,6 +158,15 @@ class Sums(NamedTuple):
     num_labelled: int
 
 
+def top_k_losses(
+    logits: torch.Tensor, tokens: torch.Tensor, logprobs: torch.Tensor
+) -> torch.Tensor:
+    return top_k_divergence(
+        read_logits(logits, tokens.clamp(min=0)), logits.size(-1), tokens, logprobs,
+        divergence="forward", beta=0.5, temperature=1.0,
+    )  # fmt: skip
+
+
 @pytest.fixture(scope="module")
 def sums(student, rows, given) -> dict[str, Sums]:
     """The losses of each row alone, its labels found by its name."""
@@ -171,7 +180,7 @@ def sums(student, rows, given) -> dict[str, Sums]:
         soft = 0.0
         if (labels := given.get(row.id)) is not None:
             tops = torch.from_numpy(labels.top_tokens.astype(np.int64))
-            soft = top_k_loss(logits, tops, torch.from_numpy(labels.top_logprobs)).sum().item()
+            soft = top_k_losses(logits, tops, torch.from_numpy(labels.top_logprobs)).sum().item()
         found[row.id] = Sums(hard, soft, len(targets), len(targets) if labels else 0)
     return found
 
@@ -198,7 +207,7 @@ def test_every_step_has_the_labels_of_its_own_rows(
 ) -> None:
     options = OPTIONS
     if width == "one row a pass":
-        monkeypatch.setattr("distillpipe.training.rows.packing.MIN_TOKENS", 1)
+        monkeypatch.setattr("distillpipe.training.passes.MIN_TOKENS", 1)
         options = msgspec.structs.replace(OPTIONS, max_length=110)
     if width == "padded":
         monkeypatch.setattr("distillpipe.training.rows.attention.FAMILIES", ())
@@ -473,5 +482,5 @@ def test_labels_of_r1_distill_teach_a_qwen_student_of_a_smaller_padded_vocabular
     assert int(own[-1]) == student.ending_id != ids[-1]
     logits = torch.zeros(4, 151_936, requires_grad=True)
     tokens, logprobs, _ = targets.part(0, 4)
-    top_k_loss(logits, tokens.long(), logprobs).sum().backward()
+    top_k_losses(logits, tokens.long(), logprobs).sum().backward()
     assert torch.isfinite(logits.grad).all()

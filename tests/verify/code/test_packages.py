@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from distillpipe.base.errors import MissingDependencyError, UsageError
+from distillpipe.base.requirements import install_command
 from distillpipe.verify.code.kinds import Call, CallTests, InputTests
 from distillpipe.verify.code.packages import Packages, find_packages, versions_of
 from distillpipe.verify.code.sandbox import Limits, Sandbox, find_sandbox
@@ -72,7 +73,10 @@ def test_of_a_shared_folder_only_its_own_is_shown(site: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("nothing-known", "'nothing-known' is not installed here: pip install nothing-known"),
+        (
+            "nothing-known",
+            f"'nothing-known' is not installed here: {install_command('nothing-known')}",
+        ),
         ("lacking", "'not-here', which lacking needs, is not installed here"),
         ("thing", "thing is a module of the package One-Thing: --code-packages One-Thing"),
         ("editable", "editable is not installed as files"),
