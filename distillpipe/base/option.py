@@ -13,6 +13,7 @@ import inspect
 import os
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
 from types import UnionType
 from typing import Any, ClassVar, Literal, NamedTuple, TypeVar
 
@@ -161,6 +162,8 @@ def _converted(field: Field, value: Any, wanted: Any) -> Any:
         raise UsageError(f"{field.name} = {value!r}: choose from {', '.join(map(str, choices))}")
     if isinstance(value, os.PathLike):
         value = os.fspath(value)
+    if wanted is Path and isinstance(value, str):
+        return Path(value)
     try:
         value = msgspec.convert(value, wanted)
     except msgspec.ValidationError as error:

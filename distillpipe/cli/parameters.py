@@ -12,7 +12,7 @@ struct's. `Made` has the structs, built of what was given.
 
 import inspect
 import typing
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -49,6 +49,8 @@ S = TypeVar("S", bound=Options)
 
 NOT_STORED = ("dry_run", "as_json", "pilot", "preview")
 "They change what is printed, not what is written."
+NOT_IN_PYTHON = ("as_json", "preview")
+"They only print."
 SOURCES = {
     "COMMANDLINE": "flag", "ENVIRONMENT": "environment", "DEFAULT_MAP": "recipe", "DEFAULT": "default",
 }  # fmt: skip
@@ -151,22 +153,24 @@ class Command:
         sources = {name: source(name) for name in self.fields}
         output.put_found(self._run(params, sources, own), as_json=bool(values.get("as_json")))
 
-    def call(self, *arguments: Any, **keywords: Any) -> Any:
-        """The command from Python: what it returns, or a DistillError; the names are those of the flags."""
+    def bound(self, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> dict[str, Any]:
+        """What is given from Python, by name; a UsageError names one that is not known."""
         places = [one.name for one in self.own if one.option.is_argument]
         if len(arguments) > len(places):
-            raise UsageError(
-                f"{self.__name__}() takes {len(places)} argument by its place: {', '.join(places)}"
-            )
-        given = dict(zip(places, arguments, strict=False)) | keywords
-        known = {name: field for name, field in self.fields.items() if name != "as_json"}
+            taken = f"{len(places)} argument by its place: {', '.join(places)}"
+            raise UsageError(f"{self.__name__}() takes {taken}; give the others by name")
+        given = dict(zip(places, arguments, strict=False)) | dict(keywords)
+        known = {name: self.fields[name] for name in self.fields if name not in NOT_IN_PYTHON}
         for name in given:
             if name not in known:
-                what = f"{self.__name__}() has no {name!r}"
                 other = our_name(name, known)
-                raise UsageError(
-                    f"{what}: {other[0]} is {other[1]}" if other else what + nearest(name, known)
-                )
+                said = f": {other[0]} is {other[1]}" if other else nearest(name, known)
+                raise UsageError(f"{self.__name__}() has no {name!r}{said}")
+        return given
+
+    def call(self, *arguments: Any, **keywords: Any) -> Any:
+        """The command from Python: what it returns, or a DistillError; the names are those of the flags."""
+        given = self.bound(arguments, keywords)
         values, sources = {}, {}
         for name, field in self.fields.items():
             if name not in given and field.is_required:
@@ -201,6 +205,8 @@ def _own_fields(body: Callable[..., Any]) -> list[Field]:
     for name, parameter in inspect.signature(body).parameters.items():
         kind, option = declared(hints[name])
         if option is not None:
+            lists = [one for one in typing.get_args(kind) if typing.get_origin(one) is list]
+            kind = lists[0] if lists else kind  # of `list[str] | None`
             found.append(_with_check(Field(name, kind, option, parameter.default)))
     return found
 
