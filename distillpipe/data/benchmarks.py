@@ -10,9 +10,10 @@ import re
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
+from distillpipe.base.options import MATH_PROMPT
+
 Row = dict[str, Any]
 
-MATH_PROMPT = "{problem}\n\nPlease reason step by step, and put your final answer within \\boxed{}."
 CHOICE_PROMPT = (
     "{problem}\n\nPlease reason step by step, and put the letter of your answer within \\boxed{}."
 )

@@ -13,8 +13,8 @@ from typing import NamedTuple
 import msgspec
 
 from distillpipe import filters, verify
+from distillpipe.base.filter_options import FilterOptions
 from distillpipe.base.hashing import content_hash
-from distillpipe.base.options import FilterOptions
 from distillpipe.base.processes import Processes, num_cores
 from distillpipe.base.records import SoftLabels, TokenCounts, Trace, Verdict
 from distillpipe.base.rowguard import REASON, InternalError, guarded, is_internal_error

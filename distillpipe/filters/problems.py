@@ -9,7 +9,8 @@ import msgspec
 
 from distillpipe import verify
 from distillpipe.base.decoding import json_object
-from distillpipe.base.options import FilterOptions, Prompting
+from distillpipe.base.filter_options import FilterOptions, Forcing
+from distillpipe.base.options import Prompting
 from distillpipe.base.records import Problem, Trace
 from distillpipe.data import sources
 from distillpipe.data.store import dataset
@@ -129,10 +130,7 @@ def _label(problem: str) -> str | None:
 
 # Facts about problems from other datasets: benchmarks that contain them, pass rates, sources, clusters.
 
-AS_THEY_ARE = Prompting(
-    problem_field=None, answer_field=None, verifier=None, prompt_template="{problem}",
-    system_prompt=None, chat_template=None,
-)  # fmt: skip
+AS_THEY_ARE = Prompting(prompt_template="{problem}")
 
 
 class FilterInputs(NamedTuple):
@@ -144,13 +142,15 @@ class FilterInputs(NamedTuple):
     "references to benchmarks whose problems are removed"
     tokenizer: str | None = None
     "a model whose tokenizer counts tokens when reasoning is cut"
+    forcing: Forcing | None = None
+    "the teacher that answers when reasoning is too long"
 
-    def check(self, options: FilterOptions, *, has_teacher: bool) -> None:
+    def check(self, options: FilterOptions) -> None:
         """Raise UsageError for options that need another option or one of these inputs."""
         has_tokenizer = self.tokenizer is not None
         check_options(
             options, has_difficulty=bool(self.predictions), has_tokenizer=has_tokenizer,
-            has_teacher=has_teacher,
+            has_teacher=self.forcing is not None,
         )  # fmt: skip
 
 

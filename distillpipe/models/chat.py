@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 
 from distillpipe.base.errors import CannotRenderError, UsageError, first_line
-from distillpipe.base.options import Prompting, TrainingOptions
+from distillpipe.base.options import Prompting
 from distillpipe.base.records import Message, TokenCounts
 from distillpipe.base.thinking import Split, split
+from distillpipe.base.training_options import TrainingOptions
 from distillpipe.models import loading
 from distillpipe.models.delimiters import learn_turn
 from distillpipe.models.rendering import Renderer

@@ -9,29 +9,39 @@ import heapq
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
 from distillpipe.base.errors import UsageError
 from distillpipe.base.hashing import uniform
+from distillpipe.base.option import Option, Options
 from distillpipe.base.records import RejectedTrace, Trace
 from distillpipe.data.store import dataset, integrity
 from distillpipe.data.store.jsonl import decode, encoder
 from distillpipe.data.store.manifest import Manifest
 
 MAX_ROWS = 10  # shown by default
+ROWS = "Rows"  # heading of the help
 ID_START = b'{"schema":"trace/1","id":"'
 
 
-class RowQuery(msgspec.Struct, frozen=True):
+class RowQuery(Options, frozen=True):
     """Which rows to select."""
 
-    row: str | None = None
-    "an id, or the start of one"
-    reason: str | None = None
-    sample: int | None = None
-    seed: int = 0
+    row: Annotated[
+        str | None, Option("Show the whole row with this id, or with an id that begins so.", ROWS)
+    ] = None
+    reason: Annotated[
+        str | None, Option("Show rows that were rejected for this reason: the first 10.", ROWS)
+    ] = None
+    sample: Annotated[
+        int | None,
+        Option(
+            "Show N rows at random: of the rejected with --reason, else of the kept.", ROWS, min=1
+        ),
+    ] = None
+    seed: Annotated[int, Option("Seed of --sample.", ROWS, min=0)] = 0
 
     @property
     def flag(self) -> str | None:

@@ -17,7 +17,7 @@ import msgspec
 from distillpipe.base.errors import DataError
 from distillpipe.base.hashing import bytes_hash, content_hash
 from distillpipe.base.interrupts import shielded
-from distillpipe.base.options import EngineOptions, Sampling
+from distillpipe.base.options import LabelOptions, Sampling
 from distillpipe.base.progress import progress, say
 from distillpipe.base.records import SoftLabels, Trace, trace_id, with_source
 from distillpipe.base.rowguard import REASON, InternalError, guarded
@@ -38,18 +38,9 @@ NOTHING = "empty_completion"
 AS_IT_IS = Sampling(temperature=1, top_p=1, max_tokens=1)  # nothing is drawn
 
 
-class LabelOptions(msgspec.Struct, frozen=True):
-    """What `label` writes, and with which engine."""
-
-    soft_labels: int
-    "labels a token"
-    chat_template: str | None
-    "one of ours by name, or a file; null: the teacher's own"
-    engine: EngineOptions
-    accept_errors: bool = False
-
-    def template_text(self) -> str | None:
-        return None if self.chat_template is None else chat_template_text(self.chat_template)
+def template_text(options: LabelOptions) -> str | None:
+    """The text of the chat template that was given; None: the teacher's own."""
+    return None if options.chat_template is None else chat_template_text(options.chat_template)
 
 
 class _Place(NamedTuple):
@@ -191,7 +182,7 @@ def to_be_labelled(row: Trace, model: Model, options: LabelOptions) -> Trace:
     """The row as it will be, but for its labels."""
     key = content_hash(
         row.row_key, "label", row.messages, row.finish_reason, model.identity,
-        options.template_text(),
+        template_text(options),
     )  # fmt: skip
     return msgspec.structs.replace(
         row, row_key=key, id=trace_id(row.problem_id, key), soft_labels=None,

@@ -66,14 +66,14 @@ def evaluate(
 
     with (
         versions.draft(out, header) as draft,
-        verify.Judge(run.num_workers) as judge,
+        verify.Judge(options.judging.num_workers) as judge,
         ExitStack() as opened,
     ):
         chat = load_model_chat(found, options)
         sampler = Sampler(found, chat, options, draft.path, judge)
         sampler.read(benchmark)
         packages = options.prompting.code_packages
-        programs = verify.Programs(options.prompting.code_rules, packages, run.unsafe)
+        programs = verify.Programs(options.prompting.code_rules, packages, options.judging.unsafe)
         verify.check_runnable({one.verifier for one in sampler.problems()}, programs, own)
         if not any(map(verify.can_judge, sampler.problems())):
             raise DataError(

@@ -30,7 +30,7 @@ import msgspec
 from many_traces import TOKENIZER, real_rows, write_corpus
 
 from distillpipe import verify
-from distillpipe.base.options import FilterOptions
+from distillpipe.base.filter_options import FilterOptions
 from distillpipe.base.records import Trace
 from distillpipe.data.store import dataset, integrity, versions
 from distillpipe.data.store.jsonl import encoder, lines

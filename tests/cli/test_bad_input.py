@@ -231,7 +231,7 @@ def test_a_mistake_is_one_line_with_place_and_remedy_and_nothing_is_touched(
         ("filter set --out out --seed x", "--seed", "valid integer"),
         ("filter set --out out --sed 1", "--sed", "No such option"),
         ("filter set", "--out", "Missing option"),
-        ("filter --out out", "traces", "Missing argument"),
+        ("filter --out out", "TRACES", "Missing argument"),
         ("eval model --benchmark x --out o --top-p 2", "--top-p", "less than or equal to 1"),
         ("filtre set", "filtre", "Did you mean 'filter'?"),
     ],

@@ -15,8 +15,9 @@ import pytest
 from peft import LoraConfig, get_peft_model
 
 from distillpipe.base.errors import DistillError
-from distillpipe.base.options import Sampling, TrainingOptions
+from distillpipe.base.options import Sampling
 from distillpipe.base.records import Message
+from distillpipe.base.training_options import TrainingOptions
 from distillpipe.engines.base import Request
 from distillpipe.engines.transformers.engine import TransformersEngine
 from distillpipe.models import licences, loading, lookup

@@ -10,11 +10,11 @@ import pytest
 from distillpipe.base.errors import DataError, UsageError
 from distillpipe.base.records import Trace
 from distillpipe.data.formats.outgoing import Format, ReasoningAs
-from distillpipe.data.formats.traces import Choices
+from distillpipe.data.formats.traces import Choices, ImportOptions
 from distillpipe.data.store import dataset
 from distillpipe.data.store.manifest import Manifest
 from distillpipe.stages.export import Exported, export
-from distillpipe.stages.import_traces import ImportOptions, import_traces
+from distillpipe.stages.import_traces import import_traces
 from distillpipe.stages.run import Run
 
 

@@ -10,8 +10,8 @@ import msgspec
 import pytest
 
 from distillpipe.base.errors import DataError, UsageError
+from distillpipe.base.filter_options import FilterOptions
 from distillpipe.base.hashing import file_sha256
-from distillpipe.base.options import FilterOptions
 from distillpipe.base.records import Problem, RejectedTrace, TokenCounts, Trace
 from distillpipe.data.store import manifest as manifests
 from distillpipe.data.store import versions
@@ -24,7 +24,7 @@ from distillpipe.stages.run import Run
 MakeTrace = Callable[..., Trace]
 OPTIONS = FilterOptions(
     verdicts=("correct",), verifier=None, min_reasoning_tokens=4, max_reasoning_tokens=100,
-    dedup="exact", per_problem=None, seed=0,
+    dedup="exact", per_problem=None, seed=0, max_repetition=1.0, max_foreign_letters=None,
 )  # fmt: skip
 
 

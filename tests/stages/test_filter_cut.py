@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from distillpipe.base.errors import UsageError
-from distillpipe.base.options import FilterOptions
+from distillpipe.base.filter_options import FilterOptions
 from distillpipe.base.records import RejectedTrace, Trace
 from distillpipe.data.store import manifest as manifests
 from distillpipe.data.store import versions
@@ -29,7 +29,7 @@ SOURCE = LabelSource(4, "teacher", "identity", Vocabulary("hash", 9, {}, (8,), N
 BUDGET = 40
 OPTIONS = FilterOptions(
     verdicts=("correct",), verifier=None, min_reasoning_tokens=1, max_reasoning_tokens=BUDGET,
-    over_budget="cut", dedup="exact", per_problem=None, seed=0,
+    over_budget="cut", dedup="exact", per_problem=None, seed=0, max_repetition=1.0, max_foreign_letters=None,
 )  # fmt: skip
 STATED = "Tom starts with 14.\n\nSo the answer is 20."
 AGAIN = "\n\nTom starts with 14 coins and finds 6 more coins, so once more: 14+6=20." * 3

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from distillpipe.base.errors import DataError
-from distillpipe.base.options import FilterOptions
+from distillpipe.base.filter_options import FilterOptions
 from distillpipe.base.records import RejectedTrace, Trace
 from distillpipe.data.store import versions
 from distillpipe.data.store.dataset import read_traces, scan
@@ -35,7 +35,7 @@ VOCABULARY = Vocabulary("hash", 9, {8: "<|im_end|>"}, (8,), None, None)
 SOURCE = LabelSource(K, "teacher", "identity", VOCABULARY)
 OPTIONS = FilterOptions(
     verdicts=("correct",), verifier=None, min_reasoning_tokens=0, max_reasoning_tokens=None,
-    dedup="exact", per_problem=None, seed=0,
+    dedup="exact", per_problem=None, seed=0, max_repetition=1.0, max_foreign_letters=None,
 )  # fmt: skip
 
 Labelled = Callable[..., Path]

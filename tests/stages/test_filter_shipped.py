@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from distillpipe.base.errors import DataError
-from distillpipe.base.options import FilterOptions
+from distillpipe.base.filter_options import FilterOptions
 from distillpipe.base.records import RejectedTrace
 from distillpipe.data.store import dataset, versions
 from distillpipe.stages.filter import filter_traces

@@ -15,11 +15,11 @@ import pytest
 
 from distillpipe.base.errors import DataError, UsageError
 from distillpipe.base.records import RejectedTrace, Trace
-from distillpipe.data.formats.traces import Choices
+from distillpipe.data.formats.traces import Choices, ImportOptions
 from distillpipe.data.store import dataset
 from distillpipe.data.store import manifest as manifests
 from distillpipe.data.store.manifest import Manifest
-from distillpipe.stages.import_traces import ImportOptions, import_traces
+from distillpipe.stages.import_traces import import_traces
 from distillpipe.stages.run import Run
 
 ROWS = [

@@ -10,12 +10,13 @@ import pytest
 
 from distillpipe import filters
 from distillpipe.base import rowguard
-from distillpipe.base.options import FilterOptions, SamplingOptions
+from distillpipe.base.filter_options import FilterOptions
+from distillpipe.base.options import SamplingOptions
 from distillpipe.base.records import RejectedTrace, Trace
 from distillpipe.base.rowguard import InternalErrors
 from distillpipe.data.formats import incoming, outgoing
 from distillpipe.data.formats.incoming import Reader
-from distillpipe.data.formats.traces import Choices
+from distillpipe.data.formats.traces import Choices, ImportOptions
 from distillpipe.data.store import dataset, versions
 from distillpipe.data.store.writer import FailedRow
 from distillpipe.filters import decide
@@ -23,7 +24,7 @@ from distillpipe.stages.eval import evaluate
 from distillpipe.stages.export import export
 from distillpipe.stages.filter import filter_traces
 from distillpipe.stages.generate import generate
-from distillpipe.stages.import_traces import ImportOptions, import_traces
+from distillpipe.stages.import_traces import import_traces
 from distillpipe.stages.run import Result, Run
 from distillpipe.verify import VERIFIERS, Judgement, Question, Verifier
 

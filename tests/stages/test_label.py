@@ -12,10 +12,10 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from distillpipe.base.errors import DataError, Incomplete, UsageError
-from distillpipe.base.options import EngineOptions, SamplingOptions
+from distillpipe.base.options import EngineOptions, LabelOptions, SamplingOptions
 from distillpipe.base.records import RejectedTrace, Trace
 from distillpipe.data.forecast import size
-from distillpipe.data.formats.traces import Choices
+from distillpipe.data.formats.traces import Choices, ImportOptions
 from distillpipe.data.store import versions
 from distillpipe.data.store.dataset import read_traces, scan
 from distillpipe.data.store.labels import Labels, files_of, label_bytes, read_labels, read_source
@@ -23,9 +23,8 @@ from distillpipe.data.store.manifest import Manifest
 from distillpipe.data.store.versions import Header
 from distillpipe.models.chat import Chat
 from distillpipe.models.vocabulary import vocabulary_of
-from distillpipe.sampling.labeller import LabelOptions
 from distillpipe.stages.generate import generate
-from distillpipe.stages.import_traces import ImportOptions, import_traces
+from distillpipe.stages.import_traces import import_traces
 from distillpipe.stages.label import forecast_label, label
 from distillpipe.stages.run import Run
 

@@ -14,7 +14,8 @@ import msgspec
 import pytest
 
 from distillpipe.base.errors import UsageError
-from distillpipe.base.options import FilterOptions, SamplingOptions
+from distillpipe.base.filter_options import FilterOptions
+from distillpipe.base.options import SamplingOptions
 from distillpipe.base.records import Problem, RejectedTrace, Trace
 from distillpipe.base.rowguard import InternalErrors
 from distillpipe.base.user_code import functions

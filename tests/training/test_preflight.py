@@ -8,9 +8,9 @@ import msgspec
 import pytest
 
 from distillpipe.base.errors import DataError
-from distillpipe.base.options import TrainingOptions
 from distillpipe.base.records import Message, Trace
 from distillpipe.base.rowguard import InternalErrors
+from distillpipe.base.training_options import TrainingOptions
 from distillpipe.data.store.counts import Counts, Dropped, TeacherCounts
 from distillpipe.models.chat import Chat, load_chat
 from distillpipe.training.preflight import Preflight

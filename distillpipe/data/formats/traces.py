@@ -9,12 +9,14 @@ trace. A row that is rejected becomes a trace without a completion; its `extra` 
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 
 from distillpipe.base.decoding import json_object
 from distillpipe.base.hashing import content_hash
+from distillpipe.base.option import Option, Options
+from distillpipe.base.options import AnswerField, ProblemField, Verifier
 from distillpipe.base.records import FinishReason, Message, Problem, Trace, problem_id, trace_id
 from distillpipe.base.rowguard import REASON, InternalError, guarded
 from distillpipe.data.formats.fields import (
@@ -49,17 +51,32 @@ SHARED_KEYS = frozenset(
 "Keys that belong to the problem, not to a trace. Their values are often large."
 
 
-class Choices(msgspec.Struct, frozen=True):
+class Choices(Options, frozen=True):
     """Import options of a source. They are part of the fingerprint."""
 
-    format: Format
-    problem_field: str | None = None
-    answer_field: str | None = None
-    verifier: str | None = None
+    format: Annotated[
+        Format, Option("How the rows are laid out; auto tells it from the first ones.")
+    ] = "auto"
+    problem_field: ProblemField = None
+    answer_field: AnswerField = None
+    verifier: Verifier = None
 
     @property
     def fields(self) -> Fields:
         return Fields(self.problem_field, self.answer_field)
+
+
+class ImportOptions(Options, frozen=True):
+    """What `import` makes of a source: part of the fingerprint."""
+
+    choices: Choices = Choices()
+    limit: Annotated[int | None, Option("Only the first N rows.", min=1)] = None
+    tokenizer: Annotated[
+        str | None, Option("Count tokens with the tokenizer of this model; default: no counts.")
+    ] = None
+    teacher_licence: Annotated[str | None, Option("Licence of the traces, for the manifest.")] = (
+        None
+    )
 
 
 class Imported(NamedTuple):
