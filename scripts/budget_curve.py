@@ -35,7 +35,7 @@ from distillpipe.data.store import versions
 from distillpipe.data.store.manifest import Manifest
 from distillpipe.reports import metrics, paired, scoring
 from distillpipe.reports.comparison_text import MIN_P
-from distillpipe.reports.tables import markdown, over, share, with_interval
+from distillpipe.reports.tables import left_out_note, markdown, share, with_interval
 from distillpipe.stages.compare import WHERE_IT_RAN
 
 BUDGET = ("num_waits", "min_reasoning_tokens", "max_reasoning_tokens")
@@ -190,7 +190,7 @@ def _read(folder: Path) -> tuple[Manifest, Point]:
         raise UsageError(f"{version}: its completions have no token counts, so there is no curve")
     tokens = sum(found.reasoning_tokens) / len(found.reasoning_tokens)
     rates = {problem: one.rate for problem, one in found.problems.items()}
-    kept = scoring.budget_kept(manifest.counts)
+    kept = scoring.budget_metrics(manifest.counts)
     asked = sum(found.counts.values()) + found.num_left_out
     total, fewest = sum(found.counts.values()) - found.counts["not_run"], found.num_samples[0]
     left_out = found.num_left_out
@@ -256,7 +256,7 @@ def document(found: dict[str, Any]) -> list[str]:
         if (kept := one["kept"]) is not None:
             counts = (f"{kept[name]:,}" for name in ("num_waits", "num_forced_ends"))
             said = [f"{kept['control']:.1%}", *counts]
-        score = with_interval(one["accuracy"], one["interval"]) + over(one)
+        score = with_interval(one["accuracy"], one["interval"]) + left_out_note(one)
         table.append([one["budget"], f"{one['mean_reasoning_tokens']:,.1f}", score, *said])
     lines += [*markdown(table), ""]
     if found["waits"]:

@@ -98,7 +98,7 @@ class FilterOptions(Options, frozen=True, kw_only=True):
         {
             "code_rules", "code_packages", "answer_form", "over_budget", "ignored_rules", "explain",
             "decontaminate_mode", "prefer", "min_pass_rate", "max_pass_rate", "select", "strategy",
-            "num_clusters", "strategy_options",
+            "num_clusters", "strategy_options", "rules",
         }
     )  # fmt: skip
     code_rules: CodeRulesOption = "plain"
@@ -138,6 +138,14 @@ class FilterOptions(Options, frozen=True, kw_only=True):
             "Drop no row by this rule, for example unfinished_response; repeat for several.",
             RULES,
             name="ignore_rule",
+        ),
+    ] = ()
+    rules: Annotated[
+        tuple[str, ...],
+        Option(
+            "Drop what a rule of your own rejects, FILE.py:FUNCTION; repeat for several.",
+            RULES,
+            name="rule",
         ),
     ] = ()
     dedup: Annotated[

@@ -57,7 +57,11 @@ AnswerField = Annotated[
 ]
 Verifier = Annotated[
     str | None,
-    Option("math, numeric, exact, choice or code, for all rows; default: each row's own.", JUDGING),
+    Option(
+        "math, numeric, exact, choice, code or your own FILE.py:FUNCTION, for all rows; default: each "
+        "row's own.",
+        JUDGING,
+    ),
 ]
 CodeRulesOption = Annotated[
     CodeRules,

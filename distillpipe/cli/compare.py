@@ -38,7 +38,7 @@ def compare(
         --out runs/example/eval-student
       distill compare runs/example/eval-teacher runs/example/eval-student
     """
-    from distillpipe.reports.comparison_text import terminal
+    from distillpipe.reports.comparison_text import terminal_lines
     from distillpipe.stages.compare import compare as stage
     from distillpipe.stages.compare import write
 
@@ -48,4 +48,4 @@ def compare(
     if as_json:
         put_json({"comparisons": comparisons})
     else:
-        put(line for one in comparisons for line in terminal(one))
+        put(line for one in comparisons for line in terminal_lines(one))

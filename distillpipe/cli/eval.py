@@ -66,7 +66,7 @@ def evaluate(
         --prompt-template '{problem}' --max-tokens 256 --limit 100 \\
         --out runs/example/eval-teacher
     """
-    from distillpipe.reports.protocols import settled, with_settled
+    from distillpipe.reports.protocols import apply_options, resolve_options
     from distillpipe.stages.eval import benchmark_name, forecast_eval
     from distillpipe.stages.eval import evaluate as stage
 
@@ -75,9 +75,9 @@ def evaluate(
         raise UsageError(f"--benchmark: two files have one name ({', '.join(names)}): rename one")
     options, run = policy.checked(made[SamplingOptions]), made.run
     results, forecasts = [], []
-    for reference, name in [(one, settled(run.options, one)) for one in benchmark]:
+    for reference, name in [(one, resolve_options(run.options, one)) for one in benchmark]:
         given = (
-            model, reference, out, with_settled(options, name),
+            model, reference, out, apply_options(options, name),
             msgspec.structs.replace(run, options=name), adapter,
         )  # fmt: skip
         if dry_run:

@@ -45,13 +45,13 @@ def filter_traces(
       distill filter runs/example/traces --max-reasoning-tokens 120 \\
         --out runs/example/clean
     """
-    from distillpipe.filters.problems import Others
+    from distillpipe.filters.problems import FilterInputs
     from distillpipe.stages.filter import filter_traces as stage
     from distillpipe.stages.filter import forecast_filter
 
     options, forcing = made[FilterOptions], made[Forcing]
     counts_tokens = options.over_budget != "force"
-    others = Others(
+    others = FilterInputs(
         difficulty or [],
         decontaminate or [],
         forcing.tokenizer if counts_tokens else None,

@@ -5,7 +5,7 @@ from typing import Any
 from distillpipe.base.terminal import put, put_json
 from distillpipe.data.forecast import Forecast, lines_of
 from distillpipe.stages.run import Result
-from distillpipe.training.preview import Preview, put_preview
+from distillpipe.training.preview import Preview, print_preview
 
 
 def put_found(found: Any, *, as_json: bool) -> None:
@@ -14,7 +14,7 @@ def put_found(found: Any, *, as_json: bool) -> None:
         if as_json:
             put_json({"preview": found})
         else:
-            put_preview(found)
+            print_preview(found)
         return
     forecasts = [one for one in found or [] if isinstance(one, Forecast)]
     if forecasts and as_json:

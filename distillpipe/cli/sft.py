@@ -47,7 +47,7 @@ def sft(
     assert options.distillation is not None  # or it was not built
     every = training.save_every if options.distillation.kd_adaptive else None
     asked = msgspec.structs.replace(options.distillation, kd_adaptive=every)
-    distillation.check_idle(asked, run.options)
+    distillation.check_unused(asked, run.options)
     taught = distillation.check(asked, len(training.teacher), options.eval_split)
     options = msgspec.structs.replace(options, distillation=taught)
     if preview is not None:

@@ -3,10 +3,10 @@
 from typing import Annotated
 
 from distillpipe.cli.parameters import Json, Made, argument, command
-from distillpipe.reports.rows import Wanted
+from distillpipe.reports.rows import RowQuery
 
 
-@command(Wanted)
+@command(RowQuery)
 def show(
     made: Made,
     datasets: Annotated[
@@ -27,4 +27,4 @@ def show(
     """
     from distillpipe.stages.show import show as stage
 
-    stage(datasets, made[Wanted], as_json=as_json)
+    stage(datasets, made[RowQuery], as_json=as_json)

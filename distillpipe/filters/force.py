@@ -151,7 +151,7 @@ class Forcer:
         )[:32]  # fmt: skip
 
     def _recovered(self, line: bytes, where: str) -> None:
-        self._done.add(decode(line, msgspec.json.Decoder(reuse.Sampled), where).row_key)
+        self._done.add(decode(line, msgspec.json.Decoder(dataset.RowKeys), where).row_key)
 
     def _sample(self, inputs: list[str], wanted: Wanted, missing: set[str], stream: Stream) -> None:
         writer, counts = self._writer, self._writer.counts

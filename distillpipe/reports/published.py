@@ -1,8 +1,8 @@
-"""Scores that teams published for their models, as facts with their source: published.toml.
+"""Scores that teams published for their models, with their sources; the data is in published.toml.
 
-What stands in a table was measured as its protocol says (protocols.py); where a source says more or less
-about the problems or the completions, the note says that. Models go by the last part of their names.
-`cons64` is the majority vote over 64 completions, our maj@64; how a tie was settled is not stated.
+The scores of a table were measured with its protocol (protocols.py). Notes tell where a source differs in problems or
+completions, or leaves them open. Models are matched by the last part of their names. `cons64` is the majority vote
+over 64 completions, our maj@64; the sources do not say how ties were broken.
 """
 
 import datetime
@@ -23,16 +23,16 @@ class Published(NamedTuple):
     "0 to 1"
     source: str
     date: str
-    "of the source"
+    "date of the source"
     note: str | None = None
-    "what of problems, completions or judging is not as our protocol has it, or is left open"
+    "how problems, completions or judging differ from our protocol, or what the source leaves open"
     num_problems: int | None = None
-    "null where the source does not say it"
+    "null if the source does not say"
     majority: tuple[int, float] | None = None
-    "of so many completions, and its score, 0 to 1: cons@64"
+    "cons@64: number of completions, and the score, 0 to 1"
 
 
-class Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class PublishedTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One table of one source; scores in percent."""
 
     protocol: str
@@ -47,30 +47,30 @@ class Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     cons64: dict[str, dict[str, float]] = {}
     "by benchmark and model"
     again: dict[str, tuple[float, ...]] = {}
-    "other scores of the same models in the same source"
+    "other scores of the same models in another table of the same source"
 
 
 class _File(msgspec.Struct, forbid_unknown_fields=True):
-    table: tuple[Table, ...]
+    table: tuple[PublishedTable, ...]
 
 
 @functools.cache
-def tables() -> tuple[Table, ...]:
+def tables() -> tuple[PublishedTable, ...]:
     """All tables of the file."""
     return msgspec.toml.decode(FILE.read_bytes(), type=_File).table
 
 
 def published_score(protocol: str, model: str, benchmark: str) -> Published | None:
-    """What was published for a model of this name; None where nothing is known."""
+    """The published score of a model with this name; None if there is none."""
     name = model.rstrip("/").rpartition("/")[2].partition("@")[0].casefold()
     for table in tables():
-        known = {key.casefold(): key for key in table.rows}
-        if table.protocol == protocol and benchmark in table.columns and name in known:
-            return _published(table, known[name], benchmark)
+        names = {key.casefold(): key for key in table.rows}
+        if table.protocol == protocol and benchmark in table.columns and name in names:
+            return _published(table, names[name], benchmark)
     return None
 
 
-def _published(table: Table, model: str, benchmark: str) -> Published:
+def _published(table: PublishedTable, model: str, benchmark: str) -> Published:
     column = table.columns.index(benchmark)
     percent, others = table.rows[model][column], table.again.get(model)
     notes = [f"{others[column] / 100:.3f} in its other table"] if others else []

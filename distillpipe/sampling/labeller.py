@@ -23,8 +23,8 @@ from distillpipe.base.records import SoftLabels, Trace, trace_id, with_source
 from distillpipe.base.rowguard import REASON, InternalError, guarded
 from distillpipe.data.forecast import TEXT_BYTES_PER_TOKEN, Forecast, weight_bytes
 from distillpipe.data.store import dataset, versions
-from distillpipe.data.store.jsonl import decode, encoder, lines
-from distillpipe.data.store.label_carry import are_whole
+from distillpipe.data.store.jsonl import encoder
+from distillpipe.data.store.label_carry import are_intact
 from distillpipe.data.store.labels import LabelSource, label_bytes, read_labels
 from distillpipe.data.store.writer import Writer, give_up_failed
 from distillpipe.engines.base import Completion, Engine, Failure, Refusal, Request
@@ -242,19 +242,11 @@ def distinct(inputs: list[str]) -> Iterator[Trace]:
 
 def _labelled_before(out: Path, draft: Path | None, k: int) -> dict[str, _Place]:
     """Where the rows of other versions under `out` have their labels, by row key: those with `k` or more a token."""
-    rows, found = msgspec.json.Decoder(_Row), dict[str, _Place]()
-    for folder in versions.finished(out) + versions.partials(out):
-        for path in sorted(folder.glob("part-*.jsonl")) if folder != draft else ():
-            for number, line in lines(path, whole_only=True):
-                row = decode(line, rows, f"{path}:{number}")
-                labels = row.soft_labels
-                if labels is not None and labels.k >= k and are_whole(folder, labels):
-                    found.setdefault(row.row_key, _Place(folder, labels))
+    found: dict[str, _Place] = {}
+    folders = versions.finished(out) + versions.partials(out)
+    for folder in (folder for folder in folders if folder != draft):
+        for row in dataset.scan(folder, dataset.RowKeys, skip_torn=True):
+            labels = row.soft_labels
+            if labels is not None and labels.k >= k and are_intact(folder, labels):
+                found.setdefault(row.row_key, _Place(folder, labels))
     return found
-
-
-class _Row(msgspec.Struct):
-    """What of a row says where its labels are."""
-
-    row_key: str
-    soft_labels: SoftLabels | None

@@ -87,13 +87,13 @@ def sft(
 
         from distillpipe.training import checkpoint, states
 
-        with checkpoint.full_disk_named(draft.path):
+        with checkpoint.explain_full_disk(draft.path):
             if finished is None:
                 say(why)
                 _train([model, *teachers], rows, draft, options, training)
             else:
-                checkpoint.take_over(finished, draft)
-            checkpoint.complete(draft.path, model, chat, limits)
+                checkpoint.copy_weights(finished, draft)
+            checkpoint.save_tokenizer_and_config(draft.path, model, chat, limits)
             merge = checkpoint.merge(draft.path, model, chat, rows[0]) if training.merge else None
             if merge is not None:
                 say(f"sft: merged: {merge}")
@@ -103,7 +103,7 @@ def sft(
             stored_rows.remove(draft.path / ROWS)
             measured = draft.manifest.metrics or {}
             manifest = draft.finish(
-                model_card(draft.manifest, checkpoint.facts(draft.path, chat, merge, measured))
+                model_card(draft.manifest, checkpoint.card_lines(draft.path, chat, merge, measured))
             )
     return say_finished(manifest, out)
 
@@ -188,7 +188,7 @@ def forecast_sft(
                 given = (_traces(one, run.allow_benchmark_training) for one in inputs)
                 training_forecast.add_soft_labels(found, given, soft_rows)
         with forecast.noting(found):
-            machine = training_forecast.find_machine(training.num_processes, training.sharding)
+            machine = training_forecast.detect_machine(training.num_processes, training.sharding)
             training_forecast.add_estimate(
                 found, model, teachers, options, lengths, num_rows, machine
             )
@@ -241,7 +241,7 @@ def _checked_rows(
     """Every row of the inputs; behind the last one they are checked, and counted in the draft, or refused."""
     yield from _rows(inputs, check, allow_benchmark)
     check.check()
-    preview.say_preview(preview.preview_of(check))
+    preview.log_preview(preview.preview_of(check))
     check.enter(draft.manifest.counts)
     draft.save()
 

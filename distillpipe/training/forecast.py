@@ -1,19 +1,19 @@
-"""What `sft --dry-run` says: rows and steps, and what they take on this machine.
+"""The forecast of `sft --dry-run`: rows, steps, memory, time and disk on this machine.
 
-Memory is a closed form of the model's shapes (`shapes`), so that no model is built and torch is not imported. Of one process,
-in bytes:
+Memory has a closed form in the shapes of the model (`shapes`): no model is built and torch is not imported. Of one
+process, in bytes:
 
-    weights      4 a weight; qlora: 4 bits and their constants a weight of a linear layer
-    optimizer    8 a trained weight, AdamW's two moments; 4 more for its gradient
-    copies       2 a weight of a matrix in bf16, as autocast keeps them until the backward pass
-    activations  what autograd saves of each layer, numbers a token times the tokens of the largest pass; with
+    weights      4 a weight; qlora: 4 bits and their quantization constants a weight of a linear layer
+    optimizer    8 a trained weight, the two moments of AdamW; 4 more for its gradient
+    copies       2 a weight of a matrix in bf16, which autocast keeps until the backward pass
+    activations  what autograd saves of each layer: values a token times the tokens of the largest pass; with
                  gradient checkpointing the inputs of all layers and the activations of one
     logits       three times a chunk (`CHUNK_LOGITS`) of fp32, and the gradient of the head
 
-FSDP divides weights, gradients and moments by the processes, and gathers what belongs to no layer and two layers at a time.
-The peak is at the loss, where all activations are there, or at the end of the backward pass, where all gradients are.
-Time is the arithmetic of the step (see `speed`) at a share of the device's speed. What was measured beside this stands in
-docs/log.md (scripts/bench/memory_forecast.py).
+FSDP divides weights, gradients and moments by the number of processes. It gathers the weights outside the layers, and
+two layers at a time. Memory peaks at the loss, where all activations exist, or at the end of the backward pass, where
+all gradients exist. Time is the number of operations of the step (see `speed`) at a share of the device's speed.
+docs/log.md compares the forecast with measurements (scripts/bench/memory_forecast.py).
 """
 
 import math
@@ -36,76 +36,82 @@ from distillpipe.training.shapes import Layer, Shapes, read_shapes
 if TYPE_CHECKING:
     from distillpipe.training.teachers.soft_rows import SoftRows
 
-FIRST_ROWS = 1000  # of each input, whose lengths stand for the others
+FIRST_ROWS = 1000  # of each input, whose lengths represent all rows
 FP32_BYTES, BF16_BYTES = 4, 2
-FOUR_BITS = 0.5 + 1 / 64 + 4 / (64 * 256)  # NF4, a byte a block of 64, four a block of 256 of these
+# NF4: a byte a block of 64 weights, four bytes a block of 256 such bytes
+FOUR_BITS = 0.5 + 1 / 64 + 4 / (64 * 256)
 LOGITS_COPIES = 3  # logits, their softmax and their gradient
 LIVE_COPIES = {"forward": (5.0, 3.25), "reverse": (5.0, 3.25), "js": (6.0, 6.5)}
-"the same of the student, and for each live teacher besides: measured, forward is up to a tenth less"
-GATHERED_LAYERS = 2  # of FSDP: the one that is used, and the next
-LARGEST_PRODUCT = (1024, 2048, 2048)  # that is timed: 9 billion operations
-EFFICIENCY = 0.5  # of the speed of a large product of matrices on the CPU
-GPU_EFFICIENCY = 0.35  # of the peak of a graphics card
+"The same for the student, and for each live teacher on top: measured; forward needs up to a tenth less."
+GATHERED_LAYERS = 2  # of FSDP: the layer in use and the next one
+LARGEST_PRODUCT = (
+    1024,
+    2048,
+    2048,
+)  # the largest matrix product that is timed: 9 billion operations
+EFFICIENCY = 0.5  # as a share of the speed of a large matrix product on the CPU
+GPU_EFFICIENCY = 0.35  # as a share of the peak of a GPU
 
 
 class Length(NamedTuple):
-    """How long a row is, in tokens."""
+    """The length of a row in tokens."""
 
     tokens: int
     supervised: int
 
 
 class Machine(NamedTuple):
-    """What trains."""
+    """The device and the processes that train."""
 
     is_cuda: bool
     name: str
-    "of the graphics card"
+    "of the GPU"
     num_processes: int = 1
     is_sharded: bool = False
 
 
 class Memory(NamedTuple):
-    """What one process holds on its device, in bytes."""
+    """Memory of one process on its device, in bytes."""
 
     weights: int
     moments: int
     gradients: int
     copies: int
-    "of weights in bf16: autocast's, or those that FSDP gathers"
+    "bf16 copies of weights: those of autocast, or those that FSDP gathers"
     activations: int
     loss: int
     total: int
-    "at the peak, where not all of these are there at once"
+    "the peak, which is less than the sum of the above"
 
 
-def find_machine(num_processes: int, sharding: str) -> Machine:
-    """The graphics card, where torch is built for it; nothing is imported."""
+def detect_machine(num_processes: int, sharding: str) -> Machine:
+    """The GPU, if torch is built for it, else the CPU; torch is not imported."""
     cards = devices.graphics_cards()
     is_cuda = bool(cards) and not metadata.version("torch").endswith("+cpu")
     return Machine(is_cuda, cards[0][0] if is_cuda else "", num_processes, sharding == "fsdp")
 
 
 def add_rows(
-    found: Forecast, inputs: list[str], options: TrainingOptions
+    forecast: Forecast, inputs: list[str], options: TrainingOptions
 ) -> tuple[list[Length], float]:
-    """Add the number of rows and steps; lengths of the first rows come back, and how many are trained on, repeats
-    included.
+    """Add the number of rows and steps to `forecast`.
+
+    Returns the lengths of the first rows, and the number of rows to train on, repeats included.
     """
     rows = [dataset.count_rows([reference]) for reference in inputs]
     an_epoch = _rows_an_epoch(rows, options)
     steps = math.ceil(an_epoch / options.batch_size) * options.epochs
     steps = min(steps, options.max_steps or steps)
-    found.rows = {"to train on": sum(rows), "steps": steps}
+    forecast.rows = {"to train on": sum(rows), "steps": steps}
     return _first_lengths(inputs, options), min(
         steps * options.batch_size, an_epoch * options.epochs
     )
 
 
 def add_soft_labels(
-    found: Forecast, inputs: Iterable[Iterable[Trace]], soft_rows: "SoftRows"
+    forecast: Forecast, inputs: Iterable[Iterable[Trace]], soft_rows: "SoftRows"
 ) -> None:
-    """Add how many of the first rows have soft labels; a UsageError where they are of another vocabulary."""
+    """Add a note with the share of the first rows that have soft labels; UsageError for another vocabulary."""
     num_rows = num_labelled = 0
     for traces in inputs:
         for trace in islice(traces, FIRST_ROWS):
@@ -113,11 +119,11 @@ def add_soft_labels(
             if trace.soft_labels is not None:
                 soft_rows.check(trace.soft_labels)
                 num_labelled += 1
-    found.notes.append(f"{num_labelled:,} of the first {num_rows:,} rows have soft labels")
+    forecast.notes.append(f"{num_labelled:,} of the first {num_rows:,} rows have soft labels")
 
 
 def add_estimate(  # noqa: PLR0913 - all that a run depends on
-    found: Forecast,
+    forecast: Forecast,
     student: Model,
     teachers: list[Model],
     options: TrainingOptions,
@@ -125,57 +131,57 @@ def add_estimate(  # noqa: PLR0913 - all that a run depends on
     num_rows: float,
     machine: Machine,
 ) -> None:
-    """Add memory, time and disk; without rows the memory is that of the longest that the options allow."""
+    """Add memory, time and disk to `forecast`; without `lengths`, memory is that of rows of --max-length."""
     name = f"--student {student.name}"
     if options.rope_theta is not None:
         from distillpipe.training.student_config import student_config
 
-        student_config(student, options)  # which refuses what cannot be stretched
+        student_config(student, options)  # raises if --rope-theta does not apply
     shapes = read_shapes(loading.text_config(student.folder, name), student.folder, name)
     rows = lengths or [Length(options.max_length, options.max_length)]
     largest = largest_pass(rows, options, machine.num_processes)
     memory = memory_of(shapes, options, largest, machine, len(teachers))
-    of_teachers = sum(teacher_bytes(one, options, machine, largest) for one in teachers)
-    estimate = found.estimate
+    of_teachers = sum(teacher_bytes(teacher, options, machine, largest) for teacher in teachers)
+    estimate = forecast.estimate
     estimate.memory_bytes = memory.total + of_teachers
     trained = num_trained(shapes, options)
-    estimate.disk_bytes = (
-        FP32_BYTES * trained * (1 + 2 * 3)
-    )  # the checkpoint, and two states to resume from
+    # the checkpoint, and two states to resume from, each with weights and two moments
+    estimate.disk_bytes = FP32_BYTES * trained * (1 + 2 * 3)
     device = "cuda" if machine.is_cuda else "cpu"
     estimate.basis = f"{device}, --max-length"
     if lengths:
-        estimate.tokens = round(num_rows * sum(one.tokens for one in lengths) / len(lengths))
+        estimate.tokens = round(num_rows * sum(length.tokens for length in lengths) / len(lengths))
         estimate.seconds = seconds_of(shapes, options, lengths, num_rows, machine)
         estimate.basis = f"{device}, the lengths of {len(lengths):,} rows"
     if machine.num_processes > 1:
         estimate.basis += ", memory of one process"
     if machine.is_sharded:
-        whole = FP32_BYTES * shapes.num_weights
-        found.notes.append(
-            f"before it is split, each of the {machine.num_processes} processes has the whole model in memory: {size(whole)} each"
+        weight_bytes = FP32_BYTES * shapes.num_weights
+        forecast.notes.append(
+            f"each of the {machine.num_processes} processes loads the whole model into memory before it "
+            f"is sharded: {size(weight_bytes)} each"
         )
 
 
 def largest_pass(
     rows: Sequence[Length], options: TrainingOptions, num_processes: int = 1
 ) -> tuple[Length, int]:
-    """The largest forward pass of any step, had the steps these rows in their order, and the most passes of one.
+    """The largest forward pass and the largest number of passes of a step, if steps took the rows in this order.
 
-    Of several processes each takes its share of a step's rows.
+    With several processes, each takes its share of the rows of a step.
     """
     limit = capacity(options.max_length)
-    found, most = Length(0, 0), 0
+    largest, most_passes = Length(0, 0), 0
     for first in range(0, len(rows), options.batch_size):
         step = sorted(rows[first : first + options.batch_size], reverse=True)
-        mine = step[::num_processes]
-        passes = best_fit([row.tokens for row in mine], limit)
-        most = max(most, len(passes))
-        for numbers in passes:
-            tokens = sum(mine[number].tokens for number in numbers)
-            supervised = sum(mine[number].supervised for number in numbers)
-            found = Length(max(found.tokens, tokens), max(found.supervised, supervised))
-    return found, most
+        own_rows = step[::num_processes]
+        passes = best_fit([row.tokens for row in own_rows], limit)
+        most_passes = max(most_passes, len(passes))
+        for members in passes:
+            tokens = sum(own_rows[number].tokens for number in members)
+            supervised = sum(own_rows[number].supervised for number in members)
+            largest = Length(max(largest.tokens, tokens), max(largest.supervised, supervised))
+    return largest, most_passes
 
 
 def memory_of(
@@ -185,26 +191,24 @@ def memory_of(
     machine: Machine,
     num_teachers: int = 0,
 ) -> Memory:
-    """What one process holds; `largest` is the largest pass, and how many passes a step has."""
+    """The memory of one process; `largest` is the largest pass and the number of passes of a step."""
     (tokens, supervised), num_passes = largest
     shards = machine.num_processes if machine.is_sharded else 1
     is_half = options.dtype == "bf16"
     trained = num_trained(shapes, options)
     weights = _weight_bytes(shapes, options) // shards
     moments, gradients = 2 * FP32_BYTES * trained // shards, FP32_BYTES * trained // shards
-    buckets = (
-        gradients if machine.num_processes > 1 and shards == 1 else 0
-    )  # of DDP, as large as they are
+    # the gradient buckets of DDP are as large as the gradients
+    buckets = gradients if machine.num_processes > 1 and shards == 1 else 0
     layers = [
         _layer_bytes(layer, shapes.hidden, options, tokens, machine) for layer in shapes.layers
     ]
-    activations, anew = sum(layers), 0
-    if options.gradient_checkpointing:  # the inputs of all layers, and one layer at a time anew
-        activations, anew = (
-            FP32_BYTES * tokens * shapes.hidden * len(layers),
-            max(layers, default=0),
-        )
-    # around the layers: rotary angles, the final norm, and the states that the head reads
+    activations, recomputed = sum(layers), 0
+    if options.gradient_checkpointing:
+        # keep the inputs of all layers, recompute one layer at a time
+        activations = FP32_BYTES * tokens * shapes.hidden * len(layers)
+        recomputed = max(layers, default=0)
+    # outside the layers: rotary angles, the final norm, and the hidden states that the head reads
     wide = 1 if is_half else 0
     activations += FP32_BYTES * tokens * (2 * shapes.head_size + 2 * shapes.hidden)
     activations += (FP32_BYTES + wide * BF16_BYTES) * supervised * shapes.hidden
@@ -212,49 +216,49 @@ def memory_of(
     copies = _copy_bytes(shapes, options, machine)
     widest = max((layer.inner for layer in shapes.layers), default=0)
     number = BF16_BYTES if is_half else FP32_BYTES
-    passing = tokens * (
-        3 * number * widest + 2 * FP32_BYTES * shapes.hidden
-    )  # gradients of activations
-    at_loss = copies + activations + max(loss, anew + passing)
+    # gradients of activations
+    passing = tokens * (3 * number * widest + 2 * FP32_BYTES * shapes.hidden)
+    at_loss = copies + activations + max(loss, recomputed + passing)
     tables = FP32_BYTES * shapes.num_embeddings if shapes.tied and options.method == "full" else 0
-    after = gradients + tables + _unit_bytes(shapes, options, machine)
-    together = gradients + at_loss if num_passes > 1 else max(at_loss, after)
-    total = weights + moments + buckets + max(together, after)
-    return Memory(weights, moments, gradients + buckets, copies, activations + anew, loss, total)
+    at_end = gradients + tables + _unit_bytes(shapes, options, machine)
+    at_backward = gradients + at_loss if num_passes > 1 else max(at_loss, at_end)
+    total = weights + moments + buckets + max(at_backward, at_end)
+    return Memory(
+        weights, moments, gradients + buckets, copies, activations + recomputed, loss, total
+    )
 
 
 def num_trained(shapes: Shapes, options: TrainingOptions) -> int:
-    """How many weights have a gradient."""
+    """Number of weights that have a gradient."""
     return shapes.num_weights if options.method == "full" else shapes.num_adapter(options.rank)
 
 
 def _weight_bytes(shapes: Shapes, options: TrainingOptions) -> int:
-    """Of the model, in fp32, and of its adapter; qlora has the linear layers in 4 bits."""
-    linear = sum(math.prod(one) for layer in shapes.layers for one in layer.linears)
-    found = FP32_BYTES * shapes.num_weights
+    """Bytes of the model in fp32 and of its adapter; with qlora the linear layers have 4 bits a weight."""
+    linear = sum(math.prod(pair) for layer in shapes.layers for pair in layer.linears)
+    num_bytes = FP32_BYTES * shapes.num_weights
     if options.method == "qlora":
-        found -= round((FP32_BYTES - FOUR_BITS) * linear)
+        num_bytes -= round((FP32_BYTES - FOUR_BITS) * linear)
     if options.method != "full":
-        found += FP32_BYTES * shapes.num_adapter(options.rank)
-    return found
+        num_bytes += FP32_BYTES * shapes.num_adapter(options.rank)
+    return num_bytes
 
 
 def _layer_bytes(
     layer: Layer, hidden: int, options: TrainingOptions, tokens: int, machine: Machine
 ) -> int:
-    """What autograd saves of a layer in a pass of so many tokens.
+    """Bytes that autograd saves of a layer in a pass of `tokens` tokens.
 
-    The residual stream and the norms are fp32 whatever the type; in bf16 each matrix that reads the output of a norm has a
-    copy of it. Attention saves its inputs and its output, and the next matrix the output once more.
+    The residual stream and the norms are fp32 in any case. In bf16 each matrix that reads the output of a norm has its
+    own copy of it. Attention saves its inputs and its output; the matrix after it saves the output again.
     """
     is_half, is_full = options.dtype == "bf16", options.method == "full"
     number = BF16_BYTES if is_half else FP32_BYTES
     norms = layer.norms * hidden * FP32_BYTES * (2 if is_full else 1)
     readers = sum(1 for inputs, _ in layer.linears if inputs == hidden)
     inputs = hidden * (readers * BF16_BYTES if is_half else 2 * FP32_BYTES)
-    per_head = (
-        0 if machine.is_cuda else layer.queries - layer.keys
-    )  # the CPU repeats keys and values for each head
+    # on the CPU keys and values are repeated for each head
+    per_head = 0 if machine.is_cuda else layer.queries - layer.keys
     attention = number * (2 * layer.queries + layer.keys + 2 * layer.values + 2 * per_head)
     attention += FP32_BYTES * layer.heads + layer.normed * FP32_BYTES * (2 if is_full else 1)
     if layer.scores:
@@ -265,7 +269,7 @@ def _layer_bytes(
 
 
 def _copy_bytes(shapes: Shapes, options: TrainingOptions, machine: Machine) -> int:
-    """Of matrices in bf16 that wait for the backward pass; with FSDP what is gathered at a time."""
+    """Bytes of bf16 copies of matrices kept until the backward pass; with FSDP, of the weights gathered at a time."""
     is_half = options.dtype == "bf16"
     number = BF16_BYTES if is_half else FP32_BYTES
     head = shapes.num_embeddings
@@ -273,14 +277,13 @@ def _copy_bytes(shapes: Shapes, options: TrainingOptions, machine: Machine) -> i
     if machine.is_sharded:
         outside = shapes.num_weights - sum(layer.num_weights for layer in shapes.layers)
         return number * (outside + GATHERED_LAYERS * largest)
-    if options.method == "qlora":  # a matrix at a time is unpacked
-        one = max((math.prod(one) for layer in shapes.layers for one in layer.linears), default=0)
-        return number * one + (BF16_BYTES * head if is_half else 0)
+    if options.method == "qlora":  # one matrix at a time is dequantized
+        matrix_sizes = (math.prod(linear) for layer in shapes.layers for linear in layer.linears)
+        return number * max(matrix_sizes, default=0) + (BF16_BYTES * head if is_half else 0)
     if not is_half:
         return 0
-    if (
-        options.method == "lora" and options.gradient_checkpointing
-    ):  # of frozen weights none is kept
+    if options.method == "lora" and options.gradient_checkpointing:
+        # copies of frozen weights are not kept
         return BF16_BYTES * (head + largest)
     matrices = sum(layer.num_weights - layer.num_vectors for layer in shapes.layers)
     return BF16_BYTES * (
@@ -289,7 +292,7 @@ def _copy_bytes(shapes: Shapes, options: TrainingOptions, machine: Machine) -> i
 
 
 def _unit_bytes(shapes: Shapes, options: TrainingOptions, machine: Machine) -> int:
-    """What FSDP holds at the end of the backward pass: weights and gradients of what is in no layer, whole."""
+    """Bytes of FSDP at the end of the backward pass: unsharded weights and gradients outside the layers."""
     if not machine.is_sharded:
         return 0
     outside = shapes.num_weights - sum(layer.num_weights for layer in shapes.layers)
@@ -300,11 +303,15 @@ def _unit_bytes(shapes: Shapes, options: TrainingOptions, machine: Machine) -> i
 def _loss_bytes(
     shapes: Shapes, options: TrainingOptions, supervised: int, num_teachers: int
 ) -> int:
-    """The logits of a chunk in all their forms, and the gradient of the head beside one of them."""
+    """Bytes of the logits of a chunk with their copies, and of the gradient of the head."""
     copies, distributions = float(LOGITS_COPIES), 1
-    learnt = options.distillation
-    if num_teachers and learnt is not None and (learnt.kd_weight or learnt.kd_weight_end):
-        own, of_teacher = LIVE_COPIES[learnt.kd_divergence]
+    distillation = options.distillation
+    if (
+        num_teachers
+        and distillation is not None
+        and (distillation.kd_weight or distillation.kd_weight_end)
+    ):
+        own, of_teacher = LIVE_COPIES[distillation.kd_divergence]
         copies, distributions = own + of_teacher * num_teachers, 1 + num_teachers
     chunk = max(1, CHUNK_LOGITS // (distributions * shapes.vocabulary))
     logits = FP32_BYTES * min(supervised, chunk) * shapes.vocabulary
@@ -318,7 +325,7 @@ def _loss_bytes(
 def teacher_bytes(
     teacher: Model, options: TrainingOptions, machine: Machine, largest: tuple[Length, int]
 ) -> int:
-    """The weights of a live teacher, where they are here, and its last states of a pass; its activations come on top."""
+    """Bytes of a live teacher's weights, if they are on disk, and of its last hidden states; activations not included."""
     number = BF16_BYTES if machine.is_cuda and options.dtype == "bf16" else FP32_BYTES
     width, _ = lookup.width_and_kind(teacher)
     states = FP32_BYTES * largest[0].supervised * (width or 0)
@@ -332,7 +339,7 @@ def seconds_of(
     num_rows: float,
     machine: Machine,
 ) -> float | None:
-    """What training on `num_rows` rows like `rows` takes; None on a graphics card whose peak is not known."""
+    """Seconds to train on `num_rows` rows like `rows`; None for a GPU whose peak is unknown."""
     if machine.is_cuda:
         peak = devices.peak_of(machine.name)
         speed = None if peak is None else peak * GPU_EFFICIENCY * machine.num_processes
@@ -346,9 +353,9 @@ def seconds_of(
 
 
 def operations_of(shapes: Shapes, options: TrainingOptions, rows: Sequence[Length]) -> int:
-    """The arithmetic of one forward and backward pass over some rows, as `speed` counts it."""
+    """Floating point operations of one forward and backward pass over `rows`, counted as in `speed`."""
     of_weight = 6 if options.method == "full" else 4
-    linear = sum(math.prod(one) for layer in shapes.layers for one in layer.linears)
+    linear = sum(math.prod(pair) for layer in shapes.layers for pair in layer.linears)
     active = sum(layer.num_active for layer in shapes.layers)
     of_token = of_weight * (linear + active)
     of_token += 0 if options.method == "full" else 6 * shapes.num_adapter(options.rank)
@@ -361,9 +368,9 @@ def operations_of(shapes: Shapes, options: TrainingOptions, rows: Sequence[Lengt
 
 
 def product_speed(*sizes: int) -> float:
-    """Operations a second of the product of a row's states with a layer's weights, fp32 on the CPU, the quickest of some.
+    """Measured operations a second of hidden states times a weight matrix in fp32 on the CPU, the fastest of five runs.
 
-    `sizes`: tokens, hidden size and inner size; beyond `LARGEST_PRODUCT` a product is no quicker.
+    `sizes`: tokens, hidden size and inner size; products larger than `LARGEST_PRODUCT` are not faster.
     """
     import numpy as np
 
@@ -371,7 +378,7 @@ def product_speed(*sizes: int) -> float:
     states, weights = (np.ones(shape, np.float32) for shape in ((rows, width), (width, inner)))
     seconds = []
     for _ in range(5):
-        # of this thread, since others may use the machine, too: the others of a product work as long
+        # CPU time of this thread, not wall time, because other programs may use the machine
         started = time.thread_time()
         states @ weights
         seconds.append(time.thread_time() - started)
@@ -379,24 +386,24 @@ def product_speed(*sizes: int) -> float:
 
 
 def _first_lengths(inputs: list[str], options: TrainingOptions) -> list[Length]:
-    """Tokens of the first rows of each input as its teacher counted them, else by the length of their text."""
-    found = []
+    """Lengths of the first rows of each input: as the teacher counted them, else estimated from the text."""
+    lengths = []
     for reference in inputs:
         for trace in islice(dataset.read_traces(reference), FIRST_ROWS):
-            if (counted := trace.num_tokens) is not None:
-                tokens, prompt = counted.total, counted.prompt
+            if (num_tokens := trace.num_tokens) is not None:
+                tokens, prompt = num_tokens.total, num_tokens.prompt
             else:
                 tokens, prompt = (
                     len("".join(texts).encode()) // TEXT_BYTES_PER_TOKEN
                     for texts in ([trace.problem, trace.reasoning, trace.response], [trace.problem])
                 )
             unsupervised = min(prompt, 1) if options.train_on_prompt else prompt
-            found.append(Length(tokens, tokens - unsupervised))
-    return found
+            lengths.append(Length(tokens, tokens - unsupervised))
+    return lengths
 
 
 def _rows_an_epoch(rows: Sequence[int], options: TrainingOptions) -> float:
-    """How many rows an epoch has, before they were read: which problems are held out is not known yet."""
+    """Expected number of rows of an epoch; which problems are held out is not known before the rows are read."""
     weights = options.weight or (1.0,) * len(rows)
-    weighted = sum(round(one * number) for one, number in zip(weights, rows, strict=True))
+    weighted = sum(round(weight * number) for weight, number in zip(weights, rows, strict=True))
     return weighted * (1 - options.eval_split)

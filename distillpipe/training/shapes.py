@@ -1,7 +1,7 @@
-"""The shapes of a student's weights, from its config.json, without torch or transformers.
+"""The shapes of a model's weights, from config.json, without torch or transformers.
 
-Known families are written out below. Another family's shapes are read from the headers of its safetensors files; its
-activations are then estimated from the widths of its matrices.
+The common families are written out below. The shapes of other families come from the headers of their safetensors
+files; their activations are then estimated from the widths of the matrices.
 """
 
 import math
@@ -15,7 +15,7 @@ from distillpipe.base.errors import UsageError
 from distillpipe.models import lookup
 
 GEMMA = {"gemma", "gemma2", "gemma3", "gemma3_text"}
-TIED = {*GEMMA, "smollm3"}  # where the config does not say it
+TIED = {*GEMMA, "smollm3"}  # families whose embeddings are tied if the config does not say
 DENSE = {
     "llama", "mistral", "ministral", "qwen2", "qwen3", "phi3", "granite", *TIED,
 }  # fmt: skip
@@ -24,7 +24,7 @@ QUERY_NORMS = {"qwen3", "qwen3_moe", "gemma3", "gemma3_text"}
 FOUR_NORMS = {"gemma2", "gemma3", "gemma3_text"}
 KEY_VALUE_HEADS = {"mistral": 8, "gemma": 16, "gemma2": 4, "gemma3_text": 4, "gemma3": 4}
 HEAD_SIZES = {"qwen3": 128, **dict.fromkeys(GEMMA, 256)}
-EAGER = {"gpt_oss"}  # attention sinks: no fused kernel, the scores are kept
+EAGER = {"gpt_oss"}  # attention sinks need eager attention, which keeps the attention scores
 _LAYER = re.compile(r"\blayers\.(\d+)\.")
 
 Linear = tuple[int, int]
@@ -32,28 +32,28 @@ Linear = tuple[int, int]
 
 
 class Layer(NamedTuple):
-    """One layer; numbers are counts of weights, or numbers a token."""
+    """One layer: counts of weights, and of activation values a token."""
 
     linears: tuple[Linear, ...]
-    "matrices that an adapter has a pair for and that qlora quantizes"
+    "linear layers, which lora adapts and qlora quantizes"
     num_experts_weights: int = 0
-    "in the blocks of all experts, and in routers: no linear layers, so neither adapted nor quantized"
+    "weights of all experts and routers, which are neither adapted nor quantized"
     num_active: int = 0
-    "of these, those that a token meets"
+    "of these, the weights that a token uses"
     num_vectors: int = 0
-    "norms and biases"
+    "weights of norms and biases"
     norms: int = 2
-    "over the hidden size, each of which keeps its input"
+    "norms over the hidden size, each of which keeps its input"
     queries: int = 0
-    "numbers a token: queries of all heads, and keys and values of theirs"
+    "values a token of all query heads; `keys` and `values` likewise"
     keys: int = 0
     values: int = 0
     normed: int = 0
-    "numbers of queries and keys that go through a norm"
+    "values of queries and keys that go through a norm"
     inner: int = 0
-    "numbers a token between the two halves of the MLP; of all experts that a token meets"
+    "values a token between the two halves of the MLP, of all experts that a token uses"
     num_routed: int = 0
-    "experts that a token meets"
+    "experts that a token uses"
     heads: int = 0
     scores: bool = False
     "whether the attention scores are kept"
@@ -61,31 +61,31 @@ class Layer(NamedTuple):
     @property
     def num_weights(self) -> int:
         return (
-            sum(math.prod(one) for one in self.linears)
+            sum(math.prod(layer) for layer in self.linears)
             + self.num_experts_weights
             + self.num_vectors
         )
 
 
 class Shapes(NamedTuple):
-    """What memory and arithmetic of training depend on."""
+    """The shapes that memory and operations of training depend on."""
 
     layers: tuple[Layer, ...]
     hidden: int
     vocabulary: int
     tied: bool
-    "whether the head is the embedding"
+    "whether the output head shares the weights of the embedding"
     head_size: int
 
     @property
     def num_embeddings(self) -> int:
-        """Weights of the embedding; the head has as many again where it is not tied."""
+        """Weights of the embedding; an untied head has as many again."""
         return self.vocabulary * self.hidden
 
     @property
     def num_weights(self) -> int:
         tables = self.num_embeddings * (1 if self.tied else 2)
-        return tables + self.hidden + sum(one.num_weights for one in self.layers)
+        return tables + self.hidden + sum(layer.num_weights for layer in self.layers)
 
     def num_adapter(self, rank: int) -> int:
         """Weights of an adapter around every linear layer but the head."""
@@ -93,9 +93,9 @@ class Shapes(NamedTuple):
 
 
 def read_shapes(config: Mapping[str, Any], folder: Path, name: str) -> Shapes:
-    """The shapes that a text model's config describes. Raises UsageError where it lacks one that is needed.
+    """The shapes of a text model. Raises UsageError if the config lacks a needed field.
 
-    `folder` holds the weights, if they are here; `name` is what errors call the model.
+    `folder` holds the weights, if they are on disk; `name` is the model's name in error messages.
     """
     kind = str(config.get("model_type"))
     if kind not in DENSE | EXPERTS:
@@ -103,17 +103,19 @@ def read_shapes(config: Mapping[str, Any], folder: Path, name: str) -> Shapes:
     try:
         heads, hidden = config["num_attention_heads"], config["hidden_size"]
         size = config.get("head_dim") or HEAD_SIZES.get(kind) or hidden // heads
-        layers = tuple(_layer(config, kind, at, size) for at in range(config["num_hidden_layers"]))
+        layers = tuple(
+            _layer(config, kind, index, size) for index in range(config["num_hidden_layers"])
+        )
         tied = bool(config.get("tie_word_embeddings", kind in TIED))
         return Shapes(layers, hidden, config["vocab_size"], tied, size)
     except KeyError as error:
         raise UsageError(
-            f"{name}: config.json names no {error.args[0]}, so its memory is not known: copy config.json again"
+            f"{name}: config.json has no {error.args[0]}, so its memory cannot be computed: copy config.json again"
         ) from error
 
 
-def _layer(config: Mapping[str, Any], kind: str, at: int, size: int) -> Layer:
-    """The layer of number `at`, 0-based, of a known family."""
+def _layer(config: Mapping[str, Any], kind: str, index: int, size: int) -> Layer:
+    """The layer with the 0-based number `index`, of a common family."""
     hidden, heads = config["hidden_size"], config["num_attention_heads"]
     pairs = config.get("num_key_value_heads") or KEY_VALUE_HEADS.get(kind, heads)
     queries, keys = heads * size, pairs * size
@@ -130,13 +132,13 @@ def _layer(config: Mapping[str, Any], kind: str, at: int, size: int) -> Layer:
         vectors += hidden if config.get("attention_bias") else 0
     norms = 4 if kind in FOUR_NORMS else 2
     vectors += norms * hidden + (2 * size if kind in QUERY_NORMS else 0)
-    vectors += heads if kind in EAGER else 0  # sinks
+    vectors += heads if kind in EAGER else 0  # attention sinks
     normed = queries + keys if kind in QUERY_NORMS else 0
     attention = Layer(
         (), num_vectors=vectors, norms=norms, queries=queries, keys=keys, values=values,
         normed=normed, heads=heads, scores=kind in EAGER,
     )  # fmt: skip
-    if kind in EXPERTS and at >= (config.get("first_k_dense_replace") or 0):
+    if kind in EXPERTS and index >= (config.get("first_k_dense_replace") or 0):
         return _with_experts(attention, linears, config, kind)
     inner = config["intermediate_size"]
     mlp = [(hidden, inner), (hidden, inner), (inner, hidden)]
@@ -151,15 +153,15 @@ def _with_experts(
 ) -> Layer:
     """A layer whose MLP is a mixture of experts."""
     hidden = config["hidden_size"]
-    number = next(
+    num_experts = next(
         config[key]
         for key in ("num_experts", "num_local_experts", "n_routed_experts")
         if key in config
     )
     active = config["num_experts_per_tok"]
     inner = config.get("moe_intermediate_size") or config["intermediate_size"]
-    one = 3 * hidden * inner + (2 * inner + hidden if kind == "gpt_oss" else 0)
-    router = number * hidden + (number if kind == "gpt_oss" else 0)
+    expert_weights = 3 * hidden * inner + (2 * inner + hidden if kind == "gpt_oss" else 0)
+    router = num_experts * hidden + (num_experts if kind == "gpt_oss" else 0)
     shared = inner * (config.get("n_shared_experts") or 0)
     gate: list[Linear] = []
     if kind == "qwen2_moe":
@@ -167,57 +169,59 @@ def _with_experts(
     common: list[Linear] = [(hidden, shared)] * 2 + [(shared, hidden)] if shared else []
     return attention._replace(
         linears=(*linears, *common, *gate),
-        num_experts_weights=number * one + router,
-        num_active=active * one + router,
+        num_experts_weights=num_experts * expert_weights + router,
+        num_active=active * expert_weights + router,
         inner=active * inner + shared,
         num_routed=active,
     )
 
 
 def _latent_attention(config: Mapping[str, Any]) -> tuple[list[Linear], int, int, int]:
-    """DeepSeek's: the linear layers, numbers of queries and of values a token, and norms in between."""
+    """DeepSeek's multi-head latent attention: linear layers, query and value sizes a token, and norm weights."""
     hidden, heads = config["hidden_size"], config["num_attention_heads"]
-    plain, turned = config["qk_nope_head_dim"], config["qk_rope_head_dim"]
-    of_values, rank, of_queries = (
+    unrotated, rotated = config["qk_nope_head_dim"], config["qk_rope_head_dim"]
+    value_size, rank, query_rank = (
         config["v_head_dim"],
         config["kv_lora_rank"],
         config["q_lora_rank"],
     )
-    queries = heads * (plain + turned)
-    into = (
-        [(hidden, queries)] if of_queries is None else [(hidden, of_queries), (of_queries, queries)]
+    queries = heads * (unrotated + rotated)
+    query_linears = (
+        [(hidden, queries)] if query_rank is None else [(hidden, query_rank), (query_rank, queries)]
     )
     linears = [
-        *into, (hidden, rank + turned), (rank, heads * (plain + of_values)), (heads * of_values, hidden),
+        *query_linears, (hidden, rank + rotated), (rank, heads * (unrotated + value_size)), (heads * value_size, hidden),
     ]  # fmt: skip
-    return linears, queries, heads * of_values, rank + (of_queries or 0)
+    return linears, queries, heads * value_size, rank + (query_rank or 0)
 
 
 def _from_headers(config: Mapping[str, Any], folder: Path, name: str) -> Shapes:
-    """The shapes of a family that is not known, as its weight files have them."""
+    """The shapes of any other family, from the headers of its weight files."""
     tensors = lookup.tensor_shapes(folder)
-    table = max((one for key, one in tensors.items() if "embed" in key), key=math.prod, default=())
+    table = max(
+        (shape for key, shape in tensors.items() if "embed" in key), key=math.prod, default=()
+    )
     if len(table) != 2:
         raise UsageError(
-            f"{name}: how much memory a {config.get('model_type')} takes is not known without its weights: give "
+            f"{name}: the memory of a {config.get('model_type')} can only be computed from its weights: give "
             "a folder that holds them"
         )
     by_layer: dict[int, dict[str, tuple[int, ...]]] = {}
     others = Counter[str]()
     for key, shape in tensors.items():
-        if found := _LAYER.search(key):
-            by_layer.setdefault(int(found[1]), {})[key] = shape
+        if match := _LAYER.search(key):
+            by_layer.setdefault(int(match[1]), {})[key] = shape
         else:
             others[key] = math.prod(shape)
     vocabulary, hidden = table
     tied = not any("lm_head" in key for key in others)
-    layers = tuple(_measured_layer(one, hidden) for _, one in sorted(by_layer.items()))
+    layers = tuple(_measured_layer(shape, hidden) for _, shape in sorted(by_layer.items()))
     size = config.get("head_dim") or hidden // (config.get("num_attention_heads") or 1)
     return Shapes(layers, hidden, vocabulary, tied, size)
 
 
 def _measured_layer(tensors: Mapping[str, tuple[int, ...]], hidden: int) -> Layer:
-    """A layer from its tensors: matrices are linear layers, and what they put out but the hidden size is kept."""
+    """A layer from its tensors: matrices count as linear layers, and outputs of other widths as inner activations."""
     linears = tuple(
         (shape[1], shape[0])
         for key, shape in tensors.items()

@@ -35,7 +35,7 @@ from distillpipe.training.passes import CHUNK_LOGITS
 from distillpipe.training.rows.rows import Row
 from distillpipe.training.shapes import read_shapes
 from distillpipe.training.step import StudentLoss, passes_of, take_step
-from distillpipe.training.student import adapted, optimizer_of
+from distillpipe.training.student import add_adapter, make_optimizer
 
 STEPS = 2
 EXPERTS = {"num_experts": 8, "num_experts_per_tok": 2}
@@ -100,7 +100,7 @@ def load(case: Case, device: torch.device) -> Any:
             )
     if case.options.gradient_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
-    return adapted(model, case.options)
+    return add_adapter(model, case.options)
 
 
 def held(model: Any, optimizer: Any) -> int:
@@ -123,7 +123,7 @@ def measure(pipe: Connection, text: str) -> None:
     accelerator = Accelerator(mixed_precision="bf16" if case.options.dtype == "bf16" else "no")
     model = load(case, accelerator.device)
     passes = passes_of(model, accelerator.device, case.options)
-    wrapped, optimizer = StudentLoss(model), optimizer_of(model, case.options)
+    wrapped, optimizer = StudentLoss(model), make_optimizer(model, case.options)
     wrapped, optimizer = accelerator.prepare(wrapped, optimizer)
     wrapped.train()
     rows = [
@@ -172,7 +172,7 @@ def counted(text: str) -> int:
     case = case_of(text)
     largest, _ = largest_pass(lengths_of(case), case.options)
     with torch.device("meta"):
-        model = adapted(AutoModelForCausalLM.from_config(case.config), case.options)
+        model = add_adapter(AutoModelForCausalLM.from_config(case.config), case.options)
     weights = list(model.parameters())
     found = 4 * sum(one.numel() * (4 if one.requires_grad else 1) for one in weights)
     if case.options.dtype == "bf16":

@@ -32,7 +32,7 @@ from distillpipe.models import lookup
 from distillpipe.training import loop, speed, states
 from distillpipe.training.rows.rows import IGNORED, Row
 from distillpipe.training.rows.stored_rows import store
-from distillpipe.training.student import adapted
+from distillpipe.training.student import add_adapter
 
 WARM_UP = 3  # steps
 SHAPES = {  # hidden size, layers, heads, key and value heads, inner size, vocabulary, tied
@@ -177,7 +177,9 @@ def main() -> None:
     config, options = config_of(given.shape, given.tokens), options_of(given)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     with torch.device("meta"):
-        work = speed.work_of(adapted(AutoModelForCausalLM.from_config(config), options))
+        work = speed.operation_counts(
+            add_adapter(AutoModelForCausalLM.from_config(config), options)
+        )
     assert work is not None
     length = given.tokens
     per_token = work.of_token + work.of_label * 0.75 + work.of_square * length

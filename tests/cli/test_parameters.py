@@ -18,7 +18,7 @@ from distillpipe.cli.app import COMMANDS, app
 from distillpipe.cli.other_names import OTHER_NAMES, our_name
 from distillpipe.cli.parameters import Command, Made, command
 from distillpipe.data.formats.traces import ImportOptions
-from distillpipe.reports.rows import Wanted
+from distillpipe.reports.rows import RowQuery
 from distillpipe.stages.run import Run
 
 GROUP: Any = typer.main.get_command(app)
@@ -44,7 +44,7 @@ TAKEN: dict[type[Options], dict[str, set[str]]] = {
     TrainingOptions: {"sft": set()},
     TrainingRun: {"sft": set()},
     ImportOptions: {"import": set()},
-    Wanted: {"show": set()},
+    RowQuery: {"show": set()},
     Run: {
         "generate": {"allow_benchmark_training"},
         "eval": {"allow_benchmark_training"},

@@ -292,7 +292,7 @@ def test_pass_at_k_is_the_share_of_all_draws_of_k_that_hold_a_correct_one(sample
 
 @pytest.mark.parametrize("k", [0, 5])
 def test_pass_at_k_of_fewer_samples_is_undefined(k: int) -> None:
-    with pytest.raises(ValueError, match=f"pass@{k} of 4 samples is not known"):
+    with pytest.raises(ValueError, match=f"pass@{k} needs k from 1 to the number of samples, 4"):
         pass_at(k, 4, 4)
 
 

@@ -13,9 +13,9 @@ from distillpipe.base.filter_options import FilterOptions, Forcing
 from distillpipe.base.options import EngineOptions, Sampling
 from distillpipe.base.records import RejectedTrace, Trace
 from distillpipe.data.store import versions
-from distillpipe.data.store.dataset import read_rows, read_traces
+from distillpipe.data.store.dataset import read_traces, scan
 from distillpipe.data.store.manifest import Manifest
-from distillpipe.filters.problems import Others
+from distillpipe.filters.problems import FilterInputs
 from distillpipe.models.chat import Chat
 from distillpipe.models.tokens import counted
 from distillpipe.stages.filter import filter_traces
@@ -63,12 +63,12 @@ def run(repository: Path, traces: Path) -> Callable[..., Manifest]:
     engine = EngineOptions(engine="transformers", concurrency=4)
 
     def force(
-        out: Path, others: Others | None = None, max_tokens: int = 128, **changes: Any
+        out: Path, others: FilterInputs | None = None, max_tokens: int = 128, **changes: Any
     ) -> Manifest:
         options = msgspec.structs.replace(OPTIONS, **changes)
         sampling = Sampling(temperature=0.0, top_p=1.0, max_tokens=max_tokens)
         forcing = Forcing(teacher, sampling, engine)
-        others = others or Others([], [])
+        others = others or FilterInputs([], [])
         return filter_traces(
             [str(traces)], out, options, Run(), others._replace(forcing=forcing)
         ).manifest
@@ -78,7 +78,7 @@ def run(repository: Path, traces: Path) -> Callable[..., Manifest]:
 
 def rejected(out: Path) -> dict[str, str]:
     folder = versions.resolve(str(out))
-    return {row.id: row.reason for row in read_rows(folder, "rejected", RejectedTrace)}
+    return {row.id: row.reason for row in scan(folder, RejectedTrace, "rejected")}
 
 
 def test_long_thoughts_are_ended_at_a_step_and_answered_in_rows_of_their_own(
@@ -145,7 +145,7 @@ def test_a_problem_that_is_not_wanted_is_not_paid_for(
         {"problem": QUESTION.replace("Tom", name), "answer": "20"} for name in ("Tom", "Mia")
     ]
     benchmark.write_text("".join(json.dumps(problem) + "\n" for problem in problems))
-    manifest = run(tmp_path / "clean", Others([], [str(benchmark)]))
+    manifest = run(tmp_path / "clean", FilterInputs([], [str(benchmark)]))
     assert manifest.counts.tokens_sampled == 0
     assert [row.id for row in read_traces(str(tmp_path / "clean"))] == [rows["fits"].id]
 

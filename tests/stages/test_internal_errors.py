@@ -145,8 +145,8 @@ def _import(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Stage:
 def errors_in(result: Result) -> list[Trace]:
     """The rows of a version that met an internal error."""
     folder = result.path
-    rejected = dataset.read_rows(folder, "rejected", RejectedTrace)
-    kept = dataset.read_rows(folder, "part", Trace)
+    rejected = dataset.scan(folder, RejectedTrace, "rejected")
+    kept = dataset.scan(folder, Trace)
     return [
         *(row for row in rejected if rowguard.is_internal_error(row.reason, row.verdict_reason)),
         *(row for row in kept if rowguard.is_internal_error(None, row.verdict_reason)),
@@ -283,13 +283,13 @@ def test_what_was_sampled_is_kept_where_it_is_not_judged(
     with pytest.raises(InternalErrors, match=r"\(internal_error\): please report"):
         evaluate(model, problems(2), out, quick, Run())
     (partial,) = versions.partials(out / "problems-2")
-    rows = list(dataset.read_rows(partial, "part", Trace))
+    rows = list(dataset.scan(partial, Trace))
     assert len(rows) == NUM_ROWS
     num_errors = sum(rowguard.is_internal_error(None, row.verdict_reason) for row in rows)
 
     monkeypatch.setitem(VERIFIERS, "faulty", healthy)
     result = evaluate(model, problems(2), out, quick, Run())
-    again = {row.id: row.messages for row in dataset.read_rows(result.path, "part", Trace)}
+    again = {row.id: row.messages for row in dataset.scan(result.path, Trace)}
     assert num_errors == 2
     assert again == {row.id: row.messages for row in rows}
     assert result.path.name == "v1"

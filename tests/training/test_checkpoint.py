@@ -68,7 +68,7 @@ def test_a_merged_model_is_complete_and_computes_what_the_adapter_does(
     assert not (out / "v1" / "merged").exists()
     merging = sft([traces], str(tiny_model), out, LORA, Run(), TrainingRun(merge=True)).manifest
     said = capsys.readouterr().err
-    assert f"taking the weights of {out / 'v1'}" in said
+    assert f"copying the weights of {out / 'v1'}" in said
     assert "sft: merged: logits of up to " in said
 
     merged, base = (
@@ -133,7 +133,7 @@ def test_a_merged_model_that_computes_something_else_is_refused(
 ) -> None:
     monkeypatch.setattr(checkpoint, "TOLERANCE", -1.0)  # so that any difference is too large
     row = row_of(make_trace(), teacher_chat)
-    with pytest.raises(EngineError, match=r"its logits are off by .* leave --merge out"):
+    with pytest.raises(EngineError, match=r"its logits differ by .* run again without --merge"):
         checkpoint.merge(adapter, found(tiny_model), teacher_chat, row)
     assert not (adapter / "merged").exists()
 
@@ -150,7 +150,7 @@ def test_an_adapter_names_a_base_of_the_hub_by_name_and_commit(
     folder = Path(shutil.copytree(adapter, tmp_path / "copy"))
     student = Model("Qwen/Qwen2.5-1.5B", tiny_model, "hub:Qwen/Qwen2.5-1.5B@0123abc")
     limits = limits_of(AutoConfig.from_pretrained(tiny_model))
-    checkpoint.complete(folder, student, teacher_chat, limits)
+    checkpoint.save_tokenizer_and_config(folder, student, teacher_chat, limits)
     config = json.loads((folder / "adapter_config.json").read_text())
     assert config["base_model_name_or_path"] == "Qwen/Qwen2.5-1.5B"
     assert config["revision"] == "0123abc"
@@ -239,9 +239,9 @@ YARN = {"rope_type": "yarn", "rope_theta": 10000.0, "factor": 4.0}
 @pytest.mark.parametrize(
     ("rope", "options", "message"),
     [
-        (None, {"rope_theta": 1000.0}, "has 10,000, and a longer context needs a larger one"),
-        (None, {"rope_theta": 1e6, "method": "lora"}, "which an adapter does not carry"),
-        (YARN, {"rope_theta": 1e6}, "has yarn rotary embeddings, only plain ones"),
+        (None, {"rope_theta": 1000.0}, "has 10,000, and a longer context needs a larger value"),
+        (None, {"rope_theta": 1e6, "method": "lora"}, "which an adapter does not contain"),
+        (YARN, {"rope_theta": 1e6}, "has yarn rotary embeddings, and only plain ones"),
     ],
 )  # fmt: skip
 def test_a_context_that_cannot_be_stretched_is_refused(
@@ -269,7 +269,9 @@ def test_a_full_disk_during_a_save_is_one_line_and_the_same_command_goes_on(
     out = tmp_path / "out"
     unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
     limit_files(size)
-    with pytest.raises(EngineError, match="the disk is full, or files may not grow") as error:
+    with pytest.raises(
+        EngineError, match="the disk is full or a file size limit is reached"
+    ) as error:
         sft([traces], str(tiny_model), out, OPTIONS, Run(), TrainingRun(save_every=1))
     assert "\n" not in str(error.value)
     assert [path.name for path in out.glob("v*")] == ["v1.partial"]

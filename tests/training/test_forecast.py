@@ -19,11 +19,11 @@ from distillpipe.base.training_options import Distillation, Divergence, Training
 from distillpipe.training import forecast
 from distillpipe.training.forecast import Length, Machine, Memory, largest_pass, memory_of
 from distillpipe.training.losses.soft_losses import DenseTargets, LiveTargets, Mixture
-from distillpipe.training.losses.token_losses import Soft, loss_sums
+from distillpipe.training.losses.token_losses import SoftLoss, loss_sums
 from distillpipe.training.rows.rows import IGNORED
 from distillpipe.training.shapes import Shapes, read_shapes
-from distillpipe.training.speed import work_of
-from distillpipe.training.student import adapted, optimizer_of
+from distillpipe.training.speed import operation_counts
+from distillpipe.training.student import add_adapter, make_optimizer
 
 CONFIG = Qwen2Config(
     vocab_size=1000, hidden_size=64, num_hidden_layers=3, num_attention_heads=2, num_key_value_heads=1,
@@ -80,8 +80,8 @@ def peak_of_a_step(options: TrainingOptions, tokens: int) -> int:
     model = AutoModelForCausalLM.from_config(CONFIG, dtype=torch.float32).train()
     if options.gradient_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
-    model = adapted(model, options)
-    optimizer = optimizer_of(model, options)
+    model = add_adapter(model, options)
+    optimizer = make_optimizer(model, options)
     ids = torch.randint(1000, (1, tokens))
     labels = ids.clone()
     labels[:, :20] = IGNORED
@@ -222,7 +222,7 @@ def test_the_logits_of_live_teachers_are_those_of_a_real_loss(
     )
     known = torch.ones(number, dtype=torch.bool)
     dense = tuple(DenseTargets(torch.randn(number, size), known, one, vocabulary) for one in heads)
-    soft = Soft(LiveTargets(dense, (1.0,) * num_teachers), Mixture(0.5, divergence, 0.5, 1.0))
+    soft = SoftLoss(LiveTargets(dense, (1.0,) * num_teachers), Mixture(0.5, divergence, 0.5, 1.0))
 
     def loss() -> None:
         with torch.autocast("cpu", torch.bfloat16, enabled=dtype == "bf16"):
@@ -238,7 +238,7 @@ def test_the_logits_of_live_teachers_are_those_of_a_real_loss(
 def test_the_arithmetic_is_that_which_training_counts(method: str) -> None:
     options = changed(method=method)
     with torch.device("meta"):
-        work = work_of(adapted(AutoModelForCausalLM.from_config(CONFIG), options))
+        work = operation_counts(add_adapter(AutoModelForCausalLM.from_config(CONFIG), options))
     assert work is not None
     expected = sum(
         work.of_token * row.tokens + work.of_label * row.supervised + work.of_square * row.tokens**2
@@ -347,7 +347,7 @@ def test_a_model_of_32_billion_weights_is_forecast_without_torch(place: Path) ->
     assert shares < estimate["memory_bytes"] < 1.3 * shares
     assert estimate["disk_bytes"] == pytest.approx(7 * 4 * 32.76e9, rel=0.001)
     assert any(
-        "each of the 8 processes has the whole model in memory: 131" in one
+        "each of the 8 processes loads the whole model into memory before it is sharded: 131" in one
         for one in found["notes"]
     )
 

@@ -56,5 +56,5 @@ def test_full_training_takes_the_rate_of_s1_whatever_the_student(tmp_path: Path)
 
 
 def test_a_config_without_a_width_asks_for_the_rate(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"names no hidden_size .* give --learning-rate"):
+    with pytest.raises(UsageError, match=r"has no hidden_size, .* give --learning-rate"):
         default_learning_rate(student(tmp_path, model_type="gpt2"), options("lora"))

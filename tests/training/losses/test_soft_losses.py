@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from distillpipe.base.training_options import Divergence
-from distillpipe.training.distillation import scheduled
+from distillpipe.training.distillation import scheduled_value
 from distillpipe.training.losses.soft_losses import (
     dense_loss,
     read_logits,
@@ -207,4 +207,4 @@ def test_labels_that_rounding_lifts_over_one_give_a_finite_gradient(divergence, 
     ],
 )  # fmt: skip
 def test_a_schedule_goes_from_start_to_end(schedule, done, value) -> None:
-    assert scheduled(schedule, 5.0, 1.0, done) == pytest.approx(value)
+    assert scheduled_value(schedule, 5.0, 1.0, done) == pytest.approx(value)

@@ -12,7 +12,7 @@ from distillpipe.training.losses.soft_losses import (
     SoftTargets,
     dense_loss,
 )
-from distillpipe.training.losses.token_losses import Soft, loss_sums
+from distillpipe.training.losses.token_losses import SoftLoss, loss_sums
 from distillpipe.training.rows.rows import IGNORED
 
 
@@ -175,12 +175,12 @@ def test_no_more_logits_than_a_chunk_has_are_made_at_once(monkeypatch: pytest.Mo
 # with soft labels
 
 
-def soft_of(logits: torch.Tensor, k: int, mixture: Mixture) -> Soft:
+def soft_of(logits: torch.Tensor, k: int, mixture: Mixture) -> SoftLoss:
     """The k most likely tokens of logits (N, V), none at the second position."""
     logprobs, tokens = logits.log_softmax(-1).topk(k)
     labelled = torch.ones(len(logits), dtype=torch.bool)
     labelled[1], tokens[1] = False, -1
-    return Soft(SoftTargets(tokens, logprobs, labelled), mixture)
+    return SoftLoss(SoftTargets(tokens, logprobs, labelled), mixture)
 
 
 MIXTURES = {
@@ -231,7 +231,7 @@ def test_a_live_teacher_whose_special_tokens_are_others_is_compared_by_the_token
     states, labelled = torch.randn(3, 4), torch.tensor([True, True, False])
     ids = torch.tensor([0, 1, 2, 3, 12, 5]), torch.tensor([0, 1, 2, 3, 4, 10])
     target = LiveTargets((DenseTargets(states, labelled, teacher, ids),), (1.0,))
-    found = loss_sums(hidden, head, labels, Soft(target, mixture))
+    found = loss_sums(hidden, head, labels, SoftLoss(target, mixture))
     found.total.backward()
     assert teacher.weight.grad is None
     assert hidden.grad.isfinite().all()
@@ -239,7 +239,7 @@ def test_a_live_teacher_whose_special_tokens_are_others_is_compared_by_the_token
     wanted = dense_loss(logits[:, ids[1]], teacher(states[:2]).detach()[:, ids[0]])
     assert found.soft.item() == pytest.approx(wanted.sum().item(), rel=1e-5)
     same = target._replace(teachers=(target.teachers[0]._replace(tokens=11),))
-    found = loss_sums(hidden, head, labels, Soft(same, mixture))
+    found = loss_sums(hidden, head, labels, SoftLoss(same, mixture))
     logits = head(torch.stack([hidden[0, 1], hidden[0, 2]])).detach()
     wanted = dense_loss(logits, teacher(states[:2]).detach()[:, :11])
     assert found.soft.item() == pytest.approx(wanted.sum().item(), rel=1e-5)
