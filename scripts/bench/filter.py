@@ -31,6 +31,7 @@ from many_traces import TOKENIZER, real_rows, write_corpus
 
 from distillpipe import verify
 from distillpipe.base.filter_options import FilterOptions
+from distillpipe.base.options import Judging
 from distillpipe.base.records import Trace
 from distillpipe.data.store import dataset, integrity, versions
 from distillpipe.data.store.jsonl import encoder, lines
@@ -225,7 +226,7 @@ def report_peer(bench: Bench) -> None:
         def ours() -> None:
             integrity.check_content.cache_clear()
             out = Path(tempfile.mkdtemp(dir=scratch))
-            filter_traces([str(corpus)], out, options, Run(num_workers=1))
+            filter_traces([str(corpus)], out, options, Run(), judging=Judging(num_workers=1))
 
         def theirs() -> float:
             assert peer.stdin is not None
