@@ -95,7 +95,7 @@ class _SamplingOptions(TypedDict, total=False):
     top_p: float
     "Nucleus sampling: keep the smallest set of tokens whose probabilities sum to this."
     verifier: str | None
-    "math, numeric, exact, choice or code, for all rows; default: each row's own."
+    "math, numeric, exact, choice, code or your own FILE.py:FUNCTION, for all rows; default: each row's own."
     wait_text: str
     "What the reasoning goes on with in place of its end."
 
@@ -199,6 +199,8 @@ class _FilterOptions(TypedDict, total=False):
     "Dollars per million completion tokens."
     replicas: int
     "Copies of the model, one process each (vllm)."
+    rule: Sequence[str] | None
+    "Drop what a rule of your own rejects, FILE.py:FUNCTION; repeat for several."
     seed: int
     "Seed of every random choice."
     select: int | None
@@ -222,7 +224,7 @@ class _FilterOptions(TypedDict, total=False):
     verdict: Sequence[str] | None
     "Verdict to keep: correct, wrong or unverifiable; repeat for several. Default: correct."
     verifier: str | None
-    "math, numeric, exact, choice or code, for all rows; default: each row's own."
+    "math, numeric, exact, choice, code or your own FILE.py:FUNCTION, for all rows; default: each row's own."
 
 @overload
 def filter(
