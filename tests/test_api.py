@@ -128,7 +128,7 @@ def test_the_five_steps_run_from_python_and_agree_with_the_commands(
 
     assert traces.manifest.counts.rows_kept == 16
     assert not traces.up_to_date
-    assert student.metrics["steps"] == 2
+    assert student.metrics["loss"] > 0
     assert isinstance(result, dp.Evaluation)
     assert result.pass_at_1 == result.manifest.metrics["pass@1"]
     assert result.interval == tuple(result.manifest.metrics["interval"])
