@@ -44,6 +44,10 @@ class MissingDependencyError(DistillError):
     """An optional package is not installed; the message names the command that installs it."""
 
 
+class UserCodeError(DistillError):
+    """A verifier or rule of the user's own failed on a row: it costs that row."""
+
+
 class Incomplete(DistillError):
     """Some rows failed; the same command tries them again."""
 

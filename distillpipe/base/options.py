@@ -114,7 +114,9 @@ class FilterOptions(Record, frozen=True, kw_only=True, omit_defaults=True):
 
     verdicts: tuple[Verdict, ...]
     verifier: str | None
-    ADDED_LATER: ClassVar = frozenset({"code_rules", "code_packages"})
+    ADDED_LATER: ClassVar = frozenset({"code_rules", "code_packages", "rules"})
+    rules: tuple[str, ...] = ()
+    "FILE.py:FUNCTION of rules of the user's own, in their order; see `base.user_code`"
     code_rules: CodeRules = "plain"
     "`livecodebench` finds and runs programs as that benchmark's own harness does"
     code_packages: tuple[str, ...] = ()

@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import NamedTuple, ParamSpec, TypeVar
 
 from distillpipe.base.encoding import escaped
-from distillpipe.base.errors import Abandoned, CannotRenderError, DistillError
+from distillpipe.base.errors import Abandoned, CannotRenderError, DistillError, UserCodeError
 from distillpipe.base.progress import say
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 REASON = "internal_error"  # the drop reason of such a row, and the prefix of its verdict reason
+USER_CODE = "user code "  # the prefix of an error in a function of the user
 MAX_SHARE = 0.01  # of the rows of a version
 _MAX_CHARACTERS = 200
 _PACKAGE = Path(__file__).parents[1]
@@ -51,7 +52,7 @@ def guarded(work: Callable[P, R], *arguments: P.args, **options: P.kwargs) -> R 
     """
     try:
         return work(*arguments, **options)
-    except CannotRenderError as error:
+    except (CannotRenderError, UserCodeError) as error:
         # The template fails on this conversation only: one that fails on all is refused before sampling.
         return InternalError(escaped(str(error)))
     except (DistillError, Abandoned):
@@ -74,17 +75,29 @@ def too_many(num_errors: int, num_rows: int) -> bool:
     return num_errors > MAX_SHARE * num_rows
 
 
-def check_share(num_errors: int, num_rows: int, *, accepted: bool, show: str, way_out: str) -> None:
+def whose(said: str) -> str:
+    """Whose an internal error is: `distillpipe itself`, or a function of the user, `user code checks:check`."""
+    said = said.removeprefix(f"{REASON}: ")
+    return said.partition(": ")[0] if said.startswith(USER_CODE) else "distillpipe itself"
+
+
+def check_share(
+    num_errors: int, num_rows: int, *, accepted: bool, show: str, way_out: str, first: str = ""
+) -> None:
     """Report the number of rows with internal errors. Raises InternalErrors if there are too many.
 
-    `show` is the command that shows such a row, `way_out` says what to do about too many of them.
+    `show` is the command that shows such a row, `way_out` says what to do about too many of them. `first` is
+    the message of the first error.
     """
     if not num_errors:
         return
-    message = (
-        f"{num_errors:,} of {num_rows:,} rows met an error of distillpipe itself ({REASON}): please report it "
-        f"with a row, which `{show}` shows"
+    owner = whose(first)
+    next_step = (
+        f"fix the function; `{show}` shows such a row"
+        if owner.startswith(USER_CODE)
+        else f"please report it with a row, which `{show}` shows"
     )
+    message = f"{num_errors:,} of {num_rows:,} rows met an error of {owner} ({REASON}): {next_step}"
     if too_many(num_errors, num_rows) and not accepted:
         raise InternalErrors(f"{message}. These are more than {MAX_SHARE:.0%}: {way_out}")
     say(f"warning: {message}")

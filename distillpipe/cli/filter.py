@@ -121,6 +121,14 @@ def filter_traces(
             rich_help_panel=RULES,
         ),
     ] = None,
+    rule: Annotated[
+        list[str] | None,
+        shared.option(
+            metavar="FILE.py:FUNCTION",
+            help="Drop what a rule of your own says; repeat for several.",
+            rich_help_panel=RULES,
+        ),
+    ] = None,
     dedup: Annotated[
         Literal["exact", "near", "none"],
         shared.option(
@@ -269,6 +277,7 @@ def filter_traces(
     options = FilterOptions(
         verdicts=tuple(cast("list[Verdict]", verdict or ["correct"])),
         verifier=verifier,
+        rules=tuple(rule or ()),
         code_rules=code_rules,
         code_packages=tuple(code_packages or ()),
         answer_form=answer_form,

@@ -41,7 +41,7 @@ option = functools.partial(typer.Option, show_envvar=False)
 
 
 def _check_verifier(name: str | None) -> str | None:
-    if name is not None:
+    if name is not None and ":" not in name:  # FILE.py:FUNCTION is looked for by the stage
         check_name(name)
     return name
 
@@ -146,7 +146,7 @@ Verifier = Annotated[
     str | None,
     option(
         callback=_check_verifier,
-        help="math, numeric, exact, choice or code, for all rows; else each row's own.",
+        help="math, numeric, exact, choice, code or your own FILE.py:FUNCTION, for all rows; else each row's own.",
         rich_help_panel=PROBLEMS,
     ),
 ]

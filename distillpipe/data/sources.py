@@ -23,6 +23,7 @@ from distillpipe.base.errors import DataError, UsageError
 from distillpipe.base.options import Prompting
 from distillpipe.base.records import Problem, problem_id
 from distillpipe.base.rowguard import InternalError, guarded
+from distillpipe.base.user_code.functions import is_user_name
 from distillpipe.data.benchmarks import BENCHMARKS, Benchmark
 from distillpipe.data.formats import files, hub
 from distillpipe.data.formats.fields import (
@@ -255,8 +256,12 @@ def _problem(row: Any, where: str, prompting: Prompting) -> Problem:
     except NotText as error:
         raise DataError(f"{where}: {error}") from error
     verifier = prompting.verifier or row.get("verifier") or usual_verifier(row)
-    if not isinstance(verifier, str) or verifier not in VERIFIERS:
-        raise DataError(f"{where}: no verifier {verifier!r}: there are {', '.join(VERIFIERS)}")
+    if not isinstance(verifier, str) or not (verifier in VERIFIERS or is_user_name(verifier)):
+        names = ", ".join(VERIFIERS)
+        raise DataError(
+            f"{where}: no verifier {verifier!r}: there are {names}; your own is given as "
+            "--verifier FILE.py:FUNCTION"
+        )
     known = {key, answer_key, "verifier", "domain"}
     return Problem(
         problem_id=problem_id(row[key], reference, verifier, tests_for(verifier, row)),

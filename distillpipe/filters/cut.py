@@ -17,6 +17,7 @@ from distillpipe import verify
 from distillpipe.base.hashing import content_hash
 from distillpipe.base.options import FilterOptions
 from distillpipe.base.records import TokenCounts, Trace, trace_id, with_source
+from distillpipe.base.user_code.functions import UserFunction
 from distillpipe.models.steps import BLANK_LINE, find_steps
 from distillpipe.verify.extract import boxed_answer
 
@@ -88,10 +89,11 @@ def judged_conclusion(
     options: FilterOptions,
     extra: str | None = None,
     programs: verify.Programs = verify.PLAIN,
+    own: UserFunction | None = None,
 ) -> Trace | None:
     """The row with a verdict on the last statement of its reasoning about the answer; None without a statement.
 
-    `extra` holds the other keys of the problem, as for `verify.verified`.
+    `extra` holds the other keys of the problem and `own` the user's own verifier, as for `verify.verified`.
     """
     statement = conclusion(trace.reasoning, options.verifier or trace.verifier)
     if statement is None:
@@ -100,7 +102,7 @@ def judged_conclusion(
     as_response = msgspec.structs.replace(reply, content=statement)
     return verify.verified(
         msgspec.structs.replace(trace, messages=[*prompt, as_response]),
-        options.verifier, extra, answer_form="any", programs=programs,
+        options.verifier, extra, answer_form="any", programs=programs, own=own,
     )  # fmt: skip
 
 

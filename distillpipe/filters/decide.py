@@ -18,9 +18,11 @@ from distillpipe.base.options import FilterOptions
 from distillpipe.base.processes import Processes, num_cores
 from distillpipe.base.records import SoftLabels, TokenCounts, Trace, Verdict
 from distillpipe.base.rowguard import REASON, InternalError, guarded, is_internal_error
+from distillpipe.base.user_code.functions import UserFunction
 from distillpipe.data.store import dataset, versions
 from distillpipe.data.store.jsonl import Slice, decode, decoded_slice, lines, slices
 from distillpipe.filters.cut import Cut, cut_row, find_cut, judged_conclusion
+from distillpipe.filters.own_rules import own_drops
 from distillpipe.filters.problems import ProblemExtras, ProblemFacts
 from distillpipe.filters.rules import OVER_BUDGET, Drop, unwanted_verdict
 from distillpipe.filters.strategies import Candidate
@@ -97,6 +99,10 @@ class RowFilter(NamedTuple):
     count_tokens: Callable[[Trace], TokenCounts] | None
     "null if no row is cut"
     programs: verify.Programs
+    verifier: UserFunction | None = None
+    "a verifier of the user's own"
+    rules: tuple[UserFunction, ...] = ()
+    "rules of the user's own"
 
     def examine(self, trace: Trace) -> ExaminedRow:
         """Apply all rules. Verdicts are expensive, so by default a row that another rule drops gets none."""
@@ -105,7 +111,7 @@ class RowFilter(NamedTuple):
             return ExaminedRow(trace, filters.unjudged(row, self.options), cut, drops)
         judged = verify.verified(
             row, self.options.verifier, self.extras.of(trace),
-            answer_form=self.options.answer_form, programs=self.programs,
+            answer_form=self.options.answer_form, programs=self.programs, own=self.verifier,
         )  # fmt: skip
         is_ignored = "unwanted_verdict" in self.options.ignored_rules
         unwanted = None if is_ignored else unwanted_verdict(judged, self.options)
@@ -141,7 +147,9 @@ class RowFilter(NamedTuple):
 
     def _drops(self, trace: Trace) -> list[Drop]:
         drops = chain(
-            filters.drops_by_text(trace, self.options), self.known.drops(trace, self.options)
+            filters.drops_by_text(trace, self.options),
+            self.known.drops(trace, self.options),
+            own_drops(trace, self.rules),
         )
         return list(drops if self.options.explain else islice(drops, 1))
 
@@ -159,7 +167,9 @@ class RowFilter(NamedTuple):
         drops = self._drops(row)
         if drops and not self.options.explain:
             return row, cut, drops
-        judged = judged_conclusion(row, self.options, self.extras.of(trace), self.programs)
+        judged = judged_conclusion(
+            row, self.options, self.extras.of(trace), self.programs, self.verifier
+        )
         if judged is None or judged.verdict != "correct":
             drop = Drop("answer_not_reached", measured)
             if judged is not None and is_internal_error(None, judged.verdict_reason):

@@ -45,7 +45,7 @@ class ProblemExtras:
                 verifier = options.verifier or problem.verifier
                 verify.check_name(verifier)
                 self.verifiers.add(verifier)
-                if problem.extra and verify.VERIFIERS[verifier].reads_extra:
+                if problem.extra and verify.rule_of(verifier).reads_extra:
                     self._numbers[problem.problem_id] = len(self._spool)
                     self._spool.append(problem)
         self._spool.flush()

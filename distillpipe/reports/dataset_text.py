@@ -39,6 +39,8 @@ def _details(
     yield from _section(
         "models", _columns([[item.role, item.name, item.identity] for item in manifest.models])
     )
+    own = [[name, digest] for name, digest in manifest.user_code.items()]
+    yield from _section("verifiers and rules of your own", _columns(own))
     yield from _section("dropped", _dropped(counts))
     yield from _section("teachers", teacher_lines(counts))
     if counts.verdicts:

@@ -144,7 +144,7 @@ def _add(predictions: Predictions, trace: Trace, outcome: str) -> None:
         predictions.problems[trace.problem_id] = problem
     problem.samples.append((trace.sample, outcome == "correct"))
     is_finished = outcome not in ("truncated", "not_run")
-    votes = is_finished and not verify.VERIFIERS[trace.verifier].runs_code
+    votes = is_finished and not verify.rule_of(trace.verifier).runs_code
     problem.answers.append(trace.answer if votes else None)
     problem.num_unverifiable += outcome == "unverifiable"
     predictions.num_internal_errors += is_internal_error(None, trace.verdict_reason)
@@ -158,7 +158,7 @@ def choice_options(problems: Iterable[Problem]) -> dict[str, str | None]:
     """The other keys of choice problems by problem id; they hold the options that a vote needs."""
     extras = {}
     for problem in problems:
-        rule = verify.VERIFIERS[problem.verifier]
+        rule = verify.rule_of(problem.verifier)
         if rule.reads_extra and not rule.runs_code:
             extras[problem.problem_id] = problem.extra
     return extras
@@ -249,7 +249,7 @@ def _majorities(predictions: Predictions, extras: Mapping[str, str | None]) -> d
     """maj@k for k samples of each problem; {} if their numbers differ or programs were judged."""
     fewest, most = predictions.num_samples
     runs_code = any(
-        verify.VERIFIERS[problem.verifier].runs_code for problem in predictions.problems.values()
+        verify.rule_of(problem.verifier).runs_code for problem in predictions.problems.values()
     )
     if fewest != most or most < 2 or runs_code:
         return {}
@@ -267,7 +267,7 @@ def _majorities(predictions: Predictions, extras: Mapping[str, str | None]) -> d
 def _lost_programs(predictions: Predictions) -> dict[str, Any]:
     """Programs that failed for a missing package, and the packages; {} if no programs were judged."""
     if not any(
-        verify.VERIFIERS[problem.verifier].runs_code for problem in predictions.problems.values()
+        verify.rule_of(problem.verifier).runs_code for problem in predictions.problems.values()
     ):
         return {}
     counts = predictions.missing_modules
@@ -278,7 +278,7 @@ def _same_answer(
     judged: Judged, extra: str | None, predictions: Predictions
 ) -> Callable[[str, str], bool]:
     """A function that tells whether the problem's verifier treats two answers as equal."""
-    rule = verify.VERIFIERS[judged.verifier]
+    rule = verify.rule_of(judged.verifier)
 
     def same(answer: str, other: str) -> bool:
         judgement = guarded(rule.judge, answer, Question(other, judged.problem, extra))

@@ -185,7 +185,7 @@ def _other_protocol(first: _Read, other: _Read) -> list[str]:
                 f"{theirs[name].value!r} for {other.name}"
             )
     judged_by = [(one.manifest.metrics or {}).get("verifier_version") for one in (first, other)]
-    if judged_by[0] != judged_by[1]:
+    if judged_by[0] != judged_by[1] or first.manifest.user_code != other.manifest.user_code:
         lines.append(
             f"{first.name} and {other.name} were judged by different versions of the verifiers: run "
             "`distill eval` again, which takes over what was sampled"

@@ -4,12 +4,16 @@ Two passes over the input, so that text is never held: the first decides on each
 """
 
 from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
 
 from distillpipe import filters, verify
 from distillpipe.base.errors import DataError
 from distillpipe.base.options import FilterOptions
 from distillpipe.base.progress import progress, say
 from distillpipe.base.rowguard import REASON, InternalError, check_share, too_many
+from distillpipe.base.user_code.functions import UserFunction
 from distillpipe.data import forecast, sources
 from distillpipe.data.forecast import Forecast
 from distillpipe.data.store import dataset, versions
@@ -18,6 +22,7 @@ from distillpipe.data.store.writer import Writer
 from distillpipe.filters.decide import Decision, RowFilter, decided, rows_once
 from distillpipe.filters.difficulty import check_in_common, predictions_in
 from distillpipe.filters.force import Forcer, Forcing
+from distillpipe.filters.own_rules import find_rules
 from distillpipe.filters.problems import (
     NO_INPUTS,
     FilterInputs,
@@ -41,6 +46,7 @@ from distillpipe.stages.run import (
     overlap,
     say_finished,
     say_up_to_date,
+    user_code,
 )
 from distillpipe.verify.code.packages import versions_of
 from distillpipe.verify.code.verifier import missing_modules
@@ -61,17 +67,20 @@ def filter_traces(
     Rows that are too long are answered once more where there is a `forcing`: then the new ones are input, too.
     Raises DataError, with the funnel, where no row is left; the draft then stays, unfinished.
     """
+    own = _own(options)
+    options = own.options
     others = _checked(others, options, forcing)
-    header = _header(inputs, out, options, run, others, forcing)
+    header = _header(inputs, out, own, run, others, forcing)
     if (finished := versions.up_to_date(out, header)) is not None:
         return say_up_to_date(finished)
+    own.check()
 
     from distillpipe.data.store.label_carry import (
         carry,  # it loads numpy, which "up to date" has no use for
     )
 
     with versions.draft(out, header) as draft, Writer(draft, SYNC_ROWS) as writer:
-        examiner = _examiner(inputs, options, draft.path, run, others)
+        examiner = _examiner(inputs, own, draft.path, run, others)
         rows, failed = inputs, dict[str, InternalError]()
         writer.forget_failed()
         if forcing is not None:
@@ -93,6 +102,7 @@ def filter_traces(
             writer.reject(judged, first.reason, first.measured, also)
         writer.sync()
         draft.manifest.libraries |= versions_of(options.code_packages)
+        draft.manifest.user_code = own.hashes
         reasons = (one.verdict_reason for one in decisions.values())
         report = [*funnel(draft.manifest), *missing_modules(reasons)]
         if options.explain:
@@ -133,7 +143,7 @@ def _check_errors(
             writer.fail_id(row_id, str(said))
     first = next(iter(errors))
     check_share(
-        len(errors), len(decisions), accepted=run.accept_errors,
+        len(errors), len(decisions), accepted=run.accept_errors, first=str(errors[first]),
         show=f"distill show {inputs[0]} --row {first}",
         way_out=f"nothing is written, {path / versions.ERRORS_FILE} lists them, the first with "
         f"{errors[first]}. When it is mended the same command goes on; with --accept-errors it finishes "
@@ -150,15 +160,45 @@ def forecast_filter(
     forcing: Forcing | None = None,
 ) -> Forecast:
     """What `filter_traces` would do."""
+    own = _own(options)
+    own.check()
+    options = own.options
     others.check(options, has_teacher=forcing is not None)
     found = forecast.begin("filter", out, run.options, inputs)
     with forecast.noting(found):
         others = _checked(others, options, forcing)
-        forecast.add_output(found, out, _header(inputs, out, options, run, others, forcing))
+        forecast.add_output(found, out, _header(inputs, out, own, run, others, forcing))
         found.rows = {"to read": dataset.count_rows(inputs)}
         found.estimate.disk_bytes = dataset.count_bytes(inputs)
         found.estimate.basis = "what is kept and what is rejected is written again"
     return found
+
+
+class Own(NamedTuple):
+    """What of the user's own code decides on rows."""
+
+    options: FilterOptions
+    "with names in place of files, whose places are in no row and no fingerprint"
+    verifier: UserFunction | None
+    rules: tuple[UserFunction, ...]
+
+    @property
+    def hashes(self) -> dict[str, str]:
+        return user_code(self.verifier, *self.rules).get("user_code", {})
+
+    def check(self) -> None:
+        """Raise UsageError for a function that cannot be called."""
+        for one in (self.verifier, *self.rules):
+            if one is not None:
+                one.check()
+
+
+def _own(options: FilterOptions) -> Own:
+    name, verifier = verify.find_own(options.verifier)
+    rules = find_rules(options.rules)
+    names = tuple(rule.name for rule in rules)
+    named = msgspec.structs.replace(options, verifier=name, rules=names)
+    return Own(named, verifier, rules)
 
 
 def _checked(others: FilterInputs, options: FilterOptions, forcing: Forcing | None) -> FilterInputs:
@@ -170,7 +210,7 @@ def _checked(others: FilterInputs, options: FilterOptions, forcing: Forcing | No
 def _header(
     inputs: list[str],
     out: Path,
-    options: FilterOptions,
+    own: Own,
     run: Run,
     others: FilterInputs,
     forcing: Forcing | None,
@@ -180,9 +220,10 @@ def _header(
         kind="traces",
         stage="filter",
         content=content_of(
-            options=options,
+            options=own.options,
             rules=[verify.CODE_VERSION, filters.CODE_VERSION],
-            **code_packages(options.code_packages),
+            **code_packages(own.options.code_packages),
+            **user_code(own.verifier, *own.rules),
             num_others=[len(others.predictions), len(others.benchmarks)],
             **by_teacher,
         ),
@@ -207,17 +248,18 @@ def _tokenizer(others: FilterInputs) -> list[Model]:
 
 
 def _examiner(
-    inputs: list[str], options: FilterOptions, folder: Path, run: Run, others: FilterInputs
+    inputs: list[str], own: Own, folder: Path, run: Run, others: FilterInputs
 ) -> RowFilter:
     """All that rows are looked at by; what has to be held for it lies in `folder`."""
     if not dataset.count_rows(inputs):
         raise DataError(f"{', '.join(inputs)}: no rows to filter")
+    options = own.options
     extras = ProblemExtras(inputs, options, folder)
     programs = verify.Programs(options.code_rules, options.code_packages, run.unsafe)
-    verify.check_runnable(extras.verifiers, programs)
+    verify.check_runnable(extras.verifiers, programs, own.verifier)
     known = read_problem_facts(inputs, others, options)
     count = next((counter(tokenizer) for tokenizer in _tokenizer(others)), None)
-    return RowFilter(options, known, extras, count, programs)
+    return RowFilter(options, known, extras, count, programs, own.verifier, own.rules)
 
 
 def _decide(

@@ -27,6 +27,7 @@ from distillpipe.stages.run import (
     content_of,
     say_finished,
     say_up_to_date,
+    with_verifier,
 )
 
 if TYPE_CHECKING:  # it loads numpy, which an answer of "up to date" has no use for
@@ -40,10 +41,13 @@ def generate(problems: str, teacher: str, out: Path, options: SamplingOptions, r
     that comes back may be an older one that is up to date.
     """
     check_prompt_template(options.prompting.prompt_template)
+    options, own = with_verifier(options)
     model = _teacher(teacher, options)
     header = _header(problems, model, out, options, run)
     if (finished := versions.up_to_date(out, header)) is not None:
         return say_up_to_date(finished)
+    if own is not None:
+        own.check()  # it judges nothing here, but traces that nobody can judge would be paid for
 
     with _begun(problems, model, out, options, header) as (sampler, writer):
         _sample(sampler, writer)
@@ -56,6 +60,9 @@ def forecast_generate(
 ) -> Forecast:
     """What `generate` would do; with a pilot its rows are sampled first, and tell what the rest costs."""
     check_prompt_template(options.prompting.prompt_template)
+    options, own = with_verifier(options)
+    if own is not None:
+        own.check()
     found = forecast.begin("generate", out, run.options, [sources.place_of(problems)])
     if run.pilot is not None:
         found.pilot = _sample_pilot(problems, teacher, out, options, run)

@@ -14,6 +14,7 @@ from distillpipe.base.errors import DataError, UsageError
 from distillpipe.base.progress import say
 from distillpipe.base.records import Trace
 from distillpipe.base.rowguard import REASON, InternalError, guarded
+from distillpipe.base.user_code.functions import UserFunction
 from distillpipe.data import forecast, sources
 from distillpipe.data.benchmarks import BENCHMARKS
 from distillpipe.data.forecast import Forecast
@@ -37,6 +38,7 @@ from distillpipe.stages.run import (
     say_finished,
     say_up_to_date,
 )
+from distillpipe.verify import find_own
 
 FIRST_ROWS = 20  # that the format is told from
 
@@ -58,10 +60,13 @@ def import_traces(reference: str, out: Path, options: ImportOptions, run: Run) -
     Raises UsageError where no format fits; DataError, with the funnel, where no row fits the format: the
     draft then stays, unfinished.
     """
+    options, own = _with_verifier(options)
     tokenizer = _tokenizer(options)
     header = _header(reference, tokenizer, out, options, run)
     if (finished := versions.up_to_date(out, header)) is not None:
         return say_up_to_date(finished)
+    if own is not None:
+        own.check()  # it judges nothing here, but whoever filters the rows needs it
 
     with versions.draft(out, header) as draft, Writer(_without_errors(draft)) as writer:
         rows = (row for _, row in islice(sources.rows_and_unreadable(reference), options.limit))
@@ -99,11 +104,21 @@ def _without_errors(draft: Draft) -> Draft:
 
 def forecast_import(reference: str, out: Path, options: ImportOptions, run: Run) -> Forecast:
     """What `import_traces` would do."""
+    options, own = _with_verifier(options)
+    if own is not None:
+        own.check()
     found = forecast.begin("import", out, run.options, [sources.place_of(reference)])
     with forecast.noting(found):
         tokenizer = _tokenizer(options)
         forecast.add_output(found, out, _header(reference, tokenizer, out, options, run))
     return found
+
+
+def _with_verifier(options: ImportOptions) -> tuple[ImportOptions, UserFunction | None]:
+    """The options with the verifier's name as rows have it, and its function where it is the user's own."""
+    name, own = find_own(options.choices.verifier)
+    choices = msgspec.structs.replace(options.choices, verifier=name)
+    return msgspec.structs.replace(options, choices=choices), own
 
 
 def _tokenizer(options: ImportOptions) -> Model | None:

@@ -10,13 +10,16 @@ import msgspec
 
 from distillpipe.base import rowguard
 from distillpipe.base.errors import UsageError
+from distillpipe.base.options import SamplingOptions
 from distillpipe.base.progress import say
 from distillpipe.base.terminal import printable
+from distillpipe.base.user_code.functions import UserFunction
 from distillpipe.data.store import manifest as manifests
 from distillpipe.data.store.manifest import Manifest, ResolvedOption
 from distillpipe.data.store.spending import say_spent
 from distillpipe.data.store.writer import Writer
 from distillpipe.reports.dataset_text import teacher_lines
+from distillpipe.verify import find_own
 from distillpipe.verify.code.packages import versions_of
 
 
@@ -95,6 +98,22 @@ def code_packages(
         raise
 
 
+def with_verifier(options: SamplingOptions) -> tuple[SamplingOptions, UserFunction | None]:
+    """The options with the verifier's name as rows have it, and its function where it is the user's own.
+
+    Raises UsageError for a verifier that does not exist.
+    """
+    name, own = find_own(options.prompting.verifier)
+    prompting = msgspec.structs.replace(options.prompting, verifier=name)
+    return msgspec.structs.replace(options, prompting=prompting), own
+
+
+def user_code(*functions: UserFunction | None) -> dict[str, dict[str, str]]:
+    """Names and hashes of the functions of the user's own that decide on rows; nothing where there are none."""
+    found = {one.name: one.digest for one in functions if one is not None}
+    return {"user_code": found} if found else {}
+
+
 def say_up_to_date(path: Path) -> Result:
     """Say that a finished version already is what was asked for."""
     found = manifests.read(path)
@@ -113,6 +132,7 @@ def check_internal_errors(writer: Writer, *, accepted: bool) -> None:
         num_errors,
         num_rows,
         accepted=accepted,
+        first=writer.failed_said,
         show=f"distill show {folder} --row {writer.failed_row}",
         way_out=f"{draft.path} stays unfinished, with all that is in it. When it is mended the same command "
         "goes on; with --accept-errors it finishes as it is",

@@ -181,7 +181,7 @@ def test_a_read_only_out_is_one_line_and_what_is_there_can_be_used(
     assert sorted(path.name for path in Path("out").glob("v*")) == ["v1", "v2"]
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="permissions do not bind root")
+@pytest.mark.usefixtures("bound_by_permissions")
 @pytest.mark.parametrize(("name", "mode"), [("traces.jsonl", 0o200), ("out", 0o500)])
 def test_what_may_not_be_read_or_written_is_one_line_with_its_name(
     place: Path, distill: Distill, name: str, mode: int

@@ -1,6 +1,9 @@
 """What a user can get wrong: one line on stderr that says what, where and what to do; nothing is lost."""
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -283,22 +286,32 @@ def test_a_mended_line_is_enough_and_the_same_command_goes_on(
     assert sorted(json.loads(line)["problem"] for line in lines) == ["1+1?", "2+1?"]
 
 
-@pytest.mark.parametrize(
-    "reference", ["no-such-org/no-such-model", "runs/student@v1", "UPPER/bad name", "a/-b"]
-)
-def test_a_name_that_is_not_on_the_hub_is_one_line_without_a_network(
-    place: Path, distill_process: Distill, reference: str
-) -> None:
-    done = distill_process(
-        "generate", "problems.jsonl", "--teacher", reference, "--out", "out",
-        HF_HUB_OFFLINE="1", HF_HOME=str(place / "hub"),
+GENERATE_FROM_EACH = """
+import sys
+from distillpipe.cli.app import main
+
+for reference in sys.argv[1:]:
+    sys.argv = ["distill", "generate", "problems.jsonl", "--teacher", reference, "--out", "out"]
+    try:
+        main()
+    except SystemExit as stop:
+        print(stop.code)
+"""
+
+
+def test_a_name_that_is_not_on_the_hub_is_one_line_without_a_network(place: Path) -> None:
+    references = ["no-such-org/no-such-model", "runs/student@v1", "UPPER/bad name", "a/-b"]
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(place / "hub")}
+    done = subprocess.run(
+        [sys.executable, "-c", GENERATE_FROM_EACH, *references],
+        capture_output=True, text=True, check=False, env=environment,
     )  # fmt: skip
 
-    assert (done.code, done.out) == (2, "")
-    assert done.err.startswith(
-        f"error: --teacher {reference}: neither a local folder nor to be had"
-    )
-    assert done.err.count("\n") == 1
+    assert done.stdout.split() == ["2"] * 4
+    errors = done.stderr.splitlines()
+    for reference, line in zip(references, errors, strict=True):
+        said = f"error: --teacher {reference}: neither a local folder nor to be had"
+        assert line.startswith(said), done.stderr
 
 
 def test_a_real_process_ends_with_the_code_and_the_line(

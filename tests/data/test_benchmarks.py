@@ -49,15 +49,13 @@ def read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     return run
 
 
+@pytest.mark.reference
 @pytest.mark.parametrize("name", REAL)
 def test_a_real_file_of_a_benchmark_is_read_whole_and_every_problem_can_be_judged(
-    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+    reference_data: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     file, number, first, last, num_domains = REAL[name]
-    place = repository.parent / "shared" / "data" / file
-    if not place.is_file():
-        pytest.skip(f"no real data: {place} does not exist")
-    (tmp_path / BENCHMARKS[name].file).symlink_to(place)
+    (tmp_path / BENCHMARKS[name].file).symlink_to(reference_data(f"data/{file}"))
     monkeypatch.setenv("DISTILL_DATA", str(tmp_path))
     problems = list(read_problems(name, AS_THEY_ARE, None))
 

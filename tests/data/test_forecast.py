@@ -129,15 +129,16 @@ def test_inputs_are_described_by_what_they_hold(place: Path, dry: Distill) -> No
 # ---------------------------------------------------------------- what is there already
 
 
-@pytest.mark.parametrize("command", [GENERATE, EVAL], ids=["generate", "eval"])
 @pytest.mark.parametrize(
-    ("changes", "writes", "expected"),
+    ("command", "changes", "writes", "expected"),
     [
-        ("--limit 3", "nothing: OUT/v1 is up to date", rows(3, 3, 0)),
-        ("--limit 2", "OUT/v2, which it begins", rows(2, 2, 0)),
-        ("", "OUT/v2, which it begins", rows(5, 3, 2)),
-        ("--num-samples 4", "OUT/v2, which it begins", rows(20, 3, 17)),
-        ("--seed 7", "OUT/v2, which it begins", rows(5, 0, 5)),
+        (GENERATE, "--limit 3", "nothing: OUT/v1 is up to date", rows(3, 3, 0)),
+        (GENERATE, "--limit 2", "OUT/v2, which it begins", rows(2, 2, 0)),
+        (GENERATE, "", "OUT/v2, which it begins", rows(5, 3, 2)),
+        (GENERATE, "--num-samples 4", "OUT/v2, which it begins", rows(20, 3, 17)),
+        (GENERATE, "--seed 7", "OUT/v2, which it begins", rows(5, 0, 5)),
+        (EVAL, "--limit 3", "nothing: OUT/v1 is up to date", rows(3, 3, 0)),
+        (EVAL, "", "OUT/v2, which it begins", rows(5, 3, 2)),
     ],
 )
 def test_rows_of_earlier_versions_are_counted_as_the_run_would_reuse_them(

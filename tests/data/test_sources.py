@@ -312,14 +312,12 @@ REAL = {
 }
 
 
+@pytest.mark.reference
 @pytest.mark.parametrize("name", REAL)
 def test_real_files_load_as_they_are_every_row_with_a_reference(
-    repository: Path, name: str
+    reference_data: Callable[[str], Path], name: str
 ) -> None:
-    path = repository.parent / "shared" / "data" / "math" / name
-    if not path.is_file():
-        pytest.skip(f"no real data: {path} does not exist")
-    problems = read(path)
+    problems = read(reference_data(f"data/math/{name}"))
 
     answers = [problem.reference_answer for problem in problems]
     assert (len(answers), answers[0], answers[-1]) == REAL[name]
@@ -327,10 +325,11 @@ def test_real_files_load_as_they_are_every_row_with_a_reference(
     assert {problem.benchmark for problem in problems} == {None}
 
 
+@pytest.mark.reference
 def test_the_last_box_of_a_real_solution_is_its_answer(
-    tmp_path: Path, shared_rows: Callable[[str], list[dict[str, Any]]]
+    tmp_path: Path, reference_rows: Callable[[str], list[dict[str, Any]]]
 ) -> None:
-    rows = shared_rows("math/math500.jsonl")
+    rows = reference_rows("math/math500.jsonl")
     answers = [row.pop("answer") for row in rows]
     found = [problem.reference_answer for problem in read(write(tmp_path / "p.jsonl", *rows))]
 

@@ -41,14 +41,11 @@ def perturbed(load_script: Callable[[str], ModuleType]) -> ModuleType:
 
 
 @pytest.fixture(scope="session")
-def real_problems(repository: Path) -> Callable[[str], list[str]]:
-    """The problems of a file of real data by its name; skips where it is absent."""
+def real_problems(reference_data: Callable[[str], Path]) -> Callable[[str], list[str]]:
+    """The problems of a file of the reference data by its name."""
 
     def load(name: str) -> list[str]:
-        path = repository.parent / "shared" / "data" / "math" / name
-        if not path.is_file():
-            pytest.skip(f"no real problems: {path} does not exist")
-        text = path.read_text()
+        text = reference_data(f"data/math/{name}").read_text()
         rows = json.loads(text) if name.endswith(".json") else map(json.loads, text.splitlines())
         return [row.get("problem") or row["question"] for row in rows]
 
@@ -56,13 +53,10 @@ def real_problems(repository: Path) -> Callable[[str], list[str]]:
 
 
 @pytest.fixture(scope="session")
-def real_traces(repository: Path) -> dict[str, tuple[dict[str, Any], Trace]]:
+def real_traces(reference_data: Callable[[str], Path]) -> dict[str, tuple[dict[str, Any], Trace]]:
     """The 2,004 real traces as import makes them, each with its source row, by the source's id."""
-    folder = repository.parent / "shared" / "data" / "traces"
-    if not folder.is_dir():
-        pytest.skip(f"no real traces: {folder} does not exist")
     found: dict[str, tuple[dict[str, Any], Trace]] = {}
-    for path in sorted(folder.glob("*.jsonl")):
+    for path in sorted(reference_data("data/traces").glob("*.jsonl")):
         rows = [json.loads(line) for line in path.read_bytes().splitlines()]
         name = detect(rows[:50])
         assert name is not None

@@ -100,6 +100,7 @@ def test_a_huge_thought_is_counted_no_further_than_the_budget_can_reach(
     assert longest <= 4_000
 
 
+@pytest.mark.reference
 def test_every_cut_of_a_real_thought_is_a_beginning_that_fits_and_does_not_break_off(
     real_traces: dict[str, tuple[dict[str, Any], Trace]],
 ) -> None:

@@ -27,7 +27,7 @@ OPTIONS = FilterOptions(
     max_reasoning_tokens=None, max_repetition=0.3, max_foreign_letters=1, explain=True,
     dedup="near", per_problem=None, seed=0,
 )  # fmt: skip
-FILES = ("r1_mmlu_pro_mcq", "riddles_qwq")
+OPTIONS_OF_CHOICES = ["the cat", "the dog", "the cow", "the hen"]
 
 
 @pytest.fixture(autouse=True)
@@ -35,34 +35,54 @@ def _small_inputs_are_large(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decide, "SMALL_BYTES", 2_000_000)
 
 
+def source_row(number: int) -> dict[str, Any]:
+    """One of 300 rows of choices, every fifth of which is flawed in one of five ways."""
+    steps = [
+        f"Step {at}: {number} and {at} make {number + at}, which is odd or not." for at in range(60)
+    ]
+    letter = "ABCD"[number % 4]
+    row = {
+        "problem": f"Which animal has the number {number}?", "options": OPTIONS_OF_CHOICES, "gold": letter,
+        "model": "teacher", "reasoning": "\n".join(steps), "answer_text": f"The answer is {letter}.",
+    }  # fmt: skip
+    flaws: dict[int, dict[str, Any]] = {
+        0: {"reasoning": f"{number}: so it goes on. " * 150},
+        5: {"reasoning": ""},
+        10: {"answer_text": "The answer is ABCD."},
+        15: {"reasoning": "\n".join([*steps, "所以答案是这个动物。"])},
+        20: {"answer_text": ""},
+    }
+    return row | flaws.get(number % 25, {})
+
+
 @pytest.fixture(scope="module")
-def real(shared_rows: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """Datasets of real traces: with options of choices, which stand in problems.jsonl, and with loops."""
+def imported(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Two datasets: with options of choices, which stand in problems.jsonl, and with loops and other flaws."""
     from distillpipe.data.formats.traces import Choices
     from distillpipe.stages.import_traces import ImportOptions, import_traces
 
-    folder = tmp_path_factory.mktemp("real")
-    for name in FILES:
-        (folder / f"{name}.jsonl").write_bytes(
-            b"".join(
-                msgspec.json.encode(row) + b"\n" for row in shared_rows(f"traces/{name}.jsonl")
-            )
-        )
+    folder = tmp_path_factory.mktemp("imported")
+    for name, numbers in (("first", range(300)), ("second", range(300, 600))):
+        rows = [msgspec.json.encode(source_row(number)) for number in numbers]
+        (folder / f"{name}.jsonl").write_bytes(b"\n".join(rows) + b"\n")
         options = ImportOptions(Choices("auto"))
         import_traces(str(folder / f"{name}.jsonl"), folder / name, options, Run())
-    return [str(folder / name) for name in FILES]
+    return [str(folder / name) for name in ("first", "second")]
 
 
 def files(out: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted((out / "v1").glob("*.jsonl"))}
 
 
-def test_many_processes_write_what_one_thread_writes(real: list[str], tmp_path: Path) -> None:
+def test_many_processes_write_what_one_thread_writes(imported: list[str], tmp_path: Path) -> None:
     options = msgspec.structs.replace(OPTIONS, verifier="choice")
+    parts = [part for one in imported for part in (Path(one) / "v1").glob("part-*.jsonl")]
+    assert sum(part.stat().st_size for part in parts) > decide.SMALL_BYTES
     for num_workers in (1, 3):
         run = Run(num_workers=num_workers)
-        found = filter_traces(real, tmp_path / str(num_workers), options, run).manifest
-        assert found.counts.rows_kept + found.counts.rows_rejected == 572
+        found = filter_traces(imported, tmp_path / str(num_workers), options, run).manifest
+        assert found.counts.rows_kept + found.counts.rows_rejected == 600
+        assert len(found.counts.dropped) >= 4, found.counts.dropped
 
     one = files(tmp_path / "1")
     assert list(one) == ["part-00000.jsonl", "problems.jsonl", "rejected-00000.jsonl"]
@@ -70,17 +90,17 @@ def test_many_processes_write_what_one_thread_writes(real: list[str], tmp_path: 
 
 
 def test_rows_are_written_alike_whether_their_texts_are_copied_or_spelled_otherwise(
-    real: list[str], tmp_path: Path
+    imported: list[str], tmp_path: Path
 ) -> None:
     """Of a version they are copied; the file has the same rows in ASCII, with spaces and in another order."""
     options = msgspec.structs.replace(OPTIONS, verifier="exact", dedup="exact")
     other = tmp_path / "other.jsonl"
     with other.open("w") as file:
-        for part in sorted((Path(real[1]) / "v1").glob("part-*.jsonl")):
+        for part in sorted((Path(imported[1]) / "v1").glob("part-*.jsonl")):
             for line in part.read_bytes().splitlines():
                 row = json.loads(line)
                 file.write(json.dumps(dict(reversed(row.items())), ensure_ascii=True) + "\n")
-    first = filter_traces([real[1]], tmp_path / "version", options, Run()).manifest
+    first = filter_traces([imported[1]], tmp_path / "version", options, Run()).manifest
     second = filter_traces([str(other)], tmp_path / "file", options, Run()).manifest
 
     assert first.id == second.id
@@ -141,10 +161,10 @@ def test_one_id_with_two_contents_in_two_slices_is_an_error(large: Path, tmp_pat
 
 
 @pytest.mark.slow
-def test_a_process_that_is_killed_loses_nothing(real: list[str], tmp_path: Path) -> None:
+def test_a_process_that_is_killed_loses_nothing(imported: list[str], tmp_path: Path) -> None:
     """One of two is killed while the rules run; then the same command finishes."""
     many = tmp_path / "many.jsonl"
-    part = next((Path(real[1]) / "v1").glob("part-*.jsonl"))
+    part = next((Path(imported[1]) / "v1").glob("part-*.jsonl"))
     rows = [msgspec.json.decode(line, type=Trace) for line in part.read_bytes().splitlines()]
     with many.open("wb") as file:
         for number, row in enumerate(islice(cycle(rows), 1_500)):

@@ -110,6 +110,7 @@ def test_a_rule_that_does_not_exist_cannot_be_ignored(distill, tmp_path) -> None
     assert "'repetition': choose from unfinished, missing_reasoning," in " ".join(done.err.split())
 
 
+@pytest.mark.reference
 def test_of_the_real_right_traces_two_are_dropped_for_their_form(real_traces, make_options) -> None:
     options = make_options(max_repetition=0.3, max_foreign_letters=1)
     right = {

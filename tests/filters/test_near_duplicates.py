@@ -121,6 +121,7 @@ def pairs(text: str) -> set[tuple[str, str]]:
     return set(itertools.pairwise(words))
 
 
+@pytest.mark.reference
 def test_the_estimate_is_as_near_to_the_jaccard_index_as_it_says(
     real_problems: Callable[[str], list[str]], perturbed: ModuleType
 ) -> None:
@@ -137,6 +138,7 @@ def test_the_estimate_is_as_near_to_the_jaccard_index_as_it_says(
     assert deviations.std() < 0.045
 
 
+@pytest.mark.reference
 def test_near_duplicates_among_real_problems_are_found_and_twins_are_not(
     real_problems: Callable[[str], list[str]], perturbed: ModuleType
 ) -> None:

@@ -275,44 +275,59 @@ def test_tokens_are_counted_by_part_between_the_tags(teacher_chat, text, expecte
     )
 
 
-def test_tags_that_are_no_tokens_of_their_own_are_counted_by_encoding_the_parts(
-    shared_chat,
-) -> None:
-    chat = shared_chat("qwen2.5")
+# "\boxed" is one token of our families, and two of the real ones
+@pytest.mark.parametrize(
+    ("name", "more"), [("spelt", 0), pytest.param("qwen2.5", 1, marks=pytest.mark.reference)]
+)
+def test_tags_that_are_no_tokens_are_counted_by_encoding_the_parts(family_chat, name, more) -> None:
+    chat = family_chat(name)
     completion = ids(chat, COMPLETION)  # "<think>" is <th|ink|>\n, ".\n" and "</" merge
-    assert len(completion) == 20
+    assert len(completion) == 19 + more
     counted = chat.count([1, 2, 3], completion, split(COMPLETION))
-    # 1 4 + 6 = 2 0 . and \ boxed { 2 0 }
-    assert counted == TokenCounts(prompt=3, reasoning=8, response=6, total=23)
+    # 1 4 + 6 = 2 0 . and \boxed { 2 0 }
+    assert counted == TokenCounts(prompt=3, reasoning=8, response=5 + more, total=22 + more)
 
 
-@pytest.mark.parametrize("name", ["qwen3", "r1-distill-qwen"])
-def test_tags_of_real_tokenizers_count_as_one_token_each(shared_chat, name: str) -> None:
-    chat = shared_chat(name)
+@pytest.mark.parametrize(
+    ("name", "more"),
+    [
+        ("tagged", 0), ("opened", 0), pytest.param("qwen3", 1, marks=pytest.mark.reference),
+        pytest.param("r1-distill-qwen", 1, marks=pytest.mark.reference),
+    ],
+)  # fmt: skip
+def test_tags_of_a_vocabulary_count_as_one_token_each(family_chat, name: str, more) -> None:
+    chat = family_chat(name)
     completion = ids(chat, COMPLETION + chat.tokenizer.eos_token)
-    # <think> | \n 1 4 + 6 = 2 0 .\n | </think> | \n\n \ boxed { 2 0 } | end
+    # <think> | \n 1 4 + 6 = 2 0 .\n | </think> | \n\n \boxed { 2 0 } | end
     counted = chat.count([], completion, split(chat.text(completion)))
-    assert counted == TokenCounts(prompt=0, reasoning=9, response=7, total=19)
+    assert counted == TokenCounts(prompt=0, reasoning=9, response=6 + more, total=18 + more)
 
 
-# "14+6=20.\n" is 8 ids, "</think>" one, "\n\n\boxed{20}" 7
+# "14+6=20.\n" is 8 ids, "</think>" one, "\n\n\boxed{20}" 6, and 7 of a real family
 OPENED_COUNTS = {
-    "closed": ("14+6=20.\n</think>\n\n\\boxed{20}", (8, 7, 17)),
+    "closed": ("14+6=20.\n</think>\n\n\\boxed{20}", (8, 6, 16)),
     "never closed": ("14+6=20.\n", (8, 0, 9)),
-    "white space at the start": ("\n14+6=20.\n</think>\n\n\\boxed{20}", (9, 7, 18)),
-    "an opening tag once more": ("<think>\n14+6=20.\n</think>\n\n\\boxed{20}", (9, 7, 19)),
+    "white space at the start": ("\n14+6=20.\n</think>\n\n\\boxed{20}", (9, 6, 17)),
+    "an opening tag once more": ("<think>\n14+6=20.\n</think>\n\n\\boxed{20}", (9, 6, 18)),
     "nothing": ("", (0, 0, 1)),
 }
 
 
+@pytest.mark.parametrize(
+    ("name", "more"),
+    [("opened", 0), pytest.param("r1-distill-qwen", 1, marks=pytest.mark.reference)],
+)
 @pytest.mark.parametrize(("text", "expected"), OPENED_COUNTS.values(), ids=OPENED_COUNTS.keys())
-def test_tokens_of_a_thought_that_the_prompt_opened_are_reasoning(shared_chat, text, expected):
-    chat = shared_chat("r1-distill-qwen")
+def test_tokens_of_a_thought_that_the_prompt_opened_are_reasoning(
+    family_chat, name, more, text, expected
+):
+    chat = family_chat(name)
     completion = [*ids(chat, text), chat.tokenizer.eos_token_id]
     reasoning, response, sampled = expected
+    more *= "boxed" in text
     counted = chat.count([1, 2], completion, chat.split(chat.text(completion)))
     assert counted == TokenCounts(
-        prompt=2, reasoning=reasoning, response=response, total=2 + sampled
+        prompt=2, reasoning=reasoning, response=response + more, total=2 + sampled + more
     )
 
 

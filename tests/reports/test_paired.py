@@ -5,7 +5,7 @@ from itertools import product
 from math import comb, nan
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from distillpipe.base.student_t import student_quantile
@@ -120,6 +120,7 @@ FRACTIONS = st.tuples(st.integers(-300, 300), st.integers(1, 300)).map(
 )
 
 
+@settings(max_examples=15)  # a tenth of a second each
 @given(st.lists(FRACTIONS, min_size=1, max_size=30))
 def test_all_differences_have_figures(differences: list[Fraction]) -> None:
     found = difference(differences)

@@ -265,13 +265,23 @@ def test_a_row_that_stands_twice_is_labelled_once_and_one_with_two_contents_is_a
         label([other], teacher, tmp_path / "again", OPTIONS, Run())
 
 
-def test_real_traces_that_were_imported_and_never_counted_are_labelled(
+@pytest.fixture(params=["own", pytest.param("real", marks=pytest.mark.reference)])
+def source_rows(request: pytest.FixtureRequest) -> list[dict[str, Any]]:
+    """Rows of another pipeline, as import takes them; some are longer than the teacher reads."""
+    if request.param == "real":
+        return request.getfixturevalue("reference_rows")("traces/math500_r1_family.jsonl")
+    thoughts = ["9+4=13.", "Mia has 9.\nFinds 4: 9+4=13.", "9+4=13.\n" * 4, "9+4=13.\n" * 400]
+    return [
+        {"problem": f"What is 9+4? Answer {at}.", "raw": f"<think>{one}</think>\\boxed{{13}}", "gold": "13"}
+        for at, one in enumerate(thoughts)
+    ]  # fmt: skip
+
+
+def test_traces_that_were_imported_and_never_counted_are_labelled(
     teacher: str, model: Any, tmp_path: Path, teacher_chat: Chat,
-    shared_rows: Callable[[str], list[dict[str, Any]]],
-    log_probabilities, total_variation,
+    source_rows: list[dict[str, Any]], log_probabilities, total_variation,
 ) -> None:  # fmt: skip
-    source = tmp_path / "source.jsonl"
-    rows = shared_rows("traces/math500_r1_family.jsonl")
+    source, rows = tmp_path / "source.jsonl", source_rows
     source.write_bytes(b"".join(msgspec.json.encode(row) + b"\n" for row in rows))
     import_traces(str(source), tmp_path / "traces", ImportOptions(Choices("auto")), Run())
     found = label([str(tmp_path / "traces")], teacher, tmp_path / "out", OPTIONS, Run()).manifest

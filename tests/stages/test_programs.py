@@ -109,7 +109,7 @@ def test_without_a_sandbox_filter_and_eval_refuse_before_any_work(
     for command in commands:
         done = distill(*command)
         assert done.code == 1
-        assert "model-written code runs only in a sandbox, and there is none here" in done.err
+        assert "model-written code runs only in a sandbox, which does not work here" in done.err
         assert "bubblewrap is not installed" in done.err
         assert UNSAFE in done.err
         assert "sampling" not in done.err

@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from distillpipe.base.errors import DataError, UsageError
 from distillpipe.base.hashing import file_sha256
-from distillpipe.base.options import FilterOptions, SamplingOptions, TrainingOptions
+from distillpipe.base.options import FilterOptions, Plan, SamplingOptions, TrainingOptions
 from distillpipe.base.records import Trace
 from distillpipe.data.store import dataset, versions
 from distillpipe.models.chat import load_chat
@@ -37,8 +37,15 @@ def test_rows_of_a_benchmark_are_refused_as_training_data(
         sft([str(path)], str(shipped / "student-qwen"), tmp_path / "s", training, Run(), 100)
 
 
-@pytest.mark.parametrize("student", ["student-qwen", "student-llama"])
-@pytest.mark.parametrize("method", ["full", "lora"])
+@pytest.mark.parametrize(
+    ("student", "method"),
+    [
+        ("student-qwen", "full"),
+        ("student-llama", "lora"),
+        pytest.param("student-qwen", "lora", marks=pytest.mark.slow),
+        pytest.param("student-llama", "full", marks=pytest.mark.slow),
+    ],
+)
 def test_sft_writes_a_checkpoint_that_loads_and_that_eval_takes(
     shipped: Path,
     clean: Path,
@@ -64,11 +71,12 @@ def test_sft_writes_a_checkpoint_that_loads_and_that_eval_takes(
     assert tokenizer.chat_template == shipped_tokenizer.chat_template
     assert model(torch.tensor([tokenizer(text).input_ids])).logits.isfinite().all()
 
+    few = msgspec.structs.replace(sampling, plan=Plan(num_samples=1, limit=4, seed=0))
     scored = evaluate(
-        str(out), str(shipped / "problems-test.jsonl"), tmp_path / "eval", sampling, Run()
+        str(out), str(shipped / "problems-test.jsonl"), tmp_path / "eval", few, Run()
     ).manifest
     assert scored.metrics is not None
-    assert scored.metrics["num_problems"] == 12
+    assert scored.metrics["num_problems"] == 4
 
 
 def test_sft_again_is_up_to_date_and_other_options_are_another_version(

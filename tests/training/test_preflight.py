@@ -243,9 +243,15 @@ def test_rows_without_reasoning_are_said_to_have_none(looked, make_traces, make_
     )
 
 
-@pytest.mark.parametrize("family", ["qwen2.5", "r1-distill-qwen"])
-def test_what_a_real_student_does_otherwise_is_said(shared_chat, make_traces, family) -> None:
-    chat = shared_chat(family)
+REAL = ("qwen2.5", "r1-distill-qwen")
+
+
+@pytest.mark.parametrize(
+    "family",
+    ["spelt", "opened", *(pytest.param(name, marks=pytest.mark.reference) for name in REAL)],
+)
+def test_what_a_student_does_otherwise_is_said(family_chat, make_traces, family) -> None:
+    chat = family_chat(family)
     check = Preflight(chat, OPTIONS, StudentLimits(num_positions=32768, vocabulary_size=152064))
     rows = list(check.rows(make_traces(2), lambda rows: None))
     check.check()
@@ -259,11 +265,11 @@ def test_what_a_real_student_does_otherwise_is_said(shared_chat, make_traces, fa
         "not single tokens of the student: <think> (3 ids) and </think> (3 ids); they are trained as text, "
         "no token is added"
     )
-    assert (spelt in text) == (family == "qwen2.5")
+    assert (spelt in text) == (family in ("spelt", "qwen2.5"))
 
 
 def test_the_end_tokens_of_a_base_and_of_its_template_are_both_named(
-    shared_chat, make_trace, repository: Path, tmp_path: Path
+    make_trace, repository: Path, tmp_path: Path
 ) -> None:
     """Qwen2.5's base models stop at <|endoftext|>, their chat template ends a turn with <|im_end|>."""
     folder = repository / "data" / "quickstart" / "student-qwen"

@@ -208,10 +208,14 @@ LIVE = msgspec.structs.replace(
 ADAPTER = msgspec.structs.replace(STORED, method="lora")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("sharding", "options"),
-    [("ddp", STORED), ("fsdp", ADAPTER), ("ddp", LIVE), ("fsdp", LIVE)],
+    [
+        pytest.param("ddp", STORED, marks=pytest.mark.long),
+        pytest.param("fsdp", ADAPTER, marks=pytest.mark.slow),
+        pytest.param("ddp", LIVE, marks=pytest.mark.slow),
+        pytest.param("fsdp", LIVE, marks=pytest.mark.long),
+    ],
     ids=["stored, ddp", "stored, fsdp, adapter", "live, ddp", "live, fsdp"],
 )
 def test_two_processes_of_which_one_is_killed_learn_from_a_teacher_what_one_learns(

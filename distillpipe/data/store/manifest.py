@@ -87,6 +87,8 @@ class Manifest(msgspec.Struct):
     licences: list[str] = []
     "of the teachers whose text is in the rows, or was trained on; empty where none is known"
     libraries: dict[str, str] = {}
+    user_code: dict[str, str] = {}
+    "verifiers and rules of the user's own that decided on rows: name and hash of the file"
     git_commit: str | None = None
     hardware: dict[str, Any] = {}
 

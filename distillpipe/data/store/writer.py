@@ -14,7 +14,7 @@ from distillpipe.base.interrupts import shielded
 from distillpipe.base.progress import say
 from distillpipe.base.records import Problem, RejectedTrace, SoftLabels, Trace
 from distillpipe.base.redaction import holds_key
-from distillpipe.base.rowguard import REASON
+from distillpipe.base.rowguard import REASON, whose
 from distillpipe.data.store import versions
 from distillpipe.data.store.cards import dataset_card
 from distillpipe.data.store.counts import Index, Tally
@@ -52,6 +52,8 @@ class Writer:
         self.num_failed = 0
         self.failed_row: str | None = None
         "the id of the first row that met an internal error"
+        self.failed_said = ""
+        "what that error said, where it was met in this run"
         self._num_with_key = 0
         "of the rows found on disk"
         self._has_warned_of_key = False
@@ -112,9 +114,10 @@ class Writer:
         if not before and self.counts.num_internal_errors:
             self.failed_row = trace.id
             said = measured if reason == REASON else trace.verdict_reason
+            self.failed_said = said or ""
             became = "unverifiable" if reason is None else "rejected"
             say(
-                f"warning: an error of distillpipe itself on row {trace.id}: {said}; the row is {became}, the "
+                f"warning: an error of {whose(self.failed_said)} on row {trace.id}: {said}; the row is {became}, the "
                 "run goes on"
             )
 
@@ -219,6 +222,7 @@ class Writer:
         self._tally.add(row, row.reason)
         if self.failed_row is None and self.counts.num_internal_errors:
             self.failed_row = row.id
+            self.failed_said = row.verdict_reason or ""
         if (found := row.soft_labels) is not None:
             last = self._last_labels.setdefault(found.file, found)
             self._last_labels[found.file] = max(last, found, key=lambda one: one.offset)

@@ -96,6 +96,7 @@ class Thoughts:
     def _ended_at_token(self, thought: list[int], text: str, most: int) -> list[int]:
         """The longest beginning of a thought that fits; half a character only where the minimum needs it."""
         low, torn = self._budget.min_reasoning_tokens, None
+        whole = text.rstrip("\ufffd")  # sampling may have stopped inside a character of four tokens
         number = len(thought)
         while number > len(self.opening_ids):
             ended = self.closed(thought[:number])
@@ -103,7 +104,7 @@ class Thoughts:
             if num_reasoning > most:
                 number -= max(1, (num_reasoning - most) // 2)
                 continue
-            if text.startswith(self._chat.text(thought[:number])):
+            if whole.startswith(self._chat.text(thought[:number])):
                 return ended if torn is None or num_reasoning >= low else torn
             torn = torn or ended
             number -= 1

@@ -288,11 +288,18 @@ TestRunsUnderFire = RunsUnderFire.TestCase
 TestRunsUnderFire.settings = settings(max_examples=25, stateful_step_count=20, deadline=None)
 
 
-class TestManyRunsUnderFire(RunsUnderFire.TestCase):
+class TestMoreRunsUnderFire(RunsUnderFire.TestCase):
     """The same, for longer."""
 
-    settings = settings(max_examples=600, stateful_step_count=40, deadline=None)
+    settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
     pytestmark = pytest.mark.slow
+
+
+class TestManyRunsUnderFire(RunsUnderFire.TestCase):
+    """The same, for much longer."""
+
+    settings = settings(max_examples=600, stateful_step_count=40, deadline=None)
+    pytestmark = pytest.mark.long
 
 
 APPEND_FOR_EVER = """

@@ -1,5 +1,6 @@
 """Live teachers against sums row by row: distributions, layers and relations, whatever the passes."""
 
+import functools
 import os
 import shutil
 import signal
@@ -86,13 +87,17 @@ def rows_for(
     return make
 
 
+@functools.cache
+def loaded(folder: Path) -> Any:
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+
+
 class Outputs:
     """What a model says of the supervised tokens of a row, alone and unpadded."""
 
     def __init__(self, model: lookup.Model, row: Row) -> None:
-        loaded = AutoModelForCausalLM.from_pretrained(model.folder, dtype=torch.float32)
         with torch.no_grad():
-            out = loaded(torch.tensor([row.ids]), output_hidden_states=True)
+            out = loaded(model.folder)(torch.tensor([row.ids]), output_hidden_states=True)
         self.logits = out.logits[0, row.num_prompt - 1 : -1]
         self.layers = [one[0, row.num_prompt - 1 : -1] for one in out.hidden_states]
 
@@ -103,7 +108,9 @@ def batches_of(rows: StoredRows, options: TrainingOptions) -> list[list[Row]]:
     return [[rows[int(number)] for number in next(steps)] for _ in range(batches.num_steps)]
 
 
-@pytest.mark.parametrize("width", ["packed", "one row a pass", "padded"])
+@pytest.mark.parametrize(
+    "width", ["packed", pytest.param("one row a pass", marks=pytest.mark.slow), "padded"]
+)
 def test_the_soft_loss_is_that_of_each_row_alone(
     tmp_path, student, teacher, rows_for, teacher_chat, width, monkeypatch
 ) -> None:
@@ -298,14 +305,13 @@ def test_a_layer_that_is_not_there_is_refused_before_anything_is_written(
     assert not out.exists()
 
 
-@pytest.mark.slow  # a tokenizer of 150,000 tokens is saved and loaded
 def test_a_teacher_of_another_vocabulary_is_refused(
-    tmp_path, dataset, student, shared_chat, padded
+    tmp_path, dataset, student, family_chat, padded
 ) -> None:
     folder = Path(shutil.copytree(padded.folder, tmp_path / "other"))
     for path in folder.glob("tokenizer*"):
         path.unlink()
-    shared_chat("qwen3").tokenizer.save_pretrained(folder)
+    family_chat("tagged").tokenizer.save_pretrained(folder)
     run = Run(teachers=(str(folder),))
     with pytest.raises(
         UsageError, match=r"--teacher .*/other: another vocabulary than the student's"
@@ -338,14 +344,25 @@ def test_the_weight_follows_the_held_out_loss_also_in_a_resumed_run(
     assert [_line(step) for step in states.steps_in(parted)] == [_line(step) for step in steps]
 
 
-@pytest.mark.slow  # heads of 152,000 tokens
-def test_r1_distill_teaches_a_qwen_student_by_its_own_template(
-    tmp_path, shared_chat, make_trace, write_dataset
-) -> None:
-    """Other special tokens, another template, and embeddings padded to 152,064 and to 151,936."""
+@pytest.mark.parametrize(
+    ("teacher_family", "teacher_size", "student_family", "student_size", "num_ordinary"),
+    [
+        ("opened", 576, "spelt", 512, 474),
+        pytest.param(
+            "r1-distill-qwen", 152_064, "qwen2.5", 151_936, 151_643,
+            marks=pytest.mark.reference,  # heads of 152,000 tokens
+        ),
+    ],
+    ids=["own", "real"],
+)  # fmt: skip
+def test_a_teacher_of_another_family_teaches_by_its_own_template(
+    tmp_path, family_chat, make_trace, write_dataset, teacher_family, teacher_size,
+    student_family, student_size, num_ordinary,
+) -> None:  # fmt: skip
+    """Other special tokens, another template, and embeddings that are padded to different sizes."""
 
     def model(name: str, vocab_size: int) -> lookup.Model:
-        shared_chat(name).tokenizer.save_pretrained(tmp_path / name)
+        family_chat(name).tokenizer.save_pretrained(tmp_path / name)
         config = Qwen2Config(
             vocab_size=vocab_size, hidden_size=16, num_hidden_layers=1, num_attention_heads=1,
             num_key_value_heads=1, intermediate_size=32, tie_word_embeddings=True,
@@ -355,7 +372,8 @@ def test_r1_distill_teaches_a_qwen_student_by_its_own_template(
         made.save_pretrained(tmp_path / name)
         return lookup.find(str(tmp_path / name), "--student")
 
-    teacher, student = model("r1-distill-qwen", 152_064), model("qwen2.5", 151_936)
+    teacher = model(teacher_family, teacher_size)
+    student = model(student_family, student_size)
     trace = make_trace()
     write_dataset(tmp_path / "t", [trace])
     kd = msgspec.structs.replace(KD, kd_divergence="forward", kd_temperature=1.0)
@@ -364,17 +382,20 @@ def test_r1_distill_teaches_a_qwen_student_by_its_own_template(
     made = sft([str(tmp_path / "t")], student.name, tmp_path / "s", options, run, 100)
     (step,) = states.steps_in(made.path)
 
-    theirs = row_of(trace, shared_chat("r1-distill-qwen"))
-    ours = row_of(trace, shared_chat("qwen2.5"))
+    theirs = row_of(trace, family_chat(teacher_family))
+    ours = row_of(trace, family_chat(student_family))
     by_teacher, by_student = Outputs(teacher, theirs), Outputs(student, ours)
     # the reasoning and the answer are the same tokens on both sides: "14+6=20." and "\\boxed{20}"
     texts = [
         [chat.decode([token]) for token in row.ids[row.num_prompt :]]
-        for chat, row in ((shared_chat("r1-distill-qwen"), theirs), (shared_chat("qwen2.5"), ours))
+        for chat, row in (
+            (family_chat(teacher_family), theirs),
+            (family_chat(student_family), ours),
+        )
     ]
     first, second = texts[0].index("1"), texts[1].index("1")
-    p = by_teacher.logits[first, :151_643].log_softmax(-1)
-    q = by_student.logits[second, :151_643].log_softmax(-1)
+    p = by_teacher.logits[first, :num_ordinary].log_softmax(-1)
+    q = by_student.logits[second, :num_ordinary].log_softmax(-1)
     at_one = (p.exp() * (p - q)).sum().item()
     assert at_one > 0
     counts = made.manifest.counts

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -456,25 +456,47 @@ def both_labels(found: SoftLabels) -> StoredLabels:
     return StoredLabels(found, np.array([0, 1], "<i4").tobytes())
 
 
-# real tokenizers
+# another family
 
 
-@pytest.mark.slow  # tokenizers of 150,000 tokens
-def test_labels_of_r1_distill_teach_a_qwen_student_of_a_smaller_padded_vocabulary(
-    tmp_path, shared_chat, shared_rows, make_trace, write_labelled
-) -> None:
-    teacher, student = shared_chat("r1-distill-qwen"), shared_chat("qwen2.5")
-    found = next(row for row in shared_rows("traces/r1_mmlu_pro_mcq.jsonl") if row["reasoning"])
-    trace = make_trace(
+@pytest.fixture
+def real_trace(reference_rows, make_trace) -> Trace:
+    found = next(row for row in reference_rows("traces/r1_mmlu_pro_mcq.jsonl") if row["reasoning"])
+    return make_trace(
         problem=found["problem"], reasoning=found["reasoning"].strip(),
         response=found["answer_text"].strip(),
     )  # fmt: skip
+
+
+def test_labels_teach_a_student_of_a_smaller_padded_vocabulary(
+    tmp_path, family_chat, make_trace, write_labelled
+) -> None:
+    chats = family_chat("opened"), family_chat("spelt")
+    check_labels_of_another_family(make_trace(), *chats, (474, 575, 512), write_labelled, tmp_path)
+
+
+@pytest.mark.reference
+def test_labels_of_r1_distill_teach_a_qwen_student(
+    tmp_path, family_chat, real_trace, write_labelled
+) -> None:
+    chats, sizes = (
+        [family_chat(name) for name in ("r1-distill-qwen", "qwen2.5")],
+        (151_643, 152_063, 151_936),
+    )
+    check_labels_of_another_family(real_trace, *chats, sizes, write_labelled, tmp_path)
+
+
+def check_labels_of_another_family(
+    trace: Trace, teacher: Chat, student: Chat, sizes: tuple[int, int, int], write_labelled: Any,
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    num_ordinary, last_of_teacher, size_of_student = sizes
     ids = teacher.completion_ids(trace.messages[-1])
-    labels = labels_of(ids, trace.id, 151_643, 3)
-    labels.top_tokens[:, 0], labels.top_tokens[:, 1] = ids, 152_063  # in the teacher's padding
+    labels = labels_of(ids, trace.id, num_ordinary, 3)
+    labels.top_tokens[:, 0], labels.top_tokens[:, 1] = ids, last_of_teacher  # in its padding
     write_labelled(tmp_path / "t", [(trace, labels)], vocabulary_of(teacher))
     (found,) = read(tmp_path / "t" / "v1")
-    row, soft = row_of(found, student), SoftRows(student, 151_936)
+    row, soft = row_of(found, student), SoftRows(student, size_of_student)
     targets = soft.targets([row._replace(labels=soft.align(found, row))])
     own = torch.tensor(row.ids[row.num_prompt :])
     assert targets.labelled.sum() >= len(ids) - 2  # <think> and </think> are several tokens here
@@ -482,7 +504,7 @@ def test_labels_of_r1_distill_teach_a_qwen_student_of_a_smaller_padded_vocabular
     assert (targets.tokens[:, 1] == -1).all()
     assert targets.labelled[-1]  # the end of a turn, which is another token
     assert int(own[-1]) == student.ending_id != ids[-1]
-    logits = torch.zeros(4, 151_936, requires_grad=True)
+    logits = torch.zeros(4, size_of_student, requires_grad=True)
     tokens, logprobs, _ = targets.part(0, 4)
     top_k_losses(logits, tokens.long(), logprobs).sum().backward()
     assert torch.isfinite(logits.grad).all()
