@@ -22,7 +22,7 @@ import pytest
 from distillpipe.base.hashing import content_hash, file_sha256
 from distillpipe.base.records import Trace
 from distillpipe.data.store import manifest as manifests
-from distillpipe.data.store.dataset import read_rows
+from distillpipe.data.store.dataset import scan
 from distillpipe.data.store.labels import Labels, files_of, label_bytes, read_labels
 from distillpipe.data.store.writer import row_hash
 
@@ -229,7 +229,7 @@ def check_version(out: Path, num_rows: int) -> None:
     assert len({row["id"] for row in rows}) == len(rows) == num_rows
     assert found.counts.rows_kept + found.counts.rows_rejected == num_rows
     kept = [line for path in out.glob("v1/part-*") for line in path.read_bytes().splitlines()]
-    labels = [row.soft_labels for row in read_rows(out / "v1", "part", Trace)]
+    labels = [row.soft_labels for row in scan(out / "v1", Trace)]
     assert found.id == content_hash(sorted(map(row_hash, kept, labels)))
     for entry in found.files:
         path = out / "v1" / entry.name
@@ -239,7 +239,7 @@ def check_version(out: Path, num_rows: int) -> None:
 def check_labels(folder: Path) -> None:
     """Every row with the labels of its own tokens, and no label beside them."""
     num_tokens = 0
-    for row in read_rows(folder, "part", Trace):
+    for row in scan(folder, Trace):
         assert row.soft_labels is not None
         labels = read_labels(folder, row.soft_labels)
         assert len(labels.tokens) == row.num_completion_tokens
@@ -333,7 +333,7 @@ def test_a_killed_label_goes_on_with_rows_and_labels_in_step(
 
 
 def labels_by_row(folder: Path) -> dict[str, Labels]:
-    rows = read_rows(folder, "part", Trace)
+    rows = scan(folder, Trace)
     return {row.id: read_labels(folder, row.soft_labels) for row in rows if row.soft_labels}
 
 

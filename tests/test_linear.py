@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from distillpipe import filters
-from distillpipe.base.options import FilterOptions
+from distillpipe.base.filter_options import FilterOptions
 from distillpipe.base.records import Message, TokenCounts, Trace
 from distillpipe.data.formats import fields, incoming, traces, turns
 from distillpipe.engines.server import reasoning_fields

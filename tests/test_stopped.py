@@ -107,7 +107,7 @@ def test_a_second_run_at_the_same_time_is_refused_and_the_first_one_finishes(
     assert second.returncode == 1
     assert said.decode() == (
         f"error: {tmp_path} is being written by another run (process {first.pid}): "
-        "wait until it has ended, or name another --out\n"
+        "wait until that run ends, or choose another --out\n"
     )
     first.communicate()
     assert first.returncode == 0

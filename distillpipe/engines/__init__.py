@@ -115,7 +115,7 @@ def choose(options: EngineOptions) -> str:
 
     Raises UsageError for options that only vLLM has, MissingDependencyError where it is not installed.
     """
-    name = options.engine
+    name: str = options.engine
     if name == "auto":
         name, reason = _best()
         say(f"engine: {name} ({reason})")

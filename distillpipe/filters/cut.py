@@ -14,8 +14,8 @@ from typing import NamedTuple
 import msgspec
 
 from distillpipe import verify
+from distillpipe.base.filter_options import FilterOptions
 from distillpipe.base.hashing import content_hash
-from distillpipe.base.options import FilterOptions
 from distillpipe.base.records import TokenCounts, Trace, trace_id, with_source
 from distillpipe.base.user_code.functions import UserFunction
 from distillpipe.models.steps import BLANK_LINE, find_steps

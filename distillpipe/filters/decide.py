@@ -13,14 +13,14 @@ from typing import NamedTuple
 import msgspec
 
 from distillpipe import filters, verify
+from distillpipe.base.filter_options import FilterOptions
 from distillpipe.base.hashing import content_hash
-from distillpipe.base.options import FilterOptions
 from distillpipe.base.processes import Processes, num_cores
 from distillpipe.base.records import SoftLabels, TokenCounts, Trace, Verdict
 from distillpipe.base.rowguard import REASON, InternalError, guarded, is_internal_error
 from distillpipe.base.user_code.functions import UserFunction
 from distillpipe.data.store import dataset, versions
-from distillpipe.data.store.jsonl import Slice, decode, decoded_slice, lines, slices
+from distillpipe.data.store.jsonl import Slice, decode, decoded_slice, slices
 from distillpipe.filters.cut import Cut, cut_row, find_cut, judged_conclusion
 from distillpipe.filters.own_rules import own_drops
 from distillpipe.filters.problems import ProblemExtras, ProblemFacts
@@ -201,7 +201,7 @@ def decided(
 
 def _dataset_slices(inputs: list[str], slice_bytes: int) -> Iterator[DatasetSlice]:
     for reference in inputs:
-        for path in dataset.trace_files(reference):
+        for path in dataset.row_files(reference):
             for part in slices(path, slice_bytes):
                 yield reference, part
 
@@ -243,15 +243,14 @@ def rows_once(
     for reference in inputs:
         record: type[Trace] = Trace if versions.plain_file(reference) else _Written
         raw_decoder = msgspec.json.Decoder(record)
-        for path in dataset.trace_files(reference):
-            for number, line in lines(path):
-                row = decode(line, raw_decoder, f"{path}:{number}")
-                if row.id not in pending:
-                    continue
-                pending.remove(row.id)
-                decision = decisions[row.id]
-                if decision.cut is not None and not decision.drops:
-                    row = full_decoder.decode(line)
-                if row.soft_labels is not None and row.id in moved:
-                    row = msgspec.structs.replace(row, soft_labels=moved[row.id])
-                yield decision.applied(row, options), decision
+        for where, line in dataset.scan_lines(reference):
+            row = decode(line, raw_decoder, where)
+            if row.id not in pending:
+                continue
+            pending.remove(row.id)
+            decision = decisions[row.id]
+            if decision.cut is not None and not decision.drops:
+                row = full_decoder.decode(line)
+            if row.soft_labels is not None and row.id in moved:
+                row = msgspec.structs.replace(row, soft_labels=moved[row.id])
+            yield decision.applied(row, options), decision

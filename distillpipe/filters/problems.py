@@ -9,11 +9,12 @@ import msgspec
 
 from distillpipe import verify
 from distillpipe.base.decoding import json_object
-from distillpipe.base.options import FilterOptions, Prompting
+from distillpipe.base.filter_options import FilterOptions, Forcing
+from distillpipe.base.options import Prompting
 from distillpipe.base.records import Problem, Trace
 from distillpipe.data import sources
 from distillpipe.data.store import dataset
-from distillpipe.data.store.jsonl import Spool, decoded
+from distillpipe.data.store.jsonl import Spool
 from distillpipe.filters.decontaminate import Decontaminator, Match, Mode
 from distillpipe.filters.difficulty import PassRates, read_pass_rates, unwanted_difficulty
 from distillpipe.filters.domains import cluster_domains
@@ -57,15 +58,14 @@ class ProblemExtras:
 
 def problems_of(inputs: list[str], folder: Path) -> Iterator[Problem]:
     """The distinct problems of the rows in `folder`, from the inputs' list of problems, else from the rows."""
-    rows = dataset.read_rows(folder, "part", ProblemOfRow)
-    pending = {row.problem_id: row.domain for row in rows}
+    pending = {row.problem_id: row.domain for row in dataset.scan(folder, ProblemOfRow)}
     for reference in inputs:
         for problem in dataset.read_problems(reference):
             if problem.problem_id in pending:
                 yield msgspec.structs.replace(problem, domain=pending.pop(problem.problem_id))
     if not pending:
         return
-    for row in dataset.read_rows(folder, "part", ProblemOfRow):
+    for row in dataset.scan(folder, ProblemOfRow):
         if row.problem_id in pending:
             pending.pop(row.problem_id)
             yield Problem(**msgspec.structs.asdict(row))
@@ -74,9 +74,8 @@ def problems_of(inputs: list[str], folder: Path) -> Iterator[Problem]:
 def texts_of(inputs: list[str]) -> Iterator[tuple[str, str]]:
     """The id and the text of the problem of each row."""
     for reference in inputs:
-        for path in dataset.trace_files(reference):
-            for row in decoded(path, ProblemOfRow):
-                yield row.problem_id, row.problem
+        for row in dataset.scan(reference, ProblemOfRow):
+            yield row.problem_id, row.problem
 
 
 # Problems that a text-only model cannot solve, or that are several problems: the quality rules of s1.
@@ -131,10 +130,7 @@ def _label(problem: str) -> str | None:
 
 # Facts about problems from other datasets: benchmarks that contain them, pass rates, sources, clusters.
 
-AS_THEY_ARE = Prompting(
-    problem_field=None, answer_field=None, verifier=None, prompt_template="{problem}",
-    system_prompt=None, chat_template=None,
-)  # fmt: skip
+AS_THEY_ARE = Prompting(prompt_template="{problem}")
 
 
 class FilterInputs(NamedTuple):
@@ -146,13 +142,15 @@ class FilterInputs(NamedTuple):
     "references to benchmarks whose problems are removed"
     tokenizer: str | None = None
     "a model whose tokenizer counts tokens when reasoning is cut"
+    forcing: Forcing | None = None
+    "the teacher that answers when reasoning is too long"
 
-    def check(self, options: FilterOptions, *, has_teacher: bool) -> None:
+    def check(self, options: FilterOptions) -> None:
         """Raise UsageError for options that need another option or one of these inputs."""
         has_tokenizer = self.tokenizer is not None
         check_options(
             options, has_difficulty=bool(self.predictions), has_tokenizer=has_tokenizer,
-            has_teacher=has_teacher,
+            has_teacher=self.forcing is not None,
         )  # fmt: skip
 
 

@@ -9,7 +9,7 @@ names, units and code are Latin in any language.
 import re
 from collections import Counter
 
-from distillpipe.base.options import FilterOptions
+from distillpipe.base.filter_options import FilterOptions
 from distillpipe.base.records import Trace
 from distillpipe.filters.rules import Drop
 

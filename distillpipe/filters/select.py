@@ -8,8 +8,8 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 
 from distillpipe.base.errors import UsageError
+from distillpipe.base.filter_options import FilterOptions, StrategyOptions
 from distillpipe.base.hashing import uniform
-from distillpipe.base.options import FilterOptions
 from distillpipe.filters import strategies
 from distillpipe.filters.rules import Drop
 from distillpipe.filters.strategies import BY_DOMAIN, NO_DOMAIN, Candidate
@@ -27,7 +27,7 @@ def check_options(
     """Raise UsageError for options that need another option, or exclude each other."""
     bounds = (options.min_pass_rate, options.max_pass_rate)
     no_bounds = bounds == (None, None) and options.strategy != "s1"
-    s1_only = options.preselect or options.preselect_min_tokens or options.follow
+    given = options.strategy_options
     over_budget = options.over_budget
     is_cut = over_budget == "cut"
     complaints = [
@@ -63,22 +63,25 @@ def check_options(
             options.prefer != "random" and options.per_problem is None,
             "--prefer needs --per-problem",
         ),
-        (s1_only and options.strategy != "s1", "--preselect and --follow need --strategy s1"),
         (
-            bool(options.follow) != bool(options.num_follow),
-            "--follow and --num-follow need each other: give both or none",
+            given != StrategyOptions() and options.strategy != "s1",
+            "--strategy-option needs --strategy s1",
         ),
         (
-            len(options.preselect_min_tokens) not in (0, len(options.preselect)),
-            "--preselect-min-tokens: give none, or one for each --preselect",
+            bool(given.follow) != bool(given.num_follow),
+            "--strategy-option follow needs num_follow, and the reverse",
         ),
         (
-            len(options.follow_weight) not in (0, len(options.follow)),
-            "--follow-weight: give none, or one for each --follow",
+            len(given.preselect_min_tokens) not in (0, len(given.preselect)),
+            "--strategy-option preselect_min_tokens: give none, or one for each of preselect",
         ),
         (
-            any(weight <= 0 for weight in options.follow_weight),
-            "--follow-weight: give numbers above 0",
+            len(given.follow_weight) not in (0, len(given.follow)),
+            "--strategy-option follow_weight: give none, or one for each of follow",
+        ),
+        (
+            any(weight <= 0 for weight in given.follow_weight),
+            "--strategy-option follow_weight: give numbers above 0",
         ),
     ]
     for is_wrong, message in complaints:
@@ -136,9 +139,10 @@ def selection_warnings(
             f"--strategy {options.strategy}: {num_without:,} of {len(remaining):,} rows have no domain and "
             "count as one domain: --num-clusters K assigns domains"
         )
-    for option, sources in (("--preselect", options.preselect), ("--follow", options.follow)):
+    given = options.strategy_options
+    for key, sources in (("preselect", given.preselect), ("follow", given.follow)):
         messages += [
-            f"{option} {source}: no row has such a source"
+            f"--strategy-option {key}={source}: no row has such a source"
             for source in sources
             if not any(source in row.source for row in remaining)
         ]

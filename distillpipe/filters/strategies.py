@@ -20,8 +20,8 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from distillpipe.base.errors import UsageError
+from distillpipe.base.filter_options import FilterOptions, Strategy
 from distillpipe.base.hashing import content_hash, uniform
-from distillpipe.base.options import FilterOptions, Strategy
 from distillpipe.base.records import Trace, Verdict
 
 NO_DOMAIN = ""  # of a row without a domain
@@ -115,7 +115,11 @@ def _drawn_by_domains(
     even = dict.fromkeys(pool, 1.0)
     followed = weights_of_domains(ordered, options)
     num_drawn: Counter[str] = Counter()
-    phases = [(even, num_wanted - options.num_follow), (followed, num_wanted), (even, num_wanted)]
+    phases = [
+        (even, num_wanted - options.strategy_options.num_follow),
+        (followed, num_wanted),
+        (even, num_wanted),
+    ]
     for phase, (weights, enough) in enumerate(phases):
         for domain in _turns(pool, weights, options.seed, phase):
             if len(taken) >= enough:
@@ -159,17 +163,18 @@ def _halving(rows: list[Candidate], seed: int, turn: int) -> int:
 
 
 def preselected(ordered: list[Candidate], options: FilterOptions) -> list[Candidate]:
-    """The correct rows of the --preselect sources that are long enough, in random order."""
+    """The correct rows of the sources named by `preselect` that are long enough, in random order."""
+    given = options.strategy_options
     rows = [
         row
         for row in ordered
         if row.verdict == "correct"
         and any(
             source in row.source
-            and (not minimum or row.length_for("--preselect-min-tokens") >= minimum)
+            and (not minimum or row.length_for("preselect_min_tokens") >= minimum)
             for source, minimum in zip(
-                options.preselect,
-                options.preselect_min_tokens or (0,) * len(options.preselect),
+                given.preselect,
+                given.preselect_min_tokens or (0,) * len(given.preselect),
                 strict=True,
             )
         )
@@ -178,10 +183,11 @@ def preselected(ordered: list[Candidate], options: FilterOptions) -> list[Candid
 
 
 def weights_of_domains(rows: list[Candidate], options: FilterOptions) -> dict[str, float]:
-    """The frequencies of domains in the --follow sources, weighted by source."""
+    """The frequencies of domains in the sources named by `follow`, weighted by source."""
+    given = options.strategy_options
     weights: dict[str, float] = defaultdict(float)
-    of_sources = options.follow_weight or (1.0,) * len(options.follow)
-    for source, weight in zip(options.follow, of_sources, strict=True):
+    of_sources = given.follow_weight or (1.0,) * len(given.follow)
+    for source, weight in zip(given.follow, of_sources, strict=True):
         counts = Counter(row.domain for row in rows if source in row.source)
         for domain, number in counts.items():
             weights[domain] += weight * number / counts.total()

@@ -1,7 +1,7 @@
-"""Licences of teachers, and what they say of training a model on what the teacher wrote.
+"""Licences of teachers, and whether they allow training on the teacher's output.
 
-licences.toml has what the terms said on the date of each entry, in our words; it is no legal advice, and terms
-change. A licence is known by the name that the hub gives it (`mit`, `llama3.1`), else by that of the terms.
+licences.toml summarises the terms, each as of its date, in our words. It is not legal advice, and terms change.
+The name of a licence is its tag on the hub (`mit`, `llama3.1`), else a name for the provider's terms.
 """
 
 import datetime
@@ -19,20 +19,20 @@ from distillpipe.data.store import versions
 from distillpipe.models.lookup import AnyModel, Model
 
 FILE = Path(__file__).with_name("licences.toml")
-TITLE_CHARACTERS = 80  # of a LICENSE file's first line
-READ_BYTES = 1 << 20  # of a card or a LICENSE file
+TITLE_CHARACTERS = 80  # at most, of the first line of a LICENSE file
+READ_BYTES = 1 << 20  # at most, of a model card or a LICENSE file
 _HEADER = re.compile(r"\A---\n(.*?)\n---", re.DOTALL)
 _FIELD = r"""^{}:[ \t]*(?:\n[ \t]*-[ \t]*)?["']?([\w.+ -]+)"""
 
 
 class Terms(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Terms that say something of training on a model's outputs."""
+    """What a licence says about training on a model's output."""
 
     licence: str
     models: str
-    "a pattern of the names that servers give the models"
+    "regular expression for the names of models on servers"
     names: str
-    "a pattern of the names of the licence"
+    "regular expression for the names of the licence"
     training: Literal["allowed", "restricted", "forbidden"]
     says: str
     source: str
@@ -51,15 +51,15 @@ def all_terms() -> tuple[Terms, ...]:
 
 
 def of_teacher(model: AnyModel, given: str | None) -> tuple[str, ...]:
-    """The licences of what a teacher writes: as `given`, else as the model's files or the table say.
+    """The licences of a teacher's output: `given` by the user, else from the model's files or the table.
 
-    Empty where nothing is known. Of a checkpoint of ours they are those of its teachers.
+    A checkpoint of ours has the licences of its teachers. Empty if nothing is known.
     """
     if given is not None:
         return (given,)
     if not isinstance(model, Model):
-        found = next((one for one in all_terms() if _matches(one.models, model.name)), None)
-        return () if found is None else (found.licence,)
+        terms = next((terms for terms in all_terms() if _matches(terms.models, model.name)), None)
+        return () if terms is None else (terms.licence,)
     if (model.folder / "manifest.json").is_file():
         return tuple(manifests.read(model.folder).licences)
     for folder in dict.fromkeys((model.folder, model.weights_folder)):
@@ -69,21 +69,22 @@ def of_teacher(model: AnyModel, given: str | None) -> tuple[str, ...]:
 
 
 def of_inputs(references: Iterable[str]) -> tuple[str, ...]:
-    """The licences that the inputs of a stage carry on, each once."""
-    folders = [versions.resolve(one) for one in references if versions.plain_file(one) is None]
-    carried = (licence for folder in folders for licence in manifests.read(folder).licences)
-    return tuple(dict.fromkeys(carried))
+    """The licences in the manifests of a stage's inputs, each once."""
+    datasets = (name for name in references if versions.plain_file(name) is None)
+    folders = [versions.resolve(name) for name in datasets]
+    licences = (licence for folder in folders for licence in manifests.read(folder).licences)
+    return tuple(dict.fromkeys(licences))
 
 
 def warn(licences: Sequence[str]) -> None:
-    """Say where terms forbid training on what was written under them, or ask something for it."""
+    """Print a warning for licences that forbid training on the output, a note for those that restrict it."""
     for licence in licences:
-        found = next((one for one in all_terms() if _matches(one.names, licence)), None)
-        if found is not None and found.training != "allowed":
-            kind = "warning" if found.training == "forbidden" else "note"
+        terms = next((terms for terms in all_terms() if _matches(terms.names, licence)), None)
+        if terms is not None and terms.training != "allowed":
+            kind = "warning" if terms.training == "forbidden" else "note"
             say(
-                f"{kind}: licence {licence}: {found.says} ({found.source}, as of {found.date}; "
-                "--teacher-licence of generate says what holds for you)"
+                f"{kind}: licence {licence}: {terms.says} ({terms.source}, as of {terms.date}; "
+                "generate --teacher-licence states your own licence)"
             )
 
 
@@ -92,7 +93,7 @@ def _matches(pattern: str, name: str) -> bool:
 
 
 def _of_card(folder: Path) -> str | None:
-    """What the header of a model card says: `license_name` where `license` is `other`."""
+    """The licence in the header of a model card: `license_name` if it is there, else `license`."""
     path = folder / "README.md"
     header = _HEADER.search(_beginning(path)) if path.is_file() else None
     if header is None:
@@ -101,11 +102,11 @@ def _of_card(folder: Path) -> str | None:
         re.search(_FIELD.format(name), header[1], re.MULTILINE)
         for name in ("license_name", "license")
     )
-    return next((found[1].strip() for found in fields if found is not None), None)
+    return next((match[1].strip() for match in fields if match is not None), None)
 
 
 def _of_file(folder: Path) -> str | None:
-    """The first line of a LICENSE file."""
+    """The first line with text of a LICENSE file."""
     for path in filter(Path.is_file, sorted(folder.glob("LICENSE*"))):
         for line in _beginning(path).splitlines():
             if line.strip():

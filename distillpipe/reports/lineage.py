@@ -14,9 +14,8 @@ import msgspec
 
 from distillpipe.base.errors import DataError
 from distillpipe.base.hashing import bytes_hash, cached_sha256
+from distillpipe.data.store import dataset, versions
 from distillpipe.data.store import manifest as manifests
-from distillpipe.data.store import versions
-from distillpipe.data.store.jsonl import decoded
 from distillpipe.data.store.manifest import InputDataset, Manifest, ModelUsed
 from distillpipe.models.lookup import MERGED
 
@@ -177,7 +176,7 @@ def _find(source: InputDataset, base: Path) -> _Location:
 
 def _folders(path: Path, version: str) -> Iterator[Path]:
     """Candidate folders of a version: in its folder of versions, or `path` or its parent itself."""
-    path = versions.followed(path)
+    path = versions.follow_latest(path)
     yield path / version
     yield from reversed(versions.finished(path))
     yield path
@@ -256,7 +255,8 @@ def training_overlap(folder: Path, manifest: Manifest, problems: Iterable[str]) 
         if step.state != "found" or step.kind == "checkpoint":
             overlap.unknown.append(label)
             continue
-        matches = {key for text in _texts(step) if (key := _normalized_hash(text)) in keys}
+        rows = dataset.scan(Path(step.path), _ProblemText)
+        matches = {key for row in rows if (key := _normalized_hash(row.problem)) in keys}
         if matches:
             overlap.found_in.append(label)
         all_matches |= matches
@@ -282,14 +282,6 @@ def _training_data(steps: list[FunnelStep], models: list[int]) -> Iterator[Funne
                 seen.add(number)
                 pending.append(number)
     yield from training_data.values()
-
-
-def _texts(step: FunnelStep) -> Iterator[str]:
-    path = Path(step.path)
-    files = sorted(path.glob("part-*.jsonl")) if step.version else [path]
-    for file in files:
-        for row in decoded(file, _ProblemText):
-            yield row.problem
 
 
 def _normalized_hash(problem: str) -> str:

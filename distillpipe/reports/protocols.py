@@ -29,11 +29,10 @@ from typing import Any, NamedTuple
 import msgspec
 
 from distillpipe.base.errors import UsageError
-from distillpipe.base.options import SamplingOptions
+from distillpipe.base.options import MATH_PROMPT, SamplingOptions
 from distillpipe.data.benchmarks import (
     BENCHMARKS,
     LIVECODEBENCH_PROMPT,
-    MATH_PROMPT,
     SIMPLE_EVALS_CHOICE_PROMPT,
 )
 from distillpipe.data.store.manifest import ResolvedOption
@@ -171,7 +170,7 @@ def report(
 ) -> dict[str, Any]:
     """The parts `protocol` and `published` (null without a published score) of metrics.json."""
     protocol = _protocol(given)
-    parts = [getattr(options, name) for name in options.__struct_fields__ if name != "engine"]
+    parts = [options.prompting, options.plan, options.sampling, options.budget]
     used = {
         name: value
         for part in parts

@@ -9,29 +9,39 @@ import heapq
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
 from distillpipe.base.errors import UsageError
 from distillpipe.base.hashing import uniform
+from distillpipe.base.option import Option, Options
 from distillpipe.base.records import RejectedTrace, Trace
-from distillpipe.data.store import versions
-from distillpipe.data.store.jsonl import decode, encoder, lines
+from distillpipe.data.store import dataset, integrity
+from distillpipe.data.store.jsonl import decode, encoder
 from distillpipe.data.store.manifest import Manifest
 
 MAX_ROWS = 10  # shown by default
+ROWS = "Rows"  # heading of the help
 ID_START = b'{"schema":"trace/1","id":"'
 
 
-class RowQuery(msgspec.Struct, frozen=True):
+class RowQuery(Options, frozen=True):
     """Which rows to select."""
 
-    row: str | None = None
-    "an id, or the start of one"
-    reason: str | None = None
-    sample: int | None = None
-    seed: int = 0
+    row: Annotated[
+        str | None, Option("Show the whole row with this id, or with an id that begins so.", ROWS)
+    ] = None
+    reason: Annotated[
+        str | None, Option("Show rows that were rejected for this reason: the first 10.", ROWS)
+    ] = None
+    sample: Annotated[
+        int | None,
+        Option(
+            "Show N rows at random: of the rejected with --reason, else of the kept.", ROWS, min=1
+        ),
+    ] = None
+    seed: Annotated[int, Option("Seed of --sample.", ROWS, min=0)] = 0
 
     @property
     def flag(self) -> str | None:
@@ -67,7 +77,7 @@ def choose(folder: Path, manifest: Manifest, query: RowQuery) -> RowSelection:
 
     Raises UsageError if there is no such row, DataError if a file does not match its manifest.
     """
-    versions.check_sizes(folder, manifest)
+    integrity.check_sizes(folder, manifest)
     if query.row is not None:
         return _by_id(folder, query.row)
     if query.reason is not None:
@@ -160,7 +170,5 @@ def _id_of(line: bytes, where: str) -> str:
 
 
 def _lines(folder: Path, prefix: str) -> Iterator[_Line]:
-    """The lines of the files with this prefix, without an incomplete last line."""
-    for path in sorted(folder.glob(f"{prefix}-*.jsonl")):
-        for number, line in lines(path, whole_only=True):
-            yield f"{path}:{number}", line
+    """All lines of kept or rejected rows. Another process may be writing the last line of a draft."""
+    return dataset.scan_lines(folder, prefix, skip_torn=True)

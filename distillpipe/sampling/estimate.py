@@ -23,9 +23,9 @@ from distillpipe.base.redaction import redact_all
 from distillpipe.base.student_t import student_quantile
 from distillpipe.data import sources
 from distillpipe.data.forecast import TEXT_BYTES_PER_TOKEN, Forecast, size, weight_bytes
+from distillpipe.data.store import dataset, spending, versions
 from distillpipe.data.store import manifest as manifests
-from distillpipe.data.store import spending, versions
-from distillpipe.data.store.jsonl import decode, lines
+from distillpipe.data.store.jsonl import decode
 from distillpipe.data.store.manifest import Manifest
 from distillpipe.data.store.spending import Prices, dollars
 from distillpipe.models.lookup import AnyModel, Model, Served
@@ -188,21 +188,18 @@ class _Row(msgspec.Struct):
 
 def _seen(folders: Sequence[Path], wanted: Collection[str] | None) -> dict[str, Seen]:
     """What the rows in some versions cost, by row key; only those that are `wanted`, if that is given."""
-    rows, found = msgspec.json.Decoder(_Row), dict[str, Seen]()
+    decoder, found = msgspec.json.Decoder(_Row), dict[str, Seen]()
     for folder in folders:
-        for path in sorted(folder.glob("part-*.jsonl")):
-            for number, line in lines(path, whole_only=True):
-                row = decode(line, rows, f"{path}:{number}")
-                if wanted is None or row.row_key in wanted:
-                    tokens = row.num_tokens or TokenCounts(
-                        prompt=0, reasoning=0, response=0, total=0
-                    )
-                    completion = tokens.total - tokens.prompt
-                    is_whole = row.finish_reason == "stop"
-                    is_counted = row.num_tokens is not None
-                    found[row.row_key] = Seen(
-                        tokens.prompt, completion, len(line) + 1, is_whole, is_counted
-                    )
+        for where, line in dataset.scan_lines(folder, skip_torn=True):
+            row = decode(line, decoder, where)
+            if wanted is None or row.row_key in wanted:
+                tokens = row.num_tokens or TokenCounts(prompt=0, reasoning=0, response=0, total=0)
+                completion = tokens.total - tokens.prompt
+                is_whole = row.finish_reason == "stop"
+                is_counted = row.num_tokens is not None
+                found[row.row_key] = Seen(
+                    tokens.prompt, completion, len(line) + 1, is_whole, is_counted
+                )
     return found
 
 

@@ -17,14 +17,14 @@ import msgspec
 from distillpipe.base.errors import DataError
 from distillpipe.base.hashing import bytes_hash, content_hash
 from distillpipe.base.interrupts import shielded
-from distillpipe.base.options import EngineOptions, Sampling
+from distillpipe.base.options import LabelOptions, Sampling
 from distillpipe.base.progress import progress, say
 from distillpipe.base.records import SoftLabels, Trace, trace_id, with_source
 from distillpipe.base.rowguard import REASON, InternalError, guarded
 from distillpipe.data.forecast import TEXT_BYTES_PER_TOKEN, Forecast, weight_bytes
 from distillpipe.data.store import dataset, versions
-from distillpipe.data.store.jsonl import decode, encoder, lines
-from distillpipe.data.store.label_carry import are_whole
+from distillpipe.data.store.jsonl import encoder
+from distillpipe.data.store.label_carry import are_intact
 from distillpipe.data.store.labels import LabelSource, label_bytes, read_labels
 from distillpipe.data.store.writer import Writer, give_up_failed
 from distillpipe.engines.base import Completion, Engine, Failure, Refusal, Request
@@ -38,18 +38,9 @@ NOTHING = "empty_completion"
 AS_IT_IS = Sampling(temperature=1, top_p=1, max_tokens=1)  # nothing is drawn
 
 
-class LabelOptions(msgspec.Struct, frozen=True):
-    """What `label` writes, and with which engine."""
-
-    soft_labels: int
-    "labels a token"
-    chat_template: str | None
-    "one of ours by name, or a file; null: the teacher's own"
-    engine: EngineOptions
-    accept_errors: bool = False
-
-    def template_text(self) -> str | None:
-        return None if self.chat_template is None else chat_template_text(self.chat_template)
+def template_text(options: LabelOptions) -> str | None:
+    """The text of the chat template that was given; None: the teacher's own."""
+    return None if options.chat_template is None else chat_template_text(options.chat_template)
 
 
 class _Place(NamedTuple):
@@ -191,7 +182,7 @@ def to_be_labelled(row: Trace, model: Model, options: LabelOptions) -> Trace:
     """The row as it will be, but for its labels."""
     key = content_hash(
         row.row_key, "label", row.messages, row.finish_reason, model.identity,
-        options.template_text(),
+        template_text(options),
     )  # fmt: skip
     return msgspec.structs.replace(
         row, row_key=key, id=trace_id(row.problem_id, key), soft_labels=None,
@@ -251,19 +242,11 @@ def distinct(inputs: list[str]) -> Iterator[Trace]:
 
 def _labelled_before(out: Path, draft: Path | None, k: int) -> dict[str, _Place]:
     """Where the rows of other versions under `out` have their labels, by row key: those with `k` or more a token."""
-    rows, found = msgspec.json.Decoder(_Row), dict[str, _Place]()
-    for folder in versions.finished(out) + versions.partials(out):
-        for path in sorted(folder.glob("part-*.jsonl")) if folder != draft else ():
-            for number, line in lines(path, whole_only=True):
-                row = decode(line, rows, f"{path}:{number}")
-                labels = row.soft_labels
-                if labels is not None and labels.k >= k and are_whole(folder, labels):
-                    found.setdefault(row.row_key, _Place(folder, labels))
+    found: dict[str, _Place] = {}
+    folders = versions.finished(out) + versions.partials(out)
+    for folder in (folder for folder in folders if folder != draft):
+        for row in dataset.scan(folder, dataset.RowKeys, skip_torn=True):
+            labels = row.soft_labels
+            if labels is not None and labels.k >= k and are_intact(folder, labels):
+                found.setdefault(row.row_key, _Place(folder, labels))
     return found
-
-
-class _Row(msgspec.Struct):
-    """What of a row says where its labels are."""
-
-    row_key: str
-    soft_labels: SoftLabels | None

@@ -9,10 +9,7 @@ import msgspec
 
 from distillpipe.base.errors import UsageError
 from distillpipe.base.hashing import uniform
-from distillpipe.base.options import (
-    SamplingOptions,
-    row_key,
-)
+from distillpipe.base.options import SamplingOptions, row_key
 from distillpipe.base.progress import say
 from distillpipe.base.records import Message, Problem, trace_id
 from distillpipe.base.rowguard import InternalError, guarded

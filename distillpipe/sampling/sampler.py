@@ -249,7 +249,7 @@ class Sampler(RowPlan):
             counts.seconds_working = seconds_before + time.monotonic() - started
             advance(1, tokens, bill.add_row(trace))
 
-        with progress(stage, num_asked, done) as advance, bill.at_the_end():
+        with progress(stage, num_asked, done) as advance, bill.added_to_errors():
             try:
                 with closing(engine.complete(requests)) as outcomes:
                     for outcome in outcomes:

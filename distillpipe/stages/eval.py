@@ -66,14 +66,14 @@ def evaluate(
 
     with (
         versions.draft(out, header) as draft,
-        verify.Judge(run.num_workers) as judge,
+        verify.Judge(options.judging.num_workers) as judge,
         ExitStack() as opened,
     ):
         chat = load_model_chat(found, options)
         sampler = Sampler(found, chat, options, draft.path, judge)
         sampler.read(benchmark)
         packages = options.prompting.code_packages
-        programs = verify.Programs(options.prompting.code_rules, packages, run.unsafe)
+        programs = verify.Programs(options.prompting.code_rules, packages, options.judging.unsafe)
         verify.check_runnable({one.verifier for one in sampler.problems()}, programs, own)
         if not any(map(verify.can_judge, sampler.problems())):
             raise DataError(
@@ -124,8 +124,8 @@ def finish_scored(
     writer.sync()
     draft = writer.draft
     predictions = scoring.collect(
-        dataset.read_rows(draft.path, "part", Trace),
-        dataset.read_rows(draft.path, "rejected", RejectedTrace),
+        dataset.scan(draft.path, Trace),
+        dataset.scan(draft.path, RejectedTrace, "rejected"),
     )
     found = scoring.measure(benchmark, predictions, scoring.choice_options(problems())) | facts
     draft.manifest.metrics = found

@@ -10,7 +10,8 @@ import msgspec
 
 from distillpipe import filters, verify
 from distillpipe.base.errors import DataError
-from distillpipe.base.options import FilterOptions
+from distillpipe.base.filter_options import FilterOptions
+from distillpipe.base.options import Judging
 from distillpipe.base.progress import progress, say
 from distillpipe.base.rowguard import REASON, InternalError, check_share, too_many
 from distillpipe.base.user_code.functions import UserFunction
@@ -21,7 +22,7 @@ from distillpipe.data.store.versions import Header
 from distillpipe.data.store.writer import Writer
 from distillpipe.filters.decide import Decision, RowFilter, decided, rows_once
 from distillpipe.filters.difficulty import check_in_common, predictions_in
-from distillpipe.filters.force import Forcer, Forcing
+from distillpipe.filters.force import Forcer, teacher_used
 from distillpipe.filters.own_rules import find_rules
 from distillpipe.filters.problems import (
     NO_INPUTS,
@@ -60,7 +61,7 @@ def filter_traces(
     options: FilterOptions,
     run: Run,
     others: FilterInputs = NO_INPUTS,
-    forcing: Forcing | None = None,
+    judging: Judging = Judging(),
 ) -> Result:
     """Write the rows of `inputs` that every rule keeps as a new version under `out`, the rest beside them.
 
@@ -69,8 +70,8 @@ def filter_traces(
     """
     own = _own(options)
     options = own.options
-    others = _checked(others, options, forcing)
-    header = _header(inputs, out, own, run, others, forcing)
+    others = _checked(others, options)
+    header = _header(inputs, out, own, run, others)
     if (finished := versions.up_to_date(out, header)) is not None:
         return say_up_to_date(finished)
     own.check()
@@ -80,14 +81,16 @@ def filter_traces(
     )
 
     with versions.draft(out, header) as draft, Writer(draft, SYNC_ROWS) as writer:
-        examiner = _examiner(inputs, own, draft.path, run, others)
+        examiner = _examiner(inputs, own, draft.path, judging, others)
         rows, failed = inputs, dict[str, InternalError]()
         writer.forget_failed()
-        if forcing is not None:
-            forcer = Forcer(forcing, options, writer, allow_benchmark=run.allow_benchmark_training)
+        if others.forcing is not None:
+            forcer = Forcer(
+                others.forcing, options, writer, allow_benchmark=run.allow_benchmark_training
+            )
             rows = [*inputs, *forcer.force(inputs, out, examiner.wants_problem)]
             failed = forcer.errors
-        decisions = _decide(rows, inputs, options, run, examiner)
+        decisions = _decide(rows, inputs, options, run, judging, examiner)
         _check_errors(decisions, failed, inputs, writer, run)
         writer.counts.rows_read = len(decisions)
         moved = carry(rows, {row for row, one in decisions.items() if not one.drops}, draft)
@@ -157,17 +160,16 @@ def forecast_filter(
     options: FilterOptions,
     run: Run,
     others: FilterInputs = NO_INPUTS,
-    forcing: Forcing | None = None,
 ) -> Forecast:
     """What `filter_traces` would do."""
     own = _own(options)
     own.check()
     options = own.options
-    others.check(options, has_teacher=forcing is not None)
+    others.check(options)
     found = forecast.begin("filter", out, run.options, inputs)
     with forecast.noting(found):
-        others = _checked(others, options, forcing)
-        forecast.add_output(found, out, _header(inputs, out, own, run, others, forcing))
+        others = _checked(others, options)
+        forecast.add_output(found, out, _header(inputs, out, own, run, others))
         found.rows = {"to read": dataset.count_rows(inputs)}
         found.estimate.disk_bytes = dataset.count_bytes(inputs)
         found.estimate.basis = "what is kept and what is rejected is written again"
@@ -201,9 +203,9 @@ def _own(options: FilterOptions) -> Own:
     return Own(named, verifier, rules)
 
 
-def _checked(others: FilterInputs, options: FilterOptions, forcing: Forcing | None) -> FilterInputs:
+def _checked(others: FilterInputs, options: FilterOptions) -> FilterInputs:
     """The other inputs, with the datasets that a folder of an eval stands for."""
-    others.check(options, has_teacher=forcing is not None)
+    others.check(options)
     return others._replace(predictions=predictions_in(others.predictions))
 
 
@@ -213,8 +215,8 @@ def _header(
     own: Own,
     run: Run,
     others: FilterInputs,
-    forcing: Forcing | None,
 ) -> Header:
+    forcing = others.forcing
     by_teacher = {} if forcing is None else {"force": [forcing.sampling, forcing.end_text]}
     return Header(
         kind="traces",
@@ -234,7 +236,7 @@ def _header(
         ],
         models=[
             *(lookup.used("tokenizer", one, out) for one in _tokenizer(others)),
-            *([] if forcing is None else [forcing.used(out)]),
+            *([] if forcing is None else [teacher_used(forcing, out)]),
         ],
         accept_errors=run.accept_errors,
         options=run.options,
@@ -248,14 +250,14 @@ def _tokenizer(others: FilterInputs) -> list[Model]:
 
 
 def _examiner(
-    inputs: list[str], own: Own, folder: Path, run: Run, others: FilterInputs
+    inputs: list[str], own: Own, folder: Path, judging: Judging, others: FilterInputs
 ) -> RowFilter:
     """All that rows are looked at by; what has to be held for it lies in `folder`."""
     if not dataset.count_rows(inputs):
         raise DataError(f"{', '.join(inputs)}: no rows to filter")
     options = own.options
     extras = ProblemExtras(inputs, options, folder)
-    programs = verify.Programs(options.code_rules, options.code_packages, run.unsafe)
+    programs = verify.Programs(options.code_rules, options.code_packages, judging.unsafe)
     verify.check_runnable(extras.verifiers, programs, own.verifier)
     known = read_problem_facts(inputs, others, options)
     count = next((counter(tokenizer) for tokenizer in _tokenizer(others)), None)
@@ -263,7 +265,12 @@ def _examiner(
 
 
 def _decide(
-    rows: list[str], inputs: list[str], options: FilterOptions, run: Run, examiner: RowFilter
+    rows: list[str],
+    inputs: list[str],
+    options: FilterOptions,
+    run: Run,
+    judging: Judging,
+    examiner: RowFilter,
 ) -> dict[str, Decision]:
     """A decision for every distinct row, by row id; the problems of `rows` are those of `inputs`."""
     decisions: dict[str, Decision] = {}
@@ -272,7 +279,7 @@ def _decide(
     cut_ids: dict[str, str] = {}
     allow = run.allow_benchmark_training
     with (
-        decided(examiner, rows, run.num_workers, allow_benchmark=allow) as found,
+        decided(examiner, rows, judging.num_workers, allow_benchmark=allow) as found,
         progress("filter", dataset.count_rows(rows)) as advance,  # its thread starts last
     ):
         for row in found:

@@ -20,7 +20,14 @@ from distillpipe.data.benchmarks import BENCHMARKS
 from distillpipe.data.forecast import Forecast
 from distillpipe.data.formats.files import readable
 from distillpipe.data.formats.incoming import CODE_VERSION, FORMATS, Reader, detect
-from distillpipe.data.formats.traces import Choices, Imported, Problems, failed_row, imported
+from distillpipe.data.formats.traces import (
+    Choices,
+    Imported,
+    ImportOptions,
+    Problems,
+    failed_row,
+    imported,
+)
 from distillpipe.data.store import versions
 from distillpipe.data.store.jsonl import rewrite
 from distillpipe.data.store.versions import Draft, Header
@@ -41,17 +48,6 @@ from distillpipe.stages.run import (
 from distillpipe.verify import find_own
 
 FIRST_ROWS = 20  # that the format is told from
-
-
-class ImportOptions(msgspec.Struct, frozen=True):
-    """What `import` makes of a source: part of the fingerprint."""
-
-    choices: Choices
-    limit: int | None = None
-    "rows, counted from the first"
-    tokenizer: str | None = None
-    "a model whose tokens are counted; null for no counts"
-    teacher_licence: str | None = None
 
 
 def import_traces(reference: str, out: Path, options: ImportOptions, run: Run) -> Result:

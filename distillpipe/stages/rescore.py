@@ -9,11 +9,11 @@ import msgspec
 from distillpipe import verify
 from distillpipe.base.errors import DataError, UsageError
 from distillpipe.base.hashing import content_hash
-from distillpipe.base.options import AnswerForm
+from distillpipe.base.options import AnswerForm, Judging
 from distillpipe.base.records import Problem, Trace
 from distillpipe.base.user_code.functions import UserFunction
 from distillpipe.data import sources
-from distillpipe.data.store import dataset, versions
+from distillpipe.data.store import dataset, integrity, versions
 from distillpipe.data.store import manifest as manifests
 from distillpipe.data.store.manifest import Manifest, ResolvedOption
 from distillpipe.data.store.versions import Header
@@ -32,7 +32,11 @@ from distillpipe.stages.run import (
 
 
 def rescore(
-    predictions: str, run: Run, answer_form: AnswerForm | None = None, verifier: str | None = None
+    predictions: str,
+    run: Run,
+    answer_form: AnswerForm | None = None,
+    verifier: str | None = None,
+    judging: Judging = Judging(),
 ) -> Result:
     """Judge the rows of a version of predictions by today's rules; the scores are a new version beside it.
 
@@ -54,7 +58,7 @@ def rescore(
     name, own = _verifier(folder, value("verifier", None), verifier)
     rules: Any = value("code_rules", "plain")
     packages = tuple(value("code_packages", None) or ())
-    programs = verify.Programs(rules, packages, run.unsafe)
+    programs = verify.Programs(rules, packages, judging.unsafe)
     header = Header(
         kind="predictions",
         stage="eval",
@@ -87,7 +91,7 @@ def rescore(
     with (
         versions.draft(folder.parent, header) as draft,
         Writer(draft) as writer,
-        verify.Judge(run.num_workers) as judge,
+        verify.Judge(judging.num_workers) as judge,
     ):
         rows = dataset.read_traces(str(folder))
         for trace in judge.map(judged, rows):
@@ -150,10 +154,10 @@ class _Key(msgspec.Struct):
 
 def _rows_id(folder: Path) -> str:
     """Equal for versions with the same completions, however these were judged."""
-    versions.check_content(folder)
+    integrity.check_content(folder)
     return content_hash(
         *(
-            sorted(row.row_key for row in dataset.read_rows(folder, prefix, _Key))
+            sorted(row.row_key for row in dataset.scan(folder, _Key, prefix))
             for prefix in ("part", "rejected")
         )
     )

@@ -4,13 +4,14 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 
 from distillpipe.base import rowguard
 from distillpipe.base.errors import UsageError
-from distillpipe.base.options import SamplingOptions
+from distillpipe.base.option import Option, Options, hashed
+from distillpipe.base.options import RUN, AcceptErrors, SamplingOptions
 from distillpipe.base.progress import say
 from distillpipe.base.terminal import printable
 from distillpipe.base.user_code.functions import UserFunction
@@ -23,32 +24,16 @@ from distillpipe.verify import find_own
 from distillpipe.verify.code.packages import versions_of
 
 
-class Run(msgspec.Struct, frozen=True):
-    """The call of a command: all options with where each came from, and whether to start anew."""
+class Run(Options, frozen=True):
+    """How any command was called; what one stage alone is told stands in a struct of its own."""
 
-    options: dict[str, ResolvedOption] = {}
-    fresh: bool = False
-    allow_benchmark_training: bool = False
-    unsafe: bool = False
-    "whether programs may run without a sandbox"
-    accept_errors: bool = False
-    "rows that could not be made, or met an error of distillpipe itself, are done without"
-    num_workers: int | None = None
-    "threads, or processes, that judge; null: one a core"
-    pilot: int | None = None
-    "rows that generate samples for the estimate of --dry-run"
-    teacher_licence: str | None = None
-    "what the user says of it"
-    merge: bool = False
-    "whether sft writes the merged model of an adapter too"
-    teachers: tuple[str, ...] = ()
-    "models that sft learns from while it trains"
-    report_to: tuple[str, ...] = ()
-    "trackers of sft"
-    num_processes: int = 1
-    "that sft trains in"
-    sharding: Literal["ddp", "fsdp"] = "ddp"
-    "what each of them holds: all weights, or its share"
+    options: dict[str, ResolvedOption] = msgspec.field(default_factory=dict)
+    "all of the command's, with where each value came from"
+    fresh: Annotated[bool, Option("Make a new version and take nothing over.", RUN)] = False
+    accept_errors: AcceptErrors = False
+    allow_benchmark_training: Annotated[
+        bool, Option("Take rows of a benchmark as training data.", RUN)
+    ] = False
 
 
 class Result(NamedTuple):
@@ -63,20 +48,9 @@ class Result(NamedTuple):
 def content_of(**parts: Any) -> dict[str, Any]:
     """Structs and values as plain data, as they enter a fingerprint.
 
-    Fields that a struct got later are left out at their defaults, or finished versions would be made again.
-    msgspec does so too, but tells a default by the object: a float from the command line is another one.
+    Options that a struct got later are left out at their defaults, or finished versions would be made again.
     """
-    return {name: _plain(part) for name, part in parts.items()}
-
-
-def _plain(part: Any) -> Any:
-    content = msgspec.to_builtins(part)
-    if isinstance(part, msgspec.Struct):
-        for field in msgspec.structs.fields(part):
-            is_later = field.name in getattr(part, "ADDED_LATER", ())
-            if is_later and getattr(part, field.name) == field.default:
-                content.pop(field.encode_name, None)
-    return content
+    return {name: msgspec.to_builtins(hashed(part)) for name, part in parts.items()}
 
 
 def code_packages(

@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from distillpipe.base.errors import UsageError
-from distillpipe.base.options import Distillation, Schedule
+from distillpipe.base.training_options import Distillation, Schedule
 from distillpipe.data.store.manifest import ResolvedOption
 
 _PAIR = re.compile(r"[1-9]\d*:[1-9]\d*")

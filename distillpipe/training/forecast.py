@@ -24,8 +24,8 @@ from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 from distillpipe.base import devices
-from distillpipe.base.options import TrainingOptions
 from distillpipe.base.records import Trace
+from distillpipe.base.training_options import TrainingOptions
 from distillpipe.data.forecast import TEXT_BYTES_PER_TOKEN, Forecast, size
 from distillpipe.data.store import dataset
 from distillpipe.models import loading, lookup

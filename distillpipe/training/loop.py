@@ -16,8 +16,8 @@ from torch import distributed
 
 from distillpipe.base.errors import Interrupted
 from distillpipe.base.interrupts import shielded
-from distillpipe.base.options import TrainingOptions
 from distillpipe.base.progress import progress, say
+from distillpipe.base.training_options import TrainingOptions
 from distillpipe.models.lookup import Model
 from distillpipe.training import speed, states
 from distillpipe.training.rows.batches import Batches, Numbers, share_of

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from distillpipe.base.errors import DataError
-from distillpipe.base.options import TrainingOptions
 from distillpipe.base.records import Trace
 from distillpipe.base.rowguard import REASON, InternalError, check_share
+from distillpipe.base.training_options import TrainingOptions
 from distillpipe.data.store import dataset
 from distillpipe.data.store.counts import Counts, Dropped, TeacherCounts
 from distillpipe.models.chat import Chat

@@ -20,8 +20,8 @@ from typing import Any, NamedTuple
 
 from distillpipe.base.errors import DistillError, EngineError, Interrupted, UsageError
 from distillpipe.base.interrupts import leave_to_parent, leave_with_parent
-from distillpipe.base.options import TrainingOptions
 from distillpipe.base.progress import say
+from distillpipe.base.training_options import TrainingOptions
 from distillpipe.models.lookup import Model
 from distillpipe.training.setup import Setup
 

@@ -1,11 +1,10 @@
 """Settings of a training run that do not change the result and enter no fingerprint."""
 
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
+from distillpipe.base.training_options import Sharding
 from distillpipe.models.lookup import Model
-
-Sharding = Literal["ddp", "fsdp"]
 
 
 class Setup(NamedTuple):

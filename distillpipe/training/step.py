@@ -14,7 +14,7 @@ import torch
 from accelerate import Accelerator
 
 from distillpipe.base.errors import EngineError, UsageError
-from distillpipe.base.options import TrainingOptions
+from distillpipe.base.training_options import TrainingOptions
 from distillpipe.training.losses.token_losses import loss_sums
 from distillpipe.training.passes import capacity
 from distillpipe.training.rows.attention import implementation

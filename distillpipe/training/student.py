@@ -9,8 +9,8 @@ import torch
 from transformers import get_scheduler
 
 from distillpipe.base.errors import MissingDependencyError
-from distillpipe.base.options import TrainingOptions
 from distillpipe.base.requirements import install_command
+from distillpipe.base.training_options import TrainingOptions
 from distillpipe.models import loading
 from distillpipe.models.lookup import Model
 from distillpipe.training.student_config import student_config

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from distillpipe.base.errors import UsageError
-from distillpipe.base.options import TrainingOptions
+from distillpipe.base.training_options import TrainingOptions
 from distillpipe.models import loading, lookup
 from distillpipe.models.lookup import Model
 from distillpipe.training.distillation import layer_pairs

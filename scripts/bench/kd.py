@@ -24,8 +24,8 @@ import msgspec
 import numpy as np
 import torch
 
-from distillpipe.base.options import Distillation, TrainingOptions
 from distillpipe.base.records import Message, TokenCounts, Trace
+from distillpipe.base.training_options import Distillation, TrainingOptions
 from distillpipe.data.store.label_writer import LabelWriter
 from distillpipe.data.store.labels import SAMPLED, Labels, LabelSource
 from distillpipe.models import lookup

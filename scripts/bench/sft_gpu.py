@@ -27,7 +27,7 @@ import torch
 from transformers import AutoModelForCausalLM, Qwen2Config
 
 from distillpipe.base.memory import peak_gpu_memory, peak_memory
-from distillpipe.base.options import TrainingOptions
+from distillpipe.base.training_options import TrainingOptions
 from distillpipe.models import lookup
 from distillpipe.training import loop, speed, states
 from distillpipe.training.rows.rows import IGNORED, Row

@@ -14,7 +14,7 @@ import msgspec
 import pytest
 
 from distillpipe.base.records import RejectedTrace, Trace
-from distillpipe.data.store.dataset import read_rows, read_traces
+from distillpipe.data.store.dataset import read_traces, scan
 
 Distill = Callable[..., Any]
 Namespace = Callable[[str], subprocess.CompletedProcess[str]]
@@ -64,7 +64,7 @@ def namespace(repository: Path, tmp_path: Path) -> Namespace:
 
 
 def ids(folder: Path) -> list[str]:
-    rows = [*read_rows(folder, "part", Trace), *read_rows(folder, "rejected", RejectedTrace)]
+    rows = [*scan(folder, Trace), *scan(folder, RejectedTrace, "rejected")]
     return [row.id for row in rows]
 
 

@@ -62,18 +62,18 @@ BAD_INPUTS = [
     (
         GENERATE.format("broken.jsonl"),
         1,
-        "broken.jsonl:3: not valid JSON (Input data was truncated): mend or remove the line",
+        "broken.jsonl:3: not valid JSON (Input data was truncated): correct or remove the line",
     ),
     (
         GENERATE.format("nameless.jsonl"),
         1,
         "nameless.jsonl:2: no problem: expected text under 'problem or question or prompt', the row "
-        "has 'text', 'answer': mend the row or give --problem-field",
+        "has 'text', 'answer': correct the row or give --problem-field",
     ),
     (
         GENERATE.format("empty.jsonl"),
         1,
-        "empty.jsonl is empty: it should hold one problem a line",
+        "empty.jsonl is empty: expected one problem per line",
     ),
     (
         GENERATE.format("object.json"),
@@ -107,7 +107,7 @@ BAD_INPUTS = [
     (
         "generate problems.jsonl --teacher set --out out",
         2,
-        "--teacher {place}/set/v1 is a dataset of traces, not a model",
+        "--teacher {place}/set/v1 is a dataset of traces, not a model: give a model folder",
     ),
     (
         "generate problems.jsonl --teacher model --prompt-template no --out out",
@@ -127,13 +127,13 @@ BAD_INPUTS = [
     (
         "eval model --benchmark broken.jsonl --max-tokens 2 --out out",
         1,
-        "broken.jsonl:3: not valid JSON (Input data was truncated): mend or remove the line",
+        "broken.jsonl:3: not valid JSON (Input data was truncated): correct or remove the line",
     ),
     (
         "filter broken-traces.jsonl --out out",
         1,
-        "broken-traces.jsonl:3: not a row of kind Trace (Input data was truncated): mend or remove "
-        "the line, or bring the file in with `distill import`",
+        "broken-traces.jsonl:3: not a row of kind Trace (Input data was truncated): correct or remove "
+        "the line, or convert the file with `distill import`",
     ),
     ("filter empty.jsonl --out out", 1, "empty.jsonl: no rows to filter"),
     (
@@ -152,8 +152,8 @@ BAD_INPUTS = [
     (
         "sft broken-traces.jsonl --student model --out out",
         1,
-        "broken-traces.jsonl:3: not a row of kind Trace (Input data was truncated): mend or remove "
-        "the line, or bring the file in with `distill import`",
+        "broken-traces.jsonl:3: not a row of kind Trace (Input data was truncated): correct or remove "
+        "the line, or convert the file with `distill import`",
     ),
     (
         "sft set --student folder --out out",
@@ -231,7 +231,7 @@ def test_a_mistake_is_one_line_with_place_and_remedy_and_nothing_is_touched(
         ("filter set --out out --seed x", "--seed", "valid integer"),
         ("filter set --out out --sed 1", "--sed", "No such option"),
         ("filter set", "--out", "Missing option"),
-        ("filter --out out", "traces", "Missing argument"),
+        ("filter --out out", "TRACES", "Missing argument"),
         ("eval model --benchmark x --out o --top-p 2", "--top-p", "less than or equal to 1"),
         ("filtre set", "filtre", "Did you mean 'filter'?"),
     ],
@@ -310,7 +310,7 @@ def test_a_name_that_is_not_on_the_hub_is_one_line_without_a_network(place: Path
     assert done.stdout.split() == ["2"] * 4
     errors = done.stderr.splitlines()
     for reference, line in zip(references, errors, strict=True):
-        said = f"error: --teacher {reference}: neither a local folder nor to be had"
+        said = f"error: --teacher {reference}: neither a local folder nor available"
         assert line.startswith(said), done.stderr
 
 
@@ -320,8 +320,8 @@ def test_a_real_process_ends_with_the_code_and_the_line(
     assert distill_process("filter", "broken-traces.jsonl", "--out", "out") == (
         1,
         "",
-        "error: broken-traces.jsonl:3: not a row of kind Trace (Input data was truncated): mend or "
-        "remove the line, or bring the file in with `distill import`\n",
+        "error: broken-traces.jsonl:3: not a row of kind Trace (Input data was truncated): correct or "
+        "remove the line, or convert the file with `distill import`\n",
     )
     assert distill_process("show", "eval@v1") == (
         2,

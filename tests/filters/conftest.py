@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from distillpipe.base.options import FilterOptions
+from distillpipe.base.filter_options import FilterOptions, StrategyOptions
 from distillpipe.base.records import Trace
 from distillpipe.data.formats.incoming import FORMATS, detect
 from distillpipe.data.formats.traces import Choices, imported
@@ -17,7 +17,7 @@ from distillpipe.data.formats.traces import Choices, imported
 
 @pytest.fixture(scope="session")
 def make_options() -> Callable[..., FilterOptions]:
-    """A factory of filter options that keep every right answer; arguments change them."""
+    """A factory of filter options that keep every right answer; arguments change them, or their strategy options."""
     lenient = FilterOptions(
         verdicts=("correct",),
         verifier=None,
@@ -26,10 +26,14 @@ def make_options() -> Callable[..., FilterOptions]:
         dedup="none",
         per_problem=None,
         seed=0,
+        max_repetition=1.0,
+        max_foreign_letters=None,
     )
 
     def factory(**changes: Any) -> FilterOptions:
-        return msgspec.structs.replace(lenient, **changes)
+        keys = set(changes) & set(StrategyOptions.__struct_fields__)
+        drawing = StrategyOptions(**{key: changes.pop(key) for key in keys})
+        return msgspec.structs.replace(lenient, strategy_options=drawing, **changes)
 
     return factory
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from distillpipe.base.filter_options import FilterOptions
 from distillpipe.base.hashing import content_hash
-from distillpipe.base.options import FilterOptions
 from distillpipe.base.records import SoftLabels, TokenCounts, Trace
 from distillpipe.filters.cut import Cut, conclusion, cut_row, find_cut, judged_conclusion
 from distillpipe.models.endings import breaks_off

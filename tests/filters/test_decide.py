@@ -14,8 +14,9 @@ import msgspec
 import pytest
 
 from distillpipe.base.errors import DataError, UsageError
+from distillpipe.base.filter_options import FilterOptions
 from distillpipe.base.hashing import content_hash
-from distillpipe.base.options import FilterOptions
+from distillpipe.base.options import Judging
 from distillpipe.base.records import Trace, trace_id
 from distillpipe.data.store import versions
 from distillpipe.filters import decide
@@ -58,8 +59,8 @@ def source_row(number: int) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def imported(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """Two datasets: with options of choices, which stand in problems.jsonl, and with loops and other flaws."""
-    from distillpipe.data.formats.traces import Choices
-    from distillpipe.stages.import_traces import ImportOptions, import_traces
+    from distillpipe.data.formats.traces import Choices, ImportOptions
+    from distillpipe.stages.import_traces import import_traces
 
     folder = tmp_path_factory.mktemp("imported")
     for name, numbers in (("first", range(300)), ("second", range(300, 600))):
@@ -79,8 +80,10 @@ def test_many_processes_write_what_one_thread_writes(imported: list[str], tmp_pa
     parts = [part for one in imported for part in (Path(one) / "v1").glob("part-*.jsonl")]
     assert sum(part.stat().st_size for part in parts) > decide.SMALL_BYTES
     for num_workers in (1, 3):
-        run = Run(num_workers=num_workers)
-        found = filter_traces(imported, tmp_path / str(num_workers), options, run).manifest
+        judging = Judging(num_workers=num_workers)
+        found = filter_traces(
+            imported, tmp_path / str(num_workers), options, Run(), judging=judging
+        ).manifest
         assert found.counts.rows_kept + found.counts.rows_rejected == 600
         assert len(found.counts.dropped) >= 4, found.counts.dropped
 
@@ -139,7 +142,7 @@ def test_a_bad_row_is_named_by_file_and_line_whichever_process_finds_it(
     changed(large, 1_234, b'{"id": 5}')
 
     with pytest.raises(DataError, match=rf"\A{large}:1234: not a row of kind Trace \("):
-        filter_traces([str(large)], tmp_path / "clean", OPTIONS, Run(num_workers=3))
+        filter_traces([str(large)], tmp_path / "clean", OPTIONS, Run(), judging=Judging(3))
     assert not list((tmp_path / "clean").glob("v1*"))
 
 
@@ -148,16 +151,20 @@ def test_a_row_of_a_benchmark_is_refused_by_every_process(large: Path, tmp_path:
     row = msgspec.json.decode(line, type=Trace)
     changed(large, 1_000, msgspec.json.encode(msgspec.structs.replace(row, benchmark="math500")))
 
-    with pytest.raises(UsageError, match=rf"{large}: row {row.id} is of the benchmark math500"):
-        filter_traces([str(large)], tmp_path / "clean", OPTIONS, Run(num_workers=2))
+    with pytest.raises(
+        UsageError, match=rf"{large}: row {row.id} belongs to the benchmark math500"
+    ):
+        filter_traces([str(large)], tmp_path / "clean", OPTIONS, Run(), judging=Judging(2))
 
 
 def test_one_id_with_two_contents_in_two_slices_is_an_error(large: Path, tmp_path: Path) -> None:
     first = msgspec.json.decode(large.read_bytes().splitlines()[0], type=Trace)
     changed(large, 2_000, msgspec.json.encode(msgspec.structs.replace(first, seed=124)))
 
-    with pytest.raises(DataError, match=rf"row {first.id} stands twice .* different content"):
-        filter_traces([str(large)], tmp_path / "clean", OPTIONS, Run(num_workers=2))
+    with pytest.raises(
+        DataError, match=rf"row {first.id} is in the input twice .* different content"
+    ):
+        filter_traces([str(large)], tmp_path / "clean", OPTIONS, Run(), judging=Judging(2))
 
 
 @pytest.mark.slow

@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distillpipe.base.errors import UsageError
+from distillpipe.base.filter_options import FilterOptions
 from distillpipe.base.hashing import uniform
-from distillpipe.base.options import FilterOptions
 from distillpipe.base.records import Message
 from distillpipe.filters.rules import Drop
 from distillpipe.filters.select import check_options, dropped_among, selection_warnings
@@ -217,8 +217,8 @@ def test_a_source_of_which_there_is_no_row_is_said(make_options) -> None:
         select=2, strategy="s1", preselect=("AIME", "gpqa"), follow=("olympiad",), num_follow=1
     )
     assert said(rows, options) == [
-        "--preselect gpqa: no row has such a source",
-        "--follow olympiad: no row has such a source",
+        "--strategy-option preselect=gpqa: no row has such a source",
+        "--strategy-option follow=olympiad: no row has such a source",
     ]
 
 
@@ -242,21 +242,21 @@ def test_several_rows_of_a_problem_are_said_under_s1_which_had_one(make_options)
         ),
         ({"strategy": "s1"}, False, "--strategy needs --select N"),
         ({"prefer": "longest"}, False, "--prefer needs --per-problem"),
-        ({"select": 9, "preselect": ("a",)}, False, "--preselect and --follow need --strategy s1"),
+        ({"select": 9, "preselect": ("a",)}, False, "--strategy-option needs --strategy s1"),
         (
             {"select": 9, "strategy": "s1", "follow": ("a",)},
             False,
-            "--follow and --num-follow need each other",
+            "--strategy-option follow needs num_follow",
         ),
         (
             {"select": 9, "strategy": "s1", "num_follow": 1},
             False,
-            "--follow and --num-follow need each other",
+            "--strategy-option follow needs num_follow",
         ),
         (
             {"select": 9, "strategy": "s1", "preselect": ("a", "b"), "preselect_min_tokens": (1,)},
             False,
-            "--preselect-min-tokens: give none, or one for each --preselect",
+            "--strategy-option preselect_min_tokens: give none, or one for each of preselect",
         ),
         (
             {
@@ -267,7 +267,7 @@ def test_several_rows_of_a_problem_are_said_under_s1_which_had_one(make_options)
                 "follow_weight": (1.0, 2.0),
             },
             False,
-            "--follow-weight: give none, or one for each --follow",
+            "--strategy-option follow_weight: give none, or one for each of follow",
         ),
         (
             {
@@ -278,7 +278,7 @@ def test_several_rows_of_a_problem_are_said_under_s1_which_had_one(make_options)
                 "follow_weight": (0.0,),
             },
             False,
-            "--follow-weight: give numbers above 0",
+            "--strategy-option follow_weight: give numbers above 0",
         ),
     ],
 )

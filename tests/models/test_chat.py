@@ -1,4 +1,4 @@
-r"""Splitting is checked against written-out parts and, for any text, by what must always hold."""
+r"""Split completions: against expected parts, and by properties that hold for any text."""
 
 import json
 import shutil
@@ -101,13 +101,11 @@ OPENED_SPLITS = {
 
 
 @pytest.mark.parametrize(("text", "parts"), OPENED_SPLITS.values(), ids=OPENED_SPLITS.keys())
-def test_a_completion_of_a_prompt_that_opened_the_thought_begins_inside_it(
-    text: str, parts: Split
-) -> None:
+def test_a_prompt_with_the_opening_tag_starts_within_the_reasoning(text: str, parts: Split) -> None:
     assert split(text, opened=True) == parts
 
 
-def test_other_tags_split_in_the_same_way_and_think_tags_are_text_then() -> None:
+def test_other_tags_split_likewise_and_think_tags_are_then_text() -> None:
     tags = Tags("[THINK]", "[/THINK]")
     assert split("[THINK]\na</think>b\n[/THINK] c", tags=tags) == (
         "[THINK]\n",
@@ -151,7 +149,7 @@ def test_white_space_beside_delimiters_belongs_to_them(text: str, opened: bool) 
 
 
 @given(TEXTS)
-def test_only_a_text_without_tags_depends_on_whether_the_prompt_opened_the_thought(
+def test_only_text_without_tags_depends_on_the_prompts_opening_tag(
     text: str,
 ) -> None:
     if THINK.close in text or text.lstrip().startswith(THINK.open):
@@ -333,7 +331,7 @@ def test_tokens_of_a_thought_that_the_prompt_opened_are_reasoning(
 
 @pytest.fixture
 def teacher_copy(repository, tmp_path):
-    """The teacher's tokenizer and template in a folder that a test may change."""
+    """A copy of the teacher's tokenizer and template that a test may change."""
     folder = tmp_path / "teacher"
     folder.mkdir()
     for name in ("chat_template.jinja", "tokenizer.json", "tokenizer_config.json"):

@@ -1,4 +1,4 @@
-"""Families of chat templates: golden ids, exact prefixes, and what models really wrote.
+"""Families of chat templates: golden ids, exact prefixes, real completions.
 
 `golden/chat-*.json` holds texts that were written out by hand, and their ids by the tokenizer alone. The three
 families of our own behave as the three real ones do, which are tested where the reference data is.
@@ -34,7 +34,7 @@ def messages_of(prompt: dict) -> list[Message]:
 
 
 def template_ids(chat, messages: list[Message]) -> list[int]:
-    """What the template itself renders of a whole conversation."""
+    """A whole conversation, rendered by the template itself."""
     given = [
         {"role": one.role, "content": one.content, "reasoning_content": one.reasoning_content}
         for one in messages
@@ -61,9 +61,7 @@ def test_a_completion_has_its_golden_ids(family_chat, family, name) -> None:
 
 @pytest.mark.parametrize("name", COMPLETIONS)
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_completion_splits_into_the_message_that_it_was_written_from(
-    family_chat, family, name
-) -> None:
+def test_a_completion_splits_into_the_message_it_was_made_from(family_chat, family, name) -> None:
     chat, completion = family_chat(family), golden(family)["completions"][name]
     parts = chat.split(chat.text(completion["ids"]))
     message = Message(**completion["message"])
@@ -86,9 +84,7 @@ def test_rows_are_what_a_template_that_keeps_the_reasoning_renders(
 
 
 @pytest.mark.parametrize("family", SPELT)
-def test_rows_without_reasoning_are_what_a_template_that_drops_it_renders(
-    family_chat, family
-) -> None:
+def test_without_reasoning_rows_equal_what_the_template_renders(family_chat, family) -> None:
     chat, known = family_chat(family), golden(family)
     asked = messages_of(known["prompts"]["question"])
     answered = Message(**known["completions"]["no reasoning"]["message"])
@@ -98,7 +94,7 @@ def test_rows_without_reasoning_are_what_a_template_that_drops_it_renders(
 
 
 @pytest.mark.reference
-def test_prompts_of_r1_distill_are_those_that_others_logged_with_one_first_token(
+def test_r1_distill_prompts_equal_logged_ones_with_one_bos_token(
     family_chat, reference_rows
 ) -> None:
     chat = family_chat("r1-distill-qwen")
@@ -139,7 +135,7 @@ TRACES = ["math500_r1_family", "rl3b_think_greedy", "instruct3b_greedy"]
 
 @pytest.fixture(scope="session")
 def raw_traces(reference_rows):
-    """What models wrote, by how they mark the thought."""
+    """Real completions, by how they mark the reasoning."""
     return {
         name: [row for row in reference_rows(f"traces/{name}.jsonl") if row.get("raw")]
         for name in TRACES

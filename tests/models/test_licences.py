@@ -1,4 +1,4 @@
-"""Licences: read from the model's files or the table, carried on from input to output, and warned of."""
+"""Licences: read from the model's files or the table, passed from input to output, warned about."""
 
 from collections.abc import Callable
 from datetime import date
@@ -119,7 +119,7 @@ def test_every_entry_finds_itself_and_has_a_source(terms: Terms) -> None:
     assert date(2026, 1, 1) <= terms.date <= date.today()
 
 
-def test_every_pattern_of_names_finds_a_model_of_the_table_of_this_test() -> None:
+def test_every_pattern_of_names_matches_a_model_of_this_test() -> None:
     found = {licence for _, licence in NAMES}
     assert {terms.licence for terms in all_terms()} <= found
 
@@ -138,7 +138,7 @@ def test_inputs_carry_their_licences_on_each_once(
     assert of_inputs(references) == ("qwen", "mit")
 
 
-def test_filter_of_several_teachers_counts_each_and_carries_all_licences(
+def test_filter_counts_each_teacher_and_carries_all_licences(
     tmp_path: Path,
     distill: Callable[..., Any],
     make_traces: Callable[..., list[Trace]],

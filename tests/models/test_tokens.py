@@ -1,4 +1,4 @@
-"""Tokens counted in batches on all cores are those that the chat counts one by one."""
+"""Counting tokens in batches on all cores gives the same as one by one."""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,7 +15,7 @@ MakeTrace = Callable[..., Trace]
 
 
 def one_by_one(trace: Trace, chat: Chat) -> TokenCounts:
-    """By the ids of the whole turn and the text that they decode to."""
+    """Counts from the ids of the whole turn and the text that they decode to."""
     *asked, answered = trace.messages
     ids = chat.completion_ids(answered)
     text = chat.text(ids)
@@ -34,7 +34,7 @@ def real(reference_rows: Callable[..., Any], make_trace: MakeTrace) -> list[Trac
 
 
 def with_all_ends(rows: list[Trace], make_trace: MakeTrace) -> list[Trace]:
-    """Each kind of end beside them; none, one and both of reasoning and response."""
+    """These rows and made-up ones: each kind of end, with none, one or both of reasoning and response."""
     made = [
         make_trace(reasoning=reasoning, response=response)
         for reasoning in (None, "14+6=20.\n\n價格 ")

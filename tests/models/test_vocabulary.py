@@ -1,4 +1,4 @@
-"""Which tokens of one tokenizer are tokens of another."""
+"""Mapping the tokens of tokenizers to each other."""
 
 # ruff: noqa: RUF001 - DeepSeek writes its special tokens with bars that look like others
 

@@ -10,14 +10,20 @@ import msgspec
 import pytest
 
 from distillpipe.base.errors import UsageError
-from distillpipe.base.options import EngineOptions, Plan, Prompting, Sampling, SamplingOptions
+from distillpipe.base.options import (
+    MATH_PROMPT,
+    EngineOptions,
+    Plan,
+    Prompting,
+    Sampling,
+    SamplingOptions,
+)
 from distillpipe.base.records import Problem
 from distillpipe.data.benchmarks import (
     BENCHMARKS,
     CHOICE_PROMPT,
     CODE_PROMPT,
     LIVECODEBENCH_PROMPT,
-    MATH_PROMPT,
     SIMPLE_EVALS_CHOICE_PROMPT,
 )
 from distillpipe.data.sources import read_problems

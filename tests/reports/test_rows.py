@@ -222,5 +222,5 @@ def test_a_row_by_its_id_goes_with_no_other_choice(wanted: RowQuery, other: str)
 
 
 def test_rows_are_read_back_as_they_were_written(version: Path) -> None:
-    kept = list(dataset.read_rows(version, "part", Trace))
+    kept = list(dataset.scan(version, Trace))
     assert sorted(choose(version, sample=5).rows, key=lambda row: row.problem) == kept

@@ -10,12 +10,12 @@ import msgspec
 import pytest
 
 from distillpipe.base.errors import UsageError
-from distillpipe.base.options import FilterOptions
+from distillpipe.base.filter_options import FilterOptions
 from distillpipe.base.records import RejectedTrace, Trace
 from distillpipe.data.store import manifest as manifests
 from distillpipe.data.store import versions
 from distillpipe.data.store.counts import Dropped
-from distillpipe.data.store.dataset import read_rows, read_traces
+from distillpipe.data.store.dataset import read_traces, scan
 from distillpipe.data.store.label_writer import LabelWriter
 from distillpipe.data.store.labels import SAMPLED, LabelSource, Vocabulary, unlabelled
 from distillpipe.data.store.manifest import Manifest
@@ -29,7 +29,7 @@ SOURCE = LabelSource(4, "teacher", "identity", Vocabulary("hash", 9, {}, (8,), N
 BUDGET = 40
 OPTIONS = FilterOptions(
     verdicts=("correct",), verifier=None, min_reasoning_tokens=1, max_reasoning_tokens=BUDGET,
-    over_budget="cut", dedup="exact", per_problem=None, seed=0,
+    over_budget="cut", dedup="exact", per_problem=None, seed=0, max_repetition=1.0, max_foreign_letters=None,
 )  # fmt: skip
 STATED = "Tom starts with 14.\n\nSo the answer is 20."
 AGAIN = "\n\nTom starts with 14 coins and finds 6 more coins, so once more: 14+6=20." * 3
@@ -92,7 +92,7 @@ def kept(out: Path) -> list[Trace]:
 
 def rejected(out: Path) -> dict[str, RejectedTrace]:
     folder = versions.resolve(str(out))
-    return {row.id: row for row in read_rows(folder, "rejected", RejectedTrace)}
+    return {row.id: row for row in scan(folder, RejectedTrace, "rejected")}
 
 
 def num_reasoning(trace: Trace) -> str:

@@ -9,11 +9,11 @@ import msgspec
 import pytest
 
 from distillpipe.base.errors import UsageError
-from distillpipe.base.options import FilterOptions
+from distillpipe.base.filter_options import FilterOptions, StrategyOptions
 from distillpipe.base.records import Problem, RejectedTrace, TokenCounts, Trace
 from distillpipe.data.store import manifest as manifests
 from distillpipe.data.store import versions
-from distillpipe.data.store.dataset import read_problems, read_rows, read_traces
+from distillpipe.data.store.dataset import read_problems, read_traces, scan
 from distillpipe.data.store.manifest import Manifest
 from distillpipe.filters.problems import FilterInputs
 from distillpipe.stages.filter import filter_traces, forecast_filter
@@ -21,7 +21,7 @@ from distillpipe.stages.run import Run
 
 OPTIONS = FilterOptions(
     verdicts=("correct", "wrong", "unverifiable"), verifier=None, min_reasoning_tokens=1,
-    max_reasoning_tokens=None, dedup="exact", per_problem=None, seed=0,
+    max_reasoning_tokens=None, dedup="exact", per_problem=None, seed=0, max_repetition=1.0, max_foreign_letters=None,
 )  # fmt: skip
 NUM_PROBLEMS = 12
 
@@ -39,7 +39,7 @@ def kept(out: Path) -> list[Trace]:
 
 
 def rejected(out: Path) -> dict[str, tuple[str, str | None]]:
-    rows = read_rows(versions.resolve(str(out)), "rejected", RejectedTrace)
+    rows = scan(versions.resolve(str(out)), RejectedTrace, "rejected")
     return {row.problem: (row.reason, row.measured) for row in rows}
 
 
@@ -168,7 +168,7 @@ def test_more_rows_than_are_left_keeps_all_and_says_so(tmp_path, traces, capsys)
 def test_clusters_are_written_as_domains_into_rows_and_problems(tmp_path, traces) -> None:
     run([traces], tmp_path / "clean", num_clusters=2, select=6, strategy="diverse")
     folder = versions.resolve(str(tmp_path / "clean"))
-    rows = kept(tmp_path / "clean") + list(read_rows(folder, "rejected", RejectedTrace))
+    rows = kept(tmp_path / "clean") + list(scan(folder, RejectedTrace, "rejected"))
     of_trains = {row.domain for row in rows if "train" in row.problem}
     of_circles = {row.domain for row in rows if "circle" in row.problem}
 
@@ -193,7 +193,14 @@ def test_s1_reads_sources_from_the_problems_and_drops_unclear_ones(
     ]
     write_dataset(tmp_path / "unclear", unclear)
     inputs = [traces, tmp_path / "unclear"]
-    run(inputs, tmp_path / "clean", select=2, strategy="s1", preselect=("AIME",), per_problem=1)
+    run(
+        inputs,
+        tmp_path / "clean",
+        select=2,
+        strategy="s1",
+        per_problem=1,
+        strategy_options=StrategyOptions(preselect=("AIME",)),
+    )
 
     assert [row.problem for row in kept(tmp_path / "clean")] == [story(0), story(1)]
     found = rejected(tmp_path / "clean")
@@ -220,13 +227,14 @@ def test_the_command_takes_lists_and_stores_what_was_asked(
     ended = distill(
         "filter", str(traces), "--out", out, "--verdict", "correct", "--verdict", "wrong",
         "--difficulty", str(small), "--select", "4", "--strategy", "s1", "--per-problem", "1",
-        "--preselect", "AIME", "--preselect-min-tokens", "2", "--num-clusters", "2",
-        "--follow", "AIME", "--num-follow", "1",
+        "--strategy-option", "preselect=AIME", "--strategy-option", "preselect_min_tokens=2",
+        "--strategy-option", "follow=AIME", "--strategy-option", "num_follow=1",
+        "--num-clusters", "2",
     )  # fmt: skip
     assert ended.code == 0, ended.err
     assert story(1) in {row.problem for row in kept(tmp_path / "clean")}
     assert len(kept(tmp_path / "clean")) == 4
     options = manifests.read(versions.resolve(out)).options
-    assert options["preselect_min_tokens"].value == [2]
+    assert options["strategy_option"].value[:2] == ["preselect=AIME", "preselect_min_tokens=2"]
     assert options["difficulty"].value == [str(small)]
     assert "too_easy" in ended.err and "not_selected" in ended.err

@@ -15,11 +15,11 @@ import pytest
 
 from distillpipe.base.errors import DataError, UsageError
 from distillpipe.base.records import RejectedTrace, Trace
-from distillpipe.data.formats.traces import Choices
+from distillpipe.data.formats.traces import Choices, ImportOptions
 from distillpipe.data.store import dataset
 from distillpipe.data.store import manifest as manifests
 from distillpipe.data.store.manifest import Manifest
-from distillpipe.stages.import_traces import ImportOptions, import_traces
+from distillpipe.stages.import_traces import import_traces
 from distillpipe.stages.run import Run
 
 ROWS = [
@@ -47,7 +47,7 @@ def run(reference: str, out: Path, **options: Any) -> Manifest:
 
 
 def rejected(out: Path) -> list[RejectedTrace]:
-    return list(dataset.read_rows(out / "latest", "rejected", RejectedTrace))
+    return list(dataset.scan(out / "latest", RejectedTrace, "rejected"))
 
 
 def test_rows_are_kept_once_and_what_does_not_fit_is_rejected_with_its_reason(
@@ -210,7 +210,7 @@ def test_an_answer_without_reasoning_passes_the_filter_where_none_is_asked_for(
             DataError,
             ": no row of 1 fits the format:\n         1 rows           0 tokens  no_completion",
         ),
-        ([], {}, DataError, " is empty: it should hold one row a line"),
+        ([], {}, DataError, " is empty: expected one row per line"),
     ],
 )
 def test_a_source_that_does_not_fit_is_an_error_that_says_what_to_do(
@@ -298,7 +298,7 @@ def test_rows_of_a_benchmark_keep_its_name_and_are_refused_as_training_data(
     (row,) = dataset.read_traces(str(tmp_path / "out"))
     assert row.benchmark == "math500"
     refused = distill("filter", tmp_path / "out", "--out", tmp_path / "clean")
-    assert (refused.code, "is of the benchmark math500" in refused.err) == (2, True)
+    assert (refused.code, "belongs to the benchmark math500" in refused.err) == (2, True)
 
 
 def test_a_dry_run_says_what_would_be_written_and_writes_nothing(
@@ -401,5 +401,5 @@ def test_an_import_that_is_killed_goes_on_and_ends_as_an_undisturbed_one(tmp_pat
 
     assert sizes == sorted(sizes)
     assert (again.version, again.id, again.counts.rows_kept) == ("v1", whole.id, 20_000)
-    ids = Counter(trace.id for trace in dataset.read_rows(tmp_path / "out" / "v1", "part", Trace))
+    ids = Counter(trace.id for trace in dataset.scan(tmp_path / "out" / "v1", Trace))
     assert set(ids.values()) == {1}

@@ -12,20 +12,19 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from distillpipe.base.errors import DataError, Incomplete, UsageError
-from distillpipe.base.options import EngineOptions, SamplingOptions
+from distillpipe.base.options import EngineOptions, LabelOptions, SamplingOptions
 from distillpipe.base.records import RejectedTrace, Trace
 from distillpipe.data.forecast import size
-from distillpipe.data.formats.traces import Choices
+from distillpipe.data.formats.traces import Choices, ImportOptions
 from distillpipe.data.store import versions
-from distillpipe.data.store.dataset import read_rows, read_traces
+from distillpipe.data.store.dataset import read_traces, scan
 from distillpipe.data.store.labels import Labels, files_of, label_bytes, read_labels, read_source
 from distillpipe.data.store.manifest import Manifest
 from distillpipe.data.store.versions import Header
 from distillpipe.models.chat import Chat
 from distillpipe.models.vocabulary import vocabulary_of
-from distillpipe.sampling.labeller import LabelOptions
 from distillpipe.stages.generate import generate
-from distillpipe.stages.import_traces import ImportOptions, import_traces
+from distillpipe.stages.import_traces import import_traces
 from distillpipe.stages.label import forecast_label, label
 from distillpipe.stages.run import Run
 
@@ -206,7 +205,7 @@ def test_what_does_not_fit_into_the_teachers_context_is_rejected_with_its_length
     given = write(tmp_path / "rows.jsonl", [short, long, empty])
     counts = label([given], teacher, tmp_path / "out", OPTIONS, Run()).manifest.counts
     assert (counts.rows_read, counts.rows_kept) == (3, 1)
-    rejected = read_rows(tmp_path / "out" / "v1", "rejected", RejectedTrace)
+    rejected = scan(tmp_path / "out" / "v1", RejectedTrace, "rejected")
     found = {row.reason: row for row in rejected}
     assert found.keys() == {"too_long_for_teacher", "empty_completion"}
     assert int(found["too_long_for_teacher"].measured or 0) > 1024
@@ -261,7 +260,7 @@ def test_a_row_that_stands_twice_is_labelled_once_and_one_with_two_contents_is_a
     counts = label([given, given], teacher, tmp_path / "out", OPTIONS, Run()).manifest.counts
     assert (counts.rows_read, counts.rows_kept) == (1, 1)
     other = write(tmp_path / "other.jsonl", [make_trace(), make_trace(response="\\boxed{21}")])
-    with pytest.raises(DataError, match="stands twice in the input with different content"):
+    with pytest.raises(DataError, match="is in the input twice with different content"):
         label([other], teacher, tmp_path / "again", OPTIONS, Run())
 
 
@@ -323,7 +322,7 @@ def test_a_row_that_the_teacher_cannot_score_fails_and_is_given_up_only_where_th
     accepting = msgspec.structs.replace(OPTIONS, accept_errors=True)
     found = label(given, teacher, out, accepting, Run())
     assert (found.path, found.manifest.counts.rows_kept) == (out / "v1", 1)
-    (rejected,) = read_rows(out / "v1", "rejected", RejectedTrace)
+    (rejected,) = scan(out / "v1", RejectedTrace, "rejected")
     assert (rejected.reason, rejected.reasoning) == ("engine_error", "14 Z.")
     assert label(given, teacher, out, accepting, Run()).up_to_date
     with pytest.raises(Incomplete):

@@ -14,7 +14,8 @@ import msgspec
 import pytest
 
 from distillpipe.base.errors import UsageError
-from distillpipe.base.options import FilterOptions, SamplingOptions
+from distillpipe.base.filter_options import FilterOptions
+from distillpipe.base.options import Judging, SamplingOptions
 from distillpipe.base.records import Problem, RejectedTrace, Trace
 from distillpipe.base.rowguard import InternalErrors
 from distillpipe.base.user_code import functions
@@ -125,7 +126,7 @@ def test_a_row_that_fails_costs_no_other(
     bad, said = FAULTS[fault]
     options = own(**{"verifier": VERIFIER} if kind == "verifier" else {"rules": RULES}, bad=bad)
     name = "checks:check" if kind == "verifier" else "rules:short"
-    result = filter_traces([rows(1)], tmp_path / "out", options, Run(num_workers=2))
+    result = filter_traces([rows(1)], tmp_path / "out", options, Run(), judging=Judging(2))
 
     assert len(kept(result)) == NUM_ROWS - 1
     (row,) = rejected(result)

@@ -15,8 +15,8 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from distillpipe.base.errors import EngineError, UsageError
 from distillpipe.base.hashing import file_sha256
-from distillpipe.base.options import TrainingOptions
 from distillpipe.base.records import Trace
+from distillpipe.base.training_options import TrainingOptions, TrainingRun
 from distillpipe.data.store import manifest as manifests
 from distillpipe.models import lookup
 from distillpipe.models.chat import Chat, load_chat
@@ -64,9 +64,9 @@ def test_a_merged_model_is_complete_and_computes_what_the_adapter_does(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     out = tmp_path / "student"
-    first = sft([traces], str(tiny_model), out, LORA, Run(), 100).manifest
+    first = sft([traces], str(tiny_model), out, LORA, Run()).manifest
     assert not (out / "v1" / "merged").exists()
-    merging = sft([traces], str(tiny_model), out, LORA, Run(merge=True), 100).manifest
+    merging = sft([traces], str(tiny_model), out, LORA, Run(), TrainingRun(merge=True)).manifest
     said = capsys.readouterr().err
     assert f"copying the weights of {out / 'v1'}" in said
     assert "sft: merged: logits of up to " in said
@@ -95,7 +95,7 @@ def test_a_merged_model_is_complete_and_computes_what_the_adapter_does(
     for entry in merging.files:
         assert file_sha256(out / "v2" / entry.name) == entry.sha256
     assert found(out / "latest" / "merged").base_folder is None
-    again = sft([traces], str(tiny_model), out, LORA, Run(), 100)
+    again = sft([traces], str(tiny_model), out, LORA, Run())
     assert again.up_to_date and again.path == out / "v2"
     assert "merged in fp32: logits of up to" in (out / "v2" / "README.md").read_text()
     assert distill("show", out).code == 0
@@ -140,7 +140,7 @@ def test_a_merged_model_that_computes_something_else_is_refused(
 
 def test_merging_is_for_adapters(tiny_model: Path, traces: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--merge is for adapters"):
-        sft([traces], str(tiny_model), tmp_path / "out", OPTIONS, Run(merge=True), 100)
+        sft([traces], str(tiny_model), tmp_path / "out", OPTIONS, Run(), TrainingRun(merge=True))
     assert not (tmp_path / "out").exists()
 
 
@@ -180,7 +180,7 @@ def test_a_student_whose_template_drops_the_reasoning_gets_one_that_keeps_it(
     trace = make_traces(8)[0]
     limit = max(len(row_of(one, chat).ids) for one in make_traces(8)) - 3
     options = msgspec.structs.replace(OPTIONS, max_steps=1, max_length=limit, over_length="cut")
-    manifest = sft([traces], str(student), tmp_path / "out", options, Run(), 100).manifest
+    manifest = sft([traces], str(student), tmp_path / "out", options, Run()).manifest
     assert manifest.counts.rows_cut > 0
     assert manifest.counts.teachers["teacher"].rows_kept == 8
 
@@ -212,7 +212,7 @@ def test_a_larger_base_of_the_rotary_embeddings_is_trained_and_saved(
     options = msgspec.structs.replace(
         OPTIONS, rope_theta=300_000.0, max_length=2048, max_steps=1, batch_size=8
     )
-    sft([traces], str(tiny_model), tmp_path / "out", options, Run(), 100)
+    sft([traces], str(tiny_model), tmp_path / "out", options, Run())
     folder = tmp_path / "out" / "latest"
     saved = AutoConfig.from_pretrained(folder)
     assert saved.rope_parameters["rope_theta"] == 300_000.0
@@ -272,11 +272,13 @@ def test_a_full_disk_during_a_save_is_one_line_and_the_same_command_goes_on(
     with pytest.raises(
         EngineError, match="the disk is full or a file size limit is reached"
     ) as error:
-        sft([traces], str(tiny_model), out, OPTIONS, Run(), 1)
+        sft([traces], str(tiny_model), out, OPTIONS, Run(), TrainingRun(save_every=1))
     assert "\n" not in str(error.value)
     assert [path.name for path in out.glob("v*")] == ["v1.partial"]
     limit_files(unlimited)
-    manifest = sft([traces], str(tiny_model), out, OPTIONS, Run(), 1).manifest
+    manifest = sft(
+        [traces], str(tiny_model), out, OPTIONS, Run(), TrainingRun(save_every=1)
+    ).manifest
     assert manifests.read(out / "v1").id == manifest.id
     assert (manifest.counts.rows_read, manifest.counts.rows_kept) == (8, 8)
     assert manifest.counts.teachers["teacher"].rows_kept == 8

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from distillpipe.base.errors import UsageError
-from distillpipe.base.options import Distillation
+from distillpipe.base.training_options import Distillation
 from distillpipe.data.store.manifest import ResolvedOption
 from distillpipe.training.distillation import check, check_unused, layer_pairs
 

@@ -14,8 +14,8 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 from transformers import AutoModelForCausalLM, Qwen2Config
 
-from distillpipe.base.options import Distillation, Divergence, TrainingOptions
 from distillpipe.base.records import Trace
+from distillpipe.base.training_options import Distillation, Divergence, TrainingOptions
 from distillpipe.training import forecast
 from distillpipe.training.forecast import Length, Machine, Memory, largest_pass, memory_of
 from distillpipe.training.losses.soft_losses import DenseTargets, LiveTargets, Mixture

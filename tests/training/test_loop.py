@@ -16,8 +16,8 @@ from transformers import AutoModelForCausalLM, get_cosine_with_min_lr_schedule_w
 
 from distillpipe.base import interrupts
 from distillpipe.base.errors import DataError, EngineError, Interrupted
-from distillpipe.base.options import TrainingOptions
 from distillpipe.base.records import Trace
+from distillpipe.base.training_options import TrainingOptions
 from distillpipe.models import lookup
 from distillpipe.models.chat import Chat
 from distillpipe.training import loop, states

@@ -8,9 +8,9 @@ import msgspec
 import pytest
 
 from distillpipe.base.errors import DataError
-from distillpipe.base.options import TrainingOptions
 from distillpipe.base.records import Message, Trace
 from distillpipe.base.rowguard import InternalErrors
+from distillpipe.base.training_options import TrainingOptions
 from distillpipe.data.store.counts import Counts, Dropped, TeacherCounts
 from distillpipe.models.chat import Chat, load_chat
 from distillpipe.training.preflight import Preflight
@@ -108,7 +108,7 @@ def test_a_row_that_cannot_be_rendered_costs_itself(
 
 
 def test_one_id_with_two_contents_is_refused(looked, make_trace) -> None:
-    with pytest.raises(DataError, match="stands twice in the input with different content"):
+    with pytest.raises(DataError, match="is in the input twice with different content"):
         looked([make_trace(), make_trace(response="\\boxed{21}")])
 
 

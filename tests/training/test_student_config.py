@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from distillpipe.base.errors import UsageError
-from distillpipe.base.options import TrainingOptions
+from distillpipe.base.training_options import TrainingOptions
 from distillpipe.models.lookup import Model
 from distillpipe.training.student_config import default_learning_rate
 

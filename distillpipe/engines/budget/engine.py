@@ -230,6 +230,6 @@ class _Run:
 
 def _labels_of(sequence: _Sequence, k: int) -> "Labels":
     """The labels of all tokens of a sequence; what was put there since its last round is marked so."""
-    from distillpipe.data.store.labels import carried
+    from distillpipe.data.store.labels import labels_of_edited
 
-    return carried(sequence.labels, sequence.ids, k)
+    return labels_of_edited(sequence.labels, sequence.ids, k)

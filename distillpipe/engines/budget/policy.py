@@ -12,8 +12,10 @@ over both. For a response room is kept:
 
 from typing import Literal, NamedTuple
 
+import msgspec
+
 from distillpipe.base.errors import UsageError
-from distillpipe.base.options import Budget
+from distillpipe.base.options import Budget, SamplingOptions
 
 RESPONSE_TOKENS = 256  # kept for a response where prompt and thought would fill the context
 
@@ -96,6 +98,12 @@ def check(budget: Budget) -> Budget | None:
     if (budget.num_waits or low) and not budget.wait_text.strip():
         raise UsageError("--wait-text is empty: it is what a thought goes on with, say 'Wait'")
     return budget if budget.num_waits or low or high is not None else None
+
+
+def checked(options: SamplingOptions) -> SamplingOptions:
+    """The options, with None for a budget that asks for nothing; raises as `check`."""
+    budget = None if options.budget is None else check(options.budget)
+    return msgspec.structs.replace(options, budget=budget)
 
 
 def limits(budget: Budget, max_tokens: int, context: int, around: Delimiters) -> Limits | None:

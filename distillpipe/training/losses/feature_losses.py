@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from distillpipe.base.hashing import seed_of
-from distillpipe.base.options import FeatureLoss
+from distillpipe.base.training_options import FeatureLoss
 
 MAX_TOKENS = 256  # of a row, between which all pairs are compared
 

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from distillpipe.base.options import Divergence
+from distillpipe.base.training_options import Divergence
 
 NEVER = torch.finfo(torch.float32).min
 "The log-probability of an impossible token; unlike -inf it has finite gradients."

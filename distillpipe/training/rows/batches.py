@@ -15,7 +15,7 @@ import numpy as np
 
 from distillpipe.base.errors import DataError
 from distillpipe.base.hashing import uniform
-from distillpipe.base.options import TrainingOptions
+from distillpipe.base.training_options import TrainingOptions
 from distillpipe.training.rows.stored_rows import StoredRows
 
 Numbers = np.ndarray[Any, np.dtype[np.int64]]

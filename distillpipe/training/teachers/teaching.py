@@ -17,7 +17,7 @@ import msgspec
 import numpy as np
 import torch
 
-from distillpipe.base.options import Distillation, TrainingOptions
+from distillpipe.base.training_options import Distillation, TrainingOptions
 from distillpipe.models import loading
 from distillpipe.models.chat import load_chat
 from distillpipe.models.lookup import Model

@@ -1,4 +1,4 @@
-"""manifest.json: written in one step, read back as it was, and refused in one line where it is not one."""
+"""manifest.json: written atomically, read back unchanged, and refused with one line if damaged."""
 
 import subprocess
 import sys
@@ -64,7 +64,7 @@ def test_a_manifest_replaces_the_one_before_and_leaves_nothing_else(tmp_path: Pa
     assert manifests.read(tmp_path).version == "v3"
 
 
-def test_a_manifest_that_was_torn_while_it_was_written_does_not_replace_the_one_before(
+def test_a_torn_manifest_does_not_replace_the_previous_one(
     tmp_path: Path,
 ) -> None:
     manifests.write(tmp_path, full_manifest())
@@ -141,7 +141,7 @@ def test_the_commit_is_that_of_the_checkout(repository: Path) -> None:
     assert manifests.git_commit() == asked.stdout.strip()
 
 
-def test_the_commit_is_not_that_of_a_repository_around_the_environment(
+def test_the_commit_is_not_that_of_an_enclosing_repository(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     package = tmp_path / ".venv" / "lib" / "site-packages" / "distillpipe"

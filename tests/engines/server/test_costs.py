@@ -141,7 +141,7 @@ def test_a_pilot_buys_rows_that_the_whole_run_keeps_and_estimates_from_them(
     mean = sum(lengths[one] for one in lengths if any(one in text for text in paid)) / 8
 
     assert (done.code, len(server.bodies), len(paid), len(found["pilot"])) == (0, 8, 8, 8)
-    assert found["writes"] == f"{tmp_path}/out/v1.partial, which it goes on with"
+    assert found["writes"] == f"{tmp_path}/out/v1.partial, which it resumes"
     assert found["rows"] == {"wanted": 40, "there already": 8, "to sample": 32}
     assert estimate["basis"] == "from a pilot of 8 rows"
     assert estimate["tokens"] == round(32 * mean)

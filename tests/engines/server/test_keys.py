@@ -77,7 +77,7 @@ def test_a_key_stands_only_in_what_the_server_sent(
         (f"the key is {KEY}", KEY, KEY)
     }
     assert len(rows) == manifests.read(out / "v1").counts.rows_with_key == 6
-    assert done.err.count("warning: a row holds the API key") == 1
+    assert done.err.count("warning: a row contains the API key") == 1
     assert ", 6 of the rows hold the API key" in done.err
     rest = everything(tmp_path)
     for part in parts:

@@ -173,7 +173,7 @@ def test_broken_weights_are_an_error_that_names_the_model(
     (tmp_path / "config.json").write_bytes((teacher_folder / "config.json").read_bytes())
     weights = (teacher_folder / "model.safetensors").read_bytes()
     (tmp_path / "model.safetensors").write_bytes(weights[:-1000])
-    with pytest.raises(UsageError, match="was cut short"):
+    with pytest.raises(UsageError, match="is truncated"):
         open_folder(tmp_path, teacher_chat, 4)
 
 

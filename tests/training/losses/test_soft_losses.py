@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from distillpipe.base.options import Divergence
+from distillpipe.base.training_options import Divergence
 from distillpipe.training.distillation import scheduled_value
 from distillpipe.training.losses.soft_losses import (
     dense_loss,

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from distillpipe.base.errors import DataError
-from distillpipe.base.options import TrainingOptions
+from distillpipe.base.training_options import TrainingOptions
 from distillpipe.training.rows.batches import Batches, num_steps
 from distillpipe.training.rows.rows import Row
 from distillpipe.training.rows.stored_rows import StoredRows

@@ -17,8 +17,8 @@ from transformers import AutoConfig, AutoModelForCausalLM, Qwen2Config
 
 from distillpipe.base import interrupts
 from distillpipe.base.errors import Interrupted, UsageError
-from distillpipe.base.options import Distillation, TrainingOptions
 from distillpipe.base.records import Trace
+from distillpipe.base.training_options import Distillation, TrainingOptions, TrainingRun
 from distillpipe.data.forecast import Forecast
 from distillpipe.models import lookup
 from distillpipe.models.chat import Chat
@@ -267,24 +267,24 @@ def test_a_teacher_is_part_of_the_fingerprint_and_of_the_manifest(
 ) -> None:
     kd = msgspec.structs.replace(KD, feature_weight=0.0, relation_weight=0.0)
     options = msgspec.structs.replace(OPTIONS, distillation=kd, max_steps=1)
-    run = Run(teachers=(teacher.name,))
-    first = sft([dataset], student.name, tmp_path / "s", options, run, 100)
+    training = TrainingRun(teacher=(teacher.name,))
+    first = sft([dataset], student.name, tmp_path / "s", options, Run(), training)
     used = [(one.role, one.identity) for one in first.manifest.models]
     assert used == [("student", student.identity), ("teacher", teacher.identity)]
     counts = first.manifest.counts
     assert (counts.rows_kept, counts.rows_taught) == (8, 8)
-    assert sft([dataset], student.name, tmp_path / "s", options, run, 100).up_to_date
-    other = msgspec.structs.replace(run, teachers=(padded.name,))
-    assert not sft([dataset], student.name, tmp_path / "s", options, other, 100).up_to_date
+    assert sft([dataset], student.name, tmp_path / "s", options, Run(), training).up_to_date
+    other = msgspec.structs.replace(training, teacher=(padded.name,))
+    assert not sft([dataset], student.name, tmp_path / "s", options, Run(), other).up_to_date
 
 
 def test_a_teacher_wider_than_memory_is_refused_before_any_step(
     tmp_path, dataset, student, teacher, monkeypatch
 ) -> None:
     monkeypatch.setattr("distillpipe.training.teachers.live_teacher.free_memory", lambda: 4_000_000)
-    run = Run(teachers=(teacher.name,))
+    training = TrainingRun(teacher=(teacher.name,))
     with pytest.raises(UsageError, match=r"the weights take .* GB are free on cpu: give a smaller"):
-        sft([dataset], student.name, tmp_path / "s", OPTIONS, run, 100)
+        sft([dataset], student.name, tmp_path / "s", OPTIONS, Run(), training)
     assert not list((tmp_path / "s").glob("*/losses.jsonl"))
 
 
@@ -293,14 +293,15 @@ def test_a_layer_that_is_not_there_is_refused_before_anything_is_written(
 ) -> None:
     kd = msgspec.structs.replace(KD, feature_layers=("1:1", "9:1"))
     options = msgspec.structs.replace(OPTIONS, distillation=kd)
-    run, out = Run(teachers=(teacher.name,)), tmp_path / "s"
+    training, out = TrainingRun(teacher=(teacher.name,)), tmp_path / "s"
     said = "--feature-layers 9:1: the student has"
     with pytest.raises(UsageError, match=said):
-        sft([dataset], student.name, out, options, run, 100)
+        sft([dataset], student.name, out, options, Run(), training)
     with pytest.raises(UsageError, match=said):
-        preview_sft([dataset], student.name, options, run, 1)
+        preview_sft([dataset], student.name, options, Run(), training, 1)
     assert any(
-        said in note for note in forecast_sft([dataset], student.name, out, options, run).notes
+        said in note
+        for note in forecast_sft([dataset], student.name, out, options, Run(), training).notes
     )
     assert not out.exists()
 
@@ -312,11 +313,11 @@ def test_a_teacher_of_another_vocabulary_is_refused(
     for path in folder.glob("tokenizer*"):
         path.unlink()
     family_chat("tagged").tokenizer.save_pretrained(folder)
-    run = Run(teachers=(str(folder),))
+    training = TrainingRun(teacher=(str(folder),))
     with pytest.raises(
         UsageError, match=r"--teacher .*/other: another vocabulary than the student's"
     ):
-        sft([dataset], student.name, tmp_path / "s", OPTIONS, run, 100)
+        sft([dataset], student.name, tmp_path / "s", OPTIONS, Run(), training)
 
 
 def test_the_weight_follows_the_held_out_loss_also_in_a_resumed_run(
@@ -378,8 +379,8 @@ def test_a_teacher_of_another_family_teaches_by_its_own_template(
     write_dataset(tmp_path / "t", [trace])
     kd = msgspec.structs.replace(KD, kd_divergence="forward", kd_temperature=1.0)
     options = msgspec.structs.replace(OPTIONS, distillation=kd, max_steps=1)
-    run = Run(teachers=(teacher.name,))
-    made = sft([str(tmp_path / "t")], student.name, tmp_path / "s", options, run, 100)
+    training = TrainingRun(teacher=(teacher.name,))
+    made = sft([str(tmp_path / "t")], student.name, tmp_path / "s", options, Run(), training)
     (step,) = states.steps_in(made.path)
 
     theirs = row_of(trace, family_chat(teacher_family))
@@ -427,9 +428,9 @@ def test_a_forecast_counts_weights_states_and_logits_of_the_teacher(
     tmp_path, dataset, student, teacher
 ) -> None:
     def memory(options: TrainingOptions, *teachers: str) -> int:
-        run = Run(teachers=teachers)
+        training = TrainingRun(teacher=teachers)
         return forecast_sft(
-            [dataset], student.name, tmp_path / "s", options, run
+            [dataset], student.name, tmp_path / "s", options, Run(), training
         ).estimate.memory_bytes
 
     lengths, _ = training_forecast.add_rows(Forecast("sft", "s", {}, []), [dataset], OPTIONS)

@@ -17,8 +17,8 @@ from transformers import AutoModelForCausalLM
 from distillpipe.base import interrupts
 from distillpipe.base.errors import DataError, Interrupted, UsageError
 from distillpipe.base.hashing import seed_of
-from distillpipe.base.options import Distillation, TrainingOptions
 from distillpipe.base.records import SoftLabels, Trace
+from distillpipe.base.training_options import Distillation, TrainingOptions, TrainingRun
 from distillpipe.data.store import versions
 from distillpipe.data.store.labels import (
     INSERTED,
@@ -338,7 +338,7 @@ def short() -> TrainingOptions:
 def test_sft_says_how_many_rows_are_labelled_and_trains_the_others_too(
     tmp_path, student, dataset, short, given, completions, capsys
 ) -> None:
-    manifest = sft([str(dataset)], student.name, tmp_path / "s", short, Run(), 100).manifest
+    manifest = sft([str(dataset)], student.name, tmp_path / "s", short, Run()).manifest
     assert (manifest.counts.rows_kept, manifest.counts.rows_taught) == (9, 6)
     labelled = sum(len(completions[name]) for name in given)
     assert manifest.counts.tokens_taught == labelled
@@ -353,9 +353,9 @@ def test_soft_labels_are_part_of_the_fingerprint_and_without_them_nothing_change
     plain = msgspec.structs.replace(short, distillation=None)
     assert "distillation" not in msgspec.to_builtins(plain)
     out = tmp_path / "s"
-    first = sft([str(dataset)], student.name, out, short, Run(), 100)
-    assert not sft([str(dataset)], student.name, out, plain, Run(), 100).up_to_date
-    assert sft([str(dataset)], student.name, out, short, Run(), 100).path == first.path
+    first = sft([str(dataset)], student.name, out, short, Run())
+    assert not sft([str(dataset)], student.name, out, plain, Run()).up_to_date
+    assert sft([str(dataset)], student.name, out, short, Run()).path == first.path
     assert {step.soft_loss for step in states.steps_in(out / "v2")} == {None}
 
 
@@ -375,14 +375,14 @@ def test_labels_of_another_text_are_refused_before_any_training(
     with pytest.raises(
         DataError, match=f"row {edited.id}: its soft labels in .* belong to another text"
     ):
-        sft([str(tmp_path / "t")], student.name, tmp_path / "s", short, Run(), 100)
+        sft([str(tmp_path / "t")], student.name, tmp_path / "s", short, Run())
     assert not list((tmp_path / "s").glob("v*"))
 
 
 def test_rows_without_any_label_are_refused(tmp_path, student, traces, write_dataset, short):
     write_dataset(tmp_path / "t", traces[:3])
     with pytest.raises(DataError, match="none of the 3 rows has soft labels: make them with"):
-        sft([str(tmp_path / "t")], student.name, tmp_path / "s", short, Run(), 100)
+        sft([str(tmp_path / "t")], student.name, tmp_path / "s", short, Run())
 
 
 def test_labels_whose_files_are_gone_are_refused_with_their_path(
@@ -395,7 +395,7 @@ def test_labels_whose_files_are_gone_are_refused_with_their_path(
     copied.parent.mkdir()
     copied.write_bytes((path.parent / "part-00000.jsonl").read_bytes())
     with pytest.raises(DataError, match=r"copy/labels-.* copy the version again, with its label"):
-        sft([str(copied)], student.name, tmp_path / "s", short, Run(), 100)
+        sft([str(copied)], student.name, tmp_path / "s", short, Run())
 
 
 def test_another_ordinary_vocabulary_is_refused_with_an_explanation(
@@ -410,9 +410,9 @@ def test_another_ordinary_vocabulary_is_refused_with_an_explanation(
         UsageError,
         match=r"labels-.*, given by teacher: another vocabulary than .* \(128,000 ordinary tokens",
     ):
-        preview_sft([str(tmp_path / "t")], student.name, short, Run(), 1)
-    with pytest.raises(UsageError, match="take a student of the teacher's family"):
-        sft([str(tmp_path / "t")], student.name, tmp_path / "s", short, Run(), 100)
+        preview_sft([str(tmp_path / "t")], student.name, short, Run(), TrainingRun(), 1)
+    with pytest.raises(UsageError, match="choose a student of the teacher's family"):
+        sft([str(tmp_path / "t")], student.name, tmp_path / "s", short, Run())
     found = forecast_sft([str(tmp_path / "t")], student.name, tmp_path / "s", short, Run())
     assert any("another vocabulary than the student's" in note for note in found.notes)
 
