@@ -301,7 +301,7 @@ def sampling_of(ctx: typer.Context) -> SamplingOptions:
         sampling=struct_of(Sampling, ctx),
         engine=struct_of(EngineOptions, ctx),
         accept_errors=ctx.params["accept_errors"],
-        budget=policy.check(struct_of(Budget, ctx)),
+        budget=policy.active_budget(struct_of(Budget, ctx)),
         soft_labels=ctx.params.get("soft_labels"),
     )
 

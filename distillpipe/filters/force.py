@@ -30,10 +30,10 @@ from distillpipe.engines.base import (
     Refusal,
     Request,
     as_answer,
-    as_unread,
+    as_unparsed,
 )
-from distillpipe.engines.budget import policy as machine
-from distillpipe.engines.budget.thoughts import Thoughts
+from distillpipe.engines.budget import policy
+from distillpipe.engines.budget.thoughts import ThoughtEditor
 from distillpipe.filters.rules import too_many_reasoning_tokens
 from distillpipe.models import lookup
 from distillpipe.models.chat import Chat, load_chat
@@ -192,10 +192,10 @@ class Forcer:
     def _requests(
         self, rows: Iterator[tuple[str, Trace]], chat: Chat, engine: Engine
     ) -> Iterator[Request]:
-        thoughts = Thoughts(chat, self._budget)
+        editor = ThoughtEditor(chat, self._budget)
         sampling = self._forcing.sampling
         for key, trace in rows:
-            begun = guarded(self._begin, trace, chat, thoughts, engine.context_length)
+            begun = guarded(self._begin, trace, chat, editor, engine.context_length)
             if isinstance(begun, InternalError):
                 self.errors[trace.id] = begun
             elif begun is None:
@@ -207,17 +207,17 @@ class Forcer:
                 yield Request(key, ids, sampling, seed, limit=limit)
 
     def _begin(
-        self, trace: Trace, chat: Chat, thoughts: Thoughts, context: int
+        self, trace: Trace, chat: Chat, editor: ThoughtEditor, context: int
     ) -> tuple[_Begun, int] | None:
         """A row with its thought ended, and the tokens that are left for its response; null where none are."""
         prompt_ids = chat.prompt_ids(trace.messages[:-1])
         room, most_tokens = context - len(prompt_ids), self._forcing.sampling.max_tokens
-        allowed = machine.limits(self._budget, most_tokens, room, thoughts.around)
+        allowed = policy.token_limits(self._budget, most_tokens, room, editor.delimiters)
         if allowed is None or allowed.thought is None:
             return None
-        thought = thoughts.read(chat.completion_ids(trace.messages[-1])).ids
-        most = thoughts.around.opening + allowed.thought + 1
-        ended = thoughts.ended(thought[:most], allowed)
+        thought = editor.read(chat.completion_ids(trace.messages[-1])).ids
+        most = editor.delimiters.opening + allowed.thought + 1
+        ended = editor.force_end(thought[:most], allowed)
         return _Begun(trace, prompt_ids, ended), allowed.completion - len(ended)
 
     def _answered(self, begun: _Begun, outcome: Completion, chat: Chat) -> Trace:
@@ -226,7 +226,7 @@ class Forcer:
         answer = guarded(as_answer, whole, chat, begun.prompt_ids)
         if isinstance(answer, InternalError):
             self.errors[trace.id] = answer
-            answer = as_unread(whole, chat)
+            answer = as_unparsed(whole, chat)
         return msgspec.structs.replace(
             trace, id=trace_id(trace.problem_id, outcome.key), row_key=outcome.key,
             messages=[*trace.messages[:-1], answer.message], finish_reason=answer.finish_reason,

@@ -33,7 +33,7 @@ from distillpipe.engines.base import (
     Refusal,
     Request,
     as_answer,
-    as_unread,
+    as_unparsed,
 )
 from distillpipe.engines.budget.engine import BudgetedEngine
 from distillpipe.models.chat import Chat
@@ -330,7 +330,7 @@ class Sampler(RowPlan):
         answer = guarded(as_answer, outcome, self.chat, prompt_ids)
         if isinstance(answer, InternalError):
             self._unread[outcome.key] = answer
-            answer = as_unread(outcome, self.chat)
+            answer = as_unparsed(outcome, self.chat)
         completion = outcome if isinstance(outcome, Completion) else None
         return Trace(
             id=trace_id(problem.problem_id, answer.key),

@@ -327,7 +327,7 @@ def test_a_row_that_the_teacher_cannot_score_fails_and_is_given_up_only_where_th
         ({"soft_labels": 513}, "--soft-labels 513: the vocabulary of"),
         (
             {"engine": EngineOptions(engine="transformers", concurrency=None, replicas=2)},
-            "--replicas and --tensor-parallel-size are for --engine vllm",
+            "--replicas and --tensor-parallel-size need --engine vllm",
         ),
     ],
 )

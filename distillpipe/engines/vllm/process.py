@@ -99,7 +99,7 @@ class Sampler:
             {"type": "token", "prompt_token_ids": text},
             self.parameters(request),
             lora_request=self._lora,
-            priority=FIRST if request.goes_on else LATER,
+            priority=FIRST if request.is_continuation else LATER,
         )
         self.num_in_flight += 1
         return None

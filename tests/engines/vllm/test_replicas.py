@@ -11,7 +11,7 @@ import pytest
 
 from distillpipe.base.errors import EngineError, MissingDependencyError, UsageError
 from distillpipe.base.options import EngineOptions, Sampling
-from distillpipe.engines import choose
+from distillpipe.engines import choose_engine
 from distillpipe.engines.base import Completion, Request
 from distillpipe.engines.vllm import replicas
 from distillpipe.engines.vllm.engine import VllmEngine
@@ -195,15 +195,15 @@ def test_without_vllm_the_error_names_the_command_that_installs_it(
 ) -> None:
     monkeypatch.setattr("distillpipe.engines.find_spec", lambda _: None)
     with pytest.raises(MissingDependencyError, match=r"pip install 'vllm>=0\.\d+,<0\.\d+'$"):
-        choose(EngineOptions(engine="vllm", concurrency=None))
-    assert choose(EngineOptions(engine="auto", concurrency=None)) == "transformers"
+        choose_engine(EngineOptions(engine="vllm", concurrency=None))
+    assert choose_engine(EngineOptions(engine="auto", concurrency=None)) == "transformers"
 
 
 @pytest.mark.parametrize("option", ["replicas", "tensor_parallel_size"])
 def test_what_only_vllm_has_is_refused_for_others(option: str) -> None:
     options = EngineOptions(engine="transformers", concurrency=None, **{option: 2})
-    with pytest.raises(UsageError, match="are for --engine vllm, not for transformers"):
-        choose(options)
+    with pytest.raises(UsageError, match="need --engine vllm; the engine is transformers"):
+        choose_engine(options)
 
 
 @pytest.mark.parametrize(("has_cuda", "name"), [(True, "vllm"), (False, "transformers")])
@@ -212,7 +212,7 @@ def test_auto_is_vllm_where_there_is_a_gpu(
 ) -> None:
     monkeypatch.setattr("distillpipe.engines.find_spec", lambda _: True)
     monkeypatch.setattr("torch.cuda.is_available", lambda: has_cuda)
-    assert choose(EngineOptions(engine="auto", concurrency=None)) == name
+    assert choose_engine(EngineOptions(engine="auto", concurrency=None)) == name
 
 
 @pytest.mark.parametrize(
