@@ -38,12 +38,12 @@ from distillpipe.engines.base import (
 from distillpipe.engines.budget.engine import BudgetedEngine
 from distillpipe.models.chat import Chat
 from distillpipe.models.lookup import AnyModel
-from distillpipe.sampling.plan import Asked, RowPlan
+from distillpipe.sampling.plan import RowPlan, RowPrompt
 from distillpipe.verify.judge import Judge
 
 if TYPE_CHECKING:  # they load numpy, which an answer of "up to date" has no use for
     from distillpipe.data.store.labels import Labels
-    from distillpipe.sampling.relabel import RowsToLabel, ToLabel
+    from distillpipe.sampling.relabel import RowsToLabel, RowToLabel
 
 Finish = Callable[[Trace, Problem], Trace]
 "What a stage does to a row before it is written: eval judges it."
@@ -64,20 +64,20 @@ class Sampler(RowPlan):
     ) -> None:
         """With a judge rows are finished beside the sampling, a bounded number at a time."""
         super().__init__(model, chat, options, folder)
-        self._in_flight: dict[str, Asked] = {}
+        self._in_flight: dict[str, RowPrompt] = {}
         self._unread: dict[str, InternalError] = {}
         "why the reading of a completion failed, until its row is written"
         self._judge = judge
-        self._to_label: RowsToLabel | dict[str, ToLabel] = {}
+        self._to_label: RowsToLabel | dict[str, RowToLabel] = {}
         "rows of other versions that have too few labels"
 
-    def judge_failed_again(self, draft: Draft, finish: Finish) -> None:
+    def rejudge_errors(self, draft: Draft, finish: Finish) -> None:
         """Judge the rows of a draft anew whose judging met an internal error; before it is opened for writing."""
         decoder = msgspec.json.Decoder(Trace)
 
         def again(line: bytes, where: str) -> bytes:
             trace = decode(line, decoder, where)
-            if trace.row_key not in self.wanted:  # its prompt could not be rendered
+            if trace.row_key not in self.rows:  # its prompt could not be rendered
                 return line
             return encoder.encode(finish(trace, self.problem_of(trace.row_key)))
 
@@ -90,23 +90,23 @@ class Sampler(RowPlan):
         InternalErrors where they are too many, before anything is sampled.
         """
         samples = range(self.options.plan.num_samples)
-        num_rows = len(self.left_out) * len(samples)
+        num_rows = len(self.skipped) * len(samples)
         writer.counts.rows_read += num_rows
-        if too_many(num_rows, len(self.wanted) + num_rows) and not self.options.accept_errors:
-            first = self.left_out[0]
+        if too_many(num_rows, len(self.rows) + num_rows) and not self.options.accept_errors:
+            first = self.skipped[0]
             raise InternalErrors(
-                f"{len(self.left_out):,} of {sum(1 for _ in self.problems()):,} problems could not be read or "
+                f"{len(self.skipped):,} of {sum(1 for _ in self.problems()):,} problems could not be read or "
                 f"rendered for an error of distillpipe itself, the first ({first.problem.problem_id}) for "
                 f"{first.error}: please report it. Nothing was sampled: leave these problems out, or give "
                 "--accept-errors, which goes on without them"
             )
-        for number in range(len(self.left_out)):
-            problem, error = msgspec.structs.astuple(self.left_out[number])
+        for number in range(len(self.skipped)):
+            problem, error = msgspec.structs.astuple(self.skipped[number])
             for sample in samples:
                 key = content_hash(REASON, problem.problem_id, sample)[:32]
                 empty = Message(role="assistant", content="")
                 asked = Message(role="user", content=problem.problem)
-                self._in_flight[key] = Asked(problem, sample, [asked], [], None)
+                self._in_flight[key] = RowPrompt(problem, sample, [asked], [], None)
                 answer = Answer(key, empty, "length", None, None)
                 trace = self._trace(answer)
                 if trace.id not in writer.done:
@@ -123,7 +123,7 @@ class Sampler(RowPlan):
 
     def missing(self, writer: Writer) -> set[str]:
         """Keys of the rows that the draft does not hold yet."""
-        return {key for key in self.wanted if self.row_id(key) not in writer.done}
+        return {key for key in self.rows if self.row_id(key) not in writer.done}
 
     def take_over(self, writer: Writer, out: Path, finish: Finish) -> None:
         """Copy what other versions under `out` have sampled; problem fields are today's."""
@@ -159,13 +159,13 @@ class Sampler(RowPlan):
         if refused.keys() != missing:
             return
         for key, row in refused.items():
-            trace = with_problem(row, self.problem_of(key), self.wanted[key].sample)
+            trace = with_problem(row, self.problem_of(key), self.rows[key].sample)
             writer.reject(trace, row.reason, row.measured)
         say(f"{len(refused):,} rows were refused in earlier versions and are not asked again")
 
     def _take_over_labelled(self, writer: Writer, out: Path, k: int, finish: Finish) -> None:
         """Copy rows that have enough labels with them, and put those aside that have to be labelled."""
-        from distillpipe.sampling.relabel import RowsToLabel, sampled_without_labels
+        from distillpipe.sampling.relabel import RowsToLabel, rows_without_labels
 
         assert self.chat is not None  # or the options were refused
         missing, identity = self.missing(writer), self.model.identity
@@ -173,7 +173,7 @@ class Sampler(RowPlan):
             missing.remove(trace.row_key)
             writer.append(self._finished(trace, finish), labels)
             writer.counts.rows_reused += 1
-        rows = sampled_without_labels(out, missing, self.chat, self.options.budget, identity)
+        rows = rows_without_labels(out, missing, self.chat, self.options.budget, identity)
         self._to_label = RowsToLabel(rows, writer.draft.path)
         if writer.counts.rows_reused:
             say(f"reused {writer.counts.rows_reused:,} rows of earlier versions with their labels")
@@ -182,7 +182,7 @@ class Sampler(RowPlan):
 
     def _finished(self, trace: Trace, finish: Finish) -> Trace:
         """A row of another version as a row of this one."""
-        problem, sample = self.problem_of(trace.row_key), self.wanted[trace.row_key].sample
+        problem, sample = self.problem_of(trace.row_key), self.rows[trace.row_key].sample
         return finish(with_problem(trace, problem, sample), problem)
 
     def sample(
@@ -201,12 +201,12 @@ class Sampler(RowPlan):
         """
         writer.forget_failed()
         self._give_up_left_out(writer)
-        asked = self.wanted.keys() if only is None else set(only)
+        asked = self.rows.keys() if only is None else set(only)
         if missing := self.missing(writer) & asked:
             self._sample(writer, open_engine(), missing, len(asked), finish)
         spending.close_books(writer.draft)
         give_up_failed(writer, self._failed, accepted=self.options.accept_errors)
-        if self.wanted and not writer.counts.rows_kept:
+        if self.rows and not writer.counts.rows_kept:
             reasons = list(writer.counts.dropped)
             larger = " or a larger --max-model-len" if "prompt_too_long" in reasons else ""
             raise DataError(
@@ -280,7 +280,7 @@ class Sampler(RowPlan):
         labels = outcome.labels if isinstance(outcome, Completion) else None
         if outcome.key in self._to_label:
             row = self._to_label[outcome.key]
-            sample = self.wanted[outcome.key].sample
+            sample = self.rows[outcome.key].sample
             trace = with_problem(row.trace, problem, sample)
             labels = None if labels is None else row.label(labels)
         if isinstance(outcome, Failure):
@@ -298,15 +298,15 @@ class Sampler(RowPlan):
     def _failed(self, keys: list[str]) -> Iterator[Trace]:
         """Rows as they would have begun."""
         for key in keys:
-            self._in_flight[key] = self.asked(key)
+            self._in_flight[key] = self.prompt(key)
             yield self._trace(Failure(key, ""))
 
     def _requests(self, missing: set[str], context: int, writer: Writer) -> Iterator[Request]:
         plan = self.options.plan
-        for key in self.wanted:
+        for key in self.rows:
             if key not in missing:
                 continue
-            asked = self._in_flight[key] = self.asked(key)
+            asked = self._in_flight[key] = self.prompt(key)
             if key in self._to_label:
                 yield Request(
                     key, asked.prompt_ids, self.options.sampling, 0,

@@ -322,7 +322,7 @@ def test_terms_that_forbid_training_are_a_warning_and_the_user_knows_better(
         (["--max-cost", 1], "--max-cost needs --price-input and --price-output"),
         (["--price-input", 1], "--price-input and --price-output go together"),
         (["--engine", "transformers"], "--base-url cannot be used with --engine transformers"),
-        (["--chat-template", "chatml"], "--chat-template: not for a server"),
+        (["--chat-template", "chatml"], "--chat-template: a server uses its own setting"),
         (["--base-url", "localhost:8000"], "--base-url should look like http://localhost:8000/v1"),
         (["--base-url", f"http://u:{KEY}@h/v1"], "must not hold a user, password or query"),
         (["--base-url", f"http://h/v1?key={KEY}"], "must not hold a user, password or query"),
@@ -368,7 +368,7 @@ def test_other_fields_of_a_request_are_for_a_server(
     done = distill(*given, "--extra-body", "{}")
 
     assert (done.code, done.err) == (
-        2, "error: --extra-body is for a server: give --base-url, or leave it out\n"
+        2, "error: --extra-body needs a server: give --base-url, or leave it out\n"
     )  # fmt: skip
 
 

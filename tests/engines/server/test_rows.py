@@ -72,7 +72,7 @@ def sample(tmp_path: Path) -> Sample:
         )
         with versions.draft(out, header) as draft, Writer(draft) as writer:
             sampler = Sampler(TEACHER, None, options, draft.path)
-            sampler.plan(iter(problems(number)))
+            sampler.add(iter(problems(number)))
 
             def open_engine() -> OpenAIEngine:
                 billing = Billing(Ledger(draft, PRICES, max_cost))
