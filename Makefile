@@ -4,7 +4,8 @@ BIN := .venv/bin
 comma := ,
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-vllm quickstart test test-all test-long test-vllm lint types check docs dist check-wheel clean
+.PHONY: help setup setup-vllm quickstart test test-all test-slow test-long test-reference test-vllm lint types \
+	check docs dist check-wheel clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -39,17 +40,27 @@ setup-vllm: .venv-vllm/installed ## make .venv-vllm with vLLM for the CPU, for i
 quickstart: .venv/installed ## distil the shipped teacher into a student (STUDENT=qwen or llama), 6 minutes
 	@$(MAKE) --no-print-directory -C recipes/quickstart
 
-test: .venv/installed ## the default tests: CPU, offline, two to three minutes
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
+# Bytecode is kept whatever the environment says, or hundreds of processes would compile the same files again.
+PYTEST = PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
 
-test-all: .venv/installed ## the slow tests too
-	$(BIN)/python -m pytest -m 'not long and not vllm and not gpu and not network'
+test: .venv/installed ## the default tests: CPU, offline, two minutes
+	$(PYTEST)
+
+test-slow: .venv/installed ## what takes seconds to minutes a test, or kills real processes
+	$(PYTEST) -m 'slow and not reference' --dist worksteal --durations 15
+
+test-reference: .venv/installed ## what reads other people's data, in ../shared
+	$(PYTEST) -m 'reference and not long' --durations 5
+
+test-all: .venv/installed ## all of these
+	$(PYTEST) -m 'not long and not vllm and not gpu and not network' --dist worksteal
 
 test-long: .venv/installed ## what takes many minutes: fuzz with millions of calls; run before an issue is closed
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m long -n auto
+	$(PYTEST) -m 'long and not vllm' --dist worksteal
 
 test-vllm: setup-vllm ## the tests of the vllm engine, with vLLM on the CPU
-	.venv-vllm/bin/python -m pytest -m vllm tests/engines
+	PYTHONDONTWRITEBYTECODE= .venv-vllm/bin/python -m pytest -n 2 --dist loadfile -m 'vllm and not long' \
+		--durations 10 tests/engines
 
 lint: .venv/installed
 	$(BIN)/ruff format --check .

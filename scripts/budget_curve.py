@@ -29,12 +29,13 @@ from typing import Any, NamedTuple
 from distillpipe.base.errors import DistillError, MissingDependencyError, UsageError
 from distillpipe.base.hashing import uniform
 from distillpipe.base.requirements import install_command
+from distillpipe.base.student_t import student_quantile
 from distillpipe.data.store import manifest as manifests
 from distillpipe.data.store import versions
 from distillpipe.data.store.manifest import Manifest
 from distillpipe.reports import metrics, paired, scoring
 from distillpipe.reports.comparison_text import MIN_P
-from distillpipe.reports.tables import markdown, over, share, with_interval
+from distillpipe.reports.tables import left_out_note, markdown, share, with_interval
 from distillpipe.stages.compare import WHERE_IT_RAN
 
 BUDGET = ("num_waits", "min_reasoning_tokens", "max_reasoning_tokens")
@@ -99,7 +100,7 @@ def scaling(points: Sequence[Point]) -> dict[str, Any] | None:
     n, mean = len(slopes), statistics.fmean(slopes)
     interval: list[float | None] = [None, None]
     if n > 1:
-        half = metrics.student_quantile(n - 1) * statistics.stdev(slopes) / math.sqrt(n)
+        half = student_quantile(n - 1) * statistics.stdev(slopes) / math.sqrt(n)
         interval = [mean - half, mean + half]
     return {
         "points_per_1000_tokens": mean, "interval": interval, "num_pairs": len(apart),
@@ -189,7 +190,7 @@ def _read(folder: Path) -> tuple[Manifest, Point]:
         raise UsageError(f"{version}: its completions have no token counts, so there is no curve")
     tokens = sum(found.reasoning_tokens) / len(found.reasoning_tokens)
     rates = {problem: one.rate for problem, one in found.problems.items()}
-    kept = scoring.budget_kept(manifest.counts)
+    kept = scoring.budget_metrics(manifest.counts)
     asked = sum(found.counts.values()) + found.num_left_out
     total, fewest = sum(found.counts.values()) - found.counts["not_run"], found.num_samples[0]
     left_out = found.num_left_out
@@ -255,7 +256,7 @@ def document(found: dict[str, Any]) -> list[str]:
         if (kept := one["kept"]) is not None:
             counts = (f"{kept[name]:,}" for name in ("num_waits", "num_forced_ends"))
             said = [f"{kept['control']:.1%}", *counts]
-        score = with_interval(one["accuracy"], one["interval"]) + over(one)
+        score = with_interval(one["accuracy"], one["interval"]) + left_out_note(one)
         table.append([one["budget"], f"{one['mean_reasoning_tokens']:,.1f}", score, *said])
     lines += [*markdown(table), ""]
     if found["waits"]:

@@ -18,6 +18,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from distillpipe.base.student_t import student_quantile
 from distillpipe.reports import metrics, paired
 
 CHANCES = (0.03, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.97)
@@ -59,7 +60,7 @@ def score_cell(n: int, k: int, p: float, spread: float, runs: int) -> Cell:
         if k == 1:
             low, high = metrics.wilson_interval(mean, n)
         else:
-            half = metrics.student_quantile(n - 1) * math.sqrt(variance / n)
+            half = student_quantile(n - 1) * math.sqrt(variance / n)
             low, high = mean - half, mean + half
         reference_hits += times * (low <= p <= high)
         reference_width += times * (high - low)
@@ -101,7 +102,7 @@ def pair_cell(n: int, ks: tuple[int, int], p: float, spread: float, gain: float,
             low, high = paired.difference_interval(row.tolist(), step)
             hits += low <= truth <= high
             width += high - low
-            half = metrics.student_quantile(n - 1) * row.std(ddof=1) / math.sqrt(n)
+            half = student_quantile(n - 1) * row.std(ddof=1) / math.sqrt(n)
             student_hits += abs(row.mean() - truth) <= half
             student_width += 2 * half
     done = runs // BLOCK * BLOCK

@@ -1,6 +1,8 @@
 """Fixtures that all tests share. Helpers are fixtures that return functions, so that no test imports this."""
 
+import ctypes
 import functools
+import gc
 import importlib.util
 import json
 import os
@@ -33,7 +35,12 @@ if TYPE_CHECKING:
     from distillpipe.data.store.labels import Labels
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-SHARED_DATA = REPOSITORY.parent / "shared" / "data"
+REFERENCE = REPOSITORY.parent / "shared"
+READS_REFERENCE = pytest.StashKey[bool]()
+
+if importlib.util.find_spec("vllm") is None:
+    # nothing else here compiles a model, and to import peft would set the compiler up, in every process
+    os.environ["TORCHDYNAMO_DISABLE"] = "1"
 
 settings.register_profile("distillpipe", deadline=None)  # a busy machine is no failure
 settings.load_profile("distillpipe")
@@ -109,29 +116,90 @@ def teacher_chat() -> Chat:
     return load_chat(REPOSITORY / "data" / "quickstart" / "teacher", "teacher")
 
 
+def pytest_collection_finish() -> None:
+    """Keep the garbage collector from walking through all of torch and transformers again and again."""
+    gc.freeze()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Say for whom the fixtures are that run now: other people's data is for `reference` tests alone."""
+    item.config.stash[READS_REFERENCE] = item.get_closest_marker("reference") is not None
+
+
 @pytest.fixture(scope="session")
-def shared_chat() -> Callable[[str], Chat]:
-    """The chat of a real tokenizer by the name of its folder; skips where it is absent."""
+def reference_data(pytestconfig: pytest.Config) -> Callable[[str], Path]:
+    """`reference_data("data/math/gsm8k_test.jsonl")`: a file or folder of other people's, in `../shared`.
+
+    The only way to it: refused where the test is not marked `reference`, so that the default run needs
+    nothing that the repository does not hold. Skips where the data is absent.
+    """
+
+    def find(name: str) -> Path:
+        if not pytestconfig.stash[READS_REFERENCE]:
+            pytest.fail(f"reads {name} of ../shared: mark the test `reference`")
+        path = REFERENCE / name
+        if not path.exists():
+            pytest.skip(f"no reference data: {path} does not exist")
+        return path
+
+    return find
+
+
+@pytest.fixture(scope="session")
+def reference_rows(reference_data: Callable[[str], Path]) -> Callable[[str], list[dict[str, Any]]]:
+    """The rows of a JSONL file of the reference data by its name there."""
+    return lambda name: [
+        json.loads(line) for line in reference_data(f"data/{name}").read_bytes().splitlines()
+    ]
+
+
+OWN_FAMILIES = {
+    # special tokens, the last of which ends a turn; then what else the vocabulary has: the tags
+    "spelt": (["<|endoftext|>", "<|im_start|>", "<|im_end|>"], []),
+    "tagged": (["<|endoftext|>", "<|im_start|>", "<|im_end|>"], ["<think>", "</think>"]),
+    "opened": (["<|begin|>", "<|asks|>", "<|answers|>", "<|over|>"], ["<think>", "</think>"]),
+}
+MORE_MERGES = ["t h", "in k", "< th", "th ink", "< /", ". </", "> \u010a", "> \u010a\u010a"]
+"As in large vocabularies: parts of the tags that are written as text, one of which takes a full stop along."
+
+
+@pytest.fixture(scope="session")
+def family_chat(reference_data: Callable[[str], Path]) -> Callable[[str], Chat]:
+    """The chat of a family: one of our own, or the real tokenizer of that name in the reference data.
+
+    Own families have the shipped teacher's ordinary tokens and a template in `data/families`, and differ in
+    what matters: `spelt` writes the tags as text, `tagged` has tokens for them and drops earlier reasoning,
+    `opened` begins the thought in the prompt and has other special tokens. So do qwen2.5, qwen3 and
+    r1-distill-qwen.
+    """
+    from tokenizers import AddedToken, Tokenizer, processors
+    from transformers import PreTrainedTokenizerFast
 
     @functools.cache
     def load(name: str) -> Chat:
-        folder = SHARED_DATA / "tokenizers" / name
-        if not folder.is_dir():
-            pytest.skip(f"no real tokenizer: {folder} does not exist")
-        return load_chat(folder, name)
-
-    return load
-
-
-@pytest.fixture(scope="session")
-def shared_rows() -> Callable[[str], list[dict[str, Any]]]:
-    """The rows of a JSONL file of the real data by its path there; skips where it is absent."""
-
-    def load(name: str) -> list[dict[str, Any]]:
-        path = SHARED_DATA / name
-        if not path.is_file():
-            pytest.skip(f"no real data: {path} does not exist")
-        return [json.loads(line) for line in path.read_bytes().splitlines()]
+        if name not in OWN_FAMILIES:
+            return load_chat(reference_data(f"data/tokenizers/{name}"), name)
+        shipped = REPOSITORY / "data" / "quickstart" / "teacher" / "tokenizer.json"
+        known = json.loads(shipped.read_bytes()) | {"added_tokens": []}
+        for merge in MORE_MERGES:
+            known["model"]["merges"].append(merge.split())
+            known["model"]["vocab"][merge.replace(" ", "")] = len(known["model"]["vocab"])
+        plain = Tokenizer.from_str(json.dumps(known))
+        special, others = OWN_FAMILIES[name]
+        plain.add_special_tokens([AddedToken(one, special=True) for one in special])
+        plain.add_tokens([AddedToken(one, special=False) for one in others])
+        first = "<|begin|>" if "<|begin|>" in special else None
+        if first is not None:
+            plain.post_processor = processors.TemplateProcessing(
+                f"{first} $A", special_tokens=[(first, plain.token_to_id(first))]
+            )
+        template = REPOSITORY / "tests" / "data" / "families" / f"{name}.jinja"
+        tokenizer = PreTrainedTokenizerFast(
+            tokenizer_object=plain, bos_token=first, eos_token=special[-1],
+            chat_template=template.read_text("utf-8"), model_max_length=1024,
+        )  # fmt: skip
+        return Chat(tokenizer, name)
 
     return load
 
@@ -259,6 +327,20 @@ def distill_process() -> Callable[..., Outcome]:
         return Outcome(done.returncode, done.stdout, done.stderr)
 
     return run
+
+
+@pytest.fixture
+def bound_by_permissions() -> Iterator[None]:
+    """The permissions of files bind this thread as they bind any user, even where the tests run as root."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    header = (ctypes.c_uint32 * 2)(0x20080522, 0)  # capabilities version 3, of this thread
+    held = (ctypes.c_uint32 * 6)()  # effective, permitted, inheritable; then the upper half of each
+    assert libc.capget(header, held) == 0, os.strerror(ctypes.get_errno())
+    without = (ctypes.c_uint32 * 6)(*held)
+    without[0] &= ~0b110  # CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH
+    assert libc.capset(header, without) == 0, os.strerror(ctypes.get_errno())
+    yield
+    assert libc.capset(header, held) == 0, os.strerror(ctypes.get_errno())
 
 
 @pytest.fixture(scope="session")

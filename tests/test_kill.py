@@ -22,11 +22,9 @@ import pytest
 from distillpipe.base.hashing import content_hash, file_sha256
 from distillpipe.base.records import Trace
 from distillpipe.data.store import manifest as manifests
-from distillpipe.data.store.dataset import read_rows
+from distillpipe.data.store.dataset import scan
 from distillpipe.data.store.labels import Labels, files_of, label_bytes, read_labels
 from distillpipe.data.store.writer import row_hash
-
-pytestmark = pytest.mark.slow
 
 HEAVY = [
     "accelerate", "torch", "transformers", "distillpipe.engines.transformers.engine", "distillpipe.stages.eval",
@@ -231,7 +229,7 @@ def check_version(out: Path, num_rows: int) -> None:
     assert len({row["id"] for row in rows}) == len(rows) == num_rows
     assert found.counts.rows_kept + found.counts.rows_rejected == num_rows
     kept = [line for path in out.glob("v1/part-*") for line in path.read_bytes().splitlines()]
-    labels = [row.soft_labels for row in read_rows(out / "v1", "part", Trace)]
+    labels = [row.soft_labels for row in scan(out / "v1", Trace)]
     assert found.id == content_hash(sorted(map(row_hash, kept, labels)))
     for entry in found.files:
         path = out / "v1" / entry.name
@@ -241,7 +239,7 @@ def check_version(out: Path, num_rows: int) -> None:
 def check_labels(folder: Path) -> None:
     """Every row with the labels of its own tokens, and no label beside them."""
     num_tokens = 0
-    for row in read_rows(folder, "part", Trace):
+    for row in scan(folder, Trace):
         assert row.soft_labels is not None
         labels = read_labels(folder, row.soft_labels)
         assert len(labels.tokens) == row.num_completion_tokens
@@ -255,7 +253,11 @@ def check_labels(folder: Path) -> None:
 
 @pytest.mark.parametrize(
     "stage",
-    [GENERATE, LABELLED, EVAL],
+    [
+        pytest.param(GENERATE, marks=pytest.mark.slow),
+        pytest.param(LABELLED, marks=pytest.mark.long),  # before every change of a name: slow
+        pytest.param(EVAL, marks=pytest.mark.long),
+    ],
     ids=["generate", "generate with labels", "eval under a budget"],
 )
 def test_a_killed_run_goes_on_with_every_key_once_and_finished_rows_unchanged(
@@ -277,6 +279,7 @@ def test_a_killed_run_goes_on_with_every_key_once_and_finished_rows_unchanged(
     assert killed.num_writing >= 12
 
 
+@pytest.mark.slow
 def test_a_killed_filter_goes_on_with_every_row_once(
     start: Start, finish: Finish, tmp_path: Path, traces: Path
 ) -> None:
@@ -299,6 +302,7 @@ def test_a_killed_filter_goes_on_with_every_row_once(
     assert killed.num_writing >= 12
 
 
+@pytest.mark.long
 def test_a_killed_label_goes_on_with_rows_and_labels_in_step(
     start: Start, finish: Finish, tmp_path: Path, traces: Path
 ) -> None:
@@ -329,7 +333,7 @@ def test_a_killed_label_goes_on_with_rows_and_labels_in_step(
 
 
 def labels_by_row(folder: Path) -> dict[str, Labels]:
-    rows = read_rows(folder, "part", Trace)
+    rows = scan(folder, Trace)
     return {row.id: read_labels(folder, row.soft_labels) for row in rows if row.soft_labels}
 
 
@@ -357,6 +361,7 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
+@pytest.mark.slow
 def test_a_killed_sft_ends_with_the_losses_and_weights_of_an_undisturbed_one(
     start: Start, finish: Finish, tmp_path: Path, traces: Path
 ) -> None:
@@ -430,10 +435,8 @@ STAGES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    "stage",
-    STAGES,
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", STAGES)
 def test_a_run_killed_before_any_change_of_a_name_on_disk_is_made_good_by_the_next_one(
     start: Start, finish: Finish, tmp_path: Path, stage: str
 ) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from distillpipe import filters
-from distillpipe.base.options import FilterOptions
+from distillpipe.base.filter_options import FilterOptions
 from distillpipe.base.records import Message, TokenCounts, Trace
 from distillpipe.data.formats import fields, incoming, traces, turns
 from distillpipe.engines.server import reasoning_fields
@@ -173,7 +173,7 @@ TO_A_LIMIT: dict[str, Callable[[str], object]] = {  # of characters of an answer
     "number": numeric.number,
     "same_number": lambda text: numeric.same_number(text, "4"),
     "letters": lambda text: choice_letters.letters(text, OPTIONS),
-    "cleaned": latex.cleaned,
+    "normalized": latex.normalized,
     "same_answer": lambda text: compare.same_answer(text, "42"),
     "same_answer, the reference": lambda text: compare.same_answer("x+y", text),
     "same_answer, an equation": lambda text: compare.same_answer("x=1", f"y={text}"),
@@ -182,8 +182,8 @@ TO_A_LIMIT: dict[str, Callable[[str], object]] = {  # of characters of an answer
 
 
 def _seconds(function: Callable[[str], object], text: str) -> float:
-    math.forget()
-    choice_letters.forget()
+    math.clear_caches()
+    choice_letters.clear_caches()
     start = time.process_time()
     function(text)
     return time.process_time() - start

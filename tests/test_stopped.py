@@ -71,7 +71,10 @@ def test_the_installed_command_killed_goes_on_where_it_was(
     assert [path.name for path in tmp_path.glob("v*")] == ["v1"]
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.long)],
+)
 def test_ctrl_c_and_sigterm_say_how_to_go_on_and_the_same_command_does(
     repository: Path, tmp_path: Path, number: int, code: int
 ) -> None:
@@ -104,7 +107,7 @@ def test_a_second_run_at_the_same_time_is_refused_and_the_first_one_finishes(
     assert second.returncode == 1
     assert said.decode() == (
         f"error: {tmp_path} is being written by another run (process {first.pid}): "
-        "wait until it has ended, or name another --out\n"
+        "wait until that run ends, or choose another --out\n"
     )
     first.communicate()
     assert first.returncode == 0

@@ -1,8 +1,8 @@
-"""What decoders raise for bytes and texts from outside.
+"""The exceptions that decoders raise for untrusted bytes and texts.
 
-A decoder has errors of its own class, but raises others too: UnicodeDecodeError for what is not UTF-8, RecursionError
-for brackets that are nested too deep, ValueError for a number with too many digits. An `except` names one of the
-tuples here, never the decoder's own class alone.
+A decoder raises more than its own error class: UnicodeDecodeError for bytes that are not UTF-8, RecursionError for
+deeply nested brackets, ValueError for a number with too many digits. An `except` names one of the tuples below, never
+the decoder's own class alone.
 """
 
 from typing import Any
@@ -11,16 +11,18 @@ import msgspec
 
 from distillpipe.base.errors import first_line
 
-NOT_DECODED = (msgspec.MsgspecError, UnicodeError, RecursionError)
-"of msgspec"
+NOT_DECODED = (msgspec.MsgspecError, UnicodeError, RecursionError, OverflowError)
+"raised by msgspec"
 NOT_PARSED = (ValueError, RecursionError)
-"of json, tomllib and ast.literal_eval, whose own errors are ValueErrors"
+"raised by json, tomllib and ast.literal_eval, whose own errors are ValueErrors"
+NOT_TRANSLATED = (*NOT_DECODED, *NOT_PARSED, TypeError)
+"raised where json reads a text and msgspec writes and reads it again: msgspec writes no integer over 64 bits"
 MAX_DEPTH = 100
-"of lists and objects in each other that are taken in: whoever reads them later has a smaller stack"
+"Nesting depth of lists and objects that we accept; a later reader may have a smaller stack."
 
 
 def what_is_wrong(error: BaseException) -> str:
-    """What a decoder's error says, in words for whoever made the file."""
+    """A decoder's error in words for the author of the file."""
     if isinstance(error, RecursionError):
         return f"its lists and objects are nested more than {MAX_DEPTH} deep"
     if isinstance(error, UnicodeDecodeError):
@@ -29,15 +31,15 @@ def what_is_wrong(error: BaseException) -> str:
 
 
 def check_depth(value: Any) -> None:
-    """Raise RecursionError for a decoded value whose lists and objects are nested too deep."""
+    """Raise RecursionError if the lists and objects of a decoded value are nested deeper than MAX_DEPTH."""
     level = [value] if isinstance(value, dict | list) else []
     for _ in range(MAX_DEPTH):
         if not level:
             return
         level = [
             child
-            for one in level
-            for child in (one.values() if isinstance(one, dict) else one)
+            for container in level
+            for child in (container.values() if isinstance(container, dict) else container)
             if isinstance(child, dict | list)
         ]
     if level:
@@ -45,7 +47,7 @@ def check_depth(value: Any) -> None:
 
 
 def json_object(text: str | None) -> dict[str, Any]:
-    """The object that a row keeps as text in `extra`; {} for none, and for a text of another program's making."""
+    """The JSON object in the `extra` of a row; {} if it is null or not a JSON object."""
     try:
         return msgspec.json.decode(text or "{}", type=dict[str, Any])
     except NOT_DECODED:

@@ -1,16 +1,16 @@
-"""Errors for the person who reads them: what, where, got and expected, what to do now.
+"""Errors written for users: what is wrong, where, what was expected, and what to do now.
 
-A user's mistake is a `DistillError` and prints as one line; anything else is a bug and keeps its
-traceback. `Interrupted` is no `Exception`, so that no handler for errors swallows it.
+A mistake that the user can fix is a `DistillError` and prints as one line. Any other exception is a bug and keeps its
+traceback. `Interrupted` is not an `Exception`, so that no error handler swallows it.
 """
 
 from distillpipe.base.redaction import redact
 
 
 class DistillError(Exception):
-    """A problem that the user can mend. `exit_code` is what the command exits with.
+    """A problem that the user can fix. The command exits with `exit_code`.
 
-    Its text is one line; what stands below it in a list are more arguments, a line each. No key stands in it.
+    The first argument is the message, on one line; more arguments are lines of a list below it. Keys are redacted.
     """
 
     exit_code = 1
@@ -23,44 +23,48 @@ class DistillError(Exception):
 
 
 class UsageError(DistillError):
-    """The command line, the environment or the recipe asks for something that does not exist."""
+    """The command line, the environment or the recipe is wrong."""
 
     exit_code = 2
 
 
 class DataError(DistillError):
-    """A file holds something other than what it should: names file and line."""
+    """The content of a file is wrong; the message names file and line."""
 
 
 class CannotRenderError(UsageError):
-    """A chat template fails on a conversation: on this one, or on any."""
+    """A chat template fails on a conversation."""
 
 
 class EngineError(DistillError):
-    """A model could not be loaded, or died while it was sampling; the version stays resumable."""
+    """A model could not be loaded, or died while sampling; the version can be resumed."""
 
 
 class MissingDependencyError(DistillError):
-    """An optional package is not installed: names the command that installs it."""
+    """An optional package is not installed; the message names the command that installs it."""
+
+
+class UserCodeError(DistillError):
+    """A verifier or rule of the user's own failed on a row: it costs that row."""
 
 
 class Incomplete(DistillError):
-    """Rows are left that could not be made this time; the same command tries them again."""
+    """Some rows failed; the same command tries them again."""
 
     exit_code = 3
 
 
 def first_line(error: Exception) -> str:
-    """The first line of what an error of a library says, or its name where it says nothing."""
+    """The first line of an exception's message, or its class name if the message is empty."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 class Abandoned(RuntimeError):
-    """Work that nobody waits for any more was broken off: no verdict on the row."""
+    """Work was cancelled because its result is no longer needed; it says nothing about the row."""
 
 
 class Interrupted(BaseException):
-    """Ctrl-C, SIGTERM or SIGHUP, raised at a point where nothing is half written."""
+    """Ctrl-C, SIGTERM or SIGHUP, raised where no file is half written."""
 
     def __init__(self, signal_number: int) -> None:
         super().__init__(signal_number)

@@ -1,7 +1,7 @@
-"""What not every file system offers: fsync of a folder, file locks, links.
+"""Services that some file systems lack: fsync of a folder, file locks, links.
 
-FAT, many SMB and FUSE mounts and Lustre without `-o flock` lack one or more of them. None of them is
-needed for a right result, so a run warns once of what is missing and goes on.
+FAT, many SMB and FUSE mounts, and Lustre without `-o flock` lack one or more of them. A correct result does not
+need them, so a run warns once and goes on.
 """
 
 import errno
@@ -12,24 +12,22 @@ from pathlib import Path
 from distillpipe.base.progress import say
 
 _NOT_OFFERED = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK}
-_sync_content = getattr(os, "fdatasync", os.fsync)  # macOS has only the latter
+_sync_content = getattr(os, "fdatasync", os.fsync)  # macOS has only fsync
 
 say_once = functools.cache(say)
 
 
 def is_not_offered(error: OSError) -> bool:
-    """Whether an error says that the file system lacks a service, rather than that the call failed."""
+    """Whether an error means that the file system lacks a service, not that the call failed."""
     return error.errno in _NOT_OFFERED
 
 
 def sync_folder(path: Path) -> None:
-    """Make the names in a folder durable, where the file system can."""
+    """Write the names in a folder to the disk (fsync), if the file system supports it."""
     try:
         descriptor = os.open(path, os.O_RDONLY)
-    except PermissionError:  # a folder that may be written but not read: its names cannot be synced
-        say_once(
-            f"warning: {path} may not be read, so a power cut could lose the newest files in it"
-        )
+    except PermissionError:  # a folder that can be written but not read cannot be synced
+        say_once(f"warning: {path} cannot be read, so a power cut could lose its newest files")
         return
     try:
         os.fsync(descriptor)
@@ -40,7 +38,10 @@ def sync_folder(path: Path) -> None:
 
 
 def sync_file(descriptor: int, path: Path, *, content_only: bool = False) -> None:
-    """Make an open file durable, where the file system can; `content_only` leaves its times out."""
+    """Write an open file to the disk (fsync), if the file system supports it.
+
+    `content_only` skips the file's times (fdatasync).
+    """
     try:
         (_sync_content if content_only else os.fsync)(descriptor)
     except OSError as error:
@@ -49,9 +50,9 @@ def sync_file(descriptor: int, path: Path, *, content_only: bool = False) -> Non
 
 def _tolerate(error: OSError, path: Path) -> None:
     if not is_not_offered(error):
-        error.filename = str(path)  # a descriptor does not know it
+        error.filename = str(path)  # a descriptor has no name
         raise error
     say_once(
-        "warning: this file system cannot be told to write to the disk at once (fsync: "
-        f"{error.strerror}): a power cut could lose the newest rows, which the same command makes again"
+        f"warning: this file system does not support fsync ({error.strerror}): a power cut could lose the "
+        "newest rows, which the same command would make again"
     )

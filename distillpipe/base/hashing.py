@@ -1,4 +1,4 @@
-"""Content hashes: ids of problems, rows, datasets and models are hashes of what they stand for."""
+"""Content hashes: the ids of problems, rows, datasets and models are hashes of their content."""
 
 import hashlib
 import os
@@ -21,26 +21,26 @@ _encoder = msgspec.json.Encoder(order="deterministic")
 
 
 def content_hash(*parts: Any) -> str:
-    """32 hex digits that depend on the values of `parts` alone, not on the order of dict keys."""
+    """A hash of the values of `parts`, 32 hex digits; the order of dictionary keys does not matter."""
     try:
         content = _encoder.encode(parts)
-    except UnicodeEncodeError:  # a path need not be UTF-8
+    except UnicodeEncodeError:  # a path may hold bytes that are not UTF-8
         content = _encoder.encode(escaped(msgspec.to_builtins(parts)))
     return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
 def bytes_hash(content: bytes) -> str:
-    """32 hex digits of a row's line or a file's content."""
+    """A hash of bytes, 32 hex digits."""
     return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
 def uniform(*parts: Any) -> float:
-    """A number in [0, 1) drawn by the hash of `parts`: the same parts give the same number."""
+    """A pseudo-random number in [0, 1) that depends on `parts` alone."""
     return int(content_hash(*parts)[:13], 16) / 16**13
 
 
 def seed_of(*parts: Any) -> int:
-    """A seed in [0, 2**31) drawn by the hash of `parts`."""
+    """A seed in [0, 2**31) that depends on `parts` alone."""
     return int(content_hash(*parts)[:8], 16) >> 1
 
 
@@ -51,56 +51,59 @@ def file_sha256(path: Path) -> str:
 
 
 def cached_sha256(path: Path) -> str:
-    """`file_sha256`, remembered by path, size, inode and times of change between runs.
+    """`file_sha256` with a cache between runs, keyed by path, size, inode, mtime and ctime.
 
-    The memory is a folder of small files under $XDG_CACHE_HOME. It only saves time: what does not look like
-    an entry of ours is none, and where nothing can be read or written, nothing is remembered. The time of
-    change (ctime) tells of an edit that restored the time of modification. A file that changed in the last two
-    seconds is not remembered: it could change again within one tick of its clock; nor is one that
-    changes while it is read.
+    The cache is a folder of small files under $XDG_CACHE_HOME. It only saves time: a damaged entry is ignored, and
+    without a writable folder nothing is cached.
     """
-    found = _state(path)
-    entry = _entry(path, found)
-    digest = None if entry is None else _remembered(entry)
+    state = _state(path)
+    entry = _cache_entry(path, state)
+    digest = None if entry is None else _read_entry(entry)
     if digest is not None:
         return digest
-    is_settled = time.time_ns() - found.modified > SETTLED_SECONDS * 10**9
+    # A file that changed in the last two seconds could change again within one tick of its clock.
+    is_settled = time.time_ns() - state.modified > SETTLED_SECONDS * 10**9
     digest = file_sha256(path)
-    if entry is not None and is_settled and _state(path) == found:
-        _remember(entry, digest)
+    if entry is not None and is_settled and _state(path) == state:
+        _write_entry(entry, digest)
     return digest
 
 
 class _State(NamedTuple):
-    """What changes when a file does."""
+    """What changes when a file is edited."""
 
     size: int
     modified: int
-    "in nanoseconds, as below"
+    "mtime in nanoseconds"
     changed: int
+    "ctime in nanoseconds: an edit that restores mtime changes it"
     device: int
     inode: int
 
 
 def _state(path: Path) -> _State:
-    found = path.stat()
-    return _State(found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_dev, found.st_ino)
+    status = path.stat()
+    return _State(
+        status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_dev, status.st_ino
+    )
 
 
-def _entry(path: Path, state: _State) -> Path | None:
-    """Where the hash of a file in this state is remembered; None for a user without a home."""
+def _cache_entry(path: Path, state: _State) -> Path | None:
+    """The cache file for a file in this state; None for a user without a home folder."""
     try:
         root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     except RuntimeError:
         return None
-    real_path = os.fsencode(path.resolve()).hex()  # a name need not be UTF-8
+    real_path = os.fsencode(path.resolve()).hex()  # a name may hold bytes that are not UTF-8
     return Path(root) / "distillpipe" / "sha256" / content_hash(real_path, *state)
 
 
-def _remembered(entry: Path) -> str | None:
-    """The hash in an entry; None where there is none, or no plain file of this user's with one in it."""
+def _read_entry(entry: Path) -> str | None:
+    """The hash in a cache file; None if there is none. Files of other users and special files are not trusted."""
     try:
-        descriptor = os.open(entry, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)  # never waits
+        descriptor = os.open(
+            entry, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
+        )  # a named pipe must not block us
     except OSError:
         return None
     with suppress(OSError), os.fdopen(descriptor, "rb") as file:
@@ -111,8 +114,8 @@ def _remembered(entry: Path) -> str | None:
     return None
 
 
-def _remember(entry: Path, digest: str) -> None:
-    """Write an entry: whole and durable, or not at all. Where that cannot be, it is done without."""
+def _write_entry(entry: Path, digest: str) -> None:
+    """Write a cache file atomically; errors of the disk are ignored."""
     with suppress(OSError):
         entry.parent.mkdir(parents=True, exist_ok=True)
         descriptor, name = tempfile.mkstemp(dir=entry.parent, prefix="new-")

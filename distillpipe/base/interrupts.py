@@ -1,7 +1,7 @@
-"""Ctrl-C, SIGTERM and SIGHUP (a terminal that is closed) raise `Interrupted`, but never in the middle of a write or a training step.
+"""Ctrl-C, SIGTERM and SIGHUP (a closed terminal) raise `Interrupted`, but never within a write or a training step.
 
 with shielded():
-    write_the_row()      # a signal that comes in here is raised when the block ends
+    write_the_row()      # a signal that arrives here is raised when the block ends
 """
 
 import ctypes
@@ -21,9 +21,9 @@ _pending: int | None = None
 
 
 def install() -> None:
-    """Turn the signals that end this process into `Interrupted`; main thread only.
+    """Make the signals that would end this process raise `Interrupted`. Call it in the main thread.
 
-    A SIGHUP that is ignored stays so: the command was started with nohup.
+    An ignored SIGHUP stays ignored: the command was started with nohup.
     """
     for number in STOPPING:
         if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
@@ -32,7 +32,7 @@ def install() -> None:
 
 @contextmanager
 def shielded() -> Iterator[None]:
-    """Hold back a signal until the block has ended, then raise it."""
+    """Delay a signal until the block ends, then raise it."""
     global _depth, _pending
     _depth += 1
     try:
@@ -45,7 +45,10 @@ def shielded() -> Iterator[None]:
 
 
 def leave_with_parent(parent: int) -> None:
-    """Be killed when the parent ends, however it ends; elsewhere than on Linux the pipe's end does."""
+    """Ask the kernel to kill this process when its parent ends, however it ends.
+
+    Only Linux can do so. Elsewhere a child process ends when it reads the end of the pipe to its parent.
+    """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:
@@ -53,7 +56,7 @@ def leave_with_parent(parent: int) -> None:
 
 
 def leave_to_parent() -> None:
-    """Let the signals that the parent heeds pass by this process; what it starts by exec is not affected."""
+    """Ignore the signals that the parent process handles. Programs started by exec are not affected."""
     for number in STOPPING:
         signal.signal(number, lambda *_: None)
 

@@ -1,4 +1,4 @@
-"""Data inside of markdown: what a name or an option holds is shown, and makes no heading, link or HTML."""
+"""Data within Markdown: names and options are escaped, so that they make no heading, link or HTML."""
 
 import re
 
@@ -11,12 +11,12 @@ _PLAIN_YAML = re.compile(r"[A-Za-z0-9][\w./-]*", re.ASCII)
 
 
 def inline(text: str) -> str:
-    """Text in a paragraph, a list or the cell of a table."""
+    """The text escaped for a paragraph, a list or a table cell."""
     return printable(text).translate(_ACTIVE).replace("](", r"]\(")
 
 
 def code(text: str) -> str:
-    """Text as code, in a cell of a table too."""
+    """The text as inline code, also in a table cell."""
     shown = printable(text).replace("|", "\\|")
     longest = max(map(len, re.findall("`+", shown)), default=0)
     fence = "`" * (longest + 1)
@@ -25,5 +25,5 @@ def code(text: str) -> str:
 
 
 def yaml_value(text: str) -> str:
-    """Text as a value in the header of a card: in quotation marks where YAML could read it otherwise."""
+    """The text as a YAML value, quoted if YAML could read it as something else."""
     return text if _PLAIN_YAML.fullmatch(text) else json_escaped(msgspec.json.encode(text))

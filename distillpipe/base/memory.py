@@ -1,4 +1,4 @@
-"""How much memory there is."""
+"""Memory of the machine and of this process."""
 
 import resource
 import sys
@@ -6,38 +6,38 @@ import sys
 from distillpipe.base.errors import EngineError
 
 
-def check_room(name: str, num_bytes: int, there: int) -> None:
-    """Refuse a model whose weights alone are more than all the memory: before it is loaded, which would end us."""
-    if num_bytes > there:
+def check_room(name: str, num_bytes: int, total: int) -> None:
+    """Raise EngineError for a model whose weights alone exceed the memory: loading it would kill this process."""
+    if num_bytes > total:
         raise EngineError(
-            f"{name} takes {num_bytes / 1e9:,.1f} GB, and there are {there / 1e9:,.1f} GB of memory in all: "
-            "take a smaller model, or --engine vllm with more GPUs"
+            f"the weights of {name} take {num_bytes / 1e9:,.1f} GB, and this machine has "
+            f"{total / 1e9:,.1f} GB of memory: use a smaller model, or --engine vllm with more GPUs"
         )
 
 
 def all_memory() -> int:
-    """Bytes of this machine's memory, used or not."""
+    """Bytes of this machine's memory."""
     import psutil
 
     return int(psutil.virtual_memory().total)
 
 
 def free_memory() -> int:
-    """Bytes of this machine's memory that programs can have: what is unused, and the cache of files."""
+    """Bytes of memory that programs can still get: unused memory and the file cache."""
     import psutil
 
     return int(psutil.virtual_memory().available)
 
 
 def peak_memory() -> int:
-    """Of this process or the largest that it started and that has ended."""
+    """Peak resident bytes of this process, or of its largest child process that has ended."""
     unit = 1 if sys.platform == "darwin" else 1024
     who = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
     return unit * max(resource.getrusage(one).ru_maxrss for one in who)
 
 
 def peak_gpu_memory() -> int | None:
-    """What torch held in this process; null where it held none, as where vLLM runs in another."""
+    """Peak bytes that torch allocated on GPUs in this process; None if it used none (vLLM runs in another process)."""
     torch = sys.modules.get("torch")
     if torch is None or not torch.cuda.is_initialized():
         return None

@@ -1,233 +1,279 @@
-"""The options of all stages: one frozen struct a concern."""
+"""The options of commands that sample and judge: one frozen struct a concern.
 
-from typing import Any, ClassVar, Literal
+Training's are in `training_options`, those of `filter` in `filter_options`. A field is the one declaration of an
+option, see `option`; a type that several structs share is declared once, above them.
+"""
 
-import msgspec
+import datetime
+from typing import Annotated, Any, ClassVar, Literal
 
+from distillpipe.base.errors import UsageError
 from distillpipe.base.hashing import content_hash
-from distillpipe.base.records import Record, Verdict
+from distillpipe.base.option import Option, Options, hashed
 
 AnswerForm = Literal["boxed", "any"]
 CodeRules = Literal["plain", "livecodebench"]
-Preference = Literal["random", "shortest", "longest"]
-Strategy = Literal["random", "shortest", "longest", "diverse", "s1"]
-Divergence = Literal["forward", "reverse", "js"]
-Schedule = Literal["constant", "linear", "cosine"]
-FeatureLoss = Literal["mse", "cosine"]
+EngineName = Literal["auto", "openai", "transformers", "vllm"]
+
+# Headings of the help; options without one are the basic ones.
+SAMPLING, BUDGET, PROBLEMS = "Sampling", "Budget forcing", "Problems and prompts"
+JUDGING, ENGINE, SERVER, RUN = "Judging answers", "Engine", "Server", "Run"
+
+MATH_PROMPT = "{problem}\n\nPlease reason step by step, and put your final answer within \\boxed{}."
 
 
-class Sampling(Record, frozen=True, kw_only=True, omit_defaults=True):
-    """How tokens are drawn: part of every row's key, which an option at its default does not change."""
-
-    temperature: float
-    "0 is greedy"
-    top_p: float
-    max_tokens: int
-    "limit on the completion, in tokens"
-    max_model_len: int | None = None
-    "limit on prompt and completion together, below the model's own"
-    stop_loops: bool = False
-    "a completion that only repeats itself ends there, by `repetition`"
-    extra_body: str | None = None
-    "a JSON object: other fields of a request to a server, null for one that is left out"
+def _package_names(given: list[str] | None) -> tuple[str, ...]:
+    """In one order, so that the order of the flags changes no fingerprint; no name holds a comma."""
+    names = {name.strip() for one in given or [] for name in one.split(",")}
+    return tuple(sorted(names - {""}))
 
 
-class Budget(Record, frozen=True, kw_only=True, omit_defaults=True):
-    """How long a thought may and has to be: part of every row's key where there is one; see `budget`."""
-
-    num_waits: int
-    "ends of reasoning that are replaced by `wait_text`, whatever the length"
-    min_reasoning_tokens: int
-    "an earlier end is replaced, too, as often as needed; 0 asks for nothing"
-    max_reasoning_tokens: int | None
-    "where the thought is ended for the model; null: never"
-    wait_text: str
-    end_text: str
-    "what begins the response after a forced end"
-    end_at: Literal["step", "token"]
-    "a forced end falls on the last whole step, or on the very token"
+def _day(text: str | None) -> str | None:
+    if text is not None:
+        try:
+            if datetime.date.fromisoformat(text).isoformat() != text:
+                raise ValueError
+        except ValueError:
+            raise UsageError(f"{text!r} is no date: give one like 2024-08-01") from None
+    return text
 
 
-class Plan(Record, frozen=True, kw_only=True):
-    """Which rows are wanted: part of a version's fingerprint, not of a row's key but for the seed."""
+Seed = Annotated[int, Option("Seed of every random choice.", RUN, min=0)]
+ChatTemplate = Annotated[
+    str | None,
+    Option("chatml, llama3, plain or a jinja file; default: the model's own.", PROBLEMS),
+]
+MaxModelLen = Annotated[
+    int | None,
+    Option("Limit on prompt and completion together; default: the model's own.", ENGINE, min=2),
+]
+ProblemField = Annotated[
+    str | None,
+    Option("Key of the problem's text; default: problem, question or prompt.", PROBLEMS),
+]
+AnswerField = Annotated[
+    str | None,
+    Option("Key of the reference answer; default: reference_answer, answer or gold.", PROBLEMS),
+]
+Verifier = Annotated[
+    str | None,
+    Option(
+        "math, numeric, exact, choice, code or your own FILE.py:FUNCTION, for all rows; default: each "
+        "row's own.",
+        JUDGING,
+    ),
+]
+CodeRulesOption = Annotated[
+    CodeRules,
+    Option("How programs are found and run: plain, or as LiveCodeBench's harness does.", JUDGING),
+]
+CodePackages = Annotated[
+    tuple[str, ...],
+    Option(
+        "Package that programs may import (numpy); repeat for several, or separate them by commas.",
+        JUDGING,
+        check=_package_names,
+    ),
+]
+AnswerFormOption = Annotated[
+    AnswerForm,
+    Option("Where the answer stands: boxed, or any: also after 'the final answer is'.", JUDGING),
+]
+AcceptErrors = Annotated[
+    bool, Option("Finish without the rows that fail again; they are rejected.", RUN)
+]
+TeacherLicence = Annotated[
+    str | None,
+    Option("Licence of what the teacher writes; default: that of its files, or of our table.", RUN),
+]
+EndText = Annotated[
+    str, Option("What begins the response after a forced end; s1: 'Final Answer:'.", BUDGET)
+]
 
-    num_samples: int
-    limit: int | None
-    "problems, counted from the first"
-    seed: int
+
+class Sampling(Options, frozen=True, kw_only=True):
+    """How tokens are drawn: part of every row's key."""
+
+    temperature: Annotated[float, Option("0 is greedy.", min=0, max=2)] = 0.6
+    top_p: Annotated[
+        float,
+        Option(
+            "Nucleus sampling: keep the smallest set of tokens whose probabilities sum to this.",
+            SAMPLING,
+            min=0.01,
+            max=1,
+        ),
+    ] = 0.95
+    max_tokens: Annotated[int, Option("Limit on a completion, in tokens.", min=1)] = 32768
+    ADDED_LATER: ClassVar = frozenset({"max_model_len", "stop_loops", "extra_body"})
+    max_model_len: MaxModelLen = None
+    stop_loops: Annotated[
+        bool,
+        Option("End a completion that repeats the same 1 to 64 tokens 32 times.", SAMPLING),
+    ] = False
+    extra_body: Annotated[
+        str | None,
+        Option(
+            "JSON object of other fields for each request; null leaves out top_p, temperature or seed.",
+            SERVER,
+        ),
+    ] = None
 
 
-class Prompting(Record, frozen=True, kw_only=True, omit_defaults=True):
-    """How a row of a source becomes a conversation."""
+class Budget(Options, frozen=True, kw_only=True):
+    """How long reasoning may and has to be: part of every row's key where there is a budget."""
 
-    problem_field: str | None
-    answer_field: str | None
-    verifier: str | None
-    "overrides what the rows say"
-    prompt_template: str
-    "`{problem}` stands for the problem's text"
-    system_prompt: str | None
-    chat_template: str | None
-    "one of ours by name, or a file; null: the model's own"
-    ADDED_LATER: ClassVar = frozenset({"code_rules", "code_packages"})
-    "fields that fingerprints of before know nothing of"
-    code_rules: CodeRules = "plain"
-    "how eval judges programs: see `FilterOptions`"
-    code_packages: tuple[str, ...] = ()
-    "that the programs which eval judges may import: see `FilterOptions`"
-    answer_form: AnswerForm = "boxed"
-    "where eval looks for the answer: see `FilterOptions`"
-    min_date: str | None = None
-    "of problems that bear a date, `2024-08-01`; this day included"
-    max_date: str | None = None
-    tokenizer: str | None = None
-    "of the model that a server has: the prompt is then rendered here; null: by the server"
+    num_waits: Annotated[
+        int, Option("Replace the first N ends of reasoning by --wait-text.", BUDGET, min=0)
+    ] = 0
+    min_reasoning_tokens: Annotated[
+        int,
+        Option("Replace an earlier end of reasoning too, as often as needed.", BUDGET, min=0),
+    ] = 0
+    max_reasoning_tokens: Annotated[
+        int | None,
+        Option("End the reasoning there, and go on to the response.", BUDGET, min=0),
+    ] = None
+    wait_text: Annotated[
+        str, Option("What the reasoning goes on with in place of its end.", BUDGET)
+    ] = "Wait"
+    end_text: EndText = ""
+    end_at: Annotated[
+        Literal["step", "token"],
+        Option("Where a forced end falls: on the last whole step, or on the very token.", BUDGET),
+    ] = "step"
 
 
-class EngineOptions(Record, frozen=True, kw_only=True):
+class Plan(Options, frozen=True, kw_only=True):
+    """Which rows are wanted: part of a version's fingerprint, and the seed of each row's key."""
+
+    num_samples: Annotated[int, Option("Completions for each problem.", min=1)] = 1
+    limit: Annotated[int | None, Option("Only the first N problems.", min=1)] = None
+    seed: Seed = 0
+
+
+class Prompting(Options, frozen=True, kw_only=True):
+    """How a row of a source becomes a conversation, and how eval judges what comes of it."""
+
+    problem_field: ProblemField = None
+    answer_field: AnswerField = None
+    verifier: Verifier = None
+    prompt_template: Annotated[
+        str, Option("What is asked; {problem} stands for the problem.", PROBLEMS)
+    ] = MATH_PROMPT
+    system_prompt: Annotated[str | None, Option("System message; default: none.", PROBLEMS)] = None
+    chat_template: ChatTemplate = None
+    ADDED_LATER: ClassVar = frozenset(
+        {"code_rules", "code_packages", "answer_form", "min_date", "max_date", "tokenizer"}
+    )
+    code_rules: CodeRulesOption = "plain"
+    code_packages: CodePackages = ()
+    answer_form: AnswerFormOption = "boxed"
+    min_date: Annotated[
+        str | None,
+        Option("Only problems of this day (2024-08-01) or later.", PROBLEMS, check=_day),
+    ] = None
+    max_date: Annotated[
+        str | None, Option("Only problems of this day or earlier.", PROBLEMS, check=_day)
+    ] = None
+    tokenizer: Annotated[
+        str | None,
+        Option(
+            "Tokenizer of the served model: render prompts here, and ask /completions; a budget needs it.",
+            SERVER,
+        ),
+    ] = None
+
+
+class EngineOptions(Options, frozen=True, kw_only=True):
     """Where and how fast tokens come: stored, but no part of any id."""
 
-    engine: str
-    concurrency: int | None
-    "sequences in flight; null: as many as suit the engine"
-    tensor_parallel_size: int = 1
-    "GPUs that share one copy of the model"
-    replicas: int = 1
-    "copies of the model, each on GPUs of its own"
-    max_model_len: int | None = None
-    "as in `Sampling`: the engine reserves memory by it"
-    base_url: str | None = None
-    "of a server"
-    api_key_env: str = "OPENAI_API_KEY"
-    "name of the environment variable that holds its key"
-    price_input: float | None = None
-    "dollars per million tokens"
-    price_output: float | None = None
-    max_cost: float | None = None
-    "dollars, over all runs of a version"
-    allow_no_reasoning: bool = True
-    "false where a server that returns no reasoning is an error"
+    engine: Annotated[EngineName, Option("Where tokens come from.", ENGINE)] = "auto"
+    concurrency: Annotated[
+        int | None, Option("Sequences in flight; default: what vLLM runs, or 256.", ENGINE, min=1)
+    ] = None
+    tensor_parallel_size: Annotated[
+        int, Option("GPUs that share one copy of the model (vllm).", ENGINE, min=1)
+    ] = 1
+    replicas: Annotated[
+        int, Option("Copies of the model, one process each (vllm).", ENGINE, min=1)
+    ] = 1
+    max_model_len: MaxModelLen = None
+    base_url: Annotated[
+        str | None,
+        Option("Address of an OpenAI-compatible server: http://localhost:8000/v1.", SERVER),
+    ] = None
+    api_key_env: Annotated[
+        str, Option("Name of the environment variable that holds the server's key.", SERVER)
+    ] = "OPENAI_API_KEY"
+    price_input: Annotated[
+        float | None, Option("Dollars per million prompt tokens.", SERVER, min=0)
+    ] = None
+    price_output: Annotated[
+        float | None, Option("Dollars per million completion tokens.", SERVER, min=0)
+    ] = None
+    max_cost: Annotated[
+        float | None,
+        Option(
+            "Dollars that a version may cost, over all its runs; needs both prices.", SERVER, min=0
+        ),
+    ] = None
+    allow_no_reasoning: Annotated[
+        bool, Option("Go on where a server returns no reasoning.", SERVER)
+    ] = True
 
 
-class FilterOptions(Record, frozen=True, kw_only=True, omit_defaults=True):
-    """What `filter` keeps; an option at its default changes no fingerprint."""
+class Judging(Options, frozen=True):
+    """How verdicts are made: no part of any id."""
 
-    verdicts: tuple[Verdict, ...]
-    verifier: str | None
-    ADDED_LATER: ClassVar = frozenset({"code_rules", "code_packages"})
-    code_rules: CodeRules = "plain"
-    "`livecodebench` finds and runs programs as that benchmark's own harness does"
-    code_packages: tuple[str, ...] = ()
-    "that programs may import beside the standard library; their versions are in the fingerprint"
-    answer_form: AnswerForm = "boxed"
-    "`any` takes an answer that is stated without a box too"
-    min_reasoning_tokens: int
-    max_reasoning_tokens: int | None
-    over_budget: Literal["drop", "cut", "force"] = "drop"
-    "`cut` ends longer reasoning at a step, if the answer was reached; `force`: a teacher answers there"
-    max_repetition: float = 1.0
-    "share of the worst stretch that says nothing new; 1 allows all"
-    max_foreign_letters: int | None = None
-    "of another script than the trace's; null allows all"
-    ignored_rules: tuple[str, ...] = ()
-    "rules that drop no row"
-    dedup: Literal["exact", "near", "none"]
-    near_threshold: float = 0.7
-    "how like two problems are that count as one, 0 to 1"
-    decontaminate_mode: Literal["share", "ngram8"] = "share"
-    explain: bool = False
-    per_problem: int | None
-    prefer: Preference = "random"
-    "which rows of a problem stay"
-    min_pass_rate: float | None = None
-    "of the best of the models asked, 0 to 1"
-    max_pass_rate: float | None = None
-    select: int | None = None
-    "rows that are kept in the end"
-    strategy: Strategy = "random"
-    num_clusters: int | None = None
-    "domains that are made of the problems' words"
-    preselect: tuple[str, ...] = ()
-    "sources whose right rows are taken before any is drawn (s1 only)"
-    preselect_min_tokens: tuple[int, ...] = ()
-    "reasoning tokens that such a row needs, one for each source"
-    follow: tuple[str, ...] = ()
-    "sources whose domains weigh how often the last rows draw a domain (s1 only)"
-    follow_weight: tuple[float, ...] = ()
-    num_follow: int = 0
-    "how many rows are the last ones"
-    seed: int
+    num_workers: Annotated[
+        int | None, Option("Rows judged at a time; default: one for each core.", RUN, min=1)
+    ] = None
+    unsafe: Annotated[
+        bool,
+        Option(
+            "Run programs that models wrote with all your rights.",
+            RUN,
+            name="unsafe_run_model_code_without_sandbox",
+        ),
+    ] = False
 
 
-class Distillation(Record, frozen=True, kw_only=True, omit_defaults=True):
-    """What `sft` learns of a teacher's distribution, beside the text; see `training.soft_losses`."""
+class SamplingOptions(Options, frozen=True):
+    """All options of a command that samples."""
 
-    kd_weight: float
-    "w, 0 to 1: at a token with a soft label the loss is w soft + (1 - w) hard"
-    kd_weight_end: float | None = None
-    "null: it stays"
-    kd_divergence: Divergence
-    kd_beta: float
-    "of js: the share of the teacher in the mixture"
-    kd_temperature: float
-    kd_temperature_end: float | None = None
-    kd_schedule: Schedule
-    "the way of both from start to end over the steps"
-    kd_adaptive: int | None = None
-    "steps between the measurements of the held-out loss that the weight follows; null: it does not"
-    teacher_weight: tuple[float, ...] = ()
-    "of live teachers; empty: all the same"
-    feature_weight: float = 0.0
-    feature_layers: tuple[str, ...] = ()
-    "STUDENT:TEACHER, 1 is the first layer; empty: every layer of the student, evenly spaced over the teacher's"
-    feature_loss: FeatureLoss = "mse"
-    relation_weight: float = 0.0
+    prompting: Prompting = Prompting()
+    plan: Plan = Plan()
+    sampling: Sampling = Sampling()
+    engine: EngineOptions = EngineOptions()
+    accept_errors: AcceptErrors = False
+    budget: Budget | None = None
+    "None where reasoning is as long as it is"
+    soft_labels: Annotated[
+        int | None,
+        Option(
+            "Keep the N most likely tokens for each token, with their log-probabilities.",
+            SAMPLING,
+            min=1,
+        ),
+    ] = None
+    "part of the fingerprint, but of no row's key"
+    teacher_licence: TeacherLicence = None
+    judging: Judging = Judging()
+    "of eval"
 
 
-class TrainingOptions(Record, frozen=True, kw_only=True, omit_defaults=True):
-    """How `sft` trains; all of it is part of the fingerprint, which an option at its default leaves."""
+class LabelOptions(Options, frozen=True):
+    """What `label` writes, and with which engine."""
 
-    method: Literal["full", "lora", "qlora"]
-    rank: int
-    alpha: int
-    learning_rate: float | None
-    "null: derived from the student before anything is hashed, see `training.rates`"
-    scheduler: Literal["cosine", "linear", "constant"]
-    warmup: float
-    "share of the steps"
-    weight_decay: float
-    max_grad_norm: float
-    epochs: int
-    max_steps: int | None
-    batch_size: int
-    "traces per optimizer step"
-    max_length: int
-    "tokens of a row, prompt included"
-    over_length: Literal["refuse", "drop", "cut"] = "refuse"
-    "what becomes of longer rows"
-    rope_theta: float | None = None
-    "base of the rotary embeddings for a context longer than the student's; null: its own"
-    dtype: Literal["bf16", "fp32"]
-    gradient_checkpointing: bool = False
-    "recompute activations in the backward pass"
-    chat_template: str | None
-    "one of ours by name, or a file; null: the student's own"
-    seed: int
-    packing: bool | None = None
-    "whether rows share a line of a forward pass; null: where the model can keep them apart"
-    weight: tuple[float, ...] = ()
-    "how often a row of each input comes an epoch; empty: once"
-    eval_split: float = 0.0
-    "share of the problems that is measured on and never trained on"
-    ADDED_LATER: ClassVar = frozenset({"adam_beta1", "adam_beta2", "min_learning_rate"})
-    adam_beta1: float = 0.9
-    adam_beta2: float = 0.95
-    min_learning_rate: float = 0.0
-    "where cosine and linear end"
-    train_on_prompt: bool = False
-    "the loss is on the prompt too, but for its first token, which nothing predicts"
-    distillation: Distillation | None = None
-    "null: the text alone is learnt"
+    soft_labels: Annotated[
+        int,
+        Option("Labels for each token: the most likely tokens and their log-probabilities.", min=1),
+    ] = 20
+    chat_template: ChatTemplate = None
+    engine: EngineOptions = EngineOptions()
+    accept_errors: AcceptErrors = False
+    teacher_licence: TeacherLicence = None
 
 
 def row_key(
@@ -243,19 +289,5 @@ def row_key(
 
     `prompt` is the list of prompt token ids, or the messages where a server renders them.
     """
-    bounded_by = () if budget is None else (budget,)
-    return content_hash(prompt, sampling, model_identity, seed, sample, *bounded_by)
-
-
-class SamplingOptions(msgspec.Struct, frozen=True):
-    """All options of a command that samples."""
-
-    prompting: Prompting
-    plan: Plan
-    sampling: Sampling
-    engine: EngineOptions
-    accept_errors: bool
-    budget: Budget | None = None
-    "null where thoughts are as long as they are"
-    soft_labels: int | None = None
-    "most likely tokens that are kept of each token; part of the fingerprint, but of no row's key"
+    bounded_by = () if budget is None else (hashed(budget),)
+    return content_hash(prompt, hashed(sampling), model_identity, seed, sample, *bounded_by)

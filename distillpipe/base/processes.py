@@ -1,12 +1,12 @@
-"""One function over many items on all cores, its results in the order of the items.
+"""Map one function over many items on all cores; the results come in the order of the items.
 
     with Processes(num_workers, function) as processes:
         for result in processes.map(items):
             ...
 
-The processes are forks: whatever the function holds, an index or an open file, is theirs at once and for no
-copy. So they have to be started while this process has no threads that hold locks. They leave Ctrl-C and
-SIGTERM to this process, and end with it however it ends.
+The processes are forks: they share whatever the function holds, such as an index or an open file, without a copy.
+So they must be started before this process has threads that hold locks. They ignore Ctrl-C and SIGTERM, which this
+process handles, and they end when it ends.
 """
 
 import multiprocessing
@@ -23,25 +23,25 @@ from distillpipe.base.interrupts import leave_to_parent, leave_with_parent, shie
 
 T = TypeVar("T")
 R = TypeVar("R")
-_AHEAD = 4  # items a process that may wait for the oldest one
+_AHEAD = 4  # items per process that are read ahead
 
-_function: Callable[[Any], Any]  # of the process, where it is a worker
+_function: Callable[[Any], Any]  # set in worker processes
 
 
 def num_cores() -> int:
-    """Cores that this process may use: all of the machine where the system has no affinity, as macOS."""
+    """Number of cores that this process may use."""
     return len(available_cores())
 
 
 def available_cores() -> list[int]:
-    """The numbers of the cores that this process may use, in order."""
+    """Numbers of the cores that this process may use, in order; all cores on systems without affinity (macOS)."""
     if hasattr(os, "sched_getaffinity"):
         return sorted(os.sched_getaffinity(0))
     return list(range(os.cpu_count() or 1))
 
 
 class Processes(Generic[T, R]):
-    """Processes that run one function; leaving by an error kills them."""
+    """Processes that run one function. An error in the `with` block kills them."""
 
     def __init__(self, num_workers: int, function: Callable[[T], R]) -> None:
         self._num_ahead = _AHEAD * num_workers
@@ -51,7 +51,7 @@ class Processes(Generic[T, R]):
 
     def __enter__(self) -> Self:
         before = multiprocessing.active_children()
-        with shielded():  # a fork would raise what was meant for us
+        with shielded():  # a signal must not be raised within the fork
             self._pool.submit(int)
         self._children = set(multiprocessing.active_children()).difference(before)
         return self
@@ -69,9 +69,9 @@ class Processes(Generic[T, R]):
         self._pool.shutdown()
 
     def map(self, items: Iterable[T]) -> Iterator[R]:
-        """The function of every item, in order; a few items for each process are read ahead.
+        """Yield the result for every item, in order; a few items per process are read ahead.
 
-        Raises what the function raises, and EngineError where a process was killed.
+        Raises what the function raises, and EngineError if a process was killed.
         """
         waiting: deque[Future[R]] = deque()
         try:
@@ -83,8 +83,8 @@ class Processes(Generic[T, R]):
                 yield waiting.popleft().result()
         except BrokenProcessPool as error:
             raise EngineError(
-                "a process that worked on the rows was killed, by hand or for want of memory: the same "
-                "command goes on, with a smaller --num-workers in less memory"
+                "a worker process was killed, by hand or because memory ran out: the same command resumes; "
+                "a smaller --num-workers needs less memory"
             ) from error
 
 

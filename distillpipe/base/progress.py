@@ -1,4 +1,4 @@
-"""Progress on stderr: rate and time left on a terminal, nothing where there is none."""
+"""Progress on stderr: a bar with rate and time left, only if stderr is a terminal."""
 
 import sys
 from collections.abc import Iterator
@@ -11,25 +11,25 @@ from distillpipe.base.terminal import printable
 
 
 class Advance(Protocol):
-    """Called with the rows and the tokens that are newly done, and a note on what they cost."""
+    """Called with the number of new rows and tokens, and a note such as their cost."""
 
     def __call__(self, rows: int, tokens: int = 0, note: str = "") -> None: ...
 
 
 def say(*lines: str) -> None:
-    """Lines for the person who watches, left out where nobody can be reached any more.
+    """Print lines on stderr, with control characters escaped and keys redacted.
 
-    What acts on a terminal in them is written out, keys are left out.
+    Does nothing if stderr is closed or its disk is full.
     """
     try:
-        print(*(printable(redact(line)) for line in lines), sep="\n", file=sys.stderr, flush=True)  # noqa: T201 - the one place that talks
-    except OSError:  # the terminal, the pipe or the disk behind it is gone or full
+        print(*(printable(redact(line)) for line in lines), sep="\n", file=sys.stderr, flush=True)  # noqa: T201 - the one place that prints messages
+    except OSError:  # the terminal or pipe is closed, or the disk is full
         streams.silence(sys.stderr)
 
 
 @contextmanager
 def progress(label: str, total: int, done: int = 0) -> Iterator[Advance]:
-    """A bar from `done` to `total`, with rows done, tokens a second and time left."""
+    """A progress bar from `done` to `total`, with rows, tokens per second and time left."""
     if not sys.stderr.isatty():
         yield lambda rows, tokens=0, note="": None
         return

@@ -1,7 +1,7 @@
-"""Keys are kept out of what we write ourselves: messages, errors.jsonl, reasons of a rejection, manifests.
+"""API keys stay out of everything that we write: messages, errors.jsonl, drop reasons, manifests.
 
-A completion is data and is stored as it was sent; `holds_key` only says that a key stands in it. What may be
-secret is guarded once, where it enters (`guard`); every door to the outside passes its text through `redact`.
+A secret is registered once, where it enters (`guard`). Every text that leaves the program passes through `redact`.
+A completion is data and is stored as the server sent it; `holds_key` only reports that it contains a key.
 
     guard("sk-1f0c9a7b22")
     redact("401: no such key: sk-1f0c9a7b22")       "401: no such key: [key]"
@@ -13,8 +13,8 @@ import re
 from typing import Any
 from urllib.parse import quote
 
-MIN_CHARACTERS = 12  # a shorter key is a word that may stand in any text: EMPTY, ollama, x
-MIN_DISTINCT = 6  # characters of a key; `sk-xxxxxxxxxxxxxxxx` is nobody's
+MIN_CHARACTERS = 12  # a shorter key may be an ordinary word: EMPTY, ollama, x
+MIN_DISTINCT = 6  # different characters; `sk-xxxxxxxxxxxxxxxx` is not a real key
 MARK = "[key]"
 PLACEHOLDERS = frozenset(
     {
@@ -26,18 +26,18 @@ PLACEHOLDERS = frozenset(
         "your-api-key", "your-api-key-here", "your_api_key", "your_api_key_here", "your-openai-api-key",
     }
 )  # fmt: skip
-"That local servers are used with; shorter ones are no secret anyway."
+"Keys that users of local servers type because the client wants one."
 
 _NAMED = {"&": "amp", '"': "quot", "'": "apos", "<": "lt", ">": "gt"}
 
 _spellings: dict[str, re.Pattern[str]] = {}
-"of each guarded key"
+"of each registered key: a pattern of all ways to write it"
 _in_rows: dict[str, tuple[bytes, ...]] = {}
-"how each of them may stand in a row: as it is, escaped in JSON, or as in an address"
+"of each registered key: its bytes in a row, plain, JSON-escaped and URL-encoded"
 
 
 def is_secret(key: str) -> bool:
-    """Whether a key can be one: it is long and varied enough, and no known placeholder."""
+    """Whether a key may be a real secret: long and varied enough, and not a known placeholder."""
     return (
         len(key) >= MIN_CHARACTERS
         and len(set(key)) >= MIN_DISTINCT
@@ -46,59 +46,59 @@ def is_secret(key: str) -> bool:
 
 
 def guard(key: str | None) -> None:
-    """Keep a key out of all that is written from now on, if it is a secret at all."""
+    """Register a key, if it may be a secret: from now on `redact` removes it from every text."""
     if key is not None and is_secret(key) and key not in _spellings:
         encoded = base64.b64encode(_bytes(key)).decode().rstrip("=")
         _spellings[key] = re.compile(f"{_spelling(key)}|{re.escape(encoded)}")
-        ways = (key, json.dumps(key)[1:-1], quote(_bytes(key), safe=""))
-        _in_rows[key] = tuple({_bytes(one) for one in ways})
+        written = (key, json.dumps(key)[1:-1], quote(_bytes(key), safe=""))
+        _in_rows[key] = tuple({_bytes(text) for text in written})
 
 
 def _bytes(key: str) -> bytes:
-    """A key as the environment holds it, be it UTF-8 or not."""
+    """The bytes of a key in the environment, which need not be UTF-8."""
     return key.encode("utf-8", "surrogateescape")
 
 
 def redact(text: str) -> str:
-    """A text with `[key]` in place of each guarded key, however it is escaped in it."""
+    """The text with `[key]` in place of each registered key, however the key is escaped."""
     for spelling in _spellings.values():
         text = spelling.sub(MARK, text)
     return text
 
 
 def redact_all(value: Any) -> Any:
-    """A value of plain data, the strings in it redacted, those that are names too."""
+    """Plain data with all its strings redacted, dictionary keys too."""
     if isinstance(value, str):
         return redact(value)
     if isinstance(value, dict):
-        return {redact_all(name): redact_all(one) for name, one in value.items()}
+        return {redact_all(name): redact_all(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
-        return type(value)(redact_all(one) for one in value)
+        return type(value)(redact_all(item) for item in value)
     return value
 
 
 def holds_key(line: bytes) -> bool:
-    """Whether a guarded key stands in the line of a row."""
-    return any(one in line for ways in _in_rows.values() for one in ways)
+    """Whether the line of a row contains a registered key."""
+    return any(text in line for written in _in_rows.values() for text in written)
 
 
 def _spelling(key: str) -> str:
     r"""A pattern for a key in which any character may be escaped: `\u002f`, `\/`, `%2F`, `&#x2f;`, `\x2f`.
 
-    White space is allowed between characters: a server may have wrapped its line. Every repetition is bounded,
-    so that the time is linear in the text.
+    White space may stand between the characters, because servers wrap lines. Every repetition is bounded, so the
+    search takes time linear in the text.
     """
-    return r"\s{0,8}".join(_character(one) for one in key)
+    return r"\s{0,8}".join(map(_character_pattern, key))
 
 
-def _character(one: str) -> str:
-    code = ord(one)
-    ways = [
-        rf"\\{{0,8}}{re.escape(one)}",
+def _character_pattern(character: str) -> str:
+    code = ord(character)
+    patterns = [
+        rf"\\{{0,8}}{re.escape(character)}",
         rf"(?i:\\{{1,8}}(?:u00|u\{{0{{0,4}}|x){code:02x}\}}?)",
         rf"(?i:%(?:25){{0,4}}{code:02x})",
         rf"(?i:&(?:amp;){{0,4}}#(?:0{{0,4}}{code}|x0{{0,4}}{code:x});?)",
     ]
-    if one in _NAMED:
-        ways.insert(0, f"&(?:amp;){{0,4}}{_NAMED[one]};")
-    return f"(?:{'|'.join(ways)})"
+    if character in _NAMED:
+        patterns.insert(0, f"&(?:amp;){{0,4}}{_NAMED[character]};")
+    return f"(?:{'|'.join(patterns)})"

@@ -1,8 +1,8 @@
-"""Standard streams that may be closed, full or gone: talk is no data, so the work goes on without it.
+"""Standard streams that are closed, full or gone. Messages are not data, so the work goes on without them.
 
-A command may be started with descriptors closed (`2>&-`), from a service without a terminal, or lose its
-terminal on the way. A closed descriptor is dangerous: the next file that is opened takes its number, and what
-a library writes to standard error would land in that file.
+A command may start with closed descriptors (`2>&-`), run as a service without a terminal, or lose its terminal.
+A closed descriptor is dangerous: the next file that is opened gets its number, and what a library writes to standard
+error would end up in that file.
 """
 
 import os
@@ -13,22 +13,22 @@ _STREAMS = (("stdin", "r"), ("stdout", "w"), ("stderr", "w"))
 
 
 def open_closed() -> None:
-    """Lead each of the descriptors 0 to 2 that is closed to the null device. Call it before files are opened."""
+    """Open the null device for each closed descriptor of 0 to 2. Call it before any file is opened."""
     for number, (name, mode) in enumerate(_STREAMS):
         if not _is_open(number):
             opened = os.open(os.devnull, os.O_RDWR)
-            os.dup2(opened, number)  # also where they are equal: a child process inherits it then
+            os.dup2(opened, number)  # also if they are equal, so that a child process inherits it
             os.set_inheritable(number, True)
             if opened != number:
                 os.close(opened)
-        if getattr(sys, name) is None:  # Python found it closed when it started
+        if getattr(sys, name) is None:  # it was closed when Python started
             stream = open(number, mode, encoding="utf-8", closefd=False)  # noqa: SIM115 - stays open
             setattr(sys, name, stream)
             setattr(sys, f"__{name}__", stream)
 
 
 def silence(stream: IO[str]) -> None:
-    """Lead a stream that can no longer be written to to the null device, with what waits in its buffer."""
+    """Redirect a stream that can no longer be written to, and what its buffer holds, to the null device."""
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, stream.fileno())
     os.close(null)

@@ -1,8 +1,8 @@
-r"""What reaches a terminal: names, errors and rows are data, and no character of theirs acts on it.
+r"""Output to a terminal: control characters in names, errors and rows are escaped.
 
-Escape sequences clear a screen, change its title and write the clipboard; a line feed in a name forges a
-line of ours; marks of direction reorder what is read. They are written out: `\x1b`, `\n`, `\u202e`. A line
-of ours is one string: a line feed inside of it came from data, so `say` and `put` take lines.
+Escape sequences can clear the screen, change its title and write the clipboard. A line feed in a name can forge a
+line of our output, and Unicode direction marks reorder it. We print them as `\x1b`, `\n`, `\u202e`. `say` and
+`put` take one string for each line, so a line feed within a string comes from data and is escaped.
 """
 
 import logging
@@ -16,16 +16,18 @@ from typing import Any
 from distillpipe.base.encoding import document
 from distillpipe.base.redaction import redact
 
-_BYTES = range(0xDC80, 0xDD00)  # bytes of a file name that are not UTF-8, as Python keeps them
-_ACTING = (
+_BYTES = range(
+    0xDC80, 0xDD00
+)  # surrogates by which Python keeps bytes of a file name that are not UTF-8
+_CONTROL = (
     *range(0x20), *range(0x7F, 0xA0),  # C0, DEL and C1
     0x2028, 0x2029,  # line and paragraph separator
-    *range(0x202A, 0x202F), *range(0x2066, 0x206A),  # overrides and isolates of direction
-    *range(0xD800, 0xE000),  # surrogates, which no encoding has
+    *range(0x202A, 0x202F), *range(0x2066, 0x206A),  # direction overrides and isolates
+    *range(0xD800, 0xE000),  # surrogates, which cannot be encoded
 )  # fmt: skip
 
 
-def _written_out(code: int) -> str:
+def _escape(code: int) -> str:
     if code == ord("\n"):
         return "\\n"
     if code in _BYTES:
@@ -33,33 +35,33 @@ def _written_out(code: int) -> str:
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
 
 
-_LINE = {code: _written_out(code) for code in _ACTING if code != ord("\t")}
+_LINE = {code: _escape(code) for code in _CONTROL if code != ord("\t")}
 _TEXT = {code: text for code, text in _LINE.items() if code != ord("\n")}
-_JSON = {code: f"\\u{code:04x}" for code in _ACTING if code >= 0x7F}
+_JSON = {code: f"\\u{code:04x}" for code in _CONTROL if code >= 0x7F}
 
 
 def printable(line: str) -> str:
-    """A line with the characters that act on a terminal written out, line feeds too."""
+    """The line with control characters escaped, line feeds too."""
     return line.translate(_LINE)
 
 
 def printable_text(text: str) -> str:
-    """The same of a text of several lines."""
+    """A text of several lines with control characters escaped, except for line feeds."""
     return text.translate(_TEXT)
 
 
 def put(lines: Iterable[str]) -> None:
-    """Lines on stdout, in UTF-8 whatever the locale: text of models holds any character."""
+    """Print lines on stdout, in UTF-8 whatever the locale is."""
     _write("".join(f"{printable(line)}\n" for line in lines))
 
 
 def put_json(content: Any) -> None:
-    """One JSON object on stdout; no text in it acts on a terminal."""
+    """Print one JSON object on stdout, with control characters escaped."""
     _write(json_escaped(document(content)))
 
 
 def json_escaped(encoded: bytes) -> str:
-    """The same JSON, with the characters of its texts escaped that JSON may leave and a terminal obeys."""
+    """The same JSON with those control characters escaped that JSON allows and a terminal obeys."""
     return encoded.decode().translate(_JSON)
 
 
@@ -93,7 +95,7 @@ def _print_error(
 
 
 def guard() -> None:
-    """Have what Python itself prints, logs, warnings and tracebacks, written out too, keys left out."""
+    """Escape control characters and redact keys in logs, warnings and tracebacks too."""
     logging.setLogRecordFactory(_Record)
     warnings.formatwarning = _warning
     sys.excepthook = _print_error

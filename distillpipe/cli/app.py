@@ -3,10 +3,9 @@
 import io
 import logging
 import os
-import shutil
 import sys
-from collections.abc import Callable
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any
 
 import typer
@@ -23,19 +22,18 @@ from distillpipe.cli.eval import evaluate
 from distillpipe.cli.export import export
 from distillpipe.cli.filter import filter_traces
 from distillpipe.cli.generate import generate
+from distillpipe.cli.help import MAX_COLUMNS, PanelCommand
 from distillpipe.cli.import_traces import import_traces
 from distillpipe.cli.label import label
-from distillpipe.cli.options import option
+from distillpipe.cli.parameters import Command
 from distillpipe.cli.rescore import rescore
 from distillpipe.cli.sft import sft
 from distillpipe.cli.show import show
 
-COMMANDS: dict[str, Callable[..., None]] = {
+COMMANDS: dict[str, Command] = {
     "generate": generate, "filter": filter_traces, "sft": sft, "eval": evaluate, "show": show,
     "compare": compare, "rescore": rescore, "export": export, "import": import_traces, "label": label, "doctor": doctor,
 }  # fmt: skip
-
-TABLE_COLUMNS = 100  # the tables of the help would cut long flags short in less
 
 
 class _Commands(TyperGroup):
@@ -49,10 +47,16 @@ app = typer.Typer(
     cls=_Commands,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "DISTILL"},
+    rich_markup_mode=None,
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "auto_envvar_prefix": "DISTILL",
+        "max_content_width": MAX_COLUMNS,
+        "obj": MappingProxyType(COMMANDS),
+    },
 )
 for _name, _command in COMMANDS.items():
-    app.command(_name)(_command)
+    app.command(_name, cls=PanelCommand)(_command)
 
 
 def _print_version(wanted: bool) -> None:
@@ -71,11 +75,22 @@ def _use_recipe(ctx: typer.Context, path: Path | None) -> Path | None:
 def distill(
     recipe: Annotated[
         Path | None,
-        option(callback=_use_recipe, is_eager=True, help="TOML file, a table a command."),
+        typer.Option(
+            callback=_use_recipe,
+            is_eager=True,
+            show_envvar=False,
+            help="TOML file with a table of options for each command; may stand behind the command too.",
+        ),
     ] = None,
     version: Annotated[
         bool | None,
-        option("--version", callback=_print_version, is_eager=True, help="Print it and stop."),
+        typer.Option(
+            "--version",
+            callback=_print_version,
+            is_eager=True,
+            show_envvar=False,
+            help="Print the version and stop.",
+        ),
     ] = None,
 ) -> None:
     """Distil a reasoning model into a small one: generate, filter, sft, eval.
@@ -106,8 +121,6 @@ def main() -> None:
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it warns of a kernel to be had
-    is_wide = shutil.get_terminal_size().columns >= TABLE_COLUMNS
-    app.rich_markup_mode = "rich" if is_wide else None
     interrupts.install()
     try:
         app(prog_name="distill")

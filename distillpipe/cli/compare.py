@@ -3,24 +3,26 @@
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from distillpipe.base.option import Option
+from distillpipe.base.terminal import put, put_json
+from distillpipe.cli.parameters import Json, Made, argument, command
 
-from distillpipe.cli import options as shared
 
-
+@command()
 def compare(
+    _made: Made,
     predictions: Annotated[
-        list[str],
-        typer.Argument(help="Two or more datasets of predictions, or OUT folders of eval."),
+        list[str], argument("Two or more datasets of predictions, or OUT folders of eval.")
     ],
+    *,
     pass_at: Annotated[
         list[int] | None,
-        shared.option(min=1, help="k of pass@k; repeat for several; else powers of two."),
+        Option("k of pass@k; repeat for several. Default: powers of two.", min=1),
     ] = None,
     out: Annotated[
-        Path | None, shared.option(help="Write the same as markdown; never overwritten.")
+        Path | None, Option("Write the same as markdown to this file; never overwritten.")
     ] = None,
-    as_json: shared.Json = False,
+    as_json: Json = False,
 ) -> None:
     """Compare models problem by problem, each with the first.
 
@@ -36,15 +38,14 @@ def compare(
         --out runs/example/eval-student
       distill compare runs/example/eval-teacher runs/example/eval-student
     """
-    from distillpipe.base.terminal import put
-    from distillpipe.reports.comparison_text import terminal
+    from distillpipe.reports.comparison_text import terminal_lines
     from distillpipe.stages.compare import compare as stage
     from distillpipe.stages.compare import write
 
-    found = stage(predictions, pass_at or [])
+    comparisons = stage(predictions, pass_at or [])
     if out is not None:
-        write(out, found)
+        write(out, comparisons)
     if as_json:
-        shared.put_json({"comparisons": found})
+        put_json({"comparisons": comparisons})
     else:
-        put(line for one in found for line in terminal(one))
+        put(line for one in comparisons for line in terminal_lines(one))

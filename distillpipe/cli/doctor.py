@@ -1,15 +1,10 @@
 """`distill doctor`."""
 
-from typing import Annotated
-
-from distillpipe.cli import options as shared
+from distillpipe.cli.parameters import Json, Made, command
 
 
-def doctor(
-    as_json: Annotated[
-        bool, shared.option("--json", help="The same as one JSON object on stdout.")
-    ] = False,
-) -> None:
+@command()
+def doctor(_made: Made, *, as_json: Json = False) -> None:
     """Say what this machine can run, and how to get the rest.
 
     Which engines, training methods and verdicts work here, with their versions, and

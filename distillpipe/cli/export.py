@@ -4,32 +4,31 @@ from pathlib import Path
 from typing import Annotated
 
 import msgspec
-import typer
 
-from distillpipe.cli import options as shared
+from distillpipe.base.option import Option
+from distillpipe.base.terminal import put_json
+from distillpipe.cli.parameters import Json, Made, argument, command
 from distillpipe.data.formats.outgoing import Format, ReasoningAs
+from distillpipe.stages.run import Run
 
 
+@command(Run, without={"fresh", "accept_errors"})
 def export(
-    dataset: Annotated[
-        str, typer.Argument(help="A dataset (PATH, PATH@v1) or a .jsonl file of traces.")
-    ],
+    made: Made,
+    dataset: Annotated[str, argument("A dataset (PATH, PATH@v1) or a .jsonl file of traces.")],
+    *,
     format: Annotated[
-        Format,
-        shared.option(
-            help="trl: prompt and completion; sharegpt: conversations; openai: messages."
-        ),
+        Format, Option("trl: prompt and completion; sharegpt: conversations; openai: messages.")
     ],
-    out: Annotated[Path, shared.option(help="The .jsonl file; never overwritten.")],
+    out: Annotated[Path, Option("The .jsonl file; never overwritten.")],
     reasoning: Annotated[
         ReasoningAs,
-        shared.option(
-            help="inline: <think> tags in the content, which every template keeps; "
+        Option(
+            "inline: <think> tags in the content, which every template keeps; "
             "field: reasoning_content beside it."
         ),
     ] = "inline",
-    allow_benchmark_training: shared.AllowBenchmarkTraining = False,
-    as_json: shared.Json = False,
+    as_json: Json = False,
 ) -> None:
     """Write a dataset for other tools to train on.
 
@@ -43,6 +42,7 @@ def export(
     """
     from distillpipe.stages.export import export as stage
 
-    done = stage(dataset, out, format, reasoning, allow_benchmark=allow_benchmark_training)
+    allow = made.run.allow_benchmark_training
+    done = stage(dataset, out, format, reasoning, allow_benchmark=allow)
     if as_json:
-        shared.put_json(msgspec.structs.asdict(done))
+        put_json(msgspec.structs.asdict(done))

@@ -2,40 +2,23 @@
 
 from typing import Annotated
 
-import typer
+from distillpipe.cli.parameters import DryRun, Json, Made, Out, argument, command
+from distillpipe.data.forecast import Forecast
+from distillpipe.data.formats.traces import ImportOptions
+from distillpipe.stages.run import Result, Run
 
-from distillpipe.cli import options as shared
-from distillpipe.data.formats.incoming import Format
 
-
+@command(ImportOptions, Run, without={"allow_benchmark_training"})
 def import_traces(
-    ctx: typer.Context,
+    made: Made,
     source: Annotated[
-        str,
-        typer.Argument(
-            metavar="REF", help="A .jsonl, .json, .gz or .parquet file, or hub:ORG/NAME[:SPLIT]."
-        ),
+        str, argument("A .jsonl, .json, .gz or .parquet file, or hub:ORG/NAME[:SPLIT].")
     ],
-    out: shared.Out,
-    format: Annotated[
-        Format,
-        shared.option(help="How the rows are laid out; auto tells it from the first ones."),
-    ] = "auto",
-    problem_field: shared.ProblemField = None,
-    answer_field: shared.AnswerField = None,
-    verifier: shared.Verifier = None,
-    limit: Annotated[int | None, shared.option(min=1, help="Only the first so many rows.")] = None,
-    tokenizer: Annotated[
-        str | None, shared.option(help="Count tokens with that of this model; else none are known.")
-    ] = None,
-    teacher_licence: Annotated[
-        str | None, shared.option(help="Licence of the traces, for the manifest.")
-    ] = None,
-    accept_errors: shared.AcceptErrors = False,
-    dry_run: shared.DryRun = False,
-    as_json: shared.Json = False,
-    fresh: shared.Fresh = False,
-) -> None:
+    *,
+    out: Out,
+    dry_run: DryRun = False,
+    as_json: Json = False,
+) -> list[Result] | list[Forecast]:
     """Take in traces that others made.
 
     Reads what open-r1, s1, OpenThoughts, TRL, LLaMA-Factory and APIs write, and
@@ -46,14 +29,8 @@ def import_traces(
       distill import runs/example/sharegpt.jsonl --format sharegpt \\
         --out runs/example/imported
     """
-    from distillpipe.data.formats.traces import Choices
-    from distillpipe.stages.import_traces import ImportOptions, forecast_import
+    from distillpipe.stages.import_traces import forecast_import
     from distillpipe.stages.import_traces import import_traces as stage
 
-    choices = Choices(format, problem_field, answer_field, verifier)
-    options = ImportOptions(choices, limit, tokenizer, teacher_licence)
-    given = (source, out, options, shared.run_of(ctx))
-    if dry_run:
-        shared.put_forecasts([forecast_import(*given)], as_json=as_json)
-    else:
-        shared.put_results([stage(*given)], as_json=as_json)
+    given = (source, out, made[ImportOptions], made.run)
+    return [forecast_import(*given)] if dry_run else [stage(*given)]

@@ -2,41 +2,33 @@
 
 from typing import Annotated
 
-import typer
+from distillpipe.base.option import Option
+from distillpipe.base.options import LabelOptions
+from distillpipe.cli.parameters import DryRun, Json, Made, Out, argument, command
+from distillpipe.data.forecast import Forecast
+from distillpipe.stages.run import Result, Run
 
-from distillpipe.base.options import EngineOptions
-from distillpipe.cli import options as shared
+OF_SERVERS = {
+    "base_url",
+    "api_key_env",
+    "price_input",
+    "price_output",
+    "max_cost",
+    "allow_no_reasoning",
+}
 
 
+@command(LabelOptions, Run, without={*OF_SERVERS, "allow_benchmark_training"})
 def label(
-    ctx: typer.Context,
-    traces: Annotated[
-        list[str], typer.Argument(help="Datasets (PATH, PATH@v1) or .jsonl files of traces.")
-    ],
-    teacher: Annotated[
-        str,
-        shared.option(help="Model folder, checkpoint of ours, or ORG/NAME on the hub."),
-    ],
-    out: shared.Out,
-    soft_labels: Annotated[
-        int,
-        shared.option(
-            min=1, help="Labels a token: the most likely tokens, and how likely each is."
-        ),
-    ] = 20,
-    chat_template: shared.ChatTemplate = None,
-    engine: shared.EngineName = "auto",
-    concurrency: shared.Concurrency = None,
-    tensor_parallel_size: shared.TensorParallelSize = 1,
-    replicas: shared.Replicas = 1,
-    max_model_len: shared.MaxModelLen = None,
-    teacher_licence: shared.TeacherLicence = None,
-    accept_errors: shared.AcceptErrors = False,
-    dry_run: shared.DryRun = False,
-    as_json: shared.Json = False,
-    fresh: shared.Fresh = False,
-) -> None:
-    """Give traces that are there a teacher's soft labels.
+    made: Made,
+    traces: Annotated[list[str], argument("Datasets (PATH, PATH@v1) or .jsonl files of traces.")],
+    *,
+    teacher: Annotated[str, Option("Model folder, checkpoint of ours, or ORG/NAME on the hub.")],
+    out: Out,
+    dry_run: DryRun = False,
+    as_json: Json = False,
+) -> list[Result] | list[Forecast]:
+    """Give existing traces a teacher's soft labels.
 
     The teacher reads each trace once; who wrote it does not matter. Safe to interrupt, and
     nothing is labelled twice.
@@ -46,14 +38,8 @@ def label(
       distill label runs/example/clean --teacher data/quickstart/teacher \\
         --soft-labels 20 --out runs/example/labelled
     """
-    from distillpipe.sampling.labeller import LabelOptions
     from distillpipe.stages.label import forecast_label
     from distillpipe.stages.label import label as stage
 
-    server = shared.struct_of(EngineOptions, ctx)
-    options = LabelOptions(soft_labels, chat_template, server, accept_errors)
-    given = (traces, teacher, out, options, shared.run_of(ctx))
-    if dry_run:
-        shared.put_forecasts([forecast_label(*given)], as_json=as_json)
-    else:
-        shared.put_results([stage(*given)], as_json=as_json)
+    given = (traces, teacher, out, made[LabelOptions], made.run)
+    return [forecast_label(*given)] if dry_run else [stage(*given)]

@@ -5,10 +5,10 @@
     temperature = 0.6
 
 Keys are the parameters of the command; the command's signature is the only schema. What Typer would take
-in silence is refused here: unknown tables and keys, a list for a scalar, `true` for a number.
+in silence is refused here: unknown tables and keys, a list for a scalar, `true` for a number. A parameter of
+`KEY=VALUE` takes a list or a table of its own: `[filter.strategy_option]`.
 """
 
-import difflib
 import inspect
 import tomllib
 import types
@@ -19,6 +19,10 @@ from typing import Any
 
 from distillpipe.base.decoding import NOT_PARSED, what_is_wrong
 from distillpipe.base.errors import UsageError
+from distillpipe.base.option import declared, key_values, nearest
+from distillpipe.cli.other_names import our_name
+
+PARAMETER = "recipe"  # of every command: it stands in no recipe
 
 
 def read(path: Path, commands: Mapping[str, Callable[..., Any]]) -> dict[str, dict[str, Any]]:
@@ -34,20 +38,26 @@ def read(path: Path, commands: Mapping[str, Callable[..., Any]]) -> dict[str, di
         raise UsageError(f"recipe {path} is not valid TOML: {what_is_wrong(error)}") from error
     for command, table in tables.items():
         if command not in commands:
-            raise UsageError(f"{path}: no command {command!r}{_nearest(command, commands)}")
+            raise UsageError(f"{path}: no command {command!r}{nearest(command, commands)}")
         if not isinstance(table, dict):
             raise UsageError(f"{path}: {command} should be a table: [{command}]")
         parameters = _parameters(commands[command])
         for key, value in table.items():
             if key not in parameters:
-                raise UsageError(f"{path}: [{command}] has no {key!r}{_nearest(key, parameters)}")
-            _check_value(f"{path}: [{command}] {key}", value, parameters[key])
+                other = our_name(key, parameters)
+                said = f": {other[0]} is {other[1]!r}" if other else nearest(key, parameters)
+                raise UsageError(f"{path}: [{command}] has no {key!r}{said}")
+            kind, option = declared(parameters[key])
+            if option is not None and option.read is not None and isinstance(value, dict):
+                table[key] = value = key_values(value)
+            _check_value(f"{path}: [{command}] {key}", value, kind)
     return tables
 
 
 def _parameters(command: Callable[..., Any]) -> dict[str, Any]:
-    hints = typing.get_type_hints(command)
-    return {name: hints[name] for name in inspect.signature(command).parameters if name != "ctx"}
+    hints = typing.get_type_hints(command, include_extras=True)
+    names = inspect.signature(command).parameters
+    return {name: hints[name] for name in names if name not in ("ctx", PARAMETER)}
 
 
 def _check_value(where: str, value: Any, kind: Any) -> None:
@@ -63,8 +73,3 @@ def _check_value(where: str, value: Any, kind: Any) -> None:
     if isinstance(value, bool) != (bool in kinds):
         wanted = "true or false" if bool in kinds else "no truth value"
         raise UsageError(f"{where} = {str(value).lower()}: expected {wanted}")
-
-
-def _nearest(name: str, known: Mapping[str, Any]) -> str:
-    close = difflib.get_close_matches(name, known, n=1)
-    return f": did you mean {close[0]!r}?" if close else f": there are {', '.join(known)}"

@@ -2,39 +2,28 @@
 
 from typing import Annotated
 
-import typer
+from distillpipe.base.option import Option
+from distillpipe.base.options import JUDGING, AnswerForm, Judging, Verifier
+from distillpipe.cli.parameters import Json, Made, argument, command
+from distillpipe.stages.run import Result, Run
 
-from distillpipe.base.options import AnswerForm
-from distillpipe.cli import options as shared
 
-
+@command(Judging, Run, without={"accept_errors", "allow_benchmark_training"})
 def rescore(
-    ctx: typer.Context,
+    made: Made,
     predictions: Annotated[
-        list[str],
-        typer.Argument(help="Datasets of predictions (PATH, PATH@v1), or OUT folders of eval."),
+        list[str], argument("Datasets of predictions (PATH, PATH@v1), or OUT folders of eval.")
     ],
-    verifier: shared.Verifier = None,
+    *,
+    verifier: Verifier = None,
     answer_form: Annotated[
         AnswerForm | None,
-        shared.option(
-            "--answer-form",
-            help="Where the answer stands: boxed, or any; else as the version was judged.",
-            rich_help_panel=shared.PROBLEMS,
+        Option(
+            "Where the answer stands: boxed, or any. Default: as the version was judged.", JUDGING
         ),
     ] = None,
-    num_workers: Annotated[
-        int | None,
-        shared.option(
-            min=1,
-            help="Answers judged at a time; else one for each core.",
-            rich_help_panel=shared.RUN,
-        ),
-    ] = None,
-    unsafe_run_model_code_without_sandbox: shared.UnsafeCode = False,
-    as_json: shared.Json = False,
-    fresh: shared.Fresh = False,
-) -> None:
+    as_json: Json = False,
+) -> list[Result]:
     """Judge and score the completions of a finished eval anew.
 
     Nothing is sampled, and neither the model nor the benchmark is looked for. The
@@ -47,7 +36,5 @@ def rescore(
     from distillpipe.stages.compare import folders_of
     from distillpipe.stages.rescore import rescore as stage
 
-    run = shared.run_of(ctx)
     folders = [str(folder) for one in predictions for folder in folders_of(one).values()]
-    results = [stage(one, run, answer_form, verifier) for one in folders]
-    shared.put_results(results, as_json=as_json)
+    return [stage(one, made.run, answer_form, verifier, made[Judging]) for one in folders]

@@ -1,13 +1,12 @@
-"""What `--dry-run` prints: options, what would be read, reused and written, and what it would cost.
+"""The forecast of `--dry-run`: options, inputs, output, rows to reuse, and an estimate of the costs.
 
     generate would begin runs/math/traces/v2
       reads   problems.jsonl: 1,204,881 bytes
       rows    1,000 wanted, 20 there already, 980 to sample
       costs   784,000 tokens (90%: 690,112 to 877,888), at most 4,014,080, ... (from a pilot of 20 rows)
 
-An input that does not exist yet, or a model that cannot be asked, is a note, not an error: a whole pipeline
-can be dry-run before its first stage. Nothing is written, but for the rows of a pilot, and `latest` stays
-where it is.
+A missing input or an unreachable model is a note, not an error, so a whole pipeline can be dry-run before its
+first stage. Nothing is written except the rows of a pilot, and `latest` does not change.
 """
 
 from collections.abc import Iterator, Sequence
@@ -24,15 +23,17 @@ from distillpipe.data.store.manifest import ResolvedOption
 from distillpipe.data.store.spending import say_dollars
 from distillpipe.data.store.versions import Header
 
+TEXT_BYTES_PER_TOKEN = 4  # typical length of a token, where nothing was counted
+
 
 class Estimate(msgspec.Struct):
-    """What a run would cost; null where nothing is known of it."""
+    """The estimated costs of a run. Fields are null if they are unknown."""
 
     max_tokens: int | None = None
-    "what the options allow"
+    "upper bound from the options"
     tokens: int | None = None
     tokens_range: tuple[int, int] | None = None
-    "where they lie with 90% probability, by the spread of the rows that were seen"
+    "90% prediction interval, from the variance of the rows seen"
     seconds: float | None = None
     dollars: float | None = None
     dollars_range: tuple[float, float] | None = None
@@ -40,22 +41,22 @@ class Estimate(msgspec.Struct):
     disk_bytes: int | None = None
     memory_bytes: int | None = None
     basis: str | None = None
-    "where the figures come from"
+    "the source of the figures"
 
 
 class Forecast(msgspec.Struct):
-    """What a command would do."""
+    """What a command would do, and what it would cost."""
 
     stage: str
     out: str
     options: dict[str, ResolvedOption]
     reads: list[str]
     writes: str | None = None
-    "the version, and whether it is there, would be gone on with or would be begun; null if not known"
+    "the version that would be begun or resumed, or is up to date; null if not known"
     is_up_to_date: bool = False
     rows: dict[str, int] = {}
     pilot: list[str] = []
-    "row keys of the rows that a pilot sampled for this, or found there"
+    "row keys of the rows that a pilot sampled or reused"
     estimate: Estimate = msgspec.field(default_factory=Estimate)
     notes: list[str] = []
 
@@ -63,56 +64,55 @@ class Forecast(msgspec.Struct):
 def begin(
     stage: str, out: Path, options: dict[str, ResolvedOption], references: Sequence[str]
 ) -> Forecast:
-    """A forecast that knows its inputs."""
+    """A forecast with its options and inputs."""
     return Forecast(stage, str(out), options, [_input(reference) for reference in references])
 
 
 @contextmanager
-def noting(found: Forecast) -> Iterator[None]:
-    """What cannot be found out yet becomes a note, and the forecast ends there."""
+def noting(forecast: Forecast) -> Iterator[None]:
+    """Turn a DistillError that ends the block into a note of the forecast."""
     try:
         yield
     except DistillError as error:
-        if str(error) not in found.notes:
-            found.notes.append(str(error))
+        if str(error) not in forecast.notes:
+            forecast.notes.append(str(error))
 
 
-def add_output(found: Forecast, out: Path, header: Header) -> None:
-    """Say which version there would be."""
+def add_output(forecast: Forecast, out: Path, header: Header) -> None:
+    """Add which version the command would write."""
     if (finished := versions.find_finished(out, header)) is not None:
-        found.is_up_to_date = True
-        found.writes = f"nothing: {finished} is up to date"
+        forecast.is_up_to_date = True
+        forecast.writes = f"nothing: {finished} is up to date"
     elif (draft := versions.find_draft(out, header)) is not None:
-        found.writes = f"{draft}, which it goes on with"
+        forecast.writes = f"{draft}, which it resumes"
     else:
-        found.writes = f"{out / versions.next_version(out)}, which it begins"
+        forecast.writes = f"{out / versions.next_version(out)}, which it begins"
 
 
 def weight_bytes(folder: Path) -> int:
-    """Bytes of the weights in a model's folder."""
+    """Bytes of the safetensors files in a model's folder."""
     return sum(path.stat().st_size for path in folder.glob("*.safetensors"))
 
 
-def lines_of(found: Forecast) -> list[str]:
-    """The forecast for a person."""
-    done = "the rows of the pilot are kept, nothing else is written"
-    lines = [
-        f"{found.stage} --dry-run: "
-        + (done if found.pilot else "nothing is read beyond what this says, nothing is written")
-    ]
+def lines_of(forecast: Forecast) -> list[str]:
+    """The forecast as lines of text."""
+    effect = "the rows of the pilot are kept, nothing else is written"
+    if not forecast.pilot:
+        effect = "nothing is written, and only what is listed here is read"
+    lines = [f"{forecast.stage} --dry-run: {effect}"]
     lines += [
         f"  option  {name} = {option.value!r}  ({option.source})"
-        for name, option in found.options.items()
+        for name, option in forecast.options.items()
     ]
-    lines += [f"  reads   {one}" for one in found.reads]
-    lines.append(f"  writes  {found.writes or f'a version under {found.out}'}")
-    if found.rows:
+    lines += [f"  reads   {reference}" for reference in forecast.reads]
+    lines.append(f"  writes  {forecast.writes or f'a version under {forecast.out}'}")
+    if forecast.rows:
         lines.append(
-            "  rows    " + ", ".join(f"{count:,} {name}" for name, count in found.rows.items())
+            "  rows    " + ", ".join(f"{count:,} {name}" for name, count in forecast.rows.items())
         )
-    if cost := _cost(found.estimate):
+    if cost := _cost(forecast.estimate):
         lines.append(f"  costs   {cost}")
-    lines += [f"  note    {note}" for note in found.notes]
+    lines += [f"  note    {note}" for note in forecast.notes]
     return [printable(line) for line in lines]
 
 
@@ -128,8 +128,8 @@ def _cost(estimate: Estimate) -> str:
     if estimate.dollars is not None and estimate.max_dollars is not None:
         parts.append(say_dollars(estimate.dollars))
         if estimate.dollars_range is not None:
-            cheap, dear = map(say_dollars, estimate.dollars_range)
-            parts[-1] += f" (90%: {cheap} to {dear})"
+            low_cost, high_cost = map(say_dollars, estimate.dollars_range)
+            parts[-1] += f" (90%: {low_cost} to {high_cost})"
         if estimate.max_dollars != estimate.dollars:
             parts.append(f"at most {say_dollars(estimate.max_dollars)}")
     if estimate.seconds is not None:
@@ -143,7 +143,7 @@ def _cost(estimate: Estimate) -> str:
 
 
 def size(num_bytes: float) -> str:
-    """Bytes for a person: `3.2 MB`."""
+    """Format bytes: `3.2 MB`."""
     for unit in ("bytes", "KB", "MB", "GB"):
         if num_bytes < 1000:
             return f"{num_bytes:,.0f} {unit}" if unit == "bytes" else f"{num_bytes:.1f} {unit}"
@@ -158,13 +158,10 @@ def _input(reference: str) -> str:
         return f"{reference}: {size(path.stat().st_size)}"
     try:
         folder = versions.resolve(reference)
-        found = manifests.read(folder)
+        manifest = manifests.read(folder)
     except DistillError:
         return (
             f"{reference}: {'not a dataset' if Path(reference).exists() else 'does not exist yet'}"
         )
-    num_bytes = sum(entry.bytes for entry in found.files)
-    return f"{reference} ({folder.name}): {found.counts.rows_kept:,} rows, {size(num_bytes)}"
-
-
-TEXT_BYTES_PER_TOKEN = 4
+    num_bytes = sum(entry.bytes for entry in manifest.files)
+    return f"{reference} ({folder.name}): {manifest.counts.rows_kept:,} rows, {size(num_bytes)}"

@@ -117,7 +117,7 @@ def choose_engine(options: EngineOptions) -> str:
 
     Raises UsageError for options that only vLLM has, MissingDependencyError if it is not installed.
     """
-    name = options.engine
+    name: str = options.engine
     if name == "auto":
         name, reason = _best_engine()
         say(f"engine: {name} ({reason})")

@@ -1,16 +1,16 @@
-"""Filters: why a row is dropped. A new rule is one function and one line in `ROW_RULES`.
+"""Row filters. A new rule is one function and one entry in `ROW_RULES`.
 
-A row rule is `(trace, options) -> Drop | None`. Rules run in this order, cheap before dear, and the first
-that drops a row names the reason; the verdict, though cheap, is the last, so that a reason says what is wrong
-with a trace before that its answer is. What needs to see all rows (duplicates, the share of a problem) is in
-select.py and runs on the rows that are left.
+A row rule is a function `(trace, options) -> Drop | None`. Rules run in this order, cheap ones first, and the first rule
+that drops a row gives the reason. The verdict is last although it is cheap to check, so that a reason about the text
+comes before the wrong answer. Rules that need all rows (duplicates, rows a problem) are in select.py and run on the rows
+that are left.
 """
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 
 import msgspec
 
-from distillpipe.base.options import FilterOptions
+from distillpipe.base.filter_options import FilterOptions
 from distillpipe.base.records import Trace
 from distillpipe.filters.rules import (
     Drop,
@@ -46,34 +46,23 @@ ROW_RULES: dict[str, Callable[[Trace, FilterOptions], Drop | None]] = {
     "repetitive": repetitive,
     "unwanted_verdict": unwanted_verdict,
 }
-CODE_VERSION = 5  # part of the fingerprint: raise it when a rule decides differently
-
-
-def first_drop(trace: Trace, options: FilterOptions) -> Drop | None:
-    """What the first rule that drops the row says, null where every rule keeps it."""
-    return next(_drops(trace, options), None)
-
-
-def all_drops(trace: Trace, options: FilterOptions) -> list[Drop]:
-    """What every rule that would drop the row says, in their order; `first_drop` says the first of them."""
-    return list(_drops(trace, options))
+CODE_VERSION = 5  # part of the fingerprint: increase it when a rule decides differently
 
 
 def drops_by_text(trace: Trace, options: FilterOptions) -> Iterator[Drop]:
-    """As `all_drops`, one after the other, without the rule that needs the verdict: that is dear to make."""
-    return _drops(trace, options, besides=("unwanted_verdict",))
+    """The drops of all rules that reject the row, in the order of the rules, without the rule on the verdict.
+
+    Verdicts are expensive, so `RowFilter.examine` asks for them last.
+    """
+    for name, rule in ROW_RULES.items():
+        ignored = name == "unwanted_verdict" or name in options.ignored_rules
+        if not ignored and (drop := rule(trace, options)) is not None:
+            yield drop
 
 
 def unjudged(trace: Trace, options: FilterOptions) -> Trace:
-    """The row without what a verdict said of it: rows that differ in nothing else are one row."""
+    """The row without its verdict and answer, so that rows which differ in nothing else are equal."""
     return msgspec.structs.replace(
         trace, answer=None, verdict=None, verdict_reason=None,
         verifier=options.verifier or trace.verifier,
     )  # fmt: skip
-
-
-def _drops(trace: Trace, options: FilterOptions, besides: Collection[str] = ()) -> Iterator[Drop]:
-    for name, rule in ROW_RULES.items():
-        ignored = name in besides or name in options.ignored_rules
-        if not ignored and (drop := rule(trace, options)) is not None:
-            yield drop

@@ -1,11 +1,9 @@
-r"""Reasoning over the budget, cut: it ends at the last whole step that fits, if the answer was reached there.
+r"""Cut reasoning that is over the budget at the last whole step that fits, if the answer was reached there.
 
-What a step is stands in `steps`.
-
-The answer was reached where the last thing that the kept thought says of "the answer", in words or in a
-box, is right by the row's verifier. A value alone proves nothing: it stands in the problem, or is a step on
-the way that happens to be equal. "If the answer is 5", "maybe", "not 5" and "5?" say nothing either, so what
-is unclear counts as not reached. The response stays as it was: it was sampled after the whole thought.
+`models.steps` defines the steps. The answer was reached if the last statement about "the answer" in the kept reasoning,
+in words or in a box, is right according to the verifier of the row. A value alone proves nothing, because it may be part
+of the problem or an intermediate result. "If the answer is 5", "maybe", "not 5" and "5?" are no statements either, so
+unclear cases count as not reached. The response stays, although it was sampled after the whole reasoning.
 """
 
 import re
@@ -16,15 +14,16 @@ from typing import NamedTuple
 import msgspec
 
 from distillpipe import verify
+from distillpipe.base.filter_options import FilterOptions
 from distillpipe.base.hashing import content_hash
-from distillpipe.base.options import FilterOptions
 from distillpipe.base.records import TokenCounts, Trace, trace_id, with_source
-from distillpipe.models.steps import find_steps
+from distillpipe.base.user_code.functions import UserFunction
+from distillpipe.models.steps import BLANK_LINE, find_steps
 from distillpipe.verify.extract import boxed_answer
 
-_TOKEN_CHARACTERS = 40  # more a token on average no text has: beyond nothing is counted
+# no text has more characters a token on average, so text beyond is not counted
+_TOKEN_CHARACTERS = 40
 _STATEMENT_CHARACTERS = 400
-_BLANK_LINE = re.compile(r"(?<=\S)\s*\n[^\S\n]*\n\s*")
 _BEING = (
     r"(?:\s+(?:then|here|indeed|likely|probably|really|still|simply|just|therefore))*"
     r"(?:\s*[:=]|\s+(?:is|(?:should|would|must|will|has\s+to|seems\s+to|ought\s+to)"
@@ -36,7 +35,7 @@ _SAID = re.compile(
     rf"|\banswer(?:\s+(?:to|of|for)\b[^.\n:]{{0,60}}?)?{_BEING}"
     rf"|\b(?:final|correct|right|my)\s+(?:result|solution|option|choice){_BEING}"
     r"|答案\s*(?:是|为|為|\uff1a|:)"
-    r")(?!\s*<)",  # the slot of a form that was asked for: "Answer: <answer>"
+    r")(?!\s*<)",  # not the placeholder of a requested format: "Answer: <answer>"
     re.IGNORECASE,
 )
 _SENTENCE_END = re.compile(r"[.?!](?=\s|\Z)|\n")
@@ -47,17 +46,17 @@ _DENIED = re.compile(r"\b(?:not|never|cannot)\b|n['\u2019]t\b", re.IGNORECASE)
 
 
 class Cut(NamedTuple):
-    """Where the reasoning of a row ends now, and how many tokens the row then has."""
+    """The new end of the reasoning of a row, and its token counts."""
 
     end: int
-    "characters that stay"
+    "number of characters that are kept"
     num_tokens: TokenCounts
 
 
 def find_cut(trace: Trace, max_tokens: int, count: Callable[[Trace], TokenCounts]) -> Cut | None:
-    """The last end of a whole step, before the reasoning's own, up to which `count` finds at most `max_tokens`.
+    """The last whole step before the end of the reasoning, up to which `count` gives at most `max_tokens`.
 
-    Null where not even the first step fits.
+    None if not even the first step fits.
     """
     reasoning = trace.reasoning
     last = min(len(reasoning.rstrip()), max_tokens * _TOKEN_CHARACTERS)
@@ -74,9 +73,9 @@ def find_cut(trace: Trace, max_tokens: int, count: Callable[[Trace], TokenCounts
 
 
 def cut_row(trace: Trace, cut: Cut) -> Trace:
-    """The row with a key and id of its own; `cut_from` in its extra keys is the id of the row that was sampled.
+    """The cut row with its own key and id; its extra key `cut_from` holds the id of the sampled row.
 
-    Soft labels stay: each belongs to the text of its token, so what was cut off only takes its own along.
+    The soft labels of the kept text stay valid, because each belongs to the text of its token.
     """
     key = content_hash(trace.row_key, "cut", cut.end, cut.num_tokens)
     return msgspec.structs.replace(
@@ -90,52 +89,53 @@ def judged_conclusion(
     options: FilterOptions,
     extra: str | None = None,
     programs: verify.Programs = verify.PLAIN,
+    own: UserFunction | None = None,
 ) -> Trace | None:
-    """The row with the verdict on what its thought says last of its answer; null where it says nothing.
+    """The row with a verdict on the last statement of its reasoning about the answer; None without a statement.
 
-    `extra` holds the problem's other keys, as for `verify.verified`.
+    `extra` holds the other keys of the problem and `own` the user's own verifier, as for `verify.verified`.
     """
-    said = conclusion(trace.reasoning, options.verifier or trace.verifier)
-    if said is None:
+    statement = conclusion(trace.reasoning, options.verifier or trace.verifier)
+    if statement is None:
         return None
-    *asked, answered = trace.messages
-    as_response = msgspec.structs.replace(answered, content=said)
+    *prompt, reply = trace.messages
+    as_response = msgspec.structs.replace(reply, content=statement)
     return verify.verified(
-        msgspec.structs.replace(trace, messages=[*asked, as_response]),
-        options.verifier, extra, answer_form="any", programs=programs,
+        msgspec.structs.replace(trace, messages=[*prompt, as_response]),
+        options.verifier, extra, answer_form="any", programs=programs, own=own,
     )  # fmt: skip
 
 
 def conclusion(reasoning: str, verifier: str) -> str | None:
-    """What a thought says last of its answer, as a response that a verifier reads; null where it says nothing.
+    """The last statement of the reasoning about the answer, as a response for a verifier; None without one.
 
-    A program is the last one of the thought: so all of it is given.
+    For programs this is the whole reasoning, of which the verifier takes the last program.
     """
     if verifier == "code":
         return reasoning
-    *_, said = (None, *_SAID.finditer(reasoning))
-    if said is None or _is_unsure(reasoning, *said.span()):
+    *_, match = (None, *_SAID.finditer(reasoning))
+    if match is None or _is_unsure(reasoning, *match.span()):
         return None
-    if said["box"]:
-        rest = reasoning[reasoning.rfind("\n", 0, said.start()) + 1 :]
+    if match["box"]:
+        rest = reasoning[reasoning.rfind("\n", 0, match.start()) + 1 :]
         return rest if boxed_answer(rest) is not None else None
-    if said["before"]:
-        return f"The answer is {said['before']}"
-    rest = reasoning[said.end() :].lstrip()[:_STATEMENT_CHARACTERS]
-    first = _BLANK_LINE.split(rest, maxsplit=1)[0]
+    if match["before"]:
+        return f"The answer is {match['before']}"
+    rest = reasoning[match.end() :].lstrip()[:_STATEMENT_CHARACTERS]
+    first = BLANK_LINE.split(rest, maxsplit=1)[0]
     return f"The answer is {first}" if first else None
 
 
 def _shortened(trace: Trace, end: int) -> Trace:
-    *asked, answered = trace.messages
-    kept = msgspec.structs.replace(answered, reasoning_content=trace.reasoning[:end])
-    return msgspec.structs.replace(trace, messages=[*asked, kept])
+    *prompt, reply = trace.messages
+    kept = msgspec.structs.replace(reply, reasoning_content=trace.reasoning[:end])
+    return msgspec.structs.replace(trace, messages=[*prompt, kept])
 
 
 def _is_unsure(text: str, start: int, end: int) -> bool:
-    """Whether the sentence around a statement asks, denies or supposes it."""
+    """Whether the sentence around a statement is a question, a negation or an assumption."""
     before = text[max(0, start - _STATEMENT_CHARACTERS) : start]
-    *_, first = (0, *(found.end() for found in _SENTENCE_END.finditer(before)))
+    *_, first = (0, *(match.end() for match in _SENTENCE_END.finditer(before)))
     following = _SENTENCE_END.search(text, end, end + _STATEMENT_CHARACTERS)
     after = text[end : following.end() if following else end + _STATEMENT_CHARACTERS]
     is_denied = _DENIED.search(before, first) or _DENIED.match(after.lstrip())

@@ -1,9 +1,9 @@
-"""How hard a problem is: the share of a model's answers to it that are right.
+"""The difficulty of problems: the pass rate of a model on each problem.
 
     runs/eval-7b/train/v1      {"problem_id": "3f9a...", "teacher": "Qwen2.5-7B", "verdict": "correct", ...}
     pass rates                 {"Qwen2.5-7B": {"3f9a...": 0.25}}
 
-Of several models the best counts: a problem that one of them solves is not hard.
+With several models the best one counts: a problem that one of them solves is not hard.
 """
 
 from collections import Counter
@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from distillpipe.base.errors import DataError, UsageError
-from distillpipe.base.options import FilterOptions
+from distillpipe.base.filter_options import FilterOptions
 from distillpipe.base.records import Trace
 from distillpipe.data.store import dataset, versions
 from distillpipe.data.store import manifest as manifests
@@ -23,32 +23,34 @@ HOW_TO_EVALUATE = "distill eval MODEL --benchmark PROBLEMS --out FOLDER"
 
 
 def predictions_in(references: Collection[str]) -> list[str]:
-    """The datasets that references stand for: the folder of an eval for each in it.
+    """The datasets of predictions; a folder of several evaluations gives one for each evaluation.
 
-    Raises UsageError for a dataset that does not hold predictions.
+    Raises UsageError for a dataset that holds no predictions.
     """
-    found: list[str] = []
+    datasets: list[str] = []
     for reference in references:
         path = Path(reference)
-        inside = []
+        evaluations = []
         if path.is_dir() and not versions.holds_versions(path) and not versions.partials(path):
-            inside = sorted(str(child) for child in path.iterdir() if versions.finished(child))
-        found += inside or [reference]
-    for reference in found:
-        kind = None if versions.plain_file(reference) else _kind(reference)
-        if kind not in (None, "predictions"):
+            evaluations = sorted(str(child) for child in path.iterdir() if versions.finished(child))
+        datasets += evaluations or [reference]
+    for reference in datasets:
+        if versions.plain_file(reference):
+            continue
+        kind = manifests.read(versions.resolve(reference)).kind
+        if kind != "predictions":
             raise UsageError(
                 f"--difficulty {reference} holds {kind}, not predictions: make some with "
                 f"`{HOW_TO_EVALUATE}`"
             )
-    return found
+    return datasets
 
 
 def read_pass_rates(references: Collection[str]) -> PassRates:
     """The pass rate of each problem for each model, from datasets or files of predictions.
 
-    A row that stands in several is counted once. An answer that could not be judged is no evidence: a
-    problem without any other has no rate. Raises DataError where a row has no verdict.
+    A row in several datasets counts once. Unverifiable answers do not count, and a problem without other answers has no
+    rate. Raises DataError for a row without a verdict.
     """
     seen: set[str] = set()
     num_judged: dict[str, Counter[str]] = {}
@@ -77,18 +79,18 @@ def read_pass_rates(references: Collection[str]) -> PassRates:
 
 
 def check_in_common(rates: PassRates, problem_ids: Collection[str]) -> None:
-    """Raises UsageError for a model that was asked none of the problems."""
+    """Raise UsageError if a model answered none of the problems."""
     for model, of_problem in rates.items():
         if of_problem.keys().isdisjoint(problem_ids):
             raise UsageError(
                 f"--difficulty: {model} answered {len(of_problem):,} problems, none of which is among "
-                f"the {len(problem_ids):,} of the traces: run `{HOW_TO_EVALUATE}` on the problems that "
-                "the traces are of, with the same reference answers and verifier"
+                f"the {len(problem_ids):,} of the traces: run `{HOW_TO_EVALUATE}` on the problems of "
+                "the traces, with the same reference answers and verifier"
             )
 
 
 def bounds(options: FilterOptions) -> tuple[float, float]:
-    """The lowest and the highest pass rate that is kept; s1 keeps what no model ever solves."""
+    """The lowest and the highest pass rate to keep; --strategy s1 keeps problems that no model solves by default."""
     lowest, highest = options.min_pass_rate, options.max_pass_rate
     if lowest is None and highest is None and options.strategy == "s1":
         highest = 0.0
@@ -96,28 +98,26 @@ def bounds(options: FilterOptions) -> tuple[float, float]:
 
 
 def unwanted_difficulty(problem_id: str, rates: PassRates, options: FilterOptions) -> Drop | None:
-    """The pass rate of the best model is out of bounds, or a model was not asked.
+    """Drop a problem if the pass rate of the best model is out of bounds, or if a model was not asked.
 
-    One model that solves it is enough to know that a problem is too easy; that it is too hard has to be
-    known of all.
+    One model that solves a problem often shows that it is too easy. Only the rates of all models show that it is too
+    hard.
     """
     if not rates:
         return None
     lowest, highest = bounds(options)
-    known = [of_problem[problem_id] for of_problem in rates.values() if problem_id in of_problem]
-    best = max(known, default=0.0)
+    rates_of_problem = [
+        of_problem[problem_id] for of_problem in rates.values() if problem_id in of_problem
+    ]
+    best = max(rates_of_problem, default=0.0)
     if best > highest:
         return Drop("too_easy", f"{best:.4g}")
-    if len(known) < len(rates):
+    if len(rates_of_problem) < len(rates):
         missing = [model for model, of_problem in rates.items() if problem_id not in of_problem]
         return Drop("unknown_difficulty", ", ".join(missing))
     if best < lowest:
         return Drop("too_hard", f"{best:.4g}")
     return None
-
-
-def _kind(reference: str) -> str:
-    return manifests.read(versions.resolve(reference)).kind
 
 
 def _predictions(references: Collection[str]) -> Iterator[tuple[str, Trace]]:

@@ -1,10 +1,10 @@
-"""Domains where the rows name none: clusters of the problems by their words.
+"""Domains for problems without one: clusters of the problems by their words.
 
     {"3f9a12c07be2a1d4": "cluster 03: triangle circle angle", ...}
 
-TF-IDF, its first 100 directions (without them a third of the problems may end in one cluster) and k-means, all
-scikit-learn's. On one thread: sums in another order would move a problem that lies between two clusters.
-Problems are clustered in the order of their ids, so the input's does not matter.
+We use TF-IDF, truncated SVD to 100 dimensions and k-means of scikit-learn; without SVD a third of the problems may end in
+one cluster. It runs on one thread, because another order of sums could move a problem between two clusters. Problems are
+clustered in the order of their ids, so the order of the input does not matter.
 """
 
 from collections.abc import Iterable
@@ -14,20 +14,20 @@ from typing import Any
 from distillpipe.base.errors import MissingDependencyError, UsageError
 from distillpipe.base.requirements import install_command
 
-MAX_WORDS = 20_000  # the most frequent ones
+MAX_WORDS = 20_000  # the most frequent words
 NUM_DIRECTIONS = 100
-NUM_STARTS = 5  # of k-means; the best of them counts
+NUM_STARTS = 5  # of k-means, of which the best is kept
 NUM_WORDS_IN_NAME = 3
-WORD = r"(?u)\b[^\W\d_]{2,}\b"  # numbers say little about what a problem is about
+WORD = r"(?u)\b[^\W\d_]{2,}\b"  # numbers say little about the topic of a problem
 
 
 def cluster_domains(
     problems: Iterable[tuple[str, str]], num_clusters: int, seed: int
 ) -> dict[str, str]:
-    """A domain for each problem, given as id and text: its cluster's number and most telling words.
+    """A domain for each problem, given as (id, text): the number and the characteristic words of its cluster.
 
-    Of a problem given twice the first text counts. Raises UsageError where there are fewer problems than
-    clusters, or no words, MissingDependencyError without scikit-learn.
+    The first text of an id counts. Raises UsageError for fewer problems than clusters or problems without words,
+    MissingDependencyError without scikit-learn.
     """
     sklearn = _sklearn()
     ids: list[str] = []
@@ -37,9 +37,13 @@ def cluster_domains(
     try:
         words = vectorizer.fit_transform(_distinct(problems, ids))
     except ValueError as error:
-        raise UsageError(f"--num-clusters: the problems have no words ({error})") from error
+        raise UsageError(
+            f"--num-clusters: the problems have no words ({error}): leave --num-clusters out"
+        ) from error
     if len(ids) < num_clusters:
-        raise UsageError(f"--num-clusters {num_clusters}: there are {len(ids):,} problems only")
+        raise UsageError(
+            f"--num-clusters {num_clusters}: there are only {len(ids):,} problems: give a smaller number"
+        )
     by_id = sorted(range(len(ids)), key=ids.__getitem__)
     words = words[by_id]
     with sklearn.threadpool_limits(1):
@@ -49,7 +53,7 @@ def cluster_domains(
 
 
 def _distinct(problems: Iterable[tuple[str, str]], ids: list[str]) -> Iterable[str]:
-    """The text of each problem once, as it is needed; `ids` notes which they are."""
+    """Yield the text of each problem once; appends its id to `ids`."""
     seen: set[str] = set()
     for problem_id, problem in problems:
         if problem_id not in seen:
@@ -59,7 +63,7 @@ def _distinct(problems: Iterable[tuple[str, str]], ids: list[str]) -> Iterable[s
 
 
 def _clusters(sklearn: Any, words: Any, num_clusters: int, seed: int) -> Any:
-    """The number of each problem's cluster, from its TF-IDF values [problem, word]."""
+    """The cluster number of each problem, from its TF-IDF values [problem, word]."""
     if words.shape[1] > NUM_DIRECTIONS:
         directions = sklearn.TruncatedSVD(NUM_DIRECTIONS, random_state=seed).fit_transform(words)
         words = sklearn.normalize(directions)
@@ -67,19 +71,19 @@ def _clusters(sklearn: Any, words: Any, num_clusters: int, seed: int) -> Any:
 
 
 def _names(words: Any, numbers: Any, num_clusters: int, vocabulary: Any) -> list[str]:
-    """`cluster 03: triangle circle angle`: the words with the highest TF-IDF values in all."""
+    """`cluster 03: triangle circle angle`: the words with the highest sums of TF-IDF values."""
     digits = len(str(num_clusters - 1))
     names = []
     for number in range(num_clusters):
         sums = words[numbers == number].sum(axis=0).A1
         most = (-sums).argsort(kind="stable")[:NUM_WORDS_IN_NAME]
-        telling = " ".join(vocabulary[place] for place in most if sums[place] > 0)
-        names.append(f"cluster {number:0{digits}}: {telling}")
+        characteristic = " ".join(vocabulary[place] for place in most if sums[place] > 0)
+        names.append(f"cluster {number:0{digits}}: {characteristic}")
     return names
 
 
 def _sklearn() -> Any:
-    """What is used of scikit-learn and of what it brings along."""
+    """The functions of scikit-learn and threadpoolctl that are used here."""
     try:
         from sklearn.cluster import KMeans
         from sklearn.decomposition import TruncatedSVD

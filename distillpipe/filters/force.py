@@ -12,8 +12,10 @@ from typing import NamedTuple
 import msgspec
 
 from distillpipe.base.errors import UsageError
+from distillpipe.base.filter_options import FilterOptions, Forcing
 from distillpipe.base.hashing import content_hash, seed_of
-from distillpipe.base.options import Budget, EngineOptions, FilterOptions, Sampling
+from distillpipe.base.option import hashed
+from distillpipe.base.options import Budget
 from distillpipe.base.progress import say
 from distillpipe.base.records import Trace, trace_id, with_source
 from distillpipe.base.rowguard import InternalError, guarded
@@ -46,46 +48,37 @@ Selects = Callable[[Trace], bool]
 "Whether the length is the only reason to drop a row."
 
 
-class Forcing(NamedTuple):
-    """The teacher that samples the new responses, and its options."""
+def budget_of(forcing: Forcing, options: FilterOptions) -> Budget:
+    """The budget for the reasoning."""
+    return Budget(
+        max_reasoning_tokens=options.max_reasoning_tokens, wait_text="", end_text=forcing.end_text
+    )
 
-    teacher: str
-    sampling: Sampling
-    engine: EngineOptions
-    end_text: str
-    accept_errors: bool = False
-    tokenizer: str | None = None
-    "for a teacher behind a server, whose prompts are rendered here"
 
-    def budget(self, options: FilterOptions) -> Budget:
-        """The budget for the reasoning."""
-        return Budget(
-            num_waits=0, min_reasoning_tokens=0,
-            max_reasoning_tokens=options.max_reasoning_tokens, wait_text="", end_text=self.end_text,
-            end_at="step",
-        )  # fmt: skip
+def find_teacher(forcing: Forcing, *, weights: bool = True) -> AnyModel:
+    """The teacher. Raises UsageError for a server without --tokenizer, which cannot continue a text."""
+    assert forcing.teacher is not None  # otherwise nothing is forced
+    model = find_model(forcing.teacher, "--teacher", forcing.engine, weights=weights)
+    if not isinstance(model, Model) and forcing.tokenizer is None:
+        raise UsageError(
+            "--over-budget force on a server needs --tokenizer MODEL: prompts are rendered here and "
+            "continued over the server's /completions"
+        )
+    return model
 
-    def find(self, *, weights: bool = True) -> AnyModel:
-        """The teacher. Raises UsageError for a server without --tokenizer, which cannot continue a text."""
-        model = find_model(self.teacher, "--teacher", self.engine, weights=weights)
-        if not isinstance(model, Model) and self.tokenizer is None:
-            raise UsageError(
-                "--over-budget force on a server needs --tokenizer MODEL: prompts are rendered here and "
-                "continued over the server's /completions"
-            )
-        return model
 
-    def chat(self, model: AnyModel) -> Chat:
-        """The teacher's chat template."""
-        if isinstance(model, Model):
-            return load_chat(model.tokenizer_folder, model.name)
-        assert self.tokenizer is not None  # otherwise `find` has raised
-        tokenizer = find_tokenizer(self.tokenizer)
-        return load_chat(tokenizer.folder, tokenizer.name)
+def teacher_used(forcing: Forcing, out: Path) -> ModelUsed:
+    """The teacher, as recorded in the manifests under `out`."""
+    return lookup.used("teacher", find_teacher(forcing, weights=False), out)
 
-    def used(self, out: Path) -> ModelUsed:
-        """The teacher, as recorded in the manifests under `out`."""
-        return lookup.used("teacher", self.find(weights=False), out)
+
+def _chat(forcing: Forcing, model: AnyModel) -> Chat:
+    """The teacher's chat template."""
+    if isinstance(model, Model):
+        return load_chat(model.tokenizer_folder, model.name)
+    assert forcing.tokenizer is not None  # otherwise `find_teacher` has raised
+    tokenizer = find_tokenizer(forcing.tokenizer)
+    return load_chat(tokenizer.folder, tokenizer.name)
 
 
 class _Started(NamedTuple):
@@ -105,9 +98,9 @@ class Forcer:
     ) -> None:
         self._forcing = forcing
         self._options = options
-        self._budget = forcing.budget(options)
+        self._budget = budget_of(forcing, options)
         self._writer = writer
-        self._model = forcing.find()
+        self._model = find_teacher(forcing)
         self._allow_benchmark = allow_benchmark
         self._in_flight: dict[str, _Started] = {}
         self._done: set[str] = set()
@@ -151,18 +144,18 @@ class Forcer:
 
     def _key(self, trace: Trace) -> str:
         return content_hash(
-            trace.row_key, "force", self._budget, self._forcing.sampling, self._model.identity,
-            self._options.seed,
+            trace.row_key, "force", hashed(self._budget), hashed(self._forcing.sampling),
+            self._model.identity, self._options.seed,
         )[:32]  # fmt: skip
 
     def _recovered(self, line: bytes, where: str) -> None:
-        self._done.add(decode(line, msgspec.json.Decoder(reuse.Sampled), where).row_key)
+        self._done.add(decode(line, msgspec.json.Decoder(dataset.RowKeys), where).row_key)
 
     def _sample(
         self, inputs: list[str], selects: Selects, missing: set[str], stream: Stream
     ) -> None:
         writer = self._writer
-        chat = self._forcing.chat(self._model)
+        chat = _chat(self._forcing, self._model)
         engine = open_engine(self._model, chat, self._forcing.engine, writer.draft)
         writer.forget_failed()
         rows = ((key, trace) for key, trace in self._over_budget(inputs, selects) if key in missing)

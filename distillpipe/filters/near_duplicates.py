@@ -1,9 +1,8 @@
-"""Near-duplicate problems: nearly the same words around the same numbers, signs and variables.
+"""Near-duplicate problems: similar words with the same numbers, signs and variables, found by MinHash.
 
-The likeness of two problems is the Jaccard index of their pairs of neighbouring words (problem_words.py), estimated
-by MinHash with 128 values (rensa; Broder 1997; its standard error is at most 0.045). Problems with other symbols are
-twins of one template, or ask another question, and both stay. A text is read once; after that a problem takes about
-1.2 KB at the peak.
+The similarity of two problems is the Jaccard index of their word bigrams (words.py). It is estimated by MinHash with 128
+values (rensa; Broder 1997); its standard error is at most 0.045. Problems with different symbols come from one template
+or ask different questions, so both are kept. Each text is read once; after that a problem takes about 1.2 KB at the peak.
 """
 
 from collections.abc import Iterable, Iterator
@@ -18,18 +17,18 @@ from distillpipe.base.hashing import content_hash, uniform
 from distillpipe.filters.words import diagram_numbers, symbols_in, words_of
 
 NUM_VALUES = 128  # of a signature
-BAND = 4  # values: only problems that agree in a whole band are compared
+BAND = 4  # values; only problems that agree in a whole band are compared
 NUM_BANDS = NUM_VALUES // BAND
 BATCH = 4096  # problems
-LONGEST = 1 << 18  # characters: a longer text stays and is not compared
+LONGEST = 1 << 18  # characters; longer texts are kept without comparison
 
-Signatures = NDArray[np.uint16]  # [problems, NUM_VALUES], the low half of each value
+Signatures = NDArray[np.uint16]  # [problems, NUM_VALUES], the lower half of each value
 Hashes = NDArray[np.uint64]  # [problems]
 Places = NDArray[np.int32]
 
 
-class Near(NamedTuple):
-    """The problem that stays in place of a near-duplicate."""
+class KeptProblem(NamedTuple):
+    """The problem that is kept instead of a near-duplicate."""
 
     problem_id: str
     similarity: float
@@ -38,38 +37,38 @@ class Near(NamedTuple):
 
 def near_duplicates(
     problems: Iterable[tuple[str, str]], threshold: float, seed: int
-) -> dict[str, Near]:
-    """The problems, given as (id, text), that are near-duplicates of one that stays, by id.
+) -> dict[str, KeptProblem]:
+    """Find problems, given as (id, text), that are near-duplicates of a problem that is kept; returned by id.
 
-    Problems are taken in an order drawn by seed and id: each stays unless it is at least as like as `threshold` to
-    one that stays already. So the order of the input does not matter; of an id that comes again the first text
-    counts. A text without words stays. Of pairs as like as 0.7, 0.6, 0.5, the bands miss 0.02%, 1% and 13%.
+    We visit problems in an order drawn by seed and id, and keep each unless its similarity to a kept problem is at least
+    `threshold`. So the order of the input does not matter. The first text of an id counts. Texts without words are kept.
+    At similarities of 0.7, 0.6 and 0.5 the bands miss 0.02%, 1% and 13% of the pairs.
     """
     ids, signatures, symbols = _read(problems)
-    drawn = sorted(range(len(ids)), key=lambda at: (uniform(seed, ids[at]), ids[at]))
+    drawn = sorted(range(len(ids)), key=lambda index: (uniform(seed, ids[index]), ids[index]))
     signatures, symbols = signatures[drawn], symbols[drawn]
     buckets = _Buckets(signatures, symbols)
-    near: dict[str, Near] = {}
-    for at in buckets.shared:
-        others = buckets.staying_beside(at)
+    near: dict[str, KeptProblem] = {}
+    for index in buckets.shared:
+        others = buckets.staying_beside(index)
         if len(others):
-            likeness = (signatures[others] == signatures[at]).mean(axis=1)
-            best = int(likeness.argmax())  # of equals, the one that was drawn first
-            if likeness[best] >= threshold:
+            similarity = (signatures[others] == signatures[index]).mean(axis=1)
+            best = int(similarity.argmax())  # the first in the drawn order, of equal ones
+            if similarity[best] >= threshold:
                 kept = ids[drawn[others[best]]]
-                near[ids[drawn[at]]] = Near(kept, float(likeness[best]))
+                near[ids[drawn[index]]] = KeptProblem(kept, float(similarity[best]))
                 continue
-        buckets.add(at)
+        buckets.add(index)
     return near
 
 
 def _read(problems: Iterable[tuple[str, str]]) -> tuple[list[str], Signatures, Hashes]:
-    """Id, signature and the hash of the symbols of each problem that has words."""
+    """The id, the signature and the hash of the symbols of each problem that has words."""
     ids: dict[str, None] = {}
     signatures = [np.empty((0, NUM_VALUES), np.uint16)]
     symbols: list[int] = []
-    left = iter(problems)
-    while batch := list(islice(left, BATCH)):
+    remaining = iter(problems)
+    while batch := list(islice(remaining, BATCH)):
         pairs: list[list[str]] = []
         for problem_id, text in batch:
             words = words_of(text) if len(text) <= LONGEST else []
@@ -77,25 +76,26 @@ def _read(problems: Iterable[tuple[str, str]]) -> tuple[list[str], Signatures, H
                 continue
             ids[problem_id] = None
             pairs.append([" ".join(pair) for pair in pairwise(words)] or words)
-            found = sorted(symbols_in(words) + diagram_numbers(text))
-            symbols.append(int(content_hash(found)[:16], 16))
+            problem_symbols = sorted(symbols_in(words) + diagram_numbers(text))
+            symbols.append(int(content_hash(problem_symbols)[:16], 16))
         rows = RMinHash.digest_matrix_from_token_sets(pairs, NUM_VALUES, 0).to_rows()
-        whole = np.array(rows, np.uint32).reshape(len(pairs), NUM_VALUES)
-        signatures.append(whole.astype(np.uint16))
+        values = np.array(rows, np.uint32).reshape(len(pairs), NUM_VALUES)
+        signatures.append(values.astype(np.uint16))
     return list(ids), np.concatenate(signatures), np.array(symbols, np.uint64)
 
 
 class _Buckets:
-    """Who agrees with whom in the symbols and a whole band, and who of them stays.
+    """The problems that agree in their symbols and in a whole band, and those of them that are kept.
 
-    A bucket is a stretch of `_members[band]`; those of its problems that stay stand at its beginning.
+    A bucket is a slice of `_members[band]`; its kept problems are at its start.
     """
 
     def __init__(self, signatures: Signatures, symbols: Hashes) -> None:
         shape = (NUM_BANDS, len(symbols))
         self._members: Places = np.zeros(shape, np.int32)
-        self._num_staying: Places = np.zeros(shape, np.int32)  # by the beginning of the bucket
-        self._begins: Places = np.full(shape, -1, np.int32)  # of the bucket of a problem; -1: alone
+        self._num_staying: Places = np.zeros(shape, np.int32)  # by the start of the bucket
+        # the start of a problem's bucket; -1: alone
+        self._begins: Places = np.full(shape, -1, np.int32)
         for band in range(NUM_BANDS):
             hashes = _mixed(signatures[:, band * BAND : (band + 1) * BAND], symbols)
             order = np.argsort(hashes, kind="stable")
@@ -106,28 +106,28 @@ class _Buckets:
             self._begins[band, order] = np.where(is_alone, -1, begins)
         self.shared: list[int] = np.flatnonzero((self._begins >= 0).any(axis=0)).tolist()
 
-    def staying_beside(self, at: int) -> Places:
-        """The problems that stay and share a bucket with this one, in rising order."""
-        found = [
+    def staying_beside(self, index: int) -> Places:
+        """The kept problems that share a bucket with this one, in increasing order."""
+        kept = [
             self._members[band, begin : begin + self._num_staying[band, begin]]
-            for band, begin in self._places(at)
+            for band, begin in self._places(index)
         ]
-        return np.unique(np.concatenate(found))
+        return np.unique(np.concatenate(kept))
 
-    def add(self, at: int) -> None:
-        """The problem stays."""
-        for band, begin in self._places(at):
-            self._members[band, begin + self._num_staying[band, begin]] = at
+    def add(self, index: int) -> None:
+        """Mark a problem as kept."""
+        for band, begin in self._places(index):
+            self._members[band, begin + self._num_staying[band, begin]] = index
             self._num_staying[band, begin] += 1
 
-    def _places(self, at: int) -> Iterator[tuple[int, int]]:
-        begins = self._begins[:, at]
+    def _places(self, index: int) -> Iterator[tuple[int, int]]:
+        begins = self._begins[:, index]
         for band in np.flatnonzero(begins >= 0).tolist():
             yield band, int(begins[band])
 
 
 def _mixed(band: Signatures, symbols: Hashes) -> Hashes:
-    """One hash of the values of a band and of the symbols."""
+    """A hash of the values of a band and of the symbols."""
     mixed = symbols.copy()
     for column in range(band.shape[1]):
         mixed = (mixed ^ band[:, column]) * np.uint64(0x9E3779B97F4A7C15)

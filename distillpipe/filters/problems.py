@@ -1,4 +1,4 @@
-"""The problems of the traces: what their verifiers need of them, and those that go with the rows kept."""
+"""The problems of the traces: extra keys for verifiers, quality rules, decontamination, and other facts."""
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -9,11 +9,12 @@ import msgspec
 
 from distillpipe import verify
 from distillpipe.base.decoding import json_object
-from distillpipe.base.options import FilterOptions, Prompting
+from distillpipe.base.filter_options import FilterOptions, Forcing
+from distillpipe.base.options import Prompting
 from distillpipe.base.records import Problem, Trace
 from distillpipe.data import sources
 from distillpipe.data.store import dataset
-from distillpipe.data.store.jsonl import Spool, decoded
+from distillpipe.data.store.jsonl import Spool
 from distillpipe.filters.decontaminate import Decontaminator, Match, Mode
 from distillpipe.filters.difficulty import PassRates, read_pass_rates, unwanted_difficulty
 from distillpipe.filters.domains import cluster_domains
@@ -23,7 +24,7 @@ from distillpipe.filters.strategies import Candidate
 
 
 class ProblemOfRow(msgspec.Struct, frozen=True):
-    """What a row says of its problem; the rest of the line is passed over."""
+    """The fields of a row that describe its problem; other fields are not decoded."""
 
     problem_id: str
     problem: str
@@ -33,8 +34,8 @@ class ProblemOfRow(msgspec.Struct, frozen=True):
     benchmark: str | None
 
 
-class Extras:
-    """The other keys of the problems whose verifier looks at them; on disk, as tests may be large."""
+class ProblemExtras:
+    """The other keys of problems whose verifier reads them; kept on disk, because tests of programs may be large."""
 
     def __init__(self, inputs: list[str], options: FilterOptions, folder: Path) -> None:
         self.verifiers: set[str] = set()
@@ -45,7 +46,7 @@ class Extras:
                 verifier = options.verifier or problem.verifier
                 verify.check_name(verifier)
                 self.verifiers.add(verifier)
-                if problem.extra and verify.VERIFIERS[verifier].reads_extra:
+                if problem.extra and verify.rule_of(verifier).reads_extra:
                     self._numbers[problem.problem_id] = len(self._spool)
                     self._spool.append(problem)
         self._spool.flush()
@@ -56,30 +57,28 @@ class Extras:
 
 
 def problems_of(inputs: list[str], folder: Path) -> Iterator[Problem]:
-    """The distinct problems of the rows in `folder`: as the inputs list them, else from the rows."""
-    rows = dataset.read_rows(folder, "part", ProblemOfRow)
-    left = {row.problem_id: row.domain for row in rows}
+    """The distinct problems of the rows in `folder`, from the inputs' list of problems, else from the rows."""
+    pending = {row.problem_id: row.domain for row in dataset.scan(folder, ProblemOfRow)}
     for reference in inputs:
         for problem in dataset.read_problems(reference):
-            if problem.problem_id in left:
-                yield msgspec.structs.replace(problem, domain=left.pop(problem.problem_id))
-    if not left:
+            if problem.problem_id in pending:
+                yield msgspec.structs.replace(problem, domain=pending.pop(problem.problem_id))
+    if not pending:
         return
-    for row in dataset.read_rows(folder, "part", ProblemOfRow):
-        if row.problem_id in left:
-            left.pop(row.problem_id)
+    for row in dataset.scan(folder, ProblemOfRow):
+        if row.problem_id in pending:
+            pending.pop(row.problem_id)
             yield Problem(**msgspec.structs.asdict(row))
 
 
 def texts_of(inputs: list[str]) -> Iterator[tuple[str, str]]:
-    """Id and text of the problem of each row."""
+    """The id and the text of the problem of each row."""
     for reference in inputs:
-        for path in dataset.trace_files(reference):
-            for row in decoded(path, ProblemOfRow):
-                yield row.problem_id, row.problem
+        for row in dataset.scan(reference, ProblemOfRow):
+            yield row.problem_id, row.problem
 
 
-# Problems that a model which reads text only cannot work on, or that are several: s1's rules.
+# Problems that a text-only model cannot solve, or that are several problems: the quality rules of s1.
 #
 #     problem_needs_picture     "[asy]\ndraw(circle(A, 2)); ..."     also ![Image]; AIME's [asy] is kept
 #     several_problems          "p1. Find all ... p2. Prove ..."
@@ -88,30 +87,30 @@ def texts_of(inputs: list[str]) -> Iterator[tuple[str, str]]:
 # Source: the selection of s1K (arXiv 2501.19393, 3.1, and data/filter.ipynb of simplescaling/s1).
 
 
-SOURCE_KEYS = ("source", "source_type")  # where datasets say what a problem comes from
+SOURCE_KEYS = ("source", "source_type")  # extra keys in which datasets name the source of a problem
 PICTURE_CODE, PICTURE = "[asy]", "![Image]"
 NUMBERED = re.compile(r"p[1-9]\d{0,2}\.", re.ASCII)
 BOLD = re.compile(r"\*\*[^\s\]]*\*\*")
 
 
 def unclear_problem(problem: str, source: str = "") -> Drop | None:
-    """Why a problem is no good for a model that reads, with the text that says so; null where it is.
+    """Why a problem is not suitable for a text-only model, with the text that shows it; None if it is suitable.
 
-    AIME's problems keep their pictures as code, and nothing else is asked of those: so s1 has it.
+    AIME problems keep their pictures as code and skip the other rules, as in s1.
     """
     if PICTURE_CODE in problem:
         return None if "AIME" in source else Drop("problem_needs_picture", PICTURE_CODE)
     if PICTURE in problem:
         return Drop("problem_needs_picture", PICTURE)
-    if found := NUMBERED.search(problem):
-        return Drop("several_problems", found[0])
+    if match := NUMBERED.search(problem):
+        return Drop("several_problems", match[0])
     if label := _label(problem):
         return Drop("label_in_problem", label)
     return None
 
 
 def source_of(*extras: str | None) -> str:
-    """What a problem comes from, as the first of its other keys says that names it; "" if none does."""
+    """The source of a problem, from the first of its extra keys that names one; "" if none does."""
     for extra in extras:
         values = json_object(extra)
         for key in SOURCE_KEYS:
@@ -121,7 +120,7 @@ def source_of(*extras: str | None) -> str:
 
 
 def _label(problem: str) -> str | None:
-    """Bold text in one piece that has a digit in it or behind it on its line."""
+    """Bold text without spaces, with a digit in it or after it on the line."""
     for line in problem.split("\n"):
         bold = BOLD.search(line)
         if bold and re.compile(r"\d").search(line, bold.start() + 2):
@@ -129,41 +128,37 @@ def _label(problem: str) -> str | None:
     return None
 
 
-# What is known of problems besides their rows.
-#
-# Which of them stand in a benchmark, pass rates of models, where they come from, their clusters.
+# Facts about problems from other datasets: benchmarks that contain them, pass rates, sources, clusters.
+
+AS_THEY_ARE = Prompting(prompt_template="{problem}")
 
 
-AS_THEY_ARE = Prompting(
-    problem_field=None, answer_field=None, verifier=None, prompt_template="{problem}",
-    system_prompt=None, chat_template=None,
-)  # fmt: skip
-
-
-class Others(NamedTuple):
-    """What `filter` reads beside traces."""
+class FilterInputs(NamedTuple):
+    """The inputs of `filter` besides traces."""
 
     predictions: list[str]
-    "datasets that tell how hard problems are"
+    "datasets of predictions, which give the difficulty of problems"
     benchmarks: list[str]
-    "references whose problems are kept out"
+    "references to benchmarks whose problems are removed"
     tokenizer: str | None = None
-    "a model whose tokens are counted where reasoning is cut"
+    "a model whose tokenizer counts tokens when reasoning is cut"
+    forcing: Forcing | None = None
+    "the teacher that answers when reasoning is too long"
 
-    def check(self, options: FilterOptions, *, has_teacher: bool) -> None:
-        """Raises UsageError for options that say nothing without one another, or without these."""
+    def check(self, options: FilterOptions) -> None:
+        """Raise UsageError for options that need another option or one of these inputs."""
         has_tokenizer = self.tokenizer is not None
         check_options(
             options, has_difficulty=bool(self.predictions), has_tokenizer=has_tokenizer,
-            has_teacher=has_teacher,
+            has_teacher=self.forcing is not None,
         )  # fmt: skip
 
 
-NO_OTHERS = Others(predictions=[], benchmarks=[])
+NO_INPUTS = FilterInputs(predictions=[], benchmarks=[])
 
 
 class Contamination:
-    """Which problems stand in the benchmarks to keep out; each problem is looked up once."""
+    """Finds problems that are in the benchmarks; each problem is looked up once."""
 
     def __init__(self, references: Sequence[str], mode: Mode) -> None:
         self._index = Decontaminator(_rows_of(references), mode) if references else None
@@ -180,8 +175,8 @@ class Contamination:
         return Drop("contaminated", f"{match.benchmark} {match.row} {match.kind} {match.share:.2f}")
 
 
-class Known(NamedTuple):
-    """Each by problem_id; empty where the options have no use for it."""
+class ProblemFacts(NamedTuple):
+    """Facts by problem_id; empty if the options do not need them."""
 
     contamination: Contamination
     rates: PassRates
@@ -189,15 +184,15 @@ class Known(NamedTuple):
     domains: dict[str, str]
 
     def drops(self, trace: Trace, options: FilterOptions) -> Iterator[Drop]:
-        """Why the problem of a row is not wanted: a benchmark has it, s1's rules of quality, pass rates."""
-        found = [self.contamination.drop(trace)]
+        """Drops because of the problem of a row: contamination, the quality rules of s1, pass rates."""
+        drops = [self.contamination.drop(trace)]
         if options.strategy == "s1":
-            found.append(unclear_problem(trace.problem, self.source(trace)))
-        found.append(unwanted_difficulty(trace.problem_id, self.rates, options))
-        yield from filter(None, found)
+            drops.append(unclear_problem(trace.problem, self.source(trace)))
+        drops.append(unwanted_difficulty(trace.problem_id, self.rates, options))
+        yield from filter(None, drops)
 
     def domain(self, trace: Trace) -> str | None:
-        """The cluster of a row's problem, where clusters were asked for, else the row's own domain."""
+        """The cluster of the row's problem with --num-clusters, else the row's own domain."""
         return self.domains.get(trace.problem_id, trace.domain)
 
     def candidate(self, trace: Trace, options: FilterOptions) -> Candidate:
@@ -205,15 +200,17 @@ class Known(NamedTuple):
         return Candidate.of(trace, self.domain(trace), source)
 
     def source(self, trace: Trace) -> str:
-        """Where its problem comes from, "" where nothing says so."""
+        """The source of the row's problem, "" if it is unknown."""
         return source_of(trace.extra) or self.origins.get(trace.problem_id, "")
 
 
-def read_known(inputs: list[str], others: Others, options: FilterOptions) -> Known:
-    """Read what `options` need from the traces `inputs` and from the other datasets."""
+def read_problem_facts(
+    inputs: list[str], others: FilterInputs, options: FilterOptions
+) -> ProblemFacts:
+    """Read the facts that `options` need from the traces `inputs` and from the other datasets."""
     origins, domains = {}, {}
     if options.strategy == "s1":
-        problems = (problem for given in inputs for problem in dataset.read_problems(given))
+        problems = (problem for reference in inputs for problem in dataset.read_problems(reference))
         origins = {
             problem.problem_id: source
             for problem in problems
@@ -222,27 +219,29 @@ def read_known(inputs: list[str], others: Others, options: FilterOptions) -> Kno
     if options.num_clusters is not None:
         domains = cluster_domains(texts_of(inputs), options.num_clusters, options.seed)
     contamination = Contamination(others.benchmarks, options.decontaminate_mode)
-    return Known(contamination, read_pass_rates(others.predictions), origins, domains)
+    return ProblemFacts(contamination, read_pass_rates(others.predictions), origins, domains)
 
 
 def near_problems(
     inputs: list[str], candidates: Iterable[Candidate], options: FilterOptions
 ) -> dict[str, str]:
-    """With `--dedup near` the problems that are nearly others': which, and how like, by problem_id."""
+    """With `--dedup near`, the near-duplicate problems by problem_id: the kept problem and the similarity."""
     if options.dedup != "near":
         return {}
     from distillpipe.filters.near_duplicates import (
         near_duplicates,  # numpy: not for an "up to date" answer
     )
 
-    left = {candidate.problem_id for candidate in candidates}
-    texts = ((number, text) for number, text in texts_of(inputs) if number in left)
+    problem_ids = {candidate.problem_id for candidate in candidates}
+    texts = ((number, text) for number, text in texts_of(inputs) if number in problem_ids)
     near = near_duplicates(texts, options.near_threshold, options.seed)
-    return {one: f"{other} {similarity:.2f}" for one, (other, similarity) in near.items()}
+    return {
+        duplicate: f"{other} {similarity:.2f}" for duplicate, (other, similarity) in near.items()
+    }
 
 
 def _rows_of(references: Sequence[str]) -> Iterator[tuple[str, str, str]]:
-    """Benchmark, number of the row from 1, and problem."""
+    """Benchmark, 1-based number of the row, and problem."""
     for reference in references:
         for number, problem in enumerate(sources.read_problems(reference, AS_THEY_ARE, None), 1):
             yield reference, str(number), problem.problem

@@ -1,10 +1,10 @@
-"""The rules that look at one row: each returns why the row is dropped, or null."""
+"""The rules for single rows: each returns the reason for dropping the row, or None."""
 
 import re
 from typing import NamedTuple
 
 from distillpipe.base.errors import UsageError
-from distillpipe.base.options import FilterOptions
+from distillpipe.base.filter_options import FilterOptions
 from distillpipe.base.records import Trace
 from distillpipe.base.rowguard import REASON, is_internal_error
 from distillpipe.models.endings import ANSWER_TAG, NUM_SHOWN, breaks_off, is_open_block, last_words
@@ -15,26 +15,26 @@ OVER_BUDGET = "too_many_reasoning_tokens"
 
 
 class Drop(NamedTuple):
-    """Why a row is dropped: a stable name of what is wrong, and the value that was measured."""
+    """Why a row is dropped: a stable reason, and the measured value."""
 
     reason: str
     measured: str | None
 
 
 def unfinished(trace: Trace, _options: FilterOptions) -> Drop | None:
-    """A completion that was cut off: its answer, where it has one, is not its last word."""
+    """The completion was truncated, so its last answer may not be final."""
     return Drop("unfinished", trace.finish_reason) if trace.is_truncated else None
 
 
 def missing_reasoning(trace: Trace, options: FilterOptions) -> Drop | None:
-    """No reasoning at all, unless none is asked for: 0 keeps answers without reasoning too."""
+    """There is no reasoning; --min-reasoning-tokens 0 keeps such rows."""
     if trace.reasoning.strip() or not options.min_reasoning_tokens:
         return None
     return Drop("missing_reasoning", None)
 
 
 def too_few_reasoning_tokens(trace: Trace, options: FilterOptions) -> Drop | None:
-    """Any reasoning has a token: a minimum of one needs no counts."""
+    """The reasoning is shorter than the minimum. A minimum of 1 needs no token counts, as any reasoning has a token."""
     if options.min_reasoning_tokens <= 1 and trace.num_tokens is None:
         return None
     num_tokens = _num_reasoning_tokens(trace, "--min-reasoning-tokens")
@@ -44,6 +44,7 @@ def too_few_reasoning_tokens(trace: Trace, options: FilterOptions) -> Drop | Non
 
 
 def too_many_reasoning_tokens(trace: Trace, options: FilterOptions) -> Drop | None:
+    """The reasoning is longer than the maximum."""
     if options.max_reasoning_tokens is None:
         return None
     num_tokens = _num_reasoning_tokens(trace, "--max-reasoning-tokens")
@@ -53,7 +54,7 @@ def too_many_reasoning_tokens(trace: Trace, options: FilterOptions) -> Drop | No
 
 
 def repetitive(trace: Trace, options: FilterOptions) -> Drop | None:
-    """More of the worst stretch says nothing new than is allowed; 1 allows all."""
+    """The share of repetitions in the most repetitive stretch exceeds the maximum; a maximum of 1 allows all."""
     if options.max_repetition >= 1:
         return None
     from distillpipe.filters.repetition import (
@@ -65,7 +66,7 @@ def repetitive(trace: Trace, options: FilterOptions) -> Drop | None:
 
 
 def unwanted_verdict(trace: Trace, options: FilterOptions) -> Drop | None:
-    """The verdict has to be made first; the reason is the verdict: `wrong_answer`."""
+    """The verdict, which must exist, is not among those to keep; it gives the reason, such as `wrong_answer`."""
     if trace.verdict in options.verdicts:
         return None
     if is_internal_error(None, trace.verdict_reason):
@@ -86,7 +87,7 @@ def _num_reasoning_tokens(trace: Trace, option: str) -> int:
 
 
 def missing_response(trace: Trace, _options: FilterOptions) -> Drop | None:
-    """The thought ended, or was ended, and no answer came."""
+    """The reasoning ended and no answer followed."""
     response = trace.response
     if len(response) < NUM_SHOWN and not ANSWER_TAG.sub("", response).strip():
         return Drop("missing_response", None)
@@ -94,25 +95,25 @@ def missing_response(trace: Trace, _options: FilterOptions) -> Drop | None:
 
 
 def unfinished_reasoning(trace: Trace, _options: FilterOptions) -> Drop | None:
-    """The thought stops in mid-sentence; that its tag is closed does not mend it."""
+    """The reasoning stops mid-sentence, even if its tag is closed."""
     reasoning = trace.reasoning
     return Drop("unfinished_reasoning", last_words(reasoning)) if breaks_off(reasoning) else None
 
 
 def unfinished_response(trace: Trace, _options: FilterOptions) -> Drop | None:
-    """The response stops in mid-sentence, or in a box, a formula or a code block that is not closed."""
+    """The response stops mid-sentence, or in an open box, formula or code block."""
     response = trace.response
     if is_open_block(response) or (trace.verifier != "code" and breaks_off(response)):
         return Drop("unfinished_response", last_words(response))
     return None
 
 
-# Words that are no part of reasoning: refusals, talk of the model about itself, tokens of a template.
+# Text that does not belong into training data: refusals, the model talking about itself, tokens of a template.
 #
-# Each pattern is looked for only where a plain search finds a part of it, since most rows have none.
+# A pattern runs only if a plain search finds a part of it, because most rows have none.
 
 
-_HEAD = 300  # characters of a response in which a refusal stands
+_HEAD = 300  # characters at the start of a response in which a refusal is searched
 _REFUSAL = re.compile(
     r"\bI(?:'m| am)? ?(?:can(?:no|['\u2019])t|unable to|not able to|won['\u2019]t be able to)"
     r" (?:help|assist|comply|fulfil+|complete|answer|provide|engage|discuss)\b"
@@ -151,26 +152,26 @@ _TEMPLATE = re.compile(
 
 
 def refusal(trace: Trace, _options: FilterOptions) -> Drop | None:
-    """The response declines, or the model speaks of itself as a model."""
+    """The response refuses, or the model talks about itself as a model."""
     head = trace.response[:_HEAD]
-    found = _REFUSAL.search(head) if any(sign in head for sign in _REFUSAL_SIGNS) else None
-    if found is None:
-        found = _about_itself(trace.response) or _about_itself(trace.reasoning)
-    return None if found is None else Drop("refusal", found[0])
+    match = _REFUSAL.search(head) if any(sign in head for sign in _REFUSAL_SIGNS) else None
+    if match is None:
+        match = _about_itself(trace.response) or _about_itself(trace.reasoning)
+    return None if match is None else Drop("refusal", match[0])
 
 
 def template_text(trace: Trace, _options: FilterOptions) -> Drop | None:
-    """Tokens or roles of a template, tool calls or a system prompt stand in the text; what the problem says may."""
+    """The text has template tokens, roles, tool calls or a system prompt that are not in the problem."""
     for text in (trace.response, trace.reasoning):
         if _has_sign(text):
-            for found in _TEMPLATE.finditer(text):
-                if found[0].strip() not in trace.problem:
-                    return Drop("template_text", found[0].strip())
+            for match in _TEMPLATE.finditer(text):
+                if match[0].strip() not in trace.problem:
+                    return Drop("template_text", match[0].strip())
     return None
 
 
 def _has_sign(text: str) -> bool:
-    """Plain searches are ten times as fast as the pattern."""
+    """Whether the pattern can match; plain searches are ten times as fast."""
     if "<" in text and any(sign in text for sign in _TAG_SIGNS):
         return True
     return any(sign in text for sign in _SIGNS)
@@ -182,16 +183,16 @@ def _about_itself(text: str) -> re.Match[str] | None:
     return None
 
 
-# What a response gives as its answer: once, and not in the thought only.
+# The answer of a response: it gives one answer, and gives it outside the reasoning.
 #
-# Boxes that differ contradict each other unless the response says what each one is (`x = \boxed{1}` and
-# `y = \boxed{2}`, `(a)` and `(b)`). They are compared by the quick rules of the verifier; where those are not
-# sure, and between words, which can be said in other words, there is no contradiction.
+# Different boxes contradict each other unless the response labels each one (`x = \boxed{1}` and `y = \boxed{2}`, `(a)` and
+# `(b)`). We compare them by the quick rules of the verifier. Where those cannot decide, and between words, which have
+# synonyms, there is no contradiction.
 
 
 _MAX_CHARACTERS = 200  # of an answer that is compared
 _MAX_BOXES = 100
-_LAST = 20_000  # characters of the thought in which its box is looked for
+_LAST = 20_000  # characters at the end of the reasoning in which its box is searched
 _PART = re.compile(
     r"(?:\([a-z0-9ivx]{1,3}\)|\b(?:part|case|question)\s+\w+|([^\s=]+)\s*=)[\s:$*\\(\[]*\Z",
     re.IGNORECASE,
@@ -200,7 +201,7 @@ _WORD = re.compile(r"(?<!\\)\b[^\W\d_]{3,}")
 
 
 def answer_only_in_reasoning(trace: Trace, _options: FilterOptions) -> Drop | None:
-    """The thought boxes an answer that the response neither boxes nor states nor repeats."""
+    """The reasoning has a boxed answer that the response does not box, state or repeat."""
     if "boxed" in trace.response or "boxed" not in trace.reasoning:
         return None
     boxed = boxed_answer(trace.reasoning[-_LAST:])
@@ -210,7 +211,7 @@ def answer_only_in_reasoning(trace: Trace, _options: FilterOptions) -> Drop | No
 
 
 def contradicting_answers(trace: Trace, _options: FilterOptions) -> Drop | None:
-    """A box of the response plainly differs from its last one."""
+    """Two boxes of the response differ."""
     if trace.response.count("boxed") < 2:
         return None
     boxes = boxed_answers(trace.response)[-_MAX_BOXES:]
@@ -224,10 +225,10 @@ def contradicting_answers(trace: Trace, _options: FilterOptions) -> Drop | None:
 
 
 def _part(before: str) -> str:
-    """What the response says a box is: the name before it, or the number of a part."""
+    """The label of a box: the name before it, or the number of a part; "" without a label."""
     line = before[before.rfind("\n") + 1 :][-_MAX_CHARACTERS:]
-    found = _PART.search(line)
-    return found[0].strip() if found else ""
+    match = _PART.search(line)
+    return match[0].strip() if match else ""
 
 
 def _differ(answer: str, last: str) -> bool:

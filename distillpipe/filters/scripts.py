@@ -1,22 +1,22 @@
-"""Words of another script: Chinese in an English thought, English sentences in a Chinese one.
+"""Mixed scripts: Chinese words in English reasoning, English sentences in Chinese reasoning.
 
-R1 and QwQ slip into Chinese for a word or a paragraph. What counts are letters: each run of two or more of another
-script once. Formulas do not count (Greek never does), nor what the problem says, what stands in quotes
-or brackets, and what comes back so often that it is a name. In a Chinese text only whole clauses of Latin
-words count, since names, units and code are Latin everywhere.
+R1 and QwQ switch to Chinese for a word or a paragraph. We count letters of other scripts, in runs of two or more, each
+distinct run once. Formulas (and Greek letters) do not count, nor text of the problem, text in quotes or brackets, and
+short runs that are so frequent that they are names. In a Chinese text only whole clauses of Latin words count, because
+names, units and code are Latin in any language.
 """
 
 import re
 from collections import Counter
 
-from distillpipe.base.options import FilterOptions
+from distillpipe.base.filter_options import FilterOptions
 from distillpipe.base.records import Trace
 from distillpipe.filters.rules import Drop
 
-_LAST = 300_000  # characters; of a longer trace only the end is looked at
+_LAST = 300_000  # characters; of a longer trace, only the end is searched
 _NAME_LETTERS = 4
 _NAME_TIMES = 3
-_LATIN_WEIGHT = 3  # Latin letters say as much as one Chinese character
+_LATIN_WEIGHT = 3  # three Latin letters say as much as one Chinese character
 _EAST_ASIAN = "Chinese, Japanese, Korean"
 _SCRIPTS = {
     _EAST_ASIAN: "\u1100-\u11ff\u3040-\u30fa\u30fc-\u30ff\u3400-\u9fff\uac00-\ud7af",
@@ -41,7 +41,7 @@ _FORMULA = re.compile(
 
 
 def mixed_scripts(trace: Trace, options: FilterOptions) -> Drop | None:
-    """The trace uses more letters of another script than are allowed."""
+    """The trace has more letters of other scripts than the maximum."""
     if options.max_foreign_letters is None:
         return None
     if not (_may_be_mixed(trace.reasoning) or _may_be_mixed(trace.response)):
@@ -51,14 +51,14 @@ def mixed_scripts(trace: Trace, options: FilterOptions) -> Drop | None:
 
 
 def _may_be_mixed(text: str) -> bool:
-    """Whether a letter of such a script may be in `text`; much quicker than the patterns."""
+    """Whether `text` may have a letter of such a script; much faster than the patterns."""
     if text.isascii():
         return False
     return bool(text.encode("utf-8", "surrogatepass").translate(None, _OTHER_BYTES))
 
 
 def num_foreign_letters(text: str, problem: str = "") -> int:
-    """How many letters of `text` belong to another script than most of it; what `problem` says is free."""
+    """The number of letters of `text` in other scripts than its main one, except text from `problem`."""
     text = _FORMULA.sub(" ", text[-_LAST:])
     weights = {name: len(letters.findall(text)) for name, letters in _LETTERS.items()}
     main = max(weights, key=lambda name: weights[name])

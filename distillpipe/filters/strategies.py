@@ -1,15 +1,15 @@
-"""How `--select N` takes rows: each strategy ranks them, and those that go by domains draw domains too.
+"""The strategies of `--select N`: each ranks the rows; `diverse` and `s1` also draw domains.
 
     longest, shortest   by reasoning tokens
-    random              by the hash of seed and row id
-    diverse             domains drawn with equal chance, in each the next of its rows in random order
-    s1                  domains drawn with equal chance, in each a row with p proportional to 2^-rank, where
-                        rank 0 is the longest reasoning of those that are left
+    random              by a hash of seed and row id
+    diverse             draw a domain uniformly, take its next row in random order
+    s1                  draw a domain uniformly, then a row with p proportional to 2^-rank; rank 0 has the longest
+                        reasoning of the remaining rows
                         (arXiv 2501.19393, algorithm 1; data/filter.ipynb of simplescaling/s1)
 
-Every draw is a hash of seed and row id, or of seed and domain, never the next number of a generator. So the
-order of the input does not matter, fewer rows are the first of more, and one more row in the input takes
-the place of at most one other.
+All draws are hashes of seed and row id, or of seed and domain, never the next number of a generator. So the order of the
+input does not matter, a smaller selection is the start of a larger one, and one more row in the input replaces at most
+one other row.
 """
 
 import itertools
@@ -20,15 +20,15 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from distillpipe.base.errors import UsageError
+from distillpipe.base.filter_options import FilterOptions, Strategy
 from distillpipe.base.hashing import content_hash, uniform
-from distillpipe.base.options import FilterOptions, Strategy
 from distillpipe.base.records import Trace, Verdict
 
-NO_DOMAIN = ""  # of a row that names none
+NO_DOMAIN = ""  # of a row without a domain
 
 
 class Candidate(NamedTuple):
-    """A row that no rule has dropped so far."""
+    """A row that no rule has dropped, without its text."""
 
     id: str
     problem_id: str
@@ -37,12 +37,12 @@ class Candidate(NamedTuple):
     num_reasoning_tokens: int | None = None
     domain: str = NO_DOMAIN
     source: str = ""
-    "what the problem comes from, where that matters"
+    "the source of the problem, if the strategy needs it"
     verdict: Verdict | None = None
 
     @classmethod
     def of(cls, trace: Trace, domain: str | None = None, source: str = "") -> "Candidate":
-        """The candidate of a judged trace, with what is known of its problem."""
+        """The candidate of a judged trace; `domain` and `source` are those of its problem."""
         return cls(
             trace.id,
             trace.problem_id,
@@ -54,7 +54,7 @@ class Candidate(NamedTuple):
         )
 
     def length_for(self, option: str) -> int:
-        """Its reasoning tokens; a UsageError names the option that needs them where none were counted."""
+        """The number of reasoning tokens. Raises UsageError, which names `option`, for a row without counts."""
         if self.num_reasoning_tokens is None:
             raise UsageError(
                 f"row {self.id} has no token counts, which {option} needs: import it again with "
@@ -72,9 +72,9 @@ Pool = dict[str, list[Candidate]]  # by domain, in the order of their ranks
 def not_selected(
     rows: Iterable[Candidate], num_wanted: int, options: FilterOptions
 ) -> dict[str, int]:
-    """The rows beside the `num_wanted` taken: id and rank, in its domain where domains are drawn.
+    """The rows that are not among the `num_wanted` selected: id and rank, in their domain if domains are drawn.
 
-    Raises UsageError where the strategy goes by length and a row has no token counts.
+    Raises UsageError if the strategy needs token counts and a row has none.
     """
     ordered = _in_order(rows, options)
     if options.strategy not in BY_DOMAIN:
@@ -106,34 +106,37 @@ def _by_domain(ordered: list[Candidate]) -> Pool:
 def _drawn_by_domains(
     pool: Pool, ordered: list[Candidate], num_wanted: int, options: FilterOptions
 ) -> list[str]:
-    """Ids of the rows drawn, at most `num_wanted`; `pool` is emptied of them.
+    """Draw at most `num_wanted` rows and return their ids; they are removed from `pool`.
 
-    Rows taken beforehand stay in the pool and may be drawn once more, which changes nothing: so s1 has
-    it. Where the domains to follow have no row left, all domains are drawn with equal chance again.
+    Preselected rows stay in the pool and may be drawn again without effect, as in s1. When the domains of --follow have
+    no rows left, all domains are drawn uniformly again.
     """
     taken = dict.fromkeys(row.id for row in preselected(ordered, options)[:num_wanted])
     even = dict.fromkeys(pool, 1.0)
     followed = weights_of_domains(ordered, options)
     num_drawn: Counter[str] = Counter()
-    phases = [(even, num_wanted - options.num_follow), (followed, num_wanted), (even, num_wanted)]
+    phases = [
+        (even, num_wanted - options.strategy_options.num_follow),
+        (followed, num_wanted),
+        (even, num_wanted),
+    ]
     for phase, (weights, enough) in enumerate(phases):
         for domain in _turns(pool, weights, options.seed, phase):
             if len(taken) >= enough:
                 break
-            place = 0
+            index = 0
             if options.strategy == "s1":
-                place = _halving(pool[domain], options.seed, num_drawn[domain])
-            taken[pool[domain].pop(place).id] = None
+                index = _halving(pool[domain], options.seed, num_drawn[domain])
+            taken[pool[domain].pop(index).id] = None
             num_drawn[domain] += 1
     return list(taken)
 
 
 def _turns(pool: Pool, weights: Mapping[str, float], seed: int, phase: int) -> list[str]:
-    """Domains, each as often as it has rows, every one drawn by weight among those not used up.
+    """A sequence of domains, each as often as it has rows, drawn by weight without replacement.
 
-    Each domain is a clock that rings once for each of its rows, after waits that are exponential with
-    mean 1 / weight. Of several such clocks the next to ring is each with chance weight / sum of weights,
-    whatever rang before.
+    Each domain is a Poisson process with rate `weight`, with one event for each of its rows. The next event of several
+    such processes belongs to a domain with probability weight / sum of weights, independent of earlier events.
     """
     rings = []
     for domain, rows in pool.items():
@@ -148,41 +151,43 @@ def _turns(pool: Pool, weights: Mapping[str, float], seed: int, phase: int) -> l
 
 
 def _halving(rows: list[Candidate], seed: int, turn: int) -> int:
-    """A place drawn with p proportional to 2^-place.
+    """An index drawn with p proportional to 2^-index.
 
-    Each row in turn tosses a coin and is taken by heads; where all show tails, they toss again.
+    Each row in turn tosses a coin, and the first head is taken; if all show tails, they toss again.
     """
     for attempt in itertools.count():
-        for place, row in enumerate(rows):
+        for index, row in enumerate(rows):
             if uniform(seed, "coin", row.id, turn, attempt) < 0.5:
-                return place
+                return index
     raise AssertionError("unreachable")
 
 
 def preselected(ordered: list[Candidate], options: FilterOptions) -> list[Candidate]:
-    """The right rows of the sources named by --preselect that are long enough, in random order."""
-    found = [
+    """The correct rows of the sources named by `preselect` that are long enough, in random order."""
+    given = options.strategy_options
+    rows = [
         row
         for row in ordered
         if row.verdict == "correct"
         and any(
             source in row.source
-            and (not minimum or row.length_for("--preselect-min-tokens") >= minimum)
+            and (not minimum or row.length_for("preselect_min_tokens") >= minimum)
             for source, minimum in zip(
-                options.preselect,
-                options.preselect_min_tokens or (0,) * len(options.preselect),
+                given.preselect,
+                given.preselect_min_tokens or (0,) * len(given.preselect),
                 strict=True,
             )
         )
     ]
-    return sorted(found, key=lambda row: uniform(options.seed, "preselect", row.id))
+    return sorted(rows, key=lambda row: uniform(options.seed, "preselect", row.id))
 
 
 def weights_of_domains(rows: list[Candidate], options: FilterOptions) -> dict[str, float]:
-    """How often the domains come up in the sources named by --follow, by the weight of each source."""
+    """The frequencies of domains in the sources named by `follow`, weighted by source."""
+    given = options.strategy_options
     weights: dict[str, float] = defaultdict(float)
-    of_sources = options.follow_weight or (1.0,) * len(options.follow)
-    for source, weight in zip(options.follow, of_sources, strict=True):
+    of_sources = given.follow_weight or (1.0,) * len(given.follow)
+    for source, weight in zip(given.follow, of_sources, strict=True):
         counts = Counter(row.domain for row in rows if source in row.source)
         for domain, number in counts.items():
             weights[domain] += weight * number / counts.total()

@@ -1,18 +1,18 @@
-r"""The words of a problem: what is left when case, punctuation and the spelling of LaTeX are taken away.
+r"""The words of a problem, without differences in case, punctuation and LaTeX spelling.
 
     "Evaluate $\left(\dfrac12\right)^{2}\cdot 1{,}000$."  ->  evaluate 1 2 ^ 2 1000
 
-Two spellings of one formula give the same words, two formulas mostly do not: numbers, letters, relations, signs
-and exponents stay; brackets, multiplication, division and layout go.
+Two spellings of one formula give the same words, and different formulas mostly give different words. Numbers, letters,
+relations, signs and exponents stay; brackets, multiplication, division and layout are removed.
 """
 
-# ruff: noqa: RUF001 - signs that look like others are what this is about
+# ruff: noqa: RUF001 - this module maps look-alike characters
 
 import re
 import unicodedata
 
-# Layout, fonts and brackets; the signs that a product or a quotient may be written with or without; and what makes
-# "what is" of "find".
+# Removed words: layout, fonts and brackets; signs of multiplication and division, which may be left out; and the words in
+# which "what is" differs from "find".
 _SILENT = frozenset(
     [
         r"\left", r"\right", r"\big", r"\bigg", r"\bigl", r"\bigr", r"\biggl", r"\biggr",
@@ -75,11 +75,11 @@ _NUMBER = re.compile(r"\d*\.?\d+")
 
 
 class _Canonical(dict[str, str]):
-    """The word that a matched spelling stands for, empty where it is silent; made once a spelling."""
+    """Maps a matched spelling to its canonical word, empty for a removed one; caches results."""
 
     def __missing__(self, spelled: str) -> str:
         word = _canonical(spelled)
-        if len(self) < 100_000 and len(spelled) < 40:  # a large pool must not pile up
+        if len(self) < 100_000 and len(spelled) < 40:  # limits the memory of the cache
             self[spelled] = word
         return word
 
@@ -99,7 +99,7 @@ _CANONICAL = _Canonical()
 
 
 def words_of(text: str) -> list[str]:
-    """The words of a problem in their order, diagrams left out; empty for a text without any."""
+    """The words of a problem in order, without diagrams; empty for a text without words."""
     text = text.lower()
     if not text.isascii():
         text = unicodedata.normalize("NFKC", text.translate(_SIGNS)).lower().translate(_SIGNS)
@@ -109,19 +109,19 @@ def words_of(text: str) -> list[str]:
 
 
 def diagram_numbers(text: str) -> list[str]:
-    """The numbers in the diagrams (Asymptote) of a problem, in their order."""
+    """The numbers in the diagrams (Asymptote) of a problem, in order."""
     if "[" not in text or "[asy]" not in (text := text.lower()):
         return []
     return [number for diagram in _DIAGRAM.findall(text) for number in _NUMBER.findall(diagram)]
 
 
 def numbers_in(words: list[str]) -> list[str]:
-    """Those of the words that are numbers, in their order."""
+    """The words that are numbers, in order."""
     return [word for word in words if "0" <= word < ":"]
 
 
 def symbols_in(words: list[str]) -> list[str]:
-    """Those of the words that formulas are made of: numbers, signs and single letters but a and i."""
+    """The words that formulas consist of: numbers, signs, and single letters except a and i."""
     return [word for word in words if not word.isalpha() or (len(word) == 1 and word in _LETTERS)]
 
 

@@ -1,1 +1,1 @@
-"""Models: where they lie, how their chat templates and tokenizers work, under which licence they are."""
+"""Models: find and load them, render their chat templates, count tokens, read their licences."""

@@ -1,9 +1,9 @@
-r"""From problems to prompts, and from completions to reasoning and response.
+r"""Chat: render prompts with a model's chat template, and split completions into reasoning and response.
 
-Prompts are rendered by the tokenizer's chat template. The completion behind a prompt is written here,
-with the delimiters that the template was seen to use (`delimiters`): so the prompt is an exact prefix of
-the row and the reasoning is in it, whatever the template does to an assistant's turn. The four parts of
-a split add up to the text, byte for byte:
+The tokenizer's chat template renders the prompt. The completion after it is written here, with the delimiters
+that the template uses (see `delimiters`). So the prompt is an exact prefix of the row and the row contains the
+reasoning, even if the template drops reasoning from assistant messages. The four parts of a split add up to the
+text, byte for byte:
 
     opening "<think>\\n"  reasoning "14+6=20."  middle "\\n</think>\\n\\n"  response "\\\\boxed{20}"
 """
@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 
 from distillpipe.base.errors import CannotRenderError, UsageError, first_line
-from distillpipe.base.options import Prompting, TrainingOptions
+from distillpipe.base.options import Prompting
 from distillpipe.base.records import Message, TokenCounts
 from distillpipe.base.thinking import Split, split
+from distillpipe.base.training_options import TrainingOptions
 from distillpipe.models import loading
 from distillpipe.models.delimiters import learn_turn
 from distillpipe.models.rendering import Renderer
@@ -34,13 +35,13 @@ TEMPLATES: dict[str, tuple[str, ...]] = {
     "llama3": ("<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"),
     "plain": (),
 }
-"The templates that we ship, best first, with the tokens that a tokenizer must have for each."
+"The chat templates that we ship, best first, each with the tokens that it needs in the tokenizer."
 
 
 def chat_template_text(name_or_file: str) -> str:
-    """The text of a chat template: one of ours by name (`TEMPLATES`), or a jinja file.
+    """The text of a chat template: a name of `TEMPLATES`, or a jinja file.
 
-    Raises UsageError where it is neither, or cannot be read.
+    Raises UsageError if it is neither, or if the file cannot be read.
     """
     if name_or_file in TEMPLATES:
         path = Path(__file__).with_name("templates") / f"{name_or_file}.jinja"
@@ -49,10 +50,10 @@ def chat_template_text(name_or_file: str) -> str:
         return Path(name_or_file).read_text("utf-8")
     except (FileNotFoundError, NotADirectoryError):
         close = difflib.get_close_matches(name_or_file, TEMPLATES, n=1)
-        meant = f"did you mean {close[0]}? It" if close else "it"
+        hint = f"did you mean {close[0]}? Give" if close else "give"
         raise UsageError(
-            f"--chat-template {name_or_file}: no such file; {meant} is one of "
-            f"{', '.join(TEMPLATES)}, or a jinja file"
+            f"--chat-template {name_or_file}: no such file; {hint} one of {', '.join(TEMPLATES)}, or a "
+            "jinja file"
         ) from None
     except (OSError, UnicodeDecodeError, ValueError) as error:
         raise UsageError(
@@ -62,16 +63,17 @@ def chat_template_text(name_or_file: str) -> str:
 
 
 def with_template_text(options: Options) -> Options:
-    """The options with the text of their chat template for its name, so that a fingerprint holds it."""
+    """Replace the name of the chat template by its text, so that the fingerprint depends on the text."""
     if options.chat_template is None:
         return options
     return msgspec.structs.replace(options, chat_template=chat_template_text(options.chat_template))
 
 
 class Chat:
-    """A tokenizer with its chat template: messages to ids and ids to parts.
+    """A tokenizer with its chat template: converts messages to token ids, and completions to their parts.
 
-    `chat_template` (a name of `TEMPLATES` or a file) replaces the tokenizer's own, and is saved with it.
+    `source` names the model in errors. `more_end_ids` are end tokens besides the tokenizer's own.
+    `chat_template` (a name of `TEMPLATES` or a file) replaces the tokenizer's template and is saved with it.
     """
 
     def __init__(
@@ -85,8 +87,12 @@ class Chat:
         self._renderer = Renderer(tokenizer)
         self._backend: Any = getattr(tokenizer, "backend_tokenizer", None)
         if self._backend is not None:
-            self._backend.no_truncation()  # which tokenizer.json may ask for
-        eos_id = _eos_token_id(tokenizer, source)
+            self._backend.no_truncation()  # tokenizer.json may have truncation switched on
+        eos_id = tokenizer.eos_token_id
+        if not isinstance(eos_id, int):
+            raise UsageError(
+                f"{source}: its tokenizer has no end token: set eos_token in tokenizer_config.json"
+            )
         self._template = f"the chat template of {source}"
         if chat_template is not None:
             tokenizer.chat_template = chat_template_text(chat_template)
@@ -95,7 +101,7 @@ class Chat:
         if tokenizer.chat_template is None:
             raise UsageError(
                 f"{source} has no chat template: give --chat-template {'|'.join(TEMPLATES)} "
-                f"or a jinja file ({self._fitting()} fits its tokenizer)"
+                f"or a jinja file ({self._first_fitting()} fits its tokenizer)"
             )
         self.turn = learn_turn(self.render, self._template)
         self.end_ids = frozenset({eos_id, *more_end_ids})
@@ -103,51 +109,55 @@ class Chat:
         self.end_ids |= {self.ending_ids[-1]}
         self.open_id = self._single_token(self.turn.tags.open)
         self.close_id = self._single_token(self.turn.tags.close)
-        "null, like that of the opening tag, where the tag is several tokens"
+        "token id of the closing tag; null if the tag is several tokens (`open_id` likewise)"
 
     @property
     def ending_id(self) -> int:
-        """The token that a row of training data ends with."""
+        """The last token of a training row: it ends the assistant's turn."""
         return self.ending_ids[-1]
 
     def prompt_ids(self, messages: list[Message]) -> list[int]:
-        """Token ids of the rendered conversation, ready for the assistant's turn."""
+        """Token ids of the rendered prompt, with the generation prompt of the assistant's turn."""
         return self.ids(self.prompt(messages))
 
     def prompt(self, messages: list[Message]) -> str:
-        """The rendered conversation, ready for the assistant's turn."""
+        """The rendered prompt, with the generation prompt of the assistant's turn."""
         return self.render(messages, add_generation_prompt=True)
 
     def completion_ids(self, message: Message) -> list[int]:
-        """Token ids of an assistant's turn as it follows its prompt, up to its end token."""
+        """Token ids of an assistant message after its prompt, up to and including the end token."""
         text = self.turn.completion(message.reasoning_content or "", message.content)
         return self.ids(text) + self.ending_ids
 
     def split(self, text: str) -> Split:
-        """Split the text of a completion of this chat's prompts at its delimiters."""
+        """Split the text of a completion into reasoning and response, at this chat's thinking tags."""
         return split(text, opened=self.turn.opened, tags=self.turn.tags)
 
     def text(self, completion_ids: list[int]) -> str:
-        """The text of a completion, special tokens kept, the end token removed."""
+        """The text of a completion with its special tokens, but without the end token."""
         return self.decode(self._without_end(completion_ids))
 
     def count(self, prompt_ids: list[int], completion_ids: list[int], parts: Split) -> TokenCounts:
-        """Tokens of a row by part; where a delimiter is no token of its own, by encoding the part."""
+        """Count the tokens of prompt, reasoning and response.
+
+        If a tag is not a single token, the parts are encoded again to count them.
+        """
         sampled = self._without_end(completion_ids)
         reasoning, response = 0, len(sampled)
         if self.turn.opened or parts.opening or parts.middle:
-            reasoning, response = self._count_thought(sampled, parts)
+            reasoning, response = self._count_reasoning(sampled, parts)
         total = len(prompt_ids) + len(completion_ids)
         return TokenCounts(
             prompt=len(prompt_ids), reasoning=reasoning, response=response, total=total
         )
 
-    def _count_thought(self, sampled: list[int], parts: Split) -> tuple[int, int]:
-        """Tokens of reasoning and response of a completion that holds a thought."""
+    def _count_reasoning(self, sampled: list[int], parts: Split) -> tuple[int, int]:
+        """Number of reasoning and response tokens of a completion with reasoning."""
         first: int | None = 0
         closing: int | None = len(sampled)
         if parts.opening.strip():
-            first = self._after(sampled, self.open_id)
+            opening = self._index(sampled, self.open_id)
+            first = None if opening is None else opening + 1
         if parts.middle:
             closing = self._index(sampled, self.close_id)
         if first is None or closing is None:
@@ -155,8 +165,8 @@ class Chat:
         return closing - first, len(sampled) - closing - 1 if parts.middle else 0
 
     def render(self, messages: list[Message], *, add_generation_prompt: bool) -> str:
-        """The text of a conversation as the template writes it; a UsageError where it cannot."""
-        given = [
+        """Render messages with the chat template. Raises CannotRenderError, a UsageError, if that fails."""
+        conversation = [
             {
                 key: value
                 for key, value in msgspec.structs.asdict(message).items()
@@ -164,12 +174,12 @@ class Chat:
             }
             for message in messages
         ]
-        rendered = self._renderer.render(given, add_generation_prompt=add_generation_prompt)
+        rendered = self._renderer.render(conversation, add_generation_prompt=add_generation_prompt)
         if rendered.text is None:
             roles = ", ".join(message.role for message in messages)
             raise CannotRenderError(
                 f"{self._template} cannot render the messages ({roles}): {rendered.why}; "
-                "mend it, or give another --chat-template"
+                "correct the template, or give another --chat-template"
             )
         return rendered.text
 
@@ -177,38 +187,38 @@ class Chat:
         for token in TEMPLATES.get(chat_template, ()):
             if self._single_token(token) is None:
                 raise UsageError(
-                    f"--chat-template {chat_template} writes {token}, which is no single token of "
-                    f"the tokenizer of {source}: give --chat-template {self._fitting()}"
+                    f"--chat-template {chat_template} writes {token}, which is not a single token of the "
+                    f"tokenizer of {source}: give --chat-template {self._first_fitting()}"
                 )
 
-    def _fitting(self) -> str:
-        """The first of our templates whose tokens the tokenizer has."""
+    def _first_fitting(self) -> str:
+        """The first name of `TEMPLATES` whose tokens the tokenizer has."""
         single = self._single_token
         return next(name for name, tokens in TEMPLATES.items() if None not in map(single, tokens))
 
     def _ids_of_ending(self) -> list[int]:
-        """What the template ends a turn with, up to its first special token; [] if there is none."""
+        """The ids that the template ends a turn with, up to the first special token. [] if there is none."""
         added = self.tokenizer.added_tokens_decoder
         special = {token for token in added if added[token].special} | self.end_ids
         ids = self.ids(self.turn.ending)
-        end = next((at for at, token in enumerate(ids) if token in special), None)
+        end = next((index for index, token in enumerate(ids) if token in special), None)
         return [] if end is None else ids[: end + 1]
 
     def ids(self, text: str) -> list[int]:
-        """The ids of a text, no special token added; by the backend itself, in two thirds of the time."""
-        if self._backend is not None:
+        """Token ids of a text. No special tokens are added."""
+        if self._backend is not None:  # the Rust tokenizer itself takes two thirds of the time
             return list(self._backend.encode_batch_fast([text], add_special_tokens=False)[0].ids)
         return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def decode(self, ids: list[int]) -> str:
-        """The text of ids, special tokens kept."""
+        """The text of token ids, with special tokens."""
         if self._backend is not None:
             return str(self._backend.decode(ids, skip_special_tokens=False))
         return str(self.tokenizer.decode(ids, clean_up_tokenization_spaces=False))
 
     def _single_token(self, text: str) -> int | None:
-        """The id of a text that is one token; an unknown token stands for no text."""
-        ids = self.ids(text)
+        """The token id of a text that is a single token, else None."""
+        ids = self.ids(text)  # decoded again below, because an unknown token is one id too
         return ids[0] if len(ids) == 1 and self.decode(ids) == text else None
 
     def _without_end(self, completion_ids: list[int]) -> list[int]:
@@ -219,21 +229,11 @@ class Chat:
     def _index(ids: list[int], token: int | None) -> int | None:
         return ids.index(token) if token in ids else None
 
-    def _after(self, ids: list[int], token: int | None) -> int | None:
-        index = self._index(ids, token)
-        return None if index is None else index + 1
-
 
 def load_chat(folder: Path, source: str, chat_template: str | None = None) -> Chat:
-    """The chat of the model in `folder`; `source` names it in errors.
+    """Load the tokenizer and chat template of the model in `folder`. `source` names it in errors.
 
-    `chat_template` is a name of `TEMPLATES` or a jinja file that replaces the model's own template.
+    `chat_template`, a name of `TEMPLATES` or a jinja file, replaces the model's own template.
     """
     tokenizer = loading.load_tokenizer(folder, source)
     return Chat(tokenizer, source, loading.end_ids(folder, source), chat_template)
-
-
-def _eos_token_id(tokenizer: "PreTrainedTokenizerBase", source: str) -> int:
-    if not isinstance(tokenizer.eos_token_id, int):
-        raise UsageError(f"{source}: its tokenizer has no end token (eos_token)")
-    return tokenizer.eos_token_id

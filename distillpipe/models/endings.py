@@ -1,17 +1,17 @@
-r"""Texts that break off: seen from their last words, whatever the source says of the end.
+r"""Detect texts that were cut off, from their last characters.
 
-Imported rows say `stop` of completions that were cut, and a thought that was cut can stand before a closing tag
-and an answer. What ends in the middle of a word, a sentence, `\boxed{`, a formula or a code block is not
-finished. A closed sentence or formula is an end, so is a value or a name that is said to be the answer. A cut
-between two sentences cannot be seen.
+The recorded finish reason is not enough: imported rows say `stop` for completions that were cut off, and reasoning
+that was cut off may be followed by a closing tag and an answer. A text is cut off if it ends within a word, a
+sentence, `\boxed{`, a formula or a code block. It is complete if it ends with a whole sentence or formula, or
+with a value or name that is stated as the answer. A cut between two sentences is not detected.
 """
 
 import re
 
-_LAST = 2_000  # characters in which an open formula is looked for
-_TAIL = 160  # characters in which an answer is looked for
+_LAST = 2_000  # last characters that are searched for an open formula
+_TAIL = 160  # last characters that are searched for an answer
 NUM_SHOWN = 40
-_MAX_WORDS = 5  # of a response that is nothing but its answer
+_MAX_WORDS = 5  # in a response that consists of its answer only
 ANSWER_TAG = re.compile(r"</?answer>")
 _OPENING = frozenset(",;:([{=+-\u2013\u2014\xd7·÷/\\&<^≈≠≤≥\u2212→@\u201c\u2018")
 _RULE = re.compile(r"[-=_*]{3,}\Z")
@@ -30,7 +30,7 @@ _ANSWER = re.compile(
 )
 _SIGNATURE = re.compile(
     r"(?:\A|\s)(?:~ ?\w[\w.]*(?: \w+)?|-[A-Za-z][\w.]{5,})\Z"
-)  # people sign their solutions
+)  # "~ name" or "-name": authors sign their solutions
 _LIST = re.compile(r"(?:\A|[:*\s])(?:(\w+)(?:\s+\1){2,}|\w+(?: \w+)?(?:, \w+(?: \w+)?){3,})\Z")
 _BULLET = re.compile(r"\A(?:[*•#-]+|\d+[.)])\Z|\s[*•]\Z|:\*{1,2}\Z")
 _CLOSING = frozenset(")]\"'$\u201d\u2019")
@@ -38,7 +38,7 @@ _SENTENCE_WORDS = 8
 
 
 def breaks_off(text: str) -> bool:
-    """Whether `text` stops in the middle of a sentence or a formula; false for no text."""
+    """Whether `text` ends within a sentence or a formula. False for blank text."""
     last = text[-_LAST:].rstrip()
     if not last:
         return False
@@ -58,8 +58,8 @@ def breaks_off(text: str) -> bool:
         return False
     if line[-1].isdigit() and _VALUE.search(tail):
         return line.count("(") > line.count(")")
-    is_whole = len(text) < _TAIL and len(line) == len(text.strip())
-    return not (is_whole and len(ANSWER_TAG.sub("", line).split()) <= _MAX_WORDS)
+    is_one_line = len(text) < _TAIL and len(line) == len(text.strip())
+    return not (is_one_line and len(ANSWER_TAG.sub("", line).split()) <= _MAX_WORDS)
 
 
 def _is_bold_open(line: str) -> bool:
@@ -67,7 +67,7 @@ def _is_bold_open(line: str) -> bool:
 
 
 def _is_inside_sentence(line: str) -> bool:
-    """A quote, a bracket or a formula ends, but the sentence around it has no end."""
+    """Whether a quote, bracket or formula is closed, but the sentence around it is not."""
     inside = line.rstrip("".join(_CLOSING) + "\\ ")
     is_formula = line.endswith(("\\]", "$$"))
     if is_formula or not inside or not inside[-1].isalnum() or "=" in line[-NUM_SHOWN:]:
@@ -76,7 +76,7 @@ def _is_inside_sentence(line: str) -> bool:
 
 
 def is_open_block(text: str) -> bool:
-    """A code block or the last box is not closed."""
+    r"""Whether a code block or the last `\boxed{` is not closed."""
     box = text.rfind("\\boxed{")
     if box >= 0:
         inside = text[box : box + _LAST]
@@ -86,7 +86,7 @@ def is_open_block(text: str) -> bool:
 
 
 def _is_open_formula(text: str) -> bool:
-    """The last paragraph ends in a formula."""
+    """Whether the last paragraph ends within a formula."""
     text = text[text.rfind("\n\n") + 1 :]
     if "\\" not in text and "$" not in text:
         return False
@@ -102,4 +102,5 @@ def _is_open_formula(text: str) -> bool:
 
 
 def last_words(text: str) -> str:
+    """The last characters of a text on one line, for the value measured of a drop."""
     return " ".join(text[-NUM_SHOWN:].split())

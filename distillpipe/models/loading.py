@@ -1,11 +1,11 @@
-"""The one door through which the files of a model are opened by the libraries that read them.
+"""Load configs, tokenizers, models and adapters. Every error of a library becomes one line that names the model.
 
-A model's folder is data from outside, and each library has errors of its own for what is wrong in it:
-AssertionError, AttributeError, SafetensorError, a panic of Rust. Here every one of them is an error of the model:
-one line that names it. Nothing else may be called inside the door, so that no mistake of ours hides there.
+The files of a model come from outside, and libraries raise anything for bad ones: AssertionError, AttributeError,
+SafetensorError, a Rust panic. `outside` turns all of them into a DistillError. Only library calls belong in its
+block, so that it hides no mistake of ours.
 
-Code that a model brings along is never run. No environment variable changes that, and a library that asks
-on stdin whether it may finds nothing there: `yes | make` is no consent.
+Code that comes with a model is never run. No environment variable changes that. A library that asks on stdin
+for consent gets no answer, so `yes | make` does not consent.
 """
 
 import math
@@ -28,54 +28,57 @@ from distillpipe.models.lookup import ADAPTER, Model, count_tensors, count_weigh
 if TYPE_CHECKING:
     from transformers import GenerationConfig, PretrainedConfig
 
-os.environ["USE_HUB_KERNELS"] = "0"  # compiled code of the hub, which some architectures ask for
+os.environ["USE_HUB_KERNELS"] = "0"  # do not load compiled kernels from the hub
 
 CONFIG = "config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 INDEX = "model.safetensors.index.json"
 GENERATION_CONFIG = "generation_config.json"
 POSITIVE = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads")
-MAX_NUMBER = 2**31  # in a config: no size, count or id of a token is larger
+MAX_NUMBER = 2**31  # in a config: no size, count or token id is larger
 MAX_LAYERS = 10_000
 MAX_CONFIG_BYTES = 64 << 20
-MAX_WEIGHTS_A_NUMBER = 64  # of quantized weights many stand in one number of a file
-SAID_CHARACTERS = 300  # of a library's error
+MAX_WEIGHTS_A_NUMBER = 64  # quantized files pack several weights into one number
+MAX_REASON_CHARACTERS = 300  # of a library's error message
 NEEDS_CODE = (
-    "it needs code of its own, which is never run (trust_remote_code is off): take a model that transformers "
-    "has the code of, or serve it and give --base-url"
+    "it needs its own code, which is never run (trust_remote_code is off): choose a model that transformers "
+    "has built in, or serve it and give --base-url"
 )
-MEND = "mend its files, or copy the model again"
-OTHER_SHAPES = (
-    f"weights have other shapes than {CONFIG} says: one of the two belongs to another model"
-)
-_PLAIN_ERRORS = (OSError, ValueError, RuntimeError, ImportError)  # their text says it all
+REMEDY = "correct its files, or copy the model again"
+OTHER_SHAPES = f"weights have other shapes than {CONFIG} says: one of them belongs to another model"
+_PLAIN_ERRORS = (
+    OSError,
+    ValueError,
+    RuntimeError,
+    ImportError,
+)  # their text is enough without the name of the class
 
 
 @contextmanager
 def outside(before: str, after: str = "", kind: type[DistillError] = EngineError) -> Iterator[None]:
-    """Make every error of a library, that reads what others wrote, one `kind`: "BEFORE: reason; AFTER".
+    """Turn every error of a library in the block into one `kind`, with the message "BEFORE: reason; AFTER".
 
-    Inside of the block stdin is empty. Only calls of libraries belong there.
+    Inside the block stdin is empty. Only library calls belong there.
     """
     try:
         with _empty_stdin():
             yield
     except BaseException as error:
-        # Files from outside make libraries raise anything: no list of classes is whole. A panic of Rust
-        # is no Exception, and has no importable class.
+        # Bad files make libraries raise anything, so no list of classes is complete. A Rust panic is not an
+        # Exception, and its class cannot be imported.
         is_error = isinstance(error, Exception) or type(error).__name__ == "PanicException"
         if not is_error or isinstance(error, DistillError):
             raise
-        why = reason(error)
-        remedy = f"; {after}" if after and why != NEEDS_CODE else ""
-        raise kind(f"{before}: {why}{remedy}") from error
+        message = reason(error)
+        remedy = f"; {after}" if after and message != NEEDS_CODE else ""
+        raise kind(f"{before}: {message}{remedy}") from error
 
 
 def reason(error: BaseException) -> str:
-    """What an error of a library says, as part of a line."""
+    """The message of a library's error, shortened to part of one line."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     if isinstance(error, MemoryError):
-        return "it takes more memory than there is"
+        return "not enough memory"
     if isinstance(error, RecursionError):
         return "it is nested or calls itself too deeply"
     if any("trust_remote_code" in line for line in lines):
@@ -86,32 +89,32 @@ def reason(error: BaseException) -> str:
     is_plain = isinstance(error, _PLAIN_ERRORS) or type(error).__module__.startswith("jinja2")
     if not text or not is_plain:
         text = ": ".join(filter(None, (type(error).__name__, text)))
-    return text if len(text) <= SAID_CHARACTERS else f"{text[:SAID_CHARACTERS]}..."
+    return text if len(text) <= MAX_REASON_CHARACTERS else f"{text[:MAX_REASON_CHARACTERS]}..."
 
 
 @contextmanager
 def _empty_stdin() -> Iterator[None]:
-    """Let nobody read what was meant for another program: neither Python's stdin nor descriptor 0."""
-    before = sys.stdin
+    """Replace stdin, Python's and descriptor 0, by an empty file while the block runs."""
+    stdin = sys.stdin
     try:
-        kept = os.dup(0)
-    except OSError:  # it is closed
-        kept = -1
-    with open(os.devnull, encoding="utf-8") as nothing:  # noqa: PTH123 - no file of ours
-        sys.stdin = nothing
-        if kept >= 0:
-            os.dup2(nothing.fileno(), 0, inheritable=True)
+        descriptor = os.dup(0)
+    except OSError:  # stdin is closed
+        descriptor = -1
+    with open(os.devnull, encoding="utf-8") as empty:  # noqa: PTH123 - not a file of ours
+        sys.stdin = empty
+        if descriptor >= 0:
+            os.dup2(empty.fileno(), 0, inheritable=True)
         try:
             yield
         finally:
-            sys.stdin = before
-            if kept >= 0:
-                os.dup2(kept, 0, inheritable=True)
-                os.close(kept)
+            sys.stdin = stdin
+            if descriptor >= 0:
+                os.dup2(descriptor, 0, inheritable=True)
+                os.close(descriptor)
 
 
 def load_config(folder: Path, name: str) -> "PretrainedConfig":
-    """The config of the model in `folder`; `name` is what errors call it."""
+    """Load the config of the model in `folder`. `name` names the model in errors."""
     from transformers import AutoConfig
 
     _check_config(folder, name)
@@ -120,47 +123,55 @@ def load_config(folder: Path, name: str) -> "PretrainedConfig":
     return config
 
 
+def text_config(folder: Path, name: str) -> dict[str, Any]:
+    """The fields of config.json, of the text model only. Does not need transformers."""
+    _check_config(folder, name)
+    with _opening(name, CONFIG):
+        config = _json_object(folder / CONFIG)
+        return dict(config.get("text_config") or config)
+
+
 def load_tokenizer(folder: Path, name: str) -> Any:
-    """The tokenizer of the model in `folder`, tried out on a short text."""
+    """Load the tokenizer of the model in `folder` and try it on a short text."""
     from transformers import AutoTokenizer
 
-    if (folder / CONFIG).exists():  # which says what kind of tokenizer it is
+    if (folder / CONFIG).exists():  # from which transformers takes the class of the tokenizer
         _check_config(folder, name)
     with _opening(name, "its tokenizer"):
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         ids = tokenizer("a b", add_special_tokens=False)["input_ids"]
         if not ids:
             raise ValueError(
-                "it makes no token of a text: is tokenizer.json, or vocab.json, there?"
+                "it returns no tokens for a text: is tokenizer.json or vocab.json missing?"
             )
         tokenizer.decode(ids)
         tokenizer.get_vocab()
-        tokenizer.added_tokens_decoder  # noqa: B018 - made when it is asked for
-        if not isinstance(tokenizer.chat_template, str | None):  # several by name
+        tokenizer.added_tokens_decoder  # noqa: B018 - computed on access
+        if not isinstance(tokenizer.chat_template, str | None):  # several, by name
             tokenizer.chat_template = tokenizer.chat_template.get("default")
     return tokenizer
 
 
 def load_generation_config(folder: Path, name: str) -> "GenerationConfig | None":
-    """The generation config of the model in `folder`; None where it has none."""
+    """Load the generation config of the model in `folder`, None if it has none."""
     from transformers import GenerationConfig
 
     if not (folder / GENERATION_CONFIG).exists():
         return None
     with _opening(name, GENERATION_CONFIG):
         _json_object(folder / GENERATION_CONFIG)
-        found: GenerationConfig = GenerationConfig.from_pretrained(folder)
-    return found
+        config: GenerationConfig = GenerationConfig.from_pretrained(folder)
+    return config
 
 
 def end_ids(folder: Path, name: str) -> list[int]:
-    """End tokens that generation_config.json adds to the tokenizer's own."""
+    """The end tokens in generation_config.json, which add to the tokenizer's own."""
     path = folder / GENERATION_CONFIG
     if not path.exists():
         return []
     with _opening(name, GENERATION_CONFIG):
-        found = msgspec.convert(_json_object(path), _EndIds).eos_token_id
-    return [] if found is None else [found] if isinstance(found, int) else found
+        ids = msgspec.convert(_json_object(path), _EndIds).eos_token_id
+    return [] if ids is None else [ids] if isinstance(ids, int) else ids
 
 
 TokenId = Annotated[int, msgspec.Meta(ge=0, lt=MAX_NUMBER)]
@@ -170,49 +181,51 @@ class _EndIds(msgspec.Struct):
     eos_token_id: TokenId | list[TokenId] | None = None
 
 
-def build(config: "PretrainedConfig", **how: Any) -> Any:
-    """A model of a config without the weights of any file, on the device that torch is set to."""
+def build(config: "PretrainedConfig", **options: Any) -> Any:
+    """Build a model from a config, without loading weights, on torch's default device."""
     from transformers import AutoModelForCausalLM
 
-    with outside(f"{config.name_or_path} could not be loaded: {CONFIG}", MEND, UsageError):
-        return AutoModelForCausalLM.from_config(deepcopy(config), trust_remote_code=False, **how)
+    with outside(f"{config.name_or_path} could not be loaded: {CONFIG}", REMEDY, UsageError):
+        return AutoModelForCausalLM.from_config(
+            deepcopy(config), trust_remote_code=False, **options
+        )
 
 
-def load_model(folder: Path, name: str, **how: Any) -> Any:
-    """The language model in `folder` with all its weights; `how` is what `from_pretrained` is told besides.
+def load_model(folder: Path, name: str, **options: Any) -> Any:
+    """Load the language model in `folder`. `options` go to `from_pretrained`.
 
-    Raises EngineError also where the files lack a weight: it would be filled with random numbers.
+    Raises EngineError if the files lack a weight, because transformers would fill it with random numbers.
     """
     from transformers import AutoModelForCausalLM
     from transformers.utils.logging import disable_progress_bar
 
-    disable_progress_bar()  # of loading, which is quick and would break our own
+    disable_progress_bar()  # it would break our own progress bar
     _check_index(folder, name)
-    _check_size(folder, name, how.get("config") or load_config(folder, name))
-    with outside(f"{name} could not be loaded", MEND):
-        model, found = AutoModelForCausalLM.from_pretrained(
+    _check_size(folder, name, options.get("config") or load_config(folder, name))
+    with outside(f"{name} could not be loaded", REMEDY):
+        model, info = AutoModelForCausalLM.from_pretrained(
             folder,
             trust_remote_code=False,
-            use_safetensors=True,  # a pickle is never read
+            use_safetensors=True,  # never read a pickle: it may run code
             output_loading_info=True,
-            **how,
+            **options,
         )
-    if missing := sorted(found["missing_keys"]):
+    if missing := sorted(info["missing_keys"]):
         raise EngineError(
-            f"{name} could not be loaded: its files lack {len(missing):,} of the weights that {CONFIG} asks "
-            f"for ({missing[0]}): copy it again, or mend {CONFIG}"
+            f"{name} could not be loaded: its files lack {len(missing):,} of the weights that {CONFIG} "
+            f"describes ({missing[0]}): copy the model again, or correct {CONFIG}"
         )
-    if unused := sorted(found["unexpected_keys"]):
+    if unused := sorted(info["unexpected_keys"]):
         say(
-            f"warning: {name}: {len(unused):,} weights of its files are no part of the model that {CONFIG} "
+            f"warning: {name}: {len(unused):,} weights in its files are not part of the model that {CONFIG} "
             f"describes, and are not used ({unused[0]})"
         )
     return model
 
 
-def load_whole_model(model: Model, **how: Any) -> Any:
-    """A model with the weights of its adapter, where it has one, added to those of its base."""
-    loaded = load_model(model.weights_folder, model.name, **how)
+def load_whole_model(model: Model, **options: Any) -> Any:
+    """Load a model. If it is an adapter, the adapter is merged into its base model."""
+    loaded = load_model(model.weights_folder, model.name, **options)
     if model.base_folder is None:
         return loaded
     adapted = with_adapter(loaded, model.folder, model.name, str(model.base_folder))
@@ -221,53 +234,51 @@ def load_whole_model(model: Model, **how: Any) -> Any:
 
 
 def with_adapter(model: Any, folder: Path, name: str, base: str) -> Any:
-    """The model with the adapter in `folder` around it; `base` is what errors call the model."""
+    """Add the adapter in `folder` to a model. `name` names the adapter in errors, `base` the model."""
     from peft import PeftModel, get_peft_model_state_dict
 
     with _opening(name, ADAPTER):
         config = _json_object(folder / ADAPTER)
         for key in ("megatron_config", "megatron_core"):
             if config.get(key) not in (None, "megatron.core"):
-                raise ValueError(f"{key} names code to be imported, which is not done: remove it")
+                raise ValueError(f"{key} names code to import, which is never run: remove it")
         if not (folder / ADAPTER_WEIGHTS).is_file():
-            raise ValueError(
-                f"there is no {ADAPTER_WEIGHTS}: save the adapter with save_pretrained"
-            )
+            raise ValueError(f"{ADAPTER_WEIGHTS} is missing: save the adapter with save_pretrained")
     misfit = f"the adapter does not fit {base}: it was trained on another model, or is damaged"
     with outside(f"{name} could not be loaded: {misfit}"), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of weights that are missing: they are looked for below
-        found = PeftModel.from_pretrained(model, folder)
-        wanted = get_peft_model_state_dict(found)
-    missing = sorted(wanted.keys() - tensor_names(folder / ADAPTER_WEIGHTS))
+        warnings.simplefilter("ignore")  # about missing weights, which are checked below
+        adapted = PeftModel.from_pretrained(model, folder)
+        weights = get_peft_model_state_dict(adapted)
+    missing = sorted(weights.keys() - tensor_names(folder / ADAPTER_WEIGHTS))
     if missing:
         raise EngineError(
             f"{name} could not be loaded: {misfit}: {ADAPTER_WEIGHTS} lacks {len(missing):,} of the weights that "
-            f"{ADAPTER} asks for ({missing[0]})"
+            f"{ADAPTER} describes ({missing[0]})"
         )
-    return found
+    return adapted
 
 
 @contextmanager
 def _opening(name: str, part: str) -> Iterator[None]:
-    with outside(f"{name} could not be loaded: {part}", MEND, UsageError):
+    with outside(f"{name} could not be loaded: {part}", REMEDY, UsageError):
         yield
 
 
 def _json_object(path: Path) -> dict[str, Any]:
-    """A small JSON file; a ValueError says what it is instead."""
+    """Read a small JSON file with an object. Raises ValueError if it is something else."""
     status = path.stat()
     if not stat.S_ISREG(status.st_mode):
-        raise ValueError("it is no file")
+        raise ValueError("it is not a regular file")
     if status.st_size > MAX_CONFIG_BYTES:
-        raise ValueError(f"it has {status.st_size:,} bytes")
-    found = msgspec.json.decode(path.read_bytes())
-    if not isinstance(found, dict):
-        raise ValueError("it holds no JSON object")
-    return found
+        raise ValueError(f"it has {status.st_size:,} bytes, which is too large")
+    content = msgspec.json.decode(path.read_bytes())
+    if not isinstance(content, dict):
+        raise ValueError("it is not a JSON object")
+    return content
 
 
 def _check_config(folder: Path, name: str) -> None:
-    """Refuse a config whose numbers are none, or would have memory filled before anything is loaded."""
+    """Refuse a config with impossible numbers, which could fill the memory before anything is loaded."""
     with _opening(name, CONFIG):
         config = _json_object(folder / CONFIG)
         _check_numbers(config, "")
@@ -275,35 +286,35 @@ def _check_config(folder: Path, name: str) -> None:
             for key in POSITIVE:
                 value = part.get(key, 1)
                 if not isinstance(value, int) or value < 1:
-                    raise ValueError(f"{key} is {value!r}, and should be a whole number above 0")
+                    raise ValueError(f"{key} is {value!r}, expected a whole number above 0")
 
 
 def _check_numbers(value: Any, key: str) -> None:
     if isinstance(value, dict):
-        for inner, one in value.items():
-            if inner.endswith("attn_implementation") and "/" in str(one):
+        for name, child in value.items():
+            if name.endswith("attn_implementation") and "/" in str(child):
                 raise ValueError(
-                    f"{inner} is {one!r}, code of the hub, which is not run: remove it"
+                    f"{name} is {child!r}, code from the hub, which is never run: remove it"
                 )
-            _check_numbers(one, inner)
+            _check_numbers(child, name)
     elif isinstance(value, list):
-        for one in value:
-            _check_numbers(one, key)
+        for child in value:
+            _check_numbers(child, key)
     elif isinstance(value, int):
         limit = MAX_LAYERS if key.endswith(("layers", "layer", "depth")) else MAX_NUMBER
         if abs(value) > limit:
-            raise ValueError(f"{key} is {value:,}, which no model has")
+            raise ValueError(f"{key} is {value:,}, which is too large for any model")
 
 
 def _check_index(folder: Path, name: str) -> None:
-    """Refuse shards outside of the folder: no identity of the model knows of them."""
+    """Refuse shards outside the folder, because the model's identity would not include them."""
     path = folder / INDEX
     if not path.exists():
         return
     with _opening(name, INDEX):
         for shard in msgspec.convert(_json_object(path), _Index).weight_map.values():
             if Path(shard).name != shard:
-                raise ValueError(f"it names {shard!r}, which is outside of the folder")
+                raise ValueError(f"it names {shard!r}, which is outside the folder")
 
 
 class _Index(msgspec.Struct):
@@ -311,25 +322,25 @@ class _Index(msgspec.Struct):
 
 
 def _check_size(folder: Path, name: str, config: "PretrainedConfig") -> None:
-    """Refuse a config of a far larger model than the files hold: memory for it would be filled.
+    """Refuse a config of a far larger model than the files contain, because it would fill the memory.
 
-    The model is laid out without memory (torch's meta device), once its layers were counted.
+    The number of layers is checked first. Then the model is built without memory, on torch's meta device.
     """
     import torch
 
     with _opening(name, "its weights"):
-        num_tensors, in_files = count_tensors(folder), count_weights(folder)
+        num_tensors, num_in_files = count_tensors(folder), count_weights(folder)
     layers = getattr(config.get_text_config(), "num_hidden_layers", 0)
     if layers > num_tensors:
         raise UsageError(
-            f"{name} could not be loaded: {CONFIG}: num_hidden_layers is {layers:,}, and the files hold "
-            f"{num_tensors:,} tensors: one of the two belongs to another model"
+            f"{name} could not be loaded: {CONFIG}: num_hidden_layers is {layers:,}, but the files hold "
+            f"{num_tensors:,} tensors: one of them belongs to another model"
         )
     with torch.device("meta"):
         model = build(config)
-    described = sum(math.prod(one.shape) for one in model.parameters())
-    if described > MAX_WEIGHTS_A_NUMBER * in_files:
+    num_described = sum(math.prod(weight.shape) for weight in model.parameters())
+    if num_described > MAX_WEIGHTS_A_NUMBER * num_in_files:
         raise UsageError(
-            f"{name} could not be loaded: {CONFIG} describes {described:,} weights, and the files hold "
-            f"{in_files:,}: one of the two belongs to another model"
+            f"{name} could not be loaded: {CONFIG} describes {num_described:,} weights, but the files "
+            f"hold {num_in_files:,}: one of them belongs to another model"
         )

@@ -1,8 +1,7 @@
-"""Where a model lies and what it is: found and identified without torch, in milliseconds.
+"""Find a model and compute its identity, in milliseconds and without torch.
 
-A model reference is a checkpoint of ours (`runs/x/student`, `runs/x/student@v2`), a local model folder,
-or a name on the hub (`Qwen/Qwen2.5-7B`). A folder with an adapter is a model too: its adapter_config.json
-names the model that it belongs to.
+A model reference is a checkpoint of ours (`runs/x/student`, `runs/x/student@v2`), a local model folder, or a hub
+name (`Qwen/Qwen2.5-7B`). An adapter folder is a model too: its adapter_config.json names the base model.
 """
 
 import math
@@ -14,48 +13,48 @@ import msgspec
 from distillpipe.base.decoding import NOT_DECODED
 from distillpipe.base.errors import UsageError, first_line
 from distillpipe.base.hashing import content_hash
+from distillpipe.data.store import integrity, versions
 from distillpipe.data.store import manifest as manifests
-from distillpipe.data.store import versions
 from distillpipe.data.store.manifest import ModelUsed
 
 ADAPTER = "adapter_config.json"
-MERGED = "merged"  # the folder, beside an adapter of ours, of the whole model that it makes
+MERGED = "merged"  # subfolder of an adapter of ours: the adapter merged into its base model
 TEXT_FILES = (
     "config.json", "generation_config.json", ADAPTER, "tokenizer.json", "tokenizer_config.json",
     "vocab.json", "merges.txt", "chat_template.jinja", "special_tokens_map.json",
 )  # fmt: skip
-MAX_TEXT_BYTES = 1 << 30  # of one of them
-MAX_HEADER_BYTES = 100_000_000  # of a safetensors file, as the library has it
-EDGE_BYTES = 4096  # of each tensor, first and last
+MAX_TEXT_BYTES = 1 << 30  # per text file
+MAX_HEADER_BYTES = 100_000_000  # of a safetensors file; the library has the same limit
+EDGE_BYTES = 4096  # first and last bytes of each tensor that are hashed
 
 T = TypeVar("T")
 
 
 class Model(msgspec.Struct, frozen=True):
-    """A model that can be loaded: `folder` is where its files lie."""
+    """A model on disk."""
 
     name: str
-    "the reference as it was given"
+    "the reference that the user gave"
     folder: Path
     identity: str
-    "equal for equal models, whatever their place"
+    "equal for equal models, wherever they are"
     base_folder: Path | None = None
-    "of the model that the adapter in `folder` belongs to; None: `folder` holds a whole model"
+    "folder of the base model if `folder` is an adapter, else None"
 
     @property
     def weights_folder(self) -> Path:
-        """Where the weights of the whole model lie."""
+        """The folder with the weights of the whole model: the base model of an adapter."""
         return self.base_folder or self.folder
 
     @property
     def tokenizer_folder(self) -> Path:
-        """Where tokenizer and chat template lie: with an adapter, if they were saved with it."""
+        """The folder of tokenizer and chat template: the adapter's, if they were saved there."""
         has_own = self.base_folder is None or (self.folder / "tokenizer_config.json").is_file()
         return self.folder if has_own else self.weights_folder
 
 
 class Served(msgspec.Struct, frozen=True):
-    """A model behind a server: known by its name there, whatever the address."""
+    """A model behind a server. Its identity is its name there, not the address."""
 
     name: str
 
@@ -68,31 +67,31 @@ AnyModel = Model | Served
 
 
 def used(role: str, model: AnyModel, out: Path) -> ModelUsed:
-    """A model as the manifests under `out` name it, so that it is found again from any current directory."""
+    """The manifest entry for a model that a version under `out` uses. It works from any current directory."""
     if isinstance(model, Served) or model.identity.startswith("hub:"):
         return ModelUsed(role, model.name, model.identity)
     checkpoint_id = None
     if model.folder.name == MERGED and (model.folder.parent / "manifest.json").is_file():
         checkpoint_id = manifests.read(model.folder.parent).id
-    way = versions.relative_to(model.folder, out)
-    return ModelUsed(role, model.name, model.identity, way, checkpoint_id)
+    path = versions.relative_to(model.folder, out)
+    return ModelUsed(role, model.name, model.identity, path, checkpoint_id)
 
 
 def find(reference: str, option: str, *, weights: bool = True) -> Model:
-    """The model that `reference` names; a UsageError says what `option` should have been.
+    """Find the model of a reference. Raises UsageError, which names `option`, if there is none.
 
-    Without `weights` only the texts of a hub model are downloaded: enough to name it and to count tokens.
+    Without `weights`, only the text files of a hub model are downloaded: enough to count tokens.
     """
-    found = _find(reference, option, weights)
-    return _on_base(found, option) if _is_adapter(found.folder) else found
+    model = _find(reference, option, weights)
+    return _on_base(model, option) if _is_adapter(model.folder) else model
 
 
 def with_adapter(base: Model, reference: str) -> Model:
-    """A model with an adapter on it; a UsageError where one of the two is not what it should be."""
+    """A model with an adapter. Raises UsageError if `reference` is not an adapter, or if `base` is one."""
     adapter = _find(reference, "--adapter", weights=True)
     if not _is_adapter(adapter.folder):
         raise UsageError(
-            f"--adapter {reference} is no adapter: it has no {ADAPTER}; give the folder that "
+            f"--adapter {reference} is not an adapter: it has no {ADAPTER}; give the folder that "
             "`distill sft --method lora` or peft wrote, or give it as MODEL if it is a whole model"
         )
     if base.base_folder is not None:
@@ -108,12 +107,12 @@ def _is_adapter(folder: Path) -> bool:
 
 
 def _on_base(adapter: Model, option: str) -> Model:
-    """An adapter with the model that it belongs to."""
+    """An adapter with its base model."""
     config = _decoded(adapter.folder / ADAPTER, _AdapterConfig)
     if not config.base_model_name_or_path:
         raise UsageError(
-            f"{adapter.folder / ADAPTER} names no base_model_name_or_path: fill in the model that the "
-            "adapter was trained on"
+            f"{adapter.folder / ADAPTER} has no base_model_name_or_path: add the name of the model that "
+            "the adapter was trained on"
         )
     base = _find(config.base_model_name_or_path, f"{option} {adapter.name}: its base model", True)
     if _is_adapter(base.folder):
@@ -125,7 +124,7 @@ def _on_base(adapter: Model, option: str) -> Model:
 
 
 def _joined(adapter: Model, base: Model) -> Model:
-    """What both are is what the model is."""
+    """Adapter and base as one model. Both decide its identity."""
     return Model(
         name=adapter.name,
         folder=adapter.folder,
@@ -139,7 +138,7 @@ class _AdapterConfig(msgspec.Struct):
 
 
 def _find(reference: str, option: str, weights: bool) -> Model:
-    path = versions.followed(Path(reference))
+    path = versions.follow_latest(Path(reference))
     place = versions.split_reference(reference)[0]
     if versions.holds_versions(place) or versions.partials(place):
         folder = versions.resolve(reference)
@@ -157,15 +156,17 @@ def _find(reference: str, option: str, weights: bool) -> Model:
 
 def _local_identity(folder: Path, option: str) -> str:
     if (folder / "manifest.json").is_file():
-        found = manifests.read(folder)
-        if found.kind != "checkpoint":
-            raise UsageError(f"{option} {folder} is a dataset of {found.kind}, not a model")
-        if found.id is None:
+        manifest = manifests.read(folder)
+        if manifest.kind != "checkpoint":
             raise UsageError(
-                f"{option} {folder} is unfinished: run the command that makes it again"
+                f"{option} {folder} is a dataset of {manifest.kind}, not a model: give a model folder"
             )
-        versions.check_sizes(folder, found)
-        return f"checkpoint:{found.id}"
+        if manifest.id is None:
+            raise UsageError(
+                f"{option} {folder} is unfinished: run the command that makes it again to finish it"
+            )
+        integrity.check_sizes(folder, manifest)
+        return f"checkpoint:{manifest.id}"
     if not (folder / "config.json").is_file() and not (folder / ADAPTER).is_file():
         raise UsageError(
             f"{option} {folder} is not a model folder: it has no config.json; "
@@ -182,13 +183,13 @@ def _local_identity(folder: Path, option: str) -> str:
 
 
 def model_texts(folder: Path) -> dict[str, bytes]:
-    """The texts of a model's folder by name. Raises UsageError for one that is far too large to be one."""
+    """The text files of a model's folder, by name. Raises UsageError if one is larger than 1 GiB."""
     texts = {}
     for path in (folder / name for name in TEXT_FILES):
         if path.is_file():
             if path.stat().st_size > MAX_TEXT_BYTES:
                 raise UsageError(
-                    f"{path} has {path.stat().st_size:,} bytes: no model's file is so large"
+                    f"{path} has {path.stat().st_size:,} bytes, which is too large for this file: copy it again"
                 )
             texts[path.name] = path.read_bytes()
     return texts
@@ -198,7 +199,7 @@ Count = Annotated[int, msgspec.Meta(ge=0)]
 
 
 class _Tensor(msgspec.Struct):
-    """An entry of a safetensors header; the defaults are for `__metadata__`, which is no tensor."""
+    """An entry of a safetensors header. The defaults are for `__metadata__`, which is not a tensor."""
 
     shape: tuple[Count, ...] = (0,)
     data_offsets: tuple[Count, Count] = (0, 0)
@@ -212,28 +213,30 @@ class _Config(msgspec.Struct):
     hidden_size: Size | None = None
     model_type: str | None = None
     text_config: "_Config | None" = None
-    "of a model that reads more than text"
+    "in the config of a multimodal model"
 
 
 def vocab_size(model: Model) -> int:
-    """How many tokens a model gives probabilities to; more than its tokenizer has, where it is padded."""
+    """Size of a model's output vocabulary. If it is padded, it is larger than the tokenizer's."""
     path = model.weights_folder / "config.json"
-    found = _decoded(path, _Config)
-    size = found.vocab_size or (found.text_config and found.text_config.vocab_size)
+    config = _decoded(path, _Config)
+    size = config.vocab_size or (config.text_config and config.text_config.vocab_size)
     if not size:
-        raise UsageError(f"{path} does not say vocab_size: it is no config of a language model")
+        raise UsageError(
+            f"{path} has no vocab_size, so it is not the config of a language model: give another model"
+        )
     return size
 
 
 def width_and_kind(model: Model) -> tuple[int | None, str]:
-    """The hidden size of a model, null where its config names none, and its type."""
-    found = _decoded(model.weights_folder / "config.json", _Config)
-    text = found.text_config or found
-    return text.hidden_size, str(text.model_type)
+    """The hidden size of a model, None if its config has none, and its model type."""
+    config = _decoded(model.weights_folder / "config.json", _Config)
+    text_config = config.text_config or config
+    return text_config.hidden_size, str(text_config.model_type)
 
 
 def _decoded(path: Path, kind: type[T]) -> T:
-    """A small JSON file of a model."""
+    """Read a small JSON file of a model. Raises UsageError if it cannot be decoded."""
     try:
         return msgspec.json.decode(path.read_bytes(), type=kind)
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
@@ -241,12 +244,12 @@ def _decoded(path: Path, kind: type[T]) -> T:
 
 
 def count_weights(folder: Path) -> int:
-    """How many numbers the weights of a model are; a copy of them under another name counts once."""
+    """Number of parameters in the weight files. A copy of the weights under another name is not counted."""
     return sum(math.prod(tensor.shape) for tensor in _all_tensors(folder))
 
 
 def count_tensors(folder: Path) -> int:
-    """How many tensors the weights of a model are."""
+    """Number of tensors in the weight files."""
     return len(_all_tensors(folder))
 
 
@@ -255,13 +258,28 @@ def tensor_names(path: Path) -> set[str]:
     return _tensors(path)[1].keys() - {"__metadata__"}
 
 
+def tensor_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
+    """The shapes of a model's weights, by name. Empty if there are no weight files."""
+    shapes = {
+        name: tensor.shape
+        for path in _weight_files(folder)
+        for name, tensor in _tensors(path)[1].items()
+    }
+    shapes.pop("__metadata__", None)
+    return shapes
+
+
 def _all_tensors(folder: Path) -> list[_Tensor]:
+    return [tensor for path in _weight_files(folder) for tensor in _tensors(path)[1].values()]
+
+
+def _weight_files(folder: Path) -> list[Path]:
     paths = [*folder.glob("model*.safetensors")] or [*folder.glob("*.safetensors")]
-    return [one for path in filter(Path.is_file, paths) for one in _tensors(path)[1].values()]
+    return list(filter(Path.is_file, paths))
 
 
 def _tensors(path: Path) -> tuple[bytes, dict[str, _Tensor]]:
-    """The header of a safetensors file, as it stands there and decoded."""
+    """The header of a safetensors file, raw and decoded."""
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         is_possible = length < min(path.stat().st_size, MAX_HEADER_BYTES)
@@ -270,12 +288,12 @@ def _tensors(path: Path) -> tuple[bytes, dict[str, _Tensor]]:
         return header, msgspec.json.decode(header, type=dict[str, _Tensor])
     except NOT_DECODED as error:
         raise UsageError(
-            f"{path} is not a safetensors file, or was cut short: copy it again"
+            f"{path} is not a safetensors file, or it is truncated: copy it again"
         ) from error
 
 
 def _weight_digest(path: Path) -> tuple[int, str]:
-    """Size and hash of a safetensors file's header and of the edges of every tensor in it."""
+    """Size of a safetensors file, and a hash of its header and of the edges of every tensor."""
     header, tensors = _tensors(path)
     size = path.stat().st_size
     edges = []
@@ -285,7 +303,7 @@ def _weight_digest(path: Path) -> tuple[int, str]:
             if begin > end:
                 raise UsageError(f"{path}: {name} ends before it begins: copy it again")
             if end > size:
-                raise UsageError(f"{path} was cut short: it ends inside {name}: copy it again")
+                raise UsageError(f"{path} is truncated: it ends inside {name}: copy it again")
             file.seek(begin)
             edges.append(file.read(min(EDGE_BYTES, end - begin)))
             file.seek(max(begin, end - EDGE_BYTES))
@@ -294,7 +312,7 @@ def _weight_digest(path: Path) -> tuple[int, str]:
 
 
 def hub_folder(reference: str, option: str, *, weights: bool) -> Path:
-    """The folder of the newest commit of a hub model, from the cache where the hub is out of reach."""
+    """The local folder of the newest commit of a hub model. From the cache if the hub cannot be reached."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import (
         HfHubHTTPError,
@@ -302,13 +320,12 @@ def hub_folder(reference: str, option: str, *, weights: bool) -> Path:
         LocalEntryNotFoundError,
     )
 
-    wanted = None if weights else [*TEXT_FILES, "README.md", "LICENSE*"]
-    unwanted = ["*.pth", "original/*", "*.gguf"]
+    allowed = None if weights else [*TEXT_FILES, "README.md", "LICENSE*"]
+    ignored = ["*.pth", "original/*", "*.gguf"]
     try:
-        return Path(snapshot_download(reference, allow_patterns=wanted, ignore_patterns=unwanted))
+        return Path(snapshot_download(reference, allow_patterns=allowed, ignore_patterns=ignored))
     except (HFValidationError, LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
-        reason = first_line(error)
         raise UsageError(
-            f"{option} {reference}: neither a local folder nor to be had from the hub ({reason}); "
+            f"{option} {reference}: neither a local folder nor available from the hub ({first_line(error)}); "
             "check the name and the network, or download it and give its folder"
         ) from error

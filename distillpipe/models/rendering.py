@@ -1,8 +1,9 @@
-"""Chat templates are programs of others: they are run in a process of their own, under limits.
+"""Render chat templates in a separate process, with limits on time and memory.
 
-Jinja's sandbox keeps a template from files and from Python's insides, not from taking all memory or all
-time: `{{ 'x' * 10 ** 10 }}` and three nested loops are enough. So a fork of this process renders. It ends with
-its pipe; one that takes too long, or that the system kills, costs an error, and the next text a new fork.
+A chat template is a program of someone else. Jinja's sandbox keeps it from files and Python internals, but not
+from using all memory or time: `{{ 'x' * 10 ** 10 }}` or three nested loops are enough. So a forked process
+renders. It ends when its pipe is closed. If it takes too long or is killed, that text is an error, and the next
+text gets a new fork.
 """
 
 import os
@@ -22,17 +23,19 @@ from distillpipe.base.errors import DistillError
 from distillpipe.base.interrupts import leave_to_parent
 from distillpipe.models.loading import outside
 
-CPU_SECONDS = 10.0  # of one text; a common one takes a thousandth
-MEMORY_BYTES = 1 << 30  # beside what the process has at its fork
-MAX_GROWTH = 64  # characters that a template may write for each that it is given
-MAX_DESCRIPTORS = 1 << 20  # that are closed in the fork; macOS may name a limit that no int holds
-MAX_CHARACTERS = 1 << 20  # that it may write in any case
+CPU_SECONDS = 10.0  # per conversation; a usual one takes a thousandth of that
+MEMORY_BYTES = 1 << 30  # in addition to what the process has when it forks
+MAX_GROWTH = 64  # characters that a template may write per input character
+MAX_DESCRIPTORS = (
+    1 << 20
+)  # closed in the fork; the limit that macOS reports may not fit into an int
+MAX_CHARACTERS = 1 << 20  # that a template may write in any case
 
 Messages = Sequence[Mapping[str, Any]]
 
 
 class Rendered(NamedTuple):
-    """What came of a text: itself, or why there is none."""
+    """A rendered text, or None and the reason."""
 
     text: str | None
     why: str = ""
@@ -40,32 +43,32 @@ class Rendered(NamedTuple):
 
 class _Job(NamedTuple):
     template: Any
-    "None: that of the job before"
+    "None: the template of the previous job"
     messages: Messages
     add_generation_prompt: bool
 
 
 class _Fork(NamedTuple):
     owner: int
-    "the process that it was forked from"
+    "id of the process that forked it"
     child: int
     pipe: Connection
 
 
 class Renderer:
-    """Renders with the chat template of a tokenizer; threads and forks of this process may share it."""
+    """Renders with the chat template of a tokenizer. Threads and forks of this process may share it."""
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
         self._fork: _Fork | None = None
         self._template: Any = None
-        "that the fork knows"
+        "the template that the fork has"
         self._lock = threading.Lock()
         self._owner = os.getpid()
 
     def render(self, messages: Messages, *, add_generation_prompt: bool) -> Rendered:
-        """The text of a conversation as the tokenizer's template of now writes it."""
-        if self._owner != os.getpid():  # a fork: the lock and the pipe are those of another process
+        """Render a conversation with the current template of the tokenizer."""
+        if self._owner != os.getpid():  # we were forked: lock and pipe belong to the parent
             self._lock, self._fork, self._owner = threading.Lock(), None, os.getpid()
         with self._lock:
             template = self._tokenizer.chat_template
@@ -74,22 +77,22 @@ class Renderer:
             self._template = template
             if self._fork is None:
                 self._fork = _begin(self._tokenizer)
-                self._at_end = weakref.finalize(self, _end, self._fork)
+                self._finalizer = weakref.finalize(self, _end, self._fork)
             try:
                 self._fork.pipe.send(job)
                 rendered: Rendered = self._fork.pipe.recv()
             except (EOFError, OSError):
-                rendered = Rendered(None, _death(self._let_go(is_dead=True)))
-            except BaseException:  # between question and answer the pipe is of no use
-                self._let_go()
+                rendered = Rendered(None, _why_ended(self._drop_fork(is_dead=True)))
+            except BaseException:  # an unread answer may be in the pipe: do not use it again
+                self._drop_fork()
                 raise
         return rendered
 
-    def _let_go(self, *, is_dead: bool = False) -> int:
-        """Collect the fork, once: the next text gets a new one."""
+    def _drop_fork(self, *, is_dead: bool = False) -> int:
+        """End the fork and return the signal that ended it. The next text gets a new fork."""
         assert self._fork is not None
         fork, self._fork = self._fork, None
-        self._at_end.detach()
+        self._finalizer.detach()
         return _end(fork, is_dead=is_dead)
 
 
@@ -106,7 +109,7 @@ def _begin(tokenizer: Any) -> _Fork:
 
 
 def _end(fork: _Fork, *, is_dead: bool = False) -> int:
-    """Let a fork go, and collect it: the signal that ended it, 0 where there was none."""
+    """End a fork and wait for it. Returns the signal that ended it, 0 for none."""
     if fork.owner != os.getpid():
         return 0
     fork.pipe.close()
@@ -118,20 +121,20 @@ def _end(fork: _Fork, *, is_dead: bool = False) -> int:
     return 0
 
 
-def _death(signal_number: int) -> str:
+def _why_ended(signal_number: int) -> str:
     if signal_number == signal.SIGPROF:
         return f"it takes more than {CPU_SECONDS:.0f} s for one conversation"
     name = f" by {signal.Signals(signal_number).name}" if signal_number else ""
-    return f"the process that renders it was ended{name}, as for want of memory"
+    return f"the process that renders it was ended{name}, probably because memory ran out"
 
 
 def _serve(pipe: Connection, tokenizer: Any) -> None:
-    """What the fork does: render until the other end of the pipe is gone. Never returns."""
+    """The fork: render jobs until the other end of the pipe is closed. Never returns."""
     try:
-        _shut_off(pipe.fileno())
+        _isolate(pipe.fileno())
         while True:
             job: _Job = pipe.recv()
-            signal.setitimer(signal.ITIMER_PROF, CPU_SECONDS)  # ends the process, in any loop
+            signal.setitimer(signal.ITIMER_PROF, CPU_SECONDS)  # its signal ends the process
             rendered = _rendered(tokenizer, job)
             signal.setitimer(signal.ITIMER_PROF, 0)
             pipe.send(rendered)
@@ -139,16 +142,16 @@ def _serve(pipe: Connection, tokenizer: Any) -> None:
         os._exit(0)
 
 
-def _shut_off(pipe: int) -> None:
-    """Hold nothing of the parent's: no lock, no pipe of others, no standard stream but for errors."""
+def _isolate(pipe: int) -> None:
+    """Close everything of the parent except the pipe and stderr, and limit memory."""
     leave_to_parent()
     signal.signal(signal.SIGPROF, signal.SIG_DFL)
-    nothing = os.open(os.devnull, os.O_RDWR)
-    os.dup2(nothing, 0)
-    os.dup2(nothing, 1)
+    devnull = os.open(os.devnull, os.O_RDWR)
+    os.dup2(devnull, 0)
+    os.dup2(devnull, 1)
     os.closerange(3, pipe)
     os.closerange(pipe + 1, max(pipe + 1, min(os.sysconf("SC_OPEN_MAX"), MAX_DESCRIPTORS)))
-    with suppress(OSError, ValueError):  # elsewhere than on Linux
+    with suppress(OSError, ValueError):  # not on Linux
         pages = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[0])
         limit = pages * resource.getpagesize() + MEMORY_BYTES
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
@@ -168,13 +171,15 @@ def _rendered(tokenizer: Any, job: _Job) -> Rendered:
         lineno = getattr(error.__cause__, "lineno", None)
         line = "" if lineno is None else f"line {lineno}: "
         return Rendered(None, line + str(error).removeprefix(": "))
-    given = sum(len(str(value)) for message in job.messages for value in message.values())
+    num_input = sum(len(str(value)) for message in job.messages for value in message.values())
     if not isinstance(text, str):
-        return Rendered(None, f"it gives {type(text).__name__}, no text")
+        return Rendered(None, f"it returns {type(text).__name__}, not text")
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        return Rendered(None, f"it writes {text[error.start]!a}, which is half of a character")
-    if len(text) > max(MAX_CHARACTERS, MAX_GROWTH * given):
-        return Rendered(None, f"it writes {len(text):,} characters for {given:,} of messages")
+        return Rendered(None, f"it writes {text[error.start]!a}, which is half of a surrogate pair")
+    if len(text) > max(MAX_CHARACTERS, MAX_GROWTH * num_input):
+        return Rendered(
+            None, f"it writes {len(text):,} characters for {num_input:,} characters of messages"
+        )
     return Rendered(text)

@@ -1,7 +1,8 @@
-r"""Where a step of reasoning ends: what is cut or ended there stops in no mid-sentence.
+r"""Find where the steps of a reasoning end, so that it can be cut without breaking a sentence.
 
-A step is a paragraph, in a thought without blank lines a line. None ends in a code block, a formula or a
-sentence that goes on, in a heading, in a question, with "Let me check" or "Wait": what they begin comes after them.
+A step is a paragraph, or a line if the reasoning has no blank lines. A step does not end within a code block, a
+formula or a sentence. It does not end with a heading, a question, "Let me check" or "Wait" either, because the
+text that these announce comes after them.
 """
 
 import re
@@ -10,9 +11,9 @@ from typing import NamedTuple
 
 from distillpipe.models.endings import breaks_off
 
-_LAST = 4_000  # characters before an end that tell whether a step is whole there
-_ANNOUNCED_IN = 200  # characters before an end in which "Let me check" is looked for
-_BLANK_LINE = re.compile(r"(?<=\S)\s*\n[^\S\n]*\n\s*")
+_LAST = 4_000  # characters before an end that are read to decide whether the step is complete
+_ANNOUNCED_IN = 200  # characters before an end that are searched for "Let me check"
+BLANK_LINE = re.compile(r"(?<=\S)\s*\n[^\S\n]*\n\s*")
 _NEW_LINE = re.compile(r"(?<=\S)\s*\n\s*")
 _FENCE = re.compile(r"^[^\S\n]*+(?:```|~~~)", re.MULTILINE)
 _ANNOUNCEMENT = re.compile(
@@ -24,31 +25,32 @@ _HEADING = re.compile(r"(?:#{1,6}\s.*|\*\*[^*]*[^*\W\d][^*]*\*\*:?)\Z")
 
 
 class Steps(NamedTuple):
-    """Where the steps of a reasoning end."""
+    """The ends of the steps of a reasoning."""
 
     reasoning: str
     ends: list[int]
-    "characters before each end, rising; white space is followed by more of the thought there"
+    "number of characters before each end, ascending; white space and more reasoning follow each"
     fences: list[int]
-    "where the marks of code blocks stand"
+    "positions of the fences of code blocks"
 
     def is_whole(self, end: int) -> bool:
-        """Whether what ends there is a whole step, and not one that announces the next."""
-        if bisect_left(self.fences, end) % 2:
+        """Whether the step that ends at `end` is complete and does not announce the next one."""
+        if bisect_left(self.fences, end) % 2:  # within a code block
             return False
         text = self.reasoning[max(0, end - _LAST) : end]
         line = text[text.rfind("\n") + 1 :].strip()
-        goes_on = (
+        announces_next = (
             line.endswith("?")
             or _ANNOUNCEMENT.search(line[-_ANNOUNCED_IN:])
             or _HEADING.match(line)
         )
-        return not (goes_on or breaks_off(text))
+        return not (announces_next or breaks_off(text))
 
 
 def find_steps(reasoning: str, last: int) -> Steps:
-    """The steps of `reasoning` that end among its first `last` characters."""
-    pattern = _BLANK_LINE if _BLANK_LINE.search(reasoning.strip()) else _NEW_LINE
+    """The steps of `reasoning` that end within its first `last` characters."""
+    pattern = BLANK_LINE if BLANK_LINE.search(reasoning.strip()) else _NEW_LINE
     breaks = pattern.finditer(reasoning, 0, last)
-    ends = [found.start() for found in breaks if found.end() < last]
-    return Steps(reasoning, ends, [found.start() for found in _FENCE.finditer(reasoning, 0, last)])
+    ends = [match.start() for match in breaks if match.end() < last]
+    fences = [match.start() for match in _FENCE.finditer(reasoning, 0, last)]
+    return Steps(reasoning, ends, fences)

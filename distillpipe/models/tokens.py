@@ -1,4 +1,4 @@
-"""Token counts of imported traces: the tokenizer of a model, found without its weights."""
+"""Count the tokens of imported traces with the tokenizer of a model. No weights are needed."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -17,52 +17,52 @@ from distillpipe.models.chat import Chat, load_chat
 from distillpipe.models.lookup import Model, hub_folder, model_texts
 
 OPTION = "--tokenizer"
-BATCH_CHARACTERS = 200_000  # that a thread counts at a time
+BATCH_CHARACTERS = 200_000  # characters per task of a thread
 
 Counted = TokenCounts | InternalError
 Failed = Callable[[Trace, InternalError], None]
 
 
 def find_tokenizer(reference: str) -> Model:
-    """The tokenizer of a model folder, a checkpoint of ours, or a model on the hub."""
-    path = versions.followed(Path(reference))
+    """Find the tokenizer of a model folder, a checkpoint of ours, or a hub model."""
+    path = versions.follow_latest(Path(reference))
     if versions.holds_versions(versions.split_reference(reference)[0]):
         path = versions.resolve(reference)
     if not path.exists():
         path = hub_folder(reference, OPTION, weights=False)
-    found = model_texts(path)
-    if not any(name.startswith(("tokenizer", "vocab")) for name in found):
+    texts = model_texts(path)
+    if not any(name.startswith(("tokenizer", "vocab")) for name in texts):
         raise UsageError(
             f"{OPTION} {reference} has no tokenizer.json: give the folder of a model or its tokenizer"
         )
-    return Model(reference, path.resolve(), f"tokenizer:{content_hash(found)}")
+    return Model(reference, path.resolve(), f"tokenizer:{content_hash(texts)}")
 
 
 def counter(model: Model) -> Callable[[Trace], TokenCounts]:
-    """Counts the tokens of a trace by the tokenizer of a model; threads may share it."""
+    """A function that counts the tokens of a trace with the tokenizer of a model. It is thread-safe."""
     chat = load_chat(model.folder, model.name)
     return lambda trace: _counts([trace], chat)[0]
 
 
 def counted(traces: Iterable[Trace], chat: Chat, failed: Failed | None = None) -> Iterator[Trace]:
-    """The traces, in order, with the tokens that they would have in a chat, counted on all cores.
+    """Yield the traces, in order, with token counts. Counts on all cores and reads a few batches ahead.
 
-    One whose counting meets an internal error is given to `failed`, or stays uncounted. A completion that was cut
-    off has no end token. A few batches of BATCH_CHARACTERS are read ahead.
+    A trace that raises an internal error is passed to `failed`; without `failed` it stays uncounted. A completion
+    that was cut off has no end token.
     """
     num_threads = num_cores()
-    waiting: deque[tuple[list[Trace], Future[list[Counted]]]] = deque()
-    with ThreadPoolExecutor(num_threads) as threads:  # a tokenizer in Rust lets others run
+    pending: deque[tuple[list[Trace], Future[list[Counted]]]] = deque()
+    with ThreadPoolExecutor(num_threads) as threads:  # the Rust tokenizer releases the GIL
         for batch in _batches(traces):
-            waiting.append((batch, threads.submit(_counts_or_errors, batch, chat)))
-            if len(waiting) > 2 * num_threads:
-                yield from _with_counts(*waiting.popleft(), failed)
-        while waiting:
-            yield from _with_counts(*waiting.popleft(), failed)
+            pending.append((batch, threads.submit(_counts_or_errors, batch, chat)))
+            if len(pending) > 2 * num_threads:
+                yield from _with_counts(*pending.popleft(), failed)
+        while pending:
+            yield from _with_counts(*pending.popleft(), failed)
 
 
 def completion_ids(trace: Trace, chat: Chat) -> list[int]:
-    """Token ids of a row's completion as a model would have sampled it: one that was cut off has no end token."""
+    """Token ids of a row's completion, as a model would sample it. Without end token if it was cut off."""
     return chat.ids(_completion(trace, chat)) + _ending(trace, chat)
 
 
@@ -93,12 +93,13 @@ def _with_counts(
 
 
 def _counts_or_errors(traces: list[Trace], chat: Chat) -> list[Counted]:
-    """Tokens of each trace; where one of them fails, each is counted by itself."""
+    """Token counts of each trace, or its error."""
     counts = guarded(_counts, traces, chat)
     if not isinstance(counts, InternalError):
         return [*counts]
-    alone = [guarded(_counts, [trace], chat) for trace in traces]
-    return [one if isinstance(one, InternalError) else one[0] for one in alone]
+    # One trace failed the whole batch: count each by itself.
+    results = [guarded(_counts, [trace], chat) for trace in traces]
+    return [result if isinstance(result, InternalError) else result[0] for result in results]
 
 
 def _counts(traces: list[Trace], chat: Chat) -> list[TokenCounts]:
@@ -111,11 +112,12 @@ def _counts(traces: list[Trace], chat: Chat) -> list[TokenCounts]:
 
 
 def _ids(texts: list[str], chat: Chat) -> list[list[int]]:
-    """Token ids of each text; where the tokenizer is in Rust twice as fast as one by one."""
+    """Token ids of each text."""
     if not chat.tokenizer.is_fast:
         return [chat.ids(text) for text in texts]
+    # The Rust tokenizer encodes a batch twice as fast as single texts.
     rust = chat.tokenizer.backend_tokenizer
-    return [one.ids for one in rust.encode_batch_fast(texts, add_special_tokens=False)]
+    return [encoding.ids for encoding in rust.encode_batch_fast(texts, add_special_tokens=False)]
 
 
 def _ending(trace: Trace, chat: Chat) -> list[int]:
@@ -123,7 +125,7 @@ def _ending(trace: Trace, chat: Chat) -> list[int]:
 
 
 def _completion(trace: Trace, chat: Chat) -> str:
-    """The text of a completion; of one that was cut off in its thought without what ends the thought."""
+    """The text of a completion. Without the closing tag if it was cut off in its reasoning."""
     text = chat.turn.completion(trace.reasoning, trace.response)
-    is_thought = trace.is_truncated and not trace.response
-    return text.removesuffix(chat.turn.middle) if is_thought else text
+    is_cut_reasoning = trace.is_truncated and not trace.response
+    return text.removesuffix(chat.turn.middle) if is_cut_reasoning else text

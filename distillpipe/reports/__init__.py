@@ -1,1 +1,1 @@
-"""What is said about models and data: metrics, paired statistics, scores, comparisons, lineage, and their text."""
+"""Reports on models and data: metrics, paired statistics, scores, comparisons, lineage, and their text."""

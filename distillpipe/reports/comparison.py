@@ -1,4 +1,4 @@
-"""Models against the first of them, problem by problem: overall, by domain and by difficulty."""
+"""Compare models with the first of them on the same problems: overall, by domain and by difficulty."""
 
 import math
 from collections.abc import Sequence
@@ -12,14 +12,12 @@ from distillpipe.reports.scoring import Judged, Predictions
 HARD, EASY = Fraction(1, 3), Fraction(2, 3)
 DIFFICULTIES = ("hard", "medium", "easy")
 NO_NAME = "(none)"
-FEW_PROBLEMS = 50  # fewer may hold none of a rare kind: see scripts/coverage.py --only skew
-MIN_SAMPLES = (
-    3  # of all models together: of two single ones the mean rate says no more than who won
-)
+FEW_PROBLEMS = 50  # fewer may hold no problem of a rare kind: see scripts/coverage.py --only skew
+MIN_SAMPLES = 3  # over all models: with two samples, the mean rate only tells which model won
 
 
 class Group(msgspec.Struct):
-    """A model against the first on some of the problems."""
+    """A model compared with the first model on some of the problems."""
 
     num_problems: int
     first: float
@@ -36,7 +34,7 @@ class Group(msgspec.Struct):
 
 
 class Pair(msgspec.Struct):
-    """A model against the first on all problems; null where there are too few to say."""
+    """A model compared with the first model on all problems; null for figures that need more problems."""
 
     model: str
     first_model: str
@@ -47,20 +45,20 @@ class Pair(msgspec.Struct):
     p_value_holm: float
     "adjusted for the number of models that are compared with the first (Holm 1979)"
     p_value_caution: str | None
-    "why it may err more often than it says; null where it does not"
+    "why false positives may be more frequent than p says; null if there is no reason"
     num_samples_tested: int
-    "of each problem and model: the test wants as many of both"
+    "samples a problem and model: the test needs equally many from both models"
     minimum_detectable_effect: dict[str, float | None]
-    "80% power at 5%: `paired` as here, `unpaired` had the two been scored on different problems"
+    "80% power at 5%: `paired` on the same problems, as here; `unpaired` on different problems"
     by_domain: dict[str, Group]
     by_difficulty: dict[str, Group]
     "by the mean share of correct samples over all models compared: hard < 1/3, easy > 2/3"
 
 
 def compare(named: Sequence[tuple[str, Predictions]]) -> list[Pair]:
-    """Every model against the first, on the same problems (see `unpaired`)."""
+    """Compare each model with the first; all have the same problems (see `stages.compare`)."""
     first_name, first = named[0]
-    difficulty = difficulties([found for _, found in named])
+    difficulty = difficulties([predictions for _, predictions in named])
     pairs = [_pair(first_name, first, name, other, difficulty) for name, other in named[1:]]
     adjusted = paired.holm([pair.p_value for pair in pairs])
     for pair, p_value in zip(pairs, adjusted, strict=True):
@@ -69,19 +67,19 @@ def compare(named: Sequence[tuple[str, Predictions]]) -> list[Pair]:
 
 
 def difficulties(models: Sequence[Predictions]) -> dict[str, str]:
-    """`hard`, `medium` or `easy` by problem id; nothing where there are too few samples to tell.
+    """`hard`, `medium` or `easy` by problem id; {} with too few samples.
 
-    The rate is the mean of all models, not of one of them: a problem that one model found hard by bad
-    luck would look as if the others had gained on it.
+    The rate is the mean over all models. With the rate of one model, a problem that this model failed by bad luck would
+    count as hard, and the other models would seem to gain on hard problems.
     """
-    found = {}
+    levels = {}
     for problem_id in models[0].problems:
         judged = [model.problems[problem_id] for model in models]
-        if sum(len(one.samples) for one in judged) < MIN_SAMPLES:
+        if sum(len(item.samples) for item in judged) < MIN_SAMPLES:
             return {}
-        rate = sum((_rate(one) for one in judged), Fraction()) / len(judged)
-        found[problem_id] = "hard" if rate < HARD else "easy" if rate > EASY else "medium"
-    return found
+        rate = sum((_rate(item) for item in judged), Fraction()) / len(judged)
+        levels[problem_id] = "hard" if rate < HARD else "easy" if rate > EASY else "medium"
+    return levels
 
 
 def _pair(
@@ -92,7 +90,7 @@ def _pair(
     tested = min(first.num_samples[0], other.num_samples[0])
     p_value = paired.p_value(_differences(first, other, ids, tested))
     alone = [
-        metrics.score([one.rate for one in model.problems.values()]).standard_error
+        metrics.score([samples.rate for samples in model.problems.values()]).standard_error
         for model in (first, other)
     ]
     errors = {"paired": difference.standard_error, "unpaired": math.hypot(*alone)}
@@ -106,18 +104,22 @@ def _pair(
         p_value_caution=_caution(len(ids), tested),
         num_samples_tested=tested,
         minimum_detectable_effect={
-            name: None if math.isnan(one := metrics.detectable_difference(error)) else one
+            name: None if math.isnan(effect := metrics.detectable_difference(error)) else effect
             for name, error in errors.items()
         },
-        by_domain=_grouped(first, other, {one: first.problems[one].domain for one in ids}),
-        by_difficulty=_grouped(first, other, {one: difficulty.get(one) for one in ids}),
+        by_domain=_grouped(
+            first, other, {problem_id: first.problems[problem_id].domain for problem_id in ids}
+        ),
+        by_difficulty=_grouped(
+            first, other, {problem_id: difficulty.get(problem_id) for problem_id in ids}
+        ),
     )
 
 
 def _grouped(
     first: Predictions, other: Predictions, names: dict[str, str | None]
 ) -> dict[str, Group]:
-    """A group a name; none where no problem has one, or all have the same."""
+    """A group for each name; {} if there are fewer than two names."""
     ids: dict[str, list[str]] = {}
     for problem_id, name in names.items():
         ids.setdefault(name or NO_NAME, []).append(problem_id)
@@ -131,25 +133,27 @@ def _order(name: str) -> tuple[int, str]:
 
 
 def _group(first: Predictions, other: Predictions, ids: Sequence[str]) -> Group:
-    found = paired.difference(_differences(first, other, ids))
+    difference = paired.difference(_differences(first, other, ids))
     return Group(
         num_problems=len(ids),
         first=_mean(first, ids),
         other=_mean(other, ids),
-        difference=found.mean,
-        interval=(found.low, found.high),
-        num_wins=found.num_wins,
-        num_losses=found.num_losses,
-        num_ties=len(ids) - found.num_wins - found.num_losses,
+        difference=difference.mean,
+        interval=(difference.low, difference.high),
+        num_wins=difference.num_wins,
+        num_losses=difference.num_losses,
+        num_ties=len(ids) - difference.num_wins - difference.num_losses,
     )
 
 
-def _mean(found: Predictions, ids: Sequence[str]) -> float:
-    return float(sum((found.problems[one].rate for one in ids), Fraction()) / len(ids))
+def _mean(model: Predictions, ids: Sequence[str]) -> float:
+    return float(
+        sum((model.problems[problem_id].rate for problem_id in ids), Fraction()) / len(ids)
+    )
 
 
 def _caution(num_problems: int, num_samples: int) -> str | None:
-    """Of one sample a problem all differences have one size, so that none is too rare and too large to be seen."""
+    """With one sample a problem all differences have the same size, so no rare large difference can be missing."""
     if num_problems >= FEW_PROBLEMS or num_samples == 1:
         return None
     return (
@@ -162,12 +166,13 @@ def _differences(
     first: Predictions, other: Predictions, ids: Sequence[str], num_samples: int | None = None
 ) -> list[Fraction]:
     return [
-        _rate(other.problems[one], num_samples) - _rate(first.problems[one], num_samples)
-        for one in ids
+        _rate(other.problems[problem_id], num_samples)
+        - _rate(first.problems[problem_id], num_samples)
+        for problem_id in ids
     ]
 
 
 def _rate(judged: Judged, num_samples: int | None = None) -> Fraction:
-    """The share of correct ones among all samples, or among the first so many by their index."""
+    """The share of correct samples, among all or among the first `num_samples` by index."""
     samples = sorted(judged.samples)[:num_samples]
     return Fraction(sum(correct for _, correct in samples), len(samples))

@@ -1,4 +1,4 @@
-"""A comparison as lines of text, for the terminal and for a file of markdown."""
+"""The text of a comparison, for the terminal and for a markdown file."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -11,60 +11,62 @@ from distillpipe.reports.comparison import Group, Pair
 from distillpipe.reports.lineage import Overlap
 from distillpipe.reports.tables import Table, aligned, markdown, score_table, share, with_interval
 
-MIN_P = 1e-9  # the test is not exact beyond
+MIN_P = 1e-9  # the test is not exact below
 
 
-class Scored(msgspec.Struct):
-    """One of the models that are compared."""
+class ScoredModel(msgspec.Struct):
+    """The scores of one of the compared models."""
 
     name: str
     path: str
     metrics: dict[str, Any]
-    "what metrics.json would hold, from the rows"
+    "the content of metrics.json, recomputed from the rows"
     training_overlap: Overlap | None
-    "null where nothing is known of its training data: it is no checkpoint of ours"
+    "null if the training data is unknown, because the model is not a checkpoint of distillpipe"
 
 
 class Comparison(msgspec.Struct):
-    """All that is said of several models on one benchmark."""
+    """The comparison of several models on one benchmark."""
 
     benchmark: str
-    models: list[Scored]
+    models: list[ScoredModel]
     pairs: list[Pair]
     warnings: list[str]
 
 
-def terminal(found: Comparison) -> Iterator[str]:
-    """For a person at a terminal."""
-    yield from (printable(f"warning: {line}") for line in found.warnings)
-    for title, table in _tables(found):
+def terminal_lines(comparison: Comparison) -> Iterator[str]:
+    """The lines for the terminal."""
+    yield from (printable(f"warning: {line}") for line in comparison.warnings)
+    for title, table in _tables(comparison):
         yield from ["", printable(title), *(f"  {line}" for line in aligned(table))]
-    yield from ["", *map(printable, _notes(found))]
+    yield from ["", *map(printable, _notes(comparison))]
 
 
-def document(found: Comparison) -> Iterator[str]:
-    """For a file: metrics.md."""
-    yield from [f"# {inline(found.benchmark)}", ""]
-    yield from _paragraphs([f"**Warning:** {inline(line)}." for line in found.warnings])
-    for title, table in _tables(found):
+def markdown_lines(comparison: Comparison) -> Iterator[str]:
+    """The lines of a markdown file."""
+    yield from [f"# {inline(comparison.benchmark)}", ""]
+    yield from _paragraphs([f"**Warning:** {inline(line)}." for line in comparison.warnings])
+    for title, table in _tables(comparison):
         yield from [f"## {inline(title)}", "", *markdown(table), ""]
-    yield from _paragraphs([inline(line) for line in _notes(found)])
+    yield from _paragraphs([inline(line) for line in _notes(comparison)])
 
 
-def _tables(found: Comparison) -> Iterator[tuple[str, Table]]:
+def _tables(comparison: Comparison) -> Iterator[tuple[str, Table]]:
     scores = []
-    for one in found.models:
-        cells = dict(one.metrics)
-        if one.training_overlap is not None:
-            cells["training_overlap"] = _overlap(one.training_overlap, one.metrics["num_problems"])
-        scores.append((one.name, cells))
+    for model in comparison.models:
+        cells = dict(model.metrics)
+        if model.training_overlap is not None:
+            cells["training_overlap"] = _overlap(
+                model.training_overlap, model.metrics["num_problems"]
+            )
+        scores.append((model.name, cells))
     yield "scores", score_table(scores)
-    yield f"against {found.models[0].name}", _pair_table(found.pairs)
+    yield f"against {comparison.models[0].name}", _pair_table(comparison.pairs)
     by: dict[str, Callable[[Pair], dict[str, Group]]] = {
         "domain": lambda pair: pair.by_domain,
         "difficulty": lambda pair: pair.by_difficulty,
     }
-    for pair in found.pairs:
+    for pair in comparison.pairs:
         for name, groups_of in by.items():
             if groups := groups_of(pair):
                 yield f"{pair.model} against {pair.first_model}, by {name}", _group_table(groups)
@@ -86,7 +88,9 @@ def _pair_table(pairs: list[Pair]) -> Table:
             share(effect["unpaired"]),
         ])  # fmt: skip
     if not several:
-        return [[cell for place, cell in enumerate(row) if place != 3] for row in (heading, *rows)]
+        return [
+            [cell for column, cell in enumerate(row) if column != 3] for row in (heading, *rows)
+        ]
     return [heading, *rows]
 
 
@@ -94,45 +98,45 @@ def _group_table(groups: dict[str, Group]) -> Table:
     rows = [
         [
             name,
-            f"{one.num_problems:,}",
-            f"{one.first:.3f}",
-            f"{one.other:.3f}",
-            with_interval(one.difference, one.interval, signed=True),
-            *(f"{count:,}" for count in (one.num_wins, one.num_losses, one.num_ties)),
+            f"{group.num_problems:,}",
+            f"{group.first:.3f}",
+            f"{group.other:.3f}",
+            with_interval(group.difference, group.interval, signed=True),
+            *(f"{count:,}" for count in (group.num_wins, group.num_losses, group.num_ties)),
         ]
-        for name, one in groups.items()
+        for name, group in groups.items()
     ]
     return [["", "problems", "first", "other", "difference", "won", "lost", "even"], *rows]
 
 
-def _notes(found: Comparison) -> Iterator[str]:
-    first = found.models[0].name
+def _notes(comparison: Comparison) -> Iterator[str]:
+    first = comparison.models[0].name
     yield (
         f"difference: Pass@1 minus that of {first}, mean over problems, with a 95% interval; won: problems "
         "with a higher share of correct samples"
     )
-    said = (
+    p_note = (
         "p: sign-flip test over problems, two-sided; where the differences have several sizes, the larger of "
         "it and Hall's t-test, which allows for skew"
     )
-    if len(found.pairs) > 1:
-        said += f"; p (Holm): adjusted for {len(found.pairs)} models held against {first}"
-    yield said
-    for caution in dict.fromkeys(filter(None, (pair.p_value_caution for pair in found.pairs))):
+    if len(comparison.pairs) > 1:
+        p_note += f"; p (Holm): adjusted for {len(comparison.pairs)} models held against {first}"
+    yield p_note
+    for caution in dict.fromkeys(filter(None, (pair.p_value_caution for pair in comparison.pairs))):
         yield f"p {caution}"
     yield "detectable: the smallest true difference that such a test finds in 80% of cases; unpaired: had each model had problems of its own"
-    if any(pair.by_difficulty for pair in found.pairs):
+    if any(pair.by_difficulty for pair in comparison.pairs):
         yield (
             "difficulty: by the mean share of correct samples over all models here, hard under 1/3, easy "
             "over 2/3"
         )
-    for one in found.models:
-        if (overlap := one.training_overlap) is None:
-            yield f"{one.name}: its training data is not known (no checkpoint of ours)"
+    for model in comparison.models:
+        if (overlap := model.training_overlap) is None:
+            yield f"{model.name}: its training data is not known (no checkpoint of ours)"
         elif overlap.found_in:
-            yield f"{one.name}: was trained on problems of this benchmark: {', '.join(overlap.found_in)}"
+            yield f"{model.name}: was trained on problems of this benchmark: {', '.join(overlap.found_in)}"
         if overlap is not None and overlap.unknown:
-            yield f"{one.name}: training data that is gone or has changed: {', '.join(overlap.unknown)}"
+            yield f"{model.name}: training data that is gone or has changed: {', '.join(overlap.unknown)}"
 
 
 def _overlap(overlap: Overlap, num_problems: int) -> str:

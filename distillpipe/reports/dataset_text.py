@@ -1,4 +1,4 @@
-"""The text of `show`: values in, lines out."""
+"""The text of `distill show`: pure functions from values to lines."""
 
 from collections.abc import Iterator, Sequence
 
@@ -9,32 +9,38 @@ from distillpipe.data.store.counts import Counts, Distribution
 from distillpipe.data.store.manifest import Manifest
 from distillpipe.data.store.spending import say_spent
 from distillpipe.reports.disk import Folder, Partial
-from distillpipe.reports.lineage import Step
+from distillpipe.reports.lineage import FunnelStep
 
 BAR_WIDTH = 40
-MAX_CHARACTERS = 2000  # of one text of a row, where it is not asked for by its id
-ID_DIGITS = 16  # of the id of an input; --json has all
+MAX_CHARACTERS = 2000  # of a text of a row, unless the row was selected by id
+ID_DIGITS = 16  # of the id of an input; --json has the whole id
 QUANTILES = ("min", "p5", "p25", "p50", "p75", "p95", "p99", "max")
 
 
-def details(name: str, manifest: Manifest, funnel: list[Step], folder: Folder) -> Iterator[str]:
-    """What is known of one version, section after section."""
+def details(
+    name: str, manifest: Manifest, funnel: list[FunnelStep], folder: Folder
+) -> Iterator[str]:
+    """The sections on one version."""
     yield from map(printable, _details(name, manifest, funnel, folder))
 
 
-def _details(name: str, manifest: Manifest, funnel: list[Step], folder: Folder) -> Iterator[str]:
+def _details(
+    name: str, manifest: Manifest, funnel: list[FunnelStep], folder: Folder
+) -> Iterator[str]:
     counts = manifest.counts
     yield from _heading(name, manifest, folder)
     yield from _section("funnel", funnel_lines(funnel))
     yield from _section(
         "inputs",
         _columns(
-            [[one.path, one.version or "file", one.id[:ID_DIGITS]] for one in manifest.inputs]
+            [[item.path, item.version or "file", item.id[:ID_DIGITS]] for item in manifest.inputs]
         ),
     )
     yield from _section(
-        "models", _columns([[one.role, one.name, one.identity] for one in manifest.models])
+        "models", _columns([[item.role, item.name, item.identity] for item in manifest.models])
     )
+    own = [[name, digest] for name, digest in manifest.user_code.items()]
+    yield from _section("verifiers and rules of your own", _columns(own))
     yield from _section("dropped", _dropped(counts))
     yield from _section("teachers", teacher_lines(counts))
     if counts.verdicts:
@@ -45,37 +51,39 @@ def _details(name: str, manifest: Manifest, funnel: list[Step], folder: Folder) 
     yield from _section("on disk", _disk(folder))
 
 
-def funnel_lines(steps: Sequence[Step]) -> list[str]:
-    """A line a step. An arrow comes from the line above, unless the line names what it comes from."""
+def funnel_lines(steps: Sequence[FunnelStep]) -> list[str]:
+    """A line for each step. An arrow points from the line above, unless the line names other inputs."""
     labels = _labels(steps)
     table = []
     for position, step in enumerate(steps):
-        made_of = "" if step.inputs in ([], [position - 1]) else _made_of(step, labels)
-        table.append(["->" if step.inputs else "", labels[position], _said_of(step) + made_of])
+        made_of = ""
+        if step.inputs not in ([], [position - 1]):
+            made_of = f", from {' and '.join(labels[number] for number in step.inputs)}"
+        table.append(["->" if step.inputs else "", labels[position], _description(step) + made_of])
     return _columns(table)
 
 
 def teacher_lines(counts: Counts) -> list[str]:
-    """A line for each teacher where there are several: `R1: 600 of 1,000 rows kept (wrong_answer 400)`."""
+    """A line for each of several teachers: `R1: 600 of 1,000 rows kept (wrong_answer 400)`."""
     if len(counts.teachers) < 2:
         return []
     return [
         printable(
-            f"{name}: {one.rows_kept:,} of {one.rows_read:,} rows kept"
-            + (f" ({', '.join(_by_rows(one.dropped))})" if one.dropped else "")
+            f"{name}: {teacher.rows_kept:,} of {teacher.rows_read:,} rows kept"
+            + (f" ({', '.join(_by_rows(teacher.dropped))})" if teacher.dropped else "")
         )
-        for name, one in sorted(counts.teachers.items())
+        for name, teacher in sorted(counts.teachers.items())
     ]
 
 
 def _by_rows(dropped: dict[str, int]) -> list[str]:
     return [
-        f"{reason} {rows:,}" for reason, rows in sorted(dropped.items(), key=lambda one: -one[1])
+        f"{reason} {rows:,}" for reason, rows in sorted(dropped.items(), key=lambda item: -item[1])
     ]
 
 
 def row_lines(row: Trace, *, whole: bool) -> Iterator[str]:
-    """A row for a person; `whole` leaves nothing out. Control characters are shown, not sent."""
+    """The lines of a row; unless `whole`, long texts lose their middle. Control characters are escaped."""
     yield printable(f"=== {row.id}")
     yield from _columns(_facts(row))
     texts = {"problem": row.problem, "reasoning": row.reasoning, "response": row.response}
@@ -87,7 +95,7 @@ def row_lines(row: Trace, *, whole: bool) -> Iterator[str]:
 
 
 def shortened(text: str, limit: int = MAX_CHARACTERS) -> str:
-    """`text` with its middle left out where it is longer than `limit` characters."""
+    """`text` without its middle if it is longer than `limit` characters."""
     if len(text) <= limit:
         return text
     head, tail = limit - limit // 2, limit // 2
@@ -95,29 +103,29 @@ def shortened(text: str, limit: int = MAX_CHARACTERS) -> str:
     return f"{text[:head]}\n[... {left_out:,} characters; --row ID shows all ...]\n{text[-tail:]}"
 
 
-def histogram_lines(found: Distribution) -> list[str]:
-    """A bar a bin, the longest `BAR_WIDTH` wide; a bin that holds a row has a bar."""
-    most = max(one.rows for one in found.histogram)
-    width = len(f"{found.histogram[-1].low:,}")
+def histogram_lines(distribution: Distribution) -> list[str]:
+    """A bar for each bin that holds rows; the longest is `BAR_WIDTH` wide."""
+    most = max(bin_.rows for bin_ in distribution.histogram)
+    width = len(f"{distribution.histogram[-1].low:,}")
     table = []
-    for number, one in enumerate(found.histogram):
-        last = found.max if number == len(found.histogram) - 1 else one.high - 1
-        values = f"{one.low:>{width},}" + (f" - {last:,}" if last > one.low else "")
-        bar = "#" * -(-one.rows * BAR_WIDTH // most)
-        table.append([values, f"{one.rows:,}", bar])
+    for number, bin_ in enumerate(distribution.histogram):
+        last = distribution.max if number == len(distribution.histogram) - 1 else bin_.high - 1
+        values = f"{bin_.low:>{width},}" + (f" - {last:,}" if last > bin_.low else "")
+        bar = "#" * -(-bin_.rows * BAR_WIDTH // most)
+        table.append([values, f"{bin_.rows:,}", bar])
     return _columns(table, right={1})
 
 
 def _heading(name: str, manifest: Manifest, folder: Folder) -> Iterator[str]:
     counts = manifest.counts
     version = manifest.version if manifest.finished else f"{manifest.version}.partial"
-    place = "latest" if folder.latest == version else f"latest is {folder.latest or 'none yet'}"
-    yield f"{name} {version}: {manifest.kind}, made by {manifest.stage}; {place}"
+    latest = "latest" if folder.latest == version else f"latest is {folder.latest or 'none yet'}"
+    yield f"{name} {version}: {manifest.kind}, made by {manifest.stage}; {latest}"
     ended = f"finished {_time(manifest.finished)}" if manifest.finished else "unfinished"
     yield f"  begun {_time(manifest.created)}, {ended}, {counts.seconds:,.1f} s of work"
     yield f"  {_rows_of(manifest)}"
     if counts.rows_labelled:
-        num_bytes = sum(one.bytes for one in manifest.files if one.name.startswith("labels-"))
+        num_bytes = sum(file.bytes for file in manifest.files if file.name.startswith("labels-"))
         yield f"  {counts.rows_labelled:,} rows with soft labels, which take {size(num_bytes)}"
     if spent := say_spent(counts):
         yield f"  {spent}"
@@ -136,8 +144,8 @@ def _rows_of(manifest: Manifest) -> str:
     return f"{counts.rows_read:,} rows read: {kept}, {rejected}"
 
 
-def _labels(steps: Sequence[Step]) -> list[str]:
-    """Name and version of each step; its path where two would be called the same."""
+def _labels(steps: Sequence[FunnelStep]) -> list[str]:
+    """Name and version of each step; the path of steps that would have the same label."""
     names = [f"{step.name} {step.version or ''}".strip() for step in steps]
     return [
         name if names.count(name) == 1 else step.path
@@ -145,7 +153,7 @@ def _labels(steps: Sequence[Step]) -> list[str]:
     ]
 
 
-def _said_of(step: Step) -> str:
+def _description(step: FunnelStep) -> str:
     state = {"gone": " (gone)", "changed": " (changed since)"}.get(step.state, "")
     if step.kind == "checkpoint":
         trained = f"checkpoint trained on {step.rows_read:,} rows" if step.stage else "checkpoint"
@@ -153,46 +161,46 @@ def _said_of(step: Step) -> str:
     if step.rows is None:
         return f"{step.kind}{state}"
     unit = "problems" if step.kind == "problems" else "rows"
-    said = f"{step.rows:,} {unit}"
+    description = f"{step.rows:,} {unit}"
     if step.rows_read not in (None, step.rows):
-        said += f" of {step.rows_read:,}"
+        description += f" of {step.rows_read:,}"
     if step.dropped:
-        said += f" ({', '.join(f'{name} {rows:,}' for name, rows in step.dropped.items())})"
-    return said + state
-
-
-def _made_of(step: Step, labels: Sequence[str]) -> str:
-    return f", from {' and '.join(labels[position] for position in step.inputs)}"
+        description += f" ({', '.join(f'{name} {rows:,}' for name, rows in step.dropped.items())})"
+    return description + state
 
 
 def _dropped(counts: Counts) -> list[str]:
     by_rows = sorted(counts.dropped.items(), key=lambda item: -item[1].rows)
     table = [
-        [f"{one.rows:,}", "rows", f"{one.tokens:,}", "tokens", reason] for reason, one in by_rows
+        [f"{dropped.rows:,}", "rows", f"{dropped.tokens:,}", "tokens", reason]
+        for reason, dropped in by_rows
     ]
     return _columns(table, right={0, 2})
 
 
 def _lengths(counts: Counts) -> Iterator[str]:
-    """Quantiles of what was counted, and the histogram of the reasoning, if there is any."""
+    """Quantiles of the token counts, and the histogram of the reasoning tokens, if there are any."""
     measured = {"reasoning": counts.reasoning_tokens, "completion": counts.completion_tokens}
-    known = {name: one for name, one in measured.items() if one is not None}
+    known = {
+        name: distribution for name, distribution in measured.items() if distribution is not None
+    }
     if not known:
         return
     table = [["", "mean", *QUANTILES]]
-    for name, one in known.items():
-        numbers = [f"{getattr(one, quantile):,}" for quantile in QUANTILES]
-        table.append([name, f"{one.sum / one.rows:,.1f}", *numbers])
+    for name, distribution in known.items():
+        numbers = [f"{getattr(distribution, quantile):,}" for quantile in QUANTILES]
+        table.append([name, f"{distribution.sum / distribution.rows:,.1f}", *numbers])
     right = set(range(1, len(table[0])))
     yield from _section("tokens of the rows kept", _columns(table, right))
     name, shown = next(
-        ((n, one) for n, one in known.items() if one.max > 0), next(iter(known.items()))
+        ((n, distribution) for n, distribution in known.items() if distribution.max > 0),
+        next(iter(known.items())),
     )
     yield from _section(f"{name} tokens", histogram_lines(shown))
 
 
 def _budget(counts: Counts) -> list[str]:
-    """What s1 calls control: how many rows have the length that was asked for."""
+    """The control metric of s1: the share of rows whose reasoning length is within the budget."""
     if counts.control is None:
         return []
     return [
@@ -248,12 +256,12 @@ def _facts(row: Trace) -> list[list[str]]:
 
 
 def _time(iso: str) -> str:
-    """An ISO time in UTC without what no reader needs."""
+    """An ISO time in UTC without separators and offset."""
     return iso.replace("T", " ").removesuffix("+00:00")
 
 
 def _section(title: str, lines: Sequence[str]) -> Iterator[str]:
-    """A title and indented lines; nothing where there are none."""
+    """A title and indented lines; nothing without lines."""
     if lines:
         yield ""
         yield title
@@ -261,7 +269,7 @@ def _section(title: str, lines: Sequence[str]) -> Iterator[str]:
 
 
 def _columns(table: Sequence[Sequence[str]], right: set[int] | None = None) -> list[str]:
-    """Rows of cells as aligned lines; the columns in `right` end, the others begin, on one line."""
+    """Rows of cells as lines with aligned columns; the columns in `right` are right-aligned."""
     table = [[printable(cell) for cell in cells] for cells in table]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     lines = []

@@ -1,4 +1,4 @@
-"""What lies under the folder of a dataset, by stat and manifest alone: no row is read for it."""
+"""The disk usage and unfinished versions of a dataset folder, from stat and manifests; no rows are read."""
 
 import os
 from pathlib import Path
@@ -16,10 +16,10 @@ class Partial(msgspec.Struct):
 
     name: str
     rows_kept: int | None
-    "as its manifest says, which is written every few seconds; null where it has none"
+    "from its manifest, which is written every few seconds; null without a readable manifest"
     rows_rejected: int | None
     failed_rows: int
-    "in errors.jsonl: the next run tries them again"
+    "in errors.jsonl; the next run tries them again"
     disk_bytes: int
 
 
@@ -28,25 +28,25 @@ class Folder(msgspec.Struct):
 
     latest: str | None
     disk_bytes: dict[str, int]
-    "of every version and partial"
+    "of each version and unfinished version"
     total_bytes: int
-    "a file that several versions link to is counted once"
+    "counts a file that several versions link to once"
     partials: list[Partial]
 
 
 def describe(shown: Path) -> Folder:
-    """The folder that holds the version in the folder `shown`."""
+    """The dataset folder of the version in the folder `shown`."""
     dataset = shown.parent
     partials = versions.partials(dataset)
     folders = versions.finished(dataset) + partials
-    if shown.name not in [folder.name for folder in folders]:  # a copy of one version alone
+    if shown.name not in [folder.name for folder in folders]:  # the copy of a single version
         folders = [shown]
     sizes = {folder.name: sizes_of(folder) for folder in folders}
-    every = {inode: size for files in sizes.values() for inode, size in files.items()}
+    unique_files = {inode: size for files in sizes.values() for inode, size in files.items()}
     return Folder(
         latest=latest(dataset),
         disk_bytes={name: sum(files.values()) for name, files in sizes.items()},
-        total_bytes=sum(every.values()),
+        total_bytes=sum(unique_files.values()),
         partials=[
             _partial(path, sum(sizes[path.name].values())) for path in partials if path in folders
         ],
@@ -54,19 +54,19 @@ def describe(shown: Path) -> Folder:
 
 
 def latest(dataset: Path) -> str | None:
-    """The version that a reference without one stands for; None where none is finished."""
+    """The version that a reference without a version means; None if no version is finished."""
     finished = [folder.name for folder in versions.finished(dataset)]
-    named = versions.latest_name(dataset)
-    return named if named in finished else next(reversed(finished), None)
+    linked = versions.latest_name(dataset)
+    return linked if linked in finished else next(reversed(finished), None)
 
 
 def sizes_of(folder: Path) -> dict[tuple[int, int], int]:
-    """Bytes of each file in a folder and those in it, by device and inode; links are not followed."""
+    """The size of each file in a folder tree, by device and inode; links are not followed."""
     sizes = {}
-    for place, _, names in os.walk(folder):
+    for parent, _, names in os.walk(folder):
         for name in names:
-            found = (Path(place) / name).lstat()
-            sizes[found.st_dev, found.st_ino] = found.st_size
+            status = (Path(parent) / name).lstat()
+            sizes[status.st_dev, status.st_ino] = status.st_size
     return sizes
 
 

@@ -1,7 +1,7 @@
-"""The funnel: a version and all that it came from, followed from manifest to manifest.
+"""The lineage of a version: all versions and files it was made from, followed from manifest to manifest.
 
-A manifest names what its stage read by path, version and id. An ancestor counts only where a manifest
-with that very id is still found; of what is gone or was changed, the stage that read it knows the rest.
+A manifest names its inputs by path, version and id. An ancestor counts as found only if a manifest with the same id is
+there. For a missing or changed ancestor, we use what the manifest of its reader recorded.
 """
 
 import os
@@ -14,64 +14,63 @@ import msgspec
 
 from distillpipe.base.errors import DataError
 from distillpipe.base.hashing import bytes_hash, cached_sha256
+from distillpipe.data.store import dataset, versions
 from distillpipe.data.store import manifest as manifests
-from distillpipe.data.store import versions
-from distillpipe.data.store.jsonl import decoded
 from distillpipe.data.store.manifest import InputDataset, Manifest, ModelUsed
 from distillpipe.models.lookup import MERGED
 
 READS_PROBLEMS = ("generate", "eval")
-CHECKPOINT = "checkpoint:"  # how the identity of a model of ours begins
+CHECKPOINT = "checkpoint:"  # prefix of the identity of a checkpoint made by distillpipe
 State = Literal["found", "gone", "changed", "remote"]
 
 
-class Step(msgspec.Struct):
-    """A version or file of the funnel."""
+class FunnelStep(msgspec.Struct):
+    """A version or file in the funnel of `distill show`."""
 
     name: str
     version: str | None
     "null for a file"
     path: str
     state: State
-    "changed: another id stands there now; remote: on the hub, where nothing is looked up"
+    "changed: the path holds another id now; remote: on the hub, not looked up"
     kind: Literal["problems", "traces", "predictions", "checkpoint"]
     stage: str | None = None
-    "what made it, null where its manifest is not known"
+    "the stage that made it, null if its manifest is unknown"
     rows: int | None = None
-    "kept; without a manifest what the only stage that reads it has read"
+    "rows kept; without a manifest, the rows that its only reader has read"
     rows_read: int | None = None
     dropped: dict[str, int] = {}
     "rows by reason, most first"
     inputs: list[int] = []
-    "positions, in the funnel, of what it was made of"
+    "positions of its inputs in the funnel"
 
 
-def ancestry(folder: Path, manifest: Manifest) -> list[Step]:
-    """The funnel that ends with the version in `folder`: each step stands after what it was made of."""
-    steps: list[Step] = []
+def ancestry(folder: Path, manifest: Manifest) -> list[FunnelStep]:
+    """The funnel that ends with the version in `folder`; each step follows its inputs."""
+    steps: list[FunnelStep] = []
     _follow(folder, manifest, steps, {})
     return steps
 
 
-class _Found(NamedTuple):
+class _Location(NamedTuple):
     path: Path
     state: State
     manifest: Manifest | None
 
 
 def _follow(
-    folder: Path, manifest: Manifest, steps: list[Step], known: dict[Path, int | None]
+    folder: Path, manifest: Manifest, steps: list[FunnelStep], known: dict[Path, int | None]
 ) -> int:
-    """Add a version after all its ancestors; its position.
+    """Add a version after all its ancestors and return its position.
 
-    `known` has the position of each place, None as long as its ancestors are being followed.
+    `known` maps paths to positions; None while the ancestors of a path are being followed.
     """
-    place = folder.resolve()
-    known[place] = None
-    inputs = [_add(given, folder, manifest, steps, known) for given in _parents(manifest)]
+    resolved = folder.resolve()
+    known[resolved] = None
+    inputs = [_add(parent, folder, manifest, steps, known) for parent in _parents(manifest)]
     counts = manifest.counts
     by_rows = sorted(counts.dropped.items(), key=lambda item: -item[1].rows)
-    step = Step(
+    step = FunnelStep(
         name=folder.parent.name,
         version=manifest.version,
         path=str(folder),
@@ -83,38 +82,39 @@ def _follow(
         dropped={reason: dropped.rows for reason, dropped in by_rows},
         inputs=inputs,
     )
-    known[place] = len(steps)
+    known[resolved] = len(steps)
     steps.append(step)
     return len(steps) - 1
 
 
 def _add(
-    given: InputDataset,
+    source: InputDataset,
     reader: Path,
     reading: Manifest,
-    steps: list[Step],
+    steps: list[FunnelStep],
     known: dict[Path, int | None],
 ) -> int:
-    """Add what the version in the folder `reader` has read, with its ancestors; its position."""
-    path, state, manifest = _find(given, reader.parent)
-    place = path.resolve()
-    if (position := known.get(place)) is not None:
-        if manifest is None:  # a file that several stages read parts of
-            read = [steps[position].rows, _leaf(given, path, state, reading).rows]
+    """Add an input of the version in the folder `reader`, with its ancestors, and return its position."""
+    path, state, manifest = _find(source, reader.parent)
+    resolved = path.resolve()
+    if (position := known.get(resolved)) is not None:
+        if manifest is None:  # several stages may have read different parts of a file
+            read = [steps[position].rows, _unread_step(source, path, state, reading).rows]
             steps[position].rows = max((rows for rows in read if rows is not None), default=None)
         return position
-    if manifest is not None and place not in known:
+    if manifest is not None and resolved not in known:
         return _follow(path, manifest, steps, known)
-    if manifest is not None:  # a version cannot come from itself: another one stands there now
+    if manifest is not None:
+        # a version cannot be its own ancestor, so the path holds another version now
         state = "changed"
     if state in ("found", "remote"):
-        known[place] = len(steps)
-    steps.append(_leaf(given, path, state, reading))
+        known[resolved] = len(steps)
+    steps.append(_unread_step(source, path, state, reading))
     return len(steps) - 1
 
 
 def _parents(manifest: Manifest) -> Iterator[InputDataset]:
-    """What a stage read, its models too where they are checkpoints of ours."""
+    """The inputs of a stage, including its models if they are checkpoints of distillpipe."""
     for model in manifest.models:
         checkpoint_id = _checkpoint_id(model)
         if checkpoint_id is not None:
@@ -124,10 +124,10 @@ def _parents(manifest: Manifest) -> Iterator[InputDataset]:
 
 
 def _checkpoint_id(model: ModelUsed) -> str | None:
-    """The id of the checkpoint of ours that a model is, or was made from; None for other models.
+    """The id of the distillpipe checkpoint that a model is or was made from; None for other models.
 
-    Of an adapter of ours its own: the manifest of the adapter names its base. Of another adapter on a base
-    that is ours the base's.
+    For an adapter of ours it is the adapter's id, whose manifest names the base. For a foreign adapter on a base of
+    ours it is the base's id.
     """
     if model.checkpoint_id is not None:
         return model.checkpoint_id
@@ -137,7 +137,7 @@ def _checkpoint_id(model: ModelUsed) -> str | None:
 
 
 def _version_named(reference: str) -> tuple[str, str]:
-    """The folder of versions and the version that `OUT`, `OUT@v1`, `OUT/v1`, `OUT/latest/merged` name."""
+    """Split `OUT`, `OUT@v1`, `OUT/v1` or `OUT/latest/merged` into the folder of versions and the version."""
     path, version = versions.split_reference(reference)
     if path.name == MERGED:
         path = path.parent
@@ -146,48 +146,48 @@ def _version_named(reference: str) -> tuple[str, str]:
     return str(path), version or "latest"
 
 
-def _find(given: InputDataset, base: Path) -> _Found:
-    """Where an input lies: as seen from `base`, the folder of its reader, else as it was given.
+def _find(source: InputDataset, base: Path) -> _Location:
+    """Locate an input: relative to `base`, the folder of its reader, else by the path the user gave.
 
-    What was given may be relative to the directory that the command was started in, which is not known
-    any more; so it counts only by its content.
+    The given path may be relative to a working directory that we no longer know, so only an input with the recorded
+    content counts.
     """
-    if given.path.startswith("hub:"):
-        return _Found(Path(given.path), "remote", None)
-    as_given = Path(given.path)
-    places = [as_given]
-    if given.relative_path is not None:
-        places.insert(0, Path(os.path.normpath(base.resolve() / given.relative_path)))
+    if source.path.startswith("hub:"):
+        return _Location(Path(source.path), "remote", None)
+    as_given = Path(source.path)
+    candidates = [as_given]
+    if source.relative_path is not None:
+        candidates.insert(0, Path(os.path.normpath(base.resolve() / source.relative_path)))
     state: State = "gone"
-    for place in places:
-        if given.version is None:
-            if place.is_file():
-                if cached_sha256(place) == given.id:
-                    return _Found(_shortest(place, as_given), "found", None)
+    for candidate in candidates:
+        if source.version is None:
+            if candidate.is_file():
+                if cached_sha256(candidate) == source.id:
+                    return _Location(_shortest(candidate, as_given), "found", None)
                 state = "changed"
             continue
-        for folder in _folders(place, given.version):
-            if (found := _read(folder)) is not None and found.id == given.id:
-                return _Found(_shortest(folder, as_given / folder.name), "found", found)
-            if folder == place / given.version and folder.exists():
+        for folder in _folders(candidate, source.version):
+            if (manifest := _read(folder)) is not None and manifest.id == source.id:
+                return _Location(_shortest(folder, as_given / folder.name), "found", manifest)
+            if folder == candidate / source.version and folder.exists():
                 state = "changed"
-    return _Found(as_given / (given.version or ""), state, None)
+    return _Location(as_given / (source.version or ""), state, None)
 
 
-def _folders(place: Path, version: str) -> Iterator[Path]:
-    """Where a version may lie: in its folder of versions, or `place` is its own folder, or one inside it."""
-    place = versions.followed(place)
-    yield place / version
-    yield from reversed(versions.finished(place))
-    yield place
-    if place.name == MERGED:
-        yield place.parent
+def _folders(path: Path, version: str) -> Iterator[Path]:
+    """Candidate folders of a version: in its folder of versions, or `path` or its parent itself."""
+    path = versions.follow_latest(path)
+    yield path / version
+    yield from reversed(versions.finished(path))
+    yield path
+    if path.name == MERGED:
+        yield path.parent
 
 
-def _shortest(found: Path, as_given: Path) -> Path:
-    """The path as the user wrote it, where that leads to the same place from here."""
-    same = as_given.exists() and as_given.resolve() == found.resolve()
-    return as_given if same else found
+def _shortest(path: Path, as_given: Path) -> Path:
+    """The path as the user wrote it, if it leads to the same place from the working directory."""
+    same = as_given.exists() and as_given.resolve() == path.resolve()
+    return as_given if same else path
 
 
 def _read(folder: Path) -> Manifest | None:
@@ -197,9 +197,9 @@ def _read(folder: Path) -> Manifest | None:
         return None
 
 
-def _leaf(given: InputDataset, path: Path, state: State, reading: Manifest) -> Step:
-    """A file, or a version without a manifest to trust: what the stage that read it still knows."""
-    is_model = given.id in {_checkpoint_id(model) for model in reading.models}
+def _unread_step(source: InputDataset, path: Path, state: State, reading: Manifest) -> FunnelStep:
+    """The step of a file, or of a version without a matching manifest, from the manifest of its reader."""
+    is_model = source.id in {_checkpoint_id(model) for model in reading.models}
     is_only = len(reading.inputs) == 1
     rows: int | None = reading.counts.rows_read if is_only and not is_model else None
     kind: Literal["problems", "traces", "checkpoint"] = "checkpoint" if is_model else "traces"
@@ -207,9 +207,9 @@ def _leaf(given: InputDataset, path: Path, state: State, reading: Manifest) -> S
         kind = "problems"
         listed = [entry.rows for entry in reading.files if entry.name == "problems.jsonl"]
         rows = listed[0] if listed and is_only else None
-    return Step(
-        name=given.path if state == "remote" else Path(given.path).name,
-        version=given.version,
+    return FunnelStep(
+        name=source.path if state == "remote" else Path(source.path).name,
+        version=source.version,
         path=str(path),
         state=state,
         kind=kind,
@@ -217,79 +217,72 @@ def _leaf(given: InputDataset, path: Path, state: State, reading: Manifest) -> S
     )
 
 
-# Whether a model was trained on what it is scored on: from its lineage, by the text of the problems.
+# Train-test overlap: was a model trained on the benchmark? We compare the problem texts in its lineage.
 #
-# Known of checkpoints of ours only: predictions name the checkpoint, its manifest the traces that it was
-# trained on, these the teacher, which may be a checkpoint of ours too.
+# This works for checkpoints of distillpipe only: predictions name the checkpoint, the manifest of the checkpoint names its
+# training traces, and these name the teacher, which may be a checkpoint of distillpipe too.
 
 
 class Overlap(msgspec.Struct):
-    """Problems of a benchmark in the training data of a model."""
+    """Benchmark problems in the training data of a model."""
 
     num_problems: int
-    "that were found there; the same text but for case and white space"
+    "problems found in the training data; case and white space are ignored"
     found_in: list[str]
-    "versions and files of training data that hold some of them"
+    "versions and files of training data that hold some of these problems"
     unknown: list[str]
-    "training data that is gone, changed or elsewhere, so that it could not be looked at"
+    "training data that is missing, changed or on the hub, so it was not searched"
 
 
-class _Text(msgspec.Struct):
+class _ProblemText(msgspec.Struct):
     problem: str
 
 
 def training_overlap(folder: Path, manifest: Manifest, problems: Iterable[str]) -> Overlap | None:
-    """For the predictions in the version `folder` over `problems`; None for a model that is not ours.
+    """The overlap for the predictions over `problems` in the version `folder`; None for a foreign model.
 
-    Raises DataError where a row of the training data cannot be read.
+    Raises DataError if a row of the training data cannot be read.
     """
     steps = ancestry(folder, manifest)
     models = [number for number in steps[-1].inputs if steps[number].kind == "checkpoint"]
     if not models:
         return None
-    keys = {_key(problem) for problem in problems}
-    seen: set[str] = set()
-    found = Overlap(0, [], [])
+    keys = {_normalized_hash(problem) for problem in problems}
+    all_matches: set[str] = set()
+    overlap = Overlap(0, [], [])
     for step in _training_data(steps, models):
         label = f"{step.path}"
         if step.state != "found" or step.kind == "checkpoint":
-            found.unknown.append(label)
+            overlap.unknown.append(label)
             continue
-        here = {key for text in _texts(step) if (key := _key(text)) in keys}
-        if here:
-            found.found_in.append(label)
-        seen |= here
-    found.num_problems = len(seen)
-    return found
+        rows = dataset.scan(Path(step.path), _ProblemText)
+        matches = {key for row in rows if (key := _normalized_hash(row.problem)) in keys}
+        if matches:
+            overlap.found_in.append(label)
+        all_matches |= matches
+    overlap.num_problems = len(all_matches)
+    return overlap
 
 
-def _training_data(steps: list[Step], models: list[int]) -> Iterator[Step]:
-    """What the checkpoints were trained on, and those that they or their teachers came from.
+def _training_data(steps: list[FunnelStep], models: list[int]) -> Iterator[FunnelStep]:
+    """The training data of the checkpoints, and of the checkpoints that these or their teachers were made from.
 
-    A checkpoint whose manifest is not known stands for its own training data.
+    A checkpoint without a known manifest stands for its own training data.
     """
-    left, known = list(models), set(models)
-    given: dict[str, Step] = {}
-    while left:
-        step = steps[left.pop()]
+    pending, seen = list(models), set(models)
+    training_data: dict[str, FunnelStep] = {}
+    while pending:
+        step = steps[pending.pop()]
         if step.kind == "checkpoint" and step.stage is None:
-            given[step.path] = step
+            training_data[step.path] = step
         for number in step.inputs:
             if step.kind == "checkpoint" and steps[number].kind != "checkpoint":
-                given[steps[number].path] = steps[number]
-            if number not in known:
-                known.add(number)
-                left.append(number)
-    yield from given.values()
+                training_data[steps[number].path] = steps[number]
+            if number not in seen:
+                seen.add(number)
+                pending.append(number)
+    yield from training_data.values()
 
 
-def _texts(step: Step) -> Iterator[str]:
-    path = Path(step.path)
-    files = sorted(path.glob("part-*.jsonl")) if step.version else [path]
-    for file in files:
-        for row in decoded(file, _Text):
-            yield row.problem
-
-
-def _key(problem: str) -> str:
+def _normalized_hash(problem: str) -> str:
     return bytes_hash(re.sub(r"\s+", " ", problem.casefold()).strip().encode())

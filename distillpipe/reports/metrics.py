@@ -1,8 +1,8 @@
-"""Scores with honest error bars: means over problems, their errors and intervals, pass@k.
+"""Scores with standard errors and confidence intervals: means over problems, pass@k, maj@k.
 
-Problems are the unit: samples of one problem are alike, so the error comes from the spread of the
-problem means (Miller 2024, arXiv 2411.00640, section 2.2), not from the number of samples. Pure
-functions of numbers; the table of what the intervals cover is in docs/log.md (scripts/coverage.py).
+The unit of analysis is the problem. Samples of one problem are correlated, so the standard error comes from the spread of
+the problem means (Miller 2024, arXiv 2411.00640, section 2.2), not from the number of samples. All functions are pure;
+docs/log.md has the measured coverage of the intervals (scripts/coverage.py).
 """
 
 import math
@@ -12,17 +12,14 @@ from collections.abc import Callable, Sequence
 from fractions import Fraction
 from typing import NamedTuple
 
+from distillpipe.base.student_t import Z95, student_quantile
+
 Share = Fraction | float
 "in [0, 1]"
-Z95 = 1.959963984540054
 Z80 = 0.8416212335729143
-PRIOR_SHARE, PRIOR_PROBLEMS = (
-    0.8,
-    1.3,
-)  # chosen by what the intervals cover, see scripts/coverage.py
-
-
-MIN_SHARE = sys.float_info.epsilon  # a spread below it is none that a float can say
+# chosen by the coverage of the intervals, see scripts/coverage.py
+PRIOR_SHARE, PRIOR_PROBLEMS = 0.8, 1.3
+MIN_SHARE = sys.float_info.epsilon  # a float cannot represent a smaller spread
 
 
 class Score(NamedTuple):
@@ -36,21 +33,21 @@ class Score(NamedTuple):
 
 
 class Spread(NamedTuple):
-    """How far problem means lie apart; of several that are not all right or all wrong."""
+    """The spread of problem means that are not all 0 and not all 1."""
 
     share: float
-    "of the variance of single coin tosses with the same mean"
+    "the variance as a share of that of single Bernoulli trials with the same mean"
     carrying: float
-    "problems that carry the successes, or the failures, whichever are fewer: Kish's effective number"
+    "Kish's effective number of problems that have the successes, or the failures, whichever are fewer"
 
 
-class Parts(NamedTuple):
+class ErrorParts(NamedTuple):
     """The two sources of a standard error: its square is the sum of their squares."""
 
     sampling: float
-    "what other samples of the same problems would change"
+    "due to sampling other completions of the same problems"
     problems: float
-    "what other problems of the same kind would change"
+    "due to drawing other problems of the same kind"
 
 
 def score(
@@ -58,30 +55,31 @@ def score(
     num_samples: int | None = None,
     sizes: Sequence[int] | None = None,
 ) -> Score:
-    """The score of a list of problem means, each in [0, 1]; all nan for no problem.
+    """The score of a list of problem means, each in [0, 1]; all nan without problems.
 
-    With `sizes`, how many samples each is a mean of, the mean is that over all samples: where some were left out,
-    a problem weighs by what is left of it. The standard error is then that of a ratio.
+    `sizes`: the number of samples behind each mean. The mean is then taken over all samples, so a problem whose samples
+    were partly left out counts less, and the standard error is that of a ratio. `num_samples`: the smallest number of
+    samples of a problem, if the values are shares of correct samples; None for values such as pass@k. The standard error
+    is sd / sqrt(n), with n - 1 in the sd.
 
-    Each is the share of right ones among `num_samples`, of the problem that has fewest; null for values of
-    another kind, as pass@k is. The standard error is sd / sqrt(n) with n-1 in the sd.
-
-    Means and their spread are added up as fractions: where failures are rarer than a float near 1 can say,
-    the mean is rounded, but what the interval is made of is not.
+    Mean and spread are computed as fractions. Where failures are too rare for a float near 1, the mean is rounded, but
+    the inputs of the interval are exact.
     """
     n = len(problem_means)
     if n == 0:
         return Score(math.nan, math.nan, math.nan, math.nan)
-    means = [Fraction(one) for one in problem_means]
+    means = [Fraction(value) for value in problem_means]
     weights = _weights(sizes or [1] * n)
     mean = _mean(means, weights)
     p, q = float(mean), float(1 - mean)
     if n == 1:
-        return Score(p, math.nan, *_holding(p, wilson_interval(p, 1.0, q=q)))
+        return Score(p, math.nan, *_including(p, wilson_interval(p, 1.0, q=q)))
     variance = _variance(means, weights)
     spread = None
-    if variance:  # then some are above 0 and some below 1, so neither product is 0
-        carrying = min(n * one**2 / ((n - 1) * variance / n + one**2) for one in (mean, 1 - mean))
+    if variance:  # some means are above 0 and some below 1, so neither product is 0
+        carrying = min(
+            n * value**2 / ((n - 1) * variance / n + value**2) for value in (mean, 1 - mean)
+        )
         spread = Spread(float(variance / (mean * (1 - mean))), float(carrying))
     return Score(p, math.sqrt(variance / n), *_interval((p, q), spread, n, num_samples))
 
@@ -89,26 +87,27 @@ def score(
 def interval(
     mean: float, variance: float, num_problems: int, num_samples: int | None = None
 ) -> tuple[float, float]:
-    """The 95% interval for the mean of what `num_problems` (two or more) were drawn from.
+    """The 95% interval for the mean of the population that `num_problems` (two or more) problems were drawn from.
 
-    Wilson's (1927) interval with the variance `share * p (1 - p)` at its centre. `share` is what the
-    spread of the problem means is of that of single coin tosses: from 1 / num_samples, where all problems
-    are alike, to 1, where each is always or never solved. It is a noisy figure where few problems carry the
-    successes (or the failures), so it is drawn towards `PRIOR_SHARE` of the way from one to the other, by
-    `PRIOR_PROBLEMS` against as many as carry them, Kish's effective number `sum(x)**2 / sum(x**2)`.
+    This is Wilson's (1927) interval with the variance `share * p (1 - p)` at its centre. `share` is the spread of the
+    problem means relative to that of single Bernoulli trials. It ranges from 1 / num_samples, if all problems are alike,
+    to 1, if each problem is always or never solved. Its estimate is noisy if few problems have the successes (or the
+    failures). So we shrink it towards `PRIOR_SHARE` of the way between the two limits. The prior weighs
+    `PRIOR_PROBLEMS`, the estimate Kish's effective number `sum(x)**2 / sum(x**2)` of those problems.
 
-    The quantile is Student's, as the spread is measured; but not what sampling adds to it, which follows
-    from the mean: Satterthwaite's degrees of freedom. For one sample a problem it is Wilson's interval.
+    The quantile is Student's, because the spread is estimated. The part of the variance that is due to sampling is known
+    from the mean, so it does not count (Satterthwaite's degrees of freedom). For one sample a problem the result is
+    Wilson's interval.
 
-    Where all problems are right, or all wrong, no spread is measured. Then the interval goes from Wilson's
-    for one sample a problem to Student's with `PRIOR_SHARE` for many, and is never wider than the first:
-    more samples of the same problems are no less knowledge.
+    If all problems are right, or all wrong, there is no spread to estimate. Then the interval ranges from Wilson's, for
+    one sample a problem, to Student's with `PRIOR_SHARE`, for many. It is never wider than the first, because more
+    samples of the same problems cannot reduce what we know.
     """
     spread = None
     if variance > 0 and mean * (1 - mean) > 0:
         carrying = min(
-            num_problems * one**2 / ((num_problems - 1) / num_problems * variance + one**2)
-            for one in (mean, 1 - mean)
+            num_problems * value**2 / ((num_problems - 1) / num_problems * variance + value**2)
+            for value in (mean, 1 - mean)
         )
         spread = Spread(variance / (mean * (1 - mean)), carrying)
     return _interval((mean, 1 - mean), spread, num_problems, num_samples)
@@ -117,35 +116,35 @@ def interval(
 def _interval(
     mean: tuple[float, float], spread: Spread | None, num_problems: int, num_samples: int | None
 ) -> tuple[float, float]:
-    """See `interval`; `mean` is the mean and what it lacks to 1, `spread` null where there is none."""
-    least = 0.0 if num_samples is None else 1 / num_samples
+    """See `interval`; `mean` holds p and 1 - p; `spread` is None if there is none."""
+    low = 0.0 if num_samples is None else 1 / num_samples
     prior = 1.0 if num_samples is None else PRIOR_SHARE
-    share, student = least + prior * (1 - least), student_quantile(num_problems - 1)
+    share, student = low + prior * (1 - low), student_quantile(num_problems - 1)
     if 0.0 in mean:
-        most = min(1.0, prior * (student / Z95) ** 2)  # of many samples, in units of Wilson's
-        share, quantile = least + most * (1 - least), Z95
+        high = min(1.0, prior * (student / Z95) ** 2)  # of many samples, in units of Wilson's
+        share, quantile = low + high * (1 - low), Z95
     else:
         if spread is not None:
             weight = min(1.0, PRIOR_PROBLEMS / spread.carrying)
-            found = min(max(spread.share, MIN_SHARE), 1.0)
-            share = found ** (1 - weight) * share**weight
-        measured = max(0.0, 1 - least / share)
+            measured_share = min(max(spread.share, MIN_SHARE), 1.0)
+            share = measured_share ** (1 - weight) * share**weight
+        measured = max(0.0, 1 - low / share)
         degrees = (num_problems - 1) / measured**2 if measured**2 else math.inf
         quantile = student_quantile(degrees)
-    return _holding(mean[0], wilson_interval(mean[0], num_problems / share, quantile, q=mean[1]))
+    return _including(mean[0], wilson_interval(mean[0], num_problems / share, quantile, q=mean[1]))
 
 
-def _holding(mean: float, ends: tuple[float, float]) -> tuple[float, float]:
-    """Ends that rounding left on the wrong side of the mean."""
+def _including(mean: float, ends: tuple[float, float]) -> tuple[float, float]:
+    """The interval, extended to the mean if rounding left it outside."""
     return min(ends[0], mean), max(ends[1], mean)
 
 
 def wilson_interval(
     p: float, n: float, z: float = Z95, *, q: float | None = None
 ) -> tuple[float, float]:
-    """Wilson's score interval for a share `p` of `n` draws; `n` may be fractional, but is positive.
+    """Wilson's score interval for a share `p` of `n` draws; `n` is positive and may be fractional.
 
-    `q` is 1 - p, given where that would be rounded.
+    `q` is 1 - p; give it if 1 - p would be rounded.
     """
     q = 1 - p if q is None else q
     centre = (p + z * z / (2 * n)) / (1 + z * z / n)
@@ -153,25 +152,12 @@ def wilson_interval(
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
-def student_quantile(degrees: float, z: float = Z95) -> float:
-    """Student's quantile from the normal one (Abramowitz and Stegun 26.7.5): 0.1% low at 3 degrees of
-    freedom, 1% at 2, 11% at 1.
-    """
-    terms = (
-        (z**3 + z) / 4,
-        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
-        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
-        (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160,
-    )
-    return z + sum(term / degrees**power for power, term in enumerate(terms, start=1))
+def error_parts(corrects: Sequence[tuple[int, int]]) -> ErrorParts | None:
+    """How much sampling and the choice of problems contribute to the standard error of pass@1.
 
-
-def error_parts(corrects: Sequence[tuple[int, int]]) -> Parts | None:
-    """What sampling and what the choice of problems adds to the standard error of pass@1.
-
-    Takes (correct, samples) of each problem; None where that cannot be told: a problem with one sample,
-    or fewer than two problems. Sampling is the mean over problems of the unbiased x (1 - x) / (samples - 1);
-    problems is the rest of the variance, 0 where there is none (Miller 2024, section 3.1).
+    Takes (correct, samples) of each problem. None if a problem has fewer than two samples, or with fewer than two
+    problems. Sampling is the mean over problems of the unbiased x (1 - x) / (samples - 1); problems is the rest of the
+    variance, at least 0 (Miller 2024, section 3.1).
     """
     n = len(corrects)
     if n < 2 or any(samples < 2 for _, samples in corrects):
@@ -186,59 +172,58 @@ def error_parts(corrects: Sequence[tuple[int, int]]) -> Parts | None:
         Fraction(),
     )
     variance = _variance(means, weights)
-    return Parts(math.sqrt(within) / n, math.sqrt(max(Fraction(), variance - within / n) / n))
+    return ErrorParts(math.sqrt(within) / n, math.sqrt(max(Fraction(), variance - within / n) / n))
 
 
 def _weights(sizes: Sequence[int]) -> list[Fraction]:
-    """What each mean weighs by its samples, 1 on average."""
+    """The weight of each mean by its number of samples; the weights average 1."""
     total = sum(sizes)
-    return [Fraction(one * len(sizes), total) for one in sizes]
+    return [Fraction(size * len(sizes), total) for size in sizes]
 
 
 def _mean(means: Sequence[Fraction], weights: Sequence[Fraction]) -> Fraction:
     pairs = zip(means, weights, strict=True)
-    return sum((weight * one for one, weight in pairs), Fraction()) / len(means)
+    return sum((weight * mean for mean, weight in pairs), Fraction()) / len(means)
 
 
 def _variance(means: Sequence[Fraction], weights: Sequence[Fraction]) -> Fraction:
-    """Of the means around theirs, with n - 1."""
-    middle = _mean(means, weights)
+    """The weighted variance of the means, with n - 1."""
+    centre = _mean(means, weights)
     pairs = zip(means, weights, strict=True)
-    return sum(((weight * (one - middle)) ** 2 for one, weight in pairs), Fraction()) / (
+    return sum(((weight * (mean - centre)) ** 2 for mean, weight in pairs), Fraction()) / (
         len(means) - 1
     )
 
 
 def pass_at(k: int, correct: int, samples: int) -> Fraction:
-    """The chance that one of `k` of the samples is correct: 1 - C(samples - correct, k) / C(samples, k).
+    """The probability that at least one of `k` samples is correct: 1 - C(samples - correct, k) / C(samples, k).
 
-    Unbiased (Chen et al. 2021, arXiv 2107.03374, section 2.1), and exact. Raises ValueError where there are
-    fewer than `k` samples.
+    Unbiased (Chen et al. 2021, arXiv 2107.03374, section 2.1), and exact. Raises ValueError for fewer than `k` samples.
     """
     if not 1 <= k <= samples:
-        raise ValueError(f"pass@{k} of {samples} samples is not known")
+        raise ValueError(f"pass@{k} needs k from 1 to the number of samples, {samples}")
     return 1 - Fraction(math.comb(samples - correct, k), math.comb(samples, k))
 
 
 def detectable_difference(standard_error: float) -> float:
-    """The smallest true difference that a two-sided test at 5% finds with a power of 80%, from the
-    standard error of the difference (Miller 2024, section 5); nan for an error of 0, which no spread
-    measured and says nothing of another model's.
+    """The minimum detectable effect: 80% power at the 5% level, two-sided (Miller 2024, section 5).
+
+    `standard_error` is that of the difference. nan if it is 0: without spread it says nothing about another model.
     """
     return (Z95 + Z80) * standard_error if standard_error > 0 else math.nan
 
 
-# maj@k: whether the answer that most samples of a problem give is the right one.
+# maj@k: is the most frequent answer of a problem the right one?
 
 
 def majority(
     answers: Sequence[str | None], corrects: Sequence[bool], same: Callable[[str, str], bool]
 ) -> float:
-    """The chance that the vote is won by the right answer, for the answers of one problem's samples.
+    """The probability that a majority vote over the answers of one problem's samples gives the right answer.
 
-    All that was judged correct is one answer; others are one where `same` (the verifier) says so. A
-    sample without an answer does not vote. Of several answers with the most votes one is drawn, so a tie
-    of the right one with t others gives 1 / (1 + t). 0 where no answer is right.
+    All answers that were judged correct are one answer; other answers are equal if `same` (the verifier) says so. A
+    sample without an answer does not vote. A tie is broken at random, so a tie of the right answer with t others gives
+    1 / (1 + t). 0 if no answer is right.
     """
     right = sum(corrects)
     wrong = Counter(
@@ -252,8 +237,8 @@ def majority(
         return 1.0
     votes: dict[str, int] = {}
     for answer, count in wrong.most_common():
-        known = next((one for one in votes if same(answer, one)), answer)
-        votes[known] = votes.get(known, 0) + count
+        group = next((candidate for candidate in votes if same(answer, candidate)), answer)
+        votes[group] = votes.get(group, 0) + count
     if max(votes.values()) > right:
         return 0.0
     return 1 / (1 + sum(count == right for count in votes.values()))

@@ -1,26 +1,25 @@
-r"""Evaluation protocols as they were published: which options they set, and what they measured.
+r"""Published evaluation protocols: the options that they set, and the benchmarks that they measured.
 
     r1       DeepSeek-R1: 64 completions a problem at temperature 0.6
-    openr1   open-r1's rerun of its models with lighteval: fewer completions, prompts of its own
-    s1       s1 without budget forcing: greedy, the bare question
-    greedy   one greedy completion, our prompts: quick, and the same every time
+    openr1   open-r1's evaluation with lighteval: fewer completions, and its own prompts
+    s1       s1 without budget forcing: greedy decoding, the bare question
+    greedy   one greedy completion with our prompts: fast and reproducible
 
-A protocol sets only what the command's user left alone. How many completions a problem are the custom
-differs from benchmark to benchmark, so without a protocol the number is --num-samples for all. Prompts
-are cited word for word, since a score depends on them; where none was published, it is that of the table
-of benchmarks, and the output says so (`not_published`), as it does for a benchmark that the team did not
-measure on.
+A protocol sets only options that the user left at their defaults. The usual number of completions a problem differs
+between benchmarks, so without a protocol --num-samples applies to all. We cite prompts word for word, because scores
+depend on them. If a team published no prompt, we use that of the table of benchmarks and report it (`not_published`), as
+we report a benchmark that the team did not measure.
 
-What the sources leave open, or what is not done here as there:
+What the sources leave open, and where we differ:
 
     r1       its README says 64 completions for all, its paper "between 4 and 64, depending on the test set
-             size". Its paper takes GPQA's prompt from simple-evals, and others from "their creators":
-             LiveCodeBench has a prompt for these very models, and puts a system prompt before it that
-             DeepSeek's README advises against, so we leave that out.
-    openr1   lighteval's copy of LiveCodeBench's harness is of February 2025 and has no `sys.stdin.buffer`:
-             a program that reads it is wrong there, and judged as LiveCodeBench itself does here. It looks
-             for the program in the thought too; here it is taken from the response.
-             Its v4_v5 is two files of LiveCodeBench's; rows do not say their file, so days stand for it.
+             size". The paper takes GPQA's prompt from simple-evals, and others from "their creators".
+             LiveCodeBench has a prompt for these models with a system prompt, which DeepSeek's README advises
+             against; we leave the system prompt out.
+    openr1   lighteval's copy of LiveCodeBench's harness is of February 2025 and has no `sys.stdin.buffer`, so it
+             fails programs that read it; we judge them as LiveCodeBench itself does. It also looks for the program
+             in the reasoning; we take it from the response.
+             Its v4_v5 is two files of LiveCodeBench; rows do not name their file, so we select by date.
 """
 
 from collections.abc import Mapping
@@ -30,11 +29,10 @@ from typing import Any, NamedTuple
 import msgspec
 
 from distillpipe.base.errors import UsageError
-from distillpipe.base.options import SamplingOptions
+from distillpipe.base.options import MATH_PROMPT, SamplingOptions
 from distillpipe.data.benchmarks import (
     BENCHMARKS,
     LIVECODEBENCH_PROMPT,
-    MATH_PROMPT,
     SIMPLE_EVALS_CHOICE_PROMPT,
 )
 from distillpipe.data.store.manifest import ResolvedOption
@@ -42,30 +40,30 @@ from distillpipe.reports.published import published_score
 
 PROMPT, NUM_SAMPLES = "prompt_template", "num_samples"
 BENCHMARK = "benchmark"
-"Stands among what is not published where a team did not measure on the benchmark."
+"An entry of `not_published`, if the team did not measure on the benchmark."
 PARTS = ("limit", "min_date", "max_date")
-"Options that leave problems out."
+"Options that select a part of the problems."
 FORCING = ("num_waits", "min_reasoning_tokens", "max_reasoning_tokens", "stop_loops")
-"Options that change completions, and that no protocol here has."
+"Options that change completions and that no protocol sets."
 
 
 class Protocol(NamedTuple):
-    """How a team measured its models."""
+    """The evaluation settings of a team."""
 
     name: str
     source: str
     settings: dict[str, Any]
-    "values of options"
+    "option values"
     prompts: dict[str, str]
-    "by verifier"
+    "prompt templates by verifier"
     num_samples: dict[str, int] | int
-    "completions a problem, or by benchmark; others as the table of benchmarks says"
+    "completions a problem, or by benchmark; other benchmarks use the table of benchmarks"
     measured: tuple[str, ...] = ()
-    "the benchmarks on which the team gives scores; empty for a protocol of ours"
+    "benchmarks for which the team published scores; empty for our own protocol"
     by_benchmark: Mapping[str, dict[str, Any]] = MappingProxyType({})
-    "values of options for one benchmark, its prompt too: they come before the others"
+    "option values and prompt for single benchmarks, which override the others"
     unlisted: Mapping[str, Any] = MappingProxyType({})
-    "values of options for a file of the user's own: how its programs are judged"
+    "option values for a user's own benchmark file: how its programs are judged"
 
 
 R1_SAMPLING = {"temperature": 0.6, "top_p": 0.95, "max_tokens": 32768, "answer_form": "boxed"}
@@ -73,7 +71,7 @@ LIVECODEBENCH_RULES = {
     "code_rules": "livecodebench",
     "code_packages": ("numpy", "sympy", "sortedcontainers"),
 }
-"How both teams judged programs: numpy is loaded by the harness, others were found where it was installed."
+"How both teams judged programs: the harness loads numpy, and other installed packages could be imported."
 LIVECODEBENCH = LIVECODEBENCH_RULES | {
     PROMPT: LIVECODEBENCH_PROMPT, "min_date": "2024-08-01", "max_date": "2025-01-31",
 }  # fmt: skip
@@ -130,29 +128,33 @@ PROTOCOLS = {
 }
 
 
-def settled(given: Mapping[str, ResolvedOption], benchmark: str) -> dict[str, ResolvedOption]:
-    """The options of an evaluation on one benchmark: what was left alone is set by the protocol and the table.
+def resolve_options(
+    given: Mapping[str, ResolvedOption], benchmark: str
+) -> dict[str, ResolvedOption]:
+    """The options of an evaluation on one benchmark, with defaults replaced by those of protocol and benchmark.
 
-    `given` has the options as the command resolved them, `protocol` among them.
+    `given` has the options as the command resolved them, including `protocol`.
     """
-    listed = BENCHMARKS.get(benchmark)
-    found = dict(given)
-    if listed is not None:
-        _set(found, {PROMPT: listed.prompt}, "benchmark")
+    entry = BENCHMARKS.get(benchmark)
+    resolved = dict(given)
+    if entry is not None:
+        _set(resolved, {PROMPT: entry.prompt}, "benchmark")
     if (protocol := _protocol(given)) is not None:
-        verifier = found["verifier"].value or (listed.verifier if listed else "math")
-        wanted = _values(protocol, benchmark, verifier)
-        if listed is None and isinstance(protocol.num_samples, dict):
-            wanted.pop(NUM_SAMPLES, None)  # no custom is known: --num-samples
-        _set(found, {**wanted}, "protocol", but=given)
-    return found
+        verifier = resolved["verifier"].value or (entry.verifier if entry else "math")
+        protocol_values = _values(protocol, benchmark, verifier)
+        if entry is None and isinstance(protocol.num_samples, dict):
+            protocol_values.pop(NUM_SAMPLES, None)  # unknown for this file: --num-samples applies
+        _set(resolved, {**protocol_values}, "protocol", original=given)
+    return resolved
 
 
-def with_settled(options: SamplingOptions, found: Mapping[str, ResolvedOption]) -> SamplingOptions:
-    """The options of a command with the values of `found`."""
+def apply_options(
+    options: SamplingOptions, resolved: Mapping[str, ResolvedOption]
+) -> SamplingOptions:
+    """The options of a command with the values of `resolved`."""
 
     def changed(part: msgspec.Struct) -> Any:
-        fields = {name: found[name].value for name in part.__struct_fields__ if name in found}
+        fields = {name: resolved[name].value for name in part.__struct_fields__ if name in resolved}
         return msgspec.structs.replace(part, **fields)
 
     return msgspec.structs.replace(
@@ -166,41 +168,50 @@ def with_settled(options: SamplingOptions, found: Mapping[str, ResolvedOption]) 
 def report(
     given: Mapping[str, ResolvedOption], options: SamplingOptions, model: str, benchmark: str
 ) -> dict[str, Any]:
-    """Two parts of metrics.json: the `protocol` that was used, and the score `published` for it, or null."""
+    """The parts `protocol` and `published` (null without a published score) of metrics.json."""
     protocol = _protocol(given)
-    parts = [getattr(options, name) for name in options.__struct_fields__ if name != "engine"]
+    parts = [options.prompting, options.plan, options.sampling, options.budget]
     used = {
         name: value
         for part in parts
         if isinstance(part, msgspec.Struct)
         for name, value in msgspec.structs.asdict(part).items()
     }
-    plain = msgspec.json.decode(msgspec.json.encode(used))  # as it is read again: lists, no tuples
-    found: dict[str, Any] = {
+    # lists instead of tuples, as in the file
+    plain = msgspec.json.decode(msgspec.json.encode(used))
+    content: dict[str, Any] = {
         "protocol": {"name": None, "source": None, "settings": plain},
         "published": None,
     }
     if protocol is None:
-        return found
-    listed = BENCHMARKS.get(benchmark)
-    verifier = options.prompting.verifier or (listed.verifier if listed else "math")
-    wanted = _values(protocol, benchmark, verifier)
-    changed = [name for name in wanted if used.get(name, wanted[name]) != wanted[name]]
-    changed += [name for name in (*PARTS, *FORCING) if used.get(name) and name not in wanted]
-    unknown = [PROMPT] if PROMPT not in wanted and protocol.measured else []
+        return content
+    entry = BENCHMARKS.get(benchmark)
+    verifier = options.prompting.verifier or (entry.verifier if entry else "math")
+    protocol_values = _values(protocol, benchmark, verifier)
+    changed = [
+        name
+        for name in protocol_values
+        if used.get(name, protocol_values[name]) != protocol_values[name]
+    ]
+    changed += [
+        name for name in (*PARTS, *FORCING) if used.get(name) and name not in protocol_values
+    ]
+    unknown = [PROMPT] if PROMPT not in protocol_values and protocol.measured else []
     if protocol.measured and benchmark not in protocol.measured:
         unknown.append(BENCHMARK)
-    found["protocol"] |= {
-        "name": protocol.name, "source": protocol.source, "asked": wanted, "changed": changed,
+    content["protocol"] |= {
+        "name": protocol.name, "source": protocol.source, "asked": protocol_values, "changed": changed,
         "not_published": unknown,
     }  # fmt: skip
     if (score := published_score(protocol.name, model, benchmark)) is not None:
-        found["published"] = {**score._asdict(), "differs": [*changed, *unknown]}
-    return found
+        content["published"] = {**score._asdict(), "differs": [*changed, *unknown]}
+    return content
 
 
-def rejudged(metrics: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """The parts `protocol` and `published` of a metrics.json after options that judge were changed."""
+def protocol_after_rescore(
+    metrics: Mapping[str, Any], changes: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The parts `protocol` and `published` of metrics.json after `rescore` changed options of judging."""
     before = metrics.get("protocol") or {"name": None, "source": None, "settings": {}}
     published = metrics.get("published")
     after = before | {"settings": before["settings"] | changes}
@@ -224,31 +235,31 @@ def _protocol(given: Mapping[str, ResolvedOption]) -> Protocol | None:
 
 
 def _values(protocol: Protocol, benchmark: str, verifier: str) -> dict[str, Any]:
-    """What a protocol asks for on a benchmark, by option; no prompt where it publishes none."""
-    found = dict(protocol.settings)
+    """The option values of a protocol on a benchmark; without a prompt if none is published."""
+    values = dict(protocol.settings)
     if verifier in protocol.prompts:
-        found[PROMPT] = protocol.prompts[verifier]
+        values[PROMPT] = protocol.prompts[verifier]
     if benchmark not in BENCHMARKS:
-        found |= protocol.unlisted
-        if verifier != "code":  # packages must be installed: not asked of who judges no programs
-            found.pop("code_packages", None)
-    found |= protocol.by_benchmark.get(benchmark, {})
+        values |= protocol.unlisted
+        if verifier != "code":  # do not require packages if no programs are judged
+            values.pop("code_packages", None)
+    values |= protocol.by_benchmark.get(benchmark, {})
     if isinstance(protocol.num_samples, int):
-        found[NUM_SAMPLES] = protocol.num_samples
+        values[NUM_SAMPLES] = protocol.num_samples
     elif benchmark in protocol.num_samples:
-        found[NUM_SAMPLES] = protocol.num_samples[benchmark]
+        values[NUM_SAMPLES] = protocol.num_samples[benchmark]
     elif benchmark in BENCHMARKS:
-        found[NUM_SAMPLES] = BENCHMARKS[benchmark].num_samples
-    return found
+        values[NUM_SAMPLES] = BENCHMARKS[benchmark].num_samples
+    return values
 
 
 def _set(
-    found: dict[str, ResolvedOption],
+    resolved: dict[str, ResolvedOption],
     values: Mapping[str, Any],
     source: Any,
-    but: Mapping[str, ResolvedOption] | None = None,
+    original: Mapping[str, ResolvedOption] | None = None,
 ) -> None:
-    """Set what was left at its default, in `but` where that is given, of the options that there are."""
+    """Set options that exist and have their default value (in `original`, if given)."""
     for name, value in values.items():
-        if name in found and (but or found)[name].source == "default":
-            found[name] = ResolvedOption(value, source)
+        if name in resolved and (original or resolved)[name].source == "default":
+            resolved[name] = ResolvedOption(value, source)

@@ -1,4 +1,4 @@
-"""The two tables of `show`: the stages, and the scores where there are predictions."""
+"""The tables of `distill show` and of metrics.md: stages and scores."""
 
 import sys
 from collections.abc import Sequence
@@ -10,16 +10,18 @@ from distillpipe.data.forecast import size
 from distillpipe.data.store.manifest import Manifest
 from distillpipe.reports.scoring import LEFT_OUT, OUTCOMES
 
-WIDTH = 110  # where the output is no terminal
+WIDTH = 110  # if the output is not a terminal
 
 
-def print_tables(found: Sequence[tuple[str, Manifest]]) -> None:
-    """Print the scores of all that has some, then a line for each version."""
+def print_tables(versions: Sequence[tuple[str, Manifest]]) -> None:
+    """Print a table of the versions with scores, then a table of all versions."""
     from rich.console import Console
     from rich.table import Table
 
     console = Console(width=None if sys.stdout.isatty() else WIDTH, markup=False, emoji=False)
-    scored = [(name, manifest) for name, manifest in found if "pass@1" in (manifest.metrics or {})]
+    scored = [
+        (name, manifest) for name, manifest in versions if "pass@1" in (manifest.metrics or {})
+    ]
     if scored:
         table = Table(
             "model", "Pass@1", "95% interval", "reasoning tokens", "truncated", "problems"
@@ -32,24 +34,24 @@ def print_tables(found: Sequence[tuple[str, Manifest]]) -> None:
     table = Table("stage", "dataset", "rows in", "rows out", "tokens", "seconds", "tokens/s")
     for column in table.columns[2:]:
         column.justify = "right"
-    for name, manifest in found:
-        labels = (printable(one) for one in (manifest.stage, f"{name} {manifest.version}"))
+    for name, manifest in versions:
+        labels = (printable(label) for label in (manifest.stage, f"{name} {manifest.version}"))
         table.add_row(*labels, *_stage_cells(manifest))
     console.print(table)
 
 
 def _score_cells(manifest: Manifest) -> list[str]:
-    """From the metrics of this version or an older one: what is not known, or not a number, is `-`."""
-    found = manifest.metrics or {}
-    low, high = found["interval"]
-    completions = sum(found.get(f"num_{name}") or 0 for name in OUTCOMES)
-    truncated, tokens = found["num_truncated"], found["mean_reasoning_tokens"]
+    """Cells of one score; `-` for figures that are unknown or undefined. Older versions may lack some."""
+    scores = manifest.metrics or {}
+    low, high = scores["interval"]
+    completions = sum(scores.get(f"num_{name}") or 0 for name in OUTCOMES)
+    truncated, tokens = scores["num_truncated"], scores["mean_reasoning_tokens"]
     return [
-        share(found["pass@1"]) + over(found),
+        share(scores["pass@1"]) + left_out_note(scores),
         f"{share(low)} - {share(high)}",
         UNKNOWN if tokens is None else f"{tokens:.1f}",
         f"{truncated / completions:.1%}" if completions else UNKNOWN,
-        f"{found['num_problems']:,} x {found['num_samples']}",
+        f"{scores['num_problems']:,} x {scores['num_samples']}",
     ]
 
 
@@ -66,19 +68,19 @@ def _stage_cells(manifest: Manifest) -> list[str]:
     ]
 
 
-# Scores as a table, a line a figure and a column a model: the same cells on the terminal and in metrics.md.
+# Scores as a table with a line a figure and a column a model; the terminal and metrics.md share the cells.
 
 
 Table = list[list[str]]  # a heading and rows of cells
 UNKNOWN = "-"
 SHORT = ("num_samples", "temperature", "top_p", "max_tokens", "min_date", "max_date", "code_rules")
-"Options whose values say in a table what differs."
-SHOWN = ("p5", "p50", "p95", "max")  # of the reasoning tokens; metrics.json has more
+"Options whose values the table shows if they differ from the protocol."
+SHOWN = ("p5", "p50", "p95", "max")  # quantiles of the reasoning tokens; metrics.json has more
 
 
 def score_table(named: Sequence[tuple[str, dict[str, Any]]]) -> Table:
-    """From names and the contents of metrics.json; figures that no model has are left out."""
-    columns = [_cells(found) for _, found in named]
+    """A table from names and contents of metrics.json, without figures that no model has."""
+    columns = [_cells(metrics) for _, metrics in named]
     figures = list(dict.fromkeys(figure for cells in columns for figure in cells))
     table = [[figure, *(cells.get(figure, UNKNOWN) for cells in columns)] for figure in figures]
     return [
@@ -88,7 +90,7 @@ def score_table(named: Sequence[tuple[str, dict[str, Any]]]) -> Table:
 
 
 def aligned(table: Table) -> list[str]:
-    """Cells as lines of columns, with a rule under the heading."""
+    """Cells as aligned columns, with a rule under the heading."""
     table = [[printable(cell) for cell in cells] for cells in table]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     return [
@@ -98,7 +100,7 @@ def aligned(table: Table) -> list[str]:
 
 
 def markdown(table: Table) -> list[str]:
-    """The same as a table of markdown."""
+    """The table in markdown."""
     return [
         "| " + " | ".join(map(inline, cells)) + " |"
         for cells in (table[0], ["---"] * len(table[0]), *table[1:])
@@ -109,48 +111,48 @@ def with_interval(
     value: float | None, low_high: Sequence[float | None], *, signed: bool = False
 ) -> str:
     """`0.755 [0.727, 0.781]`."""
-    ends = ", ".join(share(one, signed=signed) for one in low_high)
+    ends = ", ".join(share(end, signed=signed) for end in low_high)
     return f"{share(value, signed=signed)} [{ends}]"
 
 
-def over(found: dict[str, Any]) -> str:
-    """`, over 993 of 1,000`: where completions were left out, their number stands beside every score."""
-    asked, left_out = found.get("num_asked") or 0, found.get("num_left_out") or 0
+def left_out_note(metrics: dict[str, Any]) -> str:
+    """`, over 993 of 1,000` if completions were left out, else an empty text; it follows every score."""
+    asked, left_out = metrics.get("num_asked") or 0, metrics.get("num_left_out") or 0
     return f", over {asked - left_out:,} of {asked:,}" if left_out else ""
 
 
 def share(value: float | None, digits: int = 3, *, signed: bool = False) -> str:
-    """A score, or `-` where it is undefined."""
+    """A score, or `-` if it is undefined."""
     return UNKNOWN if value is None else f"{value:{'+' if signed else ''}.{digits}f}"
 
 
-def _cells(found: dict[str, Any]) -> dict[str, str]:
-    resources = found.get("resources") or {}
-    parts = found["standard_error_parts"] or {}
-    tokens = found["reasoning_tokens"] or {}
+def _cells(metrics: dict[str, Any]) -> dict[str, str]:
+    resources = metrics.get("resources") or {}
+    parts = metrics["standard_error_parts"] or {}
+    tokens = metrics["reasoning_tokens"] or {}
     return {
-        "Pass@1": with_interval(found["pass@1"], found["interval"]) + over(found),
-        "published": _published(found),
-        "in its training data": found.get("training_overlap", UNKNOWN),
-        "standard error": share(found["standard_error"], 4),
+        "Pass@1": with_interval(metrics["pass@1"], metrics["interval"]) + left_out_note(metrics),
+        "published": _published(metrics),
+        "in its training data": metrics.get("training_overlap", UNKNOWN),
+        "standard error": share(metrics["standard_error"], 4),
         "  sampling's part": share(parts.get("sampling"), 4),
         "  the problems' part": share(parts.get("problems"), 4),
-        "detectable, unpaired": share(found["minimum_detectable_effect"]["unpaired"]),
-        "detectable, paired": share(found["minimum_detectable_effect"]["paired"]),
+        "detectable, unpaired": share(metrics["minimum_detectable_effect"]["unpaired"]),
+        "detectable, paired": share(metrics["minimum_detectable_effect"]["paired"]),
         **{
-            f"{name}@{k}": with_interval(one["mean"], one["interval"]) + over(found)
+            f"{name}@{k}": with_interval(item["mean"], item["interval"]) + left_out_note(metrics)
             for name in ("pass", "maj")
-            for k, one in found[f"{name}@k"].items()
+            for k, item in metrics[f"{name}@k"].items()
         },
-        **_published_majority(found),
-        "problems x samples": f"{found['num_problems']:,} x {found['num_samples']}",
-        "asked twice, sampled once": _number(found.get("num_duplicates") or None),
-        **_outcomes(found),
-        **_missing_modules(found.get("missing_modules")),
-        "reasoning tokens, mean": _number(found["mean_reasoning_tokens"], 1),
-        f"  {', '.join(SHOWN)}": ", ".join(_number(tokens[one]) for one in SHOWN if tokens)
+        **_published_majority(metrics),
+        "problems x samples": f"{metrics['num_problems']:,} x {metrics['num_samples']}",
+        "asked twice, sampled once": _number(metrics.get("num_duplicates") or None),
+        **_outcomes(metrics),
+        **_missing_modules(metrics.get("missing_modules")),
+        "reasoning tokens, mean": _number(metrics["mean_reasoning_tokens"], 1),
+        f"  {', '.join(SHOWN)}": ", ".join(_number(tokens[item]) for item in SHOWN if tokens)
         or UNKNOWN,
-        **_budget(found.get("budget")),
+        **_budget(metrics.get("budget")),
         "tokens/s": _number(resources.get("tokens_per_second")),
         "seconds sampling": _number(resources.get("seconds_sampling") or None, 1),
         "peak memory": _bytes(resources.get("peak_memory_bytes")),
@@ -159,68 +161,68 @@ def _cells(found: dict[str, Any]) -> dict[str, str]:
     }
 
 
-def _published(found: dict[str, Any]) -> str:
-    """The score that was published for the same model and protocol, and what was not done as there."""
-    one = found.get("published")
-    if one is None:
+def _published(metrics: dict[str, Any]) -> str:
+    """The published score of the same model and protocol, and how our evaluation differs."""
+    published = metrics.get("published")
+    if published is None:
         return UNKNOWN
-    said = f"{share(one['score'])} ({found['protocol']['name']}, {one['date'][:4]})"
-    return "; ".join([said, *_remarks(found)])
+    text = f"{share(published['score'])} ({metrics['protocol']['name']}, {published['date'][:4]})"
+    return "; ".join([text, *_remarks(metrics)])
 
 
-def _published_majority(found: dict[str, Any]) -> dict[str, str]:
-    """The vote that was published, which is our maj@k of as many completions."""
-    one = found.get("published") or {}
-    if (majority := one.get("majority")) is None:
+def _published_majority(metrics: dict[str, Any]) -> dict[str, str]:
+    """The published majority vote, to compare with our maj@k of as many completions."""
+    published = metrics.get("published") or {}
+    if (majority := published.get("majority")) is None:
         return {}
     k, score = majority
-    said = f"{share(score)} ({found['protocol']['name']}, {one['date'][:4]}), to set beside maj@{k}"
-    return {f"published cons@{k}": "; ".join([said, *_remarks(found)])}
+    text = f"{share(score)} ({metrics['protocol']['name']}, {published['date'][:4]}), to set beside maj@{k}"
+    return {f"published cons@{k}": "; ".join([text, *_remarks(metrics)])}
 
 
-def _remarks(found: dict[str, Any]) -> list[str]:
-    """In what a published score is another than the one beside it."""
-    one = found["published"]
-    asked, used = found["protocol"].get("asked", {}), found["protocol"].get("settings", {})
+def _remarks(metrics: dict[str, Any]) -> list[str]:
+    """How a published score differs from ours: options, problems, and the note of the source."""
+    published = metrics["published"]
+    asked, used = metrics["protocol"].get("asked", {}), metrics["protocol"].get("settings", {})
     differs = [
         f"{name} ({used.get(name)}, there {asked[name]})"
         if name in SHORT and name in asked
         else name
-        for name in one["differs"]
+        for name in published["differs"]
     ]
     remarks = [f"other {', '.join(differs)}"] if differs else []
-    num_problems = one.get("num_problems")
-    if num_problems not in (None, found["num_problems"]):
-        remarks.append(f"on {num_problems:,} problems there, {found['num_problems']:,} here")
-    return remarks + ([one["note"]] if one["note"] else [])
+    num_problems = published.get("num_problems")
+    if num_problems not in (None, metrics["num_problems"]):
+        remarks.append(f"on {num_problems:,} problems there, {metrics['num_problems']:,} here")
+    return remarks + ([published["note"]] if published["note"] else [])
 
 
-def _outcomes(found: dict[str, Any]) -> dict[str, str]:
-    """How many completions ended how; where some could not be verified, what the score is at most.
+def _outcomes(metrics: dict[str, Any]) -> dict[str, str]:
+    """Numbers of completions by outcome; with the upper bound of the score if some are unverifiable.
 
-    Metrics of older versions know nothing of what was not run.
+    Metrics of older versions lack `num_not_run`.
     """
-    known = [name for name in OUTCOMES if f"num_{name}" in found]
-    total = sum(found[f"num_{name}"] for name in known)
-    said = {}
-    for name in known:
-        count = found[f"num_{name}"]
+    outcomes = [name for name in OUTCOMES if f"num_{name}" in metrics]
+    total = sum(metrics[f"num_{name}"] for name in outcomes)
+    cells = {}
+    for name in outcomes:
+        count = metrics[f"num_{name}"]
         label = name.replace("_", " ")
-        said[label] = f"{count:,} ({count / total:.1%})" if total else UNKNOWN
-    if found["num_unverifiable"]:
-        said["unverifiable"] += f", Pass@1 at most {share(found['upper_bound'])}"
-    reasons = found.get("unanswered") or {}
+        cells[label] = f"{count:,} ({count / total:.1%})" if total else UNKNOWN
+    if metrics["num_unverifiable"]:
+        cells["unverifiable"] += f", Pass@1 at most {share(metrics['upper_bound'])}"
+    reasons = metrics.get("unanswered") or {}
     not_run = {name: rows for name, rows in reasons.items() if name not in LEFT_OUT}
     left_out = {name: rows for name, rows in reasons.items() if name in LEFT_OUT}
     if not_run:
-        said["not run"] += f", not correct: {_by_reason(not_run)}"
+        cells["not run"] += f", not correct: {_by_reason(not_run)}"
     if left_out:
-        said["left out"] = f"{_by_reason(left_out)} of {found['num_asked']:,}"
-    return said
+        cells["left out"] = f"{_by_reason(left_out)} of {metrics['num_asked']:,}"
+    return cells
 
 
 def _missing_modules(counts: dict[str, int] | None) -> dict[str, str]:
-    """How many programs ended at an import, for a package that the sandbox has not, and of which."""
+    """The number of programs that failed at an import of a package that the sandbox lacks, and the packages."""
     if not counts:
         return {}
     named = ", ".join(f"{name} {count:,}" for name, count in counts.items())

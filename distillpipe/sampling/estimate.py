@@ -6,6 +6,7 @@ Inference", chapter 2).
 """
 
 import math
+import statistics
 import tempfile
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
@@ -19,11 +20,12 @@ from distillpipe.base.errors import DistillError
 from distillpipe.base.options import SamplingOptions
 from distillpipe.base.records import FinishReason, TokenCounts
 from distillpipe.base.redaction import redact_all
+from distillpipe.base.student_t import student_quantile
 from distillpipe.data import sources
 from distillpipe.data.forecast import TEXT_BYTES_PER_TOKEN, Forecast, size, weight_bytes
+from distillpipe.data.store import dataset, spending, versions
 from distillpipe.data.store import manifest as manifests
-from distillpipe.data.store import spending, versions
-from distillpipe.data.store.jsonl import decode, lines
+from distillpipe.data.store.jsonl import decode
 from distillpipe.data.store.manifest import Manifest
 from distillpipe.data.store.spending import Prices, dollars
 from distillpipe.models.lookup import AnyModel, Model, Served
@@ -184,22 +186,12 @@ def total_range(
     if len(observed) < MIN_ROWS or not num_future:
         return None
     mean = math.fsum(observed) / len(observed)
-    variance = math.fsum((value - mean) ** 2 for value in observed) / (len(observed) - 1)
+    variance = statistics.variance(observed, mean)
     spread = math.sqrt(variance * (num_future / len(observed) + 1) * num_future)
-    half_width = _student_quantile((1 + CONFIDENCE) / 2, len(observed) - 1) * spread
+    z = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
+    half_width = student_quantile(len(observed) - 1, z) * spread
     total = num_future * mean
     return max(0.0, total - half_width), min(num_future * limit, total + half_width)
-
-
-def _student_quantile(share: float, degrees: int) -> float:
-    """Quantile of Student's t distribution, accurate to 1% from four degrees of freedom on.
-
-    Abramowitz and Stegun 1964, 26.7.5.
-    """
-    z = NormalDist().inv_cdf(share)
-    first = (z**3 + z) / 4
-    second = (5 * z**5 + 16 * z**3 + 3 * z) / 96
-    return z + first / degrees + second / degrees**2
 
 
 class _Row(msgspec.Struct):
@@ -212,21 +204,20 @@ class _Row(msgspec.Struct):
 
 def _row_costs(folders: Sequence[Path], keys: Collection[str] | None) -> dict[str, RowCost]:
     """The costs of the rows in some versions, by row key; of all rows if `keys` is None."""
-    rows, costs = msgspec.json.Decoder(_Row), dict[str, RowCost]()
+    decoder, costs = msgspec.json.Decoder(_Row), dict[str, RowCost]()
     uncounted = TokenCounts(prompt=0, reasoning=0, response=0, total=0)
     for folder in folders:
-        for path in sorted(folder.glob("part-*.jsonl")):
-            for number, line in lines(path, whole_only=True):
-                row = decode(line, rows, f"{path}:{number}")
-                if keys is None or row.row_key in keys:
-                    tokens = row.num_tokens or uncounted
-                    costs[row.row_key] = RowCost(
-                        tokens.prompt,
-                        tokens.total - tokens.prompt,
-                        len(line) + 1,
-                        row.finish_reason == "stop",
-                        row.num_tokens is not None,
-                    )
+        for where, line in dataset.scan_lines(folder, skip_torn=True):
+            row = decode(line, decoder, where)
+            if keys is None or row.row_key in keys:
+                tokens = row.num_tokens or uncounted
+                costs[row.row_key] = RowCost(
+                    tokens.prompt,
+                    tokens.total - tokens.prompt,
+                    len(line) + 1,
+                    row.finish_reason == "stop",
+                    row.num_tokens is not None,
+                )
     return costs
 
 

@@ -16,14 +16,14 @@ import msgspec
 
 from distillpipe.base.errors import DataError
 from distillpipe.base.hashing import bytes_hash, content_hash
-from distillpipe.base.options import EngineOptions, Sampling
+from distillpipe.base.options import LabelOptions, Sampling
 from distillpipe.base.progress import say
 from distillpipe.base.records import SoftLabels, Trace, trace_id, with_source
 from distillpipe.base.rowguard import REASON, InternalError, guarded
 from distillpipe.data.forecast import TEXT_BYTES_PER_TOKEN, Forecast, weight_bytes
 from distillpipe.data.store import dataset, versions
-from distillpipe.data.store.jsonl import decode, encoder, lines
-from distillpipe.data.store.label_carry import are_whole
+from distillpipe.data.store.jsonl import encoder
+from distillpipe.data.store.label_carry import are_intact
 from distillpipe.data.store.labels import LabelSource, label_bytes, read_labels
 from distillpipe.data.store.writer import Writer, give_up_failed
 from distillpipe.engines.base import Answer, Completion, Engine, Request
@@ -38,18 +38,9 @@ EMPTY = "empty_completion"
 UNUSED_SAMPLING = Sampling(temperature=1, top_p=1, max_tokens=1)  # labelling samples nothing
 
 
-class LabelOptions(msgspec.Struct, frozen=True):
-    """The options of `label`."""
-
-    soft_labels: int
-    "labels per token"
-    chat_template: str | None
-    "name of a shipped template, or a file; null: the teacher's own"
-    engine: EngineOptions
-    accept_errors: bool = False
-
-    def template_text(self) -> str | None:
-        return None if self.chat_template is None else chat_template_text(self.chat_template)
+def template_text(options: LabelOptions) -> str | None:
+    """The text of the chat template in the options; None for the teacher's own."""
+    return None if options.chat_template is None else chat_template_text(options.chat_template)
 
 
 class _StoredLabels(NamedTuple):
@@ -146,7 +137,7 @@ class Labeller:
                 )
             rendered = guarded(_token_ids, trace, self._chat)
             if isinstance(rendered, InternalError):
-                self._writer.reject(trace, REASON, rendered.said)
+                self._writer.reject(trace, REASON, rendered.description)
                 continue
             prompt, completion = rendered
             num_tokens = len(prompt) + len(completion)
@@ -184,7 +175,7 @@ def labelled_row(row: Trace, model: Model, options: LabelOptions) -> Trace:
     """The labelled row, before its labels are added."""
     key = content_hash(
         row.row_key, "label", row.messages, row.finish_reason, model.identity,
-        options.template_text(),
+        template_text(options),
     )  # fmt: skip
     return msgspec.structs.replace(
         row, row_key=key, id=trace_id(row.problem_id, key), soft_labels=None,
@@ -244,19 +235,11 @@ def distinct_rows(inputs: list[str]) -> Iterator[Trace]:
 
 def _labelled_before(out: Path, draft: Path | None, k: int) -> dict[str, _StoredLabels]:
     """The labels in other versions under `out` with at least `k` per token, by row key."""
-    rows, stored = msgspec.json.Decoder(_Row), dict[str, _StoredLabels]()
-    for folder in versions.finished(out) + versions.partials(out):
-        for path in sorted(folder.glob("part-*.jsonl")) if folder != draft else ():
-            for number, line in lines(path, whole_only=True):
-                row = decode(line, rows, f"{path}:{number}")
-                labels = row.soft_labels
-                if labels is not None and labels.k >= k and are_whole(folder, labels):
-                    stored.setdefault(row.row_key, _StoredLabels(folder, labels))
+    stored: dict[str, _StoredLabels] = {}
+    folders = versions.finished(out) + versions.partials(out)
+    for folder in (folder for folder in folders if folder != draft):
+        for row in dataset.scan(folder, dataset.RowKeys, skip_torn=True):
+            labels = row.soft_labels
+            if labels is not None and labels.k >= k and are_intact(folder, labels):
+                stored.setdefault(row.row_key, _StoredLabels(folder, labels))
     return stored
-
-
-class _Row(msgspec.Struct):
-    """The fields of a row that locate its labels."""
-
-    row_key: str
-    soft_labels: SoftLabels | None

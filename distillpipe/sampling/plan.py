@@ -125,7 +125,7 @@ class RowPlan:
 
     def skip(self, problem: Problem, error: InternalError) -> None:
         """Record a problem that cannot be planned."""
-        self.skipped.append(SkippedProblem(problem, error.said))
+        self.skipped.append(SkippedProblem(problem, error.description))
 
     def problems(self) -> Iterator[Problem]:
         """The distinct problems in input order, then the skipped ones."""

@@ -112,7 +112,7 @@ class Sampler(RowPlan):
     def _give_up(self, trace: Trace, error: InternalError, writer: Writer) -> None:
         """Write a row that met an internal error: with a judge as unverifiable, otherwise as rejected."""
         if self._judge is None:
-            writer.reject(trace, REASON, error.said)
+            writer.reject(trace, REASON, error.description)
             return
         writer.append(
             msgspec.structs.replace(trace, verdict="unverifiable", verdict_reason=error.reason)
@@ -245,7 +245,7 @@ class Sampler(RowPlan):
             bill.num_left -= 1
 
         num_done = num_rows - len(missing)
-        with metered(writer, stage, num_rows, num_done) as meter, bill.at_the_end():
+        with metered(writer, stage, num_rows, num_done) as meter, bill.added_to_errors():
             try:
                 drive(
                     engine,

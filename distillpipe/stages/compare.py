@@ -10,7 +10,7 @@ from distillpipe.data.store import dataset, versions
 from distillpipe.data.store import manifest as manifests
 from distillpipe.data.store.manifest import Manifest
 from distillpipe.reports import comparison, scoring
-from distillpipe.reports.comparison_text import Comparison, Scored, document
+from distillpipe.reports.comparison_text import Comparison, ScoredModel, markdown_lines
 from distillpipe.reports.lineage import training_overlap
 from distillpipe.reports.scoring import Predictions
 
@@ -94,16 +94,16 @@ def _left_out(read: list[_Read], num_in_all: int) -> list[str]:
     return lines
 
 
-def _scored(read: _Read, pass_at: list[int]) -> Scored:
+def _scored(read: _Read, pass_at: list[int]) -> ScoredModel:
     """Made anew from the rows, so that all models are measured by the same code."""
     before = read.manifest.metrics or {}
     problems = dataset.read_problems(str(read.folder))
     benchmark = before.get("benchmark", read.folder.parent.name)
-    found = scoring.measure(benchmark, read.found, scoring.options_of(problems), pass_at)
+    found = scoring.measure(benchmark, read.found, scoring.choice_options(problems), pass_at)
     kept = ("protocol", "published", "verifier_version", "budget", "resources")
     found |= {name: before.get(name) for name in kept}
     texts = (one.problem for one in read.found.problems.values())
-    return Scored(
+    return ScoredModel(
         name=read.name,
         path=str(read.folder),
         metrics=found,
@@ -185,7 +185,7 @@ def _other_protocol(first: _Read, other: _Read) -> list[str]:
                 f"{theirs[name].value!r} for {other.name}"
             )
     judged_by = [(one.manifest.metrics or {}).get("verifier_version") for one in (first, other)]
-    if judged_by[0] != judged_by[1]:
+    if judged_by[0] != judged_by[1] or first.manifest.user_code != other.manifest.user_code:
         lines.append(
             f"{first.name} and {other.name} were judged by different versions of the verifiers: run "
             "`distill eval` again, which takes over what was sampled"
@@ -202,7 +202,7 @@ def _other_protocol(first: _Read, other: _Read) -> list[str]:
 
 def write(out: Path, comparisons: list[Comparison]) -> None:
     """Write comparisons as markdown; a UsageError where the file holds something else."""
-    content = "\n".join(line for one in comparisons for line in document(one))
+    content = "\n".join(line for one in comparisons for line in markdown_lines(one))
     if out.suffix != ".md":
         raise UsageError(f"--out {out}: name a .md file")
     if out.exists() and (not out.is_file() or out.read_text(encoding="utf-8") != content):

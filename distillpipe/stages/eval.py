@@ -12,6 +12,7 @@ from distillpipe.base.markdown import inline
 from distillpipe.base.options import SamplingOptions
 from distillpipe.base.progress import say
 from distillpipe.base.records import Problem, RejectedTrace, Trace
+from distillpipe.base.user_code.functions import UserFunction
 from distillpipe.data import forecast, sources
 from distillpipe.data.forecast import Forecast
 from distillpipe.data.formats import hub
@@ -34,6 +35,8 @@ from distillpipe.stages.run import (
     content_of,
     say_finished,
     say_up_to_date,
+    user_code,
+    with_verifier,
 )
 from distillpipe.verify.code.packages import versions_of
 
@@ -51,24 +54,27 @@ def evaluate(
     Completions are judged beside the sampling. metrics.json stands in the version and in its manifest.
     """
     check_prompt_template(options.prompting.prompt_template)
+    options, own = with_verifier(options)
     name = benchmark_name(benchmark)
     out = out / name
     found = _model(model, adapter, options)
-    header = _header(benchmark, found, out, options, run)
+    header = _header(benchmark, found, out, options, own, run)
     if (finished := versions.up_to_date(out, header)) is not None:
         return say_up_to_date(finished)
+    if own is not None:
+        own.check()
 
     with (
         versions.draft(out, header) as draft,
-        verify.Judge(run.num_workers) as judge,
+        verify.Judge(options.judging.num_workers) as judge,
         ExitStack() as opened,
     ):
         chat = load_model_chat(found, options)
         sampler = Sampler(found, chat, options, draft.path, judge)
         sampler.read(benchmark)
         packages = options.prompting.code_packages
-        programs = verify.Programs(options.prompting.code_rules, packages, run.unsafe)
-        verify.check_runnable({one.verifier for one in sampler.problems()}, programs)
+        programs = verify.Programs(options.prompting.code_rules, packages, options.judging.unsafe)
+        verify.check_runnable({one.verifier for one in sampler.problems()}, programs, own)
         if not any(map(verify.can_judge, sampler.problems())):
             raise DataError(
                 f"{benchmark}: no problem has a reference answer (or tests) to score against: "
@@ -81,6 +87,7 @@ def evaluate(
                 extra=problem.extra,
                 answer_form=options.prompting.answer_form,
                 programs=programs,
+                own=own,
             )
 
         sampler.rejudge_errors(draft, judged)
@@ -91,11 +98,13 @@ def evaluate(
         sampler.sample(writer, lambda: open_engine(found, chat, options.engine, draft), judged)
         check_internal_errors(writer, accepted=options.accept_errors)
         draft.manifest.libraries |= versions_of(packages)
+        draft.manifest.user_code = user_code(own).get("user_code", {})
         facts = {
             "num_duplicates": sampler.num_duplicates,
             **protocols.report(run.options, options, found.name, name),
-            "budget": scoring.budget_kept(writer.counts),
+            "budget": scoring.budget_metrics(writer.counts),
             **code_packages(packages),
+            **user_code(own),
             "resources": scoring.resources_used(writer.counts, sampled_before, found),
         }
         return finish_scored(writer, found.name, name, sampler.problems, facts)
@@ -115,10 +124,10 @@ def finish_scored(
     writer.sync()
     draft = writer.draft
     predictions = scoring.collect(
-        dataset.read_rows(draft.path, "part", Trace),
-        dataset.read_rows(draft.path, "rejected", RejectedTrace),
+        dataset.scan(draft.path, Trace),
+        dataset.scan(draft.path, RejectedTrace, "rejected"),
     )
-    found = scoring.measure(benchmark, predictions, scoring.options_of(problems())) | facts
+    found = scoring.measure(benchmark, predictions, scoring.choice_options(problems())) | facts
     draft.manifest.metrics = found
     table = tables.score_table([(model, found)])
     (draft.path / "metrics.json").write_bytes(document(found))
@@ -139,12 +148,15 @@ def forecast_eval(
 ) -> Forecast:
     """What `evaluate` would do."""
     check_prompt_template(options.prompting.prompt_template)
+    options, own = with_verifier(options)
+    if own is not None:
+        own.check()
     out = out / benchmark_name(benchmark)
     forecasted = forecast.begin("eval", out, run.options, [sources.place_of(benchmark)])
     found = None
     with forecast.noting(forecasted):
         found = _model(model, adapter, options, weights=False)
-        forecast.add_output(forecasted, out, _header(benchmark, found, out, options, run))
+        forecast.add_output(forecasted, out, _header(benchmark, found, out, options, own, run))
     with forecast.noting(forecasted):
         forecast_rows(forecasted, benchmark, found, out, options, run.fresh)
     return forecasted
@@ -164,7 +176,12 @@ def _model(
 
 
 def _header(
-    benchmark: str, model: AnyModel, out: Path, options: SamplingOptions, run: Run
+    benchmark: str,
+    model: AnyModel,
+    out: Path,
+    options: SamplingOptions,
+    own: UserFunction | None,
+    run: Run,
 ) -> Header:
     return Header(
         kind="predictions",
@@ -173,6 +190,7 @@ def _header(
             **content_of_sampling(options),
             rules=[verify.CODE_VERSION],
             **code_packages(options.prompting.code_packages, run.options),
+            **user_code(own),
             **_protocol(run),
         ),
         inputs=[sources.describe(benchmark, out)],

@@ -4,30 +4,36 @@ Two passes over the input, so that text is never held: the first decides on each
 """
 
 from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
 
 from distillpipe import filters, verify
 from distillpipe.base.errors import DataError
-from distillpipe.base.options import FilterOptions
+from distillpipe.base.filter_options import FilterOptions
+from distillpipe.base.options import Judging
 from distillpipe.base.progress import progress, say
 from distillpipe.base.rowguard import REASON, InternalError, check_share, too_many
+from distillpipe.base.user_code.functions import UserFunction
 from distillpipe.data import forecast, sources
 from distillpipe.data.forecast import Forecast
 from distillpipe.data.store import dataset, versions
 from distillpipe.data.store.versions import Header
 from distillpipe.data.store.writer import Writer
-from distillpipe.filters.decide import Decision, Examiner, decided, rows_once
+from distillpipe.filters.decide import Decision, RowFilter, decided, rows_once
 from distillpipe.filters.difficulty import check_in_common, predictions_in
-from distillpipe.filters.force import Forcer, Forcing
+from distillpipe.filters.force import Forcer, teacher_used
+from distillpipe.filters.own_rules import find_rules
 from distillpipe.filters.problems import (
-    NO_OTHERS,
-    Extras,
-    Others,
+    NO_INPUTS,
+    FilterInputs,
+    ProblemExtras,
     near_problems,
     problems_of,
-    read_known,
+    read_problem_facts,
 )
 from distillpipe.filters.rules import Drop
-from distillpipe.filters.select import dropped_among, remarks
+from distillpipe.filters.select import dropped_among, selection_warnings
 from distillpipe.filters.strategies import Candidate
 from distillpipe.models import licences, lookup
 from distillpipe.models.lookup import Model
@@ -41,6 +47,7 @@ from distillpipe.stages.run import (
     overlap,
     say_finished,
     say_up_to_date,
+    user_code,
 )
 from distillpipe.verify.code.packages import versions_of
 from distillpipe.verify.code.verifier import missing_modules
@@ -53,32 +60,37 @@ def filter_traces(
     out: Path,
     options: FilterOptions,
     run: Run,
-    others: Others = NO_OTHERS,
-    forcing: Forcing | None = None,
+    others: FilterInputs = NO_INPUTS,
+    judging: Judging = Judging(),
 ) -> Result:
     """Write the rows of `inputs` that every rule keeps as a new version under `out`, the rest beside them.
 
     Rows that are too long are answered once more where there is a `forcing`: then the new ones are input, too.
     Raises DataError, with the funnel, where no row is left; the draft then stays, unfinished.
     """
-    others = _checked(others, options, forcing)
-    header = _header(inputs, out, options, run, others, forcing)
+    own = _own(options)
+    options = own.options
+    others = _checked(others, options)
+    header = _header(inputs, out, own, run, others)
     if (finished := versions.up_to_date(out, header)) is not None:
         return say_up_to_date(finished)
+    own.check()
 
     from distillpipe.data.store.label_carry import (
         carry,  # it loads numpy, which "up to date" has no use for
     )
 
     with versions.draft(out, header) as draft, Writer(draft, SYNC_ROWS) as writer:
-        examiner = _examiner(inputs, options, draft.path, run, others)
+        examiner = _examiner(inputs, own, draft.path, judging, others)
         rows, failed = inputs, dict[str, InternalError]()
         writer.forget_failed()
-        if forcing is not None:
-            forcer = Forcer(forcing, options, writer, allow_benchmark=run.allow_benchmark_training)
+        if others.forcing is not None:
+            forcer = Forcer(
+                others.forcing, options, writer, allow_benchmark=run.allow_benchmark_training
+            )
             rows = [*inputs, *forcer.force(inputs, out, examiner.wants_problem)]
             failed = forcer.errors
-        decisions = _decide(rows, inputs, options, run, examiner)
+        decisions = _decide(rows, inputs, options, run, judging, examiner)
         _check_errors(decisions, failed, inputs, writer, run)
         writer.counts.rows_read = len(decisions)
         moved = carry(rows, {row for row, one in decisions.items() if not one.drops}, draft)
@@ -93,6 +105,7 @@ def filter_traces(
             writer.reject(judged, first.reason, first.measured, also)
         writer.sync()
         draft.manifest.libraries |= versions_of(options.code_packages)
+        draft.manifest.user_code = own.hashes
         reasons = (one.verdict_reason for one in decisions.values())
         report = [*funnel(draft.manifest), *missing_modules(reasons)]
         if options.explain:
@@ -123,7 +136,7 @@ def _check_errors(
     `failed` are those that met one when they were to be answered again.
     """
     for row_id, error in failed.items():
-        decisions[row_id].drops.insert(0, Drop(REASON, error.said))
+        decisions[row_id].drops.insert(0, Drop(REASON, error.description))
     errors = {row: one.error for row, one in decisions.items() if one.error is not None}
     if not errors:
         return
@@ -133,7 +146,7 @@ def _check_errors(
             writer.fail_id(row_id, str(said))
     first = next(iter(errors))
     check_share(
-        len(errors), len(decisions), accepted=run.accept_errors,
+        len(errors), len(decisions), accepted=run.accept_errors, first=str(errors[first]),
         show=f"distill show {inputs[0]} --row {first}",
         way_out=f"nothing is written, {path / versions.ERRORS_FILE} lists them, the first with "
         f"{errors[first]}. When it is mended the same command goes on; with --accept-errors it finishes "
@@ -146,43 +159,73 @@ def forecast_filter(
     out: Path,
     options: FilterOptions,
     run: Run,
-    others: Others = NO_OTHERS,
-    forcing: Forcing | None = None,
+    others: FilterInputs = NO_INPUTS,
 ) -> Forecast:
     """What `filter_traces` would do."""
-    others.check(options, has_teacher=forcing is not None)
+    own = _own(options)
+    own.check()
+    options = own.options
+    others.check(options)
     found = forecast.begin("filter", out, run.options, inputs)
     with forecast.noting(found):
-        others = _checked(others, options, forcing)
-        forecast.add_output(found, out, _header(inputs, out, options, run, others, forcing))
+        others = _checked(others, options)
+        forecast.add_output(found, out, _header(inputs, out, own, run, others))
         found.rows = {"to read": dataset.count_rows(inputs)}
         found.estimate.disk_bytes = dataset.count_bytes(inputs)
         found.estimate.basis = "what is kept and what is rejected is written again"
     return found
 
 
-def _checked(others: Others, options: FilterOptions, forcing: Forcing | None) -> Others:
+class Own(NamedTuple):
+    """What of the user's own code decides on rows."""
+
+    options: FilterOptions
+    "with names in place of files, whose places are in no row and no fingerprint"
+    verifier: UserFunction | None
+    rules: tuple[UserFunction, ...]
+
+    @property
+    def hashes(self) -> dict[str, str]:
+        return user_code(self.verifier, *self.rules).get("user_code", {})
+
+    def check(self) -> None:
+        """Raise UsageError for a function that cannot be called."""
+        for one in (self.verifier, *self.rules):
+            if one is not None:
+                one.check()
+
+
+def _own(options: FilterOptions) -> Own:
+    name, verifier = verify.find_own(options.verifier)
+    rules = find_rules(options.rules)
+    names = tuple(rule.name for rule in rules)
+    named = msgspec.structs.replace(options, verifier=name, rules=names)
+    return Own(named, verifier, rules)
+
+
+def _checked(others: FilterInputs, options: FilterOptions) -> FilterInputs:
     """The other inputs, with the datasets that a folder of an eval stands for."""
-    others.check(options, has_teacher=forcing is not None)
+    others.check(options)
     return others._replace(predictions=predictions_in(others.predictions))
 
 
 def _header(
     inputs: list[str],
     out: Path,
-    options: FilterOptions,
+    own: Own,
     run: Run,
-    others: Others,
-    forcing: Forcing | None,
+    others: FilterInputs,
 ) -> Header:
+    forcing = others.forcing
     by_teacher = {} if forcing is None else {"force": [forcing.sampling, forcing.end_text]}
     return Header(
         kind="traces",
         stage="filter",
         content=content_of(
-            options=options,
+            options=own.options,
             rules=[verify.CODE_VERSION, filters.CODE_VERSION],
-            **code_packages(options.code_packages),
+            **code_packages(own.options.code_packages),
+            **user_code(own.verifier, *own.rules),
             num_others=[len(others.predictions), len(others.benchmarks)],
             **by_teacher,
         ),
@@ -193,7 +236,7 @@ def _header(
         ],
         models=[
             *(lookup.used("tokenizer", one, out) for one in _tokenizer(others)),
-            *([] if forcing is None else [forcing.used(out)]),
+            *([] if forcing is None else [teacher_used(forcing, out)]),
         ],
         accept_errors=run.accept_errors,
         options=run.options,
@@ -202,26 +245,32 @@ def _header(
     )
 
 
-def _tokenizer(others: Others) -> list[Model]:
+def _tokenizer(others: FilterInputs) -> list[Model]:
     return [] if others.tokenizer is None else [find_tokenizer(others.tokenizer)]
 
 
 def _examiner(
-    inputs: list[str], options: FilterOptions, folder: Path, run: Run, others: Others
-) -> Examiner:
+    inputs: list[str], own: Own, folder: Path, judging: Judging, others: FilterInputs
+) -> RowFilter:
     """All that rows are looked at by; what has to be held for it lies in `folder`."""
     if not dataset.count_rows(inputs):
         raise DataError(f"{', '.join(inputs)}: no rows to filter")
-    extras = Extras(inputs, options, folder)
-    programs = verify.Programs(options.code_rules, options.code_packages, run.unsafe)
-    verify.check_runnable(extras.verifiers, programs)
-    known = read_known(inputs, others, options)
+    options = own.options
+    extras = ProblemExtras(inputs, options, folder)
+    programs = verify.Programs(options.code_rules, options.code_packages, judging.unsafe)
+    verify.check_runnable(extras.verifiers, programs, own.verifier)
+    known = read_problem_facts(inputs, others, options)
     count = next((counter(tokenizer) for tokenizer in _tokenizer(others)), None)
-    return Examiner(options, known, extras, count, programs)
+    return RowFilter(options, known, extras, count, programs, own.verifier, own.rules)
 
 
 def _decide(
-    rows: list[str], inputs: list[str], options: FilterOptions, run: Run, examiner: Examiner
+    rows: list[str],
+    inputs: list[str],
+    options: FilterOptions,
+    run: Run,
+    judging: Judging,
+    examiner: RowFilter,
 ) -> dict[str, Decision]:
     """A decision for every distinct row, by row id; the problems of `rows` are those of `inputs`."""
     decisions: dict[str, Decision] = {}
@@ -230,7 +279,7 @@ def _decide(
     cut_ids: dict[str, str] = {}
     allow = run.allow_benchmark_training
     with (
-        decided(examiner, rows, run.num_workers, allow_benchmark=allow) as found,
+        decided(examiner, rows, judging.num_workers, allow_benchmark=allow) as found,
         progress("filter", dataset.count_rows(rows)) as advance,  # its thread starts last
     ):
         for row in found:
@@ -251,7 +300,7 @@ def _decide(
     dropped = dropped_among(candidates, options, near)
     for row_id, drop in dropped.items():
         decisions[row_id].drops.append(drop)
-    for remark in remarks(candidates, dropped, options):
+    for remark in selection_warnings(candidates, dropped, options):
         say(f"filter: {remark}")
     return decisions
 

@@ -27,6 +27,7 @@ from distillpipe.stages.run import (
     content_of,
     say_finished,
     say_up_to_date,
+    with_verifier,
 )
 
 if TYPE_CHECKING:  # it loads numpy, which an answer of "up to date" has no use for
@@ -40,10 +41,13 @@ def generate(problems: str, teacher: str, out: Path, options: SamplingOptions, r
     that comes back may be an older one that is up to date.
     """
     check_prompt_template(options.prompting.prompt_template)
+    options, own = with_verifier(options)
     model = _teacher(teacher, options)
     header = _header(problems, model, out, options, run)
     if (finished := versions.up_to_date(out, header)) is not None:
         return say_up_to_date(finished)
+    if own is not None:
+        own.check()  # it judges nothing here, but traces that nobody can judge would be paid for
 
     with _begun(problems, model, out, options, header) as (sampler, writer):
         _sample(sampler, writer)
@@ -52,19 +56,29 @@ def generate(problems: str, teacher: str, out: Path, options: SamplingOptions, r
 
 
 def forecast_generate(
-    problems: str, teacher: str, out: Path, options: SamplingOptions, run: Run
+    problems: str,
+    teacher: str,
+    out: Path,
+    options: SamplingOptions,
+    run: Run,
+    pilot: int | None = None,
 ) -> Forecast:
-    """What `generate` would do; with a pilot its rows are sampled first, and tell what the rest costs."""
+    """What `generate` would do; first it samples `pilot` of the rows, which tell what the rest costs."""
     check_prompt_template(options.prompting.prompt_template)
+    options, own = with_verifier(options)
+    if own is not None:
+        own.check()
     found = forecast.begin("generate", out, run.options, [sources.place_of(problems)])
-    if run.pilot is not None:
-        found.pilot = _sample_pilot(problems, teacher, out, options, run)
+    if pilot is not None:
+        sampled = _teacher(teacher, options)
+        header = _header(problems, sampled, out, options, run)
+        found.pilot = _sample_pilot(problems, sampled, out, options, header, pilot)
     model = None
     with forecast.noting(found):
         model = _teacher(teacher, options, weights=False)
         header = _header(problems, model, out, options, run)
         forecast.add_output(found, out, header)
-        if run.pilot is None:
+        if pilot is None:
             licences.warn(header.licences)
     with forecast.noting(found):
         forecast_rows(found, problems, model, out, options, run.fresh)
@@ -80,18 +94,21 @@ def _teacher(teacher: str, options: SamplingOptions, *, weights: bool = True) ->
 
 
 def _sample_pilot(
-    problems: str, teacher: str, out: Path, options: SamplingOptions, run: Run
+    problems: str,
+    model: AnyModel,
+    out: Path,
+    options: SamplingOptions,
+    header: Header,
+    num_rows: int,
 ) -> list[str]:
-    """Sample `run.pilot` of the rows that `generate` wants into the draft that it goes on with.
+    """Sample `num_rows` of the rows that `generate` wants into the draft that it goes on with.
 
     Their row keys come back; none where a finished version holds all rows already.
     """
-    model = _teacher(teacher, options)
-    header = _header(problems, model, out, options, run)
     if versions.find_finished(out, header) is not None:
         return []
     with _begun(problems, model, out, options, header) as (sampler, writer):
-        keys = sampler.pilot_keys(run.pilot or 0)
+        keys = sampler.pilot_keys(num_rows)
         _sample(sampler, writer, keys)
         writer.sync()
     return keys
@@ -138,7 +155,7 @@ def _sample(sampler: Sampler, writer: Writer, only: list[str] | None = None) -> 
 def _header(
     problems: str, model: AnyModel, out: Path, options: SamplingOptions, run: Run
 ) -> Header:
-    given = {} if run.teacher_licence is None else {"teacher_licence": run.teacher_licence}
+    given = {} if options.teacher_licence is None else {"teacher_licence": options.teacher_licence}
     return Header(
         kind="traces",
         stage="generate",
@@ -148,7 +165,7 @@ def _header(
         options=run.options,
         fresh=run.fresh,
         accept_errors=options.accept_errors,
-        licences=licences.of_teacher(model, run.teacher_licence),
+        licences=licences.of_teacher(model, options.teacher_licence),
     )
 
 

@@ -14,12 +14,20 @@ from distillpipe.base.errors import DataError, UsageError
 from distillpipe.base.progress import say
 from distillpipe.base.records import Trace
 from distillpipe.base.rowguard import REASON, InternalError, guarded
+from distillpipe.base.user_code.functions import UserFunction
 from distillpipe.data import forecast, sources
 from distillpipe.data.benchmarks import BENCHMARKS
 from distillpipe.data.forecast import Forecast
 from distillpipe.data.formats.files import readable
 from distillpipe.data.formats.incoming import CODE_VERSION, FORMATS, Reader, detect
-from distillpipe.data.formats.traces import Choices, Imported, Problems, failed_row, imported
+from distillpipe.data.formats.traces import (
+    Choices,
+    Imported,
+    ImportOptions,
+    Problems,
+    failed_row,
+    imported,
+)
 from distillpipe.data.store import versions
 from distillpipe.data.store.jsonl import rewrite
 from distillpipe.data.store.versions import Draft, Header
@@ -37,19 +45,9 @@ from distillpipe.stages.run import (
     say_finished,
     say_up_to_date,
 )
+from distillpipe.verify import find_own
 
 FIRST_ROWS = 20  # that the format is told from
-
-
-class ImportOptions(msgspec.Struct, frozen=True):
-    """What `import` makes of a source: part of the fingerprint."""
-
-    choices: Choices
-    limit: int | None = None
-    "rows, counted from the first"
-    tokenizer: str | None = None
-    "a model whose tokens are counted; null for no counts"
-    teacher_licence: str | None = None
 
 
 def import_traces(reference: str, out: Path, options: ImportOptions, run: Run) -> Result:
@@ -58,10 +56,13 @@ def import_traces(reference: str, out: Path, options: ImportOptions, run: Run) -
     Raises UsageError where no format fits; DataError, with the funnel, where no row fits the format: the
     draft then stays, unfinished.
     """
+    options, own = _with_verifier(options)
     tokenizer = _tokenizer(options)
     header = _header(reference, tokenizer, out, options, run)
     if (finished := versions.up_to_date(out, header)) is not None:
         return say_up_to_date(finished)
+    if own is not None:
+        own.check()  # it judges nothing here, but whoever filters the rows needs it
 
     with versions.draft(out, header) as draft, Writer(_without_errors(draft)) as writer:
         rows = (row for _, row in islice(sources.rows_and_unreadable(reference), options.limit))
@@ -73,7 +74,7 @@ def import_traces(reference: str, out: Path, options: ImportOptions, run: Run) -
         fitting = _fitting(found, problems, writer)
 
         def failed(trace: Trace, error: InternalError) -> None:
-            writer.reject(trace, REASON, error.said)
+            writer.reject(trace, REASON, error.description)
 
         for trace in fitting if chat is None else counted(fitting, chat, failed):
             writer.append(trace)
@@ -99,11 +100,21 @@ def _without_errors(draft: Draft) -> Draft:
 
 def forecast_import(reference: str, out: Path, options: ImportOptions, run: Run) -> Forecast:
     """What `import_traces` would do."""
+    options, own = _with_verifier(options)
+    if own is not None:
+        own.check()
     found = forecast.begin("import", out, run.options, [sources.place_of(reference)])
     with forecast.noting(found):
         tokenizer = _tokenizer(options)
         forecast.add_output(found, out, _header(reference, tokenizer, out, options, run))
     return found
+
+
+def _with_verifier(options: ImportOptions) -> tuple[ImportOptions, UserFunction | None]:
+    """The options with the verifier's name as rows have it, and its function where it is the user's own."""
+    name, own = find_own(options.choices.verifier)
+    choices = msgspec.structs.replace(options.choices, verifier=name)
+    return msgspec.structs.replace(options, choices=choices), own
 
 
 def _tokenizer(options: ImportOptions) -> Model | None:
@@ -161,7 +172,7 @@ def _fitting(found: Iterator[Imported], problems: Problems, writer: Writer) -> I
         if trace.id in writer.done:
             continue
         if isinstance(added, InternalError):
-            writer.reject(trace, REASON, added.said)
+            writer.reject(trace, REASON, added.description)
         elif one.rejection is None:
             yield trace
         else:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from distillpipe.base.errors import DataError, UsageError
+from distillpipe.base.options import LabelOptions
 from distillpipe.data import forecast
 from distillpipe.data.forecast import Forecast
 from distillpipe.data.store import dataset, versions
@@ -13,7 +14,7 @@ from distillpipe.filters.problems import problems_of
 from distillpipe.models import licences, lookup
 from distillpipe.models.chat import load_chat
 from distillpipe.models.lookup import Model
-from distillpipe.sampling.labeller import Labeller, LabelOptions, forecast_labels, label_source
+from distillpipe.sampling.labeller import Labeller, forecast_labels, label_source, template_text
 from distillpipe.stages.run import (
     Result,
     Run,
@@ -76,14 +77,14 @@ def _find(teacher: str, options: LabelOptions, *, weights: bool = True) -> Model
 
 
 def _header(inputs: list[str], model: Model, out: Path, options: LabelOptions, run: Run) -> Header:
-    given = {} if run.teacher_licence is None else {"teacher_licence": run.teacher_licence}
-    found = (*licences.of_inputs(inputs), *licences.of_teacher(model, run.teacher_licence))
+    given = {} if options.teacher_licence is None else {"teacher_licence": options.teacher_licence}
+    found = (*licences.of_inputs(inputs), *licences.of_teacher(model, options.teacher_licence))
     return Header(
         kind="traces",
         stage="label",
         content=content_of(
             soft_labels=options.soft_labels,
-            chat_template=options.template_text(),
+            chat_template=template_text(options),
             max_model_len=options.engine.max_model_len,
             **given,
         ),

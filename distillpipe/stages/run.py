@@ -4,48 +4,36 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 
 from distillpipe.base import rowguard
 from distillpipe.base.errors import UsageError
+from distillpipe.base.option import Option, Options, hashed
+from distillpipe.base.options import RUN, AcceptErrors, SamplingOptions
 from distillpipe.base.progress import say
 from distillpipe.base.terminal import printable
+from distillpipe.base.user_code.functions import UserFunction
 from distillpipe.data.store import manifest as manifests
 from distillpipe.data.store.manifest import Manifest, ResolvedOption
 from distillpipe.data.store.spending import say_spent
 from distillpipe.data.store.writer import Writer
 from distillpipe.reports.dataset_text import teacher_lines
+from distillpipe.verify import find_own
 from distillpipe.verify.code.packages import versions_of
 
 
-class Run(msgspec.Struct, frozen=True):
-    """The call of a command: all options with where each came from, and whether to start anew."""
+class Run(Options, frozen=True):
+    """How any command was called; what one stage alone is told stands in a struct of its own."""
 
-    options: dict[str, ResolvedOption] = {}
-    fresh: bool = False
-    allow_benchmark_training: bool = False
-    unsafe: bool = False
-    "whether programs may run without a sandbox"
-    accept_errors: bool = False
-    "rows that could not be made, or met an error of distillpipe itself, are done without"
-    num_workers: int | None = None
-    "threads, or processes, that judge; null: one a core"
-    pilot: int | None = None
-    "rows that generate samples for the estimate of --dry-run"
-    teacher_licence: str | None = None
-    "what the user says of it"
-    merge: bool = False
-    "whether sft writes the merged model of an adapter too"
-    teachers: tuple[str, ...] = ()
-    "models that sft learns from while it trains"
-    report_to: tuple[str, ...] = ()
-    "trackers of sft"
-    num_processes: int = 1
-    "that sft trains in"
-    sharding: Literal["ddp", "fsdp"] = "ddp"
-    "what each of them holds: all weights, or its share"
+    options: dict[str, ResolvedOption] = msgspec.field(default_factory=dict)
+    "all of the command's, with where each value came from"
+    fresh: Annotated[bool, Option("Make a new version and take nothing over.", RUN)] = False
+    accept_errors: AcceptErrors = False
+    allow_benchmark_training: Annotated[
+        bool, Option("Take rows of a benchmark as training data.", RUN)
+    ] = False
 
 
 class Result(NamedTuple):
@@ -60,20 +48,9 @@ class Result(NamedTuple):
 def content_of(**parts: Any) -> dict[str, Any]:
     """Structs and values as plain data, as they enter a fingerprint.
 
-    Fields that a struct got later are left out at their defaults, or finished versions would be made again.
-    msgspec does so too, but tells a default by the object: a float from the command line is another one.
+    Options that a struct got later are left out at their defaults, or finished versions would be made again.
     """
-    return {name: _plain(part) for name, part in parts.items()}
-
-
-def _plain(part: Any) -> Any:
-    content = msgspec.to_builtins(part)
-    if isinstance(part, msgspec.Struct):
-        for field in msgspec.structs.fields(part):
-            is_later = field.name in getattr(part, "ADDED_LATER", ())
-            if is_later and getattr(part, field.name) == field.default:
-                content.pop(field.encode_name, None)
-    return content
+    return {name: msgspec.to_builtins(hashed(part)) for name, part in parts.items()}
 
 
 def code_packages(
@@ -95,6 +72,22 @@ def code_packages(
         raise
 
 
+def with_verifier(options: SamplingOptions) -> tuple[SamplingOptions, UserFunction | None]:
+    """The options with the verifier's name as rows have it, and its function where it is the user's own.
+
+    Raises UsageError for a verifier that does not exist.
+    """
+    name, own = find_own(options.prompting.verifier)
+    prompting = msgspec.structs.replace(options.prompting, verifier=name)
+    return msgspec.structs.replace(options, prompting=prompting), own
+
+
+def user_code(*functions: UserFunction | None) -> dict[str, dict[str, str]]:
+    """Names and hashes of the functions of the user's own that decide on rows; nothing where there are none."""
+    found = {one.name: one.digest for one in functions if one is not None}
+    return {"user_code": found} if found else {}
+
+
 def say_up_to_date(path: Path) -> Result:
     """Say that a finished version already is what was asked for."""
     found = manifests.read(path)
@@ -113,6 +106,7 @@ def check_internal_errors(writer: Writer, *, accepted: bool) -> None:
         num_errors,
         num_rows,
         accepted=accepted,
+        first=writer.failed_said,
         show=f"distill show {folder} --row {writer.failed_row}",
         way_out=f"{draft.path} stays unfinished, with all that is in it. When it is mended the same command "
         "goes on; with --accept-errors it finishes as it is",

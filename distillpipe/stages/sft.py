@@ -9,9 +9,9 @@ import msgspec
 from distillpipe.base.encoding import is_utf8
 from distillpipe.base.errors import DataError, UsageError
 from distillpipe.base.interrupts import shielded
-from distillpipe.base.options import TrainingOptions
 from distillpipe.base.progress import progress, say
 from distillpipe.base.records import Trace
+from distillpipe.base.training_options import TrainingOptions, TrainingRun
 from distillpipe.data import forecast
 from distillpipe.data.forecast import Forecast
 from distillpipe.data.store import dataset, versions
@@ -22,12 +22,17 @@ from distillpipe.models import licences, lookup
 from distillpipe.models.chat import load_chat, with_template_text
 from distillpipe.models.lookup import MERGED, Model
 from distillpipe.stages.run import Result, Run, content_of, say_finished, say_up_to_date
-from distillpipe.training import expected, preview, trackers
-from distillpipe.training import student_config as rates
+from distillpipe.training import forecast as training_forecast
+from distillpipe.training import preview, trackers
 from distillpipe.training.preflight import Preflight
 from distillpipe.training.preview import Preview
 from distillpipe.training.rows.rows import Row
-from distillpipe.training.student_config import check_layers, limits_of, student_config
+from distillpipe.training.student_config import (
+    check_layers,
+    default_learning_rate,
+    limits_of,
+    student_config,
+)
 
 if TYPE_CHECKING:
     from distillpipe.training.rows.batches import Batches
@@ -38,19 +43,24 @@ ROWS = "rows"  # folder of the tokenized rows in a draft
 
 
 def sft(
-    inputs: list[str], student: str, out: Path, options: TrainingOptions, run: Run, save_every: int
+    inputs: list[str],
+    student: str,
+    out: Path,
+    options: TrainingOptions,
+    run: Run,
+    training: TrainingRun = TrainingRun(),
 ) -> Result:
     """Train `student` on all rows of `inputs`; a new version under `out` holds the checkpoint.
 
     Raises DataError before any training where a row would have to be cut or has nothing to learn from.
     """
-    _check_options(inputs, options, run)
+    _check_options(inputs, options, training)
     _check_out(out)
-    model, teachers = _find_student(student), _find_teachers(run)
+    model, teachers = _find_student(student), _find_teachers(training)
     options, run, why = _with_rate(options, run, model)
     header = _header(inputs, model, teachers, out, options, run)
     finished = versions.up_to_date(out, header)
-    if finished is not None and (not run.merge or (finished / MERGED).is_dir()):
+    if finished is not None and (not training.merge or (finished / MERGED).is_dir()):
         return say_up_to_date(finished)
 
     check_layers(model, teachers, options)
@@ -70,21 +80,21 @@ def sft(
             checked = _checked_rows(inputs, check, run.allow_benchmark_training, draft)
             rows = stored_rows.store(draft.path / ROWS, checked)
             batches = Batches(rows, options, draft.manifest.counts.rows_by_input)
-            _check_batches(batches, inputs, options, run)
+            _check_batches(batches, inputs, options, training)
         except (UsageError, DataError):
             stored_rows.remove(draft.path / ROWS)  # a draft without anything goes with the error
             raise
 
         from distillpipe.training import checkpoint, states
 
-        with checkpoint.full_disk_named(draft.path):
+        with checkpoint.explain_full_disk(draft.path):
             if finished is None:
                 say(why)
-                _train([model, *teachers], rows, draft, options, run, save_every)
+                _train([model, *teachers], rows, draft, options, training)
             else:
-                checkpoint.take_over(finished, draft)
-            checkpoint.complete(draft.path, model, chat, limits)
-            merge = checkpoint.merge(draft.path, model, chat, rows[0]) if run.merge else None
+                checkpoint.copy_weights(finished, draft)
+            checkpoint.save_tokenizer_and_config(draft.path, model, chat, limits)
+            merge = checkpoint.merge(draft.path, model, chat, rows[0]) if training.merge else None
             if merge is not None:
                 say(f"sft: merged: {merge}")
         checkpoint.list_files(draft)  # takes a while for a large model: the states go only after it
@@ -93,7 +103,7 @@ def sft(
             stored_rows.remove(draft.path / ROWS)
             measured = draft.manifest.metrics or {}
             manifest = draft.finish(
-                model_card(draft.manifest, checkpoint.facts(draft.path, chat, merge, measured))
+                model_card(draft.manifest, checkpoint.card_lines(draft.path, chat, merge, measured))
             )
     return say_finished(manifest, out)
 
@@ -103,8 +113,7 @@ def _train(
     rows: "StoredRows",
     draft: Draft,
     options: TrainingOptions,
-    run: Run,
-    save_every: int,
+    training: TrainingRun,
 ) -> None:
     """Train the first model, here or in several processes, and enter what was done; the others are teachers."""
     from distillpipe.training import loop, processes
@@ -112,26 +121,34 @@ def _train(
 
     model, *teachers = models_used
     counts = draft.manifest.counts
-    setup = Setup(tuple(counts.rows_by_input), run.report_to, run.sharding, tuple(teachers))
-    if run.num_processes == 1:
-        loop.train(model, rows, draft.path, options, save_every, setup)
+    every = training.save_every
+    setup = Setup(
+        tuple(counts.rows_by_input), training.report_to, training.sharding, tuple(teachers)
+    )
+    if training.num_processes == 1:
+        loop.train(model, rows, draft.path, options, every, setup)
     else:
-        job = processes.Job(model, draft.path / ROWS, draft.path, options, save_every, setup)
-        processes.train(job, run.num_processes)
+        job = processes.Job(model, draft.path / ROWS, draft.path, options, every, setup)
+        processes.train(job, training.num_processes)
     done = loop.trained(draft.path)
     counts.tokens_kept, counts.seconds_working = done.supervised_tokens, done.seconds
     draft.manifest.metrics = done.summary
 
 
 def preview_sft(
-    inputs: list[str], student: str, options: TrainingOptions, run: Run, num_rows: int
+    inputs: list[str],
+    student: str,
+    options: TrainingOptions,
+    run: Run,
+    training: TrainingRun,
+    num_rows: int,
 ) -> Preview:
     """The first rows as they would be trained on, once all rows were checked; nothing is written."""
-    _check_options(inputs, options, run)
+    _check_options(inputs, options, training)
     model = _find_student(student, weights=False)
     chat = load_chat(model.folder, student, options.chat_template)
     limits = limits_of(student_config(model, options))
-    teachers = _find_teachers(run, weights=False)
+    teachers = _find_teachers(training, weights=False)
     check_layers(model, teachers, options)
     soft_rows = _soft_rows(model, options, teachers)
     check = Preflight(chat, options, limits, num_rows, soft_rows)
@@ -143,30 +160,38 @@ def preview_sft(
 
 
 def forecast_sft(
-    inputs: list[str], student: str, out: Path, options: TrainingOptions, run: Run
+    inputs: list[str],
+    student: str,
+    out: Path,
+    options: TrainingOptions,
+    run: Run,
+    training: TrainingRun = TrainingRun(),
 ) -> Forecast:
     """What `sft` would do, and what it would take on this machine."""
-    _check_options(inputs, options, run)
+    _check_options(inputs, options, training)
     _check_out(out)
     found = forecast.begin("sft", out, run.options, inputs)
-    model, teachers, lengths, num_rows = None, list[Model](), list[expected.Length](), 0.0
+    model, teachers, lengths, num_rows = None, list[Model](), list[training_forecast.Length](), 0.0
     with forecast.noting(found):
         model = _find_student(student, weights=False)
         options, run, _ = _with_rate(options, run, model)
         found.options = run.options
-        teachers = _find_teachers(run, weights=False)
+        teachers = _find_teachers(training, weights=False)
         header = _header(inputs, model, teachers, out, options, run)
         forecast.add_output(found, out, header)
     with forecast.noting(found):
-        lengths, num_rows = expected.add_rows(found, inputs, options)
+        lengths, num_rows = training_forecast.add_rows(found, inputs, options)
     if model is not None:
         with forecast.noting(found):
             check_layers(model, teachers, options)
             if (soft_rows := _soft_rows(model, options, teachers)) and not teachers:
                 given = (_traces(one, run.allow_benchmark_training) for one in inputs)
-                expected.add_soft_labels(found, given, soft_rows)
+                training_forecast.add_soft_labels(found, given, soft_rows)
         with forecast.noting(found):
-            expected.add_estimate(found, model, teachers, options, lengths, num_rows)
+            machine = training_forecast.detect_machine(training.num_processes, training.sharding)
+            training_forecast.add_estimate(
+                found, model, teachers, options, lengths, num_rows, machine
+            )
     return found
 
 
@@ -180,8 +205,8 @@ def _find_student(student: str, *, weights: bool = True) -> Model:
     return model
 
 
-def _find_teachers(run: Run, *, weights: bool = True) -> list[Model]:
-    return [lookup.find(one, "--teacher", weights=weights) for one in run.teachers]
+def _find_teachers(training: TrainingRun, *, weights: bool = True) -> list[Model]:
+    return [lookup.find(one, "--teacher", weights=weights) for one in training.teacher]
 
 
 def _header(
@@ -216,7 +241,7 @@ def _checked_rows(
     """Every row of the inputs; behind the last one they are checked, and counted in the draft, or refused."""
     yield from _rows(inputs, check, allow_benchmark)
     check.check()
-    preview.say_preview(preview.preview_of(check))
+    preview.log_preview(preview.preview_of(check))
     check.enter(draft.manifest.counts)
     draft.save()
 
@@ -260,23 +285,23 @@ def _check_out(out: Path) -> None:
         )
 
 
-def _check_options(inputs: list[str], options: TrainingOptions, run: Run) -> None:
+def _check_options(inputs: list[str], options: TrainingOptions, training: TrainingRun) -> None:
     """What can be said before anything is read."""
-    if run.merge and options.method == "full":
+    if training.merge and options.method == "full":
         raise UsageError("--merge is for adapters, and --method full trains none: leave it out")
     if options.weight and len(options.weight) != len(inputs):
         raise UsageError(
             f"--weight is given {len(options.weight)} times for {len(inputs)} inputs: give one for each, in "
             "their order, or none"
         )
-    if run.num_processes > options.batch_size:
+    if training.num_processes > options.batch_size:
         raise UsageError(
-            f"--num-processes {run.num_processes}: a step has {options.batch_size} rows (--batch-size), so some "
+            f"--num-processes {training.num_processes}: a step has {options.batch_size} rows (--batch-size), so some "
             "processes would have none: give fewer processes or more rows a step"
         )
-    if run.sharding == "fsdp" and run.num_processes == 1:
+    if training.sharding == "fsdp" and training.num_processes == 1:
         raise UsageError("--sharding fsdp is for several processes: give --num-processes, too")
-    if run.sharding == "fsdp" and options.method == "qlora":
+    if training.sharding == "fsdp" and options.method == "qlora":
         raise UsageError(
             "--sharding fsdp cannot split weights of 4 bits: give --method lora, or --sharding ddp"
         )
@@ -285,7 +310,7 @@ def _check_options(inputs: list[str], options: TrainingOptions, run: Run) -> Non
             "--min-learning-rate is where the learning rate ends, and with --scheduler constant it stays: give "
             "--scheduler cosine or linear, or leave it out"
         )
-    trackers.check(run.report_to)
+    trackers.check(training.report_to)
 
 
 def _with_rate(
@@ -295,7 +320,7 @@ def _with_rate(
     if options.learning_rate is not None:
         _check_floor(options, options.learning_rate)
         return options, run, f"sft: learning rate {options.learning_rate:g}"
-    rate, why = rates.derive(model, options)
+    rate, why = default_learning_rate(model, options)
     _check_floor(options, rate)
     resolved = {**run.options, "learning_rate": ResolvedOption(rate, "derived")}
     return (
@@ -315,7 +340,7 @@ def _check_floor(options: TrainingOptions, rate: float) -> None:
 
 
 def _check_batches(
-    batches: "Batches", inputs: list[str], options: TrainingOptions, run: Run
+    batches: "Batches", inputs: list[str], options: TrainingOptions, training: TrainingRun
 ) -> None:
     """Say which rows are trained on, where that is not simply all of them; refuse more processes than rows."""
     if options.eval_split:
@@ -324,7 +349,7 @@ def _check_batches(
     if options.weight:
         for reference, rows in zip(inputs, batches.rows_by_input, strict=True):
             say(f"sft: an epoch has {rows:,} rows of {reference}")
-    if run.num_processes > batches.num_rows:
+    if training.num_processes > batches.num_rows:
         raise UsageError(
-            f"--num-processes {run.num_processes}: there are {batches.num_rows:,} rows to train on: give fewer"
+            f"--num-processes {training.num_processes}: there are {batches.num_rows:,} rows to train on: give fewer"
         )

@@ -13,7 +13,7 @@ from distillpipe.data.store import versions
 from distillpipe.data.store.manifest import Manifest
 from distillpipe.reports import dataset_text, disk, rows, tables
 from distillpipe.reports.lineage import ancestry
-from distillpipe.reports.rows import Wanted
+from distillpipe.reports.rows import RowQuery
 
 
 class Shown(NamedTuple):
@@ -24,20 +24,20 @@ class Shown(NamedTuple):
     manifest: Manifest
 
 
-def show(references: list[str], wanted: Wanted, *, as_json: bool) -> None:
+def show(references: list[str], query: RowQuery, *, as_json: bool) -> None:
     """Print a table of the stages, one of the scores, and all details where one version is meant.
 
-    Where rows are `wanted`, they are printed instead. Raises UsageError for what is no dataset, and
+    Where `query` selects rows, they are printed instead. Raises UsageError for what is no dataset, and
     for rows of several versions or of a checkpoint.
     """
-    flag = wanted.flag
+    flag = query.flag
     found = [
         Shown(name, folder, manifests.read(folder))
         for reference in references
         for name, folder in _folders(reference)
     ]
     if flag is not None:
-        _show_rows(_only(found, flag), wanted, as_json)
+        _show_rows(_only(found, flag), query, as_json)
     elif as_json:
         terminal.put_json({"versions": [_as_data(shown) for shown in found]})
     else:
@@ -87,15 +87,15 @@ def _only(found: list[Shown], flag: str) -> Shown:
     return found[0]
 
 
-def _show_rows(shown: Shown, wanted: Wanted, as_json: bool) -> None:
-    chosen = rows.choose(shown.folder, shown.manifest, wanted)
-    if chosen.said is not None:
-        say(chosen.said)
+def _show_rows(shown: Shown, query: RowQuery, as_json: bool) -> None:
+    chosen = rows.choose(shown.folder, shown.manifest, query)
+    if chosen.note is not None:
+        say(chosen.note)
     if as_json:
         terminal.put_json({"rows": chosen.rows})
         return
     for row in chosen.rows:
-        parts = guarded(_parts_of, row, whole=wanted.row is not None)
+        parts = guarded(_parts_of, row, whole=query.row is not None)
         if isinstance(parts, InternalError):
             parts = [
                 f"{row.id}: cannot be shown ({parts.reason}): please report it; --json shows it"

@@ -1,1 +1,1 @@
-"""Training: rows to tokens, losses, the loop."""
+"""Fine-tuning of a student: tokenized rows, losses, the training loop and its forecast."""

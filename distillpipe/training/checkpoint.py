@@ -1,13 +1,13 @@
-"""What a checkpoint holds besides the weights that the loop has written, and the merged model of an adapter.
+"""Write a checkpoint: tokenizer, chat template, generation config, and the merged model of an adapter.
 
     v1/  adapter_config.json  adapter_model.safetensors       or the weights of the whole model
-         tokenizer...  chat_template.jinja                    writes a turn as it was trained on
-         generation_config.json                               sampling advice, end tokens
-         merged/                                              --merge: a whole model, complete too
+         tokenizer...  chat_template.jinja                    renders a turn as the student was trained on it
+         generation_config.json                               sampling parameters, end tokens
+         merged/                                              --merge: the merged model, with the same files
          losses.jsonl  README.md  manifest.json
 
-The sampling advice is DeepSeek's for R1 and what was distilled from it (README of DeepSeek-R1): greedy decoding
-makes reasoning models repeat themselves.
+The sampling parameters are those that the DeepSeek-R1 README recommends for R1 and its distilled models: greedy
+decoding makes reasoning models repeat themselves.
 """
 
 import shutil
@@ -36,7 +36,7 @@ from distillpipe.models.lookup import ADAPTER, MERGED, Model
 from distillpipe.training.rows.rows import Row
 from distillpipe.training.rows.template import saved_template
 from distillpipe.training.states import LOSSES, steps_in
-from distillpipe.training.student_config import Limits, limits_of
+from distillpipe.training.student_config import StudentLimits, limits_of
 
 TEMPERATURE, TOP_P = 0.6, 0.95
 KEPT = (
@@ -47,23 +47,23 @@ KEPT = (
     "no_repeat_ngram_size",
     "max_new_tokens",
 )
-COMPARED_TOKENS = 512  # of a row, on which adapter and merged model are compared
-TOLERANCE = 1e-3  # of the largest logit: fp32 sums in another order
+COMPARED_TOKENS = 512  # at most, of the row on which adapter and merged model are compared
+TOLERANCE = 1e-3  # as a share of the largest logit: fp32 sums are taken in another order
 FULL_DISK = (
     "No space left", "File too large", "Disk quota",
     "PytorchStreamWriter failed", "inline_container.cc", "iostream error",  # torch.save
 )  # fmt: skip
 
 
-class Merge(NamedTuple):
-    """How near the merged model is to the adapter on its base, in logits on one row."""
+class MergeCheck(NamedTuple):
+    """How much the logits of the merged model differ from those of adapter and base, on one row."""
 
     largest: float
-    "logit"
+    "the largest absolute logit"
     difference: float
-    "the largest, in fp32"
+    "the largest difference in fp32"
     rounded_difference: float
-    "the largest, of the model as it is saved"
+    "the largest difference of the model as it is saved"
     saved_type: str
     "bfloat16, float32, ..."
 
@@ -75,25 +75,28 @@ class Merge(NamedTuple):
 
 
 @contextmanager
-def full_disk_named(folder: Path) -> Iterator[None]:
-    """Turn what libraries say of a full disk, each in its own way, into an EngineError."""
+def explain_full_disk(folder: Path) -> Iterator[None]:
+    """Raise an EngineError for the errors that libraries raise on a full disk."""
     try:
         yield
     except (SafetensorError, RuntimeError, OSError) as error:
         if not any(words in str(error) for words in FULL_DISK):
             raise
         raise EngineError(
-            f"{folder}: the disk is full, or files may not grow ({first_line(error)}): make room; what was "
-            "saved is safe, the same command goes on from there"
+            f"{folder}: the disk is full or a file size limit is reached ({first_line(error)}): free some space; "
+            "saved files are intact, and the same command continues from them"
         ) from error
 
 
-def complete(folder: Path, student: Model, chat: Chat, limits: Limits) -> None:
-    """Write what belongs to the weights in `folder`: tokenizer, chat template, generation config.
+def save_tokenizer_and_config(
+    folder: Path, student: Model, chat: Chat, limits: StudentLimits
+) -> None:
+    """Write tokenizer, chat template and generation config beside the weights in `folder`.
 
     `limits` are those that the student was trained with.
     """
-    if limits != limits_of(loading.load_config(student.folder, student.name)):  # --rope-theta
+    # --rope-theta changed the context length, so the tokenizer's own maximum is out of date
+    if limits != limits_of(loading.load_config(student.folder, student.name)):
         chat.tokenizer.model_max_length = limits.num_positions
     own, chat.tokenizer.chat_template = chat.tokenizer.chat_template, saved_template(chat)
     chat.tokenizer.save_pretrained(folder)
@@ -105,16 +108,17 @@ def complete(folder: Path, student: Model, chat: Chat, limits: Limits) -> None:
 
 
 def generation_config(student: Path, end_ids: frozenset[int]) -> GenerationConfig:
-    """The student's own, with the sampling advice and every end token of its chat."""
+    """The student's own generation config with our sampling parameters and all end tokens of its chat template."""
     config = loading.load_generation_config(student, str(student)) or GenerationConfig()
-    config._from_model_config = False  # else generate() makes one of the model's config again
+    # otherwise generate() derives it from the model's config again
+    config._from_model_config = False
     config.eos_token_id = sorted(end_ids)
     config.do_sample, config.temperature, config.top_p = True, TEMPERATURE, TOP_P
     return config
 
 
 def _name_base(path: Path, student: Model) -> None:
-    """Name the adapter's base so that it is found elsewhere too: a hub model by its name and commit."""
+    """Write the hub name and commit of the base model into the adapter's config, so that other machines find it."""
     if not student.identity.startswith("hub:"):
         return
     name, _, commit = student.identity.removeprefix("hub:").rpartition("@")
@@ -123,11 +127,10 @@ def _name_base(path: Path, student: Model) -> None:
     path.write_bytes(msgspec.json.format(msgspec.json.encode(config), indent=2))
 
 
-def merge(folder: Path, student: Model, chat: Chat, row: Row) -> Merge:
-    """Merge the adapter in `folder` into its base in fp32; `folder/merged` has the result in the base's type.
+def merge(folder: Path, student: Model, chat: Chat, row: Row) -> MergeCheck:
+    """Merge the adapter in `folder` into its base in fp32 and save `folder/merged` in the dtype of the base.
 
-    Raises EngineError where the adapter is of another base, or where the merged model computes something else
-    on `row`.
+    Raises EngineError if the adapter belongs to another base, or if the logits of the merged model differ on `row`.
     """
     base = loading.load_model(student.folder, student.name, dtype=torch.float32)
     saved_type = loading.load_config(student.folder, student.name).dtype or torch.float32
@@ -140,33 +143,33 @@ def merge(folder: Path, student: Model, chat: Chat, row: Row) -> Merge:
         difference = float((merged(ids).logits - adapted).abs().max())
         if not difference <= TOLERANCE * largest:
             raise EngineError(
-                f"the merged model is not the adapter on its base: its logits are off by {difference:.3g} of "
-                f"{largest:.3g} on row {row.id}; the adapter itself is whole: leave --merge out"
+                f"the merged model does not equal adapter and base: its logits differ by {difference:.3g} of "
+                f"{largest:.3g} on row {row.id}; the adapter itself is intact: run again without --merge"
             )
         merged.to(saved_type)
         rounded = float((merged(ids).logits.float() - adapted).abs().max())
     shutil.rmtree(folder / MERGED, ignore_errors=True)
     merged.save_pretrained(folder / MERGED)
-    complete(folder / MERGED, student, chat, limits_of(base.config))
-    return Merge(largest, difference, rounded, str(saved_type).removeprefix("torch."))
+    save_tokenizer_and_config(folder / MERGED, student, chat, limits_of(base.config))
+    return MergeCheck(largest, difference, rounded, str(saved_type).removeprefix("torch."))
 
 
-def take_over(finished: Path, draft: Draft) -> None:
-    """Take the trained weights of a finished version, which only lacks what is made of them."""
-    found = manifests.read(finished)
-    say(f"sft: taking the weights of {finished}")
-    for entry in found.files:
+def copy_weights(finished: Path, draft: Draft) -> None:
+    """Copy the trained weights of a finished version, for a run that only adds what is derived from them (--merge)."""
+    manifest = manifests.read(finished)
+    say(f"sft: copying the weights of {finished}")
+    for entry in manifest.files:
         if not entry.name.startswith(f"{MERGED}/"):
             shutil.copyfile(finished / entry.name, draft.path / entry.name)
-    draft.manifest.counts.tokens_kept = found.counts.tokens_kept
-    draft.manifest.counts.seconds_working = found.counts.seconds_working
-    draft.manifest.metrics = found.metrics
+    draft.manifest.counts.tokens_kept = manifest.counts.tokens_kept
+    draft.manifest.counts.seconds_working = manifest.counts.seconds_working
+    draft.manifest.metrics = manifest.metrics
 
 
 def list_files(draft: Draft) -> None:
-    """Enter the files of a checkpoint into its manifest, and the id that follows from them.
+    """Add the files of a checkpoint, and the id that follows from them, to its manifest.
 
-    The merged model is no part of the id: it is the same model once more.
+    The merged model does not enter the id, because it is the same model in another form.
     """
     files = [path for path in versions.content_files(draft.path) if path.is_file()]
     files += sorted(path for path in (draft.path / MERGED).glob("*") if path.is_file())
@@ -176,15 +179,17 @@ def list_files(draft: Draft) -> None:
     ]
     draft.manifest.id = content_hash(
         [
-            (one.name, one.sha256)
-            for one in draft.manifest.files
-            if one.name != LOSSES and not one.name.startswith(f"{MERGED}/")
+            (entry.name, entry.sha256)
+            for entry in draft.manifest.files
+            if entry.name != LOSSES and not entry.name.startswith(f"{MERGED}/")
         ]
     )
 
 
-def facts(folder: Path, chat: Chat, merge: Merge | None, measured: dict[str, Any]) -> list[str]:
-    """Lines for the model card: the losses, how fast it was trained, how to sample, what was merged.
+def card_lines(
+    folder: Path, chat: Chat, merge: MergeCheck | None, measured: dict[str, Any]
+) -> list[str]:
+    """Lines for the model card: losses, training speed, sampling parameters, tags and the merged model.
 
     `measured` is `speed.summary` of the steps.
     """
@@ -205,7 +210,7 @@ def facts(folder: Path, chat: Chat, merge: Merge | None, measured: dict[str, Any
         f"Sampling: temperature {TEMPERATURE}, top_p {TOP_P}, never greedy (`generation_config.json`{own})."
     )
     ends = ", ".join(
-        code(str(chat.tokenizer.convert_ids_to_tokens(one))) for one in sorted(chat.end_ids)
+        code(str(chat.tokenizer.convert_ids_to_tokens(token))) for token in sorted(chat.end_ids)
     )
     tags = chat.turn.tags
     opened = ", which the prompt opens" if chat.turn.opened else ""

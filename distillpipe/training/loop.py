@@ -1,4 +1,4 @@
-"""The training loop on accelerate: a killed run goes on exactly from the last state that was saved."""
+"""The training loop on accelerate; a killed run resumes from the last saved state with the same result."""
 
 import os
 import signal
@@ -16,8 +16,8 @@ from torch import distributed
 
 from distillpipe.base.errors import Interrupted
 from distillpipe.base.interrupts import shielded
-from distillpipe.base.options import TrainingOptions
 from distillpipe.base.progress import progress, say
+from distillpipe.base.training_options import TrainingOptions
 from distillpipe.models.lookup import Model
 from distillpipe.training import speed, states
 from distillpipe.training.rows.batches import Batches, Numbers, share_of
@@ -27,19 +27,19 @@ from distillpipe.training.rows.stored_rows import StoredRows
 from distillpipe.training.setup import Setup
 from distillpipe.training.states import LOSSES, Step
 from distillpipe.training.step import StudentLoss, held_out_loss_sum, passes_of, take_step
-from distillpipe.training.student import load_student, optimizer_of, save_student, schedule_of
-from distillpipe.training.teachers.teaching import Lesson, Teaching
+from distillpipe.training.student import load_student, make_optimizer, make_schedule, save_student
+from distillpipe.training.teachers.teaching import DistillationLoss, StepDistillation
 from distillpipe.training.trackers import Trackers
 
-EVAL_ROWS = 64  # that each process reads together
+EVAL_ROWS = 64  # rows that each process evaluates at a time
 
 
 class Trained(NamedTuple):
-    """What all runs of the loop for one version did."""
+    """Totals over all runs of the loop for one version."""
 
     supervised_tokens: int
     seconds: float
-    "of the steps"
+    "time in steps"
     summary: dict[str, Any]
     "see `speed.summary`"
 
@@ -52,23 +52,23 @@ def train(
     save_every: int,
     setup: Setup | None = None,
 ) -> Trained:
-    """Train `student` on `rows`, going on from a state in `folder`; the weights end up in `folder`.
+    """Train `student` on `rows` and write the weights into `folder`; resumes from a saved state in `folder`.
 
-    The loss of the rows held out is measured every `save_every` steps, where a state is saved, and at the end.
-    Raises EngineError where the loss is not a number; the last state saved stays. One of several processes
-    (`ranks`) calls this as a single one does; the first of them writes and talks.
+    The held-out loss is measured every `save_every` steps, when a state is saved, and at the end. Raises EngineError
+    if the loss is not finite; the last saved state stays. Each of several processes (`processes`) calls this
+    function; only the main process writes and prints.
     """
     setup = setup or Setup()
     batches = Batches(rows, options, setup.rows_by_input)
     total = batches.num_steps
-    session = Session(student, rows, options, total, setup)
+    session = TrainingSession(student, rows, options, total, setup)
     done = session.restore(folder)
     if session.is_main:
-        states.cut(folder, done)
+        states.truncate_losses(folder, done)
     report_to = setup.report_to if session.is_main else ()
-    shown = progress("sft", total, done) if session.is_main else nullcontext(lambda *_: None)
+    progress_bar = progress("sft", total, done) if session.is_main else nullcontext(lambda *_: None)
     with (
-        shown as advance,
+        progress_bar as advance,
         Trackers(report_to, folder, done, options) as trackers,
         (folder / LOSSES if session.is_main else Path(os.devnull)).open(
             "ab", buffering=0
@@ -103,19 +103,19 @@ def train(
 
 
 def trained(folder: Path) -> Trained:
-    """What was done, as losses.jsonl says."""
+    """Totals from losses.jsonl."""
     steps = states.steps_in(folder)
     supervised = sum(step.supervised_tokens for step in steps)
     return Trained(supervised, sum(step.seconds for step in steps), speed.summary(steps))
 
 
-# What one process trains with: the model, its optimizer and schedule, and what a step of them is.
+# The state of one training process: model, optimizer, learning-rate schedule.
 #
-# Where several processes train, each makes this for itself, all do the same at the same time, and each has some of the rows.
+# With several processes each builds its own, all run the same code at the same time, and each trains on a share of the rows.
 
 
-class Session:
-    """A student in training."""
+class TrainingSession:
+    """A student, its optimizer and schedule, in one process."""
 
     def __init__(
         self,
@@ -133,13 +133,13 @@ class Session:
         self._student, self._rows, self._options = student, rows, options
         model: Any = load_student(student, options, self.accelerator.device)
         self._passes = passes_of(model, self.accelerator.device, options)
-        self._work = speed.work_of(model)
+        self._work = speed.operation_counts(model)
         self._peak = speed.device_peak(self.accelerator.device, options.dtype)
-        self._teaching, projections = None, None
+        self._distillation, projections = None, None
         if options.distillation is not None:
             device = self.accelerator.device
-            self._teaching = Teaching(student, model, setup.teachers, options, device)
-            projections = self._teaching.projections
+            self._distillation = DistillationLoss(student, model, setup.teachers, options, device)
+            projections = self._distillation.projections
         self._num_steps = num_steps
         self.model: Any = StudentLoss(model, projections)
         self._sharded = setup.sharding == "fsdp"
@@ -147,50 +147,50 @@ class Session:
             from distillpipe.training import sharding
 
             sharding.shard(self.model, self.accelerator.device, options.dtype)
-        self._optimizer: Any = optimizer_of(self.model, options)
-        self._schedule = schedule_of(self._optimizer, options, num_steps)
+        self._optimizer: Any = make_optimizer(self.model, options)
+        self._schedule = make_schedule(self._optimizer, options, num_steps)
         if not self._sharded:
             self.model, self._optimizer = self.accelerator.prepare(self.model, self._optimizer)
         self.accelerator.register_for_checkpointing(self._schedule)
         self.model.train()
 
     def say(self, text: str) -> None:
-        """Say it once, whatever the number of processes."""
+        """Print a progress message, in the main process only."""
         if self.is_main:
             say(f"sft: {text}")
 
     @property
     def is_main(self) -> bool:
-        """Whether this is the process that writes and talks."""
+        """Whether this is the process that writes files and prints."""
         return bool(self.accelerator.is_main_process)
 
     def step(self, number: int, numbers: Numbers, measured: Sequence[float | None] = ()) -> Step:
-        """Train on the rows of these numbers; `number` is the step's own, 1-based.
+        """Train on the rows with these indices; `number` is the 1-based number of the step.
 
-        `measured` are the held-out losses so far, that the weight of soft labels may follow.
+        `measured`: the held-out losses so far, which --kd-adaptive scales the weight of soft labels by.
         """
-        began = time.monotonic()
+        started = time.monotonic()
         rows, passes = self._shares(numbers)
         operations = self._work.of_rows(rows) if self._work else 0
-        supervised = sum(one.num_supervised for one in passes)
+        supervised = sum(batch.num_supervised for batch in passes)
         tokens = sum(len(row.ids) for row in rows)
         sums = self._over_processes([supervised, tokens, operations])
-        lesson = None
-        if self._teaching is not None:
-            mixture = self._teaching.mixture(number - 1, self._num_steps, measured)
-            lesson = Lesson(self._teaching, mixture, sums[0] / len(numbers))
-        loss, norm, taught = take_step(
+        distillation = None
+        if self._distillation is not None:
+            mixture = self._distillation.mixture(number - 1, self._num_steps, measured)
+            distillation = StepDistillation(self._distillation, mixture, sums[0] / len(numbers))
+        loss, norm, kd_losses = take_step(
             self.accelerator,
             self.model,
             self._optimizer,
             passes,
             round(sums[0]),
             self._options,
-            lesson,
+            distillation,
         )
         rate = self._schedule.get_last_lr()[0]
         self._schedule.step()
-        seconds = time.monotonic() - began
+        seconds = time.monotonic() - started
         peak = self._peak and self._peak * self.accelerator.num_processes
         mfu = sums[2] / seconds / peak if peak and self._work else None
         memory = round(self._over_processes([speed.peak_bytes()], max)[0])
@@ -206,69 +206,73 @@ class Session:
             tokens / seconds,
             mfu,
             memory,
-            **taught,
+            **kd_losses,
         )
 
     def held_out_loss(self, numbers: Numbers) -> float:
-        """The mean loss over the supervised tokens of the rows of these numbers."""
+        """The mean loss over the supervised tokens of the rows with these indices."""
         loss_sum, num_supervised = 0.0, 0
         size = EVAL_ROWS * self.accelerator.num_processes
-        for at in range(0, len(numbers), size):
-            _, passes = self._shares(numbers[at : at + size])
+        for start in range(0, len(numbers), size):
+            _, passes = self._shares(numbers[start : start + size])
             loss_sum += held_out_loss_sum(self.accelerator, self.model, passes)
-            num_supervised += sum(one.num_supervised for one in passes)
+            num_supervised += sum(batch.num_supervised for batch in passes)
         loss_sum, total = self._over_processes([loss_sum, num_supervised])
         return loss_sum / total
 
-    def is_stopped(self, is_asked: Callable[[], bool] | None) -> bool:
-        """Whether any process was asked to stop: all find the same."""
-        return is_asked is not None and self._over_processes([float(is_asked())], max)[0] > 0
+    def is_stopped(self, stop_requested: Callable[[], bool] | None) -> bool:
+        """Whether any process was asked to stop; the answer is the same in all processes."""
+        return (
+            stop_requested is not None
+            and self._over_processes([float(stop_requested())], max)[0] > 0
+        )
 
     def save(self, folder: Path, done: int) -> None:
-        """Save all that the next step depends on."""
+        """Save everything that the next step depends on."""
         sharded = (self.model, self._optimizer) if self._sharded else None
         states.save(self.accelerator, folder, done, sharded)
 
     def restore(self, folder: Path) -> int:
-        """Go on from the newest state; the number of steps that it has behind it, 0 without one."""
+        """Load the newest state and return the number of steps done; 0 if there is no state."""
         sharded = (self.model, self._optimizer) if self._sharded else None
         return states.restore(self.accelerator, folder, sharded)
 
     def write(self, folder: Path) -> None:
-        """Write the weights as a model's folder has them."""
-        whole = None
+        """Write the weights into a Hugging Face model folder."""
+        full_weights = None
         if self._sharded:
             from distillpipe.training import sharding
 
-            whole = sharding.whole(self.model)
+            full_weights = sharding.full_weights(self.model)
         if self.is_main:
             trained = self.accelerator.unwrap_model(self.model).model
-            save_student(trained, self._student, folder, whole)
+            save_student(trained, self._student, folder, full_weights)
         self.accelerator.wait_for_everyone()
 
     def _shares(self, numbers: Numbers) -> tuple[list[Any], list[Pass]]:
-        """The rows of this process, and its passes: as many as every process has, with empty ones where
-        it needs fewer, since they wait for each other in each.
+        """The rows of this process and its passes.
+
+        Processes wait for each other in each pass, so all get the same number; the surplus passes have no loss.
         """
-        processes, place = self.accelerator.num_processes, self.accelerator.process_index
+        processes, rank = self.accelerator.num_processes, self.accelerator.process_index
         rows = [self._rows[int(number)] for number in numbers]
         if processes == 1:
             return rows, self._passes(rows)
-        mine = share_of([len(row.ids) for row in rows], processes, place)
-        passes = self._passes([rows[at] for at in mine])
-        most = round(self._over_processes([len(passes)], max)[0])
+        own = share_of([len(row.ids) for row in rows], processes, rank)
+        passes = self._passes([rows[index] for index in own])
+        most_passes = round(self._over_processes([len(passes)], max)[0])
         shortest = min(rows, key=lambda row: len(row.ids))
         (empty,) = self._passes([shortest])
         empty = empty._replace(labels=torch.full_like(empty.labels, IGNORED), rows=[])
-        return [rows[at] for at in mine], passes + [empty] * (most - len(passes))
+        return [rows[index] for index in own], passes + [empty] * (most_passes - len(passes))
 
     def _over_processes(
-        self, values: list[float], of: Callable[[list[float]], Any] = sum
+        self, values: list[float], reduce: Callable[[list[float]], Any] = sum
     ) -> list[float]:
-        """The sums, or the largest, of each of some numbers over all processes."""
+        """Each value reduced over all processes, by sum or max."""
         if self.accelerator.num_processes == 1:
             return values
-        found = torch.tensor(values, dtype=torch.float64, device=self.accelerator.device)
-        operation = distributed.ReduceOp.MAX if of is max else distributed.ReduceOp.SUM
-        distributed.all_reduce(found, operation)
-        return [float(value) for value in found]
+        tensor = torch.tensor(values, dtype=torch.float64, device=self.accelerator.device)
+        operation = distributed.ReduceOp.MAX if reduce is max else distributed.ReduceOp.SUM
+        distributed.all_reduce(tensor, operation)
+        return [float(value) for value in tensor]

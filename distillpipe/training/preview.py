@@ -1,4 +1,4 @@
-r"""What pre-flight says: a few lines on all rows, and single rows as the student sees them.
+r"""The report of pre-flight: a few lines on all rows, and single rows as the student sees them.
 
     --- row 3f9a.../7c41...: 91 tokens of prompt, no loss on them
     <|im_start|>user
@@ -9,7 +9,7 @@ r"""What pre-flight says: a few lines on all rows, and single rows as the studen
     \boxed{42}<|im_end|>
     ---
 
-The marks stand on a terminal too, where the supervised part is green besides.
+On a terminal the supervised part is also green.
 """
 
 import sys
@@ -23,33 +23,33 @@ from distillpipe.base.terminal import printable, printable_text
 from distillpipe.models.chat import Chat
 from distillpipe.training.preflight import Preflight
 from distillpipe.training.rows.rows import Row
-from distillpipe.training.rows.template import keeps_turns
+from distillpipe.training.rows.template import writes_rows_exactly
 
-SHOWN_CHARACTERS = 600  # of each end of a part, where not all of it is shown
+SHOWN_CHARACTERS = 600  # of the start and of the end of a long text
 
 
 class ShownRow(msgspec.Struct, frozen=True):
-    """A row for a person."""
+    """A row as text."""
 
     id: str
     prompt_tokens: int
     supervised_tokens: int
     prompt: str
     supervised: str
-    "up to and with the end token, where the row was not cut"
+    "with the end token, unless the row was cut"
     trains_prompt: bool = False
-    "whether the prompt has a loss too: `supervised_tokens` are without it"
+    "whether the prompt has a loss too; `supervised_tokens` does not count the prompt"
 
 
 class Preview(msgspec.Struct, frozen=True):
-    """What pre-flight has found."""
+    """The summary of pre-flight, and some rows."""
 
     summary: list[str]
     rows: list[ShownRow]
 
 
 def preview_of(check: Preflight) -> Preview:
-    """What pre-flight has found, and the rows that it kept to be shown."""
+    """The report of pre-flight, with the rows that it kept for display."""
     trains_prompt = check.options.train_on_prompt
     return Preview(summary(check), [_shown(row, check.chat, trains_prompt) for row in check.shown])
 
@@ -66,22 +66,22 @@ def _shown(row: Row, chat: Chat, trains_prompt: bool) -> ShownRow:
     )
 
 
-def say_preview(found: Preview) -> None:
-    """Say what was found, and show the rows without the middle of long parts: all on stderr."""
-    for line in found.summary:
+def log_preview(preview: Preview) -> None:
+    """Print the summary, and the rows without the middle of long texts, to stderr."""
+    for line in preview.summary:
         say(f"sft: {line}")
-    show(found.rows, sys.stderr, whole=False)
+    show(preview.rows, sys.stderr, whole=False)
 
 
-def put_preview(found: Preview) -> None:
-    """The summary on stderr, the rows, whole, on stdout."""
-    for line in found.summary:
+def print_preview(preview: Preview) -> None:
+    """Print the summary to stderr and the whole rows to stdout."""
+    for line in preview.summary:
         say(f"sft: {line}")
-    show(found.rows, sys.stdout, whole=True)
+    show(preview.rows, sys.stdout, whole=True)
 
 
 def show(rows: Sequence[ShownRow], file: TextIO, *, whole: bool) -> None:
-    """Print rows, in colour on a terminal; not `whole`: long parts without their middle."""
+    """Print rows, in colour on a terminal; unless `whole`, long texts lose their middle."""
     from rich.console import Console
     from rich.text import Text
 
@@ -103,7 +103,7 @@ def show(rows: Sequence[ShownRow], file: TextIO, *, whole: bool) -> None:
 
 
 def summary(check: Preflight) -> list[str]:
-    """Lines that say what was checked, and what a user may want to know of the student's tokens."""
+    """Lines on the rows, their lengths, and how the student's tokenizer writes end tokens and reasoning tags."""
     counts, turn = check.counts, check.chat.turn
     bare = counts.rows_kept - check.num_reasoned - counts.rows_cut
     lines = [
@@ -117,7 +117,7 @@ def summary(check: Preflight) -> list[str]:
             "the prompts are supervised too (--train-on-prompt): the student learns to write problems"
         )
     if counts.rows_cut or counts.rows_rejected:
-        dropped = sum(one.tokens for one in counts.dropped.values())
+        dropped = sum(dropped_rows.tokens for dropped_rows in counts.dropped.values())
         lines.append(
             f"over --max-length: {counts.rows_rejected:,} rows ({dropped:,} supervised tokens) dropped, "
             f"{counts.rows_cut:,} rows cut by {counts.tokens_cut:,} tokens"
@@ -125,32 +125,32 @@ def summary(check: Preflight) -> list[str]:
     if counts.tokens_taught:
         share = counts.tokens_taught / check.num_supervised
         lines.append(
-            f"learnt from a teacher: {counts.rows_taught:,} of {counts.rows_kept:,} rows, {share:.1%} of the "
-            "supervised tokens; all others train on the hard loss"
+            f"with teacher targets: {counts.rows_taught:,} of {counts.rows_kept:,} rows, {share:.1%} of the "
+            "supervised tokens; all other tokens train on the hard loss only"
         )
     pieces = {tag: len(check.chat.ids(tag)) for tag in turn.tags}
     if max(pieces.values()) > 1:
-        spelt = " and ".join(f"{tag} ({number} ids)" for tag, number in pieces.items())
+        split_tags = " and ".join(f"{tag} ({number} ids)" for tag, number in pieces.items())
         lines.append(
-            f"no single tokens of the student: {spelt}; they are learnt as text, none is added"
+            f"not single tokens of the student: {split_tags}; they are trained as text, no token is added"
         )
-    if not keeps_turns(check.chat):
+    if not writes_rows_exactly(check.chat):
         lines.append(
-            "the student's chat template would not write these rows; the one that is saved does"
+            "the student's chat template does not render these rows; the template that is saved does"
         )
     return lines
 
 
 def _end_tokens(chat: Chat) -> str:
-    """Which end token is trained, and which others the student stops at."""
+    """The end token that is trained, and the others that the student stops at."""
     name = chat.tokenizer.convert_ids_to_tokens
     trained = chat.ending_ids[-1]
     eos = chat.tokenizer.eos_token_id
     others = [
-        f"{name(one)} ({one}, {'the tokenizer' if one == eos else 'generation_config'}'s)"
-        for one in sorted(chat.end_ids - {trained})
+        f"{name(token)} ({token}, {'the tokenizer' if token == eos else 'generation_config'}'s)"
+        for token in sorted(chat.end_ids - {trained})
     ]
-    agree = ", as the tokenizer says" if trained == eos else ""
+    agree = ", as in the tokenizer" if trained == eos else ""
     more = f"; it also stops at {' and '.join(others)}" if others else ""
     return f"rows end with {name(trained)} ({trained}){agree}{more}"
 

@@ -1,8 +1,8 @@
-"""Training in several processes: one a GPU, or on the CPU as many as are asked for.
+"""Training in several processes: one a GPU, or any number on the CPU.
 
-The process of the command takes no part. It keeps the lock and the manifest, starts the others, watches them, and
-ends them: when one dies, the others, which wait for it, are killed, and the last state saved is gone on from. Ctrl-C reaches
-them as a flag that all look at between two steps. However this process ends, they end with it.
+The command's own process does not train. It holds the lock and the manifest, starts the training processes, watches
+them and stops them. If one dies, the others wait for it, so they are killed; the same command resumes from the last
+saved state. On Ctrl-C it sets an event that all check between two steps. If this process dies, they die with it.
 """
 
 import logging
@@ -20,16 +20,17 @@ from typing import Any, NamedTuple
 
 from distillpipe.base.errors import DistillError, EngineError, Interrupted, UsageError
 from distillpipe.base.interrupts import leave_to_parent, leave_with_parent
-from distillpipe.base.options import TrainingOptions
 from distillpipe.base.progress import say
+from distillpipe.base.training_options import TrainingOptions
 from distillpipe.models.lookup import Model
 from distillpipe.training.setup import Setup
 
-GRACE_SECONDS = 2.0  # in which a process is ended before it complains that another one died
+# a process waits so long before it reports an error that another one may have caused
+GRACE_SECONDS = 2.0
 
 
 class Job(NamedTuple):
-    """What every process trains; see `loop.train`."""
+    """The arguments of `loop.train`, the same in every process."""
 
     student: Model
     rows: Path
@@ -40,9 +41,9 @@ class Job(NamedTuple):
 
 
 def train(job: Job, num_processes: int) -> None:
-    """Train in `num_processes` processes; returns when all have ended well.
+    """Train in `num_processes` processes; returns when all have succeeded.
 
-    Raises EngineError where one failed or died, and `Interrupted`, when all have saved a state.
+    Raises EngineError if one failed or died, and `Interrupted` after all have saved a state.
     """
     from torch import distributed
 
@@ -52,11 +53,13 @@ def train(job: Job, num_processes: int) -> None:
     store = distributed.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)  # type: ignore[attr-defined]
     started: list[tuple[SpawnProcess, Connection]] = []
     try:
-        with _ctrl_c_left_out():
-            for place in range(num_processes):
+        with _signals_ignored():
+            for rank in range(num_processes):
                 ours, theirs = context.Pipe(duplex=False)
-                given = (job, _environment(place, num_processes, store.port), os.getpid(), stop)
-                process = context.Process(target=_train_here, args=(*given, theirs), daemon=True)
+                arguments = (job, _environment(rank, num_processes, store.port), os.getpid(), stop)
+                process = context.Process(
+                    target=_train_here, args=(*arguments, theirs), daemon=True
+                )
                 process.start()
                 theirs.close()
                 started.append((process, ours))
@@ -64,7 +67,7 @@ def train(job: Job, num_processes: int) -> None:
             _wait(started)
         except Interrupted:
             stop.set()
-            say("sft: stopping when the step in hand is done")
+            say("sft: stopping after the current step")
             _wait(started)
             raise
     finally:
@@ -79,15 +82,13 @@ def _check_devices(num_processes: int) -> None:
     if 0 < torch.cuda.device_count() < num_processes:
         raise UsageError(
             f"--num-processes {num_processes}: this machine has {torch.cuda.device_count()} GPUs, and each "
-            "process needs one"
+            "process needs one: give a smaller number"
         )
 
 
 @contextmanager
-def _ctrl_c_left_out() -> Iterator[None]:
-    """What is started in the block does not notice Ctrl-C, or the end of the terminal, before it can say
-    for itself.
-    """
+def _signals_ignored() -> Iterator[None]:
+    """Processes that are started in the block ignore SIGINT and SIGHUP until they set their own handlers."""
     before = {
         number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGHUP)
     }
@@ -98,52 +99,54 @@ def _ctrl_c_left_out() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _environment(place: int, num_processes: int, port: int) -> dict[str, str]:
-    """What torch finds the others by, as torchrun says it."""
-    found = {
-        "RANK": place, "LOCAL_RANK": place, "WORLD_SIZE": num_processes, "LOCAL_WORLD_SIZE": num_processes,
+def _environment(rank: int, num_processes: int, port: int) -> dict[str, str]:
+    """The environment variables of torch.distributed, as torchrun sets them."""
+    variables = {
+        "RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": num_processes, "LOCAL_WORLD_SIZE": num_processes,
         "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port,
         "TORCHELASTIC_USE_AGENT_STORE": True, "TORCHELASTIC_RESTART_COUNT": 0,
     }  # fmt: skip
     threads = max(1, (os.cpu_count() or 1) // num_processes)
-    found["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS", threads)
+    variables["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS", threads)
     if sys.platform == "linux":
-        found["GLOO_SOCKET_IFNAME"] = os.environ.get("GLOO_SOCKET_IFNAME", "lo")
-    return {name: str(value) for name, value in found.items()}
+        variables["GLOO_SOCKET_IFNAME"] = os.environ.get("GLOO_SOCKET_IFNAME", "lo")
+    return {name: str(value) for name, value in variables.items()}
 
 
 def _wait(started: Sequence[tuple[SpawnProcess, Connection]]) -> None:
-    """Return when all have ended well; raise for the first that did not."""
+    """Return when all processes have succeeded; raise an error for the first that failed."""
     running = {process.sentinel: (process, pipe) for process, pipe in started}
     while running:
-        ended = [running.pop(one) for one in wait(list(running)) if isinstance(one, int)]
+        ended = [
+            running.pop(sentinel) for sentinel in wait(list(running)) if isinstance(sentinel, int)
+        ]
         for process, _ in ended:
             process.join()
         failed = [(process, pipe) for process, pipe in ended if process.exitcode]
-        # One that was killed comes first: the others only say that they miss it.
-        for process, pipe in sorted(failed, key=lambda one: one[0].exitcode or 0):
+        # a killed process comes first (negative exit code): the others only report that they lost it
+        for process, pipe in sorted(failed, key=lambda ended: ended[0].exitcode or 0):
             raise _error(process, pipe, started)
 
 
 def _error(
     process: SpawnProcess, pipe: Connection, started: Sequence[tuple[SpawnProcess, Connection]]
 ) -> DistillError:
-    with suppress(EOFError):  # it said nothing
+    with suppress(EOFError):  # it sent no error
         error: DistillError = pipe.recv()
         return error
-    number = [one for one, _ in started].index(process) + 1
+    number = [other for other, _ in started].index(process) + 1
     code = process.exitcode or 0
-    how = f"was killed by signal {-code}, by hand or for want of memory" if code < 0 else "failed"
+    how = f"was killed by signal {-code} (by a user, or out of memory)" if code < 0 else "failed"
     return EngineError(
-        f"process {number} of {len(started)} (id {process.pid}) {how}, so the others were ended: the last "
-        "state saved is kept, and the same command goes on from there"
+        f"process {number} of {len(started)} (id {process.pid}) {how}, so the others were stopped: the last "
+        "saved state is kept, and the same command continues from it"
     )
 
 
 def _train_here(
     job: Job, environment: dict[str, str], parent: int, stop: Any, pipe: Connection
 ) -> None:
-    """What each process does: its exit code is 0 where it ended well, or was asked to stop."""
+    """The main function of a training process; it exits with 0 on success and on a requested stop."""
     leave_to_parent()
     leave_with_parent(parent)
     os.environ.update(environment)
@@ -154,7 +157,7 @@ def _train_here(
     from distillpipe.training.rows import stored_rows
 
     try:
-        with checkpoint.full_disk_named(job.folder):
+        with checkpoint.explain_full_disk(job.folder):
             rows = stored_rows.StoredRows(job.rows)
             setup = job.setup._replace(is_stopped=stop.is_set)
             loop.train(job.student, rows, job.folder, job.options, job.save_every, setup)

@@ -1,23 +1,22 @@
-"""How a training is run, beside what it trains: no part of any id."""
+"""Settings of a training run that do not change the result and enter no fingerprint."""
 
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
+from distillpipe.base.training_options import Sharding
 from distillpipe.models.lookup import Model
-
-Sharding = Literal["ddp", "fsdp"]
 
 
 class Setup(NamedTuple):
-    """What `loop.train` is told besides rows and options."""
+    """Settings of `loop.train` besides rows and options."""
 
     rows_by_input: tuple[int, ...] = ()
-    "how many rows each input gave, one input behind the other; needed for weights"
+    "rows of each input, in the order of the inputs; needed for --weight"
     report_to: tuple[str, ...] = ()
-    "trackers, see `trackers`"
+    "names of trackers, see `trackers`"
     sharding: Sharding = "ddp"
-    "what each of several processes holds: all weights, or its share"
+    "ddp: each process holds all weights; fsdp: each holds its shard"
     teachers: tuple[Model, ...] = ()
-    "live ones, that `options.distillation` learns from"
+    "loaded teachers that `options.distillation` learns from"
     is_stopped: Callable[[], bool] | None = None
-    "asked between two steps where a signal does not reach this process"
+    "called between steps in a process that gets no signals"

@@ -1,7 +1,7 @@
-"""FSDP: each process keeps a share of all weights, gradients and moments, and gathers a layer while it needs it.
+"""FSDP: each process keeps a shard of all weights, gradients and moments, and gathers one layer at a time.
 
-By torch's own `fully_shard`, which runs on the CPU, too, so that it can be tested there; accelerate's way to it
-is for accelerators only.
+We call torch's `fully_shard` ourselves, because accelerate's FSDP runs on accelerators only, and ours is tested on the
+CPU.
 """
 
 from pathlib import Path
@@ -20,9 +20,9 @@ from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
 
 def shard(model: Any, device: torch.device, dtype: str) -> None:
-    """Give each process its share of `model.model`, layer by layer; what is in no layer is one unit.
+    """Shard `model.model` layer by layer; the weights outside the layers form one more unit.
 
-    In bf16 weights are gathered in bf16 and gradients summed in fp32; shares stay fp32.
+    With bf16, weights are gathered in bf16 and gradients are reduced in fp32; shards stay fp32.
     """
     mesh = init_device_mesh(device.type, (torch.distributed.get_world_size(),))
     half = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
@@ -34,28 +34,28 @@ def shard(model: Any, device: torch.device, dtype: str) -> None:
     fully_shard(model, mesh=mesh, mp_policy=policy)
 
 
-def whole(model: Any) -> dict[str, torch.Tensor]:
-    """All weights of `model.model` by name, on the CPU, in the first process; empty in the others."""
+def full_weights(model: Any) -> dict[str, torch.Tensor]:
+    """All unsharded weights of `model.model` by name, on the CPU of the first process; {} in the others."""
     options = StateDictOptions(full_state_dict=True, cpu_offload=True)
-    found: dict[str, Any] = get_model_state_dict(model, options=options)
+    state: dict[str, Any] = get_model_state_dict(model, options=options)
     return {
         name.removeprefix("model."): value
-        for name, value in found.items()
-        if name.startswith("model.")  # a learnt projection is none of them
+        for name, value in state.items()
+        if name.startswith("model.")  # without the learned projections of `StudentLoss`
     }
 
 
 def save(folder: Path, model: Any, optimizer: Any) -> None:
-    """Write the shares of all processes."""
+    """Write the shards of all processes."""
     weights, moments = get_state_dict(model, optimizer)
     state_dict_saver.save({"model": weights, "optimizer": moments}, checkpoint_id=folder)
 
 
 def load(folder: Path, model: Any, optimizer: Any) -> None:
-    """Read the shares of this process, by however many they were written."""
+    """Read the shards of this process; the number of processes may have changed since they were written."""
     weights, moments = get_state_dict(model, optimizer)
-    found: dict[str, Any] = {"model": weights, "optimizer": moments}
-    state_dict_loader.load(found, checkpoint_id=folder)
+    state: dict[str, Any] = {"model": weights, "optimizer": moments}
+    state_dict_loader.load(state, checkpoint_id=folder)
     set_state_dict(
-        model, optimizer, model_state_dict=found["model"], optim_state_dict=found["optimizer"]
+        model, optimizer, model_state_dict=state["model"], optim_state_dict=state["optimizer"]
     )

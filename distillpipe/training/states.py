@@ -1,7 +1,7 @@
-"""What a killed run goes on from: states of all that the next step depends on, and the losses so far.
+"""Saved training states, from which a killed run resumes, and the losses so far.
 
-A draft of a checkpoint holds `state-000100/` (weights, optimizer, schedule, random numbers after step 100)
-and `losses.jsonl`. A state is written beside the last one and renamed when it is whole.
+A draft of a checkpoint holds `state-000100/` (weights, optimizer, schedule and random states after step 100) and
+`losses.jsonl`. A new state is written under another name beside the last one, and renamed when it is complete.
 """
 
 import shutil
@@ -18,7 +18,7 @@ from distillpipe.data.store.jsonl import decode
 from distillpipe.models.loading import outside
 
 LOSSES = "losses.jsonl"
-SHARDED = "sharded"  # in a state: what each of several processes has a share of
+SHARDED = "sharded"  # folder in a state, with the shards of several processes
 Sharded = tuple[Any, Any]
 
 
@@ -37,15 +37,15 @@ class Step(msgspec.Struct, frozen=True):
     seconds: float
     tokens_per_second: float
     mfu: float | None
-    "share of the device's peak, 0 to 1: see `speed`; null where that is not known"
+    "share of the device's peak, 0 to 1, see `speed`; null if the peak is not known"
     peak_memory_bytes: int
-    "so far in this run, of the largest process: on GPUs what torch held, else what was resident"
+    "so far in this run, of the largest process: memory of torch on GPUs, else resident memory"
     eval_loss: float | None = None
-    "mean over the supervised tokens of the rows held out, after the step; null where it was not measured"
+    "mean over the supervised tokens of the held-out rows, after the step; null if it was not measured"
     hard_loss: float | None = None
-    "mean over the supervised tokens; this and what follows is null where no teacher is learnt from"
+    "mean over the supervised tokens; this and all fields below are null without distillation"
     soft_loss: float | None = None
-    "mean over those with a soft label; null where the step has none"
+    "mean over the tokens with a soft label; null if the step has none"
     kd_weight: float | None = None
     kd_temperature: float | None = None
     feature_loss: float | None = None
@@ -58,14 +58,14 @@ _steps = msgspec.json.Decoder(Step)
 
 
 def save(accelerator: Accelerator, folder: Path, step: int, sharded: Sharded | None = None) -> None:
-    """Save all that the next step depends on; older states go when the new one is whole.
+    """Save everything that the next step depends on; older states are removed after the new one is complete.
 
-    Every process calls it; `sharded`: model and optimizer, where each process has its share of them.
+    All processes call it. `sharded`: model and optimizer, if FSDP shards them.
     """
     final, writing = folder / f"state-{step:06d}", folder / "state.writing"
-    is_there = final.exists()
+    exists = final.exists()
     accelerator.wait_for_everyone()
-    if is_there:
+    if exists:
         return
     if accelerator.is_main_process:
         shutil.rmtree(writing, ignore_errors=True)
@@ -95,17 +95,17 @@ def _complete(folder: Path, writing: Path, final: Path) -> None:
 
 
 def restore(accelerator: Accelerator, folder: Path, sharded: Sharded | None = None) -> int:
-    """Load the newest state, where there is one; the number of steps that it has behind it.
+    """Load the newest state and return the number of steps done; 0 if there is no state.
 
-    Raises UsageError where weights were sharded and are not now, or the other way round.
+    Raises UsageError if the state was saved with --sharding fsdp and the run is without, or the other way round.
     """
     states = _states(folder)
     if not states:
         return 0
     if (states[-1] / SHARDED).is_dir() != (sharded is not None):
         raise UsageError(
-            f"{states[-1]} was saved {'without' if sharded else 'with'} --sharding fsdp: go on as the run was "
-            "begun, or begin anew with --fresh"
+            f"{states[-1]} was saved {'without' if sharded else 'with'} --sharding fsdp: continue with the same "
+            "setting, or start again with --fresh"
         )
     with outside(f"{states[-1]} could not be loaded", "remove it to train from the beginning"):
         accelerator.load_state(str(states[-1]))
@@ -115,7 +115,7 @@ def restore(accelerator: Accelerator, folder: Path, sharded: Sharded | None = No
         sharding.load(states[-1] / SHARDED, *sharded)
     done = int(states[-1].name.removeprefix("state-"))
     if accelerator.is_main_process:
-        say(f"sft: going on after step {done}")
+        say(f"sft: resuming after step {done}")
     return done
 
 
@@ -123,8 +123,8 @@ def _states(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("state-*") if path.is_dir())
 
 
-def cut(folder: Path, done: int) -> None:
-    """Cut the lines of steps that no state covers from losses.jsonl."""
+def truncate_losses(folder: Path, done: int) -> None:
+    """Remove the steps after the last saved state from losses.jsonl; they are trained again."""
     path = folder / LOSSES
     kept = [step for step in steps_in(folder) if step.step <= done]
     rewritten = path.with_suffix(".writing")
@@ -133,7 +133,7 @@ def cut(folder: Path, done: int) -> None:
 
 
 def steps_in(folder: Path) -> list[Step]:
-    """The steps in the losses.jsonl of a folder; none where it is missing, and without a torn last line."""
+    """The steps in the losses.jsonl of a folder, without an incomplete last line; [] if the file is missing."""
     path = folder / LOSSES
     lines = path.read_bytes().splitlines(keepends=True) if path.is_file() else []
     whole = (line for line in lines if line.endswith(b"\n"))
@@ -141,14 +141,14 @@ def steps_in(folder: Path) -> list[Step]:
 
 
 def remove_states(folder: Path) -> None:
-    """Remove what only a resumed run would need."""
+    """Remove all saved states."""
     for state in _states(folder):
         _remove_state(state)
 
 
 def _remove_state(state: Path) -> None:
-    """Half removed it is no state any more: it goes under the name of one that was never whole."""
-    going = state.with_name("state.writing")
-    shutil.rmtree(going, ignore_errors=True)
-    state.rename(going)
-    shutil.rmtree(going)
+    """Rename the state before removing it, so that a partly removed state is never loaded."""
+    doomed = state.with_name("state.writing")
+    shutil.rmtree(doomed, ignore_errors=True)
+    state.rename(doomed)
+    shutil.rmtree(doomed)

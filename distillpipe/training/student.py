@@ -1,4 +1,4 @@
-"""The model that is trained: loaded, with an adapter around it for lora, its optimizer, and written."""
+"""The model in training: load it, add an adapter, make optimizer and schedule, save it."""
 
 import importlib.util
 import logging
@@ -9,33 +9,36 @@ import torch
 from transformers import get_scheduler
 
 from distillpipe.base.errors import MissingDependencyError
-from distillpipe.base.options import TrainingOptions
 from distillpipe.base.requirements import install_command
+from distillpipe.base.training_options import TrainingOptions
 from distillpipe.models import loading
 from distillpipe.models.lookup import Model
 from distillpipe.training.student_config import student_config
 
-logging.getLogger("accelerate").setLevel(logging.ERROR)  # it warns of tied weights at every save
+logging.getLogger("accelerate").setLevel(logging.ERROR)  # it warns about tied weights at every save
 
 
 def load_student(
     student: Model, options: TrainingOptions, device: torch.device | None = None
 ) -> Any:
-    """The student with fp32 weights, an adapter around it for lora and qlora; for qlora in 4 bits.
+    """The student in fp32, with an adapter for lora and qlora; for qlora the base has 4 bits a weight.
 
-    Quantized weights are on `device`, others on the CPU.
+    Quantized weights are loaded on `device`, others on the CPU.
     """
-    how: dict[str, Any] = {"config": student_config(student, options), "dtype": torch.float32}
+    arguments: dict[str, Any] = {
+        "config": student_config(student, options),
+        "dtype": torch.float32,
+    }
     if options.method == "qlora":
-        how |= {"quantization_config": _four_bits(), "device_map": {"": device or "cpu"}}
-    model = loading.load_model(student.folder, f"--student {student.name}", **how)
+        arguments |= {"quantization_config": _four_bits(), "device_map": {"": device or "cpu"}}
+    model = loading.load_model(student.folder, f"--student {student.name}", **arguments)
     if options.gradient_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
-    return adapted(model, options)
+    return add_adapter(model, options)
 
 
-def adapted(model: Any, options: TrainingOptions) -> Any:
-    """The model that is trained: itself, or with an adapter around it."""
+def add_adapter(model: Any, options: TrainingOptions) -> Any:
+    """The model to train: the model itself for --method full, else with a LoRA adapter on all linear layers."""
     if options.method == "full":
         return model
     from peft import LoraConfig, get_peft_model
@@ -47,7 +50,7 @@ def adapted(model: Any, options: TrainingOptions) -> Any:
 
 
 def _four_bits() -> Any:
-    """NF4 with quantized constants, computed in bf16: the settings of QLoRA (arXiv 2305.14314, section 3)."""
+    """NF4 with double quantization and bf16 arithmetic, the settings of QLoRA (arXiv 2305.14314, section 3)."""
     from transformers import BitsAndBytesConfig
 
     if importlib.util.find_spec("bitsandbytes") is None:
@@ -64,59 +67,62 @@ def _four_bits() -> Any:
 
 
 def base_model(model: Any) -> Any:
-    """The transformer below the head, with the adapter's layers in it."""
-    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
-    return inner.base_model
+    """The transformer without its head, including the adapter's layers."""
+    unwrapped = model.get_base_model() if hasattr(model, "get_base_model") else model
+    return unwrapped.base_model
 
 
-def optimizer_of(model: Any, options: TrainingOptions) -> torch.optim.Optimizer:
-    """AdamW; matrices decay, biases and norms do not, as in transformers' trainer."""
+def make_optimizer(model: Any, options: TrainingOptions) -> torch.optim.Optimizer:
+    """AdamW with weight decay for matrices but not for biases and norms, as in transformers' Trainer."""
     trained = [weight for weight in model.parameters() if weight.requires_grad]
     groups = [
-        {"params": [one for one in trained if one.ndim > 1], "weight_decay": options.weight_decay},
-        {"params": [one for one in trained if one.ndim <= 1], "weight_decay": 0.0},
+        {
+            "params": [weight for weight in trained if weight.ndim > 1],
+            "weight_decay": options.weight_decay,
+        },
+        {"params": [weight for weight in trained if weight.ndim <= 1], "weight_decay": 0.0},
     ]
-    rate = cast("float", options.learning_rate)  # derived, where none was given, before all this
+    rate = cast("float", options.learning_rate)  # the stage has set a default
     betas = (options.adam_beta1, options.adam_beta2)
     return torch.optim.AdamW(groups, lr=rate, betas=betas, fused=True)
 
 
-def schedule_of(optimizer: Any, options: TrainingOptions, num_steps: int) -> Any:
-    """The course of the learning rate over the steps: transformers' own, scaled to end at `min_learning_rate`.
+def make_schedule(optimizer: Any, options: TrainingOptions, num_steps: int) -> Any:
+    """The learning-rate schedule of transformers, rescaled to end at `min_learning_rate`.
 
-    With cosine that is its cosine_with_min_lr. Warm-up begins at 0 in any case, as there.
+    With cosine it equals transformers' cosine_with_min_lr. Warmup starts at 0 in any case, as there.
     """
     warmup = round(options.warmup * num_steps)
     schedule = get_scheduler(options.scheduler, optimizer, warmup, num_steps)
     if not options.min_learning_rate:
         return schedule
-    course = schedule.lr_lambdas[0]
+    base_factor = schedule.lr_lambdas[0]
     floor = options.min_learning_rate / cast("float", options.learning_rate)
 
     def factor(step: int) -> float:
-        found: float = course(step)
-        return found if step < warmup else found * (1 - floor) + floor
+        scale: float = base_factor(step)
+        return scale if step < warmup else scale * (1 - floor) + floor
 
     return torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
 
 
 def save_student(
-    trained: Any, student: Model, folder: Path, whole: dict[str, torch.Tensor] | None = None
+    trained: Any, student: Model, folder: Path, full_weights: dict[str, torch.Tensor] | None = None
 ) -> None:
-    """Write the weights in the type that the student's own have; an adapter stays fp32.
+    """Save the weights in the dtype of the student's own weights; an adapter stays fp32.
 
-    `whole`: all weights by name, where `trained` has only a share of them.
+    `full_weights`: all weights by name, if `trained` is sharded.
     """
     if hasattr(trained, "peft_config"):
-        trained.save_pretrained(folder, state_dict=whole)
+        trained.save_pretrained(folder, state_dict=full_weights)
         return
     dtype = loading.load_config(student.folder, student.name).dtype or torch.float32
-    if whole is None:
+    if full_weights is None:
         trained.to(dtype).save_pretrained(folder)
         return
     tied = getattr(trained, "all_tied_weights_keys", None) or {}
-    weights = {name: value.to(dtype) for name, value in whole.items() if name not in tied}
+    weights = {name: value.to(dtype) for name, value in full_weights.items() if name not in tied}
     trained.save_pretrained(folder, state_dict=weights)
     config = loading.load_config(folder, str(folder))
-    config.dtype = dtype  # it names that of the shares
+    config.dtype = dtype  # save_pretrained wrote the dtype of the shards
     config.save_pretrained(folder)

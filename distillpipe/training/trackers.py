@@ -1,7 +1,7 @@
-"""Steps as they happen in TensorBoard, Weights & Biases or Trackio, by accelerate's trackers.
+"""Report steps to TensorBoard, Weights & Biases or Trackio through accelerate's trackers.
 
-TensorBoard's files lie in the version: `tensorboard --logdir OUT` shows all versions. A run that goes on is the same run
-there, with the steps that no state covered taken back where the tracker can do that (TensorBoard).
+TensorBoard's files are in the version: `tensorboard --logdir OUT` shows all versions. A resumed run continues the same
+tracker run. TensorBoard also removes the steps after the last saved state, which are trained again.
 """
 
 import importlib.util
@@ -32,10 +32,10 @@ def check(names: Iterable[str]) -> None:
 
 
 class Trackers:
-    """The trackers of a run, open as long as the block lasts; of a run without any this does nothing."""
+    """The trackers of a run, as a context manager; without names it does nothing."""
 
     def __init__(self, names: Iterable[str], folder: Path, done: int, options: Any) -> None:
-        """For a run that has `done` steps behind it; `options` is a struct."""
+        """`done`: steps that a resumed run has already taken; `options`: a struct to record."""
         self._open = [_opened(name, folder, done, options) for name in names]
 
     def __enter__(self) -> Self:
@@ -46,7 +46,7 @@ class Trackers:
             tracker.finish()
 
     def log(self, step: "Step") -> None:
-        """Report what is known of a step."""
+        """Report the values of a step that are not null."""
         values = {
             name: value for name, value in msgspec.structs.asdict(step).items() if value is not None
         }
@@ -60,7 +60,7 @@ def _opened(name: str, folder: Path, done: int, options: Any) -> Any:
 
     run = content_hash(str(folder.resolve()))[:16]
     title = f"{folder.parent.name}-{folder.name.removesuffix('.partial')}"
-    known: dict[str, tuple[str, dict[str, Any]]] = {
+    settings: dict[str, tuple[str, dict[str, Any]]] = {
         "tensorboard": (
             "tensorboard",  # the folder's name
             {"logging_dir": folder, "purge_step": done + 1 if done else None},
@@ -68,8 +68,8 @@ def _opened(name: str, folder: Path, done: int, options: Any) -> Any:
         "wandb": (PROJECT, {"id": run, "name": title, "resume": "allow", "dir": folder}),
         "trackio": (PROJECT, {"name": f"{title}-{run}", "resume": "allow"}),
     }
-    project, how = known[name]
-    tracker = LOGGER_TYPE_TO_CLASS[name](project, **how)
+    project, arguments = settings[name]
+    tracker = LOGGER_TYPE_TO_CLASS[name](project, **arguments)
     tracker.start()
     if not done:
         values = msgspec.to_builtins(options)

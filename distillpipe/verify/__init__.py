@@ -1,9 +1,10 @@
-"""Verifiers: from a completion to an answer, from an answer to a verdict.
+"""Verifiers: extract the answer from a completion and compare it with the reference answer.
 
-A new verifier is one line in `VERIFIERS`: how it finds the answer in a response, and a function
-`(answer, question) -> Judgement`. A completion that was cut off has no answer; no answer is `wrong`;
-`unverifiable` is for a reference (or tests) that is missing or that the verifier cannot read, or a verifier
-that failed on it, never for a poor answer.
+A new verifier is one line in `VERIFIERS`: how it extracts the answer from a response, and a function
+`(answer, question) -> Judgement`. A truncated completion has no answer, and no answer is `wrong`.
+`unverifiable` means that the reference (or the tests) is missing or cannot be read, or that the verifier
+failed; it never means a poor answer. The function
+of a user's own verifier is called in a worker process, see `base.user_code`.
 """
 
 from collections.abc import Callable, Iterable
@@ -11,10 +12,14 @@ from typing import NamedTuple
 
 import msgspec
 
+from distillpipe.base.decoding import json_object
+from distillpipe.base.encoding import escaped
 from distillpipe.base.errors import DataError, UsageError
 from distillpipe.base.options import AnswerForm, CodeRules
 from distillpipe.base.records import Problem, Trace, Verdict
-from distillpipe.base.rowguard import InternalError, clean, guarded
+from distillpipe.base.rowguard import REASON, InternalError, guarded
+from distillpipe.base.user_code import functions
+from distillpipe.base.user_code.functions import UserFunction, is_user_name
 from distillpipe.verify.choice import (
     as_shown,
     chosen,
@@ -36,11 +41,11 @@ MAX_REASON_CHARACTERS = 200
 
 
 class Programs(NamedTuple):
-    """How programs that models wrote are found and run."""
+    """How model-written programs are extracted and run."""
 
     rules: CodeRules = "plain"
     packages: tuple[str, ...] = ()
-    "that they may import beside the standard library"
+    "packages that they may import, besides the standard library"
     unsafe: bool = False
     "whether they may run without a sandbox"
 
@@ -49,19 +54,23 @@ PLAIN = Programs()
 
 
 class Question(NamedTuple):
-    """What an answer is judged by."""
+    """What an answer is compared with: the reference answer, the problem, its options or tests."""
 
     reference: str
     problem: str = ""
     extra: str | None = None
     "the problem's other keys as one JSON string: the options of a choice, the tests of a program"
     order: tuple[int, ...] | None = None
-    "in which the options were shown; null for that of the problem"
+    "order in which the prompt showed the options; None for that of the problem"
     programs: Programs = PLAIN
+    response: str | None = None
+    "the text after the reasoning; None for a truncated completion"
+    own: UserFunction | None = None
+    "the user's own verifier, called if the verifier has its name"
 
 
 class Judgement(NamedTuple):
-    """A verdict, and why: a stable name, for programs with the test that failed; null where it needs none."""
+    """A verdict and its reason: a stable name, for programs with the failed test; None if it needs none."""
 
     verdict: Verdict
     reason: str | None = None
@@ -72,22 +81,42 @@ def _no_reference(question: Question) -> str | None:
 
 
 class Verifier(NamedTuple):
-    """A rule of comparison."""
+    """How answers are extracted and compared."""
 
     judge: Callable[[str, Question], Judgement]
     answer: Callable[[str], str | None] = boxed_answer
-    "of a response"
+    "extracts the answer from a response"
     any_answer: Callable[[str], str | None] = any_answer
-    "of a response that need not be boxed"
+    "the same, if the answer need not be boxed"
     missing: Callable[[Question], str | None] = _no_reference
-    "why no answer can be judged by this question, null where it can"
+    "why no answer to this question can be judged; None if it can"
     reads_extra: bool = False
-    "whether it looks at the problem's other keys"
+    "whether it reads the problem's other keys"
     runs_code: bool = False
     answer_to: Callable[[str, Question], str | None] | None = None
-    "of a response, where what was asked has a say in what its answer is; null where it has none"
+    "extracts the answer if that depends on the question; None if it does not"
     recorded: Callable[[str, Question], str] = lambda answer, _: answer
-    "an answer as the row keeps it"
+    "the answer as it is stored in the row"
+
+
+def _of_user(answer: str | None, question: Question) -> Judgement:
+    """The judgement of the user's own verifier. Raises UserCodeError if its function fails."""
+    if question.response is None:
+        return Judgement("wrong", "no_answer")
+    assert question.own is not None  # ensured by `check_runnable`
+    found = question.own.call(
+        {
+            "response": question.response,
+            "answer": answer,
+            "reference_answer": question.reference or None,
+            "problem": question.problem,
+            "extra": json_object(question.extra),
+        }
+    )
+    verdict, reason = found["verdict"], found["reason"]
+    if reason is not None and reason.startswith(REASON):  # this prefix marks rows that failed
+        reason = f"said: {reason}"
+    return Judgement(verdict, reason)
 
 
 def _comparing(same: Callable[[str, str], Verdict]) -> Verifier:
@@ -101,7 +130,7 @@ def _choice(answer: str, question: Question) -> Judgement:
 
 
 def _choices(question: Question) -> tuple[str, list[str] | None]:
-    """Reference and options as they were shown."""
+    """The reference and the options in the order of the prompt."""
     options = options_of(question.extra)
     if options is None or question.order is None or len(question.order) != len(options):
         return question.reference, options
@@ -114,13 +143,13 @@ def _chosen(response: str, question: Question) -> str | None:
 
 
 def _chosen_text(answer: str, question: Question) -> str:
-    """Of options in another order than the problem's the text: letters mean another thing in each row."""
+    """The text of the chosen option if the options were reordered: then a letter means another option in each row."""
     _, shown = _choices(question)
     return answer if question.order is None or shown is None else text_chosen(answer, shown)
 
 
 def _named(verdict: Verdict, reference: str) -> Judgement:
-    """A verdict on values, with the reference where that is what could not be read."""
+    """A judgement; its reason holds the reference if that could not be read."""
     unread = verdict == "unverifiable"
     reason = f"unreadable_reference: {reference}"[:MAX_REASON_CHARACTERS] if unread else None
     return Judgement(verdict, reason)
@@ -130,7 +159,7 @@ def _code(program: str, question: Question) -> Judgement:
     programs = question.programs
     sandbox = find_sandbox(
         unsafe=programs.unsafe, code_packages=programs.packages
-    )  # tried out once
+    )  # tested only once
     tests = tests_in(question.extra, question.problem)
     result = judge_code(program, tests, sandbox=sandbox, rules=programs.rules)
     return Judgement(result.verdict, result.summary)
@@ -155,7 +184,12 @@ VERIFIERS: dict[str, Verifier] = {
         _code, extract_code, extract_code, _no_tests, reads_extra=True, runs_code=True
     ),
 }
-CODE_VERSION = 5  # part of the fingerprint of what verdicts decide: raise it when a verdict changes
+USERS = _comparing(same_text)._replace(missing=lambda _: None, reads_extra=True)
+"""The rule of every verifier that a user wrote. The function itself decides on a missing reference; a majority vote
+compares answers as text."""
+CODE_VERSION = (
+    5  # part of the fingerprints of stages that use verdicts: raise it when a verdict changes
+)
 
 __all__ = [
     "CODE_VERSION",
@@ -163,15 +197,19 @@ __all__ = [
     "Judge",
     "Judgement",
     "PLAIN",
+    "USERS",
     "Programs",
     "Question",
     "Verifier",
     "can_judge",
+    "find_own",
     "check_name",
     "check_runnable",
     "judge",
     "judgement",
+    "rule_of",
     "verified",
+    "escaped",
 ]
 
 
@@ -182,18 +220,19 @@ def verified(
     *,
     answer_form: AnswerForm = "boxed",
     programs: Programs = PLAIN,
+    own: UserFunction | None = None,
 ) -> Trace:
-    """The trace with its answer and verdict made anew; `verifier` overrides the row's own.
+    """The trace with a new answer and verdict; `verifier` overrides the row's own.
 
     `extra` holds the problem's other keys (options, tests), by default the trace's own. With the form
-    `any` an answer that is stated without a box counts too. A verifier that fails in a way that nobody
-    foresaw leaves the row unverifiable, its reason beginning with `internal_error`. Raises
-    MissingDependencyError where a program would have to run and there is neither a sandbox nor leave to go
-    without.
+    `any` an answer that is stated without a box counts too. `own` is the user's
+    own verifier, for rows that name it. If a verifier fails unexpectedly, the row is
+    `unverifiable` and its reason starts with `internal_error`. Raises MissingDependencyError if a program has
+    to run and there is neither a sandbox nor permission to run without one.
     """
     name = verifier or trace.verifier
     check_name(name)
-    judged = guarded(_verified, trace, name, extra, answer_form, programs)
+    judged = guarded(_verified, trace, name, extra, answer_form, programs, own)
     if isinstance(judged, InternalError):
         return msgspec.structs.replace(
             trace, verifier=name, answer=None, verdict="unverifiable", verdict_reason=judged.reason,
@@ -202,9 +241,14 @@ def verified(
 
 
 def _verified(
-    trace: Trace, name: str, extra: str | None, answer_form: AnswerForm, programs: Programs
+    trace: Trace,
+    name: str,
+    extra: str | None,
+    answer_form: AnswerForm,
+    programs: Programs,
+    own: UserFunction | None,
 ) -> Trace:
-    rule = VERIFIERS[name]
+    rule = rule_of(name)
     found = rule.answer if answer_form == "boxed" else rule.any_answer
     if rule.runs_code and programs.rules == "livecodebench":
         found = extract_last_fenced
@@ -214,6 +258,8 @@ def _verified(
         trace.extra if extra is None else extra,
         order_in(trace.extra) if rule.reads_extra and not rule.runs_code else None,
         programs,
+        None if trace.is_truncated else trace.response,
+        own,
     )
     answer = None
     if not trace.is_truncated:
@@ -225,21 +271,23 @@ def _verified(
     if trace.is_truncated and verdict == "wrong":
         reason = "truncated"
     return msgspec.structs.replace(
-        trace, verifier=name, answer=answer and clean(answer), verdict=verdict,
-        verdict_reason=reason and clean(reason),
+        trace, verifier=name, answer=answer and escaped(answer), verdict=verdict,
+        verdict_reason=reason and escaped(reason),
     )  # fmt: skip
 
 
 def judge(
     answer: str | None, reference: str | None, verifier: str, extra: str | None = None
 ) -> Verdict:
-    """The verdict on an answer, null for none; raises UsageError for an unknown verifier."""
+    """The verdict on an answer, which may be None; raises UsageError for an unknown verifier."""
     return judgement(answer, Question(reference or "", extra=extra), verifier).verdict
 
 
 def judgement(answer: str | None, question: Question, verifier: str) -> Judgement:
-    """The verdict on an answer, null for none, and the reason."""
+    """The verdict on an answer, which may be None, and its reason."""
     check_name(verifier)
+    if is_user_name(verifier):
+        return _of_user(answer, question)
     rule = VERIFIERS[verifier]
     if (missing := rule.missing(question)) is not None:
         return Judgement("unverifiable", missing)
@@ -247,22 +295,54 @@ def judgement(answer: str | None, question: Question, verifier: str) -> Judgemen
 
 
 def can_judge(problem: Problem) -> bool:
-    """Whether answers to a problem can be judged: it has a reference, or tests."""
+    """Whether answers to a problem can be judged: it has a reference answer or tests."""
     check_name(problem.verifier)
     question = Question(problem.reference_answer or "", problem.problem, problem.extra)
-    return guarded(VERIFIERS[problem.verifier].missing, question) is None
+    return guarded(rule_of(problem.verifier).missing, question) is None
+
+
+def rule_of(verifier: str) -> Verifier:
+    """The rule of a verifier, by its name. The file of a user's own verifier is not needed."""
+    return USERS if is_user_name(verifier) else VERIFIERS[verifier]
+
+
+def find_own(verifier: str | None) -> tuple[str | None, UserFunction | None]:
+    """The name of a verifier as rows store it, and the function of FILE.py:FUNCTION; None for a built-in one.
+
+    Raises UsageError if there is no such verifier or file.
+    """
+    if verifier is None or ":" not in verifier:
+        if verifier is not None:
+            check_name(verifier)
+        return verifier, None
+    own = functions.find(verifier, "verifier")
+    return own.name, own
 
 
 def check_name(verifier: str) -> None:
-    """Raise UsageError for the name of a verifier that does not exist."""
-    if verifier not in VERIFIERS:
-        raise UsageError(f"no verifier {verifier!r}: there are {', '.join(VERIFIERS)}")
+    """Raise UsageError if there is no verifier with this name; `checks:check` names one of a user's own."""
+    if verifier not in VERIFIERS and not is_user_name(verifier):
+        known = ", ".join(VERIFIERS)
+        raise UsageError(
+            f"no verifier {verifier!r}: there are {known}, or your own FILE.py:FUNCTION"
+        )
 
 
-def check_runnable(verifiers: Iterable[str], programs: Programs) -> None:
-    """Raise MissingDependencyError where one of them runs programs and there is no sandbox for them.
+def check_runnable(
+    verifiers: Iterable[str], programs: Programs, own: UserFunction | None = None
+) -> None:
+    """Raise MissingDependencyError if one of the verifiers runs programs and there is no sandbox.
 
-    UsageError for a package that they may import and that is not installed, or does not work there.
+    Raises UsageError if a package that programs may import is not installed or does not work in the sandbox,
+    and if a verifier is a user's own but not `own`.
     """
-    if any(VERIFIERS[name].runs_code for name in verifiers):
+    verifiers = set(verifiers)
+    for name in sorted(verifiers):
+        if is_user_name(name) and (own is None or own.name != name):
+            file, _, function = name.partition(":")
+            raise UsageError(
+                f"rows are judged by {name}, a verifier of the user's own: give its file again, "
+                f"--verifier PATH/{file}.py:{function}, or another verifier for all rows"
+            )
+    if any(rule_of(name).runs_code for name in verifiers):
         find_sandbox(unsafe=programs.unsafe, code_packages=programs.packages)

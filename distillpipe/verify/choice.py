@@ -1,7 +1,7 @@
-r"""The verifier `choice`: the letter of an option, or its text.
+r"""The verifier `choice`: multiple-choice answers, given as the letter or the text of an option.
 
-The options stand in the problem's extra keys, a list under `options` or `choices` (or a dict by letter,
-or a dict of `label` and `text` lists as in ARC). Without them letters are compared with letters.
+The options are in the problem's extra keys under `options` or `choices`: a list, a dict by letter, or a dict of
+`label` and `text` lists as in ARC. Without options, only letters are compared.
 """
 
 # ruff: noqa: RUF001 - full-width brackets
@@ -14,13 +14,13 @@ from distillpipe.base.records import Verdict
 from distillpipe.verify.choice_letters import (
     LETTERS,
     MAX_CHARACTERS,
-    is_bare,
+    is_only_letters,
     label_and_text,
     letter_of_text,
     letters,
     plain_text,
 )
-from distillpipe.verify.choice_said import last_line, lone_letter, said_letters
+from distillpipe.verify.choice_said import last_line, lone_letter, stated_letters
 from distillpipe.verify.extract import any_answer, boxed_answer, boxed_answers, stated_answer
 
 _FIELDS = ("options", "choices")
@@ -31,24 +31,29 @@ _LABELLED_LINE = re.compile(r"^[ \t*]{0,8}[(（]?[A-Za-z](?![A-Za-z'])", re.MULT
 def chosen(
     response: str, options: Sequence[str] | None = None, reference: str | None = None
 ) -> str | None:
-    """What a response chooses: its last box if that names an option, else the letter it says the answer is.
+    """The choice of a response; None if there is none. In this order:
 
-    After these: the last line or the beginning if it is a letter (`C. Because`), the text of an option that
-    is stated, the only letter named. Where nothing names an option it is the box, or what is stated. Without options
-    a reference that is no letter is a text, and so is the answer.
+    1. the last box, if it names an option;
+    2. the letter in a statement ("the answer is C"), or an earlier box that names an option; if both exist and
+       differ, the last box;
+    3. the last line, if it is only letters; the text of an option that is stated;
+    4. the last box, whatever it holds;
+    5. a label at the beginning (`C. Because`), the only letter named, or any stated answer.
+
+    Without options, if the reference is not a letter, the answer is a text: the last box, else what is stated.
     """
     boxed = boxed_answer(response)
-    if options is None and reference is not None and not _wanted(reference, None):
+    if options is None and reference is not None and not _reference_letters(reference, None):
         return any_answer(response) if boxed is None else boxed
     if boxed is not None and letters(boxed, options) is not None:
         return boxed
-    said = said_letters(response, options)
-    earlier = None if boxed is None else _earlier_box(response, options)
-    if said is not None and earlier is not None:
-        return said if letters(earlier, options) == letters(said, options) else boxed
-    if said is not None or earlier is not None:
-        return said or earlier
-    return _unstated(response, options, boxed)
+    stated = stated_letters(response, options)
+    earlier_box = None if boxed is None else _earlier_box(response, options)
+    if stated is not None and earlier_box is not None:
+        return stated if letters(earlier_box, options) == letters(stated, options) else boxed
+    if stated is not None or earlier_box is not None:
+        return stated or earlier_box
+    return _fallback_choice(response, options, boxed)
 
 
 def _earlier_box(response: str, options: Sequence[str] | None) -> str | None:
@@ -57,9 +62,12 @@ def _earlier_box(response: str, options: Sequence[str] | None) -> str | None:
     return next((box for box in reversed(boxes) if letters(box, options) is not None), None)
 
 
-def _unstated(response: str, options: Sequence[str] | None, boxed: str | None) -> str | None:
-    """What a response chooses that neither boxes nor states an option."""
-    if is_bare(line := last_line(response)) and (named := letters(line, options)) is not None:
+def _fallback_choice(response: str, options: Sequence[str] | None, boxed: str | None) -> str | None:
+    """The choice of a response that neither boxes nor states an option."""
+    if (
+        is_only_letters(line := last_line(response))
+        and (named := letters(line, options)) is not None
+    ):
         return ", ".join(named) or line
     stated = stated_answer(response)
     if stated and options is not None and letter_of_text(stated, options) is not None:
@@ -73,7 +81,7 @@ def _unstated(response: str, options: Sequence[str] | None, boxed: str | None) -
 
 
 def _first_label(response: str, options: Sequence[str] | None) -> str | None:
-    """The letter that a response begins with, `C. Because`, unless it goes through several options."""
+    """The letter at the beginning of a response, `C. Because`, unless several lines begin with a letter."""
     beginning = response[:MAX_CHARACTERS].strip()
     if len(_LABELLED_LINE.findall(beginning)) > 1 or not _LABELLED_LINE.match(beginning):
         return None
@@ -81,49 +89,52 @@ def _first_label(response: str, options: Sequence[str] | None) -> str | None:
 
 
 def same_choice(answer: str, reference: str, options: Sequence[str] | None = None) -> Verdict:
-    """`unverifiable` where options are given and the reference is none of them, nor a letter of one."""
+    """Compare two choices; `unverifiable` if there are options and the reference names none of them."""
     answer, reference = answer[:MAX_CHARACTERS].strip(), reference[:MAX_CHARACTERS].strip()
-    wanted = _wanted(reference, options)
-    if not wanted:
+    expected = _reference_letters(reference, options)
+    if not expected:
         if options is not None:
             return "unverifiable"
         label = label_and_text(answer)
         texts = {plain_text(answer), plain_text(label[1]) if label else None}
         return "correct" if plain_text(reference) in texts else "wrong"
-    return "correct" if letters(answer, options) == wanted else "wrong"
+    return "correct" if letters(answer, options) == expected else "wrong"
 
 
-def _wanted(reference: str, options: Sequence[str] | None) -> str | None:
-    """The letters that a reference names, or says to be the answer."""
+def _reference_letters(reference: str, options: Sequence[str] | None) -> str | None:
+    """The letters that a reference names or states as the answer; None or "" if there are none."""
     named = letters(reference.strip(), options)
-    if named is None and (said := said_letters(reference, options)) is not None:
-        named = letters(said, options)
+    if named is None and (stated := stated_letters(reference, options)) is not None:
+        named = letters(stated, options)
     return named
 
 
 def order_in(extra: str | None) -> tuple[int, ...] | None:
-    """In which order a row was shown the options, by the numbers they have in the problem; None for theirs."""
+    """The order in which a row's prompt showed the options, as their numbers in the problem.
+
+    None for the order of the problem.
+    """
     values = _decoded(extra)
-    found = values.get("option_order") if isinstance(values, dict) else None
-    if not isinstance(found, list) or not all(type(number) is int for number in found):
+    order = values.get("option_order") if isinstance(values, dict) else None
+    if not isinstance(order, list) or not all(type(number) is int for number in order):
         return None
-    return tuple(found) if sorted(found) == list(range(len(found))) else None
+    return tuple(order) if sorted(order) == list(range(len(order))) else None
 
 
 def as_shown(reference: str, options: Sequence[str], order: Sequence[int]) -> tuple[str, list[str]]:
-    """Reference and options as a row saw them that was shown option `order[0]` under A, and so on.
+    """The reference and the options in the order of the prompt, where option `order[0]` is A, and so on.
 
-    A reference that names no option stays as it is.
+    A reference that names no option is unchanged.
     """
     shown = [options[number] for number in order]
-    wanted = _wanted(reference, options)
-    if not wanted or len(options) > len(LETTERS):
+    named = _reference_letters(reference, options)
+    if not named or len(options) > len(LETTERS):
         return reference, shown
-    return "".join(sorted(LETTERS[order.index(LETTERS.index(one))] for one in wanted)), shown
+    return "".join(sorted(LETTERS[order.index(LETTERS.index(letter))] for letter in named)), shown
 
 
 def text_chosen(answer: str, shown: Sequence[str]) -> str:
-    """The text of the options that an answer names, which no order changes; else the answer."""
+    """The text of the options that an answer names, which does not depend on their order; else the answer."""
     named = letters(answer.strip(), shown)
     if not named:
         return answer
@@ -131,24 +142,22 @@ def text_chosen(answer: str, shown: Sequence[str]) -> str:
 
 
 def options_of(extra: str | None) -> list[str] | None:
-    """The options among a problem's extra keys, in the order of their letters; None for none."""
+    """The options in a problem's extra keys, in the order of their letters; None if there are none."""
     values = _decoded(extra)
-    found = (
-        next((values[name] for name in _FIELDS if name in values), None)
-        if isinstance(values, dict)
-        else None
-    )
-    if isinstance(found, str):
-        found = _decoded(found)
-    if isinstance(found, Mapping) and isinstance(found.get("text"), list):
-        found = found["text"]
-    elif isinstance(found, Mapping):
-        found = [found[key] for key in sorted(found)]
-    return [str(option) for option in found] if isinstance(found, list) and found else None
+    options = None
+    if isinstance(values, dict):
+        options = next((values[name] for name in _FIELDS if name in values), None)
+    if isinstance(options, str):
+        options = _decoded(options)
+    if isinstance(options, Mapping) and isinstance(options.get("text"), list):
+        options = options["text"]
+    elif isinstance(options, Mapping):
+        options = [options[key] for key in sorted(options)]
+    return [str(option) for option in options] if isinstance(options, list) and options else None
 
 
 def _decoded(text: str | None) -> object:
-    """What a JSON text holds; None for text that is no JSON, or nested beyond reading."""
+    """The value of a JSON text; None if it cannot be parsed."""
     try:
         return json.loads(text or "null")
     except NOT_PARSED:

@@ -1,7 +1,7 @@
-r"""Which letters a text names: `C`, `(C) text`, `A, C and D`, `\text{both A and C}`, the text of an option.
+r"""Finds the letters of options in a text: `C`, `(C) text`, `A, C and D`, `\text{both A and C}`, an option's text.
 
-A letter alone is easily something else: an article (`A cat`), a symbol (`E = mc^2`), a word (`E. coli`). So
-letters are read only where nothing else is possible, and a text that contradicts itself names none of them.
+A single letter may be an article (`A cat`), a symbol (`E = mc^2`) or part of a name (`E. coli`). So a letter is
+read only where nothing else is possible. A text that contradicts itself names no letter.
 """
 
 # ruff: noqa: RUF001 - full-width signs
@@ -11,27 +11,29 @@ import string
 from collections.abc import Callable, Sequence
 
 from distillpipe.verify.math.compare import same_answer
-from distillpipe.verify.math.latex import cleaned
+from distillpipe.verify.math.latex import normalized
 
 LETTERS = string.ascii_uppercase
-USUAL = LETTERS[:10]  # as many as MMLU-Pro has options; without options no letter beyond is one
-UNCLEAR = ""  # of a text that says two things at once, `A or C`, or `B) Paris` where Paris is A
+USUAL = LETTERS[:10]  # the letters allowed without options: as many as MMLU-Pro has
+UNCLEAR = ""  # result for a text that contradicts itself: `A or C`, or `B) Paris` where Paris is A
 MAX_CHARACTERS = 4000
 
 _CJK = "\u3000-\u9fff\uac00-\ud7af\uff00-\uffef"
 _WRAPPER = re.compile(r"\\text\{([^{}]*)\}|\\(?:q?quad|[ ,;])")
 _MARKS = re.compile(r"[*_`$\"'\u2018\u2019\u201c\u201d]+")
-_BEFORE = re.compile(
+_PREFIX = re.compile(
     r"\s*+(?:(?:both|options?|choices?|answers?|letters?|is|are|the)\b\s*+:?\s*+|(?:选项|答案|[:：])\s*+)*+",
     re.IGNORECASE,
 )
 _ITEM = r"(?>(?:[(（\[{]\s?)?(?<![A-Za-z])([A-Za-z])(?![A-Za-z'\u2019])(?:\s?[)）\]}])?)"
-_JOINT = r"(?>\s*+(?:[,;，、；]\s*+(?i:and\b|or\b|&)?|&|\+|/|\b(?i:and|or)\b|和|与|及|以及|或)\s*+)"
+_SEPARATOR = (
+    r"(?>\s*+(?:[,;，、；]\s*+(?i:and\b|or\b|&)?|&|\+|/|\b(?i:and|or)\b|和|与|及|以及|或)\s*+)"
+)
 _SEVERAL = re.compile(
-    rf"[(（\[{{]?+{_ITEM}(?:{_JOINT}{_ITEM})++[)）\]}}]?"
-)  # taken whole: no other way is tried
+    rf"[(（\[{{]?+{_ITEM}(?:{_SEPARATOR}{_ITEM})++[)）\]}}]?"
+)  # possessive: no backtracking, so that the time is linear
 _SPACED = re.compile(r"[A-Z](?:\s++[A-Z])++|[A-J]{2,10}|\([A-Z]\)(?:\s*+\([A-Z]\))++")
-_ARE_RIGHT = re.compile(
+_AFTER_LETTERS = re.compile(
     r"\s*(?:only|(?:are|is)(?: both| all)? (?:correct|right|true))?[\s.。]*\Z", re.IGNORECASE
 )
 _UNDECIDED = re.compile(r"\bor\b|或|/", re.IGNORECASE)
@@ -41,15 +43,15 @@ _LABEL = re.compile(
     re.DOTALL,
 )
 _WIDE = re.compile(f"[{_CJK}]")
-_FURTHER = re.compile(r"(?<=[\s(（])([A-Z])[)）.:]\s*+([^\s.,;]{1,20})")
-_BEHIND = re.compile(r"[(（\[]\s*(?i:option|choice|answer)?\s*([A-Za-z])\s*[)）\]]\s*\Z")
+_OTHER_LABEL = re.compile(r"(?<=[\s(（])([A-Z])[)）.:]\s*+([^\s.,;]{1,20})")
+_LETTER_AT_END = re.compile(r"[(（\[]\s*(?i:option|choice|answer)?\s*([A-Za-z])\s*[)）\]]\s*\Z")
 _NONE_OF = re.compile(
     r"none of (?:the )?(?:above|these|those|them|options|choices|others?)(?: options| choices)?"
 )
 
 
 def letters(text: str, options: Sequence[str] | None) -> str | None:
-    """The letters that a text names, sorted; None where it names none, UNCLEAR where it contradicts itself."""
+    """The letters that a text names, sorted; None if it names none, UNCLEAR if it contradicts itself."""
     return _letters(text[:MAX_CHARACTERS], None if options is None else tuple(options))
 
 
@@ -75,14 +77,14 @@ def _letters(text: str, options: tuple[str, ...] | None) -> str | None:
     return _labelled(plain, allowed, texts)
 
 
-def forget() -> None:
+def clear_caches() -> None:
     """Empty the caches."""
     _letters.cache_clear()
     plain_text.cache_clear()
 
 
 def unlabelled(options: Sequence[str]) -> list[str]:
-    """The options without their letters, where each begins with its own: `A) red`, `B) blue`."""
+    """The options without their labels, if each begins with its own letter: `A) red`, `B) blue`."""
     labels = [_LABEL.fullmatch(option.strip()[:MAX_CHARACTERS]) for option in options]
     own = [
         label is not None and label[1] == letter and not label[0][1:2].isspace()
@@ -95,14 +97,14 @@ def unlabelled(options: Sequence[str]) -> list[str]:
 
 @functools.lru_cache(maxsize=1024)
 def plain_text(text: str) -> str:
-    """A text for comparison with others: case, white space and decoration do not count."""
-    plain = re.sub(r"\\text\{([^{}]*)\}", r"\1", cleaned(text[:MAX_CHARACTERS]))
+    """A text normalized for comparison: without differences of case, white space and formatting."""
+    plain = re.sub(r"\\text\{([^{}]*)\}", r"\1", normalized(text[:MAX_CHARACTERS]))
     plain = " ".join(plain.casefold().split()).strip(" .*\"'")
     return "none of the above" if _NONE_OF.fullmatch(plain) else plain
 
 
-def is_bare(text: str) -> bool:
-    """Whether a text is nothing but letters of options: `**(C)**`, `A, C`."""
+def is_only_letters(text: str) -> bool:
+    """Whether a text consists only of letters of options: `**(C)**`, `A, C`."""
     plain = _plain(text[:MAX_CHARACTERS])
     rest = plain[_start(plain) :]
     return bool(
@@ -113,44 +115,44 @@ def is_bare(text: str) -> bool:
 
 
 def label_and_text(text: str) -> tuple[str, str] | None:
-    """`C) text` taken apart; None for a text without such a label."""
+    """The letter and the text of `C) text`; None for a text without a label."""
     label = _LABEL.fullmatch(_plain(text[:MAX_CHARACTERS]))
     return None if label is None else (label[1].upper(), label[2])
 
 
 def _plain(text: str) -> str:
-    """The text without LaTeX's and Markdown's marks around its words."""
-    unwrapped = _WRAPPER.sub(r" \1 ", cleaned(text))
+    """The text without the LaTeX and Markdown marks around its words."""
+    unwrapped = _WRAPPER.sub(r" \1 ", normalized(text))
     return _MARKS.sub("", unwrapped.replace("\\{", "{").replace("\\}", "}")).strip()
 
 
 def _start(plain: str) -> int:
-    """Where the letters begin, behind "both", "option", "the answer is"."""
-    found = _BEFORE.match(plain)
-    return found.end() if found else 0
+    """The position of the letters, after words such as "both", "option", "the answer is"."""
+    prefix = _PREFIX.match(plain)
+    return prefix.end() if prefix else 0
 
 
 def _several(plain: str) -> str | None:
-    """`A, C`, `both (A) and (C)`, `ACD`; UNCLEAR for `A or C`; None for anything else."""
+    """The letters of `A, C`, `both (A) and (C)`, `ACD`; UNCLEAR for `A or C`; None for anything else."""
     rest = plain[_start(plain) :]
     spaced = _SPACED.fullmatch(rest.rstrip(". "))
-    found = spaced or _SEVERAL.match(rest)
-    if found is None:
+    match = spaced or _SEVERAL.match(rest)
+    if match is None:
         return None
-    named = re.findall(r"(?<![A-Za-z])[A-Za-z](?![A-Za-z])", found[0]) or list(found[0])
-    if spaced is None and not _ARE_RIGHT.match(rest, found.end()):
+    named = re.findall(r"(?<![A-Za-z])[A-Za-z](?![A-Za-z])", match[0]) or list(match[0])
+    if spaced is None and not _AFTER_LETTERS.match(rest, match.end()):
         return UNCLEAR if named[0].isupper() and named[1].isupper() else None
-    if _UNDECIDED.search(found[0]):
+    if _UNDECIDED.search(match[0]):
         return UNCLEAR
-    sorted_letters = "".join(sorted({one.upper() for one in named}))
+    sorted_letters = "".join(sorted({letter.upper() for letter in named}))
     return sorted_letters if len(sorted_letters) == len(named) else None
 
 
 def _labelled(plain: str, allowed: str, options: Sequence[str] | None) -> str | None:
-    """`C) text` and `C text`, `Paris (C)`; what follows the letter must not be another option."""
-    if options is not None and (behind := _BEHIND.search(plain, max(0, len(plain) - 40))):
-        named = behind[1].upper()
-        if letter_of_text(plain[: behind.start()], options) == named:
+    """The letter of `C) text`, `C text` or `Paris (C)`; the text must not be that of another option."""
+    if options is not None and (at_end := _LETTER_AT_END.search(plain, max(0, len(plain) - 40))):
+        named = at_end[1].upper()
+        if letter_of_text(plain[: at_end.start()], options) == named:
             return named
     label = _LABEL.fullmatch(plain, _start(plain))
     if label is None or label[1].upper() not in allowed:
@@ -161,14 +163,14 @@ def _labelled(plain: str, allowed: str, options: Sequence[str] | None) -> str | 
     if options is None:
         is_name = label[1].isupper() and text[:1].isupper() and text[1:2].isalpha()
         return named if is_marked or is_name else None
-    of_text = letter_of_text(text, options)
-    if of_text is not None:
-        return named if of_text == named else UNCLEAR
+    by_text = letter_of_text(text, options)
+    if by_text is not None:
+        return by_text if by_text == named else UNCLEAR
     if text and any(_begins(option, f"{mark} {text.split()[0]}") for option in options):
         return None  # `E. coli`
     others = {
         other[1]
-        for other in _FURTHER.finditer(text)
+        for other in _OTHER_LABEL.finditer(text)
         if other[1] in allowed and _begins(options[LETTERS.index(other[1])], other[2])
     }
     if others:  # `(A) red, (C) blue`
@@ -182,7 +184,7 @@ def _begins(option: str, text: str) -> bool:
 
 
 def letter_of_text(text: str, options: Sequence[str]) -> str | None:
-    """The letter of the one option with this text, but for case, white space and spelling of numbers."""
+    """The letter of the only option with this text, ignoring case, white space and the spelling of numbers."""
     plain = plain_text(text)
     is_letter = len(plain) == 1 and plain.isalpha()
     rules: tuple[Callable[[str], object], ...] = (
@@ -193,7 +195,7 @@ def letter_of_text(text: str, options: Sequence[str]) -> str | None:
         ),
     )
     for rule in rules:
-        found = [letter for letter, option in zip(LETTERS, options, strict=False) if rule(option)]
-        if found and plain:
-            return found[0] if len(found) == 1 else None
+        matches = [letter for letter, option in zip(LETTERS, options, strict=False) if rule(option)]
+        if matches and plain:
+            return matches[0] if len(matches) == 1 else None
     return None

@@ -1,10 +1,10 @@
-"""Judging many traces at a time, in their order, with few of them in memory.
+"""Judges many traces in parallel threads; keeps their order and few of them in memory.
 
 with Judge(num_workers=4) as judge:
     for trace in judge.map(judged, traces):
         ...
 
-Beside something else that makes the traces: `put` them as they come, take what is `ready`, then the `rest`.
+While traces are still being made: `put` each one, take those that are `ready`, and finally the `rest`.
 """
 
 import time
@@ -14,18 +14,18 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from distillpipe.base import workers
 from distillpipe.base.interrupts import shielded
 from distillpipe.base.processes import num_cores
-from distillpipe.verify.math import workers
 
 T = TypeVar("T")
 R = TypeVar("R")
 _MOMENT_SECONDS = 0.01
-_AHEAD = 4  # rows a thread that may wait for the oldest one
+_AHEAD = 4  # rows per thread that may wait for the oldest one
 
 
 class Judge:
-    """Threads that wait for workers and sandboxes; closing it kills what they wait for."""
+    """A pool of threads that wait for math workers and sandboxes; leaving the context stops them."""
 
     def __init__(self, num_workers: int | None = None) -> None:
         self.num_workers = num_workers or num_cores()
@@ -45,11 +45,11 @@ class Judge:
         workers.close()
         while any(future.running() for future in self._waiting):
             time.sleep(0.02)
-            workers.close()  # what a thread started since is not wanted either
+            workers.close()  # a thread may have started another worker meanwhile
         self._threads.shutdown()
 
     def map(self, judged: Callable[[T], R], rows: Iterable[T]) -> Iterator[R]:
-        """`judged` of every row, in order; at most `4 * num_workers` rows are read ahead."""
+        """The results of `judged` for all rows, in order; at most `4 * num_workers` rows are read ahead."""
         waiting = self._waiting
         for row in rows:
             self.put(judged, row)
@@ -59,14 +59,16 @@ class Judge:
             yield self._oldest()
 
     def put(self, judged: Callable[[T], R], row: T) -> None:
-        """Begin to judge a row."""
-        with shielded():  # what is begun is known to be under way, or leaving would wait for it
+        """Start to judge a row."""
+        with (
+            shielded()
+        ):  # no interrupt between submit and append, or `__exit__` would not know the row
             self._waiting.append(self._threads.submit(judged, row))
 
     def ready(self) -> Iterator[Any]:
-        """What was put and is judged, in order; it waits where too many rows are under way.
+        """The finished results, in order; waits for the oldest one while too many rows are pending.
 
-        A single one it gives a moment: most verdicts take no longer, and the row is safe at once.
+        A single pending row gets `_MOMENT_SECONDS`: most verdicts take no longer, and then the row is saved at once.
         """
         if len(self._waiting) == 1:
             wait(self._waiting, timeout=_MOMENT_SECONDS)
@@ -76,7 +78,7 @@ class Judge:
             yield self._oldest()
 
     def rest(self) -> Iterator[Any]:
-        """All that was put, waited for, in order. The first error is raised when the others are out."""
+        """The results of all pending rows, in order. The first error is raised after all other results."""
         error: Exception | None = None
         while self._waiting:
             try:
@@ -95,6 +97,6 @@ class Judge:
         return len(self._waiting)
 
     def _oldest(self) -> Any:
-        found = self._waiting[0].result()  # stays in line while we wait: leaving must see it
+        found = self._waiting[0].result()  # stays in the queue while we wait, for `__exit__`
         self._waiting.popleft()
         return found

@@ -26,7 +26,7 @@ import msgspec
 
 from distillpipe.base.hashing import content_hash
 from distillpipe.base.records import Message, TokenCounts, Trace, trace_id
-from distillpipe.data.store import versions
+from distillpipe.data.store import integrity, versions
 from distillpipe.data.store.dataset import read_traces
 from distillpipe.data.store.jsonl import SYNC_ROWS
 from distillpipe.data.store.versions import Header
@@ -112,7 +112,7 @@ def write_plain(path: Path, lines: list[bytes]) -> float:
 
 
 def read_ours(folder: Path) -> float:
-    versions.check_content.cache_clear()
+    integrity.check_content.cache_clear()
     started = time.perf_counter()
     count = sum(1 for _ in read_traces(str(folder)))
     assert count
@@ -174,7 +174,7 @@ def long_run(folder: Path, gigabytes: float) -> None:
     seconds = write_ours(out, watched())
     print(f"  write {gigabytes * 1e3 / seconds:,.0f} MB/s, resident MB {listed(resident)}")
     resident.clear()
-    versions.check_content.cache_clear()
+    integrity.check_content.cache_clear()
     started = time.perf_counter()
     for number, _ in enumerate(read_traces(str(out))):
         if number % max(1, num_rows // 10) == 0:

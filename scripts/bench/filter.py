@@ -30,12 +30,13 @@ import msgspec
 from many_traces import TOKENIZER, real_rows, write_corpus
 
 from distillpipe import verify
-from distillpipe.base.options import FilterOptions
+from distillpipe.base.filter_options import FilterOptions
+from distillpipe.base.options import Judging
 from distillpipe.base.records import Trace
-from distillpipe.data.store import dataset, versions
+from distillpipe.data.store import dataset, integrity, versions
 from distillpipe.data.store.jsonl import encoder, lines
-from distillpipe.filters.decide import Examiner
-from distillpipe.filters.problems import NO_OTHERS, Extras, read_known
+from distillpipe.filters.decide import RowFilter
+from distillpipe.filters.problems import NO_INPUTS, ProblemExtras, read_problem_facts
 from distillpipe.models.chat import Chat, load_chat
 from distillpipe.models.tokens import counted
 from distillpipe.stages.filter import filter_traces
@@ -77,11 +78,13 @@ def report_core(bench: Bench) -> None:
     """Decode, rules with hashes and answer, encode: seconds of processor time, apart and together."""
     corpus = bench.corpus("s1", bench.rows, bench.megabytes)
     given = [
-        line for path in dataset.trace_files(str(corpus)) for _, line in islice(lines(path), 3_000)
+        line for path in dataset.row_files(str(corpus)) for _, line in islice(lines(path), 3_000)
     ][:3_000]
-    known = read_known([], NO_OTHERS, OPTIONS)
+    known = read_problem_facts([], NO_INPUTS, OPTIONS)
     with tempfile.TemporaryDirectory() as folder:
-        examiner = Examiner(OPTIONS, known, Extras([], OPTIONS, Path(folder)), None, verify.PLAIN)
+        examiner = RowFilter(
+            OPTIONS, known, ProblemExtras([], OPTIONS, Path(folder)), None, verify.PLAIN
+        )
     decoder = msgspec.json.Decoder(Trace)
     rows = [decoder.decode(line) for line in given]
     parts: dict[str, Callable[[], object]] = {
@@ -208,7 +211,7 @@ def report_peer(bench: Bench) -> None:
         return
     mean = bench.megabytes / bench.rows
     corpus = bench.corpus("peer", round(bench.peer_megabytes / mean), bench.peer_megabytes)
-    (part,) = dataset.trace_files(str(corpus))
+    (part,) = dataset.row_files(str(corpus))
     size = part.stat().st_size / MEGABYTE
     options = msgspec.structs.replace(OPTIONS, dedup="near")
     with (
@@ -221,9 +224,9 @@ def report_peer(bench: Bench) -> None:
     ):  # fmt: skip
 
         def ours() -> None:
-            versions.check_content.cache_clear()
+            integrity.check_content.cache_clear()
             out = Path(tempfile.mkdtemp(dir=scratch))
-            filter_traces([str(corpus)], out, options, Run(num_workers=1))
+            filter_traces([str(corpus)], out, options, Run(), judging=Judging(num_workers=1))
 
         def theirs() -> float:
             assert peer.stdin is not None

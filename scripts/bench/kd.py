@@ -24,15 +24,15 @@ import msgspec
 import numpy as np
 import torch
 
-from distillpipe.base.options import Distillation, TrainingOptions
 from distillpipe.base.records import Message, TokenCounts, Trace
+from distillpipe.base.training_options import Distillation, TrainingOptions
 from distillpipe.data.store.label_writer import LabelWriter
 from distillpipe.data.store.labels import SAMPLED, Labels, LabelSource
 from distillpipe.models import lookup
 from distillpipe.models.chat import Chat, load_chat
 from distillpipe.models.lookup import Model
 from distillpipe.models.vocabulary import vocabulary_of
-from distillpipe.training.loop import Session
+from distillpipe.training.loop import TrainingSession
 from distillpipe.training.rows.batches import Batches
 from distillpipe.training.rows.rows import row_of
 from distillpipe.training.rows.stored_rows import StoredRows, store
@@ -102,7 +102,7 @@ def rows_of(
     if ARMS[arm] is not None:
         teachers = [student] if arm in LIVE else []
         soft_rows = soft_rows_of(student, options, teachers)
-        rows = [soft_rows.taught(*pair) for pair in zip(made, rows, strict=True)]
+        rows = [soft_rows.with_targets(*pair) for pair in zip(made, rows, strict=True)]
         assert all(row.num_labelled == row.num_supervised for row in rows)
     return store(folder / "rows", rows)
 
@@ -140,7 +140,7 @@ def seconds_a_step(
     options = options_of(given, arm)
     batches = Batches(rows, options)
     teachers = (student,) if arm in LIVE else ()
-    session = Session(student, rows, options, batches.num_steps, Setup(teachers=teachers))
+    session = TrainingSession(student, rows, options, batches.num_steps, Setup(teachers=teachers))
     steps = batches.steps()
     session.step(1, next(steps))  # kernels are chosen and memory is taken once
     clock = time.process_time if given.processor_time else time.perf_counter

@@ -17,7 +17,7 @@ from multiprocessing.connection import Connection
 
 import torch
 
-from distillpipe.training.losses.token_losses import token_loss_sum
+from distillpipe.training.losses.token_losses import loss_sums
 
 
 def plain(
@@ -30,7 +30,12 @@ def plain(
     )
 
 
-ARMS = {"ours": token_loss_sum, "plain": plain}
+def ours(hidden: torch.Tensor, head: torch.nn.Linear, labels: torch.Tensor) -> torch.Tensor:
+    """The loss that `sft` trains on, in chunks."""
+    return loss_sums(hidden, head, labels).total
+
+
+ARMS = {"ours": ours, "plain": plain}
 
 
 def measure(pipe: Connection, arm: str, given: argparse.Namespace) -> None:

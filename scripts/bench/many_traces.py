@@ -12,12 +12,12 @@ import msgspec
 
 from distillpipe.base.hashing import content_hash
 from distillpipe.base.records import Trace, trace_id
-from distillpipe.data.formats.traces import Choices
+from distillpipe.data.formats.traces import Choices, ImportOptions
 from distillpipe.data.store import dataset, versions
 from distillpipe.data.store.jsonl import encoder
 from distillpipe.data.store.versions import Header
 from distillpipe.data.store.writer import Writer
-from distillpipe.stages.import_traces import ImportOptions, import_traces
+from distillpipe.stages.import_traces import import_traces
 from distillpipe.stages.run import Run
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"

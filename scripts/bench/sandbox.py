@@ -39,7 +39,7 @@ def start_empty(number: int) -> None:
 
 
 def command_of_sandboxes() -> list[str]:
-    return list(sandboxes._isolated(64 << 20))
+    return list(sandboxes._isolated_command(64 << 20))
 
 
 def main() -> None:

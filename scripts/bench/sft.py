@@ -26,8 +26,8 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from distillpipe.base.options import TrainingOptions
 from distillpipe.base.records import Message
+from distillpipe.base.training_options import TrainingOptions
 from distillpipe.data.store import dataset
 from distillpipe.models import lookup
 from distillpipe.models.chat import Chat, load_chat

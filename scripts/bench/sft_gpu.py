@@ -27,12 +27,12 @@ import torch
 from transformers import AutoModelForCausalLM, Qwen2Config
 
 from distillpipe.base.memory import peak_gpu_memory, peak_memory
-from distillpipe.base.options import TrainingOptions
+from distillpipe.base.training_options import TrainingOptions
 from distillpipe.models import lookup
-from distillpipe.training import loop, prediction, speed, states
+from distillpipe.training import loop, speed, states
 from distillpipe.training.rows.rows import IGNORED, Row
 from distillpipe.training.rows.stored_rows import store
-from distillpipe.training.student import adapted
+from distillpipe.training.student import add_adapter
 
 WARM_UP = 3  # steps
 SHAPES = {  # hidden size, layers, heads, key and value heads, inner size, vocabulary, tied
@@ -141,6 +141,20 @@ def trl(given: argparse.Namespace, model: Path) -> Measured:
     )
 
 
+def product_speed(config: Qwen2Config, given: argparse.Namespace, device: torch.device) -> float:
+    """Operations a second of a product of matrices as large as the model's, the quickest of some."""
+    dtype = torch.bfloat16 if given.dtype == "bf16" else torch.float32
+    rows, width, inner = min(given.tokens, 8192), config.hidden_size, config.intermediate_size
+    states = torch.randn(rows, width, device=device, dtype=dtype)
+    weights = torch.randn(width, inner, device=device, dtype=dtype)
+    seconds = []
+    for _ in range(10):
+        started = time.perf_counter()
+        (states @ weights)[0, 0].item()  # waits for the device
+        seconds.append(time.perf_counter() - started)
+    return 2 * rows * width * inner / min(seconds)
+
+
 ARMS = {"ours": ours, "mixed": mixed, "trl": trl}
 
 
@@ -163,12 +177,14 @@ def main() -> None:
     config, options = config_of(given.shape, given.tokens), options_of(given)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     with torch.device("meta"):
-        work = speed.work_of(adapted(AutoModelForCausalLM.from_config(config), options))
+        work = speed.operation_counts(
+            add_adapter(AutoModelForCausalLM.from_config(config), options)
+        )
     assert work is not None
     length = given.tokens
     per_token = work.of_token + work.of_label * 0.75 + work.of_square * length
     peak = speed.device_peak(device, given.dtype)
-    ceiling = prediction.product_speed(config, options, length, device)
+    ceiling = product_speed(config, given, device)
     print(f"{given.shape}, {given.method}, {given.dtype}, {given.rows} rows of {length:,} tokens a step; "
           f"a product of matrices reaches {ceiling / 1e12:.1f} TFLOP/s")  # fmt: skip
     processes = multiprocessing.get_context("spawn")

@@ -60,7 +60,7 @@ def test_a_process_that_is_killed_is_an_error_that_says_how_to_go_on() -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         return number
 
-    said = "was killed, by hand or for want of memory: the same command goes on"
+    said = "was killed, by hand or because memory ran out: the same command resumes"
     with pytest.raises(EngineError, match=said), Processes(2, killed) as processes:
         list(processes.map(range(50)))
 

@@ -44,16 +44,16 @@ def test_an_unforeseen_exception_is_the_rows(work: Callable[[], Any], said: str)
     found = guarded(work)
 
     assert isinstance(found, InternalError)
-    assert found.said.startswith(said)
-    assert found.reason == f"internal_error: {found.said}"
-    found.said.encode("utf-8")
+    assert found.description.startswith(said)
+    assert found.reason == f"internal_error: {found.description}"
+    found.description.encode("utf-8")
 
 
 def test_the_place_is_the_last_line_of_ours() -> None:
-    found = guarded(filters.all_drops, None, None)  # type: ignore[arg-type]
+    found = guarded(filters.unjudged, None, None)  # type: ignore[arg-type]
 
     assert isinstance(found, InternalError)
-    assert " (distillpipe/filters/__init__.py:" in found.said
+    assert " (distillpipe/filters/__init__.py:" in found.description
 
 
 def test_half_a_character_in_an_error_can_be_written() -> None:
@@ -61,7 +61,7 @@ def test_half_a_character_in_an_error_can_be_written() -> None:
         raise LookupError("\ud800")
 
     assert isinstance(found := guarded(work), InternalError)
-    assert found.said.startswith(r"LookupError: \ud800 (")
+    assert found.description.startswith(r"LookupError: \ud800 (")
 
 
 def test_an_error_without_a_text_of_its_own_is_the_rows() -> None:
@@ -73,7 +73,7 @@ def test_an_error_without_a_text_of_its_own_is_the_rows() -> None:
         raise Mute
 
     assert isinstance(found := guarded(work), InternalError)
-    assert found.said.startswith("Mute: ")
+    assert found.description.startswith("Mute: ")
 
 
 @pytest.mark.parametrize("error", [OSError("odd"), TimeoutError("slow"), TimeoutError()])
@@ -82,7 +82,7 @@ def test_an_error_that_comes_from_no_disk_is_the_rows(error: OSError) -> None:
         raise error
 
     assert isinstance(found := guarded(work), InternalError)
-    assert found.said.startswith(type(error).__name__)
+    assert found.description.startswith(type(error).__name__)
 
 
 @pytest.mark.parametrize(

@@ -56,13 +56,14 @@ def test_a_stage_works_without_its_streams(
     ("streams", "code"), [("1>&-", 0), ("2>&-", 0), ("1>/dev/full", 1), ("1> >(true)", 1)]
 )
 def test_show_ends_without_a_traceback(
-    streams: str, code: int, tmp_path: Path, traces: Path, repository: Path
+    streams: str,
+    code: int,
+    tmp_path: Path,
+    make_traces: MakeTraces,
+    write_dataset: Callable[..., object],
+    repository: Path,
 ) -> None:
-    run(
-        f"distill filter {traces} --verdict unverifiable --verdict correct --verdict wrong --out out",
-        tmp_path,
-        repository,
-    )
+    write_dataset(tmp_path / "out", make_traces(3))
     done = run(f"distill show out --sample 3 {streams}", tmp_path, repository)
 
     assert done.returncode in (code, 0 if "true" in streams else code)  # the reader may be slower

@@ -29,7 +29,7 @@ from distillpipe.data.store.counts import Counts, Dropped, TeacherCounts
 from distillpipe.data.store.manifest import InputDataset, Manifest, ModelUsed, ResolvedOption
 from distillpipe.reports import comparison_text, dataset_text, disk, tables
 from distillpipe.reports.comparison import Group, Pair
-from distillpipe.reports.lineage import Overlap, Step
+from distillpipe.reports.lineage import FunnelStep, Overlap
 from distillpipe.stages import doctor
 from distillpipe.stages.run import funnel, overlap
 from distillpipe.training import preview
@@ -228,9 +228,9 @@ MANIFEST = Manifest(
 )
 FOLDER = disk.Folder(HOSTILE, {HOSTILE: 1, "v2": 2}, 3, [disk.Partial(HOSTILE, None, None, 0, 1)])
 STEPS = [
-    Step(HOSTILE, HOSTILE, HOSTILE, "gone", "problems", HOSTILE, 1, 2, {HOSTILE: 1}, []),
-    Step(HOSTILE, HOSTILE, HOSTILE, "found", "traces", HOSTILE, 1, 2, {HOSTILE: 1}, []),
-    Step(HOSTILE, None, HOSTILE, "found", "checkpoint", HOSTILE, 1, 2, {}, [0, 1]),
+    FunnelStep(HOSTILE, HOSTILE, HOSTILE, "gone", "problems", HOSTILE, 1, 2, {HOSTILE: 1}, []),
+    FunnelStep(HOSTILE, HOSTILE, HOSTILE, "found", "traces", HOSTILE, 1, 2, {HOSTILE: 1}, []),
+    FunnelStep(HOSTILE, None, HOSTILE, "found", "checkpoint", HOSTILE, 1, 2, {}, [0, 1]),
 ]
 PAIR = Pair(
     HOSTILE, HOSTILE, GROUP, 0.1, 0.5, 0.5, HOSTILE, 2, {"paired": 0.1, "unpaired": None}, {HOSTILE: GROUP}, {}
@@ -248,7 +248,7 @@ def compared() -> comparison_text.Comparison:
         "published": {"score": 0.5, "differs": [HOSTILE], "note": HOSTILE, "date": "2025-01"},
     }  # fmt: skip
     seen = Overlap(1, [HOSTILE], [HOSTILE])
-    models = [comparison_text.Scored(HOSTILE, HOSTILE, metrics, one) for one in (seen, None)]
+    models = [comparison_text.ScoredModel(HOSTILE, HOSTILE, metrics, one) for one in (seen, None)]
     return comparison_text.Comparison(HOSTILE, models, [PAIR, PAIR], [HOSTILE])
 
 
@@ -264,7 +264,7 @@ def terminal_texts(make_trace: Callable[..., Trace]) -> Iterator[tuple[str, list
     yield "details", list(dataset_text.details(HOSTILE, MANIFEST, STEPS, FOLDER))
     yield "funnel", funnel(MANIFEST)
     yield "overlap", overlap([[HOSTILE], [HOSTILE, "b"]])
-    yield "comparison", list(comparison_text.terminal(compared()))
+    yield "comparison", list(comparison_text.terminal_lines(compared()))
     yield "scores", tables.aligned([[HOSTILE, HOSTILE], [HOSTILE, "1"]])
     plan = forecast.begin(
         "generate", Path(HOSTILE.replace("\0", "")), MANIFEST.options, ["hub:" + HOSTILE]
@@ -299,7 +299,7 @@ def documents() -> Iterator[tuple[str, str]]:
     """The name of each function that makes markdown, and what it makes of hostile data."""
     yield "dataset card", dataset_card(MANIFEST)
     yield "model card", model_card(MANIFEST, ["a fact"])
-    yield "comparison", "\n".join(comparison_text.document(compared()))
+    yield "comparison", "\n".join(comparison_text.markdown_lines(compared()))
     yield "scores", "\n".join(tables.markdown([[HOSTILE, "b"], [HOSTILE, HOSTILE]]))
 
 

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from distillpipe.base.records import Problem, Trace
-from distillpipe.data.store import versions
+from distillpipe.data.store import integrity, versions
 from distillpipe.data.store.dataset import read_traces
 from distillpipe.data.store.manifest import Manifest
 from distillpipe.data.store.versions import Header
@@ -21,10 +21,10 @@ from distillpipe.data.store.writer import Writer
 Distill = Callable[..., Any]
 
 MEND = (
-    "put the original back, or rename set/v2 to v2.partial and run `distill generate` again, "
-    "which keeps what is whole in it"
+    "restore the original file, or rename set/v2 to v2.partial and run `distill generate` again, "
+    "which keeps the rows that are intact"
 )
-PUT_BACK = "put the original back, or move the folder away and make the version again"
+PUT_BACK = "restore the original file, or move the folder away and make the version again"
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def call(distill: Distill) -> Distill:
     """`call("filter set --out out")` runs a command as a process of its own would."""
 
     def run(command: str) -> Any:
-        versions.check_content.cache_clear()
+        integrity.check_content.cache_clear()
         return distill(*command.split())
 
     return run
@@ -143,24 +143,24 @@ SFT = "sft set --student model --max-steps 1 --dtype fp32 --out out"
 GENERATE = "generate problems.jsonl --teacher model --max-tokens 2 --out out"
 EVAL = "eval model --benchmark problems.jsonl --max-tokens 2 --out out"
 PART, MANIFEST = "set/v2/part-00000.jsonl", "set/v2/manifest.json"
-TWICE = "row ROW stands twice in the input with different content: an edited copy needs a new row_key and id"
+TWICE = "row ROW is in the input twice with different content: an edited copy needs a new row_key and id"
 NOT_UTF_8 = "not UTF-8: invalid start byte at byte 8 of a text"
-NOT_A_TRACE = "mend or remove the line, or bring the file in with `distill import`"
+NOT_A_TRACE = "correct or remove the line, or convert the file with `distill import`"
 
 CASES = {
     "an empty file of traces": Case(
         cut("traces.jsonl", 0), FILTER_FILE, "traces.jsonl: no rows to filter"
     ),
     "an empty file of traces to train on": Case(
-        cut("traces.jsonl", 0), SFT_FILE, "no rows to train on: every input is empty"
+        cut("traces.jsonl", 0), SFT_FILE, "no rows to train on: all inputs are empty"
     ),
     "an empty file of problems": Case(
         cut("problems.jsonl", 0),
         GENERATE,
-        "problems.jsonl is empty: it should hold one problem a line",
+        "problems.jsonl is empty: expected one problem per line",
     ),
     "an empty benchmark": Case(
-        cut("problems.jsonl", 0), EVAL, "problems.jsonl is empty: it should hold one problem a line"
+        cut("problems.jsonl", 0), EVAL, "problems.jsonl is empty: expected one problem per line"
     ),
     "a broken line in the middle of the traces": Case(
         replaced("traces.jsonl", b"What is 1+1?", b'What" is 1+1?'),
@@ -180,15 +180,15 @@ CASES = {
     "problems that are not UTF-8": Case(
         replaced("problems.jsonl", b"What is 1+1?", b"What is \xff+1?"),
         GENERATE,
-        f"problems.jsonl:2: not valid JSON ({NOT_UTF_8}): mend or remove the line",
+        f"problems.jsonl:2: not valid JSON ({NOT_UTF_8}): correct or remove the line",
     ),
     "one id with two contents": Case(doubled(b"0+1=1.", b"0+1=2."), FILTER_FILE, TWICE),
     "one id with two contents to train on": Case(doubled(b"0+1=1.", b"0+1=2."), SFT_FILE, TWICE),
     "a row of a newer schema": Case(
         replaced("traces.jsonl", b"trace/1", b"trace/2"),
         FILTER_FILE,
-        "traces.jsonl:1: not a row of kind Trace (Invalid enum value 'trace/2' - at `$.schema`): mend or "
-        "remove the line, or install the distillpipe that wrote 'trace/2'",
+        "traces.jsonl:1: not a row of kind Trace (Invalid enum value 'trace/2' - at `$.schema`): correct or "
+        "remove the line, or install the version of distillpipe that wrote 'trace/2'",
     ),
     "a part cut short": Case(
         cut(PART, 100), FILTER, f"{PART} has 100 bytes, SIZE were written: {MEND}"
@@ -209,12 +209,14 @@ CASES = {
         SFT,
         f"{PART} was changed after it was written (its sha256 differs): {MEND}",
     ),
-    "a part deleted": Case(gone(PART), FILTER, f"{PART} is gone: {MEND}"),
+    "a part deleted": Case(gone(PART), FILTER, f"{PART} is missing: {MEND}"),
     "rejected rows deleted": Case(
-        gone("set/v2/rejected-00000.jsonl"), FILTER, f"set/v2/rejected-00000.jsonl is gone: {MEND}"
+        gone("set/v2/rejected-00000.jsonl"),
+        FILTER,
+        f"set/v2/rejected-00000.jsonl is missing: {MEND}",
     ),
     "the list of problems deleted": Case(
-        gone("set/v2/problems.jsonl"), FILTER, f"set/v2/problems.jsonl is gone: {MEND}"
+        gone("set/v2/problems.jsonl"), FILTER, f"set/v2/problems.jsonl is missing: {MEND}"
     ),
     "a manifest edited by hand": Case(
         replaced(MANIFEST, b'"rows_kept": 3', b'"rows_kept": 4'),
@@ -302,7 +304,7 @@ def test_a_latest_that_points_nowhere_is_said_and_the_newest_version_is_used(
 
     assert done.code == 0
     lines = [line for line in done.err.splitlines() if "latest" in line]
-    assert set(lines) == {"set/latest points to v7, which is gone: using v2"}
+    assert set(lines) == {"set/latest points to v7, which does not exist: using v2"}
     assert [trace.problem for trace in read_traces("out")] == [f"What is {n}+1?" for n in range(3)]
 
 
@@ -365,6 +367,6 @@ def test_a_second_run_says_who_is_writing_and_goes_on_when_that_one_has_ended(
         1,
         "",
         f"error: out is being written by another run (process {os.getpid()}): "
-        "wait until it has ended, or name another --out\n",
+        "wait until that run ends, or choose another --out\n",
     )
     assert call(FILTER).code == 0

@@ -14,7 +14,7 @@ import msgspec
 import pytest
 
 from distillpipe.base.records import RejectedTrace, Trace
-from distillpipe.data.store.dataset import read_rows, read_traces
+from distillpipe.data.store.dataset import read_traces, scan
 
 Distill = Callable[..., Any]
 Namespace = Callable[[str], subprocess.CompletedProcess[str]]
@@ -64,7 +64,7 @@ def namespace(repository: Path, tmp_path: Path) -> Namespace:
 
 
 def ids(folder: Path) -> list[str]:
-    rows = [*read_rows(folder, "part", Trace), *read_rows(folder, "rejected", RejectedTrace)]
+    rows = [*scan(folder, Trace), *scan(folder, RejectedTrace, "rejected")]
     return [row.id for row in rows]
 
 
@@ -181,7 +181,7 @@ def test_a_read_only_out_is_one_line_and_what_is_there_can_be_used(
     assert sorted(path.name for path in Path("out").glob("v*")) == ["v1", "v2"]
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="permissions do not bind root")
+@pytest.mark.usefixtures("bound_by_permissions")
 @pytest.mark.parametrize(("name", "mode"), [("traces.jsonl", 0o200), ("out", 0o500)])
 def test_what_may_not_be_read_or_written_is_one_line_with_its_name(
     place: Path, distill: Distill, name: str, mode: int

@@ -1,6 +1,9 @@
 """What a user can get wrong: one line on stderr that says what, where and what to do; nothing is lost."""
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -59,18 +62,18 @@ BAD_INPUTS = [
     (
         GENERATE.format("broken.jsonl"),
         1,
-        "broken.jsonl:3: not valid JSON (Input data was truncated): mend or remove the line",
+        "broken.jsonl:3: not valid JSON (Input data was truncated): correct or remove the line",
     ),
     (
         GENERATE.format("nameless.jsonl"),
         1,
         "nameless.jsonl:2: no problem: expected text under 'problem or question or prompt', the row "
-        "has 'text', 'answer': mend the row or give --problem-field",
+        "has 'text', 'answer': correct the row or give --problem-field",
     ),
     (
         GENERATE.format("empty.jsonl"),
         1,
-        "empty.jsonl is empty: it should hold one problem a line",
+        "empty.jsonl is empty: expected one problem per line",
     ),
     (
         GENERATE.format("object.json"),
@@ -104,7 +107,7 @@ BAD_INPUTS = [
     (
         "generate problems.jsonl --teacher set --out out",
         2,
-        "--teacher {place}/set/v1 is a dataset of traces, not a model",
+        "--teacher {place}/set/v1 is a dataset of traces, not a model: give a model folder",
     ),
     (
         "generate problems.jsonl --teacher model --prompt-template no --out out",
@@ -124,13 +127,13 @@ BAD_INPUTS = [
     (
         "eval model --benchmark broken.jsonl --max-tokens 2 --out out",
         1,
-        "broken.jsonl:3: not valid JSON (Input data was truncated): mend or remove the line",
+        "broken.jsonl:3: not valid JSON (Input data was truncated): correct or remove the line",
     ),
     (
         "filter broken-traces.jsonl --out out",
         1,
-        "broken-traces.jsonl:3: not a row of kind Trace (Input data was truncated): mend or remove "
-        "the line, or bring the file in with `distill import`",
+        "broken-traces.jsonl:3: not a row of kind Trace (Input data was truncated): correct or remove "
+        "the line, or convert the file with `distill import`",
     ),
     ("filter empty.jsonl --out out", 1, "empty.jsonl: no rows to filter"),
     (
@@ -149,8 +152,8 @@ BAD_INPUTS = [
     (
         "sft broken-traces.jsonl --student model --out out",
         1,
-        "broken-traces.jsonl:3: not a row of kind Trace (Input data was truncated): mend or remove "
-        "the line, or bring the file in with `distill import`",
+        "broken-traces.jsonl:3: not a row of kind Trace (Input data was truncated): correct or remove "
+        "the line, or convert the file with `distill import`",
     ),
     (
         "sft set --student folder --out out",
@@ -228,7 +231,7 @@ def test_a_mistake_is_one_line_with_place_and_remedy_and_nothing_is_touched(
         ("filter set --out out --seed x", "--seed", "valid integer"),
         ("filter set --out out --sed 1", "--sed", "No such option"),
         ("filter set", "--out", "Missing option"),
-        ("filter --out out", "traces", "Missing argument"),
+        ("filter --out out", "TRACES", "Missing argument"),
         ("eval model --benchmark x --out o --top-p 2", "--top-p", "less than or equal to 1"),
         ("filtre set", "filtre", "Did you mean 'filter'?"),
     ],
@@ -283,22 +286,32 @@ def test_a_mended_line_is_enough_and_the_same_command_goes_on(
     assert sorted(json.loads(line)["problem"] for line in lines) == ["1+1?", "2+1?"]
 
 
-@pytest.mark.parametrize(
-    "reference", ["no-such-org/no-such-model", "runs/student@v1", "UPPER/bad name", "a/-b"]
-)
-def test_a_name_that_is_not_on_the_hub_is_one_line_without_a_network(
-    place: Path, distill_process: Distill, reference: str
-) -> None:
-    done = distill_process(
-        "generate", "problems.jsonl", "--teacher", reference, "--out", "out",
-        HF_HUB_OFFLINE="1", HF_HOME=str(place / "hub"),
+GENERATE_FROM_EACH = """
+import sys
+from distillpipe.cli.app import main
+
+for reference in sys.argv[1:]:
+    sys.argv = ["distill", "generate", "problems.jsonl", "--teacher", reference, "--out", "out"]
+    try:
+        main()
+    except SystemExit as stop:
+        print(stop.code)
+"""
+
+
+def test_a_name_that_is_not_on_the_hub_is_one_line_without_a_network(place: Path) -> None:
+    references = ["no-such-org/no-such-model", "runs/student@v1", "UPPER/bad name", "a/-b"]
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(place / "hub")}
+    done = subprocess.run(
+        [sys.executable, "-c", GENERATE_FROM_EACH, *references],
+        capture_output=True, text=True, check=False, env=environment,
     )  # fmt: skip
 
-    assert (done.code, done.out) == (2, "")
-    assert done.err.startswith(
-        f"error: --teacher {reference}: neither a local folder nor to be had"
-    )
-    assert done.err.count("\n") == 1
+    assert done.stdout.split() == ["2"] * 4
+    errors = done.stderr.splitlines()
+    for reference, line in zip(references, errors, strict=True):
+        said = f"error: --teacher {reference}: neither a local folder nor available"
+        assert line.startswith(said), done.stderr
 
 
 def test_a_real_process_ends_with_the_code_and_the_line(
@@ -307,8 +320,8 @@ def test_a_real_process_ends_with_the_code_and_the_line(
     assert distill_process("filter", "broken-traces.jsonl", "--out", "out") == (
         1,
         "",
-        "error: broken-traces.jsonl:3: not a row of kind Trace (Input data was truncated): mend or "
-        "remove the line, or bring the file in with `distill import`\n",
+        "error: broken-traces.jsonl:3: not a row of kind Trace (Input data was truncated): correct or "
+        "remove the line, or convert the file with `distill import`\n",
     )
     assert distill_process("show", "eval@v1") == (
         2,

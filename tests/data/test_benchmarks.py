@@ -1,4 +1,4 @@
-"""The table of benchmarks: its rows on the real files, and on rows made as the sources describe them."""
+"""The table of benchmarks, on the real files and on rows written after the sources' descriptions."""
 
 import csv
 import json
@@ -32,7 +32,7 @@ REAL = {
 
 @pytest.fixture
 def read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """`read("gpqa_diamond", row, ...)`: the problems of a benchmark whose file holds these rows."""
+    """`read("gpqa_diamond", row, ...)`: the problems of a benchmark file with these rows."""
     monkeypatch.setenv("DISTILL_DATA", str(tmp_path))
 
     def run(name: str, *rows: dict[str, Any]) -> list[Problem]:
@@ -49,15 +49,13 @@ def read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     return run
 
 
+@pytest.mark.reference
 @pytest.mark.parametrize("name", REAL)
-def test_a_real_file_of_a_benchmark_is_read_whole_and_every_problem_can_be_judged(
-    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+def test_a_real_benchmark_file_is_read_and_can_be_verified(
+    reference_data: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     file, number, first, last, num_domains = REAL[name]
-    place = repository.parent / "shared" / "data" / file
-    if not place.is_file():
-        pytest.skip(f"no real data: {place} does not exist")
-    (tmp_path / BENCHMARKS[name].file).symlink_to(place)
+    (tmp_path / BENCHMARKS[name].file).symlink_to(reference_data(f"data/{file}"))
     monkeypatch.setenv("DISTILL_DATA", str(tmp_path))
     problems = list(read_problems(name, AS_THEY_ARE, None))
 
@@ -69,7 +67,7 @@ def test_a_real_file_of_a_benchmark_is_read_whole_and_every_problem_can_be_judge
     assert all(map(verify.can_judge, problems))
 
 
-def test_every_line_of_the_table_names_a_verifier_a_place_and_a_prompt_with_the_problem() -> None:
+def test_every_benchmark_has_a_verifier_a_source_and_a_prompt() -> None:
     assert len({one.file for one in BENCHMARKS.values()}) == len(BENCHMARKS) == 12
     for name, one in BENCHMARKS.items():
         assert (one.name, "{problem}" in one.prompt) == (name, True)
@@ -78,7 +76,7 @@ def test_every_line_of_the_table_names_a_verifier_a_place_and_a_prompt_with_the_
         assert len(one.public_since) == len("2024-02")
 
 
-def test_the_columns_of_gpqa_become_options_of_which_the_first_is_right(read: Any) -> None:
+def test_columns_of_gpqa_become_options_with_the_correct_one_first(read: Any) -> None:
     row = {
         "Question": "Which?", "Correct Answer": " an eel\n", "Incorrect Answer 1": "a rat",
         "Incorrect Answer 2": "a bat", "Incorrect Answer 3": "a cat", "High-level domain": "Biology",
@@ -101,7 +99,7 @@ def test_equal_questions_with_other_options_are_other_problems(read: Any) -> Non
     assert (first.domain, first.reference_answer) == ("law", "A")
 
 
-def test_answers_of_olympiadbench_and_minerva_are_in_a_form_that_solutions_are_judged_by(
+def test_answers_of_olympiadbench_and_minerva_can_be_verified(
     read: Any,
 ) -> None:
     olympiad = {"question": "p", "final_answer": ["$69$,$84$"], "subfield": "Algebra"}
@@ -121,13 +119,11 @@ def test_mbpp_is_what_its_readme_tests_on(read: Any) -> None:
     assert [problem.problem for problem in read("mbpp", *rows)] == ["11", "510"]
 
 
-def test_the_file_of_another_benchmark_is_an_error_with_the_column_that_is_missing(
-    read: Any, tmp_path: Path
-) -> None:
+def test_the_file_of_another_benchmark_names_the_missing_column(read: Any, tmp_path: Path) -> None:
     with pytest.raises(DataError) as raised:
         read("mbpp", {"text": "p"})
     assert str(raised.value) == (
-        f"{tmp_path}/mbpp.jsonl:1: no 'task_id' in this row, as mbpp has: is it the file of that benchmark?"
+        f"{tmp_path}/mbpp.jsonl:1: this row has no 'task_id', but rows of mbpp have: is this the right file?"
     )
 
 

@@ -1,4 +1,4 @@
-"""`--dry-run` of every command: what would be read, reused, written and spent, and nothing is written."""
+"""`--dry-run` of every command: inputs, output, reused rows and costs; nothing is written."""
 
 import json
 from collections.abc import Callable
@@ -31,7 +31,7 @@ def place(
     tiny_model: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Path:
-    """A folder, now the working one, with five problems, a dataset of five traces and a model."""
+    """The current directory, with five problems, a dataset of five traces and a model."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
     problems = [
@@ -50,7 +50,7 @@ def place(
 
 @pytest.fixture
 def dry(place: Path, distill: Distill) -> Callable[[str], dict[str, Any]]:
-    """`dry("filter set --out new")` is what --dry-run --json says; nothing whatever was written."""
+    """`dry("filter set --out new")`: the output of --dry-run --json. Checks that nothing was written."""
 
     def run(command: str) -> dict[str, Any]:
         before = listing(place)
@@ -129,18 +129,19 @@ def test_inputs_are_described_by_what_they_hold(place: Path, dry: Distill) -> No
 # ---------------------------------------------------------------- what is there already
 
 
-@pytest.mark.parametrize("command", [GENERATE, EVAL], ids=["generate", "eval"])
 @pytest.mark.parametrize(
-    ("changes", "writes", "expected"),
+    ("command", "changes", "writes", "expected"),
     [
-        ("--limit 3", "nothing: OUT/v1 is up to date", rows(3, 3, 0)),
-        ("--limit 2", "OUT/v2, which it begins", rows(2, 2, 0)),
-        ("", "OUT/v2, which it begins", rows(5, 3, 2)),
-        ("--num-samples 4", "OUT/v2, which it begins", rows(20, 3, 17)),
-        ("--seed 7", "OUT/v2, which it begins", rows(5, 0, 5)),
+        (GENERATE, "--limit 3", "nothing: OUT/v1 is up to date", rows(3, 3, 0)),
+        (GENERATE, "--limit 2", "OUT/v2, which it begins", rows(2, 2, 0)),
+        (GENERATE, "", "OUT/v2, which it begins", rows(5, 3, 2)),
+        (GENERATE, "--num-samples 4", "OUT/v2, which it begins", rows(20, 3, 17)),
+        (GENERATE, "--seed 7", "OUT/v2, which it begins", rows(5, 0, 5)),
+        (EVAL, "--limit 3", "nothing: OUT/v1 is up to date", rows(3, 3, 0)),
+        (EVAL, "", "OUT/v2, which it begins", rows(5, 3, 2)),
     ],
 )
-def test_rows_of_earlier_versions_are_counted_as_the_run_would_reuse_them(
+def test_rows_of_earlier_versions_are_counted_as_a_run_reuses_them(
     dry: Distill,
     distill: Distill,
     command: str,
@@ -177,7 +178,7 @@ def test_a_draft_would_be_gone_on_with(place: Path, dry: Distill, distill: Disti
     part.write_bytes(b"".join(lines[:2]) + lines[2][:40])
     found = dry(f"{GENERATE} --out out")
 
-    assert found["writes"] == "out/v1.partial, which it goes on with"
+    assert found["writes"] == "out/v1.partial, which it resumes"
     assert found["rows"] == rows(5, 2, 3)
 
 
@@ -216,7 +217,7 @@ def test_a_stage_that_samples_nothing_is_up_to_date_too(
         (
             "generate problems.jsonl --teacher runs/student",
             None,
-            "--teacher runs/student: neither a local folder nor to be had from the hub",
+            "--teacher runs/student: neither a local folder nor available from the hub",
         ),
         (
             "filter runs/traces",
@@ -305,7 +306,7 @@ def test_with_rows_their_mean_and_their_speed_are_the_estimate(
     assert estimate["basis"] == "from the 2 rows under out"
 
 
-def test_training_is_told_from_the_lengths_of_the_rows_and_the_shape_of_the_student(
+def test_training_is_estimated_from_row_lengths_and_student_shape(
     place: Path, dry: Distill
 ) -> None:
     (weights,) = Path("model").glob("*.safetensors")

@@ -1,4 +1,4 @@
-"""What a reference names: `PATH`, `PATH@v1`, a version's folder, a file; and what it says where it names nothing."""
+"""References: `PATH`, `PATH@v1`, the folder of a version, a file; and the errors for all else."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -24,7 +24,7 @@ def finish(out: Path, header: Header) -> None:
 
 
 def leave(out: Path, header: Header) -> Path:
-    """A draft that is left unfinished; its folder."""
+    """Leave a draft unfinished. Returns its folder."""
     with versions.draft(out, header) as draft:
         return draft.path
 

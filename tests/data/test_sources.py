@@ -1,4 +1,4 @@
-"""Problems from files of one's own: what is found under which key, and which line is wrong."""
+"""Problems from the user's files: which keys are read, and which line an error names."""
 
 import gzip
 import json
@@ -49,7 +49,7 @@ def write(path: Path, *rows: object) -> Path:
         ),
     ],
 )
-def test_problem_and_answer_are_found_under_their_usual_names_and_the_rest_is_extra(
+def test_problem_and_answer_have_usual_keys_and_the_rest_is_extra(
     tmp_path: Path, row: dict[str, object], answer: str | None, extra: object
 ) -> None:
     (found,) = read(write(tmp_path / "problems.jsonl", row))
@@ -73,7 +73,7 @@ def test_fields_that_are_given_win_over_the_usual_names(tmp_path: Path) -> None:
     assert found.extra == '{"problem":"no","answer":"no"}'
 
 
-def test_verifier_and_domain_are_the_rows_own_unless_a_verifier_is_given(tmp_path: Path) -> None:
+def test_verifier_and_domain_come_from_the_row_unless_given(tmp_path: Path) -> None:
     row = {"problem": "1+1?", "answer": "2", "verifier": "numeric", "domain": "algebra"}
     path = write(tmp_path / "problems.jsonl", row)
     (own,), (given,) = read(path), read(path, verifier="exact")
@@ -115,7 +115,7 @@ GOOD = '{"problem": "1+1?", "answer": "2"}'
         (
             [GOOD, "", '{"problem": '],
             {},
-            ":3: not valid JSON (Input data was truncated): mend or remove the line",
+            ":3: not valid JSON (Input data was truncated): correct or remove the line",
         ),
         ([GOOD, "not json"], {}, ":2: not valid JSON (JSON is malformed: "),
         (
@@ -127,13 +127,13 @@ GOOD = '{"problem": "1+1?", "answer": "2"}'
             [GOOD, '{"text": "1+1?", "answer": "2"}'],
             {},
             ":2: no problem: expected text under 'problem or question or prompt', the row has "
-            "'text', 'answer': mend the row or give --problem-field",
+            "'text', 'answer': correct the row or give --problem-field",
         ),
         (
             ["{}"],
             {},
             ":1: no problem: expected text under 'problem or question or prompt', the row has "
-            "no keys: mend the row or give --problem-field",
+            "no keys: correct the row or give --problem-field",
         ),
         (['{"problem": "  \\n"}'], {}, ":1: no problem: "),
         (['{"problem": ["a", "b"]}'], {}, ":1: no problem: "),
@@ -148,8 +148,8 @@ GOOD = '{"problem": "1+1?", "answer": "2"}'
             {"answer_field": "answer"},
             ":2: no 'answer' (--answer-field), the row has 'problem'",
         ),
-        ([], {}, " is empty: it should hold one problem a line"),
-        (["", "  "], {}, " is empty: it should hold one problem a line"),
+        ([], {}, " is empty: expected one problem per line"),
+        (["", "  "], {}, " is empty: expected one problem per line"),
     ],
 )
 def test_a_row_that_is_no_problem_is_an_error_with_file_and_line(
@@ -174,14 +174,14 @@ def test_a_line_that_is_not_utf_8_is_an_error_with_file_and_line(tmp_path: Path)
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("[]", " is empty: it should hold one problem a line"),
+        ("[]", " is empty: expected one problem per line"),
         ('{"problem": "1+1?"}', ": expected a list of objects, got dict"),
         ('[{"problem": "1+1?"}, "2+1?"]', ": item 2: expected an object like "),
         ('[{"problem": "1+1?"}, {"text": 1}]', ": item 2: no problem: expected text under "),
         ("[{", ": not valid JSON ("),
     ],
 )
-def test_a_json_file_that_is_no_list_of_problems_is_an_error_with_the_item(
+def test_a_json_file_with_a_bad_item_is_an_error_that_names_it(
     tmp_path: Path, content: str, message: str
 ) -> None:
     path = tmp_path / "problems.json"
@@ -240,9 +240,7 @@ def test_a_dataset_that_does_not_exist_is_an_error(
 
 
 @pytest.mark.parametrize("answer", [["12"], {"value": 12}, True])
-def test_an_answer_that_is_neither_text_nor_number_is_named_with_its_line(
-    tmp_path: Path, answer: object
-) -> None:
+def test_an_answer_must_be_text_or_a_number(tmp_path: Path, answer: object) -> None:
     path = write(
         tmp_path / "p.jsonl", {"problem": "p", "answer": "1"}, {"problem": "q", "answer": answer}
     )
@@ -294,7 +292,7 @@ def test_problems_are_read_from_gzipped_and_parquet_files(tmp_path: Path) -> Non
         ),
     ],
 )
-def test_the_answer_is_taken_out_of_a_worked_solution_which_stays_in_extra(
+def test_the_answer_is_taken_from_a_solution_that_stays_in_extra(
     tmp_path: Path, row: dict[str, object], answer: str, extra: object
 ) -> None:
     (found,) = read(write(tmp_path / "p.jsonl", row))
@@ -312,14 +310,12 @@ REAL = {
 }
 
 
+@pytest.mark.reference
 @pytest.mark.parametrize("name", REAL)
 def test_real_files_load_as_they_are_every_row_with_a_reference(
-    repository: Path, name: str
+    reference_data: Callable[[str], Path], name: str
 ) -> None:
-    path = repository.parent / "shared" / "data" / "math" / name
-    if not path.is_file():
-        pytest.skip(f"no real data: {path} does not exist")
-    problems = read(path)
+    problems = read(reference_data(f"data/math/{name}"))
 
     answers = [problem.reference_answer for problem in problems]
     assert (len(answers), answers[0], answers[-1]) == REAL[name]
@@ -327,10 +323,11 @@ def test_real_files_load_as_they_are_every_row_with_a_reference(
     assert {problem.benchmark for problem in problems} == {None}
 
 
+@pytest.mark.reference
 def test_the_last_box_of_a_real_solution_is_its_answer(
-    tmp_path: Path, shared_rows: Callable[[str], list[dict[str, Any]]]
+    tmp_path: Path, reference_rows: Callable[[str], list[dict[str, Any]]]
 ) -> None:
-    rows = shared_rows("math/math500.jsonl")
+    rows = reference_rows("math/math500.jsonl")
     answers = [row.pop("answer") for row in rows]
     found = [problem.reference_answer for problem in read(write(tmp_path / "p.jsonl", *rows))]
 
@@ -343,7 +340,7 @@ def test_the_last_box_of_a_real_solution_is_its_answer(
 
 @pytest.fixture
 def benchmarks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder of DISTILL_DATA, with MATH-500 of one problem in it."""
+    """The folder DISTILL_DATA with a MATH-500 of one problem."""
     write(tmp_path / "math500.jsonl", {"problem": "1+1?", "answer": "2", "gold": "3"})
     monkeypatch.setenv("DISTILL_DATA", str(tmp_path))
     return tmp_path
@@ -369,7 +366,7 @@ def test_a_benchmark_in_another_format_is_found_by_its_name(benchmarks: Path) ->
     assert place_of("humaneval") == f"{benchmarks}/HumanEval.jsonl.gz"
 
 
-def test_the_place_of_a_benchmark_is_its_file_and_of_all_else_what_was_given(
+def test_the_place_of_a_benchmark_is_its_file_others_are_unchanged(
     benchmarks: Path,
 ) -> None:
     assert place_of("math500") == f"{benchmarks}/math500.jsonl"
@@ -383,7 +380,7 @@ def test_fields_that_are_given_win_over_those_of_the_table(benchmarks: Path) -> 
 
 
 @pytest.mark.parametrize("folder", [None, "empty"])
-def test_a_benchmark_that_is_nowhere_is_one_line_that_says_what_to_put_where(
+def test_a_missing_benchmark_says_what_to_download_and_where_to(
     distill_process: Callable[..., Any], tmp_path: Path, folder: str | None
 ) -> None:
     data = "" if folder is None else str(tmp_path)
@@ -394,9 +391,9 @@ def test_a_benchmark_that_is_nowhere_is_one_line_that_says_what_to_put_where(
 
     assert (done.code, done.out) == (2, "")
     assert done.err == (
-        f"error: benchmark gsm8k is neither in the folder DISTILL_DATA ({data or 'not set'}) nor to "
-        "be had from the hub: download openai/gsm8k:main:test as gsm8k_test.jsonl (or .json, .csv, "
-        ".parquet, as it comes) into that folder (hub:openai/gsm8k: was never loaded here, and HF_HUB_OFFLINE is set: unset it, or give a "
+        f"error: benchmark gsm8k is neither in the folder DISTILL_DATA ({data or 'not set'}) nor "
+        "available from the hub: download openai/gsm8k:main:test as gsm8k_test.jsonl (or as .json, .csv or "
+        ".parquet) into that folder (hub:openai/gsm8k: never loaded on this machine, and HF_HUB_OFFLINE is set: unset it, or give a "
         "file)\n"
     )
 
@@ -433,12 +430,12 @@ def test_a_window_of_dates_holds_its_first_and_its_last_day(
     assert len(read(path, limit=1, min_date="2025-01-01")) == 1
 
 
-def test_a_window_without_problems_and_a_row_without_a_date_are_errors(tmp_path: Path) -> None:
+def test_no_problem_within_the_dates_or_no_date_is_an_error(tmp_path: Path) -> None:
     path = write(tmp_path / "p.jsonl", *DATED, {"problem": "undated?", "date": "last May"})
     with pytest.raises(DataError, match=f"{path}:5: no date like 2024-08-01 under contest_date or"):
         read(path, min_date="2024-01-01")
     with pytest.raises(
-        DataError, match=r"no problem is of 2026-01-01 to \.\.\. \(--min-date, --max-date"
+        DataError, match=r"no problem is dated 2026-01-01 to \.\.\. \(--min-date, --max-date"
     ):
         read(write(path, *DATED), min_date="2026-01-01")
 
@@ -459,7 +456,7 @@ def test_an_input_is_described_by_its_content(
 
 
 @pytest.mark.parametrize("reference", ["none.jsonl", "none", "hub"])
-def test_an_input_that_is_not_there_is_an_error_that_says_what_can_be_given(
+def test_a_missing_input_is_an_error_that_lists_what_to_give(
     tmp_path: Path, reference: str
 ) -> None:
     with pytest.raises(UsageError) as raised:

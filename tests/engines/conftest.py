@@ -8,6 +8,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from itertools import count
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
@@ -238,3 +239,48 @@ def with_faults(faults: list[Sent]) -> Callable[..., Callable[[Body, int], Sent]
 def sent() -> type[Sent]:
     """What a server does with a request; see `Sent`."""
     return Sent
+
+
+@pytest.fixture
+def write_problems(tmp_path: Path) -> Callable[[int], Path]:
+    """`write_problems(20)`: a file of so many sums."""
+
+    def write(number: int) -> Path:
+        rows = ({"problem": f"What is {at}+1?", "answer": str(at + 1)} for at in range(number))
+        path = tmp_path / "problems.jsonl"
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        return path
+
+    return write
+
+
+@pytest.fixture
+def problems(write_problems: Callable[[int], Path]) -> Path:
+    """A file of twenty sums."""
+    return write_problems(20)
+
+
+@pytest.fixture(scope="session")
+def generate_from() -> Callable[[FaultServer, Path, Path], list[str]]:
+    """`generate_from(server, problems, out)`: the arguments of a `generate` whose teacher is the server."""
+
+    def arguments(server: FaultServer, problems: Path, out: Path) -> list[str]:
+        return [
+            "generate", str(problems), "--teacher", "teacher", "--base-url", server.url, "--out", str(out),
+            "--max-tokens", "64", "--concurrency", "8",
+        ]  # fmt: skip
+
+    return arguments
+
+
+@pytest.fixture
+def generate(
+    distill: Callable[..., Any], problems: Path, tmp_path: Path,
+    generate_from: Callable[..., list[str]],
+) -> Callable[..., Any]:  # fmt: skip
+    """`generate(server, *options)` runs the command on the twenty problems."""
+
+    def run(server: FaultServer, *options: object) -> Any:
+        return distill(*generate_from(server, problems, tmp_path / "out"), *options)
+
+    return run

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from distillpipe.base.options import FilterOptions
+from distillpipe.base.filter_options import FilterOptions, StrategyOptions
 from distillpipe.base.records import Trace
 from distillpipe.data.formats.incoming import FORMATS, detect
 from distillpipe.data.formats.traces import Choices, imported
@@ -17,7 +17,7 @@ from distillpipe.data.formats.traces import Choices, imported
 
 @pytest.fixture(scope="session")
 def make_options() -> Callable[..., FilterOptions]:
-    """A factory of filter options that keep every right answer; arguments change them."""
+    """A factory of filter options that keep every right answer; arguments change them, or their strategy options."""
     lenient = FilterOptions(
         verdicts=("correct",),
         verifier=None,
@@ -26,10 +26,14 @@ def make_options() -> Callable[..., FilterOptions]:
         dedup="none",
         per_problem=None,
         seed=0,
+        max_repetition=1.0,
+        max_foreign_letters=None,
     )
 
     def factory(**changes: Any) -> FilterOptions:
-        return msgspec.structs.replace(lenient, **changes)
+        keys = set(changes) & set(StrategyOptions.__struct_fields__)
+        drawing = StrategyOptions(**{key: changes.pop(key) for key in keys})
+        return msgspec.structs.replace(lenient, strategy_options=drawing, **changes)
 
     return factory
 
@@ -41,14 +45,11 @@ def perturbed(load_script: Callable[[str], ModuleType]) -> ModuleType:
 
 
 @pytest.fixture(scope="session")
-def real_problems(repository: Path) -> Callable[[str], list[str]]:
-    """The problems of a file of real data by its name; skips where it is absent."""
+def real_problems(reference_data: Callable[[str], Path]) -> Callable[[str], list[str]]:
+    """The problems of a file of the reference data by its name."""
 
     def load(name: str) -> list[str]:
-        path = repository.parent / "shared" / "data" / "math" / name
-        if not path.is_file():
-            pytest.skip(f"no real problems: {path} does not exist")
-        text = path.read_text()
+        text = reference_data(f"data/math/{name}").read_text()
         rows = json.loads(text) if name.endswith(".json") else map(json.loads, text.splitlines())
         return [row.get("problem") or row["question"] for row in rows]
 
@@ -56,13 +57,10 @@ def real_problems(repository: Path) -> Callable[[str], list[str]]:
 
 
 @pytest.fixture(scope="session")
-def real_traces(repository: Path) -> dict[str, tuple[dict[str, Any], Trace]]:
+def real_traces(reference_data: Callable[[str], Path]) -> dict[str, tuple[dict[str, Any], Trace]]:
     """The 2,004 real traces as import makes them, each with its source row, by the source's id."""
-    folder = repository.parent / "shared" / "data" / "traces"
-    if not folder.is_dir():
-        pytest.skip(f"no real traces: {folder} does not exist")
     found: dict[str, tuple[dict[str, Any], Trace]] = {}
-    for path in sorted(folder.glob("*.jsonl")):
+    for path in sorted(reference_data("data/traces").glob("*.jsonl")):
         rows = [json.loads(line) for line in path.read_bytes().splitlines()]
         name = detect(rows[:50])
         assert name is not None

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from distillpipe.base.filter_options import FilterOptions
 from distillpipe.base.hashing import content_hash
-from distillpipe.base.options import FilterOptions
 from distillpipe.base.records import SoftLabels, TokenCounts, Trace
 from distillpipe.filters.cut import Cut, conclusion, cut_row, find_cut, judged_conclusion
 from distillpipe.models.endings import breaks_off
@@ -100,6 +100,7 @@ def test_a_huge_thought_is_counted_no_further_than_the_budget_can_reach(
     assert longest <= 4_000
 
 
+@pytest.mark.reference
 def test_every_cut_of_a_real_thought_is_a_beginning_that_fits_and_does_not_break_off(
     real_traces: dict[str, tuple[dict[str, Any], Trace]],
 ) -> None:

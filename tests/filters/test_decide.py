@@ -14,8 +14,9 @@ import msgspec
 import pytest
 
 from distillpipe.base.errors import DataError, UsageError
+from distillpipe.base.filter_options import FilterOptions
 from distillpipe.base.hashing import content_hash
-from distillpipe.base.options import FilterOptions
+from distillpipe.base.options import Judging
 from distillpipe.base.records import Trace, trace_id
 from distillpipe.data.store import versions
 from distillpipe.filters import decide
@@ -27,7 +28,7 @@ OPTIONS = FilterOptions(
     max_reasoning_tokens=None, max_repetition=0.3, max_foreign_letters=1, explain=True,
     dedup="near", per_problem=None, seed=0,
 )  # fmt: skip
-FILES = ("r1_mmlu_pro_mcq", "riddles_qwq")
+OPTIONS_OF_CHOICES = ["the cat", "the dog", "the cow", "the hen"]
 
 
 @pytest.fixture(autouse=True)
@@ -35,34 +36,56 @@ def _small_inputs_are_large(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decide, "SMALL_BYTES", 2_000_000)
 
 
-@pytest.fixture(scope="module")
-def real(shared_rows: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """Datasets of real traces: with options of choices, which stand in problems.jsonl, and with loops."""
-    from distillpipe.data.formats.traces import Choices
-    from distillpipe.stages.import_traces import ImportOptions, import_traces
+def source_row(number: int) -> dict[str, Any]:
+    """One of 300 rows of choices, every fifth of which is flawed in one of five ways."""
+    steps = [
+        f"Step {at}: {number} and {at} make {number + at}, which is odd or not." for at in range(60)
+    ]
+    letter = "ABCD"[number % 4]
+    row = {
+        "problem": f"Which animal has the number {number}?", "options": OPTIONS_OF_CHOICES, "gold": letter,
+        "model": "teacher", "reasoning": "\n".join(steps), "answer_text": f"The answer is {letter}.",
+    }  # fmt: skip
+    flaws: dict[int, dict[str, Any]] = {
+        0: {"reasoning": f"{number}: so it goes on. " * 150},
+        5: {"reasoning": ""},
+        10: {"answer_text": "The answer is ABCD."},
+        15: {"reasoning": "\n".join([*steps, "所以答案是这个动物。"])},
+        20: {"answer_text": ""},
+    }
+    return row | flaws.get(number % 25, {})
 
-    folder = tmp_path_factory.mktemp("real")
-    for name in FILES:
-        (folder / f"{name}.jsonl").write_bytes(
-            b"".join(
-                msgspec.json.encode(row) + b"\n" for row in shared_rows(f"traces/{name}.jsonl")
-            )
-        )
+
+@pytest.fixture(scope="module")
+def imported(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Two datasets: with options of choices, which stand in problems.jsonl, and with loops and other flaws."""
+    from distillpipe.data.formats.traces import Choices, ImportOptions
+    from distillpipe.stages.import_traces import import_traces
+
+    folder = tmp_path_factory.mktemp("imported")
+    for name, numbers in (("first", range(300)), ("second", range(300, 600))):
+        rows = [msgspec.json.encode(source_row(number)) for number in numbers]
+        (folder / f"{name}.jsonl").write_bytes(b"\n".join(rows) + b"\n")
         options = ImportOptions(Choices("auto"))
         import_traces(str(folder / f"{name}.jsonl"), folder / name, options, Run())
-    return [str(folder / name) for name in FILES]
+    return [str(folder / name) for name in ("first", "second")]
 
 
 def files(out: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted((out / "v1").glob("*.jsonl"))}
 
 
-def test_many_processes_write_what_one_thread_writes(real: list[str], tmp_path: Path) -> None:
+def test_many_processes_write_what_one_thread_writes(imported: list[str], tmp_path: Path) -> None:
     options = msgspec.structs.replace(OPTIONS, verifier="choice")
+    parts = [part for one in imported for part in (Path(one) / "v1").glob("part-*.jsonl")]
+    assert sum(part.stat().st_size for part in parts) > decide.SMALL_BYTES
     for num_workers in (1, 3):
-        run = Run(num_workers=num_workers)
-        found = filter_traces(real, tmp_path / str(num_workers), options, run).manifest
-        assert found.counts.rows_kept + found.counts.rows_rejected == 572
+        judging = Judging(num_workers=num_workers)
+        found = filter_traces(
+            imported, tmp_path / str(num_workers), options, Run(), judging=judging
+        ).manifest
+        assert found.counts.rows_kept + found.counts.rows_rejected == 600
+        assert len(found.counts.dropped) >= 4, found.counts.dropped
 
     one = files(tmp_path / "1")
     assert list(one) == ["part-00000.jsonl", "problems.jsonl", "rejected-00000.jsonl"]
@@ -70,17 +93,17 @@ def test_many_processes_write_what_one_thread_writes(real: list[str], tmp_path: 
 
 
 def test_rows_are_written_alike_whether_their_texts_are_copied_or_spelled_otherwise(
-    real: list[str], tmp_path: Path
+    imported: list[str], tmp_path: Path
 ) -> None:
     """Of a version they are copied; the file has the same rows in ASCII, with spaces and in another order."""
     options = msgspec.structs.replace(OPTIONS, verifier="exact", dedup="exact")
     other = tmp_path / "other.jsonl"
     with other.open("w") as file:
-        for part in sorted((Path(real[1]) / "v1").glob("part-*.jsonl")):
+        for part in sorted((Path(imported[1]) / "v1").glob("part-*.jsonl")):
             for line in part.read_bytes().splitlines():
                 row = json.loads(line)
                 file.write(json.dumps(dict(reversed(row.items())), ensure_ascii=True) + "\n")
-    first = filter_traces([real[1]], tmp_path / "version", options, Run()).manifest
+    first = filter_traces([imported[1]], tmp_path / "version", options, Run()).manifest
     second = filter_traces([str(other)], tmp_path / "file", options, Run()).manifest
 
     assert first.id == second.id
@@ -119,7 +142,7 @@ def test_a_bad_row_is_named_by_file_and_line_whichever_process_finds_it(
     changed(large, 1_234, b'{"id": 5}')
 
     with pytest.raises(DataError, match=rf"\A{large}:1234: not a row of kind Trace \("):
-        filter_traces([str(large)], tmp_path / "clean", OPTIONS, Run(num_workers=3))
+        filter_traces([str(large)], tmp_path / "clean", OPTIONS, Run(), judging=Judging(3))
     assert not list((tmp_path / "clean").glob("v1*"))
 
 
@@ -128,23 +151,27 @@ def test_a_row_of_a_benchmark_is_refused_by_every_process(large: Path, tmp_path:
     row = msgspec.json.decode(line, type=Trace)
     changed(large, 1_000, msgspec.json.encode(msgspec.structs.replace(row, benchmark="math500")))
 
-    with pytest.raises(UsageError, match=rf"{large}: row {row.id} is of the benchmark math500"):
-        filter_traces([str(large)], tmp_path / "clean", OPTIONS, Run(num_workers=2))
+    with pytest.raises(
+        UsageError, match=rf"{large}: row {row.id} belongs to the benchmark math500"
+    ):
+        filter_traces([str(large)], tmp_path / "clean", OPTIONS, Run(), judging=Judging(2))
 
 
 def test_one_id_with_two_contents_in_two_slices_is_an_error(large: Path, tmp_path: Path) -> None:
     first = msgspec.json.decode(large.read_bytes().splitlines()[0], type=Trace)
     changed(large, 2_000, msgspec.json.encode(msgspec.structs.replace(first, seed=124)))
 
-    with pytest.raises(DataError, match=rf"row {first.id} stands twice .* different content"):
-        filter_traces([str(large)], tmp_path / "clean", OPTIONS, Run(num_workers=2))
+    with pytest.raises(
+        DataError, match=rf"row {first.id} is in the input twice .* different content"
+    ):
+        filter_traces([str(large)], tmp_path / "clean", OPTIONS, Run(), judging=Judging(2))
 
 
 @pytest.mark.slow
-def test_a_process_that_is_killed_loses_nothing(real: list[str], tmp_path: Path) -> None:
+def test_a_process_that_is_killed_loses_nothing(imported: list[str], tmp_path: Path) -> None:
     """One of two is killed while the rules run; then the same command finishes."""
     many = tmp_path / "many.jsonl"
-    part = next((Path(real[1]) / "v1").glob("part-*.jsonl"))
+    part = next((Path(imported[1]) / "v1").glob("part-*.jsonl"))
     rows = [msgspec.json.decode(line, type=Trace) for line in part.read_bytes().splitlines()]
     with many.open("wb") as file:
         for number, row in enumerate(islice(cycle(rows), 1_500)):

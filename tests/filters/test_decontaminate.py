@@ -130,6 +130,7 @@ def test_ngram8_decides_as_the_published_rule(benchmark: list[str], problem: str
     assert (index.match(problem) is not None) == published_rule(benchmark, problem)
 
 
+@pytest.mark.reference
 def test_ngram8_flags_619_training_problems_against_math500(
     real_problems: Callable[[str], list[str]],
 ) -> None:
@@ -140,6 +141,7 @@ def test_ngram8_flags_619_training_problems_against_math500(
     assert sum(index.match(problem) is not None for problem in pool) == 619
 
 
+@pytest.mark.reference
 def test_share_flags_15_of_the_others_and_each_is_known(
     real_problems: Callable[[str], list[str]],
 ) -> None:
@@ -157,6 +159,7 @@ def test_share_flags_15_of_the_others_and_each_is_known(
     ]  # fmt: skip
 
 
+@pytest.mark.reference
 def test_a_twin_with_other_numbers_is_another_problem(
     real_problems: Callable[[str], list[str]], perturbed: ModuleType
 ) -> None:
@@ -170,6 +173,7 @@ def test_a_twin_with_other_numbers_is_another_problem(
     assert [len(twins), [twin for twin in twins if index.match(twin) is not None]] == [1296, []]
 
 
+@pytest.mark.reference
 @pytest.mark.parametrize("name", ["math500.jsonl", "aime24_deepscaler.json"])
 def test_every_row_is_found_under_another_spelling(
     real_problems: Callable[[str], list[str]], perturbed: ModuleType, name: str
@@ -182,6 +186,7 @@ def test_every_row_is_found_under_another_spelling(
         assert index.match(changed) == Match("b", str(at), "held", 1.0), changed
 
 
+@pytest.mark.reference
 @settings(max_examples=200)
 @given(st.integers(0, 499), st.integers(0, 2**32), st.data())
 def test_any_spellings_in_any_order_are_the_same_row(

@@ -150,6 +150,6 @@ def test_a_model_that_answered_other_problems_is_an_error_with_a_remedy() -> Non
         check_in_common(TWO, {"q", "x"})
     assert str(raised.value) == (
         "--difficulty: strong answered 1 problems, none of which is among the 2 of the traces: run "
-        "`distill eval MODEL --benchmark PROBLEMS --out FOLDER` on the problems that the traces are of, "
+        "`distill eval MODEL --benchmark PROBLEMS --out FOLDER` on the problems of the traces, "
         "with the same reference answers and verifier"
     )

@@ -92,17 +92,17 @@ def test_code_without_a_fence_ends_as_it_likes(make_trace, make_options) -> None
     assert unfinished_response(make_trace(response=code, verifier="code"), make_options()) is None
 
 
-def test_public_solutions_are_finished(shared_rows) -> None:
-    solutions = [row["solution"] for row in shared_rows("math/math500.jsonl")]
-    answers = [row["answer"] for row in shared_rows("math/gsm8k_test.jsonl")]
+@pytest.mark.reference
+def test_public_solutions_are_finished(reference_rows) -> None:
+    solutions = [row["solution"] for row in reference_rows("math/math500.jsonl")]
+    answers = [row["answer"] for row in reference_rows("math/gsm8k_test.jsonl")]
     assert len(solutions + answers) == 1819
     assert [text[-40:] for text in solutions + answers if breaks_off(text)] == []
 
 
-def test_solutions_that_people_signed_are_finished(repository) -> None:
-    path = repository.parent / "shared" / "data" / "math" / "aime24_deepscaler.json"
-    if not path.is_file():
-        pytest.skip(f"no real data: {path} does not exist")
+@pytest.mark.reference
+def test_solutions_that_people_signed_are_finished(reference_data) -> None:
+    path = reference_data("data/math/aime24_deepscaler.json")
     assert [row["id"] for row in json.loads(path.read_bytes()) if breaks_off(row["solution"])] == []
 
 
@@ -114,6 +114,7 @@ def finished(real_traces) -> dict[str, Trace]:
     }
 
 
+@pytest.mark.reference
 def test_the_real_traces_that_end_in_mid_sentence_are_these(finished, make_options) -> None:
     dropped = {
         number
@@ -137,6 +138,7 @@ def cuts(text: str, seed: str) -> Iterator[str]:
         yield from (text[: draw.randrange(100, len(text) - 10)] for _ in range(3))
 
 
+@pytest.mark.reference
 def test_nine_in_ten_random_cuts_are_seen_and_every_cut_without_a_response(
     finished, make_trace, make_options
 ) -> None:

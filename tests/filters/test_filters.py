@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distillpipe.base.records import TokenCounts
-from distillpipe.filters import ROW_RULES, all_drops, first_drop
+from distillpipe.filters import ROW_RULES, drops_by_text
 from distillpipe.filters.rules import Drop
 
 TOO_SHORT = TokenCounts(prompt=30, reasoning=6, response=5, total=44)
@@ -39,7 +39,6 @@ ONE_OF_EACH = {
     "template_text": {"response": "\\boxed{20}</think>"},
     "mixed_scripts": {"reasoning": "He has fourteen and finds six more, 所以二十."},
     "repetitive": {"reasoning": "has, " * 2000 + "20."},
-    "unwanted_verdict": {"verdict": "wrong"},
 }
 
 
@@ -48,20 +47,13 @@ def test_the_first_rule_that_drops_a_row_names_the_reason(
     make_trace, make_options, changes, drop
 ) -> None:
     trace = make_trace(**changes, num_tokens=TOO_SHORT, verdict="wrong", answer="21")
-    assert first_drop(trace, make_options(min_reasoning_tokens=7)) == drop
-
-
-def test_the_verdict_is_looked_at_last(make_trace, make_options) -> None:
-    trace = make_trace(num_tokens=TOO_SHORT, verdict="wrong", answer="21")
-    both = make_options(min_reasoning_tokens=0, max_reasoning_tokens=5)
-    assert first_drop(trace, both) == Drop("too_many_reasoning_tokens", "6")
-    assert first_drop(trace, make_options()) == Drop("wrong_answer", "21")
+    assert next(drops_by_text(trace, make_options(min_reasoning_tokens=7))) == drop
 
 
 def test_a_row_that_every_rule_keeps_is_not_dropped(make_trace, make_options) -> None:
     trace = make_trace(num_tokens=TOO_SHORT, verdict="correct", answer="20")
     strict = make_options(min_reasoning_tokens=6, max_reasoning_tokens=6)
-    assert first_drop(trace, strict) is None
+    assert list(drops_by_text(trace, strict)) == []
 
 
 @pytest.mark.parametrize("name", ROW_RULES)
@@ -74,7 +66,7 @@ def test_all_rows_truncated_are_all_dropped_even_with_right_answers(
 ) -> None:
     traces = [make_trace(finish_reason="length", verdict="correct", sample=at) for at in range(3)]
     every_verdict = make_options(verdicts=("correct", "wrong", "unverifiable"))
-    drops = [first_drop(trace, every_verdict) for trace in traces]
+    drops = [next(drops_by_text(trace, every_verdict)) for trace in traces]
     assert drops == [Drop("unfinished", "length")] * 3
 
 
@@ -88,7 +80,7 @@ ENOUGH = TokenCounts(prompt=30, reasoning=7, response=5, total=45)
 
 
 def test_there_is_a_case_for_every_rule_in_its_order() -> None:
-    assert list(ONE_OF_EACH) == list(ROW_RULES)
+    assert [*ONE_OF_EACH, "unwanted_verdict"] == list(ROW_RULES)
 
 
 @pytest.mark.parametrize("name", ONE_OF_EACH)
@@ -96,31 +88,20 @@ def test_each_rule_drops_what_the_rules_before_it_keep_and_can_be_ignored(
     make_trace, make_options, name
 ) -> None:
     trace = make_trace(**{"num_tokens": ENOUGH, "verdict": "correct", **ONE_OF_EACH[name]})
-    drop = first_drop(trace, make_options(**STRICT))
-    assert drop is not None
-    assert drop.reason == ("wrong_answer" if name == "unwanted_verdict" else name)
-    other = first_drop(trace, make_options(**STRICT, ignored_rules=(name,)))
-    assert other is None or other.reason != drop.reason
+    assert next(drops_by_text(trace, make_options(**STRICT))).reason == name
+    others = drops_by_text(trace, make_options(**STRICT, ignored_rules=(name,)))
+    assert name not in [drop.reason for drop in others]
 
 
-def test_all_drops_are_those_of_every_rule_in_their_order(make_trace, make_options) -> None:
+def test_drops_are_those_of_every_rule_in_their_order(make_trace, make_options) -> None:
     trace = make_trace(
         reasoning=CUT, response=BAD, num_tokens=TOO_SHORT, verdict="wrong", finish_reason="length"
     )
-    drops = all_drops(trace, make_options(**STRICT))
-    assert [drop.reason for drop in drops] == [
+    assert [drop.reason for drop in drops_by_text(trace, make_options(**STRICT))] == [
         "unfinished", "too_few_reasoning_tokens", "refusal", "unfinished_response",
         "unfinished_reasoning", "contradicting_answers", "template_text", "mixed_scripts", "repetitive",
-        "wrong_answer",
     ]  # fmt: skip
-    assert drops[0] == first_drop(trace, make_options(**STRICT))
-    assert all_drops(make_trace(verdict="correct"), make_options()) == []
-
-
-def test_an_ignored_rule_is_in_no_drops(make_trace, make_options) -> None:
-    trace = make_trace(finish_reason="length", verdict="wrong")
-    options = make_options(ignored_rules=("unfinished",))
-    assert [drop.reason for drop in all_drops(trace, options)] == ["wrong_answer"]
+    assert list(drops_by_text(make_trace(verdict="wrong"), make_options())) == []
 
 
 def test_a_rule_that_does_not_exist_cannot_be_ignored(distill, tmp_path) -> None:
@@ -129,6 +110,7 @@ def test_a_rule_that_does_not_exist_cannot_be_ignored(distill, tmp_path) -> None
     assert "'repetition': choose from unfinished, missing_reasoning," in " ".join(done.err.split())
 
 
+@pytest.mark.reference
 def test_of_the_real_right_traces_two_are_dropped_for_their_form(real_traces, make_options) -> None:
     options = make_options(max_repetition=0.3, max_foreign_letters=1)
     right = {
@@ -140,11 +122,7 @@ def test_of_the_real_right_traces_two_are_dropped_for_their_form(real_traces, ma
     dropped = {
         number: drops
         for number, trace in right.items()
-        if (
-            drops := [
-                d.reason for d in all_drops(trace, options) if not d.reason.endswith("_answer")
-            ]
-        )
+        if (drops := [drop.reason for drop in drops_by_text(trace, options)])
     }
     assert len(right) == 879
     assert dropped == {
@@ -171,6 +149,6 @@ def test_every_rule_has_an_answer_for_every_text(
     make_trace, make_options, reasoning, response
 ) -> None:
     trace = make_trace(reasoning=reasoning, response=response, verdict="correct")
-    for drop in all_drops(trace, make_options(**{**STRICT, "min_reasoning_tokens": 1})):
+    for drop in drops_by_text(trace, make_options(**{**STRICT, "min_reasoning_tokens": 1})):
         assert drop.reason in ROW_RULES
         assert drop.measured is None or len(drop.measured) < 1000

@@ -48,6 +48,7 @@ def test_one_answer_said_often_several_parts_and_words_do_not(
     assert contradicting_answers(make_trace(response=response), make_options()) is None
 
 
+@pytest.mark.reference
 def test_the_real_traces_that_contradict_themselves_are_these(real_traces, make_options) -> None:
     found = {
         n: contradicting_answers(trace, make_options()) for n, (_, trace) in real_traces.items()

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from distillpipe.base.hashing import uniform
 from distillpipe.filters import near_duplicates as near
-from distillpipe.filters.near_duplicates import LONGEST, Near, near_duplicates
+from distillpipe.filters.near_duplicates import LONGEST, KeptProblem, near_duplicates
 from distillpipe.filters.words import words_of
 
 STORY = (
@@ -60,7 +60,9 @@ def test_of_two_that_are_alike_the_one_that_is_drawn_first_stays(other: str, see
 
 def test_a_row_names_the_problem_that_stays_and_how_like_it_is() -> None:
     stays, goes = sorted("ab", key=lambda problem_id: uniform(0, problem_id))
-    assert near_duplicates([("a", STORY), ("b", STORY.lower())], 1.0, 0) == {goes: Near(stays, 1.0)}
+    assert near_duplicates([("a", STORY), ("b", STORY.lower())], 1.0, 0) == {
+        goes: KeptProblem(stays, 1.0)
+    }
 
 
 @pytest.mark.parametrize(("threshold", "num_near"), [(0.0, 1), (0.6, 1), (0.8, 0), (1.0, 0)])
@@ -119,6 +121,7 @@ def pairs(text: str) -> set[tuple[str, str]]:
     return set(itertools.pairwise(words))
 
 
+@pytest.mark.reference
 def test_the_estimate_is_as_near_to_the_jaccard_index_as_it_says(
     real_problems: Callable[[str], list[str]], perturbed: ModuleType
 ) -> None:
@@ -135,6 +138,7 @@ def test_the_estimate_is_as_near_to_the_jaccard_index_as_it_says(
     assert deviations.std() < 0.045
 
 
+@pytest.mark.reference
 def test_near_duplicates_among_real_problems_are_found_and_twins_are_not(
     real_problems: Callable[[str], list[str]], perturbed: ModuleType
 ) -> None:

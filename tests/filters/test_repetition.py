@@ -56,6 +56,7 @@ def flagged(labels: list[dict[str, str]], shares: dict[str, float], **wanted: An
     ]
 
 
+@pytest.mark.reference
 @pytest.mark.parametrize(("halves", "loops", "others"), [(["tune"], 19, 50), (["test"], 32, 46)])
 def test_labelled_loops_are_found_and_nothing_else(labels, shares, halves, loops, others) -> None:
     counts = {
@@ -74,6 +75,7 @@ def test_the_halves_are_drawn_by_the_hash_of_the_id(labels) -> None:
         assert row["half"] == ("tune" if is_even else "test")
 
 
+@pytest.mark.reference
 def test_of_the_real_traces_without_a_label_one_is_called_a_loop(labels, real_traces) -> None:
     labelled = {row["id"] for row in labels}
     others = {number: trace for number, (_, trace) in real_traces.items() if number not in labelled}

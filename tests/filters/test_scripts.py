@@ -70,6 +70,7 @@ def test_surrogates_and_control_characters_are_no_letters(make_trace, make_optio
     assert mixed_scripts(trace, make_options(max_foreign_letters=0)) is None
 
 
+@pytest.mark.reference
 def test_the_mixed_traces_among_the_real_ones_are_these(real_traces, make_options) -> None:
     options = make_options(max_foreign_letters=1)
     drops = {number: mixed_scripts(trace, options) for number, (_, trace) in real_traces.items()}

@@ -5,11 +5,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distillpipe.base.errors import UsageError
+from distillpipe.base.filter_options import FilterOptions
 from distillpipe.base.hashing import uniform
-from distillpipe.base.options import FilterOptions
 from distillpipe.base.records import Message
 from distillpipe.filters.rules import Drop
-from distillpipe.filters.select import check_options, dropped_among, remarks
+from distillpipe.filters.select import check_options, dropped_among, selection_warnings
 from distillpipe.filters.strategies import Candidate
 
 
@@ -184,18 +184,18 @@ def test_what_is_not_selected_is_dropped_last_with_its_rank(make_options) -> Non
 
 def test_without_select_nothing_is_drawn(make_options) -> None:
     assert dropped_among(long_candidates(1, 2, 3), make_options()) == {}
-    assert remarks(long_candidates(1, 2, 3), {}, make_options()) == []
+    assert selection_warnings(long_candidates(1, 2, 3), {}, make_options()) == []
 
 
 def said(rows: list[Candidate], options: FilterOptions) -> list[str]:
-    return remarks(rows, dropped_among(rows, options), options)
+    return selection_warnings(rows, dropped_among(rows, options), options)
 
 
 def test_that_fewer_rows_are_left_than_asked_for_is_said(make_options) -> None:
     rows = [Candidate(row_id, row_id, row_id, 1) for row_id in "abc"]
     assert said(rows, make_options(select=3)) == []
     assert said(rows, make_options(select=1000)) == [
-        "--select 1,000: 3 rows are left, all are kept"
+        "--select 1,000: only 3 rows are left, all are kept"
     ]
 
 
@@ -204,8 +204,8 @@ def test_rows_without_a_domain_are_one_domain_and_said_to_be(make_options) -> No
     rows.append(Candidate("d", "d", "d", 1, "algebra"))
     for strategy in ("diverse", "s1"):
         assert said(rows, make_options(select=2, strategy=strategy)) == [
-            f"--strategy {strategy}: 3 of 4 rows have no domain and count as one domain "
-            "(--num-clusters K makes some)"
+            f"--strategy {strategy}: 3 of 4 rows have no domain and count as one domain: "
+            "--num-clusters K assigns domains"
         ]
     assert said(rows, make_options(select=2, strategy="longest")) == []
     assert said(rows[3:], make_options(select=1, strategy="s1")) == []
@@ -217,15 +217,15 @@ def test_a_source_of_which_there_is_no_row_is_said(make_options) -> None:
         select=2, strategy="s1", preselect=("AIME", "gpqa"), follow=("olympiad",), num_follow=1
     )
     assert said(rows, options) == [
-        "--preselect gpqa: no row is of such a source",
-        "--follow olympiad: no row is of such a source",
+        "--strategy-option preselect=gpqa: no row has such a source",
+        "--strategy-option follow=olympiad: no row has such a source",
     ]
 
 
 def test_several_rows_of_a_problem_are_said_under_s1_which_had_one(make_options) -> None:
     rows = [Candidate(str(at), "p", str(at), at, "algebra") for at in range(3)]
     assert said(rows, make_options(select=2, strategy="s1")) == [
-        "--strategy s1: some problems have several rows; s1 had one: --per-problem 1"
+        "--strategy s1: some problems have several rows; s1 had one a problem: give --per-problem 1"
     ]
     alone = make_options(select=1, strategy="s1", per_problem=1)
     assert said(rows, alone) == []
@@ -235,16 +235,28 @@ def test_several_rows_of_a_problem_are_said_under_s1_which_had_one(make_options)
     ("changes", "has_difficulty", "complaint"),
     [
         ({}, True, "--difficulty needs --min-pass-rate or --max-pass-rate"),
-        ({"max_pass_rate": 0.5}, False, "a pass rate needs --difficulty PREDICTIONS"),
+        (
+            {"max_pass_rate": 0.5},
+            False,
+            "--min-pass-rate and --max-pass-rate need --difficulty PREDICTIONS",
+        ),
         ({"strategy": "s1"}, False, "--strategy needs --select N"),
         ({"prefer": "longest"}, False, "--prefer needs --per-problem"),
-        ({"select": 9, "preselect": ("a",)}, False, "--preselect and --follow need --strategy s1"),
-        ({"select": 9, "strategy": "s1", "follow": ("a",)}, False, "--follow needs --num-follow"),
-        ({"select": 9, "strategy": "s1", "num_follow": 1}, False, "--follow needs --num-follow"),
+        ({"select": 9, "preselect": ("a",)}, False, "--strategy-option needs --strategy s1"),
+        (
+            {"select": 9, "strategy": "s1", "follow": ("a",)},
+            False,
+            "--strategy-option follow needs num_follow",
+        ),
+        (
+            {"select": 9, "strategy": "s1", "num_follow": 1},
+            False,
+            "--strategy-option follow needs num_follow",
+        ),
         (
             {"select": 9, "strategy": "s1", "preselect": ("a", "b"), "preselect_min_tokens": (1,)},
             False,
-            "--preselect-min-tokens: give none, or one for each --preselect",
+            "--strategy-option preselect_min_tokens: give none, or one for each of preselect",
         ),
         (
             {
@@ -255,7 +267,7 @@ def test_several_rows_of_a_problem_are_said_under_s1_which_had_one(make_options)
                 "follow_weight": (1.0, 2.0),
             },
             False,
-            "--follow-weight: give none, or one for each --follow",
+            "--strategy-option follow_weight: give none, or one for each of follow",
         ),
         (
             {
@@ -266,7 +278,7 @@ def test_several_rows_of_a_problem_are_said_under_s1_which_had_one(make_options)
                 "follow_weight": (0.0,),
             },
             False,
-            "--follow-weight is above 0",
+            "--strategy-option follow_weight: give numbers above 0",
         ),
     ],
 )

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare
 
 from distillpipe.base.errors import UsageError
+from distillpipe.base.filter_options import FilterOptions
 from distillpipe.base.hashing import uniform
-from distillpipe.base.options import FilterOptions
 from distillpipe.filters.strategies import BY_DOMAIN, Candidate, not_selected, preselected
 
 MakeOptions = Callable[..., FilterOptions]
@@ -159,11 +159,17 @@ def s1_chances(
         if one.verdict == "correct"
         and any(
             one.source == source and (one.num_reasoning_tokens or 0) >= least
-            for source, least in zip(options.preselect, options.preselect_min_tokens, strict=True)
+            for source, least in zip(
+                options.strategy_options.preselect,
+                options.strategy_options.preselect_min_tokens,
+                strict=True,
+            )
         )
     ]
     weights: Counter[str] = Counter()
-    for source, weight in zip(options.follow, options.follow_weight, strict=True):
+    for source, weight in zip(
+        options.strategy_options.follow, options.strategy_options.follow_weight, strict=True
+    ):
         of_source = [one.domain for one in rows if one.source == source]
         for domain in of_source:
             weights[domain] += Fraction(weight) / len(of_source)  # type: ignore[assignment]
@@ -177,7 +183,7 @@ def s1_chances(
                 chances[chosen] += chance  # type: ignore[assignment]
                 continue
             domains = {by_id[row_id].domain: Fraction(1) for row_id in left}
-            if len(chosen) >= num_wanted - options.num_follow:
+            if len(chosen) >= num_wanted - options.strategy_options.num_follow:
                 domains = {one: weights[one] for one in domains if weights[one]} or domains
             for domain, weight in domains.items():
                 of_domain = sorted(
@@ -234,8 +240,12 @@ def test_s1_draws_sets_with_the_chances_of_the_published_algorithm_on_1000_pools
 def s1_step_by_step(rows: list[Candidate], num_wanted: int, options: FilterOptions) -> set[str]:
     """The same draws, each made anew from what is left: no sorting ahead, nothing carried along."""
     left = list(rows)
-    found = {one.id for one in rows if one.verdict == "correct" and one.source in options.preselect}
-    if options.preselect:
+    found = {
+        one.id
+        for one in rows
+        if one.verdict == "correct" and one.source in options.strategy_options.preselect
+    }
+    if options.strategy_options.preselect:
         found -= {
             one.id for one in rows if one.source == "GPQA" and (one.num_reasoning_tokens or 0) < 60
         }
@@ -244,12 +254,14 @@ def s1_step_by_step(rows: list[Candidate], num_wanted: int, options: FilterOptio
     )
     drawn: Counter[str] = Counter()
     phase, rung = 0, Counter[str]()
-    ends = [num_wanted - options.num_follow, num_wanted, num_wanted]
+    ends = [num_wanted - options.strategy_options.num_follow, num_wanted, num_wanted]
     while left and len(chosen) < num_wanted:
         weights = Counter({one.domain: 1.0 for one in left})
         if phase == 1:
             weights = Counter()
-            for source, weight in zip(options.follow, options.follow_weight, strict=True):
+            for source, weight in zip(
+                options.strategy_options.follow, options.strategy_options.follow_weight, strict=True
+            ):
                 same = [one.domain for one in rows if one.source == source]
                 for domain in same:
                     weights[domain] += weight * same.count(domain) / len(same) / same.count(domain)

@@ -94,6 +94,7 @@ def test_what_the_problem_asks_about_may_be_said(make_trace, make_options) -> No
     assert template_text(trace, make_options()) is None
 
 
+@pytest.mark.reference
 def test_the_real_traces_with_such_words_are_these(real_traces, make_options) -> None:
     options = make_options()
     found = {

@@ -49,7 +49,7 @@ def test_what_was_loaded_once_is_there_without_a_network(hub: Hub, tmp_path: Pat
         (
             "hub:open/splits",
             2,
-            "hub:open/splits: name one: there are hub:open/splits:train, hub:open/splits:test",
+            "hub:open/splits: choose one: there are hub:open/splits:train, hub:open/splits:test",
         ),
         (
             "hub:open/splits:validation",
@@ -60,7 +60,7 @@ def test_what_was_loaded_once_is_there_without_a_network(hub: Hub, tmp_path: Pat
         (
             "hub:open/configs",
             2,
-            "hub:open/configs: name one: there are hub:open/configs:all, hub:open/configs:math",
+            "hub:open/configs: choose one: there are hub:open/configs:all, hub:open/configs:math",
         ),
         (
             "hub:open/configs:math:test",
@@ -117,7 +117,7 @@ def test_an_unknown_name_is_one_line(hub: Hub, tmp_path: Path) -> None:
 
     assert done.returncode == 2
     assert done.stderr.startswith(
-        "error: hub:open/none: the hub has no such dataset that you may read ("
+        "error: hub:open/none: no such dataset on the hub, or you have no access ("
     )
     assert done.stderr.count("\n") == 1
 
@@ -127,5 +127,5 @@ def test_a_hub_out_of_reach_is_one_line(hub: Hub, tmp_path: Path) -> None:
 
     assert (done.returncode, done.stderr) == (
         2,
-        "error: hub:open/none: was never loaded here, and HF_HUB_OFFLINE is set: unset it, or give a file\n",
+        "error: hub:open/none: never loaded on this machine, and HF_HUB_OFFLINE is set: unset it, or give a file\n",
     )

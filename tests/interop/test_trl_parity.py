@@ -9,8 +9,8 @@ import msgspec
 import pytest
 import torch
 
-from distillpipe.base.options import TrainingOptions
 from distillpipe.base.records import Trace
+from distillpipe.base.training_options import TrainingOptions
 from distillpipe.models import lookup
 from distillpipe.models.chat import Chat
 from distillpipe.training import loop, states

@@ -1,4 +1,4 @@
-r"""Splitting is checked against written-out parts and, for any text, by what must always hold."""
+r"""Split completions: against expected parts, and by properties that hold for any text."""
 
 import json
 import shutil
@@ -101,13 +101,11 @@ OPENED_SPLITS = {
 
 
 @pytest.mark.parametrize(("text", "parts"), OPENED_SPLITS.values(), ids=OPENED_SPLITS.keys())
-def test_a_completion_of_a_prompt_that_opened_the_thought_begins_inside_it(
-    text: str, parts: Split
-) -> None:
+def test_a_prompt_with_the_opening_tag_starts_within_the_reasoning(text: str, parts: Split) -> None:
     assert split(text, opened=True) == parts
 
 
-def test_other_tags_split_in_the_same_way_and_think_tags_are_text_then() -> None:
+def test_other_tags_split_likewise_and_think_tags_are_then_text() -> None:
     tags = Tags("[THINK]", "[/THINK]")
     assert split("[THINK]\na</think>b\n[/THINK] c", tags=tags) == (
         "[THINK]\n",
@@ -151,7 +149,7 @@ def test_white_space_beside_delimiters_belongs_to_them(text: str, opened: bool) 
 
 
 @given(TEXTS)
-def test_only_a_text_without_tags_depends_on_whether_the_prompt_opened_the_thought(
+def test_only_text_without_tags_depends_on_the_prompts_opening_tag(
     text: str,
 ) -> None:
     if THINK.close in text or text.lstrip().startswith(THINK.open):
@@ -275,50 +273,65 @@ def test_tokens_are_counted_by_part_between_the_tags(teacher_chat, text, expecte
     )
 
 
-def test_tags_that_are_no_tokens_of_their_own_are_counted_by_encoding_the_parts(
-    shared_chat,
-) -> None:
-    chat = shared_chat("qwen2.5")
+# "\boxed" is one token of our families, and two of the real ones
+@pytest.mark.parametrize(
+    ("name", "more"), [("spelt", 0), pytest.param("qwen2.5", 1, marks=pytest.mark.reference)]
+)
+def test_tags_that_are_no_tokens_are_counted_by_encoding_the_parts(family_chat, name, more) -> None:
+    chat = family_chat(name)
     completion = ids(chat, COMPLETION)  # "<think>" is <th|ink|>\n, ".\n" and "</" merge
-    assert len(completion) == 20
+    assert len(completion) == 19 + more
     counted = chat.count([1, 2, 3], completion, split(COMPLETION))
-    # 1 4 + 6 = 2 0 . and \ boxed { 2 0 }
-    assert counted == TokenCounts(prompt=3, reasoning=8, response=6, total=23)
+    # 1 4 + 6 = 2 0 . and \boxed { 2 0 }
+    assert counted == TokenCounts(prompt=3, reasoning=8, response=5 + more, total=22 + more)
 
 
-@pytest.mark.parametrize("name", ["qwen3", "r1-distill-qwen"])
-def test_tags_of_real_tokenizers_count_as_one_token_each(shared_chat, name: str) -> None:
-    chat = shared_chat(name)
+@pytest.mark.parametrize(
+    ("name", "more"),
+    [
+        ("tagged", 0), ("opened", 0), pytest.param("qwen3", 1, marks=pytest.mark.reference),
+        pytest.param("r1-distill-qwen", 1, marks=pytest.mark.reference),
+    ],
+)  # fmt: skip
+def test_tags_of_a_vocabulary_count_as_one_token_each(family_chat, name: str, more) -> None:
+    chat = family_chat(name)
     completion = ids(chat, COMPLETION + chat.tokenizer.eos_token)
-    # <think> | \n 1 4 + 6 = 2 0 .\n | </think> | \n\n \ boxed { 2 0 } | end
+    # <think> | \n 1 4 + 6 = 2 0 .\n | </think> | \n\n \boxed { 2 0 } | end
     counted = chat.count([], completion, split(chat.text(completion)))
-    assert counted == TokenCounts(prompt=0, reasoning=9, response=7, total=19)
+    assert counted == TokenCounts(prompt=0, reasoning=9, response=6 + more, total=18 + more)
 
 
-# "14+6=20.\n" is 8 ids, "</think>" one, "\n\n\boxed{20}" 7
+# "14+6=20.\n" is 8 ids, "</think>" one, "\n\n\boxed{20}" 6, and 7 of a real family
 OPENED_COUNTS = {
-    "closed": ("14+6=20.\n</think>\n\n\\boxed{20}", (8, 7, 17)),
+    "closed": ("14+6=20.\n</think>\n\n\\boxed{20}", (8, 6, 16)),
     "never closed": ("14+6=20.\n", (8, 0, 9)),
-    "white space at the start": ("\n14+6=20.\n</think>\n\n\\boxed{20}", (9, 7, 18)),
-    "an opening tag once more": ("<think>\n14+6=20.\n</think>\n\n\\boxed{20}", (9, 7, 19)),
+    "white space at the start": ("\n14+6=20.\n</think>\n\n\\boxed{20}", (9, 6, 17)),
+    "an opening tag once more": ("<think>\n14+6=20.\n</think>\n\n\\boxed{20}", (9, 6, 18)),
     "nothing": ("", (0, 0, 1)),
 }
 
 
+@pytest.mark.parametrize(
+    ("name", "more"),
+    [("opened", 0), pytest.param("r1-distill-qwen", 1, marks=pytest.mark.reference)],
+)
 @pytest.mark.parametrize(("text", "expected"), OPENED_COUNTS.values(), ids=OPENED_COUNTS.keys())
-def test_tokens_of_a_thought_that_the_prompt_opened_are_reasoning(shared_chat, text, expected):
-    chat = shared_chat("r1-distill-qwen")
+def test_tokens_of_a_thought_that_the_prompt_opened_are_reasoning(
+    family_chat, name, more, text, expected
+):
+    chat = family_chat(name)
     completion = [*ids(chat, text), chat.tokenizer.eos_token_id]
     reasoning, response, sampled = expected
+    more *= "boxed" in text
     counted = chat.count([1, 2], completion, chat.split(chat.text(completion)))
     assert counted == TokenCounts(
-        prompt=2, reasoning=reasoning, response=response, total=2 + sampled
+        prompt=2, reasoning=reasoning, response=response + more, total=2 + sampled + more
     )
 
 
 @pytest.fixture
 def teacher_copy(repository, tmp_path):
-    """The teacher's tokenizer and template in a folder that a test may change."""
+    """A copy of the teacher's tokenizer and template that a test may change."""
     folder = tmp_path / "teacher"
     folder.mkdir()
     for name in ("chat_template.jinja", "tokenizer.json", "tokenizer_config.json"):

@@ -1,4 +1,4 @@
-"""Templates of our own, of users, and of models that are not at hand: what is learnt and what is refused."""
+"""Our own templates, users' templates and those of other models: accepted or refused."""
 
 import shutil
 
@@ -50,7 +50,7 @@ NAMED = {
 
 @pytest.fixture(scope="session")
 def base_tokenizer():
-    """A factory of byte-level BPE tokenizers of base models: no chat template, tokens of one family."""
+    """A factory of byte-level BPE tokenizers without chat template, with the tokens of a family."""
 
     def make(family: str) -> PreTrainedTokenizerFast:
         model = Tokenizer(models.BPE())
@@ -73,7 +73,7 @@ def ids(chat: Chat, text: str) -> list[int]:
 
 
 def rendered(chat: Chat, messages: list[Message]) -> str:
-    """What the template itself makes of a whole conversation."""
+    """A whole conversation, rendered by the template itself."""
     given = [
         {"role": one.role, "content": one.content, "reasoning_content": one.reasoning_content}
         for one in messages
@@ -119,9 +119,7 @@ def test_our_templates_render_conversations_like_this(base_tokenizer, name) -> N
 
 
 @pytest.mark.parametrize("name", TEMPLATES)
-def test_a_base_model_ends_with_its_own_end_token_and_that_of_the_template(
-    base_tokenizer, name
-) -> None:
+def test_base_models_end_with_their_own_or_the_templates_end_token(base_tokenizer, name) -> None:
     chat = Chat(base_tokenizer(name), "base", more_end_ids=[7], chat_template=name)
     (end,) = ids(chat, OURS[name][1])
     assert chat.end_ids == {7, chat.tokenizer.eos_token_id, end}
@@ -158,13 +156,13 @@ def test_a_template_is_saved_with_the_tokenizer(base_tokenizer, tmp_path) -> Non
         ("chatml", "llama3", "<|start_header_id|>", "chatml"),
     ],
 )
-def test_a_template_whose_tokens_the_tokenizer_lacks_is_refused_and_one_that_fits_named(
+def test_a_template_with_missing_tokens_is_refused_with_a_hint(
     base_tokenizer, family, asked, missing, fits
 ) -> None:
     with pytest.raises(UsageError) as error:
         Chat(base_tokenizer(family), "my/base", chat_template=asked)
     assert str(error.value) == (
-        f"--chat-template {asked} writes {missing}, which is no single token of the tokenizer of "
+        f"--chat-template {asked} writes {missing}, which is not a single token of the tokenizer of "
         f"my/base: give --chat-template {fits}"
     )
 
@@ -191,7 +189,7 @@ PROMPT = "<|start_header_id|>assistant<|end_header_id|>\n\n"
 
 
 def llama(body: str, prompt: str = PROMPT) -> str:
-    """A template in the style of Llama-3 whose turns are written by `body`."""
+    """A template like Llama-3's, with `body` as the code for a turn."""
     turns = "{% for m in messages %}" + HEADER + body + "<|eot_id|>{% endfor %}"
     return "{{ bos_token }}" + turns + "{% if add_generation_prompt %}" + prompt + "{% endif %}"
 
@@ -260,7 +258,7 @@ LEARNT = {
 
 @pytest.fixture
 def chat_with(base_tokenizer, tmp_path):
-    """A factory: a Llama-3-like base with the template of a file."""
+    """A factory of Llama-3-like base models with the template of a file."""
 
     def make(template: str) -> Chat:
         path = tmp_path / "mine.jinja"
@@ -291,9 +289,7 @@ def test_a_turn_splits_into_what_it_was_written_from(chat_with, template, turn, 
 @pytest.mark.parametrize(
     "template", [IN_TAGS, NAMED_TAGS, OPENED_IN_TAGS, OPENED_WITHOUT_LINE_FEED]
 )
-def test_rows_are_what_a_template_that_renders_the_reasoning_makes_of_them(
-    chat_with, template
-) -> None:
+def test_rows_equal_what_a_template_with_reasoning_renders(chat_with, template) -> None:
     chat = chat_with(template)
     row = [*chat.prompt_ids(HISTORY), *chat.completion_ids(ANSWERED)]
     assert chat.tokenizer.decode(row) == rendered(chat, [*HISTORY, ANSWERED])
@@ -305,7 +301,7 @@ def test_white_space_that_a_template_trims_stays_in_the_row(chat_with) -> None:
     assert chat.text(chat.completion_ids(message)) == "[THINK]14+6=20.\n[/THINK]\n 20 "
 
 
-def test_a_turn_that_the_template_ends_with_nothing_ends_with_the_end_token(chat_with) -> None:
+def test_without_an_ending_of_the_template_a_turn_ends_with_eos(chat_with) -> None:
     chat = chat_with("{% for m in messages %}{{ m.content }}{% endfor %}")
     assert chat.completion_ids(BARE) == [*ids(chat, "\\boxed{20}"), chat.tokenizer.eos_token_id]
     assert chat.end_ids == {chat.tokenizer.eos_token_id}
@@ -333,11 +329,11 @@ def test_a_template_that_cannot_be_rendered_is_refused_in_one_line(
     message = str(error.value)
     assert message.startswith("--chat-template /")
     assert f"mine.jinja cannot render the messages (user): {reason}" in message
-    assert message.endswith("; mend it, or give another --chat-template")
+    assert message.endswith("; correct the template, or give another --chat-template")
     assert "\n" not in message
 
 
-def test_a_conversation_that_the_template_refuses_is_a_usage_error_too(chat_with) -> None:
+def test_a_conversation_that_the_template_refuses_is_a_usage_error(chat_with) -> None:
     refuses = "{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}"
     chat = chat_with(refuses + DROPS)
     with pytest.raises(UsageError, match=r"the messages \(system, user\): no system"):
@@ -353,7 +349,7 @@ def test_a_conversation_that_the_template_refuses_is_a_usage_error_too(chat_with
     ],
 )
 def test_a_template_that_leaves_messages_out_is_refused(chat_with, template) -> None:
-    with pytest.raises(UsageError, match="leaves the text of messages out"):
+    with pytest.raises(UsageError, match="does not render the text of all messages"):
         chat_with(template)
 
 
@@ -373,8 +369,8 @@ def test_a_name_gives_the_text_of_our_template_and_a_file_its_own(tmp_path) -> N
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("llama-3", "no such file; did you mean llama3? It is one of chatml, llama3, plain, or a"),
-        ("nothing/like.jinja", "no such file; it is one of chatml, llama3, plain, or a jinja file"),
+        ("llama-3", "no such file; did you mean llama3? Give one of chatml, llama3, plain, or a"),
+        ("nothing/like.jinja", "no such file; give one of chatml, llama3, plain, or a jinja file"),
     ],
 )
 def test_an_unknown_template_is_told_the_nearest_name(name, message) -> None:

@@ -1,6 +1,7 @@
-"""Licences: read from the model's files or the table, carried on from input to output, and warned of."""
+"""Licences: read from the model's files or the table, passed from input to output, warned about."""
 
 from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from distillpipe.data.store import versions
 from distillpipe.data.store.cards import dataset_card, model_card
 from distillpipe.data.store.writer import Writer
 from distillpipe.models import licences
-from distillpipe.models.licences import TERMS, of_inputs, of_teacher, warn
+from distillpipe.models.licences import Terms, all_terms, of_inputs, of_teacher, warn
 from distillpipe.models.lookup import Model, Served
 
 CARD = "---\nlanguage: en\n{}\n---\n# A model\nlicense: of no account here\n"
@@ -65,22 +66,22 @@ def test_what_the_user_says_goes_before_everything(teacher: Model) -> None:
     assert of_teacher(Served("gpt-5"), "by contract") == ("by contract",)
 
 
-@pytest.mark.parametrize(
-    ("name", "licence"),
-    [
-        ("gpt-4o-mini", "openai-terms"), ("openai/o3", "openai-terms"), ("o1-mini", "openai-terms"),
-        ("openai/gpt-oss-120b", "apache-2.0"), ("anthropic/claude-sonnet-4", "anthropic-commercial-terms"),
-        ("gemini-2.5-pro", "gemini-api-terms"), ("x-ai/grok-4", "xai-enterprise-terms"),
-        ("meta-llama/Llama-3.3-70B-Instruct", "llama3.1"), ("llama3.1:8b", "llama3.1"),
-        ("Llama-4-Scout", "llama3.1"), ("meta-llama/Meta-Llama-3-70B", "llama3"),
-        ("deepseek-reasoner", "mit"), ("deepseek/deepseek-r1:free", "mit"),
-        ("deepseek-ai/DeepSeek-R1-Distill-Llama-70B", "mit"), ("deepseek-ai/DeepSeek-V3.1", "mit"),
-        ("Qwen/QwQ-32B", "apache-2.0"), ("Qwen/Qwen3-235B-A22B", "apache-2.0"),
-        ("Qwen/Qwen2.5-72B-Instruct", "qwen"), ("Qwen/Qwen2.5-3B-Instruct", "qwen-research"),
-        ("Qwen/Qwen2.5-32B-Instruct", "apache-2.0"), ("magistral-medium-latest", "mistral-terms"),
-        ("my-own-model", None), ("teacher", None), ("qwen3-max", None),
-    ],
-)  # fmt: skip
+NAMES = [
+    ("gpt-4o-mini", "openai-terms"), ("openai/o3", "openai-terms"), ("o1-mini", "openai-terms"),
+    ("openai/gpt-oss-120b", "apache-2.0"), ("anthropic/claude-sonnet-4", "anthropic-commercial-terms"),
+    ("gemini-2.5-pro", "gemini-api-terms"), ("x-ai/grok-4", "xai-enterprise-terms"),
+    ("meta-llama/Llama-3.3-70B-Instruct", "llama3.1"), ("llama3.1:8b", "llama3.1"),
+    ("Llama-4-Scout", "llama3.1"), ("meta-llama/Meta-Llama-3-70B", "llama3"),
+    ("deepseek-reasoner", "mit"), ("deepseek/deepseek-r1:free", "mit"),
+    ("deepseek-ai/DeepSeek-R1-Distill-Llama-70B", "mit"), ("deepseek-ai/DeepSeek-V3.1", "mit"),
+    ("Qwen/QwQ-32B", "apache-2.0"), ("Qwen/Qwen3-235B-A22B", "apache-2.0"),
+    ("Qwen/Qwen2.5-72B-Instruct", "qwen"), ("Qwen/Qwen2.5-3B-Instruct", "qwen-research"),
+    ("Qwen/Qwen2.5-32B-Instruct", "apache-2.0"), ("magistral-medium-latest", "mistral-terms"),
+    ("my-own-model", None), ("teacher", None), ("qwen3-max", None),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "licence"), NAMES)
 def test_well_known_models_behind_a_server_are_in_the_table(name: str, licence: str | None) -> None:
     assert of_teacher(Served(name), None) == (() if licence is None else (licence,))
 
@@ -106,14 +107,21 @@ def test_terms_that_forbid_or_ask_something_are_said(
 
     assert said.startswith(begin)
     assert said.count("\n") == (1 if begin else 0)
-    assert not begin or f"as of {licences.CHECKED}" in said
+    assert not begin or "as of 2026-11-21" in said
 
 
-def test_every_entry_of_the_table_finds_itself_and_has_a_source() -> None:
-    for terms in TERMS:
-        found = next(one for one in TERMS if licences._matches(one.names, terms.licence))
-        assert found == terms
-        assert terms.source.startswith("https://")
+@pytest.mark.parametrize("terms", all_terms(), ids=lambda terms: terms.licence)
+def test_every_entry_finds_itself_and_has_a_source(terms: Terms) -> None:
+    found = next(one for one in all_terms() if licences._matches(one.names, terms.licence))
+    assert found == terms  # so none is hidden by one before it
+    assert terms.says
+    assert terms.source.startswith("https://")
+    assert date(2026, 1, 1) <= terms.date <= date.today()
+
+
+def test_every_pattern_of_names_matches_a_model_of_this_test() -> None:
+    found = {licence for _, licence in NAMES}
+    assert {terms.licence for terms in all_terms()} <= found
 
 
 # ---------------------------------------------------------------- from stage to stage
@@ -130,7 +138,7 @@ def test_inputs_carry_their_licences_on_each_once(
     assert of_inputs(references) == ("qwen", "mit")
 
 
-def test_filter_of_several_teachers_counts_each_and_carries_all_licences(
+def test_filter_counts_each_teacher_and_carries_all_licences(
     tmp_path: Path,
     distill: Callable[..., Any],
     make_traces: Callable[..., list[Trace]],

@@ -1,4 +1,4 @@
-"""A model's folder is data from outside: whatever is wrong in it, one line says so, and none of it runs."""
+"""Bad model folders: every fault is one line of error, and no code in the folder is run."""
 
 import copy
 import json
@@ -15,8 +15,9 @@ import pytest
 from peft import LoraConfig, get_peft_model
 
 from distillpipe.base.errors import DistillError
-from distillpipe.base.options import Sampling, TrainingOptions
+from distillpipe.base.options import Sampling
 from distillpipe.base.records import Message
+from distillpipe.base.training_options import TrainingOptions
 from distillpipe.engines.base import Request
 from distillpipe.engines.transformers.engine import TransformersEngine
 from distillpipe.models import licences, loading, lookup
@@ -35,13 +36,13 @@ Edit = Callable[[Path], object]
 
 @pytest.fixture
 def folder(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of a model, in the working folder, under the name `m`."""
+    """A copy of a model named `m` in the current directory."""
     monkeypatch.chdir(tmp_path)
     return Path(shutil.copytree(tiny_model, "m"))
 
 
 def use(name: str = "m") -> None:
-    """All that commands do with a model."""
+    """Load a model in every way that commands do."""
     model = lookup.find(name, "--teacher")
     lookup.vocab_size(model)
     licences.of_teacher(model, None)
@@ -49,7 +50,7 @@ def use(name: str = "m") -> None:
     engine = TransformersEngine(model, chat, 2)
     prompt = chat.prompt_ids([Message(role="user", content="1+1?")])
     list(engine.complete(iter([Request("k", prompt, SAMPLING, 1)])))
-    student_config.derive(model, TRAINING)
+    student_config.default_learning_rate(model, TRAINING)
     checkpoint.generation_config(model.weights_folder, chat.end_ids)
     preview._end_tokens(chat)
     vocabulary_of(chat)
@@ -59,7 +60,7 @@ def use(name: str = "m") -> None:
 
 
 def said_of(name: str = "m") -> str:
-    """The one line that says what is wrong with a model."""
+    """The one-line error for a bad model."""
     with pytest.raises(DistillError) as error:
         use(name)
     said = str(error.value)
@@ -99,7 +100,7 @@ INDEX = loading.INDEX
 
 
 def shards_outside(m: Path) -> None:
-    """An index that names the model's own weights, which lie elsewhere."""
+    """An index that names the model's own weights in another folder."""
     (m / W).rename("other.safetensors")
     (m / "x.safetensors").write_bytes(Path("other.safetensors").read_bytes())
     names = lookup.tensor_names(Path("other.safetensors"))
@@ -107,7 +108,7 @@ def shards_outside(m: Path) -> None:
     (m / INDEX).write_text(json.dumps(index))
 
 
-# What is done to a folder, and a part of what is said of it.
+# A change to a model folder, and a part of the expected error.
 LIES: dict[str, tuple[Edit, str]] = {
     "generation config cut short": (lambda m: (m / G).write_text("[1"), f"{NOT_LOADED}{G}: "),
     "generation config a list": (lambda m: (m / G).write_text("[]"), f"{NOT_LOADED}{G}: "),
@@ -123,10 +124,10 @@ LIES: dict[str, tuple[Edit, str]] = {
     "vocabulary of 10": (lambda m: changed(m / C, vocab_size=10), NOT_LOADED),
     "vocabulary of 10**8": (lambda m: changed(m / C, vocab_size=10**8), f"{NOT_LOADED}{C} describes"),
     "another width": (lambda m: changed(m / C, intermediate_size=7), "other shapes than config.json"),
-    "a width of 10**12": (lambda m: changed(m / C, hidden_size=10**12), "which no model has"),
+    "a width of 10**12": (lambda m: changed(m / C, hidden_size=10**12), "which is too large for any model"),
     "a width of text": (lambda m: changed(m / C, hidden_size="a"), "hidden_size"),
     "layers below 0": (lambda m: changed(m / C, num_hidden_layers=-1), "num_hidden_layers is -1"),
-    "layers without end": (lambda m: changed(m / C, num_hidden_layers=10**9), "which no model has"),
+    "layers without end": (lambda m: changed(m / C, num_hidden_layers=10**9), "which is too large for any model"),
     "more layers than tensors": (
         lambda m: changed(m / C, num_hidden_layers=900, layer_types=...), "num_hidden_layers is 900"),
     "more layers than weights": (
@@ -139,7 +140,7 @@ LIES: dict[str, tuple[Edit, str]] = {
     "no context": (lambda m: changed(m / C, max_position_embeddings=0), "max_position_embeddings is 0"),
     "config a list": (lambda m: (m / C).write_text("[]"), "config.json"),
     "kernels of the hub": (
-        lambda m: changed(m / C, attn_implementation="a/b"), "code of the hub, which is not run"),
+        lambda m: changed(m / C, attn_implementation="a/b"), "code from the hub, which is never run"),
     "tokenizer of no JSON": (lambda m: (m / T).write_text("{"), f"{NOT_LOADED}its tokenizer: "),
     "tokenizer a number": (lambda m: changed(m / T, model=5), f"{NOT_LOADED}its tokenizer: "),
     "tokenizer endless": (
@@ -158,10 +159,10 @@ LIES: dict[str, tuple[Edit, str]] = {
     "tensors of no type": (lambda m: header(m / W, lambda h: h[NORM].update(dtype="X")), NOT_LOADED),
     "a tensor renamed": (
         lambda m: header(m / W, lambda h: h.update({"x": h.pop(NORM)})), f"files lack 1 of the weights that "
-        f"config.json asks for ({NORM})"),
+        f"config.json describes ({NORM})"),
     "a header of 2**63": (
         lambda m: (m / W).write_bytes(struct.pack("<Q", 2**63) + b"{}"), "not a safetensors file"),
-    "weights cut short": (lambda m: os.truncate(m / W, (m / W).stat().st_size - 1), "was cut short"),
+    "weights cut short": (lambda m: os.truncate(m / W, (m / W).stat().st_size - 1), "is truncated"),
     "weights a pipe": (lambda m: replaced(m / W, os.mkfifo), "has no *.safetensors file"),
     "weights endless": (
         lambda m: replaced(m / W, lambda one: one.symlink_to("/dev/zero")), "has no *.safetensors file"),
@@ -198,7 +199,7 @@ def test_weights_that_the_config_leaves_out_are_warned_of(
     )
     use()
     assert (
-        "warning: m: 1 weights of its files are no part of the model that config.json describes, and are "
+        "warning: m: 1 weights in its files are not part of the model that config.json describes, and are "
         "not used (model.layers.1.mlp.up_proj.weight)"
     ) in capfd.readouterr().err
 
@@ -208,7 +209,7 @@ def test_weights_that_the_config_leaves_out_are_warned_of(
 
 @pytest.fixture
 def adapter(folder: Path) -> Path:
-    """An adapter of the model, under the name `a`."""
+    """An adapter of the model, named `a`."""
     base = loading.load_model(folder, "m")
     config = LoraConfig(r=2, target_modules="all-linear", task_type="CAUSAL_LM")
     get_peft_model(base, config).save_pretrained("a")
@@ -218,7 +219,7 @@ def adapter(folder: Path) -> Path:
 
 A, AW = lookup.ADAPTER, loading.ADAPTER_WEIGHTS
 ADAPTER_LIES: dict[str, tuple[Edit, str]] = {
-    "no base": (lambda a: changed(a / A, base_model_name_or_path=""), "names no base_model"),
+    "no base": (lambda a: changed(a / A, base_model_name_or_path=""), "has no base_model"),
     "itself as base": (lambda a: changed(a / A, base_model_name_or_path="a"), "is an adapter itself"),
     "a base of no text": (lambda a: changed(a / A, base_model_name_or_path=5), "cannot be read"),
     "config a list": (lambda a: (a / A).write_text("[]"), "cannot be read"),
@@ -232,10 +233,10 @@ ADAPTER_LIES: dict[str, tuple[Edit, str]] = {
     "more modules than weights": (
         lambda a: header(a / AW, lambda h: h.pop(next(one for one in h if "lora_B" in one))), "a could not"),
     "code to import": (
-        lambda a: changed(a / A, megatron_config={"a": 1}, megatron_core="evil"), "names code to be imported"),
+        lambda a: changed(a / A, megatron_config={"a": 1}, megatron_core="evil"), "names code to import, which is never run"),
     "weights of a pickle": (lambda a: (a / AW).rename(a / "adapter_model.bin"), "*.safetensors"),
     "a pickle beside other weights": (
-        lambda a: ((a / AW).rename(a / "x.safetensors"), (a / "adapter_model.bin").touch()), "no adapter_model"),
+        lambda a: ((a / AW).rename(a / "x.safetensors"), (a / "adapter_model.bin").touch()), "adapter_model.safetensors is missing"),
     "weights under other names": (
         lambda a: header(a / AW, lambda h: [h.update({f"x.{k}": h.pop(k)}) for k in list(h) if "lora" in k]),
         "lacks 14 of the weights"),
@@ -274,7 +275,7 @@ def remote_weights(m: Path) -> None:
     changed(m / C, auto_map={"AutoModelForCausalLM": "evil.M"})
 
 
-REMOTE = {  # and whether the libraries have code of their own to load it with
+REMOTE = {  # and whether the libraries can load it with their own code
     "tokenizer": ([remote_tokenizer], True),
     "weights": ([remote_weights], True),
     "model": ([remote_model], False),
@@ -284,7 +285,7 @@ REMOTE = {  # and whether the libraries have code of their own to load it with
 
 @pytest.fixture
 def yes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[int]:
-    """A descriptor of what stands on stdin: y, without end; the environment says yes too."""
+    """Put endless "y" on stdin and set variables that consent. Returns the descriptor of stdin."""
     for name in ("HF_DATASETS_TRUST_REMOTE_CODE", "TRUST_REMOTE_CODE", "HF_TRUST_REMOTE_CODE"):
         monkeypatch.setenv(name, "1")
     (tmp_path / "yes").write_text("y\n" * 10_000)
@@ -307,9 +308,9 @@ def test_code_of_a_model_never_runs_whatever_stdin_says(kind: str, folder: Path,
     if has_other:
         use()
     else:
-        assert "code of its own, which is never run" in said_of()
+        assert "it needs its own code, which is never run" in said_of()
     assert not Path("ran").exists()
-    assert os.lseek(yes, 0, os.SEEK_CUR) == 0  # nobody has read what was for another program
+    assert os.lseek(yes, 0, os.SEEK_CUR) == 0  # nothing was read from stdin
 
 
 def test_a_library_that_asks_finds_nothing_on_stdin(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -398,7 +399,7 @@ def spoil(rng: random.Random, folder: Path) -> str:
 
 
 def fuzz(seeds: range, original: Path) -> None:
-    """Each folder is used or refused in one line; what else is raised fails with the seed."""
+    """Each mutated folder loads or is refused with one line. Any other error fails, with its seed."""
     refused = 0
     for seed in seeds:
         shutil.rmtree("m", ignore_errors=True)

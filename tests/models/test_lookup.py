@@ -1,4 +1,4 @@
-"""Models: the same files are the same model wherever they lie, and what is no model is refused."""
+"""Finding models: equal files are the same model in any folder; other folders are refused."""
 
 import json
 import shutil
@@ -30,7 +30,7 @@ def safetensors(tensors: dict[str, int] = TENSORS) -> bytes:
 
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
-    """A folder that is a model as far as its identity goes."""
+    """A folder with the files that decide a model's identity."""
     folder = tmp_path / "model"
     folder.mkdir()
     (folder / "config.json").write_text('{"model_type": "qwen2"}')
@@ -158,7 +158,7 @@ def test_an_adapter_is_another_model_on_another_base(model: Path, tmp_path: Path
 def test_an_adapter_whose_base_is_not_named_or_not_there_is_refused(
     model: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(UsageError, match="names no base_model_name_or_path"):
+    with pytest.raises(UsageError, match="has no base_model_name_or_path"):
         identity(make_adapter(tmp_path / "one", None))
     with pytest.raises(UsageError, match=r"other: its base model .*gone: no such folder"):
         identity(make_adapter(tmp_path / "other", str(tmp_path / "gone")))
@@ -225,7 +225,7 @@ def test_a_dataset_is_no_model(
         lookup.find(str(tmp_path), "--student")
 
 
-def test_a_version_that_does_not_exist_is_an_error_that_lists_those_that_do(
+def test_a_missing_version_is_an_error_that_lists_the_others(
     tmp_path: Path, write_checkpoint: WriteCheckpoint
 ) -> None:
     write_checkpoint(tmp_path / "student", "first")
@@ -237,7 +237,7 @@ def test_a_version_that_does_not_exist_is_an_error_that_lists_those_that_do(
 @pytest.mark.parametrize(
     "reference", ["nothing", "./data/nothing", "/data/nothing", "a/b/c", "~/x"]
 )
-def test_a_path_that_does_not_exist_is_an_error_that_says_what_to_give(
+def test_a_missing_path_is_an_error_that_says_what_to_give(
     reference: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -279,9 +279,7 @@ HEADER_END = len(WHOLE) - sum(TENSORS.values())
         "not JSON", "not a header", "a pointer to large storage",
     ],
 )  # fmt: skip
-def test_a_weight_file_that_was_cut_short_or_is_none_is_refused_with_its_path(
-    model: Path, content: bytes
-) -> None:
+def test_a_truncated_or_invalid_weight_file_is_refused_by_path(model: Path, content: bytes) -> None:
     (model / "model.safetensors").write_bytes(content)
 
     with pytest.raises(UsageError, match=rf"{model}/model.safetensors .*: copy it again"):
@@ -291,9 +289,7 @@ def test_a_weight_file_that_was_cut_short_or_is_none_is_refused_with_its_path(
 # ---------------------------------------------------------------- --adapter
 
 
-def test_an_adapter_given_beside_its_base_is_the_same_model_as_given_alone(
-    model: Path, tmp_path: Path
-) -> None:
+def test_an_adapter_beside_its_base_is_the_same_model_as_alone(model: Path, tmp_path: Path) -> None:
     adapter = make_adapter(tmp_path / "adapter", str(model))
     alone = lookup.find(str(adapter), "MODEL")
 
@@ -312,7 +308,7 @@ def test_what_is_no_adapter_and_an_adapter_on_an_adapter_are_refused(
 ) -> None:
     adapter = make_adapter(tmp_path / "adapter", str(model))
     whole = lookup.find(str(model), "MODEL")
-    with pytest.raises(UsageError, match="is no adapter: it has no adapter_config"):
+    with pytest.raises(UsageError, match="is not an adapter: it has no adapter_config"):
         lookup.with_adapter(whole, str(model))
     with pytest.raises(UsageError, match=r"--adapter .*gone: no such folder"):
         lookup.with_adapter(whole, str(tmp_path / "gone"))
@@ -330,9 +326,7 @@ def test_the_size_of_a_vocabulary_is_that_of_the_text_model(
     assert lookup.vocab_size(lookup.Model("m", tmp_path, "id")) == size
 
 
-@pytest.mark.parametrize(
-    ("content", "said"), [("{}", "does not say vocab_size"), ("{", "truncated")]
-)
+@pytest.mark.parametrize(("content", "said"), [("{}", "has no vocab_size"), ("{", "truncated")])
 def test_a_config_without_a_vocabulary_is_an_error_that_names_it(
     tmp_path: Path, content: str, said: str
 ) -> None:

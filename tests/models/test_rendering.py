@@ -1,4 +1,4 @@
-"""Chat templates are programs of others: none takes our memory, our time, or more than its own row."""
+"""Hostile chat templates: none exhausts memory or time, and only its own row fails."""
 
 import os
 import threading
@@ -12,7 +12,7 @@ from distillpipe.base.records import Message
 from distillpipe.models import rendering
 from distillpipe.models.chat import load_chat
 
-# Each with a part of what is said of it. Those in LONG need the limits on time or memory.
+# Templates, each with a part of the expected error. Those in LONG reach the limits on time or memory.
 FAILING = {
     "{{ 1/0 }}": "ZeroDivisionError",
     "{% macro f(n) %}{{ f(n) }}{% endmacro %}{{ f(1) }}": "calls itself too deeply",
@@ -25,7 +25,7 @@ FAILING = {
     "{{ ''.__class__.__mro__ }}": "unsafe",
     "{% debug %}": "unknown tag",
     "{{ '\udcff' }}".encode("utf-8", "surrogatepass").decode("utf-8", "replace") + "{{ 1/0 }}": "Zero",
-    "{{ '\\udcff' }}": "half of a character",
+    "{{ '\\udcff' }}": "half of a surrogate pair",
     "{{ raise_exception('no \x1b[2J') }}": "no ",
     "{{ raise_exception('') }}": "TemplateError",
     "{{ raise_exception(messages) }}": "qzQuestionqz",
@@ -78,7 +78,7 @@ def test_a_template_that_eats_memory_or_time_is_one_line(
     assert reason in refused(template, teacher, tmp_path)
 
 
-def test_a_template_that_fails_on_one_conversation_fails_on_that_alone(
+def test_a_template_fails_only_on_the_conversation_it_cannot_render(
     teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rendering, "CPU_SECONDS", 0.3)

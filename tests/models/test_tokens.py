@@ -1,4 +1,4 @@
-"""Tokens counted in batches on all cores are those that the chat counts one by one."""
+"""Counting tokens in batches on all cores gives the same as one by one."""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,7 +15,7 @@ MakeTrace = Callable[..., Trace]
 
 
 def one_by_one(trace: Trace, chat: Chat) -> TokenCounts:
-    """By the ids of the whole turn and the text that they decode to."""
+    """Counts from the ids of the whole turn and the text that they decode to."""
     *asked, answered = trace.messages
     ids = chat.completion_ids(answered)
     text = chat.text(ids)
@@ -26,30 +26,48 @@ def one_by_one(trace: Trace, chat: Chat) -> TokenCounts:
 
 
 @pytest.fixture(scope="module")
-def rows(shared_rows: Callable[..., Any], make_trace: MakeTrace) -> list[Trace]:
-    """Real ones, and each kind of end; none, one and both of reasoning and response."""
-    real = [
+def real(reference_rows: Callable[..., Any], make_trace: MakeTrace) -> list[Trace]:
+    return [
         make_trace(problem=row["problem"], reasoning=row["reasoning"], response=row["answer_text"])
-        for row in shared_rows("traces/r1_mmlu_pro_mcq.jsonl")[:40]
+        for row in reference_rows("traces/r1_mmlu_pro_mcq.jsonl")[:40]
     ]
+
+
+def with_all_ends(rows: list[Trace], make_trace: MakeTrace) -> list[Trace]:
+    """These rows and made-up ones: each kind of end, with none, one or both of reasoning and response."""
     made = [
         make_trace(reasoning=reasoning, response=response)
         for reasoning in (None, "14+6=20.\n\n價格 ")
         for response in ("", "\\boxed{20}", " 20\n")
     ]
-    cut = [msgspec.structs.replace(row, finish_reason="length") for row in [*real[::8], *made]]
+    cut = [msgspec.structs.replace(row, finish_reason="length") for row in [*rows[::8], *made]]
     asked = Message(role="system", content="Think.")
     told = [msgspec.structs.replace(row, messages=[asked, *row.messages]) for row in made]
-    return [*real, *made, *cut, *told]
+    return [*rows, *made, *cut, *told]
 
 
-@pytest.mark.parametrize("name", ["r1-distill-qwen", "qwen3", "qwen2.5", "teacher"])
+@pytest.mark.parametrize("name", ["opened", "tagged", "spelt"])
 def test_counts_of_batches_are_those_of_the_rows(
-    rows: list[Trace], name: str, shared_chat: Callable[[str], Chat], teacher_chat: Chat,
-    monkeypatch: pytest.MonkeyPatch,
+    name: str, make_trace: MakeTrace, make_traces: Callable[[int], list[Trace]],
+    family_chat: Callable[[str], Chat], monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    chat = teacher_chat if name == "teacher" else shared_chat(name)
-    monkeypatch.setattr(tokens, "BATCH_CHARACTERS", 5_000)
+    rows = with_all_ends(make_traces(40), make_trace)
+    check_counts(rows, family_chat(name), 500, monkeypatch)
+
+
+@pytest.mark.reference
+@pytest.mark.parametrize("name", ["r1-distill-qwen", "qwen3", "qwen2.5"])
+def test_counts_of_batches_of_real_traces_are_those_of_the_rows(
+    real: list[Trace], name: str, make_trace: MakeTrace,
+    family_chat: Callable[[str], Chat], monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    check_counts(with_all_ends(real, make_trace), family_chat(name), 5_000, monkeypatch)
+
+
+def check_counts(
+    rows: list[Trace], chat: Chat, batch_characters: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tokens, "BATCH_CHARACTERS", batch_characters)
     found = list(counted(rows, chat))
 
     assert [row.num_tokens for row in found] == [one_by_one(row, chat) for row in rows]

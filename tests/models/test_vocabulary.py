@@ -1,8 +1,9 @@
-"""Which tokens of one real tokenizer are tokens of another."""
+"""Mapping the tokens of tokenizers to each other."""
 
 # ruff: noqa: RUF001 - DeepSeek writes its special tokens with bars that look like others
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -16,33 +17,68 @@ Chats = Callable[[str], Chat]
 TEXT = "So \\boxed{\\frac{1}{2}} ≈ 0.5, 中文 and é.\n\n<think>\tdef f(x):\n    return x²"
 
 
-def test_the_same_family_shares_its_ordinary_tokens(shared_chat: Chats) -> None:
-    found = [vocabulary_of(shared_chat(name)) for name in ("qwen2.5", "qwen3", "r1-distill-qwen")]
+class Set(NamedTuple):
+    """Families of one ordinary vocabulary, by what they do."""
+
+    spelt: str
+    tagged: str
+    opened: str
+    num_ordinary: int
+    roles: list[tuple[str, str]]
+    "a special token of `opened`, and which of `tagged` has its part"
+    no_part: tuple[str, str]
+    "one of `opened` that nothing stands for, and one of `tagged` that begins a turn"
+
+
+SETS = [
+    Set(
+        "spelt", "tagged", "opened", 474,
+        [("<|over|>", "<|im_end|>"), ("<think>", "<think>"), ("</think>", "</think>")],
+        ("<|asks|>", "<|im_start|>"),
+    ),
+    pytest.param(
+        Set(
+            "qwen2.5", "qwen3", "r1-distill-qwen", 151_643,
+            [
+                ("<｜end▁of▁sentence｜>", "<|im_end|>"), ("<think>", "<think>"),
+                ("</think>", "</think>"), ("<|fim_prefix|>", "<|fim_prefix|>"),
+            ],
+            ("<｜User｜>", "<|im_start|>"),
+        ),
+        marks=pytest.mark.reference,
+    ),
+]  # fmt: skip
+
+
+@pytest.fixture(params=SETS, ids=["own", "real"])
+def names(request: pytest.FixtureRequest) -> Set:
+    return request.param
+
+
+def test_the_same_family_shares_its_ordinary_tokens(family_chat: Chats, names: Set) -> None:
+    found = [vocabulary_of(family_chat(name)) for name in names[:3]]
     assert {one.ordinary for one in found} == {found[0].ordinary}
-    assert {one.num_ordinary for one in found} == {151_643}
+    assert {one.num_ordinary for one in found} == {names.num_ordinary}
 
 
-def test_r1s_special_tokens_go_to_qwens_by_their_role(shared_chat: Chats) -> None:
-    teacher, student = shared_chat("r1-distill-qwen"), shared_chat("qwen3")
+def test_special_tokens_go_to_the_student_s_by_their_role(family_chat: Chats, names: Set) -> None:
+    teacher, student = family_chat(names.opened), family_chat(names.tagged)
     found = counterparts(vocabulary_of(teacher), vocabulary_of(student))
-    assert np.array_equal(found[:151_643], np.arange(151_643))
+    assert np.array_equal(found[: names.num_ordinary], np.arange(names.num_ordinary))
 
     def both(text: str, other: str) -> tuple[int, int]:
         ids = teacher.tokenizer.convert_tokens_to_ids([text])
         return int(found[ids[0]]), student.tokenizer.convert_tokens_to_ids([other])[0]
 
-    for text, other in [
-        ("<｜end▁of▁sentence｜>", "<|im_end|>"), ("<think>", "<think>"), ("</think>", "</think>"),
-        ("<|fim_prefix|>", "<|fim_prefix|>"),
-    ]:  # fmt: skip
+    for text, other in names.roles:
         mapped, wanted = both(text, other)
         assert mapped == wanted, text
-    assert both("<｜User｜>", "<|im_start|>")[0] == NOT_THERE
+    assert both(*names.no_part)[0] == NOT_THERE
 
 
-def test_qwen25_has_no_token_for_the_tags(shared_chat: Chats) -> None:
-    teacher = vocabulary_of(shared_chat("r1-distill-qwen"))
-    found = counterparts(teacher, vocabulary_of(shared_chat("qwen2.5")))
+def test_tags_that_the_student_spells_have_no_token_there(family_chat: Chats, names: Set) -> None:
+    teacher = vocabulary_of(family_chat(names.opened))
+    found = counterparts(teacher, vocabulary_of(family_chat(names.spelt)))
     assert teacher.think_close is not None
     assert found[teacher.think_close] == NOT_THERE
 
@@ -56,16 +92,19 @@ def test_no_two_tokens_go_to_one() -> None:
     assert found.tolist() == [*range(10), NOT_THERE, 10]
 
 
-def test_another_ordinary_vocabulary_is_refused(shared_chat: Chats, teacher_chat: Chat) -> None:
-    with pytest.raises(
-        UsageError, match=r"another vocabulary than the student's .151,643 ordinary tokens"
-    ):
-        counterparts(vocabulary_of(shared_chat("qwen2.5")), vocabulary_of(teacher_chat))
+def test_another_ordinary_vocabulary_is_refused(
+    family_chat: Chats, teacher_chat: Chat, names: Set
+) -> None:
+    said = f"another vocabulary than the student's .{names.num_ordinary:,} ordinary tokens"
+    with pytest.raises(UsageError, match=said):
+        counterparts(vocabulary_of(family_chat(names.spelt)), vocabulary_of(teacher_chat))
 
 
-@pytest.mark.parametrize("name", ["qwen2.5", "qwen3", "r1-distill-qwen"])
-def test_the_bytes_of_the_tokens_are_the_bytes_of_the_text(shared_chat: Chats, name: str) -> None:
-    tokenizer = shared_chat(name).tokenizer
+@pytest.mark.parametrize("at", range(3))
+def test_the_bytes_of_the_tokens_are_the_bytes_of_the_text(
+    family_chat: Chats, names: Set, at: int
+) -> None:
+    tokenizer = family_chat(names[at]).tokenizer
     known = token_bytes(tokenizer)
     ids = tokenizer(TEXT, add_special_tokens=False)["input_ids"]
     assert b"".join(known[token] for token in ids) == TEXT.encode()

@@ -37,6 +37,19 @@ def test_rare_large_losses_do_not_make_a_difference(simulation: ModuleType) -> N
 
 
 @pytest.mark.slow
+def test_intervals_cover_95_percent_over_a_part_of_the_grid(simulation: ModuleType) -> None:
+    """A sixteenth of its cells, each as often as in the whole; the cells that lie lowest are among them."""
+    cells = [
+        simulation.score_cell(n, k, p, spread, 20_000)
+        for n in (30, 500)
+        for k, spread in ((1, 0.0), (4, 1.0), (64, 0.1))
+        for p in (0.03, 0.3, 0.5, 0.97)
+    ]
+    assert 0.945 <= sum(cell.covered for cell in cells) / len(cells) <= 0.97
+    assert min(cells, key=lambda cell: cell.covered).covered >= 0.925
+
+
+@pytest.mark.long
 def test_intervals_cover_95_percent_over_the_whole_grid(simulation: ModuleType) -> None:
     widths: dict[tuple[int, int], list[float]] = {}
     cells = []

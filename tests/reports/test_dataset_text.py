@@ -9,7 +9,7 @@ from distillpipe.data.store.counts import Counts, Dropped, distribution
 from distillpipe.data.store.manifest import InputDataset, Manifest, ModelUsed
 from distillpipe.reports import dataset_text
 from distillpipe.reports.disk import Folder, Partial
-from distillpipe.reports.lineage import Step
+from distillpipe.reports.lineage import FunnelStep
 
 
 def manifest(**changes: object) -> Manifest:
@@ -43,7 +43,7 @@ def manifest(**changes: object) -> Manifest:
     return found
 
 
-FUNNEL = [Step("traces", "v1", "runs/traces/v1", "gone", "traces")]
+FUNNEL = [FunnelStep("traces", "v1", "runs/traces/v1", "gone", "traces")]
 PARTIALS = [Partial("v3.partial", 1200, 3, 4, 2_000_000), Partial("v4.partial", None, None, 0, 0)]
 FOLDER = Folder(
     "v2", {"v1": 999, "v2": 1500, "v3.partial": 2_000_000, "v4.partial": 0}, 2_002_499, PARTIALS

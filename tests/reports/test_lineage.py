@@ -12,7 +12,7 @@ from distillpipe.data.store.manifest import InputDataset, Manifest, ModelUsed
 from distillpipe.data.store.versions import Header
 from distillpipe.models import lookup
 from distillpipe.reports.dataset_text import funnel_lines
-from distillpipe.reports.lineage import Step, ancestry
+from distillpipe.reports.lineage import FunnelStep, ancestry
 
 Make = Callable[..., Manifest]
 
@@ -28,7 +28,7 @@ def runs(tmp_path: Path, make: Make, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "runs"
 
 
-def steps_of(folder: Path) -> list[Step]:
+def steps_of(folder: Path) -> list[FunnelStep]:
     return ancestry(folder, manifests.read(folder))
 
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -9,20 +10,26 @@ import msgspec
 import pytest
 
 from distillpipe.base.errors import UsageError
-from distillpipe.base.options import EngineOptions, Plan, Prompting, Sampling, SamplingOptions
+from distillpipe.base.options import (
+    MATH_PROMPT,
+    EngineOptions,
+    Plan,
+    Prompting,
+    Sampling,
+    SamplingOptions,
+)
 from distillpipe.base.records import Problem
 from distillpipe.data.benchmarks import (
     BENCHMARKS,
     CHOICE_PROMPT,
     CODE_PROMPT,
     LIVECODEBENCH_PROMPT,
-    MATH_PROMPT,
     SIMPLE_EVALS_CHOICE_PROMPT,
 )
 from distillpipe.data.sources import read_problems
 from distillpipe.data.store.manifest import ResolvedOption
-from distillpipe.reports.protocols import PROTOCOLS, report, settled, with_settled
-from distillpipe.reports.published import TABLES, published_score
+from distillpipe.reports.protocols import PROTOCOLS, apply_options, report, resolve_options
+from distillpipe.reports.published import published_score, tables
 from distillpipe.reports.scoring import collect, measure
 from distillpipe.reports.tables import score_table
 from distillpipe.sampling.prompts import conversation, livecodebench_format, question_text
@@ -42,7 +49,7 @@ def given(protocol: str | None, **flags: Any) -> dict[str, ResolvedOption]:
 
 def values(protocol: str | None, benchmark: str, **flags: Any) -> dict[str, Any]:
     """What the protocol and the table changed."""
-    found = settled(given(protocol, **flags), benchmark)
+    found = resolve_options(given(protocol, **flags), benchmark)
     return {
         name: one.value for name, one in found.items() if one.source in ("protocol", "benchmark")
     }
@@ -59,7 +66,7 @@ def options(found: dict[str, ResolvedOption]) -> SamplingOptions:
         engine=EngineOptions(engine="auto", concurrency=4),
         accept_errors=False,
     )  # fmt: skip
-    return with_settled(plain, found)
+    return apply_options(plain, found)
 
 
 R1 = {"temperature": 0.6, "top_p": 0.95, "max_tokens": 32768, "answer_form": "boxed"}
@@ -130,7 +137,7 @@ def test_for_a_file_of_ones_own_no_custom_is_known_and_the_number_stays() -> Non
 
 
 def test_a_flag_beats_the_protocol_even_with_the_value_of_the_default() -> None:
-    found = settled(given("s1", temperature=0.6, prompt_template="Q: {problem}"), "aime24")
+    found = resolve_options(given("s1", temperature=0.6, prompt_template="Q: {problem}"), "aime24")
 
     assert (found["temperature"].value, found["temperature"].source) == (0.6, "flag")
     assert (found["prompt_template"].value, found["prompt_template"].source) == (
@@ -145,7 +152,7 @@ def test_a_flag_beats_the_protocol_even_with_the_value_of_the_default() -> None:
 
 def test_an_unknown_protocol_is_named() -> None:
     with pytest.raises(UsageError, match="--protocol r2: there are r1, openr1, s1, greedy"):
-        settled(given("r2"), "aime24")
+        resolve_options(given("r2"), "aime24")
 
 
 # ---------------------------------------------------------------- published scores
@@ -172,21 +179,34 @@ def test_a_published_score_is_found_by_protocol_benchmark_and_the_name_of_the_mo
 
 
 def test_every_published_table_is_of_a_protocol_and_of_benchmarks_that_there_are() -> None:
-    for table in TABLES:
+    for table in tables():
         assert table.protocol in PROTOCOLS
         assert set(table.columns) <= set(BENCHMARKS)
         assert {len(row) for row in [*table.rows.values(), *table.again.values()]} == {
             len(table.columns)
         }
-        assert {*table.notes, *table.num_problems, *table.majorities} <= set(table.columns)
-        for named in (*table.majorities.values(), table.again):
+        assert {*table.notes, *table.num_problems, *table.cons64} <= set(table.columns)
+        for named in (*table.cons64.values(), table.again):
             assert set(named) <= set(table.rows)
         measured = PROTOCOLS[table.protocol].measured
         assert set(table.columns) <= set(measured)
+        assert table.source
+        assert date(2025, 1, 1) <= table.date <= date.today()
+        scores = [score for row in table.rows.values() for score in row]
+        assert all(0 < score <= 100 for score in scores)
+
+
+def test_every_published_score_is_found() -> None:
+    for table in tables():
+        for model in table.rows:
+            for benchmark in table.columns:
+                found = published_score(table.protocol, model, benchmark)
+                assert found is not None
+                assert (found.source, found.date) == (table.source, table.date.isoformat())
 
 
 def test_the_report_says_what_was_used_and_what_differs() -> None:
-    found = settled(given("r1", num_samples=4, limit=10), "gpqa_diamond")
+    found = resolve_options(given("r1", num_samples=4, limit=10), "gpqa_diamond")
     content = report(found, options(found), "deepseek-ai/DeepSeek-R1", "gpqa_diamond")
 
     assert content["protocol"]["name"] == "r1"
@@ -225,7 +245,7 @@ def test_the_report_says_what_was_used_and_what_differs() -> None:
 def test_what_no_source_says_of_a_benchmark_is_named(
     protocol: str, benchmark: str, unknown: list[str]
 ) -> None:
-    found = settled(given(protocol), benchmark)
+    found = resolve_options(given(protocol), benchmark)
     content = report(found, options(found), "a model", benchmark)
     assert content["protocol"]["not_published"] == unknown
     assert content["protocol"]["changed"] == []
@@ -251,7 +271,7 @@ def test_of_livecodebench_a_protocol_asks_what_was_published(
     ]  # fmt: skip
     (tmp_path / "livecodebench.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     monkeypatch.setenv("DISTILL_DATA", str(tmp_path))
-    prompting = options(settled(given(protocol), "livecodebench")).prompting
+    prompting = options(resolve_options(given(protocol), "livecodebench")).prompting
 
     found = read_problems("livecodebench", prompting, None)
 
@@ -271,12 +291,12 @@ def test_packages_are_asked_for_only_where_its_programs_are_judged(
     flags = {} if verifier is None else {"verifier": verifier}
     found = given("r1", **flags)
     packages = ("numpy", "sympy", "sortedcontainers") if wanted else ()
-    assert settled(found, benchmark)["code_packages"].value == packages
+    assert resolve_options(found, benchmark)["code_packages"].value == packages
 
 
 @pytest.mark.parametrize("protocol", ["r1", "openr1"])
 def test_other_days_than_the_protocols_are_a_difference(protocol: str) -> None:
-    found = settled(given(protocol, max_date="2025-04-30"), "livecodebench")
+    found = resolve_options(given(protocol, max_date="2025-04-30"), "livecodebench")
     content = report(
         found, options(found), "deepseek-ai/DeepSeek-R1-Distill-Qwen-7B", "livecodebench"
     )
@@ -285,7 +305,7 @@ def test_other_days_than_the_protocols_are_a_difference(protocol: str) -> None:
 
 
 def test_a_published_vote_and_what_differs_stand_in_the_table(make_trace: Any) -> None:
-    found = settled(given("r1", num_samples=2), "aime24")
+    found = resolve_options(given("r1", num_samples=2), "aime24")
     traces = [
         make_trace(
             problem=name, row_key=f"{sample}" * 32, sample=sample, verdict="correct", answer="20"
@@ -342,7 +362,7 @@ def test_livecodebench_is_asked_in_its_own_words(extra: dict[str, str], ending: 
         problem_id="0" * 16, problem="Say {problem}.", reference_answer=None, verifier="code",
         extra=json.dumps(extra),
     )  # fmt: skip
-    prompting = options(settled(given("openr1"), "livecodebench")).prompting
+    prompting = options(resolve_options(given("openr1"), "livecodebench")).prompting
     (message,) = conversation(one.problem, prompting, livecodebench_format(one))
     assert message.content == LCB_START + ending
 
@@ -352,7 +372,7 @@ def test_gpqa_is_asked_in_the_words_of_simple_evals() -> None:
         problem_id="0" * 16, problem="Which?", reference_answer="A", verifier="choice",
         extra=json.dumps({"options": ["a", "b", "c", "d"]}),
     )  # fmt: skip
-    prompting = options(settled(given("r1"), "gpqa_diamond")).prompting
+    prompting = options(resolve_options(given("r1"), "gpqa_diamond")).prompting
     (message,) = conversation(question_text(one, (1, 0, 2, 3)), prompting)
     assert message.content == (
         "Answer the following multiple choice question. The last line of your response should be of the "

@@ -16,7 +16,7 @@ from distillpipe.data.store.manifest import Manifest
 from distillpipe.data.store.versions import Header
 from distillpipe.data.store.writer import Writer
 from distillpipe.reports import rows
-from distillpipe.reports.rows import Chosen, Wanted
+from distillpipe.reports.rows import RowQuery, RowSelection
 
 Make = Callable[..., Manifest]
 
@@ -28,11 +28,11 @@ def version(tmp_path: Path, make: Make) -> Path:
     return tmp_path / "clean/v1"
 
 
-def choose(folder: Path, **wanted: object) -> Chosen:
-    return rows.choose(folder, manifests.read(folder), Wanted(**wanted))  # type: ignore[arg-type]
+def choose(folder: Path, **wanted: object) -> RowSelection:
+    return rows.choose(folder, manifests.read(folder), RowQuery(**wanted))  # type: ignore[arg-type]
 
 
-def problems_of(found: Chosen) -> list[int]:
+def problems_of(found: RowSelection) -> list[int]:
     """Of "What is 3+1?" the 3."""
     return [int(re.findall(r"\d+", row.problem)[0]) for row in found.rows]
 
@@ -45,7 +45,7 @@ def test_a_row_is_found_by_its_id_among_kept_and_rejected(
 
     found = choose(version, row=row_id)
     assert problems_of(found) == [number]
-    assert (type(found.rows[0]), found.said) == (kind, None)
+    assert (type(found.rows[0]), found.note) == (kind, None)
     assert problems_of(choose(version, row=row_id[:12])) == [number]
 
 
@@ -56,7 +56,7 @@ def test_an_id_is_not_looked_for_in_the_text(
     write_dataset(tmp_path, [tricky])
 
     assert [row.id for row in choose(tmp_path / "v1", row="be").rows] == ["beef/1"]
-    with pytest.raises(UsageError, match="no row whose id begins with 'feed'"):
+    with pytest.raises(UsageError, match="no row whose id starts with 'feed'"):
         choose(tmp_path / "v1", row="feed")
 
 
@@ -83,7 +83,9 @@ def test_many_rows_that_begin_alike_are_cut_at_ten_and_it_is_said(
 
     found = choose(tmp_path / "v1", row="beef")
     assert len(found.rows) == 10
-    assert found.said == "more than 10 ids begin with 'beef', the first 10: give more of the id"
+    assert (
+        found.note == "more than 10 ids start with 'beef'; these are the first 10: give a longer id"
+    )
 
 
 def test_rows_of_a_reason_are_the_first_ten_and_it_is_said_of_how_many(version: Path) -> None:
@@ -91,10 +93,10 @@ def test_rows_of_a_reason_are_the_first_ten_and_it_is_said_of_how_many(version: 
 
     assert problems_of(found) == list(range(5, 15))
     assert {row.reason for row in found.rows if isinstance(row, RejectedTrace)} == {"wrong_answer"}
-    assert found.said == (
+    assert found.note == (
         "the first 10 of 12 rows rejected for wrong_answer; --sample N draws among them"
     )
-    assert choose(version, reason="unfinished").said is None
+    assert choose(version, reason="unfinished").note is None
     assert problems_of(choose(version, reason="unfinished")) == [17]
 
 
@@ -102,14 +104,14 @@ def test_an_unknown_reason_is_an_error_that_names_the_nearest(version: Path) -> 
     with pytest.raises(UsageError) as caught:
         choose(version, reason="wrong_anwser")
     assert str(caught.value) == (
-        f"{version} has rejected no row for 'wrong_anwser': did you mean 'wrong_answer'? "
-        "There are wrong_answer 12, unfinished 1"
+        f"{version} has no row rejected for 'wrong_anwser': did you mean 'wrong_answer'? "
+        "its reasons are wrong_answer 12, unfinished 1"
     )
 
 
 def test_a_reason_where_nothing_was_rejected_is_an_error(tmp_path: Path, make: Make) -> None:
     make(tmp_path, 1)
-    with pytest.raises(UsageError, match=r"v1 has rejected no row$"):
+    with pytest.raises(UsageError, match=r"v1 has no rejected rows: leave --reason out$"):
         choose(tmp_path / "v1", reason="wrong_answer")
 
 
@@ -123,14 +125,14 @@ def test_a_sample_is_of_the_kept_in_the_order_of_a_hash_of_seed_and_id(
     assert problems_of(choose(version, sample=3)) == by_hash[:3]
     other = sorted(range(5), key=lambda number: uniform(1, ids[number]))
     assert problems_of(choose(version, sample=5, seed=1)) == other
-    assert choose(version, sample=2).said == "2 of 5 rows kept, drawn with seed 0"
+    assert choose(version, sample=2).note == "2 of 5 rows kept, drawn with seed 0"
 
 
 def test_a_sample_larger_than_the_dataset_is_all_of_it(version: Path) -> None:
     found = choose(version, sample=100)
 
     assert sorted(problems_of(found)) == [0, 1, 2, 3, 4]
-    assert found.said == "5 of 5 rows kept, drawn with seed 0"
+    assert found.note == "5 of 5 rows kept, drawn with seed 0"
 
 
 def test_a_sample_of_a_reason_is_drawn_among_its_rows(version: Path) -> None:
@@ -138,7 +140,7 @@ def test_a_sample_of_a_reason_is_drawn_among_its_rows(version: Path) -> None:
 
     assert sorted(problems_of(found)) == list(range(5, 17))
     assert problems_of(choose(version, reason="wrong_answer", sample=1)) == problems_of(found)[:1]
-    assert found.said == "12 of 12 rows rejected for wrong_answer, drawn with seed 0"
+    assert found.note == "12 of 12 rows rejected for wrong_answer, drawn with seed 0"
 
 
 def test_the_sample_does_not_depend_on_the_order_of_the_rows(
@@ -154,7 +156,7 @@ def test_the_sample_does_not_depend_on_the_order_of_the_rows(
 
 def test_a_sample_of_nothing_is_an_error(tmp_path: Path, make: Make) -> None:
     make(tmp_path, 0, {"wrong_answer": 1})
-    with pytest.raises(UsageError, match="v1 has kept no row: --reason R shows rejected ones"):
+    with pytest.raises(UsageError, match="v1 has no kept rows: --reason R shows rejected ones"):
         choose(tmp_path / "v1", sample=1)
 
 
@@ -186,7 +188,7 @@ def test_rows_of_a_draft_are_shown_but_for_a_torn_line(
 
     assert choose(folder, sample=5).rows == [one]
     assert problems_of(choose(folder, reason="unfinished")) == [1]
-    with pytest.raises(UsageError, match="no row whose id begins with 'torn'"):
+    with pytest.raises(UsageError, match="no row whose id starts with 'torn'"):
         choose(folder, row="torn")
 
 
@@ -200,25 +202,25 @@ def test_a_file_that_was_cut_short_is_an_error(version: Path) -> None:
 @pytest.mark.parametrize(
     ("wanted", "flag"),
     [
-        (Wanted(), None),
-        (Wanted(seed=3), None),
-        (Wanted(row="a"), "--row"),
-        (Wanted(reason="a", sample=1), "--reason"),
-        (Wanted(sample=1), "--sample"),
+        (RowQuery(), None),
+        (RowQuery(seed=3), None),
+        (RowQuery(row="a"), "--row"),
+        (RowQuery(reason="a", sample=1), "--reason"),
+        (RowQuery(sample=1), "--sample"),
     ],
 )
-def test_an_option_asks_for_rows(wanted: Wanted, flag: str | None) -> None:
+def test_an_option_asks_for_rows(wanted: RowQuery, flag: str | None) -> None:
     assert wanted.flag == flag
 
 
 @pytest.mark.parametrize(
-    ("wanted", "other"), [(Wanted("a", "b"), "--reason"), (Wanted("a", sample=1), "--sample")]
+    ("wanted", "other"), [(RowQuery("a", "b"), "--reason"), (RowQuery("a", sample=1), "--sample")]
 )
-def test_a_row_by_its_id_goes_with_no_other_choice(wanted: Wanted, other: str) -> None:
-    with pytest.raises(UsageError, match=f"--row names one row: leave {other} away"):
+def test_a_row_by_its_id_goes_with_no_other_choice(wanted: RowQuery, other: str) -> None:
+    with pytest.raises(UsageError, match=f"--row selects a single row: leave {other} out"):
         _ = wanted.flag
 
 
 def test_rows_are_read_back_as_they_were_written(version: Path) -> None:
-    kept = list(dataset.read_rows(version, "part", Trace))
+    kept = list(dataset.scan(version, Trace))
     assert sorted(choose(version, sample=5).rows, key=lambda row: row.problem) == kept

@@ -18,7 +18,7 @@ from distillpipe.base.records import (
     problem_id,
     trace_id,
 )
-from distillpipe.reports.scoring import OUTCOMES, collect, measure, options_of
+from distillpipe.reports.scoring import OUTCOMES, choice_options, collect, measure
 from distillpipe.reports.tables import score_table
 
 Rows = Callable[..., list[Trace]]
@@ -175,7 +175,7 @@ def test_a_vote_over_choices_knows_the_options(rows: Rows) -> None:
         problem_id=judged[0].problem_id, problem="p1", reference_answer="A", verifier="choice",
         extra='{"options": ["one", "two", "three"]}',
     )  # fmt: skip
-    found = measure("name", collect(judged), options_of([problem]))
+    found = measure("name", collect(judged), choice_options([problem]))
     assert (
         found["maj@k"]["3"]["mean"] == 0.0
     )  # B and its text are one answer: two votes against one
@@ -233,7 +233,7 @@ def test_nothing_at_all_has_no_score() -> None:
 
 
 def test_rows_that_were_not_judged_are_no_predictions(make_trace: Callable[..., Trace]) -> None:
-    with pytest.raises(DataError, match="was not judged: `distill eval` makes predictions"):
+    with pytest.raises(DataError, match="was not judged: make predictions with `distill eval`"):
         collect([make_trace()])
 
 

@@ -29,7 +29,7 @@ from distillpipe.base.records import (
     trace_id,
 )
 from distillpipe.data.store import versions
-from distillpipe.data.store.dataset import read_problems, read_rows, read_traces
+from distillpipe.data.store.dataset import read_problems, read_traces, scan
 from distillpipe.data.store.manifest import InputDataset, Manifest, ModelUsed
 from distillpipe.data.store.versions import Header
 from distillpipe.data.store.writer import Writer
@@ -315,7 +315,7 @@ def test_a_prompt_must_be_shorter_than_the_context(
     nothing = TokenCounts(prompt=length, reasoning=0, response=0, total=length)
     assert [
         (row.problem, row.reason, row.measured, row.finish_reason, row.num_tokens)
-        for row in read_rows(out / "v1", "rejected", RejectedTrace)
+        for row in scan(out / "v1", RejectedTrace, "rejected")
     ] == [(long.problem, "prompt_too_long", str(length), "length", nothing)] * (not is_asked)
 
 
@@ -337,7 +337,7 @@ def test_a_prompt_that_was_too_long_is_too_long_in_the_next_version_too(
 
     assert again.num_requests == 1
     assert keys(out) == [("What is 0+1?", 0), ("What is 1+1?", 0)]
-    assert [row.reason for row in read_rows(out / "v2", "rejected", RejectedTrace)] == [
+    assert [row.reason for row in scan(out / "v2", RejectedTrace, "rejected")] == [
         "prompt_too_long"
     ]
 
@@ -554,7 +554,7 @@ def judge_slowly(teacher_chat: Chat, out: Path) -> Callable[..., list[Trace]]:
                 sampler.sample(writer, lambda: engine, finish)
             finally:
                 writer.sync()
-        return list(read_rows(draft.path, "part", Trace))
+        return list(scan(draft.path, Trace))
 
     return run
 
@@ -590,7 +590,7 @@ def test_what_was_sampled_before_a_stop_is_judged_and_kept(
     with pytest.raises(type(stop)):
         judge_slowly(Stopping(teacher_chat, stop, after=4), finish, 6)
     (draft,) = out.glob("v1.partial")
-    rows = list(read_rows(draft, "part", Trace))
+    rows = list(scan(draft, Trace))
     assert [row.verdict for row in rows] == ["wrong", "correct", "wrong", "wrong"]
     said = "eval: stopping when the last " in capsys.readouterr().err
     assert said == isinstance(stop, Interrupted)

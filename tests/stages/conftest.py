@@ -4,15 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from distillpipe.base.options import (
-    EngineOptions,
-    FilterOptions,
-    Plan,
-    Prompting,
-    Sampling,
-    SamplingOptions,
-    TrainingOptions,
-)
+from distillpipe.base.filter_options import FilterOptions
+from distillpipe.base.options import EngineOptions, Plan, Prompting, Sampling, SamplingOptions
+from distillpipe.base.training_options import TrainingOptions
 from distillpipe.stages.filter import filter_traces
 from distillpipe.stages.generate import generate
 from distillpipe.stages.run import Run
@@ -38,7 +32,7 @@ def filtering() -> FilterOptions:
     """Right answers, bounded, one a problem."""
     return FilterOptions(
         verdicts=("correct",), verifier=None, min_reasoning_tokens=1, max_reasoning_tokens=120,
-        dedup="exact", per_problem=1, seed=0,
+        dedup="exact", per_problem=1, seed=0, max_repetition=1.0, max_foreign_letters=None,
     )  # fmt: skip
 
 

@@ -49,16 +49,16 @@ def rows_of(out: Path) -> list[Trace]:
 
 
 def test_control_is_100_percent(sample: Callable[..., Any], tmp_path: Path) -> None:
-    done = sample("generate", 36, *BUDGET)
+    done = sample("generate", 16, *BUDGET)
     rows = rows_of(tmp_path / "out")
-    assert len(rows) == 36
+    assert len(rows) == 16
     assert all(50 <= row.num_tokens.reasoning <= 70 for row in rows)
     assert {row.finish_reason for row in rows} == {"stop"}
     counts = manifests.read(tmp_path / "out" / "v1").counts
-    assert counts.rows_within_budget == 36
+    assert counts.rows_within_budget == 16
     assert counts.num_waits == sum(row.num_waits for row in rows) > 0
     assert counts.forced_ends == sum(row.forced_end for row in rows) > 0
-    said = "control 100.0%: 36 of 36 completions have 50 to 70 reasoning tokens; "
+    said = "control 100.0%: 16 of 16 completions have 50 to 70 reasoning tokens; "
     assert f"{said}{counts.num_waits} waits, {counts.forced_ends} ends forced" in done.err
 
 
@@ -76,32 +76,32 @@ def test_a_pilot_s_rows_and_those_of_a_run_that_went_on_are_those_of_an_undistur
 def test_another_budget_samples_other_rows_and_none_samples_those_that_there_were(
     sample: Callable[..., Any], tmp_path: Path
 ) -> None:
-    sample("generate", 4, out="free")
-    sample("generate", 4, "--wait-text", "Hmm", "--end-at", "token", out="free")  # ask for nothing
+    sample("generate", 2, out="free")
+    sample("generate", 2, "--wait-text", "Hmm", "--end-at", "token", out="free")  # ask for nothing
     assert [path.name for path in (tmp_path / "free").glob("v*")] == ["v1"]
-    sample("generate", 4, *BUDGET, out="free")
-    sample("generate", 4, "--num-waits", 1, out="free")
+    sample("generate", 2, *BUDGET, out="free")
+    sample("generate", 2, "--num-waits", 1, out="free")
     keys = {
         row.row_key for number in (1, 2, 3) for row in rows_of(tmp_path / "free" / f"v{number}")
     }
-    assert len(keys) == 12
+    assert len(keys) == 6
     assert manifests.read(tmp_path / "free" / "v3").counts.rows_reused == 0
 
 
 def test_a_thought_of_nothing_is_scored(sample: Callable[..., Any], tmp_path: Path) -> None:
-    done = sample("eval", 8, "--max-reasoning-tokens", 0)
-    assert "control 100.0%: 8 of 8 completions have 0 to 0 reasoning tokens" in done.err
+    done = sample("eval", 4, "--max-reasoning-tokens", 0)
+    assert "control 100.0%: 4 of 4 completions have 0 to 0 reasoning tokens" in done.err
     rows = rows_of(tmp_path / "out" / "problems-test")
-    assert [(row.reasoning, row.forced_end) for row in rows] == [("", True)] * 8
+    assert [(row.reasoning, row.forced_end) for row in rows] == [("", True)] * 4
     version = tmp_path / "out" / "problems-test" / "v1"
     metrics = json.loads((version / "metrics.json").read_bytes())
     assert metrics["mean_reasoning_tokens"] == 0
     assert metrics["budget"] == {
-        "control": 1.0, "num_within": 8, "num_waits": 0, "num_forced_ends": 8,
+        "control": 1.0, "num_within": 4, "num_waits": 0, "num_forced_ends": 4,
     }  # fmt: skip
     lines = (version / "metrics.md").read_text().splitlines()
     assert "| control | 100.0% |" in lines
-    assert "|   waits, ends forced | 0, 8 |" in lines
+    assert "|   waits, ends forced | 0, 4 |" in lines
 
 
 def test_control_is_shown_and_compared_where_there_was_a_budget(
@@ -123,11 +123,11 @@ def test_control_is_shown_and_compared_where_there_was_a_budget(
 def test_eval_ends_at_the_token_and_generate_at_the_step(
     sample: Callable[..., Any], tmp_path: Path
 ) -> None:
-    sample("eval", 8, "--max-reasoning-tokens", 30)
-    sample("generate", 8, "--max-reasoning-tokens", 30, out="steps")
+    sample("eval", 5, "--max-reasoning-tokens", 30)
+    sample("generate", 5, "--max-reasoning-tokens", 30, out="steps")
     evaluated = [row for row in rows_of(tmp_path / "out" / "problems-test") if row.forced_end]
     generated = [row for row in rows_of(tmp_path / "steps") if row.forced_end]
-    assert len(evaluated) == len(generated) == 8
+    assert len(evaluated) == len(generated) == 5
     assert {row.num_tokens.reasoning for row in evaluated} == {
         29,
         30,

@@ -14,7 +14,7 @@ from distillpipe.data.store import versions
 from distillpipe.data.store.manifest import Manifest, ModelUsed, ResolvedOption
 from distillpipe.data.store.versions import Header
 from distillpipe.data.store.writer import Writer
-from distillpipe.reports.comparison_text import terminal
+from distillpipe.reports.comparison_text import terminal_lines
 from distillpipe.stages.compare import compare, write
 
 Predict = Callable[..., Path]
@@ -126,7 +126,7 @@ def test_what_was_left_out_is_said_and_the_others_are_paired(predict: Predict) -
     assert found.models[0].metrics["pass@1"] == 1 / 3
     assert found.models[1].metrics["pass@1"] == 2 / 3
     assert found.pairs[0].overall.num_problems == 2
-    said = "\n".join(terminal(found))
+    said = "\n".join(terminal_lines(found))
     assert "a was scored over 3 of 6 completions" in said
     assert "the models are compared over 2 of 3 problems" in said
     assert ", over 3 of 6" in said
@@ -141,7 +141,7 @@ def test_models_without_a_problem_in_common_cannot_be_compared(predict: Predict)
 def test_a_test_of_few_problems_is_said_to_be_one(predict: Predict) -> None:
     a, b = predict("a", A), predict("b", B)
     (found,) = compare([str(a), str(b)], [])
-    assert "p comes from 4 problems only" in "\n".join(terminal(found))
+    assert "p comes from 4 problems only" in "\n".join(terminal_lines(found))
     a, b = predict("c", {"p1": "+", "p2": "-"}), predict("d", {"p1": "+", "p2": "-"})
     (found,) = compare([str(a), str(b)], [])
     assert found.pairs[0].p_value_caution is None

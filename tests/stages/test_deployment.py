@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from distillpipe.base.options import TrainingOptions
+from distillpipe.base.training_options import TrainingOptions, TrainingRun
 from distillpipe.data.store.dataset import read_traces
 from distillpipe.stages.run import Run
 from distillpipe.stages.sft import sft
@@ -28,7 +28,7 @@ def student(
         **{name: getattr(training, name) for name in training.__struct_fields__}
         | {"method": "lora", "learning_rate": 2e-2, "epochs": 4}
     )
-    sft([str(traces)], str(shipped / "teacher"), out, options, Run(merge=True), 100)
+    sft([str(traces)], str(shipped / "teacher"), out, options, Run(), TrainingRun(merge=True))
     return out / "latest"
 
 

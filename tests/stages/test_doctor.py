@@ -90,24 +90,6 @@ def test_each_distribution_has_its_command(monkeypatch, release, command) -> Non
     assert sandboxes.install_command() == command
 
 
-@pytest.mark.parametrize(
-    ("script", "gpus"),
-    [
-        ("echo 'NVIDIA H100 80GB HBM3, 81559'", [("NVIDIA H100 80GB HBM3", 81559 << 20)]),
-        ("echo 'A, 1'; echo 'B, [N/A]'", [("A", 1 << 20), ("B", 0)]),
-        ("echo 'no devices'; exit 9", []),
-        ("true", []),
-    ],
-)
-def test_graphics_cards_are_what_nvidia_smi_says(monkeypatch, tmp_path, script, gpus) -> None:
-    program = tmp_path / "nvidia-smi"
-    program.write_text(f"#!/bin/sh\n{script}\n")
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
-
-    assert [(gpu.name, gpu.memory_bytes) for gpu in stage._gpus()] == gpus
-
-
 # ---------------------------------------------------------------- what is installed
 
 NOWHERE = "a-package-that-is-nowhere"

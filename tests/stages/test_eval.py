@@ -149,9 +149,7 @@ def test_a_benchmark_without_problems_is_refused(
 ) -> None:
     empty = tmp_path / "empty.jsonl"
     empty.write_text("\n")
-    with pytest.raises(
-        DataError, match=r"empty\.jsonl is empty: it should hold one problem a line"
-    ):
+    with pytest.raises(DataError, match=r"empty\.jsonl is empty: expected one problem per line"):
         evaluate(str(shipped / "teacher"), str(empty), tmp_path / "eval", sampling, Run())
 
 

@@ -10,11 +10,11 @@ import pytest
 from distillpipe.base.errors import DataError, UsageError
 from distillpipe.base.records import Trace
 from distillpipe.data.formats.outgoing import Format, ReasoningAs
-from distillpipe.data.formats.traces import Choices
+from distillpipe.data.formats.traces import Choices, ImportOptions
 from distillpipe.data.store import dataset
 from distillpipe.data.store.manifest import Manifest
 from distillpipe.stages.export import Exported, export
-from distillpipe.stages.import_traces import ImportOptions, import_traces
+from distillpipe.stages.import_traces import import_traces
 from distillpipe.stages.run import Run
 
 
@@ -125,7 +125,7 @@ def test_rows_of_a_benchmark_are_refused_unless_they_are_allowed(
     call = ("export", tmp_path / "traces", "--format", "trl", "--out", tmp_path / "rows.jsonl")
     refused = distill(*call)
 
-    assert (refused.code, "is of the benchmark math500" in refused.err) == (2, True)
+    assert (refused.code, "belongs to the benchmark math500" in refused.err) == (2, True)
     assert not (tmp_path / "rows.jsonl").exists()
     allowed = distill(*call, "--allow-benchmark-training", "--json")
     assert (allowed.code, json.loads(allowed.out)["rows"]) == (0, 2)

@@ -10,13 +10,13 @@ import msgspec
 import pytest
 
 from distillpipe.base.errors import DataError, UsageError
+from distillpipe.base.filter_options import FilterOptions
 from distillpipe.base.hashing import file_sha256
-from distillpipe.base.options import FilterOptions
 from distillpipe.base.records import Problem, RejectedTrace, TokenCounts, Trace
 from distillpipe.data.store import manifest as manifests
 from distillpipe.data.store import versions
 from distillpipe.data.store.counts import Dropped
-from distillpipe.data.store.dataset import read_problems, read_rows, read_traces
+from distillpipe.data.store.dataset import read_problems, read_traces, scan
 from distillpipe.data.store.manifest import InputDataset, Manifest
 from distillpipe.stages.filter import filter_traces
 from distillpipe.stages.run import Run
@@ -24,7 +24,7 @@ from distillpipe.stages.run import Run
 MakeTrace = Callable[..., Trace]
 OPTIONS = FilterOptions(
     verdicts=("correct",), verifier=None, min_reasoning_tokens=4, max_reasoning_tokens=100,
-    dedup="exact", per_problem=None, seed=0,
+    dedup="exact", per_problem=None, seed=0, max_repetition=1.0, max_foreign_letters=None,
 )  # fmt: skip
 
 
@@ -43,7 +43,7 @@ def kept(out: Path) -> list[Trace]:
 
 
 def rejected(out: Path) -> list[RejectedTrace]:
-    return list(read_rows(versions.resolve(str(out)), "rejected", RejectedTrace))
+    return list(scan(versions.resolve(str(out)), RejectedTrace, "rejected"))
 
 
 def tokens(reasoning: int) -> TokenCounts:
@@ -103,6 +103,20 @@ def test_other_verdicts_can_be_kept(tmp_path: Path, every_kind: dict[str, Trace]
     assert [row.reason for row in rejected(tmp_path / "clean")].count("correct_answer") == 1
 
 
+def test_the_verdict_is_asked_for_last_and_can_be_ignored(
+    tmp_path: Path, make_trace: MakeTrace
+) -> None:
+    wrong = make_trace(response="\\boxed{21}")
+    both = make_trace(response="\\boxed{21}", num_tokens=tokens(101), row_key="1" * 32)
+    path = write(tmp_path / "traces.jsonl", [make_trace(row_key="2" * 32), wrong, both])
+    run([path], tmp_path / "clean")
+    reasons = {row.id: row.reason for row in rejected(tmp_path / "clean")}
+    assert reasons == {wrong.id: "wrong_answer", both.id: "too_many_reasoning_tokens"}
+
+    run([path], tmp_path / "all", ignored_rules=("unwanted_verdict",))
+    assert [row.verdict for row in kept(tmp_path / "all")] == ["correct", "wrong"]
+
+
 def test_a_verifier_that_is_given_judges_all_rows_and_is_written_into_them(
     tmp_path: Path, make_trace: MakeTrace
 ) -> None:
@@ -150,7 +164,9 @@ def test_the_same_id_with_other_content_is_an_error_that_names_it(
     edited = msgspec.structs.replace(row, seed=124)
     path = write(tmp_path / "traces.jsonl", [row, edited])
 
-    with pytest.raises(DataError, match=rf"row {row.id} stands twice .* different content"):
+    with pytest.raises(
+        DataError, match=rf"row {row.id} is in the input twice .* different content"
+    ):
         run([path], tmp_path / "clean")
     assert versions.finished(tmp_path / "clean") == []
 
@@ -249,7 +265,9 @@ def test_rows_of_a_benchmark_are_refused_before_anything_is_written(
     rows = [make_trace(problem="a"), make_trace(problem="b", benchmark="math500")]
     path = write(tmp_path / "traces.jsonl", rows)
 
-    with pytest.raises(UsageError, match=rf"{path}: row {rows[1].id} is of the benchmark math500"):
+    with pytest.raises(
+        UsageError, match=rf"{path}: row {rows[1].id} belongs to the benchmark math500"
+    ):
         run([path], tmp_path / "clean")
     assert not list((tmp_path / "clean/v1.partial").glob("*.jsonl"))
 
@@ -274,7 +292,7 @@ def test_where_nothing_is_left_the_version_stays_unfinished_with_its_rejected_ro
         complaint, *funnel = str(raised.value).splitlines()
         assert complaint == "no row of 6 is left:"
         assert sorted(line.split()[-1] for line in funnel) == sorted(set(every_kind) - {"kept"})
-        assert len(list(read_rows(tmp_path / "clean/v1.partial", "rejected", Trace))) == 6
+        assert len(list(scan(tmp_path / "clean/v1.partial", Trace, "rejected"))) == 6
     assert [path.name for path in versions.partials(tmp_path / "clean")] == ["v1.partial"]
 
     run([path], tmp_path / "clean", verdicts=("wrong",))

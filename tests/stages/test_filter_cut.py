@@ -10,16 +10,16 @@ import msgspec
 import pytest
 
 from distillpipe.base.errors import UsageError
-from distillpipe.base.options import FilterOptions
+from distillpipe.base.filter_options import FilterOptions
 from distillpipe.base.records import RejectedTrace, Trace
 from distillpipe.data.store import manifest as manifests
 from distillpipe.data.store import versions
 from distillpipe.data.store.counts import Dropped
-from distillpipe.data.store.dataset import read_rows, read_traces
+from distillpipe.data.store.dataset import read_traces, scan
 from distillpipe.data.store.label_writer import LabelWriter
 from distillpipe.data.store.labels import SAMPLED, LabelSource, Vocabulary, unlabelled
 from distillpipe.data.store.manifest import Manifest
-from distillpipe.filters.problems import Others
+from distillpipe.filters.problems import FilterInputs
 from distillpipe.models.chat import Chat
 from distillpipe.models.tokens import counted
 from distillpipe.stages.filter import filter_traces
@@ -29,7 +29,7 @@ SOURCE = LabelSource(4, "teacher", "identity", Vocabulary("hash", 9, {}, (8,), N
 BUDGET = 40
 OPTIONS = FilterOptions(
     verdicts=("correct",), verifier=None, min_reasoning_tokens=1, max_reasoning_tokens=BUDGET,
-    over_budget="cut", dedup="exact", per_problem=None, seed=0,
+    over_budget="cut", dedup="exact", per_problem=None, seed=0, max_repetition=1.0, max_foreign_letters=None,
 )  # fmt: skip
 STATED = "Tom starts with 14.\n\nSo the answer is 20."
 AGAIN = "\n\nTom starts with 14 coins and finds 6 more coins, so once more: 14+6=20." * 3
@@ -75,7 +75,7 @@ def run(repository: Path) -> Callable[..., Manifest]:
         inputs: list[Path], out: Path, tokenizer: str | None = teacher, **changes: Any
     ) -> Manifest:
         options = msgspec.structs.replace(OPTIONS, **changes)
-        others = Others([], [], tokenizer)
+        others = FilterInputs([], [], tokenizer)
         return filter_traces([str(path) for path in inputs], out, options, Run(), others).manifest
 
     return cut
@@ -92,7 +92,7 @@ def kept(out: Path) -> list[Trace]:
 
 def rejected(out: Path) -> dict[str, RejectedTrace]:
     folder = versions.resolve(str(out))
-    return {row.id: row for row in read_rows(folder, "rejected", RejectedTrace)}
+    return {row.id: row for row in scan(folder, RejectedTrace, "rejected")}
 
 
 def num_reasoning(trace: Trace) -> str:
@@ -252,7 +252,7 @@ def test_the_tokenizer_is_part_of_what_a_version_is(
 @pytest.mark.parametrize(
     ("tokenizer", "changes", "complaint"),
     [
-        (None, {}, "counts tokens: give --tokenizer MODEL, by which the rows were counted"),
+        (None, {}, "counts tokens: give the --tokenizer MODEL with which the rows were counted"),
         ("t", {"max_reasoning_tokens": None}, "cut needs --max-reasoning-tokens N"),
         ("t", {"over_budget": "drop"}, "--tokenizer needs --over-budget cut"),
         (

@@ -9,13 +9,13 @@ import msgspec
 import pytest
 
 from distillpipe.base.errors import DataError, UsageError
-from distillpipe.base.options import EngineOptions, FilterOptions, Sampling
+from distillpipe.base.filter_options import FilterOptions, Forcing
+from distillpipe.base.options import EngineOptions, Sampling
 from distillpipe.base.records import RejectedTrace, Trace
 from distillpipe.data.store import versions
-from distillpipe.data.store.dataset import read_rows, read_traces
+from distillpipe.data.store.dataset import read_traces, scan
 from distillpipe.data.store.manifest import Manifest
-from distillpipe.filters.force import Forcing
-from distillpipe.filters.problems import Others
+from distillpipe.filters.problems import FilterInputs
 from distillpipe.models.chat import Chat
 from distillpipe.models.tokens import counted
 from distillpipe.stages.filter import filter_traces
@@ -24,7 +24,7 @@ from distillpipe.stages.run import Run
 BUDGET = 24
 OPTIONS = FilterOptions(
     verdicts=("correct",), verifier=None, min_reasoning_tokens=1, max_reasoning_tokens=BUDGET,
-    over_budget="force", dedup="exact", per_problem=None, seed=0,
+    over_budget="force", dedup="exact", per_problem=None, seed=0, max_repetition=1.0, max_foreign_letters=None,
 )  # fmt: skip
 SOLVED = "Tom starts with 14.\nFinds 6: 14+6=20."
 CIRCLES = "\nWait, Tom starts with 14 coins and finds 6 more coins, so once more: 14+6=20." * 3
@@ -63,20 +63,22 @@ def run(repository: Path, traces: Path) -> Callable[..., Manifest]:
     engine = EngineOptions(engine="transformers", concurrency=4)
 
     def force(
-        out: Path, others: Others | None = None, max_tokens: int = 128, **changes: Any
+        out: Path, others: FilterInputs | None = None, max_tokens: int = 128, **changes: Any
     ) -> Manifest:
         options = msgspec.structs.replace(OPTIONS, **changes)
         sampling = Sampling(temperature=0.0, top_p=1.0, max_tokens=max_tokens)
-        forcing = Forcing(teacher, sampling, engine, end_text="")
-        others = others or Others([], [])
-        return filter_traces([str(traces)], out, options, Run(), others, forcing).manifest
+        forcing = Forcing(teacher, sampling, engine)
+        others = others or FilterInputs([], [])
+        return filter_traces(
+            [str(traces)], out, options, Run(), others._replace(forcing=forcing)
+        ).manifest
 
     return force
 
 
 def rejected(out: Path) -> dict[str, str]:
     folder = versions.resolve(str(out))
-    return {row.id: row.reason for row in read_rows(folder, "rejected", RejectedTrace)}
+    return {row.id: row.reason for row in scan(folder, RejectedTrace, "rejected")}
 
 
 def test_long_thoughts_are_ended_at_a_step_and_answered_in_rows_of_their_own(
@@ -143,7 +145,7 @@ def test_a_problem_that_is_not_wanted_is_not_paid_for(
         {"problem": QUESTION.replace("Tom", name), "answer": "20"} for name in ("Tom", "Mia")
     ]
     benchmark.write_text("".join(json.dumps(problem) + "\n" for problem in problems))
-    manifest = run(tmp_path / "clean", Others([], [str(benchmark)]))
+    manifest = run(tmp_path / "clean", FilterInputs([], [str(benchmark)]))
     assert manifest.counts.tokens_sampled == 0
     assert [row.id for row in read_traces(str(tmp_path / "clean"))] == [rows["fits"].id]
 

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from distillpipe.base.errors import DataError
-from distillpipe.base.options import FilterOptions
+from distillpipe.base.filter_options import FilterOptions
 from distillpipe.base.records import RejectedTrace, Trace
 from distillpipe.data.store import versions
-from distillpipe.data.store.dataset import read_rows, read_traces
+from distillpipe.data.store.dataset import read_traces, scan
 from distillpipe.data.store.labels import (
     SAMPLED,
     Labels,
@@ -35,7 +35,7 @@ VOCABULARY = Vocabulary("hash", 9, {8: "<|im_end|>"}, (8,), None, None)
 SOURCE = LabelSource(K, "teacher", "identity", VOCABULARY)
 OPTIONS = FilterOptions(
     verdicts=("correct",), verifier=None, min_reasoning_tokens=0, max_reasoning_tokens=None,
-    dedup="exact", per_problem=None, seed=0,
+    dedup="exact", per_problem=None, seed=0, max_repetition=1.0, max_foreign_letters=None,
 )  # fmt: skip
 
 Labelled = Callable[..., Path]
@@ -101,7 +101,7 @@ def test_label_files_are_linked_and_the_rejected_rows_keep_theirs(
     check(tmp_path / "clean", 7)
     assert inodes(tmp_path / "clean" / "v1") == inodes(source / "v1")
     assert {entry.name for entry in manifest.files} > set(inodes(source / "v1"))
-    rejected = list(read_rows(tmp_path / "clean" / "v1", "rejected", RejectedTrace))
+    rejected = list(scan(tmp_path / "clean" / "v1", RejectedTrace, "rejected"))
     before = {row.id: row.soft_labels for row in read_traces(str(source))}
     assert {row.id: before[row.id] for row in rejected} == {
         row.id: row.soft_labels for row in rejected
@@ -116,7 +116,7 @@ def test_only_the_labels_of_few_rows_are_copied(tmp_path: Path, labelled: Labell
     assert not inodes(folder).keys() & inodes(source / "v1").keys()
     sizes = [path.stat().st_size for path in files_of(folder) if path.suffix != ".json"]
     assert sum(sizes) == label_bytes(2 * LENGTH, K)
-    rejected = list(read_rows(folder, "rejected", RejectedTrace))
+    rejected = list(scan(folder, RejectedTrace, "rejected"))
     assert [row.soft_labels for row in rejected] == [None] * 8
     before = {row.id: row for row in read_traces(str(source))}
     for row in rows:  # nothing else of it is new
@@ -217,7 +217,7 @@ def test_a_row_that_says_another_k_than_its_labels_have_is_refused(
 ) -> None:
     path = labelled("a") / "v1" / "part-00000.jsonl"
     content = path.read_bytes()
-    for wrong, said in ((b'"k":2', "3 labels a token, and a row .* says 2"), (b'"k":0', ">= 1")):
+    for wrong, said in ((b'"k":2', "3 labels per token, but a row .* says 2"), (b'"k":0', ">= 1")):
         (path.parent / "edited.jsonl").write_bytes(content.replace(b'"k":3', wrong, 1))
         with pytest.raises(DataError, match=said):
             run([path.parent / "edited.jsonl"], tmp_path / "out")

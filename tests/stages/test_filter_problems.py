@@ -9,7 +9,7 @@ import pytest
 
 from distillpipe.base.records import RejectedTrace
 from distillpipe.data.store import versions
-from distillpipe.data.store.dataset import read_rows, read_traces
+from distillpipe.data.store.dataset import read_traces, scan
 from distillpipe.data.store.manifest import read as read_manifest
 
 Distill = Callable[..., Any]
@@ -47,7 +47,7 @@ def benchmark(tmp_path: Path) -> Path:
 
 
 def rejected(out: Path) -> dict[str, RejectedTrace]:
-    rows = read_rows(versions.resolve(str(out)), "rejected", RejectedTrace)
+    rows = scan(versions.resolve(str(out)), RejectedTrace, "rejected")
     names = {text: name for name, text in PROBLEMS.items()}
     return {names[row.problem]: row for row in rows}
 

@@ -9,19 +9,19 @@ import msgspec
 import pytest
 
 from distillpipe.base.errors import UsageError
-from distillpipe.base.options import FilterOptions
+from distillpipe.base.filter_options import FilterOptions, StrategyOptions
 from distillpipe.base.records import Problem, RejectedTrace, TokenCounts, Trace
 from distillpipe.data.store import manifest as manifests
 from distillpipe.data.store import versions
-from distillpipe.data.store.dataset import read_problems, read_rows, read_traces
+from distillpipe.data.store.dataset import read_problems, read_traces, scan
 from distillpipe.data.store.manifest import Manifest
-from distillpipe.filters.problems import Others
+from distillpipe.filters.problems import FilterInputs
 from distillpipe.stages.filter import filter_traces, forecast_filter
 from distillpipe.stages.run import Run
 
 OPTIONS = FilterOptions(
     verdicts=("correct", "wrong", "unverifiable"), verifier=None, min_reasoning_tokens=1,
-    max_reasoning_tokens=None, dedup="exact", per_problem=None, seed=0,
+    max_reasoning_tokens=None, dedup="exact", per_problem=None, seed=0, max_repetition=1.0, max_foreign_letters=None,
 )  # fmt: skip
 NUM_PROBLEMS = 12
 
@@ -30,7 +30,7 @@ def run(
     inputs: list[Path], out: Path, difficulty: list[Path] | None = None, **changes: Any
 ) -> Manifest:
     options = msgspec.structs.replace(OPTIONS, **changes)
-    others = Others([str(path) for path in difficulty or []], [])
+    others = FilterInputs([str(path) for path in difficulty or []], [])
     return filter_traces([str(path) for path in inputs], out, options, Run(), others).manifest
 
 
@@ -39,7 +39,7 @@ def kept(out: Path) -> list[Trace]:
 
 
 def rejected(out: Path) -> dict[str, tuple[str, str | None]]:
-    rows = read_rows(versions.resolve(str(out)), "rejected", RejectedTrace)
+    rows = scan(versions.resolve(str(out)), RejectedTrace, "rejected")
     return {row.problem: (row.reason, row.measured) for row in rows}
 
 
@@ -162,13 +162,13 @@ def test_rows_that_were_not_selected_can_be_selected_from(tmp_path, traces) -> N
 def test_more_rows_than_are_left_keeps_all_and_says_so(tmp_path, traces, capsys) -> None:
     manifest = run([traces], tmp_path / "clean", select=1000)
     assert manifest.counts.rows_kept == 12
-    assert "filter: --select 1,000: 12 rows are left, all are kept" in capsys.readouterr().err
+    assert "filter: --select 1,000: only 12 rows are left, all are kept" in capsys.readouterr().err
 
 
 def test_clusters_are_written_as_domains_into_rows_and_problems(tmp_path, traces) -> None:
     run([traces], tmp_path / "clean", num_clusters=2, select=6, strategy="diverse")
     folder = versions.resolve(str(tmp_path / "clean"))
-    rows = kept(tmp_path / "clean") + list(read_rows(folder, "rejected", RejectedTrace))
+    rows = kept(tmp_path / "clean") + list(scan(folder, RejectedTrace, "rejected"))
     of_trains = {row.domain for row in rows if "train" in row.problem}
     of_circles = {row.domain for row in rows if "circle" in row.problem}
 
@@ -193,7 +193,14 @@ def test_s1_reads_sources_from_the_problems_and_drops_unclear_ones(
     ]
     write_dataset(tmp_path / "unclear", unclear)
     inputs = [traces, tmp_path / "unclear"]
-    run(inputs, tmp_path / "clean", select=2, strategy="s1", preselect=("AIME",), per_problem=1)
+    run(
+        inputs,
+        tmp_path / "clean",
+        select=2,
+        strategy="s1",
+        per_problem=1,
+        strategy_options=StrategyOptions(preselect=("AIME",)),
+    )
 
     assert [row.problem for row in kept(tmp_path / "clean")] == [story(0), story(1)]
     found = rejected(tmp_path / "clean")
@@ -206,7 +213,7 @@ def test_s1_reads_sources_from_the_problems_and_drops_unclear_ones(
 def test_a_dry_run_names_predictions_that_are_none(tmp_path, traces) -> None:
     options = msgspec.structs.replace(OPTIONS, max_pass_rate=0.5)
     found = forecast_filter(
-        [str(traces)], tmp_path / "clean", options, Run(), Others([str(traces)], [])
+        [str(traces)], tmp_path / "clean", options, Run(), FilterInputs([str(traces)], [])
     )
     assert any("traces holds traces, not predictions" in note for note in found.notes)
     assert not (tmp_path / "clean").exists()
@@ -220,13 +227,14 @@ def test_the_command_takes_lists_and_stores_what_was_asked(
     ended = distill(
         "filter", str(traces), "--out", out, "--verdict", "correct", "--verdict", "wrong",
         "--difficulty", str(small), "--select", "4", "--strategy", "s1", "--per-problem", "1",
-        "--preselect", "AIME", "--preselect-min-tokens", "2", "--num-clusters", "2",
-        "--follow", "AIME", "--num-follow", "1",
+        "--strategy-option", "preselect=AIME", "--strategy-option", "preselect_min_tokens=2",
+        "--strategy-option", "follow=AIME", "--strategy-option", "num_follow=1",
+        "--num-clusters", "2",
     )  # fmt: skip
     assert ended.code == 0, ended.err
     assert story(1) in {row.problem for row in kept(tmp_path / "clean")}
     assert len(kept(tmp_path / "clean")) == 4
     options = manifests.read(versions.resolve(out)).options
-    assert options["preselect_min_tokens"].value == [2]
+    assert options["strategy_option"].value[:2] == ["preselect=AIME", "preselect_min_tokens=2"]
     assert options["difficulty"].value == [str(small)]
     assert "too_easy" in ended.err and "not_selected" in ended.err

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from distillpipe.base.errors import DataError
-from distillpipe.base.options import FilterOptions
+from distillpipe.base.filter_options import FilterOptions
 from distillpipe.base.records import RejectedTrace
 from distillpipe.data.store import dataset, versions
 from distillpipe.stages.filter import filter_traces
@@ -17,7 +17,7 @@ def test_filter_keeps_right_and_bounded_rows_and_says_why_it_drops(
     traces: Path, clean: Path
 ) -> None:
     kept = list(dataset.read_traces(str(clean)))
-    rejected = list(dataset.read_rows(versions.resolve(str(clean)), "rejected", RejectedTrace))
+    rejected = list(dataset.scan(versions.resolve(str(clean)), RejectedTrace, "rejected"))
     assert len(kept) + len(rejected) == 24
     assert all(row.verdict == "correct" and row.answer == row.reference_answer for row in kept)
     assert len({row.problem_id for row in kept}) == len(kept)

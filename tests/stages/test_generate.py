@@ -51,7 +51,7 @@ def test_a_prompt_that_is_too_long_is_rejected_with_its_length_and_the_others_ar
     found = generate(str(problems), str(shipped / "teacher"), out, sampling, Run())
     manifest = found.manifest
     assert (manifest.counts.rows_kept, manifest.counts.rows_rejected) == (2, 2)
-    rejected = list(dataset.read_rows(out / "v1", "rejected", RejectedTrace))
+    rejected = list(dataset.scan(out / "v1", RejectedTrace, "rejected"))
     assert [(row.reason, int(row.measured or 0) > 1024) for row in rejected] == [
         ("prompt_too_long", True)
     ] * 2

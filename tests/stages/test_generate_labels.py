@@ -59,7 +59,7 @@ def there(
 
 def rows_of(folder: Path) -> dict[str, tuple[Trace, Labels]]:
     found = {}
-    for row in dataset.read_rows(folder, "part", Trace):
+    for row in dataset.scan(folder, Trace):
         assert row.soft_labels is not None
         found[row.row_key] = (row, read_labels(folder, row.soft_labels))
     return found
@@ -96,7 +96,7 @@ def test_rows_have_the_keys_of_rows_without_labels(
     found = run(out, with_k(labelled, None))
     assert (found.path.name, found.up_to_date) == ("v2", False)
     assert found.manifest.counts.tokens_sampled == 0
-    rows = list(dataset.read_rows(found.path, "part", Trace))
+    rows = list(dataset.scan(found.path, Trace))
     assert {row.row_key for row in rows} == rows_of(there).keys()
     assert all(row.soft_labels is None for row in rows)
     assert not list(found.path.glob("labels-*"))

@@ -15,11 +15,11 @@ import pytest
 
 from distillpipe.base.errors import DataError, UsageError
 from distillpipe.base.records import RejectedTrace, Trace
-from distillpipe.data.formats.traces import Choices
+from distillpipe.data.formats.traces import Choices, ImportOptions
 from distillpipe.data.store import dataset
 from distillpipe.data.store import manifest as manifests
 from distillpipe.data.store.manifest import Manifest
-from distillpipe.stages.import_traces import ImportOptions, import_traces
+from distillpipe.stages.import_traces import import_traces
 from distillpipe.stages.run import Run
 
 ROWS = [
@@ -47,7 +47,7 @@ def run(reference: str, out: Path, **options: Any) -> Manifest:
 
 
 def rejected(out: Path) -> list[RejectedTrace]:
-    return list(dataset.read_rows(out / "latest", "rejected", RejectedTrace))
+    return list(dataset.scan(out / "latest", RejectedTrace, "rejected"))
 
 
 def test_rows_are_kept_once_and_what_does_not_fit_is_rejected_with_its_reason(
@@ -150,14 +150,21 @@ def test_tokens_are_counted_where_a_tokenizer_is_given(tmp_path: Path, repositor
     )
 
 
-def test_tokenizers_of_others_count_their_own_tokens(
-    tmp_path: Path, shared_chat: Callable[[str], Any], repository: Path
+@pytest.mark.parametrize(
+    "counts",
+    [
+        # "1 and 1." between the tags, with the line feed at its end where the tags are tokens
+        {"spelt": (5, 16), "tagged": (6, 14)},
+        pytest.param({"qwen2.5": (5, 17), "qwen3": (6, 15)}, marks=pytest.mark.reference),
+    ],
+)
+def test_each_tokenizer_counts_its_own_tokens(
+    tmp_path: Path, family_chat: Callable[[str], Any], counts: dict[str, tuple[int, int]]
 ) -> None:
-    shared_chat("qwen2.5")  # skips where it is absent
-    folder = repository.parent / "shared" / "data" / "tokenizers"
     source = write(tmp_path / "raw.jsonl", ROWS[0])
-    for name, reasoning, total in (("qwen2.5", 5, 17), ("qwen3", 6, 15)):
-        run(source, tmp_path / name, tokenizer=str(folder / name))
+    for name, (reasoning, total) in counts.items():
+        family_chat(name).tokenizer.save_pretrained(tmp_path / "tokenizer" / name)
+        run(source, tmp_path / name, tokenizer=str(tmp_path / "tokenizer" / name))
         (row,) = dataset.read_traces(str(tmp_path / name))
         assert row.num_tokens is not None
         assert row.num_tokens.reasoning == reasoning
@@ -203,7 +210,7 @@ def test_an_answer_without_reasoning_passes_the_filter_where_none_is_asked_for(
             DataError,
             ": no row of 1 fits the format:\n         1 rows           0 tokens  no_completion",
         ),
-        ([], {}, DataError, " is empty: it should hold one row a line"),
+        ([], {}, DataError, " is empty: expected one row per line"),
     ],
 )
 def test_a_source_that_does_not_fit_is_an_error_that_says_what_to_do(
@@ -235,12 +242,18 @@ UNREADABLE = {
 }
 
 
-@pytest.mark.parametrize("name", ["rows.jsonl", "rows.json"])
-@pytest.mark.parametrize("what", UNREADABLE)
+# in a list, where brackets do not match, it is not known where the next item begins
+@pytest.mark.parametrize(
+    ("what", "name"),
+    [
+        (what, name)
+        for what in UNREADABLE
+        for name in ("rows.jsonl", "rows.json")
+        if (what, name) != ("cut short", "rows.json")
+    ],
+)
 def test_a_row_that_cannot_be_read_is_rejected_whole(tmp_path: Path, what: str, name: str) -> None:
     line = UNREADABLE[what]
-    if what == "cut short" and name == "rows.json":
-        pytest.skip("where its brackets do not match it is not known where the next item begins")
     good = [json.dumps(row).encode() for row in ROWS[:2]]
     content = b"[" + b",".join([good[0], line, good[1]]) + b"]"
     source = tmp_path / name
@@ -285,7 +298,7 @@ def test_rows_of_a_benchmark_keep_its_name_and_are_refused_as_training_data(
     (row,) = dataset.read_traces(str(tmp_path / "out"))
     assert row.benchmark == "math500"
     refused = distill("filter", tmp_path / "out", "--out", tmp_path / "clean")
-    assert (refused.code, "is of the benchmark math500" in refused.err) == (2, True)
+    assert (refused.code, "belongs to the benchmark math500" in refused.err) == (2, True)
 
 
 def test_a_dry_run_says_what_would_be_written_and_writes_nothing(
@@ -312,13 +325,14 @@ REAL = {
 }
 
 
+@pytest.mark.reference
 @pytest.mark.parametrize("name", REAL)
 def test_every_real_trace_is_kept_with_its_teacher_and_reference(
-    tmp_path: Path, shared_rows: Callable[[str], list[dict[str, Any]]], repository: Path, name: str
-) -> None:
-    rows = shared_rows(f"traces/{name}.jsonl")
-    source = repository.parent / "shared" / "data" / "traces" / f"{name}.jsonl"
-    manifest = run(str(source), tmp_path / "out")
+    tmp_path: Path, reference_data: Callable[[str], Path],
+    reference_rows: Callable[[str], list[dict[str, Any]]], name: str,
+) -> None:  # fmt: skip
+    rows = reference_rows(f"traces/{name}.jsonl")
+    manifest = run(str(reference_data(f"data/traces/{name}.jsonl")), tmp_path / "out")
     traces = list(dataset.read_traces(str(tmp_path / "out")))
 
     assert (manifest.counts.rows_kept, manifest.counts.rows_rejected) == (len(rows), 0)
@@ -335,16 +349,19 @@ def test_every_real_trace_is_kept_with_its_teacher_and_reference(
         assert json.loads(trace.extra or "")["id"] == row["id"]
 
 
+@pytest.mark.reference
 @pytest.mark.parametrize(
     ("name", "rows"),
     [("math500.jsonl", 500), ("gsm8k_test.jsonl", 1319), ("aime24_deepscaler.json", 30)],
 )
 def test_the_reference_solutions_of_real_problems_are_judged_correct(
-    tmp_path: Path, repository: Path, distill: Callable[..., Any], name: str, rows: int
+    tmp_path: Path,
+    reference_data: Callable[[str], Path],
+    distill: Callable[..., Any],
+    name: str,
+    rows: int,
 ) -> None:
-    source = repository.parent / "shared" / "data" / "math" / name
-    if not source.is_file():
-        pytest.skip(f"no real data: {source} does not exist")
+    source = reference_data(f"data/math/{name}")
     assert distill("import", source, "--out", tmp_path / "out").code == 0
     clean = tmp_path / "clean"
     assert (
@@ -384,5 +401,5 @@ def test_an_import_that_is_killed_goes_on_and_ends_as_an_undisturbed_one(tmp_pat
 
     assert sizes == sorted(sizes)
     assert (again.version, again.id, again.counts.rows_kept) == ("v1", whole.id, 20_000)
-    ids = Counter(trace.id for trace in dataset.read_rows(tmp_path / "out" / "v1", "part", Trace))
+    ids = Counter(trace.id for trace in dataset.scan(tmp_path / "out" / "v1", Trace))
     assert set(ids.values()) == {1}

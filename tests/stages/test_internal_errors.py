@@ -10,12 +10,13 @@ import pytest
 
 from distillpipe import filters
 from distillpipe.base import rowguard
-from distillpipe.base.options import FilterOptions, SamplingOptions
+from distillpipe.base.filter_options import FilterOptions
+from distillpipe.base.options import SamplingOptions
 from distillpipe.base.records import RejectedTrace, Trace
 from distillpipe.base.rowguard import InternalErrors
 from distillpipe.data.formats import incoming, outgoing
 from distillpipe.data.formats.incoming import Reader
-from distillpipe.data.formats.traces import Choices
+from distillpipe.data.formats.traces import Choices, ImportOptions
 from distillpipe.data.store import dataset, versions
 from distillpipe.data.store.writer import FailedRow
 from distillpipe.filters import decide
@@ -23,7 +24,7 @@ from distillpipe.stages.eval import evaluate
 from distillpipe.stages.export import export
 from distillpipe.stages.filter import filter_traces
 from distillpipe.stages.generate import generate
-from distillpipe.stages.import_traces import ImportOptions, import_traces
+from distillpipe.stages.import_traces import import_traces
 from distillpipe.stages.run import Result, Run
 from distillpipe.verify import VERIFIERS, Judgement, Question, Verifier
 
@@ -144,8 +145,8 @@ def _import(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Stage:
 def errors_in(result: Result) -> list[Trace]:
     """The rows of a version that met an internal error."""
     folder = result.path
-    rejected = dataset.read_rows(folder, "rejected", RejectedTrace)
-    kept = dataset.read_rows(folder, "part", Trace)
+    rejected = dataset.scan(folder, RejectedTrace, "rejected")
+    kept = dataset.scan(folder, Trace)
     return [
         *(row for row in rejected if rowguard.is_internal_error(row.reason, row.verdict_reason)),
         *(row for row in kept if rowguard.is_internal_error(None, row.verdict_reason)),
@@ -282,13 +283,13 @@ def test_what_was_sampled_is_kept_where_it_is_not_judged(
     with pytest.raises(InternalErrors, match=r"\(internal_error\): please report"):
         evaluate(model, problems(2), out, quick, Run())
     (partial,) = versions.partials(out / "problems-2")
-    rows = list(dataset.read_rows(partial, "part", Trace))
+    rows = list(dataset.scan(partial, Trace))
     assert len(rows) == NUM_ROWS
     num_errors = sum(rowguard.is_internal_error(None, row.verdict_reason) for row in rows)
 
     monkeypatch.setitem(VERIFIERS, "faulty", healthy)
     result = evaluate(model, problems(2), out, quick, Run())
-    again = {row.id: row.messages for row in dataset.read_rows(result.path, "part", Trace)}
+    again = {row.id: row.messages for row in dataset.scan(result.path, Trace)}
     assert num_errors == 2
     assert again == {row.id: row.messages for row in rows}
     assert result.path.name == "v1"

@@ -12,20 +12,19 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from distillpipe.base.errors import DataError, Incomplete, UsageError
-from distillpipe.base.options import EngineOptions, SamplingOptions
+from distillpipe.base.options import EngineOptions, LabelOptions, SamplingOptions
 from distillpipe.base.records import RejectedTrace, Trace
 from distillpipe.data.forecast import size
-from distillpipe.data.formats.traces import Choices
+from distillpipe.data.formats.traces import Choices, ImportOptions
 from distillpipe.data.store import versions
-from distillpipe.data.store.dataset import read_rows, read_traces
+from distillpipe.data.store.dataset import read_traces, scan
 from distillpipe.data.store.labels import Labels, files_of, label_bytes, read_labels, read_source
 from distillpipe.data.store.manifest import Manifest
 from distillpipe.data.store.versions import Header
 from distillpipe.models.chat import Chat
 from distillpipe.models.vocabulary import vocabulary_of
-from distillpipe.sampling.labeller import LabelOptions
 from distillpipe.stages.generate import generate
-from distillpipe.stages.import_traces import ImportOptions, import_traces
+from distillpipe.stages.import_traces import import_traces
 from distillpipe.stages.label import forecast_label, label
 from distillpipe.stages.run import Run
 
@@ -206,7 +205,7 @@ def test_what_does_not_fit_into_the_teachers_context_is_rejected_with_its_length
     given = write(tmp_path / "rows.jsonl", [short, long, empty])
     counts = label([given], teacher, tmp_path / "out", OPTIONS, Run()).manifest.counts
     assert (counts.rows_read, counts.rows_kept) == (3, 1)
-    rejected = read_rows(tmp_path / "out" / "v1", "rejected", RejectedTrace)
+    rejected = scan(tmp_path / "out" / "v1", RejectedTrace, "rejected")
     found = {row.reason: row for row in rejected}
     assert found.keys() == {"too_long_for_teacher", "empty_completion"}
     assert int(found["too_long_for_teacher"].measured or 0) > 1024
@@ -261,17 +260,27 @@ def test_a_row_that_stands_twice_is_labelled_once_and_one_with_two_contents_is_a
     counts = label([given, given], teacher, tmp_path / "out", OPTIONS, Run()).manifest.counts
     assert (counts.rows_read, counts.rows_kept) == (1, 1)
     other = write(tmp_path / "other.jsonl", [make_trace(), make_trace(response="\\boxed{21}")])
-    with pytest.raises(DataError, match="stands twice in the input with different content"):
+    with pytest.raises(DataError, match="is in the input twice with different content"):
         label([other], teacher, tmp_path / "again", OPTIONS, Run())
 
 
-def test_real_traces_that_were_imported_and_never_counted_are_labelled(
+@pytest.fixture(params=["own", pytest.param("real", marks=pytest.mark.reference)])
+def source_rows(request: pytest.FixtureRequest) -> list[dict[str, Any]]:
+    """Rows of another pipeline, as import takes them; some are longer than the teacher reads."""
+    if request.param == "real":
+        return request.getfixturevalue("reference_rows")("traces/math500_r1_family.jsonl")
+    thoughts = ["9+4=13.", "Mia has 9.\nFinds 4: 9+4=13.", "9+4=13.\n" * 4, "9+4=13.\n" * 400]
+    return [
+        {"problem": f"What is 9+4? Answer {at}.", "raw": f"<think>{one}</think>\\boxed{{13}}", "gold": "13"}
+        for at, one in enumerate(thoughts)
+    ]  # fmt: skip
+
+
+def test_traces_that_were_imported_and_never_counted_are_labelled(
     teacher: str, model: Any, tmp_path: Path, teacher_chat: Chat,
-    shared_rows: Callable[[str], list[dict[str, Any]]],
-    log_probabilities, total_variation,
+    source_rows: list[dict[str, Any]], log_probabilities, total_variation,
 ) -> None:  # fmt: skip
-    source = tmp_path / "source.jsonl"
-    rows = shared_rows("traces/math500_r1_family.jsonl")
+    source, rows = tmp_path / "source.jsonl", source_rows
     source.write_bytes(b"".join(msgspec.json.encode(row) + b"\n" for row in rows))
     import_traces(str(source), tmp_path / "traces", ImportOptions(Choices("auto")), Run())
     found = label([str(tmp_path / "traces")], teacher, tmp_path / "out", OPTIONS, Run()).manifest
@@ -313,7 +322,7 @@ def test_a_row_that_the_teacher_cannot_score_fails_and_is_given_up_only_where_th
     accepting = msgspec.structs.replace(OPTIONS, accept_errors=True)
     found = label(given, teacher, out, accepting, Run())
     assert (found.path, found.manifest.counts.rows_kept) == (out / "v1", 1)
-    (rejected,) = read_rows(out / "v1", "rejected", RejectedTrace)
+    (rejected,) = scan(out / "v1", RejectedTrace, "rejected")
     assert (rejected.reason, rejected.reasoning) == ("engine_error", "14 Z.")
     assert label(given, teacher, out, accepting, Run()).up_to_date
     with pytest.raises(Incomplete):

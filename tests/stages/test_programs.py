@@ -11,7 +11,7 @@ import pytest
 from distillpipe.base.errors import MissingDependencyError, UsageError
 from distillpipe.base.records import RejectedTrace
 from distillpipe.data.store import manifest as manifests
-from distillpipe.data.store.dataset import read_problems, read_rows, read_traces
+from distillpipe.data.store.dataset import read_problems, read_traces, scan
 from distillpipe.data.store.manifest import ResolvedOption
 from distillpipe.stages.run import code_packages
 from distillpipe.verify.code.packages import find_packages
@@ -89,7 +89,7 @@ def test_filter_keeps_the_program_that_passes_and_says_why_the_others_do_not(
     assert [(row.answer, row.verdict, row.verdict_reason) for row in kept] == [
         (PROGRAMS["right"] + "\n", "correct", "all_tests_passed")
     ]
-    rejected = read_rows(tmp_path / "clean" / "v1", "rejected", RejectedTrace)
+    rejected = scan(tmp_path / "clean" / "v1", RejectedTrace, "rejected")
     assert [(row.reason, row.verdict_reason, row.measured) for row in rejected] == [
         ("wrong_answer", "wrong_value: test 1: said 2", "wrong_value: test 1: said 2"),
         ("wrong_answer", "ended_early: test 1: exit code 0", "ended_early: test 1: exit code 0"),
@@ -109,7 +109,7 @@ def test_without_a_sandbox_filter_and_eval_refuse_before_any_work(
     for command in commands:
         done = distill(*command)
         assert done.code == 1
-        assert "model-written code runs only in a sandbox, and there is none here" in done.err
+        assert "model-written code runs only in a sandbox, which does not work here" in done.err
         assert "bubblewrap is not installed" in done.err
         assert UNSAFE in done.err
         assert "sampling" not in done.err

@@ -10,8 +10,8 @@ import torch
 from transformers import AutoModelForCausalLM, GemmaConfig
 
 from distillpipe.base.errors import DataError, UsageError
-from distillpipe.base.options import TrainingOptions
 from distillpipe.base.records import Trace
+from distillpipe.base.training_options import TrainingOptions, TrainingRun
 from distillpipe.data.store.manifest import ResolvedOption
 from distillpipe.data.store.versions import Header
 from distillpipe.models import lookup
@@ -39,7 +39,7 @@ def test_weights_go_to_no_path_that_is_no_utf8(
     given = inputs, "student", Path("caf\udce9"), training, Run()
 
     with pytest.raises(UsageError, match=r"^--out caf.*is not UTF-8"):
-        sft(*given, 0)
+        sft(*given)
     with pytest.raises(UsageError, match=r"^--out caf.*is not UTF-8"):
         forecast_sft(*given)
 
@@ -96,7 +96,7 @@ def test_a_floor_that_cannot_be_one_is_refused(
 ) -> None:
     options = msgspec.structs.replace(training, **changes)
     with pytest.raises(UsageError, match=said):
-        sft(inputs, str(tiny_model), tmp_path / "out", options, Run(), 100)
+        sft(inputs, str(tiny_model), tmp_path / "out", options, Run())
     assert not (tmp_path / "out").exists()
 
 
@@ -107,7 +107,7 @@ def test_sft_trains_on_prompts_where_it_is_asked_to(
     for asked in (False, True):
         options = msgspec.structs.replace(training, train_on_prompt=asked, epochs=1)
         out = tmp_path / str(asked)
-        manifest = sft(inputs, str(tiny_model), out, options, Run(), 100).manifest
+        manifest = sft(inputs, str(tiny_model), out, options, Run()).manifest
         steps = steps_in(out / "v1")
         assert manifest.counts.tokens_kept == sum(step.supervised_tokens for step in steps)
         counted.append((manifest.counts.tokens_kept, sum(step.tokens for step in steps)))
@@ -130,8 +130,9 @@ def test_weights_and_rows_held_out_are_counted_and_the_rate_of_an_adapter_is_der
         training, method="lora", learning_rate=None, weight=(1.0, 0.5), eval_split=0.2
     )
     given = {"learning_rate": ResolvedOption(None, "default")}
-    run, out = Run(options=given, report_to=("tensorboard",)), tmp_path / "out"
-    manifest = sft(inputs, str(tiny_model), out, options, run, 2).manifest
+    run, out = Run(options=given), tmp_path / "out"
+    training = TrainingRun(report_to=("tensorboard",), save_every=2)
+    manifest = sft(inputs, str(tiny_model), out, options, run, training).manifest
     said = capsys.readouterr().err
     assert manifest.counts.rows_by_input == [12, 6]
     assert "2 rows are held out, 13 an epoch are trained on" in said
@@ -148,18 +149,18 @@ def test_weights_and_rows_held_out_are_counted_and_the_rate_of_an_adapter_is_der
     assert f"; {steps[-1].eval_loss:.4f} on the rows held out; all of them in" in card
     assert list((out / "v1" / "tensorboard").glob("events.*"))
     again = msgspec.structs.replace(options, learning_rate=6.5e-4)
-    assert sft(inputs, str(tiny_model), out, again, run, 2).up_to_date
+    assert sft(inputs, str(tiny_model), out, again, run, training).up_to_date
 
 
 @pytest.mark.parametrize(
-    ("changes", "run", "message"),
+    ("changes", "run_changes", "message"),
     [
-        ({"weight": (1.0,)}, Run(), "--weight is given 1 times for 2 inputs"),
-        ({}, Run(num_processes=5), "--num-processes 5: a step has 4 rows"),
-        ({}, Run(sharding="fsdp"), "--sharding fsdp is for several processes"),
+        ({"weight": (1.0,)}, {}, "--weight is given 1 times for 2 inputs"),
+        ({}, {"num_processes": 5}, "--num-processes 5: a step has 4 rows"),
+        ({}, {"sharding": "fsdp"}, "--sharding fsdp is for several processes"),
         (
             {"method": "qlora"},
-            Run(num_processes=2, sharding="fsdp"),
+            {"num_processes": 2, "sharding": "fsdp"},
             "cannot split weights of 4 bits",
         ),
     ],
@@ -170,15 +171,15 @@ def test_options_that_do_not_go_together_are_refused_at_once(
     tmp_path: Path,
     training: TrainingOptions,
     changes: dict[str, object],
-    run: Run,
+    run_changes: dict[str, object],
     message: str,
 ) -> None:
     options = msgspec.structs.replace(training, **changes)
-    out = tmp_path / "out"
+    out, training_run = tmp_path / "out", TrainingRun(**run_changes)
     with pytest.raises(UsageError, match=message):
-        sft(inputs, str(tiny_model), out, options, run, 2)
+        sft(inputs, str(tiny_model), out, options, Run(), training_run)
     with pytest.raises(UsageError, match=message):
-        forecast_sft(inputs, str(tiny_model), out, options, run)
+        forecast_sft(inputs, str(tiny_model), out, options, Run(), training_run)
     assert not out.exists()
 
 
@@ -186,7 +187,10 @@ def test_options_that_do_not_go_together_are_refused_at_once(
     ("changes", "message"),
     [
         ({"eval_split": 1e-9}, "--eval-split 1e-09 leaves no row to measure on"),
-        ({"weight": (1.0, 0.01)}, "of the 6 rows of input 2 to train on an epoch has none"),
+        (
+            {"weight": (1.0, 0.01)},
+            "an epoch has none of the 6 rows of input 2 that are not held out",
+        ),
     ],
 )
 def test_a_run_without_rows_on_one_side_leaves_nothing_behind(
@@ -199,7 +203,7 @@ def test_a_run_without_rows_on_one_side_leaves_nothing_behind(
 ) -> None:
     options = msgspec.structs.replace(training, **changes)
     with pytest.raises(DataError, match=message):
-        sft(inputs, str(tiny_model), tmp_path / "out", options, Run(), 2)
+        sft(inputs, str(tiny_model), tmp_path / "out", options, Run(), TrainingRun(save_every=2))
     assert list((tmp_path / "out").glob("v*")) == []
 
 
@@ -218,7 +222,7 @@ def test_padded_rows_give_the_losses_of_packed_ones(
     losses = []
     for packing in (None, True, False):
         options = msgspec.structs.replace(training, packing=packing, max_steps=3)
-        sft(inputs, str(tiny_model), tmp_path / str(packing), options, Run(), 100)
+        sft(inputs, str(tiny_model), tmp_path / str(packing), options, Run())
         found = steps_in(tmp_path / str(packing) / "v1")
         losses.append([step.loss for step in found])
     assert losses[0] == losses[1]
@@ -234,7 +238,9 @@ def test_rows_that_cannot_be_kept_apart_are_not_packed_against_the_models_will(
     )  # fmt: skip
     model = AutoModelForCausalLM.from_config(config)
     options = msgspec.structs.replace(training, packing=True)
-    with pytest.raises(UsageError, match="--packing: rows of a gemma on cpu in fp32"):
+    with pytest.raises(
+        UsageError, match="--packing: a gemma on cpu in fp32 does not support packed rows"
+    ):
         passes_of(model, torch.device("cpu"), options)
 
 
@@ -249,9 +255,9 @@ def test_an_adapter_on_weights_of_four_bits_learns_as_on_whole_ones_and_is_merge
     assert len(quantized) == 7  # of the one layer
 
     out = tmp_path / "out"
-    manifest = sft(inputs, str(tiny_model), out, options, Run(merge=True), 100).manifest
+    manifest = sft(inputs, str(tiny_model), out, options, Run(), TrainingRun(merge=True)).manifest
     whole = msgspec.structs.replace(options, method="lora")
-    sft(inputs, str(tiny_model), tmp_path / "lora", whole, Run(), 100)
+    sft(inputs, str(tiny_model), tmp_path / "lora", whole, Run())
     ours, theirs = (
         [step.loss for step in steps_in(folder / "v1")] for folder in (out, tmp_path / "lora")
     )

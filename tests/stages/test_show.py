@@ -18,7 +18,7 @@ from distillpipe.data.store.manifest import Manifest
 from distillpipe.data.store.versions import Header
 from distillpipe.data.store.writer import Writer
 from distillpipe.reports import dataset_text
-from distillpipe.reports.rows import Wanted
+from distillpipe.reports.rows import RowQuery
 from distillpipe.stages.show import show
 
 SCORES = {
@@ -54,7 +54,7 @@ def shown(capsys: pytest.CaptureFixture[str]) -> Callable[..., list[list[str]]]:
     """`shown(path)` is the cells of the lines that `show` prints, without rules and borders."""
 
     def run(*references: Path | str) -> list[list[str]]:
-        show([str(reference) for reference in references], Wanted(), as_json=False)
+        show([str(reference) for reference in references], RowQuery(), as_json=False)
         lines = capsys.readouterr().out.splitlines()
         cells = [line.replace("┃", "│").split("│") for line in lines if set(line) & set("│┃")]
         return [[cell.strip() for cell in line[1:-1]] for line in cells]
@@ -145,7 +145,7 @@ def test_an_unfinished_version_is_shown_and_said_to_be_unfinished(
 ) -> None:
     with versions.draft(tmp_path / "clean", make_header(stage="filter")) as draft:
         draft.manifest.counts.rows_read = 7
-    show([str(tmp_path / "clean")], Wanted(), as_json=False)
+    show([str(tmp_path / "clean")], RowQuery(), as_json=False)
     assert capsys.readouterr().err == (
         f"{tmp_path}/clean: unfinished, the command that makes it goes on with it\n"
     )
@@ -173,14 +173,14 @@ def test_details_are_shown_of_one_version_only(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     write_dataset(tmp_path / "traces", make_traces(2))
-    show([str(tmp_path / "traces")], Wanted(), as_json=False)
+    show([str(tmp_path / "traces")], RowQuery(), as_json=False)
     assert "\ntraces v1: traces, made by generate; latest\n" in capsys.readouterr().out
-    show([str(tmp_path / "traces")] * 2, Wanted(), as_json=False)
+    show([str(tmp_path / "traces")] * 2, RowQuery(), as_json=False)
     assert "made by" not in capsys.readouterr().out
 
 
 def test_the_details_of_a_real_pipeline(clean: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    show([str(clean)], Wanted(), as_json=False)
+    show([str(clean)], RowQuery(), as_json=False)
 
     out, err = capsys.readouterr()
     counts = manifests.read(clean / "v1").counts
@@ -208,7 +208,7 @@ def test_json_is_one_object_and_nothing_else_on_stdout(
     write_dataset(tmp_path / "traces", make_traces(2))
     with versions.draft(tmp_path / "traces", make_header("B")):
         pass
-    show([str(tmp_path / "traces")] * 2, Wanted(), as_json=True)
+    show([str(tmp_path / "traces")] * 2, RowQuery(), as_json=True)
 
     out, err = capsys.readouterr()
     manifest = json.loads((tmp_path / "traces/v1/manifest.json").read_text())
@@ -241,12 +241,12 @@ def test_rows_are_printed_and_what_is_said_of_them_goes_to_stderr(
 ) -> None:
     one, two = make_traces(2)
     write_dataset(tmp_path / "clean", [one], [(two, "wrong_answer", "3")], stage="filter")
-    show([str(tmp_path / "clean")], Wanted(sample=1), as_json=False)
+    show([str(tmp_path / "clean")], RowQuery(sample=1), as_json=False)
     out, err = capsys.readouterr()
     assert out == "\n".join([*dataset_text.row_lines(one, whole=False), ""])
     assert err == "1 of 1 rows kept, drawn with seed 0\n"
 
-    show([str(tmp_path / "clean")], Wanted(row=two.id), as_json=False)
+    show([str(tmp_path / "clean")], RowQuery(row=two.id), as_json=False)
     out, err = capsys.readouterr()
     assert out.startswith(f"=== {two.id}\n")
     assert "\ndropped    wrong_answer: 3\n" in out
@@ -261,7 +261,7 @@ def test_rows_as_json_are_the_records_whole(
 ) -> None:
     one = make_trace(problem="a" * 5000)
     write_dataset(tmp_path / "clean", [], [(one, "wrong_answer", None)])
-    show([str(tmp_path / "clean")], Wanted(reason="wrong_answer"), as_json=True)
+    show([str(tmp_path / "clean")], RowQuery(reason="wrong_answer"), as_json=True)
 
     expected = {
         **msgspec.to_builtins(one),
@@ -285,16 +285,16 @@ def test_rows_of_several_versions_or_of_a_checkpoint_are_an_error(
     traces, student = str(tmp_path / "traces"), str(tmp_path / "student")
 
     with pytest.raises(UsageError) as caught:
-        show([traces, student], Wanted(reason="a"), as_json=True)
+        show([traces, student], RowQuery(reason="a"), as_json=True)
     assert str(caught.value) == (
         "--reason shows rows of one dataset, not of traces v1, student v1: name one"
     )
     with pytest.raises(UsageError, match="not of eval/aime v1, eval/sums v1: name one"):
-        show([str(tmp_path / "eval")], Wanted(sample=1), as_json=False)
+        show([str(tmp_path / "eval")], RowQuery(sample=1), as_json=False)
     with pytest.raises(
         UsageError, match=r"--row: .*student/v1 is a checkpoint, which holds no rows"
     ):
-        show([student], Wanted(row="a"), as_json=False)
+        show([student], RowQuery(row="a"), as_json=False)
 
 
 OPENED = """
@@ -350,9 +350,9 @@ def test_no_file_of_rows_is_opened_where_none_are_asked_for(
 def test_what_is_no_dataset_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="empty holds no version of a dataset"):
         (tmp_path / "empty").mkdir()
-        show([str(tmp_path / "empty")], Wanted(), as_json=False)
+        show([str(tmp_path / "empty")], RowQuery(), as_json=False)
     with pytest.raises(UsageError, match="missing does not exist"):
-        show([str(tmp_path / "missing")], Wanted(), as_json=True)
+        show([str(tmp_path / "missing")], RowQuery(), as_json=True)
 
 
 def test_a_manifest_of_another_format_is_an_error_with_its_path(
@@ -362,7 +362,7 @@ def test_a_manifest_of_another_format_is_an_error_with_its_path(
     (tmp_path / "v1/manifest.json").write_text('{"format": "distillpipe/9"}')
 
     with pytest.raises(DataError, match=f"{tmp_path}/v1/manifest.json: format 'distillpipe/9'"):
-        show([str(tmp_path)], Wanted(), as_json=False)
+        show([str(tmp_path)], RowQuery(), as_json=False)
 
 
 def test_scores_that_are_not_known_are_shown_as_unknown(

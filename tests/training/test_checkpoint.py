@@ -15,8 +15,8 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from distillpipe.base.errors import EngineError, UsageError
 from distillpipe.base.hashing import file_sha256
-from distillpipe.base.options import TrainingOptions
 from distillpipe.base.records import Trace
+from distillpipe.base.training_options import TrainingOptions, TrainingRun
 from distillpipe.data.store import manifest as manifests
 from distillpipe.models import lookup
 from distillpipe.models.chat import Chat, load_chat
@@ -64,11 +64,11 @@ def test_a_merged_model_is_complete_and_computes_what_the_adapter_does(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     out = tmp_path / "student"
-    first = sft([traces], str(tiny_model), out, LORA, Run(), 100).manifest
+    first = sft([traces], str(tiny_model), out, LORA, Run()).manifest
     assert not (out / "v1" / "merged").exists()
-    merging = sft([traces], str(tiny_model), out, LORA, Run(merge=True), 100).manifest
+    merging = sft([traces], str(tiny_model), out, LORA, Run(), TrainingRun(merge=True)).manifest
     said = capsys.readouterr().err
-    assert f"taking the weights of {out / 'v1'}" in said
+    assert f"copying the weights of {out / 'v1'}" in said
     assert "sft: merged: logits of up to " in said
 
     merged, base = (
@@ -95,7 +95,7 @@ def test_a_merged_model_is_complete_and_computes_what_the_adapter_does(
     for entry in merging.files:
         assert file_sha256(out / "v2" / entry.name) == entry.sha256
     assert found(out / "latest" / "merged").base_folder is None
-    again = sft([traces], str(tiny_model), out, LORA, Run(), 100)
+    again = sft([traces], str(tiny_model), out, LORA, Run())
     assert again.up_to_date and again.path == out / "v2"
     assert "merged in fp32: logits of up to" in (out / "v2" / "README.md").read_text()
     assert distill("show", out).code == 0
@@ -133,14 +133,14 @@ def test_a_merged_model_that_computes_something_else_is_refused(
 ) -> None:
     monkeypatch.setattr(checkpoint, "TOLERANCE", -1.0)  # so that any difference is too large
     row = row_of(make_trace(), teacher_chat)
-    with pytest.raises(EngineError, match=r"its logits are off by .* leave --merge out"):
+    with pytest.raises(EngineError, match=r"its logits differ by .* run again without --merge"):
         checkpoint.merge(adapter, found(tiny_model), teacher_chat, row)
     assert not (adapter / "merged").exists()
 
 
 def test_merging_is_for_adapters(tiny_model: Path, traces: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--merge is for adapters"):
-        sft([traces], str(tiny_model), tmp_path / "out", OPTIONS, Run(merge=True), 100)
+        sft([traces], str(tiny_model), tmp_path / "out", OPTIONS, Run(), TrainingRun(merge=True))
     assert not (tmp_path / "out").exists()
 
 
@@ -150,7 +150,7 @@ def test_an_adapter_names_a_base_of_the_hub_by_name_and_commit(
     folder = Path(shutil.copytree(adapter, tmp_path / "copy"))
     student = Model("Qwen/Qwen2.5-1.5B", tiny_model, "hub:Qwen/Qwen2.5-1.5B@0123abc")
     limits = limits_of(AutoConfig.from_pretrained(tiny_model))
-    checkpoint.complete(folder, student, teacher_chat, limits)
+    checkpoint.save_tokenizer_and_config(folder, student, teacher_chat, limits)
     config = json.loads((folder / "adapter_config.json").read_text())
     assert config["base_model_name_or_path"] == "Qwen/Qwen2.5-1.5B"
     assert config["revision"] == "0123abc"
@@ -180,7 +180,7 @@ def test_a_student_whose_template_drops_the_reasoning_gets_one_that_keeps_it(
     trace = make_traces(8)[0]
     limit = max(len(row_of(one, chat).ids) for one in make_traces(8)) - 3
     options = msgspec.structs.replace(OPTIONS, max_steps=1, max_length=limit, over_length="cut")
-    manifest = sft([traces], str(student), tmp_path / "out", options, Run(), 100).manifest
+    manifest = sft([traces], str(student), tmp_path / "out", options, Run()).manifest
     assert manifest.counts.rows_cut > 0
     assert manifest.counts.teachers["teacher"].rows_kept == 8
 
@@ -212,7 +212,7 @@ def test_a_larger_base_of_the_rotary_embeddings_is_trained_and_saved(
     options = msgspec.structs.replace(
         OPTIONS, rope_theta=300_000.0, max_length=2048, max_steps=1, batch_size=8
     )
-    sft([traces], str(tiny_model), tmp_path / "out", options, Run(), 100)
+    sft([traces], str(tiny_model), tmp_path / "out", options, Run())
     folder = tmp_path / "out" / "latest"
     saved = AutoConfig.from_pretrained(folder)
     assert saved.rope_parameters["rope_theta"] == 300_000.0
@@ -239,9 +239,9 @@ YARN = {"rope_type": "yarn", "rope_theta": 10000.0, "factor": 4.0}
 @pytest.mark.parametrize(
     ("rope", "options", "message"),
     [
-        (None, {"rope_theta": 1000.0}, "has 10,000, and a longer context needs a larger one"),
-        (None, {"rope_theta": 1e6, "method": "lora"}, "which an adapter does not carry"),
-        (YARN, {"rope_theta": 1e6}, "has yarn rotary embeddings, only plain ones"),
+        (None, {"rope_theta": 1000.0}, "has 10,000, and a longer context needs a larger value"),
+        (None, {"rope_theta": 1e6, "method": "lora"}, "which an adapter does not contain"),
+        (YARN, {"rope_theta": 1e6}, "has yarn rotary embeddings, and only plain ones"),
     ],
 )  # fmt: skip
 def test_a_context_that_cannot_be_stretched_is_refused(
@@ -269,12 +269,16 @@ def test_a_full_disk_during_a_save_is_one_line_and_the_same_command_goes_on(
     out = tmp_path / "out"
     unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
     limit_files(size)
-    with pytest.raises(EngineError, match="the disk is full, or files may not grow") as error:
-        sft([traces], str(tiny_model), out, OPTIONS, Run(), 1)
+    with pytest.raises(
+        EngineError, match="the disk is full or a file size limit is reached"
+    ) as error:
+        sft([traces], str(tiny_model), out, OPTIONS, Run(), TrainingRun(save_every=1))
     assert "\n" not in str(error.value)
     assert [path.name for path in out.glob("v*")] == ["v1.partial"]
     limit_files(unlimited)
-    manifest = sft([traces], str(tiny_model), out, OPTIONS, Run(), 1).manifest
+    manifest = sft(
+        [traces], str(tiny_model), out, OPTIONS, Run(), TrainingRun(save_every=1)
+    ).manifest
     assert manifests.read(out / "v1").id == manifest.id
     assert (manifest.counts.rows_read, manifest.counts.rows_kept) == (8, 8)
     assert manifest.counts.teachers["teacher"].rows_kept == 8

@@ -6,9 +6,9 @@ import msgspec
 import pytest
 
 from distillpipe.base.errors import UsageError
-from distillpipe.base.options import Distillation
+from distillpipe.base.training_options import Distillation
 from distillpipe.data.store.manifest import ResolvedOption
-from distillpipe.training.distillation import check, check_idle, layer_pairs
+from distillpipe.training.distillation import check, check_unused, layer_pairs
 
 NOTHING = Distillation(
     kd_weight=0.0, kd_divergence="forward", kd_beta=0.5, kd_temperature=1.0, kd_schedule="linear"
@@ -39,13 +39,21 @@ def test_options_count_only_where_something_is_learnt(options, num_teachers, is_
 @pytest.mark.parametrize(
     ("options", "num_teachers", "said"),
     [
-        ({}, 1, "--teacher: nothing is learnt from it: give --kd-weight, --feature-weight or"),
+        ({}, 1, "--teacher has no effect: give --kd-weight, --feature-weight or"),
         ({"feature_weight": 0.1}, 0, "--feature-weight and --relation-weight compare hidden"),
         ({"kd_weight": 0.5, "teacher_weight": (1.0,)}, 2, "given 1 times for 2 teachers"),
-        ({"kd_weight": 0.5, "teacher_weight": (1.0, 0.0)}, 2, "weights are above 0"),
+        (
+            {"kd_weight": 0.5, "teacher_weight": (1.0, 0.0)},
+            2,
+            "--teacher-weight: give numbers above 0",
+        ),
         ({"kd_weight": 0.5, "kd_adaptive": 100}, 0, "give --kd-weight, and --eval-split"),
-        ({"kd_weight": 0.5, "kd_weight_end": 0.1, "kd_schedule": "constant"}, 0, "nothing moves"),
-        ({"kd_weight": 0.5, "kd_beta": 1.0}, 0, "--kd-beta 1: it lies between 0 and 1"),
+        (
+            {"kd_weight": 0.5, "kd_weight_end": 0.1, "kd_schedule": "constant"},
+            0,
+            "no effect with --kd-schedule constant",
+        ),
+        ({"kd_weight": 0.5, "kd_beta": 1.0}, 0, "--kd-beta 1: give a number between 0 and 1"),
         ({"kd_weight": 0.5, "kd_temperature": 0.0}, 0, "--kd-temperature 0: give a number above 0"),
         (
             {"kd_weight": 0.5, "kd_temperature_end": -1.0},
@@ -53,8 +61,12 @@ def test_options_count_only_where_something_is_learnt(options, num_teachers, is_
             "--kd-temperature-end -1: give a number",
         ),
         ({"kd_weight": 0.5, "kd_temperature": math.inf}, 0, "--kd-temperature inf: give a number"),
-        ({"relation_weight": math.inf}, 1, "give a number that is not infinite"),
-        ({"feature_layers": ("1:2",), "kd_weight": 1.0}, 1, "give --feature-weight, too"),
+        ({"relation_weight": math.inf}, 1, "give a finite number"),
+        (
+            {"feature_layers": ("1:2",), "kd_weight": 1.0},
+            1,
+            "has no effect without --feature-weight",
+        ),
         ({"feature_weight": 1.0, "feature_layers": ("0:2",)}, 1, "0:2: give STUDENT:TEACHER"),
     ],
 )
@@ -75,41 +87,41 @@ def sources(flags: tuple[str, ...], recipe: tuple[str, ...] = ()) -> dict[str, R
 @pytest.mark.parametrize(
     ("options", "flags", "said"),
     [
-        ({"kd_temperature": 5.0}, ("kd_temperature",), "--kd-temperature does nothing without --kd-weight"),
-        ({"kd_divergence": "js"}, ("kd_divergence",), "--kd-divergence does nothing without --kd-weight"),
+        ({"kd_temperature": 5.0}, ("kd_temperature",), "--kd-temperature has no effect without --kd-weight"),
+        ({"kd_divergence": "js"}, ("kd_divergence",), "--kd-divergence has no effect without --kd-weight"),
         (
             {"kd_temperature_end": 5.0, "feature_weight": 1.0}, ("kd_temperature_end", "feature_weight"),
-            "--kd-temperature-end does nothing without --kd-weight: give that, too, or leave --kd-temp",
+            "--kd-temperature-end has no effect without --kd-weight: give that too, or leave --kd-temp",
         ),
         (
             {"kd_weight": 0.5, "kd_beta": 0.3}, ("kd_weight", "kd_beta", "kd_divergence"),
-            "--kd-beta does nothing without --kd-divergence js",
+            "--kd-beta has no effect without --kd-divergence js",
         ),
         (
             {"kd_weight": 0.5, "kd_schedule": "cosine"}, ("kd_weight", "kd_schedule"),
-            "--kd-schedule does nothing without --kd-weight-end or --kd-temperature-end",
+            "--kd-schedule has no effect without --kd-weight-end or --kd-temperature-end",
         ),
         (
             {"kd_weight": 0.5, "feature_loss": "cosine"}, ("kd_weight", "feature_loss"),
-            "--feature-loss does nothing without --feature-weight",
+            "--feature-loss has no effect without --feature-weight",
         ),
     ],
 )  # fmt: skip
 def test_an_option_that_does_nothing_is_refused(options, flags, said) -> None:
     with pytest.raises(UsageError, match=said):
-        check_idle(changed(**options), sources(flags))
+        check_unused(changed(**options), sources(flags))
 
 
 def test_a_recipe_with_nothing_but_an_option_that_does_nothing_is_refused() -> None:
-    with pytest.raises(UsageError, match="--kd-temperature does nothing without --kd-weight"):
-        check_idle(changed(kd_temperature=5.0), sources((), ("kd_temperature",)))
+    with pytest.raises(UsageError, match="--kd-temperature has no effect without --kd-weight"):
+        check_unused(changed(kd_temperature=5.0), sources((), ("kd_temperature",)))
 
 
 def test_a_recipe_may_hold_what_does_nothing_once_a_flag_turns_off_what_it_belongs_to() -> None:
     given = sources(("kd_weight",), ("kd_temperature", "kd_divergence"))
-    check_idle(changed(kd_temperature=5.0, kd_divergence="reverse"), given)
+    check_unused(changed(kd_temperature=5.0, kd_divergence="reverse"), given)
     given = sources(("kd_weight", "kd_divergence"), ("kd_beta",))
-    check_idle(changed(kd_weight=0.5, kd_divergence="reverse", kd_beta=0.3), given)
+    check_unused(changed(kd_weight=0.5, kd_divergence="reverse", kd_beta=0.3), given)
 
 
 def test_options_with_an_effect_are_no_idle_ones() -> None:
@@ -117,7 +129,7 @@ def test_options_with_an_effect_are_no_idle_ones() -> None:
         kd_weight=0.9, kd_weight_end=0.1, kd_divergence="js", kd_beta=0.3, kd_temperature=5.0,
         kd_temperature_end=1.0, kd_schedule="cosine", feature_weight=1.0, feature_loss="cosine",
     )  # fmt: skip
-    check_idle(everything, sources(Distillation.__struct_fields__))
+    check_unused(everything, sources(Distillation.__struct_fields__))
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,8 @@ from transformers import AutoModelForCausalLM, get_cosine_with_min_lr_schedule_w
 
 from distillpipe.base import interrupts
 from distillpipe.base.errors import DataError, EngineError, Interrupted
-from distillpipe.base.options import TrainingOptions
 from distillpipe.base.records import Trace
+from distillpipe.base.training_options import TrainingOptions
 from distillpipe.models import lookup
 from distillpipe.models.chat import Chat
 from distillpipe.training import loop, states
@@ -25,7 +25,7 @@ from distillpipe.training.rows.batches import Batches
 from distillpipe.training.rows.rows import Row, row_of
 from distillpipe.training.rows.stored_rows import StoredRows
 from distillpipe.training.setup import Setup
-from distillpipe.training.student import load_student, schedule_of
+from distillpipe.training.student import load_student, make_schedule
 
 OPTIONS = TrainingOptions(
     method="full", rank=4, alpha=4, learning_rate=1e-3, scheduler="cosine", warmup=0.1,
@@ -89,7 +89,7 @@ def mean_loss(model: Any, rows: Sequence[Row]) -> float:
 
 RECIPE = msgspec.structs.replace(
     OPTIONS, adam_beta1=0.8, adam_beta2=0.999, min_learning_rate=1e-4, train_on_prompt=True,
-    warmup=1 / 3, epochs=6, batch_size=7, weight_decay=0.1,
+    warmup=1 / 3, epochs=6, batch_size=4, weight_decay=0.1,
 )  # fmt: skip
 
 
@@ -98,7 +98,7 @@ def test_the_recipe_of_others_is_trained_as_they_train_it(
     tmp_path: Path, student: lookup.Model, rows: StoredRows, stored: Any, scheduler: Any
 ) -> None:
     # AdamW (Loshchilov and Hutter 2019, algorithm 2) in float64, loss on prompt and completion, one row at a time
-    options, few = msgspec.structs.replace(RECIPE, scheduler=scheduler), rows[:7]
+    options, few = msgspec.structs.replace(RECIPE, scheduler=scheduler), rows[:4]
     loop.train(student, stored(row.with_prompt() for row in few), tmp_path, options, 100)
     steps = states.steps_in(tmp_path)
     num_tokens = sum(len(row.ids) - 1 for row in few)
@@ -140,7 +140,7 @@ def test_the_floor_of_cosine_is_that_of_transformers(warmup: float) -> None:
     options = msgspec.structs.replace(OPTIONS, warmup=warmup, min_learning_rate=1e-4)
     found, wanted = [], []
     for made in (
-        lambda optimizer: schedule_of(optimizer, options, 40),
+        lambda optimizer: make_schedule(optimizer, options, 40),
         lambda optimizer: get_cosine_with_min_lr_schedule_with_warmup(
             optimizer, round(warmup * 40), 40, min_lr_rate=0.1
         ),
@@ -160,7 +160,7 @@ def test_a_linear_course_with_a_floor_and_nothing_but_warmup_ends() -> None:
         OPTIONS, scheduler="linear", warmup=1.0, min_learning_rate=1e-4
     )
     optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))], lr=1e-3)
-    schedule = schedule_of(optimizer, options, 4)
+    schedule = make_schedule(optimizer, options, 4)
     for _ in range(6):
         optimizer.step()
         schedule.step()
@@ -170,11 +170,11 @@ def test_a_linear_course_with_a_floor_and_nothing_but_warmup_ends() -> None:
 def test_the_held_out_loss_is_measured_at_every_state_and_changes_no_step(
     tmp_path: Path, student: lookup.Model, rows: StoredRows
 ) -> None:
-    options = msgspec.structs.replace(OPTIONS, eval_split=0.3, learning_rate=0.0)
+    options = msgspec.structs.replace(OPTIONS, eval_split=0.3, learning_rate=0.0, epochs=2)
     trained = loop.train(student, rows, tmp_path, options, save_every=4)
     steps = states.steps_in(tmp_path)
     held_out = [rows[int(at)] for at in Batches(rows, options).held_out]
-    assert len(steps) == 3 * -(-(len(rows) - len(held_out)) // 4)
+    assert len(steps) == 2 * -(-(len(rows) - len(held_out)) // 4)
     measured = [step.step for step in steps if step.eval_loss is not None]
     assert measured == [*range(4, len(steps), 4), len(steps)]
 
@@ -203,9 +203,9 @@ def test_rows_that_need_several_forward_passes_give_the_same_losses(
     once, several = tmp_path / "once", tmp_path / "several"
     once.mkdir()
     several.mkdir()
-    options = msgspec.structs.replace(OPTIONS, epochs=1)
+    options = msgspec.structs.replace(OPTIONS, max_steps=3)
     loop.train(student, rows, once, options, save_every=100)
-    monkeypatch.setattr("distillpipe.training.rows.packing.MIN_TOKENS", 1)
+    monkeypatch.setattr("distillpipe.training.passes.MIN_TOKENS", 1)
     options = msgspec.structs.replace(options, max_length=100)  # passes of one row each
     loop.train(student, rows, several, options, save_every=100)
     wanted = [step.loss for step in states.steps_in(once)]
@@ -219,7 +219,7 @@ def test_activations_made_twice_give_the_same_losses(
     kept, again = tmp_path / "kept", tmp_path / "again"
     kept.mkdir()
     again.mkdir()
-    options = msgspec.structs.replace(OPTIONS, epochs=1, method=method)
+    options = msgspec.structs.replace(OPTIONS, max_steps=3, method=method)
     loop.train(student, rows, kept, options, save_every=100)
     options = msgspec.structs.replace(options, gradient_checkpointing=True)
     assert load_student(student, options).is_gradient_checkpointing
@@ -232,7 +232,9 @@ def test_activations_made_twice_give_the_same_losses(
 def test_an_interrupted_run_goes_on_with_the_losses_of_an_undisturbed_one(
     tmp_path: Path, student: lookup.Model, rows: StoredRows, method: str
 ) -> None:
-    options = msgspec.structs.replace(OPTIONS, method=method, weight=(1.5,), eval_split=0.1)
+    options = msgspec.structs.replace(
+        OPTIONS, method=method, weight=(1.5,), eval_split=0.1, epochs=1
+    )
     whole, parted = tmp_path / "whole", tmp_path / "parted"
     whole.mkdir()
     parted.mkdir()
@@ -249,7 +251,7 @@ def test_an_interrupted_run_goes_on_with_the_losses_of_an_undisturbed_one(
         watcher.join()
         for number, handler in before.items():
             signal.signal(number, handler)
-    assert 5 <= len(states.steps_in(parted)) < 24
+    assert 5 <= len(states.steps_in(parted)) < len(states.steps_in(whole)) == 8
     loop.train(student, rows, parted, options, 7, Setup((len(rows),)))
 
     wanted = [
@@ -272,7 +274,7 @@ def _interrupt_after(losses: Path, num_steps: int) -> None:
 def test_lines_of_steps_that_no_state_covers_are_done_anew(
     tmp_path: Path, student: lookup.Model, rows: StoredRows
 ) -> None:
-    options = msgspec.structs.replace(OPTIONS, epochs=1)
+    options = msgspec.structs.replace(OPTIONS, max_steps=3)
     loop.train(student, rows, tmp_path, options, save_every=100)
     wanted = [step.loss for step in states.steps_in(tmp_path)]
     states.remove_states(tmp_path)  # as after a kill before the first state: only lines are there
@@ -285,7 +287,7 @@ def test_lines_of_steps_that_no_state_covers_are_done_anew(
 def test_an_adapter_is_saved_alone_and_loads_on_its_base(
     tmp_path: Path, student: lookup.Model, rows: StoredRows
 ) -> None:
-    options = msgspec.structs.replace(OPTIONS, method="lora", epochs=1)
+    options = msgspec.structs.replace(OPTIONS, method="lora", max_steps=3)
     loop.train(student, rows, tmp_path, options, save_every=100)
     assert (tmp_path / "adapter_model.safetensors").is_file()
     assert not (tmp_path / "model.safetensors").exists()

@@ -8,29 +8,31 @@ import msgspec
 import pytest
 
 from distillpipe.base.errors import DataError
-from distillpipe.base.options import TrainingOptions
 from distillpipe.base.records import Message, Trace
 from distillpipe.base.rowguard import InternalErrors
+from distillpipe.base.training_options import TrainingOptions
 from distillpipe.data.store.counts import Counts, Dropped, TeacherCounts
 from distillpipe.models.chat import Chat, load_chat
 from distillpipe.training.preflight import Preflight
 from distillpipe.training.preview import ShownRow, preview_of, show, summary
 from distillpipe.training.rows.rows import Row, row_of
-from distillpipe.training.student_config import Limits
+from distillpipe.training.student_config import StudentLimits
 
 OPTIONS = TrainingOptions(
     method="full", rank=4, alpha=4, learning_rate=1e-3, scheduler="cosine", warmup=0.1,
     weight_decay=1e-4, max_grad_norm=1.0, epochs=3, max_steps=None, batch_size=4, max_length=512,
     dtype="fp32", chat_template=None, seed=1,
 )  # fmt: skip
-LIMITS = Limits(num_positions=1024, vocabulary_size=512)
+LIMITS = StudentLimits(num_positions=1024, vocabulary_size=512)
 
 
 @pytest.fixture
 def looked(teacher_chat: Chat) -> Callable[..., tuple[Preflight, list[Row]]]:
     """`looked(traces, over_length="cut", ...)`: the pre-flight of traces, and the rows it lets through."""
 
-    def look(traces: list[Trace], limits: Limits = LIMITS, num_shown: int = 1, **options: object):
+    def look(
+        traces: list[Trace], limits: StudentLimits = LIMITS, num_shown: int = 1, **options: object
+    ):
         changed = msgspec.structs.replace(OPTIONS, **options)
         check = Preflight(teacher_chat, changed, limits, num_shown)
         return check, list(check.rows(traces, lambda rows: None))
@@ -64,7 +66,7 @@ def test_rows_that_fit_are_let_through_as_they_are_in_their_order(
 def test_no_rows_are_refused(looked) -> None:
     check, rows = looked([])
     assert rows == []
-    assert refused(check) == "no rows to train on: every input is empty"
+    assert refused(check) == "no rows to train on: all inputs are empty"
 
 
 def test_a_row_that_stands_twice_is_one_row(looked, make_traces) -> None:
@@ -106,7 +108,7 @@ def test_a_row_that_cannot_be_rendered_costs_itself(
 
 
 def test_one_id_with_two_contents_is_refused(looked, make_trace) -> None:
-    with pytest.raises(DataError, match="stands twice in the input with different content"):
+    with pytest.raises(DataError, match="is in the input twice with different content"):
         looked([make_trace(), make_trace(response="\\boxed{21}")])
 
 
@@ -178,7 +180,7 @@ def test_a_row_whose_prompt_alone_fills_the_limit_is_dropped_not_cut(
     check, rows = looked([trace], max_length=num_prompt, over_length="cut")
     assert rows == []
     assert refused(check) == (
-        f"no rows to train on: all 1 are longer than --max-length {num_prompt}, and --over-length cut leaves none"
+        f"no rows to train on: all 1 are longer than --max-length {num_prompt}, and --over-length cut keeps none"
     )
     check, rows = looked([trace], max_length=num_prompt + 1, over_length="cut")
     check.check()
@@ -190,21 +192,21 @@ def test_rows_beyond_the_positions_of_the_student_are_refused_with_what_helps(
 ) -> None:
     sizes = lengths(mixed, teacher_chat)
     positions = sizes[1] - 7
-    check, _ = looked(mixed, Limits(num_positions=positions, vocabulary_size=512))
+    check, _ = looked(mixed, StudentLimits(num_positions=positions, vocabulary_size=512))
     assert refused(check) == (
-        f"1 of 3 rows are longer than the {positions} positions of the student, 7 tokens in all (the longest "
-        f"row has {sizes[1]}; {mixed[1].id}): give a larger --rope-theta, which stretches them, or a smaller "
-        "--max-length with --over-length drop or cut"
+        f"1 of 3 rows are longer than the context of the student, {positions} positions, 7 tokens in all (the "
+        f"longest row has {sizes[1]}; {mixed[1].id}): give a larger --rope-theta, which extends the context, or "
+        "a smaller --max-length with --over-length drop or cut"
     )
-    looked(mixed, Limits(num_positions=sizes[1], vocabulary_size=512))[0].check()
-    looked(mixed, Limits(num_positions=None, vocabulary_size=512))[0].check()
+    looked(mixed, StudentLimits(num_positions=sizes[1], vocabulary_size=512))[0].check()
+    looked(mixed, StudentLimits(num_positions=None, vocabulary_size=512))[0].check()
 
 
 def test_ids_without_an_embedding_are_refused_and_nothing_is_resized(looked, make_traces) -> None:
-    check, rows = looked(make_traces(2), Limits(num_positions=1024, vocabulary_size=300))
+    check, rows = looked(make_traces(2), StudentLimits(num_positions=1024, vocabulary_size=300))
     largest = max(max(row.ids) for row in rows)
     assert refused(check).startswith(
-        f"2 of 2 rows have ids of up to {largest}, the student has embeddings for 300 ("
+        f"2 of 2 rows have token ids of up to {largest}, and the student has embeddings for 300 ("
     )
 
 
@@ -213,8 +215,8 @@ def test_a_trace_that_was_cut_off_when_it_was_sampled_is_refused(looked, make_tr
     traces[1:] = [msgspec.structs.replace(one, finish_reason="length") for one in traces[1:]]
     check, _ = looked(traces)
     assert refused(check) == (
-        "4 of 5 rows were cut off when they were sampled, so the student would learn to stop in mid-sentence "
-        f"({', '.join(one.id for one in traces[1:4])}, ...): `distill filter` drops them"
+        "4 of 5 rows were truncated when they were sampled, so the student would learn to stop mid-sentence "
+        f"({', '.join(one.id for one in traces[1:4])}, ...): drop them with `distill filter`"
     )
 
 
@@ -226,8 +228,8 @@ def test_all_that_is_wrong_is_said_at_once(looked, make_traces, make_trace) -> N
     ]
     check, rows = looked(traces)
     said = refused(check)
-    assert said.startswith("1 of 3 rows were cut off when they were sampled")
-    assert f"; besides, row {traces[1].id}: an end token stands inside the completion" in said
+    assert said.startswith("1 of 3 rows were truncated when they were sampled")
+    assert f"; also, row {traces[1].id}: an end token is inside the completion" in said
     assert said.endswith("(and 1 more rows)")
     assert [row.id for row in rows] == [traces[0].id]
 
@@ -236,31 +238,38 @@ def test_rows_without_reasoning_are_said_to_have_none(looked, make_traces, make_
     check, _ = looked([*make_traces(2), make_trace(reasoning=None)])
     check.check()
     assert summary(check)[1] == (
-        "rows end with <|im_end|> (466), as the tokenizer says; </think> is supervised in 2 rows, 1 have no "
+        "rows end with <|im_end|> (466), as in the tokenizer; </think> is supervised in 2 rows, 1 have no "
         "reasoning"
     )
 
 
-@pytest.mark.parametrize("family", ["qwen2.5", "r1-distill-qwen"])
-def test_what_a_real_student_does_otherwise_is_said(shared_chat, make_traces, family) -> None:
-    chat = shared_chat(family)
-    check = Preflight(chat, OPTIONS, Limits(num_positions=32768, vocabulary_size=152064))
+REAL = ("qwen2.5", "r1-distill-qwen")
+
+
+@pytest.mark.parametrize(
+    "family",
+    ["spelt", "opened", *(pytest.param(name, marks=pytest.mark.reference) for name in REAL)],
+)
+def test_what_a_student_does_otherwise_is_said(family_chat, make_traces, family) -> None:
+    chat = family_chat(family)
+    check = Preflight(chat, OPTIONS, StudentLimits(num_positions=32768, vocabulary_size=152064))
     rows = list(check.rows(make_traces(2), lambda rows: None))
     check.check()
     assert len(rows) == 2
     text = "\n".join(summary(check))
     assert (
-        "the student's chat template would not write these rows; the one that is saved does" in text
+        "the student's chat template does not render these rows; the template that is saved does"
+        in text
     )
     spelt = (
-        "no single tokens of the student: <think> (3 ids) and </think> (3 ids); they are learnt as text, "
-        "none is added"
+        "not single tokens of the student: <think> (3 ids) and </think> (3 ids); they are trained as text, "
+        "no token is added"
     )
-    assert (spelt in text) == (family == "qwen2.5")
+    assert (spelt in text) == (family in ("spelt", "qwen2.5"))
 
 
 def test_the_end_tokens_of_a_base_and_of_its_template_are_both_named(
-    shared_chat, make_trace, repository: Path, tmp_path: Path
+    make_trace, repository: Path, tmp_path: Path
 ) -> None:
     """Qwen2.5's base models stop at <|endoftext|>, their chat template ends a turn with <|im_end|>."""
     folder = repository / "data" / "quickstart" / "student-qwen"

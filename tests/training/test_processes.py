@@ -14,16 +14,16 @@ from safetensors.torch import load_file
 
 from distillpipe.base import interrupts
 from distillpipe.base.errors import EngineError, Interrupted
-from distillpipe.base.options import Distillation, EngineOptions, TrainingOptions
+from distillpipe.base.options import EngineOptions, LabelOptions
 from distillpipe.base.records import Trace
+from distillpipe.base.training_options import Distillation, TrainingOptions, TrainingRun
 from distillpipe.models import lookup
 from distillpipe.models.chat import Chat
-from distillpipe.sampling.labeller import LabelOptions
 from distillpipe.stages.label import label
 from distillpipe.stages.run import Run
 from distillpipe.stages.sft import sft
-from distillpipe.training import loop, processes, states
-from distillpipe.training.rows import packing, stored_rows
+from distillpipe.training import loop, passes, processes, states
+from distillpipe.training.rows import stored_rows
 from distillpipe.training.rows.batches import share_of
 from distillpipe.training.rows.rows import row_of
 from distillpipe.training.setup import Setup
@@ -208,10 +208,14 @@ LIVE = msgspec.structs.replace(
 ADAPTER = msgspec.structs.replace(STORED, method="lora")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("sharding", "options"),
-    [("ddp", STORED), ("fsdp", ADAPTER), ("ddp", LIVE), ("fsdp", LIVE)],
+    [
+        pytest.param("ddp", STORED, marks=pytest.mark.long),
+        pytest.param("fsdp", ADAPTER, marks=pytest.mark.slow),
+        pytest.param("ddp", LIVE, marks=pytest.mark.slow),
+        pytest.param("fsdp", LIVE, marks=pytest.mark.long),
+    ],
     ids=["stored, ddp", "stored, fsdp, adapter", "live, ddp", "live, fsdp"],
 )
 def test_two_processes_of_which_one_is_killed_learn_from_a_teacher_what_one_learns(
@@ -225,21 +229,22 @@ def test_two_processes_of_which_one_is_killed_learn_from_a_teacher_what_one_lear
 ) -> None:
     """Relations between rows are those of a pass, so live rows come one a pass, in one process as in two."""
     one, two, student = tmp_path / "one", tmp_path / "two", str(tiny_model)
-    run = Run()
+    training = TrainingRun(save_every=5)
     if options == LIVE:
-        monkeypatch.setattr(packing, "MIN_TOKENS", 1)
-        inputs, run = inputs[:1], Run(teachers=(teacher,))
-    alone = sft(inputs, student, one, options, run, 5)
+        monkeypatch.setattr(passes, "MIN_TOKENS", 1)
+        inputs = inputs[:1]
+        training = TrainingRun(save_every=5, teacher=(teacher,))
+    alone = sft(inputs, student, one, options, Run(), training)
     wanted = states.steps_in(alone.path)
     assert min(step.tokens for step in wanted) < 64  # a step of one row: one of two has none
 
-    several = msgspec.structs.replace(run, num_processes=2, sharding=sharding)
+    several = msgspec.structs.replace(training, num_processes=2, sharding=sharding)
     watcher = after_steps(two / "v1.partial", 7, kill_one)
     with pytest.raises(EngineError, match=r"process \d of 2 .* was killed by signal 9"):
-        sft(inputs, student, two, options, several, 5)
+        sft(inputs, student, two, options, Run(), several)
     watcher.join()
     assert 7 <= len(states.steps_in(two / "v1.partial")) < len(wanted)
-    together = sft(inputs, student, two, options, several, 5)
+    together = sft(inputs, student, two, options, Run(), several)
     assert_alike(states.steps_in(together.path), wanted)
     assert_weights_alike(together.path, alone.path)
     for name in ("rows_kept", "rows_taught", "tokens_taught", "tokens_kept", "rows_by_input"):

@@ -5,7 +5,7 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, Qwen2Config, Qwen3MoeConfig
 
 from distillpipe.training.rows.rows import Row
-from distillpipe.training.speed import Work, peak_of, summary, work_of
+from distillpipe.training.speed import OperationCounts, operation_counts, summary
 from distillpipe.training.states import Step
 
 CONFIG = Qwen2Config(
@@ -18,14 +18,14 @@ BODY = 2 * (2 * 32 * 32 + 2 * 32 * 16 + 3 * 32 * 48)
 
 def test_full_training_costs_six_operations_a_weight_and_attention_half_a_square() -> None:
     model = AutoModelForCausalLM.from_config(CONFIG)
-    assert work_of(model) == Work(6 * BODY, 6 * 32 * 100, 6 * 2 * 32)
+    assert operation_counts(model) == OperationCounts(6 * BODY, 6 * 32 * 100, 6 * 2 * 32)
 
 
 def test_an_adapter_costs_four_a_weight_of_its_base_and_six_of_its_own() -> None:
     base = AutoModelForCausalLM.from_config(CONFIG)
     model = get_peft_model(base, LoraConfig(r=4, target_modules="all-linear"))
     own = sum(one.numel() for one in model.parameters() if one.requires_grad)
-    assert work_of(model) == Work(4 * BODY + 6 * own, 4 * 32 * 100, 6 * 2 * 32)
+    assert operation_counts(model) == OperationCounts(4 * BODY + 6 * own, 4 * 32 * 100, 6 * 2 * 32)
 
 
 def test_the_work_of_experts_is_not_known() -> None:
@@ -33,33 +33,12 @@ def test_the_work_of_experts_is_not_known() -> None:
         vocab_size=100, hidden_size=32, num_hidden_layers=1, num_attention_heads=4,
         num_key_value_heads=2, intermediate_size=48, moe_intermediate_size=16, num_experts=4,
     )  # fmt: skip
-    assert work_of(AutoModelForCausalLM.from_config(config)) is None
+    assert operation_counts(AutoModelForCausalLM.from_config(config)) is None
 
 
 def test_the_work_of_rows_counts_the_head_where_there_is_loss_and_each_row_squared() -> None:
     rows = [Row("a", [1] * 10, 4), Row("b", [1] * 3, 1)]
-    assert Work(100, 7, 2).of_rows(rows) == 100 * 13 + 7 * (6 + 2) + 2 * (100 + 9)
-
-
-@pytest.mark.parametrize(
-    ("name", "peak"),
-    [
-        ("NVIDIA H100 80GB HBM3", 989e12),
-        ("NVIDIA H100 PCIe", 756e12),
-        ("NVIDIA H200", 989e12),
-        ("NVIDIA GH200 480GB", 989e12),
-        ("NVIDIA A100-SXM4-80GB", 312e12),
-        ("NVIDIA A10", 125e12),
-        ("NVIDIA A10G", None),
-        ("NVIDIA L4", 121e12),
-        ("NVIDIA L40S", 362e12),
-        ("NVIDIA GeForce RTX 4090", 165e12),
-        ("NVIDIA GeForce RTX 4090 Laptop GPU", None),
-        ("Tesla T4", None),
-    ],
-)
-def test_the_peak_of_a_device_is_found_by_its_name(name: str, peak: float | None) -> None:
-    assert peak_of(name) == peak
+    assert OperationCounts(100, 7, 2).of_rows(rows) == 100 * 13 + 7 * (6 + 2) + 2 * (100 + 9)
 
 
 def test_all_steps_together_are_means_over_their_time_and_the_largest_memory() -> None:

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from distillpipe.base.errors import UsageError
-from distillpipe.base.options import TrainingOptions
+from distillpipe.base.training_options import TrainingOptions
 from distillpipe.models.lookup import Model
-from distillpipe.training.student_config import derive
+from distillpipe.training.student_config import default_learning_rate
 
 
 def student(folder: Path, **config: object) -> Model:
@@ -38,7 +38,9 @@ def options(method: str) -> TrainingOptions:
 def test_the_rate_of_an_adapter_follows_width_and_family(
     tmp_path: Path, method: str, kind: str, width: int, rate: float
 ) -> None:
-    found = derive(student(tmp_path, model_type=kind, hidden_size=width), options(method))
+    found = default_learning_rate(
+        student(tmp_path, model_type=kind, hidden_size=width), options(method)
+    )
     assert found.rate == rate
     assert f"{width:,}" in found.why
 
@@ -46,13 +48,13 @@ def test_the_rate_of_an_adapter_follows_width_and_family(
 def test_the_width_of_a_model_of_text_and_images_is_that_of_its_text(tmp_path: Path) -> None:
     text = {"model_type": "qwen3_vl_text", "hidden_size": 1536}
     one = student(tmp_path, model_type="qwen3_vl", text_config=text)
-    assert derive(one, options("lora")).rate == 5.1e-4
+    assert default_learning_rate(one, options("lora")).rate == 5.1e-4
 
 
 def test_full_training_takes_the_rate_of_s1_whatever_the_student(tmp_path: Path) -> None:
-    assert derive(student(tmp_path), options("full")).rate == 1e-5
+    assert default_learning_rate(student(tmp_path), options("full")).rate == 1e-5
 
 
 def test_a_config_without_a_width_asks_for_the_rate(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"names no hidden_size .* give --learning-rate"):
-        derive(student(tmp_path, model_type="gpt2"), options("lora"))
+    with pytest.raises(UsageError, match=r"has no hidden_size, .* give --learning-rate"):
+        default_learning_rate(student(tmp_path, model_type="gpt2"), options("lora"))

@@ -8,7 +8,7 @@ from distillpipe.verify.code.sandbox import Sandbox, find_sandbox
 
 @pytest.fixture(scope="module")
 def sandbox() -> Sandbox:
-    """The sandbox with its usual limits; the tests that need it are skipped where there is none."""
+    """The sandbox with its default limits; tests that need it are skipped if there is none."""
     try:
         return find_sandbox()
     except MissingDependencyError as error:

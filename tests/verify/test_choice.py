@@ -1,4 +1,4 @@
-"""The verifier `choice`: what a response chooses, and which letter a text names."""
+"""The verifier `choice`: the choice of a response, and the letters that a text names."""
 
 import json
 from collections.abc import Callable
@@ -56,11 +56,9 @@ def test_a_response_chooses_by_box_then_statement_then_label(response, answer) -
     assert chosen(response) == answer
 
 
-@pytest.mark.parametrize(("text", "options", "found"), LETTERS)
-def test_a_text_names_letters_by_letter_by_label_or_by_the_text_of_an_option(
-    text, options, found
-) -> None:
-    assert letters(text, options) == found
+@pytest.mark.parametrize(("text", "options", "named"), LETTERS)
+def test_a_text_names_letters_by_letter_label_or_option_text(text, options, named) -> None:
+    assert letters(text, options) == named
 
 
 @pytest.mark.parametrize(
@@ -111,7 +109,7 @@ def test_without_extra_keys_there_are_no_options(extra: str | None) -> None:
     assert options_of(extra) is None
 
 
-def test_a_trace_is_judged_with_the_options_given_or_with_its_own(make_trace) -> None:
+def test_a_trace_is_judged_by_the_argument_options_or_its_own(make_trace) -> None:
     extra = json.dumps({"options": OPTIONS})
     trace = make_trace(response="The answer is London.", reference_answer="B", verifier="choice")
     assert verified(trace).verdict == "wrong"
@@ -149,7 +147,7 @@ EELS = json.dumps({"options": ["an eel", "a rat", "a bat"]})
         ("\\boxed{A}", "none of them", "unverifiable", "a bat"),
     ],
 )
-def test_a_letter_is_judged_in_the_order_that_the_row_was_asked_in(
+def test_a_letter_is_judged_in_the_order_of_the_rows_prompt(
     make_trace: Callable[..., Trace],
     response: str,
     reference: str,

@@ -1,6 +1,6 @@
-r"""The verifiers on real data: cases of eight libraries, and traces of models against their golds.
+r"""The verifiers on real data: test cases of eight libraries, and traces of models with their reference answers.
 
-Every deviation from what the authors of a case expect is listed with its reason.
+Every deviation from the verdict that the authors of a case expect is listed with its reason.
 """
 
 import json
@@ -63,7 +63,7 @@ WITHOUT_A_BOX = [f"math500_r1_family-000{number}" for number in (0, 2, 3, 8)]
 
 
 def _right(row: dict[str, Any]) -> bool:
-    """Whether a case comes out right: as a choice, or by what the prediction boxes, states or is."""
+    """Whether a case gets the expected verdict: as a choice, or by the boxed, stated or whole prediction."""
     if row["kind"] == "mcq":
         return judge(chosen(row["pred"]), row["gold"], "choice") == "correct"
     gold = row["gold"]
@@ -73,10 +73,11 @@ def _right(row: dict[str, Any]) -> bool:
     return judge(row["pred"] if answer is None else answer, gold, "math") == "correct"
 
 
-def test_pairs_of_eight_libraries_are_judged_as_expected_but_for_the_deviations(
-    shared_rows,
+@pytest.mark.reference
+def test_pairs_of_eight_libraries_deviate_only_as_listed(
+    reference_rows,
 ) -> None:
-    rows = shared_rows("answers/pairs.jsonl")
+    rows = reference_rows("answers/pairs.jsonl")
     deviating = {row["id"] for row in rows if _right(row) != row["expected"]}
     assert len(rows) == 201
     assert deviating == set(PAIRS)
@@ -86,8 +87,9 @@ def test_pairs_of_eight_libraries_are_judged_as_expected_but_for_the_deviations(
     } == deviating & contested
 
 
-def test_extractions_of_four_libraries_are_as_expected_but_for_the_deviations(shared_rows) -> None:
-    rows = shared_rows("answers/extraction.jsonl")
+@pytest.mark.reference
+def test_extractions_of_four_libraries_deviate_only_as_listed(reference_rows) -> None:
+    rows = reference_rows("answers/extraction.jsonl")
     deviating = {row["id"] for row in rows if not _extracted(row)}
     assert len(rows) == 41
     assert deviating == set(EXTRACTIONS)
@@ -95,17 +97,17 @@ def test_extractions_of_four_libraries_are_as_expected_but_for_the_deviations(sh
 
 def _extracted(row: dict[str, Any]) -> bool:
     choice = "StringExtraction" in str(row.get("options")) or "choice" in row["test"]
-    found = chosen(row["text"]) if choice else any_answer(row["text"])
+    answer = chosen(row["text"]) if choice else any_answer(row["text"])
     expected = row["expected"][-1] if isinstance(row["expected"], list) else row["expected"]
-    if found is None or expected is None:
-        return found is expected
+    if answer is None or expected is None:
+        return answer is expected
     if choice:
-        return judge(found, expected, "choice") == "correct"
-    return bool(same_answer(found, str(expected)))
+        return judge(answer, expected, "choice") == "correct"
+    return bool(same_answer(answer, str(expected)))
 
 
 def _response(row: dict[str, Any]) -> str | None:
-    """What stands after the reasoning; None where it was not ended."""
+    """The text after the reasoning; None if the reasoning did not end."""
     raw = row.get("raw")
     if raw is None or row["think_format"] == "no_tags":
         return row["answer_text"] if raw is None else raw
@@ -119,10 +121,11 @@ def _verdict(row: dict[str, Any], *, any_form: bool) -> str:
     return judge(answer, row["gold"], "math")
 
 
-def test_right_answers_that_their_authors_graded_wrong_are_found_and_no_wrong_one(
-    shared_rows,
+@pytest.mark.reference
+def test_right_answers_that_were_graded_wrong_are_correct_here(
+    reference_rows,
 ) -> None:
-    rows = shared_rows("traces/math500_r1_family.jsonl")
+    rows = reference_rows("traces/math500_r1_family.jsonl")
     verdicts = {row["id"]: _verdict(row, any_form=True) for row in rows}
     assert Counter(verdicts.values()) == {"correct": 60, "wrong": 10}
     missed = [row["id"] for row in rows if row["x_math_verify"] and not row["author_correct"]]
@@ -133,9 +136,10 @@ def test_right_answers_that_their_authors_graded_wrong_are_found_and_no_wrong_on
     assert [name for name in verdicts if boxed[name] != verdicts[name]] == WITHOUT_A_BOX
 
 
+@pytest.mark.reference
 @pytest.mark.parametrize("name", ["rl3b_think_greedy", "instruct3b_greedy"])
-def test_traces_are_judged_as_by_math_verify_but_for_the_deviations(shared_rows, name: str) -> None:
-    rows = shared_rows(f"traces/{name}.jsonl")
+def test_traces_deviate_from_math_verify_only_as_listed(reference_rows, name: str) -> None:
+    rows = reference_rows(f"traces/{name}.jsonl")
     verdicts = {row["id"]: _verdict(row, any_form=False) for row in rows}
     deviating = {
         row["id"]
@@ -149,8 +153,9 @@ def test_traces_are_judged_as_by_math_verify_but_for_the_deviations(shared_rows,
     }
 
 
-def test_all_choices_of_r1_are_correct_by_letter_and_by_text(shared_rows) -> None:
-    rows = shared_rows("traces/r1_mmlu_pro_mcq.jsonl")
+@pytest.mark.reference
+def test_all_choices_of_r1_are_correct_by_letter_and_by_text(reference_rows) -> None:
+    rows = reference_rows("traces/r1_mmlu_pro_mcq.jsonl")
     verdicts = []
     for row in rows:
         extra = json.dumps({"options": row["options"]})
@@ -165,19 +170,21 @@ def test_all_choices_of_r1_are_correct_by_letter_and_by_text(shared_rows) -> Non
     assert verdicts == ["correct"] * (4 * 413)
 
 
-def test_golds_are_correct_answers_to_themselves(shared_rows) -> None:
-    golds = [row["answer"] for row in shared_rows("math/math500.jsonl")]
-    numbers = [row["answer"].split("#### ")[1] for row in shared_rows("math/gsm8k_test.jsonl")]
+@pytest.mark.reference
+def test_golds_are_correct_answers_to_themselves(reference_rows) -> None:
+    golds = [row["answer"] for row in reference_rows("math/math500.jsonl")]
+    numbers = [row["answer"].split("#### ")[1] for row in reference_rows("math/gsm8k_test.jsonl")]
     assert {judge(gold, gold, "math") for gold in [*golds, *numbers]} == {"correct"}
     assert {judge(gold, gold, "numeric") for gold in numbers} == {"correct"}
     spelled = {gold: same_answer(rf"\[ {gold} \].", gold) for gold in [*golds, *numbers]}
     assert set(spelled.values()) == {True}
 
 
-def test_the_gold_of_another_problem_is_correct_only_where_a_unit_is_all_that_differs(
-    shared_rows,
+@pytest.mark.reference
+def test_the_gold_of_another_problem_is_wrong_except_for_units(
+    reference_rows,
 ) -> None:
-    golds = sorted({row["answer"] for row in shared_rows("math/math500.jsonl")})
+    golds = sorted({row["answer"] for row in reference_rows("math/math500.jsonl")})
     same = {
         answer for answer, gold in zip(golds[1:], golds, strict=False) if same_answer(answer, gold)
     }

@@ -1,6 +1,6 @@
-r"""Answers made to break a verifier: each costs at most its time, none stops a run, none is unverifiable.
+r"""Answers that try to break a verifier: each costs at most its time limit, none stops a run or is unverifiable.
 
-What reaches math-verify here gets one second instead of five.
+Questions to math-verify get one second here instead of five.
 """
 
 import json
@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from distillpipe.base import workers as processes
 from distillpipe.verify import judge, verified
 from distillpipe.verify.extract import any_answer, boxed_answer
 from distillpipe.verify.math import verifier as math
@@ -19,6 +20,8 @@ HOSTILE = {
     "towers": "9^9^9^9",
     "towers in braces": "9^{9^{9^{9}}}",
     "a tower of powers": "x" + "^{x" * 200 + "}" * 200,
+    "100,000 braces": "{" * 100_000 + "}" * 100_000,
+    "a megabyte": "a1+" * 330_000,
     "a million braces": "{" * 1_000_000 + "}" * 1_000_000,
     "a million open braces": "{" * 1_000_000,
     "ten megabytes": "a1+" * 3_300_000,
@@ -66,15 +69,17 @@ REFERENCES = ["42", r"\int_0^1 2x\,dx+\sin(x)"]  # one that rules decide, one th
 @pytest.fixture(autouse=True, scope="module")
 def impatient() -> Iterator[None]:
     seconds, workers.CPU_SECONDS = workers.CPU_SECONDS, 1.0
-    math.forget()
+    math.clear_caches()
     yield
     workers.CPU_SECONDS = seconds
-    workers.close()
-    math.forget()
+    processes.close()
+    math.clear_caches()
 
 
-ALWAYS = ["towers in braces", "a million braces", "ten megabytes", "null bytes", "surrogates", "fractions in fractions",
-          "brackets", "a long list", "code", "a protocol line"]  # fmt: skip
+ALWAYS = [
+    "towers in braces", "100,000 braces", "a megabyte", "null bytes", "surrogates", "a long list",
+    "code", "a protocol line",
+]  # fmt: skip
 NAMES = [name if name in ALWAYS else pytest.param(name, marks=pytest.mark.slow) for name in HOSTILE]
 
 

@@ -1,4 +1,4 @@
-"""Judging many rows: in order, few at a time, stopped at once."""
+"""Judging many rows: in order, few in memory, stopped at once."""
 
 import subprocess
 import sys
@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from distillpipe.base import workers
 from distillpipe.verify import verified
 from distillpipe.verify.judge import Judge
-from distillpipe.verify.math import workers
 
 
 def test_rows_come_out_judged_in_their_order(make_trace) -> None:
@@ -26,7 +26,7 @@ def test_rows_come_out_judged_in_their_order(make_trace) -> None:
     ]
 
 
-def test_hard_rows_go_to_workers_and_the_workers_end_with_the_judge(make_trace) -> None:
+def test_hard_rows_go_to_workers_that_end_with_the_judge(make_trace) -> None:
     sums = [rf"\boxed{{\sum_{{k=1}}^{{{number}}} k}}" for number in range(1, 7)]
     traces = [make_trace(response=text, reference_answer="6") for text in sums]
     with Judge(num_workers=2) as judge:
@@ -57,9 +57,7 @@ def test_only_a_few_rows_are_read_ahead() -> None:
         assert len(read) == 9
 
 
-def test_what_is_put_comes_back_in_its_order_and_a_slow_one_holds_nobody_up_until_many_wait() -> (
-    None
-):
+def test_results_keep_their_order_and_a_slow_row_blocks_late() -> None:
     may_end = threading.Event()
 
     def judged(number: int) -> int:
@@ -80,7 +78,7 @@ def test_what_is_put_comes_back_in_its_order_and_a_slow_one_holds_nobody_up_unti
     assert judge.num_waiting == 0
 
 
-def test_the_rest_comes_out_whole_before_an_error_in_it_is_raised() -> None:
+def test_all_pending_results_come_before_an_error_is_raised() -> None:
     def judged(number: int) -> int:
         if number in (1, 3):
             raise ValueError(number)
@@ -91,8 +89,8 @@ def test_the_rest_comes_out_whole_before_an_error_in_it_is_raised() -> None:
             judge.put(judged, number)
         got = []
         with pytest.raises(ValueError, match="1"):
-            for one in judge.rest():
-                got.append(one)
+            for result in judge.rest():
+                got.append(result)
     assert got == [0, 2, 4]
 
 

@@ -1,4 +1,4 @@
-"""From a trace to a verdict: which text is looked at, and what is wrong and what is unverifiable."""
+"""From a trace to a verdict: which text is read, what is `wrong` and what is `unverifiable`."""
 
 import pytest
 
@@ -42,7 +42,7 @@ def test_equal_numbers_are_correct_and_an_empty_answer_is_wrong(verifier: str) -
 
 
 @pytest.mark.parametrize(("answer", "reference"), [("20", "20"), (None, None), ("20", "")])
-def test_an_unknown_verifier_is_the_users_mistake_whatever_the_answer(answer, reference) -> None:
+def test_an_unknown_verifier_is_a_usage_error_for_any_answer(answer, reference) -> None:
     with pytest.raises(
         UsageError, match="no verifier 'maths': there are exact, numeric, math, choice, code"
     ):
@@ -77,7 +77,7 @@ def test_a_truncated_completion_has_no_answer(make_trace, finish_reason: str) ->
     assert (judged.answer, judged.verdict) == (None, "wrong")
 
 
-def test_without_a_reference_the_answer_is_kept_and_the_verdict_is_unverifiable(make_trace) -> None:
+def test_without_a_reference_an_answer_is_kept_and_unverifiable(make_trace) -> None:
     judged = verified(make_trace(reference_answer=None))
     assert (judged.answer, judged.verdict) == ("20", "unverifiable")
 
@@ -88,7 +88,7 @@ def test_an_old_verdict_is_made_anew(make_trace) -> None:
     assert verified(judged) == judged
 
 
-def test_the_given_verifier_overrides_the_rows_own_and_is_recorded(make_trace) -> None:
+def test_the_verifier_argument_overrides_the_rows_own(make_trace) -> None:
     trace = make_trace(response="\\boxed{20.0}", verifier="exact")
     assert verified(trace).verdict == "wrong"
     judged = verified(trace, "numeric")

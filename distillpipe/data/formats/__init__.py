@@ -1,1 +1,1 @@
-"""Other people's data: rows come in as traces, traces go out as rows."""
+"""File formats of other tools: read their rows as traces, and write traces as their rows."""

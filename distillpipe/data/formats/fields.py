@@ -1,4 +1,4 @@
-r"""Under which keys a row keeps its problem, its reference answer and the rest.
+r"""Find the problem, the reference answer and other fields of a row under their usual keys.
 
 {"question": "Tom has ...", "answer": "14 + 6 = <<14+6=20>>20\n#### 20"}     GSM8K: the reference is 20
 {"problem": "What is ...", "solution": "... is $\boxed{\frac{1}{2}}.$"}      MATH: it is \frac{1}{2}
@@ -23,41 +23,41 @@ Row = dict[str, Any]
 
 
 class Fields(NamedTuple):
-    """The keys that the user named; null for the usual ones."""
+    """The keys that the user named; None for the usual ones."""
 
     problem: str | None = None
     answer: str | None = None
 
 
 class Gold(NamedTuple):
-    """The reference answer of a row, null for none."""
+    """The reference answer of a row, None for none."""
 
     text: str | None
     key: str | None
-    "where it stood, null where that text says more than the answer and is worth keeping"
+    "the key it came from; None if the text there is more than the answer, so it is kept in `extra` too"
 
 
 class NotText(ValueError):
-    """A key that should hold a reference answer holds something else."""
+    """Raised if the value of a reference answer is neither text nor a number."""
 
     def __init__(self, key: str, value: object) -> None:
         super().__init__(f"expected text or a number under {key!r}, got {value!r:.60}")
         self.key = key
 
 
-def present(row: Row, given: str | None, usual: tuple[str, ...]) -> str | None:
-    """The first of the usual keys, or the one given, that is in the row and not null."""
-    names = (given,) if given is not None else usual
+def present(row: Row, key: str | None, usual: tuple[str, ...]) -> str | None:
+    """The first key with a value that is not null: `key` if it is given, else one of the usual keys."""
+    names = (key,) if key is not None else usual
     return next((name for name in names if row.get(name) is not None), None)
 
 
 def text_under(row: Row, names: tuple[str, ...]) -> str | None:
-    """The first of `names` under which the row has text that is not blank."""
+    """The first of the keys `names` with text that is not blank."""
     return next((name for name in names if is_text(row.get(name))), None)
 
 
 def problem_key(row: Row, fields: Fields) -> str | None:
-    """The key of the problem's text."""
+    """The key of the problem's text, None if the row has none."""
     return text_under(row, PROBLEM_FIELDS if fields.problem is None else (fields.problem,))
 
 
@@ -67,9 +67,9 @@ def is_text(value: object) -> bool:
 
 
 def gold(row: Row, fields: Fields) -> Gold:
-    """The reference answer of a row: under its key, or the last box of its solution.
+    r"""The reference answer of a row: from its answer field, or the last `\boxed{}` of its solution.
 
-    Raises NotText for one that is neither text nor a number.
+    Raises NotText if it is neither text nor a number.
     """
     key = present(row, fields.answer, ANSWER_FIELDS)
     if key is None:
@@ -82,23 +82,23 @@ def gold(row: Row, fields: Fields) -> Gold:
 
 
 def final_answer(text: str) -> str:
-    r"""What stands after GSM8K's `####`, else in the last `\boxed{}`, else the text as it is."""
-    marked = GSM8K_END.search(text)
-    return marked[1].rstrip() if marked else boxed_answer(text) or text
+    r"""The text after GSM8K's `####`, else in the last `\boxed{}`, else the whole text."""
+    match = GSM8K_END.search(text)
+    return match[1].rstrip() if match else boxed_answer(text) or text
 
 
 def usual_verifier(row: Row) -> str:
-    """The verifier of a row that names none."""
+    """The verifier of a row that names none: `code` if it has tests, else `math`."""
     return "code" if has_tests(row) else "math"
 
 
 def extra_of(values: Row) -> str | None:
-    """What is known of a row besides, as one JSON string; null for nothing."""
+    """The remaining fields of a row as one JSON string, None if there are none."""
     return msgspec.json.encode(values, enc_hook=str).decode() if values else None
 
 
 def _of_solution(row: Row) -> str | None:
-    r"""The last box of a solution, or a solution that is nothing but a number."""
+    r"""The last `\boxed{}` of a solution, or the whole solution if it is a number."""
     key = text_under(row, SOLUTION_FIELDS)
     if key is None:
         return None

@@ -1,11 +1,11 @@
-"""The rows of a file, each with its place: JSON lines, a JSON list, CSV, all gzipped, Parquet.
+"""Read the rows of JSONL, JSON, CSV and Parquet files, each with its place. All but Parquet may be gzipped.
 
     traces.jsonl:7          {"problem": "...", "raw": "<think>..."}
     problems.json: item 3   {"problem": "...", "answer": "12"}
     train.parquet: row 12   {"question": "...", "deepseek_attempt": "..."}
-    gpqa_diamond.csv: row 3 {"Question": "...", "Correct Answer": "..."}, all text, named by the first row
+    gpqa_diamond.csv: row 3 {"Question": "...", "Correct Answer": "..."}: keys from the first row, values are text
 
-Text is never all in memory, but for a .json file.
+Only a .json file is read into memory as a whole.
 """
 
 import csv
@@ -26,49 +26,44 @@ from distillpipe.base.requirements import install_command
 from distillpipe.data.store.jsonl import BYTE_ORDER_MARK
 
 Placed = tuple[str, Any]
-PARQUET_ROWS = 64  # decoded at a time
+PARQUET_ROWS = 64  # rows decoded at a time
 MAX_CELL_CHARACTERS = 1 << 24
 _JSON_MARKS = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|[\[\]{},]', re.DOTALL)
 
 
 class Unreadable(NamedTuple):
-    """A row that a file holds in a form that cannot be read, where the rows around it can."""
+    """A row that cannot be read, in a file whose other rows can."""
 
     error: str
-    "with its place, and what to do"
+    "message with the place and what to do"
     content: str
-    "as it stands there"
-
-
-def file_rows(path: Path, holds: str = "row") -> Iterator[Placed]:
-    """Place and value of each row; a DataError names the place where the file cannot be read.
-
-    `holds` is what an error says that a line should be.
-    """
-    for where, row in rows_and_unreadable(path, holds):
-        yield where, readable(row)
+    "the text of the row"
 
 
 def rows_and_unreadable(path: Path, holds: str = "row") -> Iterator[Placed]:
-    """As `file_rows`, but a single row that cannot be read is an `Unreadable`; what ends the file still raises."""
+    """Yield place and value of each row, or an `Unreadable` for a single row that cannot be read.
+
+    `holds` is the noun for a row in error messages: "row" or "problem". Raises DataError with the place where the
+    rest of the file cannot be read.
+    """
     kind = Path(path.name.removesuffix(".gz")).suffix
     rows = _READERS.get(kind, _json_lines)(path)
     first = next(rows, None)
     if first is None:
-        raise DataError(f"{path} is empty: it should hold one {holds} a line")
+        raise DataError(f"{path} is empty: expected one {holds} per line")
     yield first
     yield from rows
 
 
 def readable(row: Any) -> Any:
-    """The row; a DataError for one that could not be read."""
+    """Return the row. Raises DataError if it is `Unreadable`."""
     if isinstance(row, Unreadable):
         raise DataError(row.error)
     return row
 
 
 def load_module(name: str, package: str, needed_for: str) -> Any:
-    """An optional library; a MissingDependencyError says how to install it."""
+    """Import an optional library. Raises MissingDependencyError with the command that installs it."""
     try:
         return importlib.import_module(name)
     except ImportError as error:
@@ -94,7 +89,7 @@ def _json_list(path: Path) -> Iterator[Placed]:
         items = _items(content)
         if items is None:
             raise DataError(
-                f"{path}: not valid JSON ({what_is_wrong(error)}): mend the file, or give JSON lines"
+                f"{path}: not valid JSON ({what_is_wrong(error)}): correct the file, or give JSON lines"
             ) from error
         for number, item in enumerate(items, start=1):
             yield f"{path}: item {number}", _decode(item, f"{path}: item {number}")
@@ -106,7 +101,7 @@ def _json_list(path: Path) -> Iterator[Placed]:
 
 
 def _items(content: bytes) -> list[bytes] | None:
-    """The texts of a list's items where its brackets match, whatever stands in the items; None for another text."""
+    """Split the text of a JSON list into its items, which may be invalid. None if the brackets do not match."""
     start, depth, items = content.find(b"[") + 1, 0, []
     if content[: start - 1].strip() or not start:
         return None
@@ -127,14 +122,15 @@ def _csv(path: Path) -> Iterator[Placed]:
         rows = csv.DictReader(_text(_lines(file, path), path), restkey="more_cells", strict=True)
         number = 0
         try:
-            twice = [name for name, count in Counter(rows.fieldnames).items() if name and count > 1]
-            if twice:
-                raise DataError(f"{path}: several columns are named {twice[0]!r}: rename them")
+            names = Counter(rows.fieldnames)
+            repeated = [name for name, count in names.items() if name and count > 1]
+            if repeated:
+                raise DataError(f"{path}: several columns are named {repeated[0]!r}: rename them")
             for number, row in enumerate(rows, start=1):
                 yield f"{path}: row {number}", row
         except csv.Error as error:
             raise DataError(
-                f"{path}: not readable as CSV after row {number} ({error}): mend it, or give JSON lines"
+                f"{path}: not readable as CSV after row {number} ({error}): correct the file, or give JSON lines"
             ) from error
 
 
@@ -144,7 +140,7 @@ def _text(lines: Iterator[bytes], path: Path) -> Iterator[str]:
             yield line.decode("utf-8-sig" if number == 1 else "utf-8")
         except UnicodeDecodeError as error:
             raise DataError(
-                f"{path}:{number}: not UTF-8 ({error.reason}): save it as such"
+                f"{path}:{number}: not UTF-8 ({error.reason}): save the file as UTF-8"
             ) from error
 
 
@@ -166,21 +162,23 @@ def _parquet(path: Path) -> Iterator[Placed]:
 
 
 def arrow_rows(batch: Any, arrow: Any, place: str, before: int) -> Iterator[Placed]:
-    """The rows of a batch of the library `arrow`, which has `before` rows before it."""
-    wrong = (arrow.ArrowException, ValueError, OverflowError)
-    "text that is not UTF-8, a date that Python does not have"
+    """Yield the rows of an Arrow batch. `before` is the number of rows before the batch."""
+    # Raised for text that is not UTF-8, and for dates that Python does not have.
+    errors = (arrow.ArrowException, ValueError, OverflowError)
     try:
         rows = batch.to_pylist()
-    except wrong:
+    except errors:  # one bad row fails the whole batch: convert the rows one by one
         rows = [None] * batch.num_rows
-        for at in range(batch.num_rows):
-            one = batch.slice(at, 1)
+        for index in range(batch.num_rows):
+            row = batch.slice(index, 1)
             try:
-                (rows[at],) = one.to_pylist()
-            except wrong as error:
-                where = f"{place} {before + at + 1}"
-                said = f"{where}: cannot be read ({first_line(error)}): mend or remove the row"
-                rows[at] = Unreadable(said, str(one))
+                (rows[index],) = row.to_pylist()
+            except errors as error:
+                where = f"{place} {before + index + 1}"
+                message = (
+                    f"{where}: cannot be read ({first_line(error)}): correct or remove the row"
+                )
+                rows[index] = Unreadable(message, str(row))
     for number, row in enumerate(rows, start=before + 1):
         yield f"{place} {number}", row
 
@@ -197,12 +195,12 @@ def _lines(file: BinaryIO, path: Path) -> Iterator[bytes]:
         yield from file
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise DataError(
-            f"{path}: not a whole gzip file ({first_line(error)}): copy or download it again"
+            f"{path}: the gzip file is incomplete or damaged ({first_line(error)}): copy or download it again"
         ) from error
 
 
 def _decode(content: bytes, where: str) -> Any:
-    """The value of a JSON text, or an `Unreadable`."""
+    """Decode a JSON text. Returns an `Unreadable` if that fails."""
     try:
         return _checked(msgspec.json.decode(content), where, content)
     except NOT_DECODED as error:
@@ -210,7 +208,7 @@ def _decode(content: bytes, where: str) -> Any:
 
 
 def _checked(row: Any, where: str, content: bytes = b"") -> Any:
-    """A decoded value; an `Unreadable` for one that is nested too deep."""
+    """Return a decoded value, or an `Unreadable` if it is nested too deeply."""
     try:
         check_depth(row)
     except RecursionError as error:
@@ -219,5 +217,5 @@ def _checked(row: Any, where: str, content: bytes = b"") -> Any:
 
 
 def _unreadable(error: Exception, where: str, content: bytes) -> Unreadable:
-    said = f"{where}: not valid JSON ({what_is_wrong(error)}): mend or remove the line"
-    return Unreadable(said, content.strip().decode("utf-8", "backslashreplace"))
+    message = f"{where}: not valid JSON ({what_is_wrong(error)}): correct or remove the line"
+    return Unreadable(message, content.strip().decode("utf-8", "backslashreplace"))

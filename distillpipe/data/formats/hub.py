@@ -1,10 +1,10 @@
-"""Rows of a dataset on the hub: `hub:ORG/NAME[:CONFIG][:SPLIT]` or `hub:ORG/NAME/FILE`, pinned to a commit.
+"""Read a dataset of the Hugging Face Hub at a fixed commit: `hub:ORG/NAME[:CONFIG][:SPLIT]`, `hub:ORG/NAME/FILE`.
 
     hub:openai/gsm8k:main:test          hub:HuggingFaceH4/MATH-500:test          hub:simplescaling/s1K-1.1
     hub:math-ai/aime25/test.jsonl       hub:livecodebench/code_generation_lite/test*.jsonl
 
-One name after the dataset's is a config where there is one of that name, else a split. A file is read as
-it is, also of a dataset that only a script of its own could load; `*` stands for several, read by name.
+A single name after the dataset is a config if the dataset has one of that name, else a split. A file is read
+directly, so it works for datasets that need a loading script. `*` matches several files, read in order of name.
 """
 
 import functools
@@ -18,19 +18,20 @@ from distillpipe.data.formats.files import Placed, arrow_rows, load_module, rows
 
 PREFIX = "hub:"
 BATCH_ROWS = 64
-SECONDS = 20  # to wait for the hub
+SECONDS = 20  # timeout for the hub
 
 
 class HubReference(NamedTuple):
-    """The parts of a reference, null or empty where not given."""
+    """The parts of a hub reference."""
 
     name: str
     parts: tuple[str, ...]
+    "config and split, one of them, or none"
     file: str | None = None
 
 
 def parse(reference: str) -> HubReference:
-    """The parts of `hub:ORG/NAME[:CONFIG][:SPLIT]` or `hub:ORG/NAME/FILE`; a UsageError for another form."""
+    """Parse a hub reference. Raises UsageError if it has another form."""
     name, *parts = reference.removeprefix(PREFIX).split(":")
     folders = name.split("/")
     if len(folders) < 2 or not all(folders) or len(parts) > 2 or not all(parts):
@@ -43,15 +44,15 @@ def parse(reference: str) -> HubReference:
 
 
 def identity(reference: str) -> str:
-    """The reference with the commit that it stands for now: `hub:ORG/NAME:SPLIT@sha`."""
+    """The reference with its current commit: `hub:ORG/NAME:SPLIT@sha`."""
     return f"{reference}@{commit(parse(reference).name)}"
 
 
 @functools.cache
 def commit(name: str) -> str:
-    """The newest commit of a dataset; with HF_HUB_OFFLINE=1 the one that was downloaded last.
+    """The newest commit of a dataset; with HF_HUB_OFFLINE=1 the last one that was downloaded.
 
-    The same in all of a process, so that what is read is what the manifest names.
+    It stays the same during a process, so the rows that are read belong to the commit in the manifest.
     """
     hub, constants, errors = (
         load_module(module, "huggingface_hub", f"{PREFIX}{name}")
@@ -63,21 +64,18 @@ def commit(name: str) -> str:
         return str(hub.HfApi().dataset_info(name, timeout=SECONDS).sha)
     except (errors.HFValidationError, errors.RepositoryNotFoundError) as error:
         raise UsageError(
-            f"{PREFIX}{name}: the hub has no such dataset that you may read "
+            f"{PREFIX}{name}: no such dataset on the hub, or you have no access "
             f"({first_line(error)}): check the name, or log in with `hf auth login`"
         ) from error
-    except Exception as error:  # a failed connection raises what hf's HTTP library of the day has
+    except Exception as error:  # the type depends on the HTTP library that huggingface_hub uses
         raise UsageError(
-            f"{PREFIX}{name}: the hub is out of reach ({first_line(error)}): check the network, set "
-            "HF_HUB_OFFLINE=1 if it was loaded before, or download it and give its file"
+            f"{PREFIX}{name}: cannot reach the hub ({first_line(error)}): check the network, set "
+            "HF_HUB_OFFLINE=1 if the dataset was loaded before, or download it and give its file"
         ) from error
 
 
 def hub_rows(reference: str) -> Iterator[Placed]:
-    """Place and value of each row, an `Unreadable` where there is none, from files on disk.
-
-    Images and audio stay bytes.
-    """
+    """Yield place and value of each row, or an `Unreadable`. Images and audio stay bytes."""
     name, parts, file = parse(reference)
     if file is not None:
         for path in _raw_files(reference):
@@ -103,7 +101,7 @@ def hub_rows(reference: str) -> Iterator[Placed]:
 
 
 def _raw_files(reference: str) -> list[Path]:
-    """The files that a reference names, downloaded, in the order of their names."""
+    """Download the files that a reference names. Returns their paths, sorted by name."""
     name, _, file = parse(reference)
     assert file is not None
     hub, errors = (
@@ -118,43 +116,42 @@ def _raw_files(reference: str) -> list[Path]:
         )
     except (errors.HfHubHTTPError, errors.LocalEntryNotFoundError, OSError) as error:
         raise UsageError(
-            f"{reference}: cannot be downloaded ({first_line(error)}): ask for access on its page and log "
-            "in with `hf auth login`, or download it and give its file"
+            f"{reference}: cannot be downloaded ({first_line(error)}): request access on its page and log in "
+            "with `hf auth login`, or download it and give its file"
         ) from error
-    if found := sorted(folder.glob(file)):
-        return found
+    if paths := sorted(folder.glob(file)):
+        return paths
     raise UsageError(f"{reference}: the dataset {name} has no such file")
 
 
 def _cached_commit(cache: Path, name: str) -> str:
     folder = cache / f"datasets--{name.replace('/', '--')}" / "snapshots"
-    there = sorted(folder.glob("*/"), key=lambda path: path.stat().st_mtime)
-    if not there:
+    snapshots = sorted(folder.glob("*/"), key=lambda path: path.stat().st_mtime)
+    if not snapshots:
         raise UsageError(
-            f"{PREFIX}{name}: was never loaded here, and HF_HUB_OFFLINE is set: unset it, or give a file"
+            f"{PREFIX}{name}: never loaded on this machine, and HF_HUB_OFFLINE is set: unset it, or give a file"
         )
-    return there[-1].name
+    return snapshots[-1].name
 
 
 def _resolve(datasets: Any, reference: str, revision: str) -> tuple[str, str]:
-    """Config and split of a reference; a UsageError lists them where the choice is the user's."""
+    """Config and split of a reference. Raises UsageError with the choices if the user has to choose."""
     name, parts, _ = parse(reference)
     start = f"{PREFIX}{name}"
     configs = datasets.get_dataset_config_names(name, revision=revision)
-    named = next((part for part in parts if part in configs), None)
+    named_config = next((part for part in parts if part in configs), None)
     default = datasets.get_dataset_default_config_name(name, revision=revision)
-    config = _chosen(named or default, configs, reference, start)
+    config = _chosen(named_config or default, configs, reference, start)
     splits = datasets.get_dataset_split_names(name, config, revision=revision)
-    split = next((part for part in parts if part != named), None)
-    return config, _chosen(split, splits, reference, f"{start}:{config}" if named else start)
+    split = next((part for part in parts if part != named_config), None)
+    return config, _chosen(split, splits, reference, f"{start}:{config}" if named_config else start)
 
 
-def _chosen(wanted: str | None, choices: list[str], reference: str, start: str) -> str:
-    if wanted is None and len(choices) == 1:
-        return choices[0]
-    if wanted in choices:
-        return str(wanted)
-    choice = ", ".join(f"{start}:{name}" for name in choices)
-    raise UsageError(
-        f"{reference}: {'name one' if wanted is None else f'no {wanted!r}'}: there are {choice}"
-    )
+def _chosen(name: str | None, names: list[str], reference: str, start: str) -> str:
+    if name is None and len(names) == 1:
+        return names[0]
+    if name in names:
+        return str(name)
+    choices = ", ".join(f"{start}:{choice}" for choice in names)
+    problem = "choose one" if name is None else f"no {name!r}"
+    raise UsageError(f"{reference}: {problem}: there are {choices}")

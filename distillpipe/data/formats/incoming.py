@@ -1,17 +1,17 @@
-r"""Other people's traces: one pure function a format, from a row to what is found in it.
+r"""Read traces of other tools: one pure function per format, from a row to its completions.
 
     messages     {"messages": [{"role": "user", "content": "1+1?"},
                                {"role": "assistant", "content": "<think>\n1+1=2\n</think>\n\n2"}]}
     sharegpt     {"conversations": [{"from": "human", "value": "1+1?"}, {"from": "gpt", "value": "2"}]}
-    openthoughts the same, with <|begin_of_thought|> and <|begin_of_solution|>; or its config `metadata`
+    openthoughts sharegpt with <|begin_of_thought|> and <|begin_of_solution|>, or the config `metadata`
     openr1       {"problem": "1+1?", "answer": "2", "generations": ["<think>...", "..."]}
     s1k          {"question": "1+1?", "deepseek_thinking_trajectory": "...", "deepseek_attempt": "..."}
-    deepseek     {"problem": "1+1?", "reasoning_content": "...", "content": "..."}; a stored API response
-    raw          {"problem": "1+1?", "raw": "<think>..."}; a closing tag alone will do
+    deepseek     {"problem": "1+1?", "reasoning_content": "...", "content": "..."}, or a stored API response
+    raw          {"problem": "1+1?", "raw": "<think>..."}; the opening tag may be missing
     solution     {"problem": "1+1?", "solution": "...", "answer": "2"}: a reference solution as a trace
 
-A new format is one function and one line in `FORMATS`. What a row says beside the completion (reference,
-teacher, finish reason) is found under the same keys in all formats: traces.py.
+A new format is one function and one line in `FORMATS`. The other fields of a row (reference answer, teacher,
+finish reason) have the same keys in all formats; traces.py reads them.
 """
 
 import re
@@ -33,20 +33,20 @@ from distillpipe.data.formats.fields import (
 )
 from distillpipe.data.formats.turns import (
     REASONING_FIELDS,
-    Found,
     Outcome,
+    ParsedRow,
     Parts,
     Rejection,
     answer_to,
-    asked_lists,
     in_columns,
     in_conversation,
+    message_lists,
     messages_of,
     parts_of,
 )
 from distillpipe.verify.extract import boxed_answer
 
-CODE_VERSION = 2  # part of the fingerprint: raise it when a format is read differently
+CODE_VERSION = 2  # part of the fingerprint: raise it when a format is read in another way
 
 Format = Literal[
     "auto", "openthoughts", "openr1", "s1k", "messages", "sharegpt", "deepseek", "raw", "solution"
@@ -64,23 +64,23 @@ CALCULATION = re.compile(r"<<[^<>]*>>")
 
 
 class Reader(NamedTuple):
-    """How a format is told from others, and read."""
+    """How to recognise a format and how to read it."""
 
     fits: Callable[[Row], bool]
     read: Callable[[Row, Fields], Iterator[Outcome]]
     row_is_problem: bool = False
-    "what is left of a row belongs to the problem, not to one trace of it"
+    "the remaining fields of a row belong to the problem, not to one trace"
 
 
 def detect(rows: Iterable[object]) -> Format | None:
-    """The format that fits most rows, the first in the table of equals; null where none fits any."""
-    known = [row for row in rows if isinstance(row, dict)]
-    fitting = {
-        name: sum(guarded(reader.fits, row) is True for row in known)
+    """The format that fits most rows; of equal ones the first in `FORMATS`. None if no format fits a row."""
+    objects = [row for row in rows if isinstance(row, dict)]
+    num_fitting = {
+        name: sum(guarded(reader.fits, row) is True for row in objects)
         for name, reader in FORMATS.items()
     }
-    best = max(fitting, key=lambda name: fitting[name])
-    return best if fitting[best] else None
+    best = max(num_fitting, key=lambda name: num_fitting[name])
+    return best if num_fitting[best] else None
 
 
 # ---------------------------------------------------------------- conversations
@@ -93,13 +93,13 @@ def _is_messages(row: Row) -> bool:
 
 
 def _messages(row: Row, fields: Fields) -> Iterator[Outcome]:
-    """`messages`, or `prompt` and `completion` as lists of messages."""
+    """Read `messages`, or `prompt` and `completion` as lists of messages."""
     if row.get("messages") is not None:
         yield in_conversation(row, fields, row["messages"], {"messages"})
         return
-    turns = [row.get("prompt") or [], row.get("completion") or []]
-    flat = [turn for some in turns if isinstance(some, list) for turn in some]
-    yield in_conversation(row, fields, flat, {"prompt", "completion"})
+    lists = [row.get("prompt") or [], row.get("completion") or []]
+    turns = [turn for part in lists if isinstance(part, list) for turn in part]
+    yield in_conversation(row, fields, turns, {"prompt", "completion"})
 
 
 def _is_sharegpt(row: Row) -> bool:
@@ -117,20 +117,21 @@ def _is_openthoughts(row: Row) -> bool:
 
 
 def _openthoughts(row: Row, fields: Fields) -> Iterator[Outcome]:
-    """Conversations, less the system prompt that asks for their delimiters; or the `metadata` rows."""
+    """Read conversations, without the system prompt that describes the delimiters, or `metadata` rows."""
     if "deepseek_reasoning" in row:
-        found = in_columns(row, fields, "deepseek_reasoning", "deepseek_solution")
-        yield _by(found, teacher=R1)
+        outcome = in_columns(row, fields, "deepseek_reasoning", "deepseek_solution")
+        yield _with(outcome, teacher=R1)
         return
-    for found in _sharegpt(row, fields):
-        if isinstance(found, Found):
-            asked = [turn for turn in found.asked if "<|begin_of_thought|>" not in turn.content]
-            completion = _between_marks(found.completion)
-            found = found._replace(asked=asked or found.asked, completion=completion)
-        yield _by(found, teacher=R1)
+    for outcome in _sharegpt(row, fields):
+        if isinstance(outcome, ParsedRow):
+            prompt = [turn for turn in outcome.prompt if "<|begin_of_thought|>" not in turn.content]
+            completion = _between_marks(outcome.completion)
+            outcome = outcome._replace(prompt=prompt or outcome.prompt, completion=completion)
+        yield _with(outcome, teacher=R1)
 
 
 def _between_marks(completion: Parts) -> Parts:
+    """Split the text at OpenThoughts' delimiters, if it has them."""
     thought = THOUGHT.match(completion.response)
     if thought is None:
         return completion
@@ -147,12 +148,12 @@ def _is_openr1(row: Row) -> bool:
 
 
 def _openr1(row: Row, fields: Fields) -> Iterator[Outcome]:
-    """One trace a generation; `messages` repeats one of them and is left out."""
+    """Read one trace per generation. `messages` is skipped, because it repeats one of them."""
     generations = row.get("generations")
     if not isinstance(generations, list) or not generations:
         yield Rejection("no_completion", "generations")
         return
-    asked = {key: value for key, value in row.items() if key != "messages"}
+    prompt_row = {key: value for key, value in row.items() if key != "messages"}
     for sample, text in enumerate(generations):
         if not isinstance(text, str | None):
             yield Rejection("not_text", f"generations[{sample}]")
@@ -161,8 +162,8 @@ def _openr1(row: Row, fields: Fields) -> Iterator[Outcome]:
         if finish_reason is None and _item(row.get("is_reasoning_complete"), sample) is False:
             finish_reason = "length"
         keys = {"generations", "finish_reasons", "messages"}
-        found = answer_to(asked, fields, parts_of(None, text or ""), keys)
-        yield _by(found, sample=sample, finish_reason=finish_reason, teacher=R1)
+        outcome = answer_to(prompt_row, fields, parts_of(None, text or ""), keys)
+        yield _with(outcome, sample=sample, finish_reason=finish_reason, teacher=R1)
 
 
 def _is_s1k(row: Row) -> bool:
@@ -170,12 +171,12 @@ def _is_s1k(row: Row) -> bool:
 
 
 def _s1k(row: Row, fields: Fields) -> Iterator[Outcome]:
-    """DeepSeek's thought where there is one, else Gemini's, else the first trajectory of s1K."""
+    """Read DeepSeek's reasoning if there is some, else Gemini's, else the first trajectory of s1K."""
     for teacher in ("deepseek", "gemini"):
         thought = f"{teacher}_thinking_trajectory"
         if is_text(row.get(thought)):
-            found = in_columns(row, fields, thought, f"{teacher}_attempt")
-            yield _by(found, teacher=R1 if teacher == "deepseek" else None)
+            outcome = in_columns(row, fields, thought, f"{teacher}_attempt")
+            yield _with(outcome, teacher=R1 if teacher == "deepseek" else None)
             return
     first = {**row, "thinking_trajectories": _item(row.get("thinking_trajectories"), 0)}
     yield in_columns(first, fields, "thinking_trajectories", "attempt")
@@ -188,7 +189,7 @@ def _is_deepseek(row: Row) -> bool:
 
 
 def _deepseek(row: Row, fields: Fields) -> Iterator[Outcome]:
-    """Two columns as the API names them, or its whole response with its choices."""
+    """Read two columns with the names of the API, or a whole API response with its choices."""
     if not _choices(row):
         reasoning = present(row, None, REASONING_FIELDS) or REASONING_FIELDS[0]
         content = present(row, None, CONTENT_FIELDS) or CONTENT_FIELDS[0]
@@ -201,20 +202,20 @@ def _deepseek(row: Row, fields: Fields) -> Iterator[Outcome]:
             yield answered
             continue
         parts = parts_of(answered[0].reasoning_content, answered[0].content)
-        found = answer_to(row, fields, parts, {"choices", "response", "request"})
+        outcome = answer_to(row, fields, parts, {"choices", "response", "request"})
         index, finish_reason = choice.get("index", number), choice.get("finish_reason")
         model = _api_response(row).get("model")
         teacher = model if is_text(model) else None
-        yield _by(found, sample=index, finish_reason=finish_reason, teacher=teacher)
+        yield _with(outcome, sample=index, finish_reason=finish_reason, teacher=teacher)
 
 
 def _is_raw(row: Row) -> bool:
-    asked = problem_key(row, Fields()) is not None or bool(asked_lists(row))
-    return asked and text_under(row, RAW_FIELDS) is not None
+    has_prompt = problem_key(row, Fields()) is not None or bool(message_lists(row))
+    return has_prompt and text_under(row, RAW_FIELDS) is not None
 
 
 def _raw(row: Row, fields: Fields) -> Iterator[Outcome]:
-    """The whole completion in one column; where the problem stands under one of these keys, the next."""
+    """Read a whole completion from one column. The key that the user named for the problem is skipped."""
     usual = tuple(name for name in RAW_FIELDS if name != fields.problem)
     key = text_under(row, usual)
     text = row[key] if key else ""
@@ -226,7 +227,10 @@ def _is_solution(row: Row) -> bool:
 
 
 def _solution(row: Row, fields: Fields) -> Iterator[Outcome]:
-    """GSM8K's calculator marks and `####` line go; where no box is, the reference stands in one."""
+    r"""Read a worked solution, without GSM8K's calculator annotations and `####` line.
+
+    If the solution has no `\boxed{}`, the reference answer is added in one.
+    """
     key = _solution_key(row, fields)
     if key is None:
         yield Rejection("no_completion", ", ".join(row))
@@ -251,8 +255,8 @@ FORMATS: dict[Format, Reader] = {
 }
 
 
-def _by(found: Outcome, **changes: Any) -> Outcome:
-    return found if isinstance(found, Rejection) else found._replace(**changes)
+def _with(outcome: Outcome, **changes: Any) -> Outcome:
+    return outcome if isinstance(outcome, Rejection) else outcome._replace(**changes)
 
 
 def _conversation_key(row: Row) -> str:
@@ -260,14 +264,14 @@ def _conversation_key(row: Row) -> str:
 
 
 def _solution_key(row: Row, fields: Fields) -> str | None:
-    """The key of a worked solution: its own, or that of an answer that ends in `#### 20`."""
+    """The key of a worked solution: a usual one, or that of an answer that ends in `#### 20`."""
     answer = present(row, fields.answer, ANSWER_FIELDS)
-    marked = answer is not None and GSM8K_END.search(str(row[answer]))
-    return text_under(row, SOLUTION_FIELDS) or (answer if marked else None)
+    is_solution = answer is not None and GSM8K_END.search(str(row[answer]))
+    return text_under(row, SOLUTION_FIELDS) or (answer if is_solution else None)
 
 
 def _api_response(row: Row) -> Row:
-    """The response of an API in a row: the row itself, its `response`, or the body in that."""
+    """The API response in a row: the row itself, its `response`, or the `body` of that."""
     response = row.get("response")
     body = response.get("body", response) if isinstance(response, dict) else row
     return body if isinstance(body, dict) else {}
@@ -279,12 +283,12 @@ def _choices(row: Row) -> list[Any]:
 
 
 def _last(turns: object) -> Row:
-    found = _item(turns, -1)
-    return found if isinstance(found, dict) else {}
+    turn = _item(turns, -1)
+    return turn if isinstance(turn, dict) else {}
 
 
 def _item(values: object, number: int) -> Any:
-    """An item of a list, null where there is no such list or item."""
+    """An item of a list, None if this is not a list or it has no such item."""
     if not isinstance(values, list) or not -len(values) <= number < len(values):
         return None
     return values[number]

@@ -1,11 +1,11 @@
-r"""Traces for other tools: one pure function a format, from a trace to a row.
+r"""Write traces for other tools: one pure function per format, from a trace to a row.
 
     trl       {"prompt": [{"role": "user", "content": "1+1?"}],
                "completion": [{"role": "assistant", "content": "<think>\n1+1=2\n</think>\n\n2"}]}
     sharegpt  {"conversations": [{"from": "human", "value": "1+1?"}, {"from": "gpt", "value": "..."}]}
     openai    {"messages": [{"role": "user", "content": "1+1?"}, {"role": "assistant", "content": "..."}]}
 
-Reasoning is text inside the content unless a field is asked for: most chat templates drop the field.
+Reasoning goes inline into the content by default, because most chat templates ignore a separate field.
 """
 
 from collections.abc import Callable
@@ -22,22 +22,21 @@ SHAREGPT_ROLES = {"system": "system", "user": "human", "assistant": "gpt"}
 
 
 def turns_of(trace: Trace, reasoning: ReasoningAs) -> list[Turn]:
-    """The messages of a trace; in the last one reasoning stands as text or as a field of its own."""
-    asked = [{"role": message.role, "content": message.content} for message in trace.messages[:-1]]
-    answered = trace.messages[-1]
+    """The messages of a trace. Reasoning is inline in the last one, or in its field `reasoning_content`."""
+    prompt = [{"role": message.role, "content": message.content} for message in trace.messages[:-1]]
+    answer = trace.messages[-1]
     if reasoning == "inline":
-        return [*asked, {"role": "assistant", "content": inline(answered)}]
-    thought = (
-        answered.reasoning_content or ""
-    )  # never null: JSON readers guess types from first rows
+        return [*prompt, {"role": "assistant", "content": inline(answer)}]
+    # Never null: JSON readers infer the type of a column from the first rows.
+    thought = answer.reasoning_content or ""
     return [
-        *asked,
-        {"role": "assistant", "content": answered.content, "reasoning_content": thought},
+        *prompt,
+        {"role": "assistant", "content": answer.content, "reasoning_content": thought},
     ]
 
 
 def inline(message: Message) -> str:
-    """Reasoning and response as one text; a thought without a response stays open."""
+    """Reasoning and response as one text. Without a response the thinking tag stays open."""
     if not message.reasoning_content:
         return message.content
     thought = f"{THINK.open}\n{message.reasoning_content}"

@@ -1,4 +1,4 @@
-"""One exchange out of a conversation: what was asked, and what the assistant said.
+"""Split a conversation into its prompt and the assistant's completion.
 
 [{"role": "user", "content": "1+1?"}, {"role": "assistant", "content": "<think>...</think>2"}]
 [{"from": "human", "value": "1+1?"}, {"from": "gpt", "value": "2"}]
@@ -18,38 +18,40 @@ REASONING_FIELDS = ("reasoning_content", "reasoning", "thinking")
 
 
 class Rejection(NamedTuple):
-    """Why a row, or one completion of it, is no trace: a stable name, and what was looked at."""
+    """Why a row, or one of its completions, is rejected: a drop reason and the value measured."""
 
     reason: str
     measured: str | None = None
 
 
 class Parts(NamedTuple):
-    """A completion; reasoning is null for none, response empty where the thought was not closed."""
+    """A completion. `reasoning` is None if there is none; `response` is "" if the reasoning was not closed."""
 
     reasoning: str | None
     response: str
 
 
 class Exchange(NamedTuple):
-    """The messages before the assistant's only turn, and that turn."""
+    """A prompt and its completion."""
 
-    asked: list[Message]
-    answered: Parts
+    prompt: list[Message]
+    completion: Parts
 
 
 def parts_of(reasoning: object, content: str) -> Parts:
-    """Reasoning and response, from a field of its own or from between the tags in the content."""
-    found = split(content)
+    """Reasoning and response: from the field `reasoning`, or from between the tags in `content`."""
+    inline = split(content)
     if not isinstance(reasoning, str) or not reasoning.strip():
-        return Parts(found.reasoning or None, found.response)
+        return Parts(inline.reasoning or None, inline.response)
     thought = reasoning.strip()
-    repeated = found.reasoning.strip() == thought
-    return Parts(thought, found.response if repeated else content.lstrip())
+    is_repeated = (
+        inline.reasoning.strip() == thought
+    )  # some tools store the reasoning in both places
+    return Parts(thought, inline.response if is_repeated else content.lstrip())
 
 
 def exchange_of(turns: object) -> Exchange | Rejection:
-    """The only exchange of a conversation: system messages, one question, one answer."""
+    """The exchange of a single-turn conversation: system messages, one user and one assistant message."""
     messages = messages_of(turns)
     if isinstance(messages, Rejection):
         return messages
@@ -62,12 +64,12 @@ def exchange_of(turns: object) -> Exchange | Rejection:
         return Rejection("several_turns", str(len(roles)))
     if roles[-2:] != ["user", "assistant"]:
         return Rejection("not_a_conversation", " ".join(roles))
-    *asked, answered = messages
-    return Exchange(asked, parts_of(answered.reasoning_content, answered.content))
+    *prompt, answer = messages
+    return Exchange(prompt, parts_of(answer.reasoning_content, answer.content))
 
 
 def messages_of(turns: object) -> list[Message] | Rejection:
-    """The turns of a list, under the keys of either convention."""
+    """The messages of a list, with the keys `role` and `content`, or `from` and `value`."""
     if not isinstance(turns, list) or not turns:
         return Rejection("not_a_conversation", type(turns).__name__)
     messages: list[Message] = []
@@ -95,52 +97,52 @@ def _message(turn: object) -> Message | Rejection:
 
 
 def _text(content: object) -> str | None:
-    """The text of a message, also of one in parts; null where there is something other than text."""
+    """The text of a message, which may be a list of parts. None if a part is not text."""
     if isinstance(content, str | None):
         return content or ""
     if not isinstance(content, list):
         return None
     texts = [part.get("text") if isinstance(part, dict) else part for part in content]
-    known = [text for text in texts if isinstance(text, str)]
-    return "".join(known) if len(known) == len(texts) else None
+    strings = [text for text in texts if isinstance(text, str)]
+    return "".join(strings) if len(strings) == len(texts) else None
 
 
 def _first(turn: dict[Any, Any], names: tuple[str, ...]) -> object:
     return next((turn[name] for name in names if turn.get(name) is not None), None)
 
 
-# What a row holds, and the rules that all formats share: who asked, and what the problem is.
+# Rules that all formats share: where the prompt and the problem of a row are.
 
 
 SYSTEM_FIELDS = ("system", "system_prompt")
 
 
-class Found(NamedTuple):
-    """One completion of a row; null where the row's own keys have the say."""
+class ParsedRow(NamedTuple):
+    """One completion of a row. Fields that are None are read later, from the usual keys of the row."""
 
     problem: str
-    asked: list[Message]
+    prompt: list[Message]
     completion: Parts
     keys: set[str]
-    "what it was read from: all else is extra"
+    "the keys that were read; all other keys go to `extra`"
     sample: int | None = None
     finish_reason: str | None = None
     teacher: str | None = None
 
 
-Outcome = Found | Rejection
+Outcome = ParsedRow | Rejection
 
 
 def in_conversation(row: Row, fields: Fields, turns: object, keys: set[str]) -> Outcome:
-    """The exchange of a list of turns."""
+    """Read a conversation from a list of turns."""
     exchange = exchange_of(turns)
     if isinstance(exchange, Rejection):
         return exchange
-    return _found(row, fields, exchange, keys)
+    return _parsed(row, fields, exchange, keys)
 
 
 def in_columns(row: Row, fields: Fields, reasoning: str, content: str) -> Outcome:
-    """Reasoning and response under two keys of the row."""
+    """Read reasoning and response from two keys of the row."""
     thought, response = row.get(reasoning), row.get(content)
     if not isinstance(thought, str | None) or not isinstance(response, str | None):
         return Rejection("not_text", f"{reasoning} {content}")
@@ -148,38 +150,38 @@ def in_columns(row: Row, fields: Fields, reasoning: str, content: str) -> Outcom
 
 
 def answer_to(row: Row, fields: Fields, completion: Parts, keys: set[str]) -> Outcome:
-    """A completion with what was asked: a list of messages of the row, or its problem's text."""
-    for key, turns in asked_lists(row).items():
+    """Combine a completion with its prompt: a list of messages of the row, or its problem's text."""
+    for key, turns in message_lists(row).items():
         messages = messages_of(turns)
         if isinstance(messages, Rejection):
             return messages
-        return _found(row, fields, Exchange(messages, completion), {*keys, key})
+        return _parsed(row, fields, Exchange(messages, completion), {*keys, key})
     name = problem_key(row, fields)
     if name is None:
         return Rejection("no_problem", ", ".join(row))
     question = Message(role="user", content=row[name])
-    return _found(row, fields, Exchange([question], completion), {*keys, name})
+    return _parsed(row, fields, Exchange([question], completion), {*keys, name})
 
 
-def asked_lists(row: Row) -> dict[str, object]:
-    """Lists of messages that a request of the row holds, by the row's key."""
+def message_lists(row: Row) -> dict[str, object]:
+    """The lists of messages in a row that may be its prompt, by the row's key."""
     request = row.get("request")
     body = request.get("body", request) if isinstance(request, dict) else {}
-    held = {
+    values = {
         "prompt": row.get("prompt"),
         "messages": row.get("messages"),
         "request": body.get("messages") if isinstance(body, dict) else None,
     }
-    return {key: turns for key, turns in held.items() if isinstance(turns, list) and turns}
+    return {key: turns for key, turns in values.items() if isinstance(turns, list) and turns}
 
 
-def _found(row: Row, fields: Fields, exchange: Exchange, keys: set[str]) -> Outcome:
-    asked, completion = exchange
-    roles = [message.role for message in asked]
+def _parsed(row: Row, fields: Fields, exchange: Exchange, keys: set[str]) -> Outcome:
+    prompt, completion = exchange
+    roles = [message.role for message in prompt]
     if roles.count("user") > 1 or "assistant" in roles:
-        return Rejection("several_turns", str(len(asked) + 1))
+        return Rejection("several_turns", str(len(prompt) + 1))
     key = problem_key(row, fields)
-    text = row[key] if key else "" if fields.problem or roles[-1] != "user" else asked[-1].content
+    text = row[key] if key else "" if fields.problem or roles[-1] != "user" else prompt[-1].content
     if not text.strip():
         return Rejection("no_problem", ", ".join(row))
     if not (completion.reasoning or "").strip() and not completion.response.strip():
@@ -187,6 +189,6 @@ def _found(row: Row, fields: Fields, exchange: Exchange, keys: set[str]) -> Outc
     used = keys if key is None else {*keys, key}
     system = text_under(row, SYSTEM_FIELDS)
     if system is not None and roles[0] != "system":
-        asked = [Message(role="system", content=row[system]), *asked]
+        prompt = [Message(role="system", content=row[system]), *prompt]
         used = {*used, system}
-    return Found(text, asked, completion, used)
+    return ParsedRow(text, prompt, completion, used)

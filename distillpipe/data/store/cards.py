@@ -1,7 +1,6 @@
 """README.md of a version: a dataset card that `datasets` and the hub can read, or a model card."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from msgspec import inspect
 
@@ -19,7 +18,7 @@ _DTYPES = {
 
 
 def dataset_card(manifest: Manifest) -> str:
-    """The card of a dataset of traces: its header names the files and the features."""
+    """The card of a dataset of traces. Its YAML header lists files and features."""
     counts = manifest.counts
     features = "\n".join(_feature_lines(inspect.type_info(Trace), indent=2))
     lines = [
@@ -44,16 +43,16 @@ def dataset_card(manifest: Manifest) -> str:
 
 
 def model_card(manifest: Manifest, facts: Sequence[str]) -> str:
-    """The card of a checkpoint: what it was trained from and on, and how; `facts` are paragraphs besides.
+    """The card of a checkpoint: base model, data, options. `facts` are further paragraphs.
 
-    `base_model` stands in the header only where the student is one of the hub, as the hub wants it.
+    The header has `base_model` only for a student from the hub, because the hub looks the name up.
     """
     counts = manifest.counts
-    hub_students = [one.name for one in manifest.models if one.identity.startswith("hub:")]
+    hub_students = [model.name for model in manifest.models if model.identity.startswith("hub:")]
     teachers = [
-        f"- teacher: {inline(name)}, {found.rows_kept:,} traces"
-        for name, found in sorted(counts.teachers.items())
-        if found.rows_kept
+        f"- teacher: {inline(name)}, {teacher.rows_kept:,} traces"
+        for name, teacher in sorted(counts.teachers.items())
+        if teacher.rows_kept
     ]
     lines = [
         "---",
@@ -83,20 +82,24 @@ def model_card(manifest: Manifest, facts: Sequence[str]) -> str:
 def _lineage(manifest: Manifest) -> list[str]:
     models = [f"- {inline(used.role)}: {inline(used.name)}" for used in manifest.models]
     inputs = [
-        f"- input: {inline(' '.join(filter(None, (given.path, given.version))))}"
-        for given in manifest.inputs
+        f"- input: {inline(' '.join(filter(None, (dataset.path, dataset.version))))}"
+        for dataset in manifest.inputs
     ]
-    licences = [f"- licence of the teachers: {inline(one)}" for one in manifest.licences]
+    licences = [f"- licence of the teachers: {inline(licence)}" for licence in manifest.licences]
     return [*models, *inputs, *licences, "", "All options, hashes and counts: `manifest.json`."]
 
 
 def _feature_lines(info: inspect.Type, indent: int) -> list[str]:
-    """YAML lines of the features of a struct, in the form `datasets` writes them itself."""
+    """YAML lines of the features of a struct, in the form that `datasets` writes."""
+    if not isinstance(info, inspect.StructType):
+        raise TypeError(f"a feature list is made from a struct, got {info}")
     lines: list[str] = []
     pad = " " * indent
-    for field in _fields(info):
+    for field in info.fields:
         lines.append(f"{pad}- name: {field.encode_name}")
-        kind = _not_null(field.type)
+        kind = field.type
+        if isinstance(kind, inspect.UnionType):  # `X | None`
+            (kind,) = (part for part in kind.types if not isinstance(part, inspect.NoneType))
         if isinstance(kind, inspect.ListType):
             lines += [f"{pad}  list:", *_feature_lines(kind.item_type, indent + 2)]
         elif isinstance(kind, inspect.StructType):
@@ -104,15 +107,3 @@ def _feature_lines(info: inspect.Type, indent: int) -> list[str]:
         else:
             lines.append(f"{pad}  dtype: {_DTYPES[type(kind)]}")
     return lines
-
-
-def _fields(info: inspect.Type) -> Any:
-    if not isinstance(info, inspect.StructType):
-        raise TypeError(f"a feature list is made from a struct, got {info}")
-    return info.fields
-
-
-def _not_null(kind: inspect.Type) -> inspect.Type:
-    if isinstance(kind, inspect.UnionType):
-        (kind,) = (one for one in kind.types if not isinstance(one, inspect.NoneType))
-    return kind

@@ -1,4 +1,4 @@
-"""What the rows of a version add up to: the counts in its manifest."""
+"""Sums and distributions over the rows of a version: the counts in its manifest."""
 
 import math
 from array import array
@@ -13,7 +13,7 @@ MAX_BINS = 12
 
 
 class Bin(msgspec.Struct, frozen=True):
-    """Values from `low` to below `high`; the last bin holds its `high` too."""
+    """A histogram bin: `low` <= value < `high`. The last bin includes `high`."""
 
     low: int
     high: int
@@ -21,7 +21,7 @@ class Bin(msgspec.Struct, frozen=True):
 
 
 class Distribution(msgspec.Struct, frozen=True):
-    """Of whole numbers, in tokens."""
+    """Quantiles and histogram of token counts."""
 
     rows: int
     sum: int
@@ -34,18 +34,18 @@ class Distribution(msgspec.Struct, frozen=True):
     p99: int
     max: int
     histogram: list[Bin]
-    "equal bins up to p99, the last one reaches to the maximum"
+    "bins of equal width up to p99; the last one reaches to the maximum"
 
 
 class Dropped(msgspec.Struct):
-    """Rows and tokens that one reason cost."""
+    """Rows and completion tokens that were rejected for one reason."""
 
     rows: int = 0
     tokens: int = 0
 
 
 class TeacherCounts(msgspec.Struct):
-    """What came of the rows of one teacher; read are those kept and those dropped."""
+    """Kept and rejected rows of one teacher."""
 
     rows_kept: int = 0
     tokens_kept: int = 0
@@ -65,68 +65,66 @@ class Counts(msgspec.Struct):
     rows_rejected: int = 0
     rows_reused: int = 0
     tokens_kept: int = 0
-    "completion tokens of the rows kept; for sft the supervised tokens trained on"
+    "completion tokens of the kept rows; for sft the supervised tokens of all epochs"
     rows_uncounted: int = 0
-    "of the rows kept: those whose tokens nobody counted; no sum of tokens has them"
+    "kept rows without token counts; they are in no sum of tokens"
     tokens_sampled: int = 0
-    "completion tokens that the engine made for this version"
+    "completion tokens that the engine generated for this version"
     tokens_scored: int = 0
-    "completion tokens, there already, that a teacher scored for this version"
+    "completion tokens of existing text that a teacher scored for this version"
     rows_labelled: int = 0
-    "of the rows kept: those with soft labels"
-    tokens_sent: int = 0
-    "prompt tokens that a server counted for this version's rows"
+    "kept rows with soft labels"
     cost_dollars: float | None = None
-    "what a server was paid at most: the two sums below; null where no prices were given"
+    "upper bound of what the server charges: billed + reserved; null if no prices were given"
     billed_dollars: float | None = None
-    "what it says that it bills; null where no prices were given, or before this was kept apart"
+    "from token counts that the server sent; null without prices, and in older manifests"
     reserved_dollars: float | None = None
-    "for requests whose bills are unknown: their worst case, or what the text that came can have cost"
+    "for requests with unknown bills: their worst case, or the most that the received text can cost"
     unknown_bills: int = 0
-    "such requests: lost answers, answers that the server did not count believably"
+    "number of these requests: lost responses, and responses without credible token counts"
     rows_with_key: int = 0
-    "of all rows, kept and rejected: those that hold the API key, as the server sent it"
+    "kept and rejected rows that contain the API key, as the server sent it"
     seconds: float = 0.0
-    "wall clock from the opening of the version, model loading included"
+    "wall-clock time since the version was opened, including model loading"
     seconds_working: float = 0.0
-    "the part of it that sampled or trained"
+    "the part of it spent on sampling or training"
     rows_by_input: list[int] = []
-    "of the rows kept, those of each input that sft was given, in their order"
+    "kept rows of each input of sft, in the order of the inputs"
     rows_cut: int = 0
-    "of the rows kept: those that sft cut at --max-length"
+    "kept rows that sft truncated at --max-length"
     tokens_cut: int = 0
-    "what they lost"
+    "tokens that were cut off them"
     rows_taught: int = 0
-    "of the rows kept: those that sft has soft labels, or a live teacher, for"
+    "kept rows that sft has soft labels or a live teacher for"
     tokens_taught: int = 0
-    "their supervised tokens that have one"
+    "supervised tokens of these rows with teacher probabilities"
     dropped: dict[str, Dropped] = {}
     teachers: dict[str, TeacherCounts] = {}
-    "by the name in the rows, `unknown` where they have none"
+    "by the teacher's name in the rows; `unknown` for rows without one"
     num_internal_errors: int = 0
-    "rows, kept or rejected, that met an exception of distillpipe itself"
+    "kept and rejected rows that raised an exception inside distillpipe"
     verdicts: dict[str, int] = {}
-    "of the rows kept; empty where nothing was judged"
+    "kept rows by verdict; empty if nothing was verified"
     num_waits: int = 0
-    "ends of reasoning that were replaced in the rows kept"
+    "ends of reasoning in kept rows that budget forcing replaced by its wait text"
     forced_ends: int = 0
-    "rows kept whose reasoning was ended for the model"
+    "kept rows whose reasoning was ended by budget forcing"
     rows_within_budget: int | None = None
-    "rows kept whose reasoning has a length that was asked for; null where there was no budget"
+    "kept rows whose reasoning length is within the budget; null without a budget"
     reasoning_tokens: Distribution | None = None
-    "of the rows kept; null while unfinished or where nothing was counted"
+    "null while unfinished, or if no row has token counts"
     completion_tokens: Distribution | None = None
 
     @property
     def control(self) -> float | None:
-        """The share of rows within the budget (s1, Muennighoff et al. 2025, section 3.2); null without one."""
+        """Share of rows within the budget (s1, Muennighoff et al. 2025, section 3.2). None without a budget."""
         if self.rows_within_budget is None or not self.rows_kept:
             return None
         return self.rows_within_budget / self.rows_kept
 
 
 class Index(msgspec.Struct):
-    """What the writer keeps of a row that it finds on disk."""
+    """The fields of a row on disk that are needed to count it."""
 
     id: str
     num_tokens: TokenCounts | None
@@ -140,7 +138,7 @@ class Index(msgspec.Struct):
 
 
 class Tally:
-    """Adds rows to `counts`, which then are those of the rows added, and of nothing before."""
+    """Adds rows to `counts`. The fields that it adds to start from zero."""
 
     def __init__(self, counts: Counts) -> None:
         self._counts = counts
@@ -152,9 +150,9 @@ class Tally:
         counts.num_internal_errors = 0
 
     def add(self, row: Trace | Index, reason: str | None) -> None:
-        """Count a row that is kept, or was rejected for a reason."""
-        counts, counted = self._counts, row.num_tokens
-        tokens = 0 if counted is None else counted.total - counted.prompt
+        """Count a row. `reason` is the drop reason, None for a kept row."""
+        counts, num_tokens = self._counts, row.num_tokens
+        tokens = 0 if num_tokens is None else num_tokens.total - num_tokens.prompt
         counts.num_internal_errors += is_internal_error(reason, row.verdict_reason)
         teacher = counts.teachers.setdefault(row.teacher or "unknown", TeacherCounts())
         if reason is not None:
@@ -171,27 +169,29 @@ class Tally:
         counts.num_waits += row.num_waits
         counts.forced_ends += row.forced_end
         counts.rows_labelled += row.soft_labels is not None
-        if counted is None:
+        if num_tokens is None:
             counts.rows_uncounted += 1
         else:
-            self._reasoning.append(counted.reasoning)
+            self._reasoning.append(num_tokens.reasoning)
             self._completion.append(tokens)
         if row.verdict is not None:
             counts.verdicts[row.verdict] = counts.verdicts.get(row.verdict, 0) + 1
 
     def num_rows_within(self, low: int, high: int | None) -> int:
-        """Rows kept whose reasoning has `low` to `high` tokens, no matter how many where `high` is null."""
-        return sum(low <= one and (high is None or one <= high) for one in self._reasoning)
+        """Number of kept rows with `low` to `high` reasoning tokens, both included. No limit if `high` is None."""
+        return sum(low <= length and (high is None or length <= high) for length in self._reasoning)
 
     def close(self) -> None:
-        """Put the lengths into the counts."""
+        """Compute the distributions of lengths."""
         self._counts.reasoning_tokens = distribution(self._reasoning)
         self._counts.completion_tokens = distribution(self._completion)
 
 
 def distribution(values: Sequence[int]) -> Distribution | None:
-    """The distribution of `values`, None for no value. A quantile is the smallest value that is not
-    below that share of the rows (Hyndman and Fan 1996, definition 1).
+    """The distribution of `values`, None if there are none.
+
+    A quantile p is the smallest value with at least the share p of all values at or below it (Hyndman and Fan
+    1996, definition 1).
     """
     if not values:
         return None
@@ -228,6 +228,6 @@ def _histogram(ordered: list[int], p99: int) -> list[Bin]:
 
 
 def _round_width(width: int) -> int:
-    """The next of 1, 2, 5, 10, 20, 50, ... that is not below `width`."""
+    """Round up to the next of 1, 2, 5, 10, 20, 50, ..."""
     scale: int = 10 ** (len(str(width)) - 1)
     return next(factor * scale for factor in (1, 2, 5, 10) if factor * scale >= width)

@@ -1,8 +1,8 @@
-"""JSONL files: append so that a row survives, cut what was torn, name file and line in every error.
+"""Read and append JSONL files: durable appends, repair of torn lines, errors with file and line.
 
-A line that was appended survives `kill -9`, since it goes to the system at once, and a power cut after the
-next fsync, which comes at the latest with the row after `SYNC_ROWS` (more where rows are made again at once) or
-`SYNC_SECONDS`. A torn last line is cut off when the files are opened again, and its row is made anew.
+An appended line survives `kill -9`, because each line is one `write` call. It survives a power loss after the
+next fsync. An fsync comes at the latest after `SYNC_ROWS` rows or `SYNC_SECONDS`; stages whose rows are cheap to
+make again use more rows. A torn last line is cut off when the files are opened again, and its row is made again.
 """
 
 import hashlib
@@ -34,19 +34,19 @@ encoder = msgspec.json.Encoder()
 
 
 class Part(msgspec.Struct):
-    """One of the numbered files, as far as it is written."""
+    """One numbered file: what has been written to it so far."""
 
     name: str
     rows: int
     bytes: int
     sha256: Any
-    "the running hash of its bytes"
+    "running hashlib object over all bytes of the file"
 
 
 class Stream:
-    """Numbered JSONL files with one prefix, open for appending: `part-00000.jsonl`.
+    """Append to numbered JSONL files with one prefix: `part-00000.jsonl`, `part-00001.jsonl`, ...
 
-    What stands in them already is read once: `recovered` is called with each line and its place.
+    Opening reads the existing files once and calls `recovered(line, "FILE:LINE")` for each line.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Stream:
         sync_rows: int = SYNC_ROWS,
         before_sync: Callable[[], None] | None = None,
     ) -> None:
-        """`before_sync` makes durable what the rows need beside them."""
+        """`before_sync` is called before each fsync: it syncs files that the rows refer to."""
         self._folder = folder
         self._before_sync = before_sync
         self._sync_rows = sync_rows
@@ -75,16 +75,16 @@ class Stream:
             self.parts.append(part)
 
     def append(self, line: bytes) -> None:
-        """Write a row."""
+        """Write one row, without its line feed."""
         content = line + b"\n"
         with shielded():
             part, descriptor = self._open()
-            left = memoryview(content)
+            unwritten = memoryview(content)
             try:
-                while left:
-                    left = left[os.write(descriptor, left) :]
+                while unwritten:
+                    unwritten = unwritten[os.write(descriptor, unwritten) :]
             except OSError as error:
-                error.filename = str(self._folder / part.name)  # it knows the descriptor only
+                error.filename = str(self._folder / part.name)  # os.write knows only the descriptor
                 raise
             self._count(part, content)
             self._unsynced += 1
@@ -92,7 +92,7 @@ class Stream:
                 self.sync()
 
     def sync(self) -> None:
-        """Make what was written survive a power cut."""
+        """Make all rows written so far survive a power loss."""
         if self._descriptor is not None and self._unsynced:
             if self._before_sync is not None:
                 self._before_sync()
@@ -101,13 +101,14 @@ class Stream:
             self._synced = time.monotonic()
 
     def close(self) -> None:
+        """Sync and close the file. The next `append` opens it again."""
         self.sync()
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
 
     def _open(self) -> tuple[Part, int]:
-        """The part to append to and its descriptor; the next one is begun when it is full."""
+        """The part to append to and its descriptor. A new part starts when the last one is full."""
         if not self.parts or self.parts[-1].bytes >= PART_BYTES:
             self.close()
             name = f"{self._prefix}-{len(self.parts):05d}.jsonl"
@@ -126,7 +127,7 @@ class Stream:
 
 
 class Slice(NamedTuple):
-    """Whole lines of a file, by the places of their bytes."""
+    """A range of whole lines of a file, as byte offsets: `start` to before `end`."""
 
     path: Path
     start: int
@@ -134,17 +135,17 @@ class Slice(NamedTuple):
 
 
 class Spool(Generic[R]):
-    """Records by number in a file without a name: memory holds 8 bytes of each, never the text."""
+    """A list of records in an unnamed temporary file. Memory holds 8 bytes per record, never the text."""
 
     def __init__(self, folder: Path, record: type[R]) -> None:
         self._folder = folder
-        self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - open as long as the spool
+        self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - stays open as long as the spool exists
         self._decoder = msgspec.json.Decoder(record)
         self._ends = array("Q", [0])
 
     def append(self, row: R) -> None:
         content = encoder.encode(row)
-        with self._named():
+        with self._errors_name_folder():
             self._file.write(content)
         self._ends.append(self._ends[-1] + len(content))
 
@@ -152,19 +153,19 @@ class Spool(Generic[R]):
         return len(self._ends) - 1
 
     def flush(self) -> None:
-        """Leave nothing in memory that a fork would write too."""
-        with self._named():
+        """Write buffered records to the file, so that a forked process does not write them again."""
+        with self._errors_name_folder():
             self._file.flush()
 
     def __getitem__(self, number: int) -> R:
-        """The record with this 0-based number; IndexError where there is none."""
+        """The record with this 0-based number. Raises IndexError if there is none."""
         start, end = self._ends[number], self._ends[number + 1]
         self.flush()
         return self._decoder.decode(os.pread(self._file.fileno(), end - start, start))
 
     @contextmanager
-    def _named(self) -> Iterator[None]:
-        """Name the folder in an error of the disk: the file has no name."""
+    def _errors_name_folder(self) -> Iterator[None]:
+        """Put the folder into disk errors, because the file itself has no name."""
         try:
             yield
         except OSError as error:
@@ -173,14 +174,14 @@ class Spool(Generic[R]):
 
 
 def decoded(path: Path, record: type[R]) -> Iterator[R]:
-    """The rows of a file; a DataError names file and line."""
+    """Decode the rows of a file. A row that does not decode raises a DataError with file and line."""
     decoder = msgspec.json.Decoder(record)
     for number, line in lines(path):
         yield decode(line, decoder, f"{path}:{number}")
 
 
 def slices(path: Path, num_bytes: int) -> Iterator[Slice]:
-    """A file in slices of about `num_bytes`, of which little more than the last line of each is read."""
+    """Split a file into slices of about `num_bytes`. Only the last line of each slice is read."""
     with path.open("rb") as file:
         size = file.seek(0, os.SEEK_END)
         start = 0
@@ -193,7 +194,7 @@ def slices(path: Path, num_bytes: int) -> Iterator[Slice]:
 
 
 def decoded_slice(part: Slice, record: type[R]) -> Iterator[R]:
-    """The rows of a slice; a DataError names file and line."""
+    """Decode the rows of a slice. A row that does not decode raises a DataError with file and line."""
     decoder = msgspec.json.Decoder(record)
     with part.path.open("rb") as file:
         file.seek(part.start)
@@ -216,18 +217,21 @@ def _num_lines_before(part: Slice) -> int:
 
 
 def decode(line: bytes, decoder: msgspec.json.Decoder[R], where: str) -> R:
-    """A row; a DataError names `where` it stands."""
+    """Decode one row. A row that does not decode raises a DataError that starts with `where` (file:line)."""
     try:
         return decoder.decode(line)
     except NOT_DECODED as error:
         raise DataError(
-            f"{where}: not a row of kind {decoder.type.__name__} ({what_is_wrong(error)}): mend or remove the line, "
+            f"{where}: not a row of kind {decoder.type.__name__} ({what_is_wrong(error)}): correct or remove the line, "
             f"{_remedy(line)}"
         ) from error
 
 
 def lines(path: Path, *, whole_only: bool = False) -> Iterator[tuple[int, bytes]]:
-    """Line number and content of each line; with `whole_only` a torn last line is passed over."""
+    """1-based number and content of each non-blank line.
+
+    `whole_only` skips a last line without a line feed: another process may be writing it.
+    """
     with path.open("rb", buffering=READ_BYTES) as file:
         for number, line in enumerate(file, start=1):
             if whole_only and not line.endswith(b"\n"):
@@ -237,16 +241,17 @@ def lines(path: Path, *, whole_only: bool = False) -> Iterator[tuple[int, bytes]
 
 
 def _content(line: bytes, number: int) -> bytes:
-    """A line without its end; the first one of a file without the mark that editors may put before it."""
+    """A line without its line feed, and the first line without a byte order mark."""
     return (line.removeprefix(BYTE_ORDER_MARK) if number == 1 else line).rstrip(b"\n")
 
 
 def rewrite(
     folder: Path, prefix: str, needle: bytes, change: Callable[[bytes, str], bytes | None]
 ) -> None:
-    """Write the files of a draft anew that hold lines with `needle`: as `change` makes them, null leaves one out.
+    """Rewrite the files of a draft that have lines with `needle` in them.
 
-    Each file is replaced in one step: whatever ends the process, a line is there, as it was or changed.
+    Each such line is replaced by `change(line, "FILE:LINE")`, or removed where that returns None.
+    Each file is replaced atomically: after a kill it holds either the old lines or the new ones.
     """
     for unfinished in folder.glob(f".{prefix}-*.new"):
         unfinished.unlink()
@@ -254,20 +259,20 @@ def rewrite(
         cut_torn_line(path)
         if not any(needle in line for _, line in lines(path)):
             continue
-        writing = path.with_name(f".{path.name}.new")
-        with writing.open("wb") as file:
+        temporary = path.with_name(f".{path.name}.new")
+        with temporary.open("wb") as file:
             for number, line in lines(path):
                 changed = change(line, f"{path}:{number}") if needle in line else line
                 if changed is not None:
                     file.write(changed + b"\n")
             file.flush()
-            sync_file(file.fileno(), writing)
-        writing.replace(path)
+            sync_file(file.fileno(), temporary)
+        temporary.replace(path)
         sync_folder(folder)
 
 
 def cut_torn_line(path: Path) -> None:
-    """Cut off what stands after the last line feed."""
+    """Truncate a file after its last line feed."""
     with path.open("rb+") as file:
         size = file.seek(0, os.SEEK_END)
         end = size
@@ -284,14 +289,22 @@ def cut_torn_line(path: Path) -> None:
             sync_file(file.fileno(), path)
 
 
+def cut_from_line(path: Path, number: int) -> None:
+    """Cut off the line with this 1-based number and all lines after it."""
+    with path.open("rb+") as file:
+        for _ in range(number - 1):
+            file.readline()
+        file.truncate(file.tell())
+
+
 class _Schema(msgspec.Struct):
     schema: str
 
 
 def _remedy(line: bytes) -> str:
-    """What to do with a file whose rows are not ours, or are of a schema that is not known yet."""
+    """What the user can do with a line that does not decode. Depends on the schema that the line names."""
     with suppress(*NOT_DECODED):
         schema = msgspec.json.decode(line, type=_Schema).schema
         if not schema.endswith("/1"):
-            return f"or install the distillpipe that wrote {schema!r}"
-    return "or bring the file in with `distill import`"
+            return f"or install the version of distillpipe that wrote {schema!r}"
+    return "or convert the file with `distill import`"

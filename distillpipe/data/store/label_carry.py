@@ -1,9 +1,9 @@
-"""Labels that go with their rows into another version: files are linked, or what is needed of them is copied.
+"""Bring soft labels into a version that is made from others: link the label files, or copy the labels needed.
 
-A hard link costs no disk and no time, so a version that keeps most rows has the files of the one it was made of;
-across devices they are copied. Where the rows kept need less than KEPT_SHARE of the bytes that one producer has
-written, or where two inputs have other files under one name, only the labels of these rows are copied, to files
-of the version's own: then the rejected rows lose theirs.
+Hard links cost no disk space, so a version that keeps most rows links the label files of its inputs. Across file
+systems the files are copied. The labels of the kept rows alone are copied, to new files, in two cases: they are
+less than `KEPT_SHARE` of the files of one producer, or two inputs have different files with one name. Rejected
+rows then lose their labels.
 """
 
 import errno
@@ -19,8 +19,10 @@ from distillpipe.base.hashing import content_hash
 from distillpipe.base.progress import say
 from distillpipe.base.records import SoftLabels
 from distillpipe.data.store import dataset, versions
-from distillpipe.data.store.jsonl import decode, lines
-from distillpipe.data.store.label_writer import LabelWriter, is_there
+from distillpipe.data.store.dataset import RowKeys
+from distillpipe.data.store.integrity import is_unchanged
+from distillpipe.data.store.jsonl import decode
+from distillpipe.data.store.label_writer import LabelWriter, has_labels
 from distillpipe.data.store.labels import (
     LabelSource,
     files_of,
@@ -28,154 +30,144 @@ from distillpipe.data.store.labels import (
     paths_of,
     read_labels,
     read_source,
+    source_path,
 )
 from distillpipe.data.store.versions import Draft
 from distillpipe.data.store.writer import PRODUCER_DIGITS
 
-KEPT_SHARE = (
-    0.25  # of a producer's bytes: copying fewer costs little, and frees the rest with the input
-)
-UNLABELLED = b'"soft_labels":null'
+# Share of the bytes of one producer's files. Copying less than this is cheap, and the large files can be
+# deleted together with the input.
+KEPT_SHARE = 0.25
+NO_LABELS = b'"soft_labels":null'  # in the line of a row without labels
 NO_LINK = (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP)
 
-Moved = dict[str, SoftLabels | None]
-"By row id where labels lie now; null for a row that goes on without. Of the others they lie where they lay."
+NewLabels = dict[str, SoftLabels | None]
+"New label slice by row id, None for a row that loses its labels. Rows that are not in it keep their slice."
 
 
-class _Labelled(NamedTuple):
+class _LabelledRow(NamedTuple):
     """A row that names labels."""
 
     id: str
     folder: Path
-    "where its files should be"
+    "where its label files should be"
     labels: SoftLabels
 
-    def source_file(self) -> Path:
-        """What says who gave its labels."""
-        return self.folder / f"{self.labels.file.rpartition('-')[0]}.json"
+    def source_path(self) -> Path:
+        """The JSON file that describes the teacher of its labels."""
+        return source_path(self.folder, self.labels)
 
     def producer(self) -> tuple[int, int, int]:
-        """Device and inode of that file: the same for all versions that have it linked; and K."""
-        found = self.source_file().stat()
-        return found.st_dev, found.st_ino, self.labels.k
+        """Device and inode of that file, equal in all versions that link it, and K."""
+        status = self.source_path().stat()
+        return status.st_dev, status.st_ino, self.labels.k
 
 
-def carry(inputs: Sequence[str], kept: Collection[str], draft: Draft) -> Moved:
-    """Bring the labels of the rows of `inputs` into a draft; `kept` are the ids of the rows that stay.
+def carry(inputs: Sequence[str], kept: Collection[str], draft: Draft) -> NewLabels:
+    """Bring the labels of the rows of `inputs` into a draft. `kept` are the ids of the rows to keep.
 
-    Raises DataError where it is not known who gave labels, or a row has another K than they have.
-
-    A row of a plain file whose labels are not beside that file goes on without them, which is said. What is
-    done is the same in every run of a draft.
+    Labels that are not beside the plain file of their row are lost, with a note. Every run of a draft does the
+    same. Raises DataError if the teacher of labels is unknown, or if a row has another K than its label file.
     """
-    moved: Moved = {}
-    by_producer: dict[tuple[int, int, int], list[_Labelled]] = {}
-    for row in _labelled(inputs):
-        if row.source_file().is_file() and is_there(row.folder, row.labels):
+    new_labels: NewLabels = {}
+    by_producer: dict[tuple[int, int, int], list[_LabelledRow]] = {}
+    for row in _labelled_rows(inputs):
+        if row.source_path().is_file() and has_labels(row.folder, row.labels):
             by_producer.setdefault(row.producer(), []).append(row)
         else:
-            moved[row.id] = None
-    if moved:
+            new_labels[row.id] = None
+    if new_labels:
         say(
-            f"{draft.manifest.stage}: {len(moved):,} rows name soft labels that are not beside their file: "
-            "they go on without; give the version's folder to keep them"
+            f"{draft.manifest.stage}: {len(new_labels):,} rows name soft labels that are not beside their "
+            "file: they lose their labels; give the version's folder to keep them"
         )
     writers: dict[str, LabelWriter] = {}
-    taken: dict[str, Path] = {}
+    linked: dict[str, Path] = {}
     for rows in by_producer.values():
         source = read_source(rows[0].folder, rows[0].labels)
         files = _files(rows)
-        is_other = any(path.name in taken and not path.samefile(taken[path.name]) for path in files)
-        if is_other or _are_few([row for row in rows if row.id in kept], files):
-            _copy_rows(rows, source, kept, draft, writers, moved)
+        has_clash = any(
+            path.name in linked and not path.samefile(linked[path.name]) for path in files
+        )
+        num_needed = sum(
+            label_bytes(row.labels.length, row.labels.k) for row in rows if row.id in kept
+        )
+        num_bytes = sum(path.stat().st_size for path in files if path.suffix != ".json")
+        if has_clash or num_needed < KEPT_SHARE * num_bytes:
+            _copy_rows(rows, source, kept, draft, writers, new_labels)
             continue
         for path in files:
             _link(path, draft.path / path.name)
-            taken[path.name] = path
+            linked[path.name] = path
     for writer in writers.values():
         writer.close()
-    if taken:
+    if linked:
         sync_folder(draft.path)
-    return moved
+    return new_labels
 
 
-def are_whole(folder: Path, found: SoftLabels) -> bool:
-    """Whether the labels that a row names are there, in files that are as their version has written them."""
-    files = (folder / f"{found.file.rpartition('-')[0]}.json", *paths_of(folder, found.file))
-    return is_there(folder, found) and all(map(versions.is_as_written, files))
+def are_intact(folder: Path, labels: SoftLabels) -> bool:
+    """Whether the labels that a row names exist, in files that are unchanged since they were written."""
+    files = (source_path(folder, labels), *paths_of(folder, labels.file))
+    return has_labels(folder, labels) and all(map(is_unchanged, files))
 
 
-def _labelled(inputs: Sequence[str]) -> Iterator[_Labelled]:
-    """The rows that name labels, each once."""
+def _labelled_rows(inputs: Sequence[str]) -> Iterator[_LabelledRow]:
+    """The rows that name labels, each id once."""
     seen: set[str] = set()
-    rows = msgspec.json.Decoder(_Row)
+    decoder = msgspec.json.Decoder(RowKeys)
     for reference in inputs:
         folder = dataset.folder_of(reference)
         if versions.plain_file(reference) is None and not files_of(folder):
             continue
-        for path in dataset.trace_files(reference):
-            for number, line in lines(path):
-                if UNLABELLED in line:
-                    continue
-                row = decode(line, rows, f"{path}:{number}")
-                if row.soft_labels is not None and row.id not in seen:
-                    seen.add(row.id)
-                    yield _Labelled(row.id, folder, row.soft_labels)
+        for where, line in dataset.scan_lines(reference):
+            if NO_LABELS in line:
+                continue
+            row = decode(line, decoder, where)
+            if row.soft_labels is not None and row.id not in seen:
+                seen.add(row.id)
+                yield _LabelledRow(row.id, folder, row.soft_labels)
 
 
-class _Row(msgspec.Struct):
-    """What of a row says where its labels are."""
-
-    id: str
-    soft_labels: SoftLabels | None = None
-
-
-def _files(rows: Sequence[_Labelled]) -> list[Path]:
-    """All files that hold the labels of rows of one producer."""
+def _files(rows: Sequence[_LabelledRow]) -> list[Path]:
+    """All label files of rows of one producer."""
     folders = {row.labels.file: row.folder for row in rows}
     pairs = [path for name, folder in sorted(folders.items()) for path in paths_of(folder, name)]
-    return [rows[0].source_file(), *pairs]
-
-
-def _are_few(rows: Sequence[_Labelled], files: Sequence[Path]) -> bool:
-    """Whether rows need little of the files that hold their labels."""
-    needed = sum(label_bytes(row.labels.length, row.labels.k) for row in rows)
-    there = sum(path.stat().st_size for path in files if path.suffix != ".json")
-    return needed < KEPT_SHARE * there
+    return [rows[0].source_path(), *pairs]
 
 
 def _copy_rows(
-    rows: Sequence[_Labelled],
+    rows: Sequence[_LabelledRow],
     source: LabelSource,
     kept: Collection[str],
     draft: Draft,
     writers: dict[str, LabelWriter],
-    moved: Moved,
+    new_labels: NewLabels,
 ) -> None:
-    """Copy the labels of the rows kept to files of the draft's own, a row of them for each source."""
-    named = msgspec.to_builtins(source, str_keys=True)
-    producer = content_hash(draft.manifest.fingerprint, named)[:PRODUCER_DIGITS]
+    """Copy the labels of the kept rows to new files of the draft: one series of files for each source."""
+    fields = msgspec.to_builtins(source, str_keys=True)
+    producer = content_hash(draft.manifest.fingerprint, fields)[:PRODUCER_DIGITS]
     if producer not in writers:
         writers[producer] = LabelWriter(draft.path, producer, source, [])
     for row in rows:
         is_kept = row.id in kept
-        moved[row.id] = (
+        new_labels[row.id] = (
             writers[producer].append(read_labels(row.folder, row.labels)) if is_kept else None
         )
 
 
 def _link(path: Path, target: Path) -> None:
-    """Let a file stand in another folder too; on another device, or where links are not allowed, a copy of it."""
+    """Hard-link a file into another folder, or copy it where links are not possible."""
     if target.exists() and (target.samefile(path) or target.stat().st_size == path.stat().st_size):
-        return  # by a run that was stopped
+        return  # an earlier run of the draft did it
     target.unlink(missing_ok=True)
     try:
         target.hardlink_to(path)
     except OSError as error:
         if error.errno not in NO_LINK:
             raise
-        writing = target.with_name(f"{target.name}.new")
-        shutil.copyfile(path, writing)
-        with writing.open("rb") as copied:
-            sync_file(copied.fileno(), writing)
-        writing.replace(target)
+        temporary = target.with_name(f"{target.name}.new")
+        shutil.copyfile(path, temporary)
+        with temporary.open("rb") as copied:
+            sync_file(copied.fileno(), temporary)
+        temporary.replace(target)

@@ -1,7 +1,7 @@
-"""Soft labels on their way to the disk: see `labels` for the files.
+"""Append soft labels to the label files of a draft. `labels` describes the files.
 
-Both files of a pair only grow, and a row is written after its labels and synced after them. What a torn run left
-behind the last row is cut off when the files are opened again.
+Both files of a pair only grow. A row is written and synced after its labels. Labels that a killed run left after
+those of the last row are cut off when the files are opened again.
 """
 
 import os
@@ -16,21 +16,23 @@ from distillpipe.base.errors import DataError
 from distillpipe.base.filesystem import sync_file, sync_folder
 from distillpipe.base.interrupts import shielded
 from distillpipe.base.records import SoftLabels
-from distillpipe.data.store.jsonl import cut_torn_line, decode
+from distillpipe.data.store import dataset
+from distillpipe.data.store.dataset import RowKeys
+from distillpipe.data.store.jsonl import cut_from_line, cut_torn_line
 from distillpipe.data.store.labels import TOKEN, Labels, LabelSource, label_type, paths_of
 
-FILE_BYTES = 1024**3  # of labels, before the next file is begun
+FILE_BYTES = 1024**3  # size of a `.labels` file at which the next one is begun
 
 
 class LabelWriter:
-    """Appends the labels of one source to the files of one draft; `producer` is part of their names."""
+    """Appends the labels of one teacher to the files of one draft, named `labels-PRODUCER-NNNNN`."""
 
     def __init__(
         self, folder: Path, producer: str, source: LabelSource, kept: Iterable[SoftLabels]
     ) -> None:
-        """Open the files behind the labels of the rows that the draft holds already (`kept`).
+        """Open the files for appending after the labels of the rows in the draft (`kept`).
 
-        Raises DataError where a row has lost labels, which only a damaged disk or a hand does.
+        Raises DataError if labels of a row are missing: the disk is damaged, or someone changed the files.
         """
         self._source = source
         self.k = k = source.k
@@ -38,7 +40,7 @@ class LabelWriter:
         self._prefix = f"labels-{producer}"
         self._descriptors: list[int] = []
         self._dirty = False
-        ends: dict[str, int] = {}
+        ends: dict[str, int] = {}  # by file, in tokens
         for slice_ in kept:
             if slice_.file.startswith(self._prefix):
                 ends[slice_.file] = max(ends.get(slice_.file, 0), slice_.offset + slice_.length)
@@ -56,10 +58,10 @@ class LabelWriter:
             self._write_source()
 
     def append(self, labels: Labels) -> SoftLabels:
-        """Write the labels of one completion; call `sync` before the row that names them is durable."""
+        """Write the labels of one completion. Call `sync` before the row that names them becomes durable."""
         labels.check()
         if labels.k != self.k:
-            raise ValueError(f"labels of {labels.k} tokens in files of {self.k}")
+            raise ValueError(f"K is {labels.k}, but the files have {self.k} labels per token")
         length = len(labels.tokens)
         tokens = np.empty(length, TOKEN)
         tokens["id"], tokens["flag"] = labels.tokens, labels.flags
@@ -74,18 +76,19 @@ class LabelWriter:
                 self._open()
             for descriptor, content in zip(self._descriptors, (tokens, entries), strict=True):
                 self._write(descriptor, content.tobytes())
-            found = SoftLabels(file=self._name, offset=self._length, length=length, k=self.k)
+            slice_ = SoftLabels(file=self._name, offset=self._length, length=length, k=self.k)
             self._length += length
-        return found
+        return slice_
 
     def sync(self) -> None:
-        """Make the labels so far survive a power cut."""
+        """Make the labels written so far survive a power loss."""
         if self._dirty:
             for descriptor in self._descriptors:
                 sync_file(descriptor, self._folder / self._name, content_only=True)
             self._dirty = False
 
     def close(self) -> None:
+        """Sync and close the files."""
         self.sync()
         for descriptor in self._descriptors:
             os.close(descriptor)
@@ -103,21 +106,21 @@ class LabelWriter:
         sync_folder(self._folder)
 
     def _write_source(self) -> None:
-        """Say who gives the labels; a file that says something else was damaged."""
+        """Write the JSON file that describes the teacher, unless it is there with this content."""
         path = self._folder / f"{self._prefix}.json"
         content = msgspec.json.format(msgspec.json.encode(self._source), indent=1) + b"\n"
         if not path.is_file() or path.read_bytes() != content:
-            writing = path.with_name(f"{path.name}.new")
-            writing.write_bytes(content)
-            writing.replace(path)
+            temporary = path.with_name(f"{path.name}.new")
+            temporary.write_bytes(content)
+            temporary.replace(path)
 
     def _write(self, descriptor: int, content: bytes) -> None:
-        """Both files end where the last whole row ends, also where the disk is full."""
+        """Append to a file. If the disk is full, both files are cut back to the end of the last whole row."""
         self._dirty = True
-        left = memoryview(content)
+        unwritten = memoryview(content)
         try:
-            while left:
-                left = left[os.write(descriptor, left) :]
+            while unwritten:
+                unwritten = unwritten[os.write(descriptor, unwritten) :]
         except OSError as error:
             self.close()
             with suppress(OSError, DataError):
@@ -126,56 +129,47 @@ class LabelWriter:
             raise
 
 
-def cut_rows_without_labels(folder: Path, most: int) -> None:
-    """Cut off the last rows of a draft whose labels are not there.
+def cut_rows_without_labels(folder: Path, max_rows: int) -> None:
+    """Cut off the last rows of a draft if their labels are missing.
 
-    A power cut can take labels and leave a row that was not synced either, so there are at most `most`
-    of them, in the last part. More are left alone: `LabelWriter` refuses them.
+    After a power loss, rows that were not synced may be on disk without their labels. These are at most
+    `max_rows` rows at the end of the last part. More are left as they are: `LabelWriter` refuses them.
     """
-    parts = sorted(folder.glob("part-*.jsonl"))
+    parts = dataset.row_files(folder)
     if not parts:
         return
     part = parts[-1]
     cut_torn_line(part)
-    place, num_behind = 0, 0
-    cut: int | None = None
-    rows = msgspec.json.Decoder(_Labelled)
-    with part.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            found = decode(line, rows, f"{part}:{number}").soft_labels
-            if cut is None and found is not None and not is_there(part.parent, found):
-                cut = place
-            num_behind += cut is not None
-            place += len(line)
-    if cut is not None and num_behind <= most:
-        os.truncate(part, cut)
+    num_rows, first = 0, None  # number of the first line without labels, from 1
+    for num_rows, row in enumerate(dataset.scan(part, RowKeys), start=1):
+        labels = row.soft_labels
+        if first is None and labels is not None and not has_labels(folder, labels):
+            first = num_rows
+    if first is not None and num_rows - first < max_rows:
+        cut_from_line(part, first)
 
 
-class _Labelled(msgspec.Struct):
-    soft_labels: SoftLabels | None = None
-
-
-def is_there(folder: Path, found: SoftLabels) -> bool:
-    """Whether a folder holds the labels that a row names."""
-    end = found.offset + found.length
-    widths = (TOKEN.itemsize, label_type(found.k).itemsize)
+def has_labels(folder: Path, slice_: SoftLabels) -> bool:
+    """Whether the label files in `folder` are long enough for the slice that a row names."""
+    end = slice_.offset + slice_.length
+    widths = (TOKEN.itemsize, label_type(slice_.k).itemsize)
     return all(
         path.is_file() and path.stat().st_size >= end * width
-        for path, width in zip(paths_of(folder, found.file), widths, strict=True)
+        for path, width in zip(paths_of(folder, slice_.file), widths, strict=True)
     )
 
 
 def _cut(folder: Path, name: str, end: int, k: int) -> None:
-    """Cut off what stands behind the last row; a DataError where its labels are not there."""
+    """Cut a pair of files to `end` tokens. Raises DataError if a file is shorter than that."""
     for path, width in zip(
         paths_of(folder, name), (TOKEN.itemsize, label_type(k).itemsize), strict=True
     ):
         size = path.stat().st_size if path.is_file() else 0
         if size < end * width:
             raise DataError(
-                f"{path}: the rows of this draft name {end:,} labels of it, it has {size // width:,}: "
-                "put the file back, or delete the folder to start it anew; the text of its rows can be "
-                f"labelled, too: `distill label {folder}/part-*.jsonl --teacher MODEL --out OUT`"
+                f"{path}: the rows of this draft name {end:,} labels, but the file has {size // width:,}: "
+                "restore the file, or delete the folder to start again; or label the text of its rows: "
+                f"`distill label {folder}/part-*.jsonl --teacher MODEL --out OUT`"
             )
         if size > end * width:
             os.truncate(path, end * width)

@@ -1,4 +1,4 @@
-"""One writer at a time in a folder: a lock that ends with the process that took it, however it ends."""
+"""A lock file: one writer at a time in a folder. The lock ends with its process, even after a kill."""
 
 import fcntl
 import os
@@ -11,36 +11,36 @@ from typing import IO
 from distillpipe.base.errors import DataError, UsageError
 from distillpipe.base.filesystem import is_not_offered, say_once
 
-FORK_SECONDS = 5.0  # in which the forks of a process that was killed end too
+FORK_SECONDS = 5.0  # after a process is killed, its forks may hold the lock for a moment
 _held: set[IO[str]] = set()
 
 
 @contextmanager
 def locked(out: Path) -> Iterator[None]:
-    """Hold the lock of a folder, which is made where it is missing.
+    """Hold the lock of the folder `out`, which is created if it is missing.
 
-    Raises UsageError where `out` cannot be a folder, DataError where another process holds the lock.
+    Raises UsageError if `out` cannot be a folder, DataError if another process holds the lock.
     """
-    for place in (out, *out.parents):
-        if place.exists() and not place.is_dir():
-            raise UsageError(f"--out {out}: {place} is a file: name a folder, new or with versions")
+    for path in (out, *out.parents):
+        if path.exists() and not path.is_dir():
+            raise UsageError(f"--out {out}: {path} is a file: name a folder, new or with versions")
     out.mkdir(parents=True, exist_ok=True)
     with (out / ".lock").open("a+", encoding="utf-8") as lock:
         try:
             holder = _other_holder(lock)
         except OSError as error:
             if not is_not_offered(error):
-                error.filename = str(out / ".lock")  # a descriptor does not know it
+                error.filename = str(out / ".lock")  # flock knows only the descriptor
                 raise
             say_once(
                 f"warning: the file system of {out} has no file locks ({error.strerror}): make sure "
-                "that no other run writes there at the same time"
+                "that no other run writes to it at the same time"
             )
             holder = None
         if holder is not None:
             raise DataError(
                 f"{out} is being written by another run (process {holder}): "
-                "wait until it has ended, or name another --out"
+                "wait until that run ends, or choose another --out"
             )
         lock.truncate(0)
         lock.write(f"{os.getpid()}\n")
@@ -53,10 +53,8 @@ def locked(out: Path) -> Iterator[None]:
 
 
 def _other_holder(lock: IO[str]) -> str | None:
-    """Take the lock; where that fails, the number of the process that has it.
-
-    A fork that has not yet let go of the lock of a process that was killed does so in a moment.
-    """
+    """Take the lock. Returns None on success, else the id of the process that holds it."""
+    # The holder may be dead while one of its forks still has the file open: wait for that fork.
     deadline = time.monotonic() + FORK_SECONDS
     while True:
         try:
@@ -76,16 +74,16 @@ def _is_running(holder: str) -> bool:
         os.kill(int(holder), 0)
     except (ValueError, ProcessLookupError):
         return False
-    except OSError:  # a process of another user
+    except OSError:  # the process of another user
         return True
     return True
 
 
-def _let_go() -> None:
-    """In a fork: the locks are the parent's."""
+def _release_in_fork() -> None:
+    """Close the lock files in a forked process: the locks belong to the parent."""
     for lock in _held:
         lock.close()
     _held.clear()
 
 
-os.register_at_fork(after_in_child=_let_go)
+os.register_at_fork(after_in_child=_release_in_fork)

@@ -1,4 +1,4 @@
-"""What stands beside the rows of a version: how it was made, from what, and what came of it."""
+"""manifest.json: how a version was made, from which inputs and models, and with what counts."""
 
 import importlib.metadata
 import platform
@@ -20,7 +20,7 @@ from distillpipe.data.store.counts import Counts
 FORMAT = "distillpipe/1"
 LIBRARIES = ("distillpipe", "torch", "transformers", "accelerate", "peft", "math-verify", "msgspec")
 
-_HOW_TO_MEND = "put the original back, or move the folder away and make the version again"
+_REMEDY = "restore the original file, or move the folder away and make the version again"
 
 
 class ResolvedOption(msgspec.Struct, frozen=True):
@@ -28,7 +28,7 @@ class ResolvedOption(msgspec.Struct, frozen=True):
 
     value: Any
     source: Literal["flag", "environment", "recipe", "default", "protocol", "benchmark", "derived"]
-    "the last three: left at its default, and set by --protocol, by the table of benchmarks, or by the student"
+    "the last three: the user left the default, and --protocol, the benchmark table or the student set it"
 
 
 class InputDataset(msgspec.Struct, frozen=True):
@@ -39,7 +39,7 @@ class InputDataset(msgspec.Struct, frozen=True):
     "`v3`, or null for a plain file"
     id: str
     relative_path: str | None = None
-    "from the folder of the versions that were made of it: holds when both are moved together"
+    "relative to the output folder that reads it, so it stays right if both folders move together"
 
 
 class ModelUsed(msgspec.Struct, frozen=True):
@@ -50,9 +50,9 @@ class ModelUsed(msgspec.Struct, frozen=True):
     name: str
     identity: str
     relative_path: str | None = None
-    "from the folder of the versions that it was used for; null for a hub model and a served one"
+    "relative to the output folder that uses it; null for a hub model and for a server"
     checkpoint_id: str | None = None
-    "of the checkpoint of ours whose adapter was merged into the model; null for other models"
+    "id of the distillpipe checkpoint whose adapter was merged into the model; null for other models"
 
 
 class FileEntry(msgspec.Struct, frozen=True):
@@ -65,55 +65,57 @@ class FileEntry(msgspec.Struct, frozen=True):
 
 
 class Manifest(msgspec.Struct):
-    """The content of manifest.json, which adds a `checksum` of it all: an edit by hand is noticed."""
+    """The content of manifest.json. The file also has a `checksum`, so that edits by hand are noticed."""
 
     kind: Literal["traces", "predictions", "checkpoint"]
     stage: str
     version: str
     fingerprint: str
     takes_over: bool
-    "false for a version opened with --fresh"
+    "whether rows of other versions may be reused; false with --fresh"
     options: dict[str, ResolvedOption]
     inputs: list[InputDataset]
     models: list[ModelUsed]
     created: str
     format: str = FORMAT
     id: str | None = None
-    "hash of the rows kept, whatever their order, or of a checkpoint's files; null while unfinished"
+    "order-independent hash of the kept rows, or of a checkpoint's files; null while unfinished"
     finished: str | None = None
     files: list[FileEntry] = []
     counts: Counts = msgspec.field(default_factory=Counts)
     metrics: dict[str, Any] | None = None
     licences: list[str] = []
-    "of the teachers whose text is in the rows, or was trained on; empty where none is known"
+    "licences of the teachers whose text is in the rows or in the training data; empty if unknown"
     libraries: dict[str, str] = {}
+    user_code: dict[str, str] = {}
+    "verifiers and rules of the user's own that decided on rows: name and hash of the file"
     git_commit: str | None = None
     hardware: dict[str, Any] = {}
 
 
 def read(folder: Path) -> Manifest:
-    """The manifest of a version's folder; a DataError names the file where it cannot be read."""
+    """Read the manifest of a version. Raises DataError if it is missing, damaged or edited by hand."""
     path = folder / "manifest.json"
     try:
-        found = msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
-        if found.get("format") != FORMAT:
+        content = msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
+        if content.get("format") != FORMAT:
             raise DataError(
-                f"{path}: format {found.get('format')!r}, this distillpipe reads {FORMAT!r}: "
+                f"{path}: format {content.get('format')!r}, this distillpipe reads {FORMAT!r}: "
                 "install the version of distillpipe that wrote it, or a newer one"
             )
-        manifest = msgspec.convert(found, Manifest)
-        if found.pop("checksum", None) != content_hash(found):
+        manifest = msgspec.convert(content, Manifest)
+        if content.pop("checksum", None) != content_hash(content):
             raise DataError(
-                f"{path} was changed after it was written: its checksum differs; {_HOW_TO_MEND}"
+                f"{path} was changed after it was written: its checksum differs; {_REMEDY}"
             )
         return manifest
     except (OSError, *NOT_DECODED) as error:
-        said = error.strerror if isinstance(error, OSError) else what_is_wrong(error)
-        raise DataError(f"{path}: not a readable manifest ({said}); {_HOW_TO_MEND}") from error
+        problem = error.strerror if isinstance(error, OSError) else what_is_wrong(error)
+        raise DataError(f"{path}: not a readable manifest ({problem}); {_REMEDY}") from error
 
 
 def write(folder: Path, manifest: Manifest) -> None:
-    """Replace the manifest of a folder in one step."""
+    """Replace the manifest of a folder atomically."""
     path, temporary = folder / "manifest.json", folder / "manifest.json.new"
     content = escaped(msgspec.to_builtins(manifest))
     content["checksum"] = content_hash(content)
@@ -125,7 +127,7 @@ def write(folder: Path, manifest: Manifest) -> None:
 
 
 def library_versions() -> dict[str, str]:
-    """Installed versions of what the results depend on."""
+    """Installed versions of the libraries that results depend on, and of Python."""
     versions = {"python": platform.python_version()}
     for name in LIBRARIES:
         try:
@@ -136,7 +138,7 @@ def library_versions() -> dict[str, str]:
 
 
 def hardware() -> dict[str, Any]:
-    """Processor, cores and system of this machine; no import of torch for it."""
+    """Processor type, system and number of cores of this machine, without importing torch."""
     return {
         "machine": platform.machine(),
         "system": platform.system(),
@@ -145,9 +147,9 @@ def hardware() -> dict[str, Any]:
 
 
 def git_commit() -> str | None:
-    """The commit of the checkout this code runs from, null outside one.
+    """The git commit of the distillpipe checkout that runs, None outside one.
 
-    An environment inside of another project's repository is outside: its commit says nothing about our code.
+    An environment inside another project's repository gives None: that commit says nothing about our code.
     """
     package = Path(distillpipe.__file__).resolve().parent
     command = ["git", "-C", str(package), "rev-parse", "--show-toplevel", "HEAD"]

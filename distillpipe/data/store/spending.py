@@ -1,16 +1,16 @@
-"""What a version has cost, and what it may: prices, reservations, and a journal that survives a kill.
+"""Costs of a version: prices, a spending cap, and a journal of requests that survives a kill.
 
-The journal of a draft, `spending.jsonl`, lasts until the version is finished:
+The journal of a draft, `spending.jsonl`, is removed when the version is finished:
 
-    {"event": "carried", "number": 0, "cost": 1200000}       spent before this journal was begun
-    {"event": "reserved", "number": 1, "cost": 70000000}     durable before the request is sent
-    {"event": "billed", "number": 1, "cost": 4300000}        what came of it, as the server counts
-    {"event": "bounded", "number": 2, "cost": 900000}        an answer that was not counted: at most so much
+    {"event": "carried", "number": 0, "cost": 1200000}       spent before this journal began
+    {"event": "reserved", "number": 1, "cost": 70000000}     worst case; durable before the request is sent
+    {"event": "billed", "number": 1, "cost": 4300000}        from the token counts in the server's response
+    {"event": "bounded", "number": 2, "cost": 900000}        response without token counts: cost at most this
 
-Three figures are kept apart: what was billed; how many requests have an unknown bill; and what is reserved for
-those. A reservation without a bill (the process was killed, the connection dropped) stays reserved as it
-stands: at the worst case. So what the server bills is never more than the two sums. Money is counted in
-whole picodollars, a price of one dollar per million tokens being 1,000,000 of them a token: sums are exact.
+Three figures are kept apart: dollars billed, the number of requests with an unknown bill, and dollars reserved
+for those. A request without a bill (the process was killed, the connection was lost) stays reserved at its
+worst case. So the server never charges more than billed + reserved. Amounts are whole picodollars, so sums
+are exact: one dollar per million tokens is 1,000,000 picodollars per token.
 """
 
 import os
@@ -32,22 +32,24 @@ from distillpipe.data.store.versions import Draft
 
 JOURNAL = "spending.jsonl"
 PICODOLLARS = 10**12
-TEMPLATE_TOKENS = 512  # that a server may put around the messages of a prompt
+TEMPLATE_TOKENS = (
+    512  # upper bound of what a server's chat template adds to the messages of a prompt
+)
 
 
 class Prices(NamedTuple):
-    """Picodollars a token."""
+    """Prices in picodollars per token."""
 
     input: int
     output: int
 
     def cost(self, prompt_tokens: int, completion_tokens: int) -> int:
-        """Picodollars of one request."""
+        """Cost of one request in picodollars."""
         return prompt_tokens * self.input + completion_tokens * self.output
 
 
 def prices_of(options: EngineOptions) -> Prices | None:
-    """The prices of a server, to the millionth of a dollar per million tokens; null where none are given."""
+    """The prices given in the options, None without them. Precision: $0.000001 per million tokens."""
     if options.price_input is None or options.price_output is None:
         return None
     return Prices(round(options.price_input * 1e6), round(options.price_output * 1e6))
@@ -58,26 +60,26 @@ def dollars(picodollars: int) -> float:
 
 
 def most_prompt_tokens(messages: Iterable[Message]) -> int:
-    """What a prompt has at most: no byte-level tokenizer makes more tokens than a text has bytes."""
+    """Upper bound of prompt tokens: no byte-level tokenizer makes more tokens than a text has bytes."""
     return TEMPLATE_TOKENS + sum(len(message.content.encode()) for message in messages)
 
 
 def say_dollars(amount: float) -> str:
-    """`$1,204.50`; small amounts to two digits that say something: `$0.00042`."""
+    """Format dollars: `$1,204.50`, and small amounts with two significant digits: `$0.00042`."""
     if amount >= 0.1 or amount == 0:
         return f"${amount:,.2f}"
     return f"${amount:.2g}" if amount >= 1e-4 else f"${amount:.7f}".rstrip("0")
 
 
 def projected(spent: float, rows_paid: int, rows_left: int) -> float | None:
-    """What all rows will have cost, if the rest cost as the ones so far; None where there are none."""
+    """Total cost if the remaining rows cost as much as the ones so far. None before the first row."""
     return spent + spent / rows_paid * rows_left if rows_paid else None
 
 
 def say_spent(counts: Counts) -> str:
-    """`$0.094 billed, $3.02 reserved for 4 requests with unknown bills`; "" where nothing is paid for.
+    """Format the costs: `$0.094 billed, $3.02 reserved for 4 requests with unknown bills`.
 
-    A manifest of before the three were kept apart has their sum alone: `$3.11 spent`.
+    An older manifest has only the sum: `$3.11 spent`. Returns "" without prices.
     """
     if counts.cost_dollars is None:
         return ""
@@ -93,7 +95,7 @@ def say_spent(counts: Counts) -> str:
 
 
 class Bill:
-    """What the rows of a run cost, for the person who watches; says nothing where nothing is paid for."""
+    """The costs of a run as text for the progress line: so far, and projected to all rows."""
 
     def __init__(self, counts: Counts, num_missing: int) -> None:
         self._counts = counts
@@ -101,56 +103,57 @@ class Bill:
         self._paid = counts.rows_kept - counts.rows_reused
 
     def add_row(self, trace: Trace) -> str:
-        """Count a row; what is spent and what all rows may come to, for the progress line."""
+        """Count a finished row and return the text for the progress line, "" without prices."""
         self.num_left -= 1
         self._paid += 1
-        self._counts.tokens_sent += trace.num_tokens.prompt if trace.num_tokens else 0
         spent = say_spent(self._counts)
-        return f"{spent}{self._in_all()}" if spent else ""
+        return f"{spent}{self._projection()}" if spent else ""
 
     @contextmanager
-    def at_the_end(self) -> Iterator[None]:
-        """Say with an error that ends the run what was spent, and what the rest may cost."""
+    def added_to_errors(self) -> Iterator[None]:
+        """Add the number of missing rows and the projected cost to an `Incomplete` that ends the block."""
         try:
             yield
         except Incomplete as error:
-            raise Incomplete(f"{error}; {self.num_left:,} rows are left{self._in_all()}") from None
+            raise Incomplete(
+                f"{error}; {self.num_left:,} rows are left{self._projection()}"
+            ) from None
 
-    def _in_all(self) -> str:
+    def _projection(self) -> str:
         spent = self._counts.cost_dollars
         total = None if spent is None else projected(spent, self._paid, self.num_left)
         return "" if total is None else f", about {say_dollars(total)} in all"
 
 
 class Event(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A line of the journal."""
+    """One line of the journal."""
 
     event: Literal["carried", "reserved", "billed", "bounded"]
     number: int
     cost: int
     "picodollars"
     reserved: int = 0
-    "of what is carried: the part that is reserved for unknown bills"
+    "only with `carried`: the part of `cost` that is reserved for unknown bills"
     unknown: int = 0
-    "so many bills"
+    "only with `carried`: the number of unknown bills"
 
 
 class Sums(NamedTuple):
-    """What was paid, in picodollars."""
+    """Costs of finished requests, in picodollars."""
 
     billed: int = 0
     reserved: int = 0
-    "for requests that are done with, but whose bills are unknown: what they may cost"
+    "upper bound for the requests whose bills are unknown"
     unknown: int = 0
-    "so many requests"
+    "number of these requests"
 
     @property
     def spent(self) -> int:
-        """What the server bills at most."""
+        """Upper bound of what the server charges."""
         return self.billed + self.reserved
 
     def enter(self, counts: Counts) -> None:
-        """Bring the sums into the counts of a manifest."""
+        """Write the sums into the counts of a manifest, in dollars."""
         counts.cost_dollars = dollars(self.spent)
         counts.billed_dollars = dollars(self.billed)
         counts.reserved_dollars = dollars(self.reserved)
@@ -158,22 +161,22 @@ class Sums(NamedTuple):
 
 
 class Ledger:
-    """Admits requests to a server under a cap, and keeps what they cost in the counts of a draft."""
+    """Admits requests to a server while a cost cap holds, and keeps the costs in the counts of a draft."""
 
     def __init__(self, draft: Draft, charged: Prices, max_cost: float | None) -> None:
         self.prices = charged
         self.max_cost = max_cost
         self._counts = draft.manifest.counts
         self._limit = None if max_cost is None else round(max_cost * PICODOLLARS)
-        self._in_flight: dict[int, int] = {}
-        self._under_way = 0
+        self._in_flight: dict[int, int] = {}  # worst case by request number
+        self._in_flight_sum = 0
         path = draft.path / JOURNAL
-        found = _read(path)
-        self._number = found.number if found else 0
-        self._sums = found.sums if found else _carried(self._counts)
+        journal = _read(path)
+        self._number = journal.last_number if journal else 0
+        self._sums = journal.sums if journal else _sums_of(self._counts)
         self._path = path
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-        if found is None:
+        if journal is None:
             sums = self._sums
             self._write([Event("carried", 0, sums.spent, sums.reserved, sums.unknown)])
             sync_file(self._file, path, content_only=True)
@@ -182,37 +185,36 @@ class Ledger:
 
     @property
     def spent(self) -> float:
-        """Dollars, over all runs of the version, unknown bills at their worst; what is under way is not in it."""
+        """Dollars spent at most by finished requests, over all runs of the version."""
         return dollars(self._sums.spent)
 
     def say_spent(self) -> str:
-        """What was billed and what is reserved for unknown bills, in words."""
+        """What was billed and what is reserved for unknown bills, as text."""
         return say_spent(self._counts)
 
-    def worst_case(self, prompt_tokens: int, completion_tokens: int) -> int:
-        """Picodollars that a request costs at most."""
-        return self.prices.cost(prompt_tokens, completion_tokens)
-
     def admits(self, worst: int) -> bool:
-        """Whether the cap holds even if this request and all that are under way cost their worst."""
-        return self._limit is None or self._sums.spent + self._under_way + worst <= self._limit
+        """Whether the cap holds if this request and all requests in flight cost their worst case."""
+        return self._limit is None or self._sums.spent + self._in_flight_sum + worst <= self._limit
 
     def reserve(self, worst: int) -> int:
-        """Set money aside for a request, whose number comes back: durable with the next `sync`."""
+        """Reserve the worst case of a request and return its number. Durable after the next `sync`."""
         self._number += 1
         self._in_flight[self._number] = worst
-        self._under_way += worst
+        self._in_flight_sum += worst
         self._write([Event("reserved", self._number, worst)])
         return self._number
 
     def sync(self) -> None:
-        """Make all reservations durable: comes before their requests are sent."""
+        """Make all reservations durable. Call it before the requests are sent."""
         sync_file(self._file, self._path, content_only=True)
 
     def bill(self, number: int, cost: int | None, *, is_known: bool = True) -> None:
-        """What a request cost, or what it cost at most; None where neither is known: then its worst case."""
+        """Record the cost of a finished request, in picodollars.
+
+        `is_known` false: `cost` is an upper bound. None: nothing is known, so the worst case stays reserved.
+        """
         worst = self._in_flight.pop(number)
-        self._under_way -= worst
+        self._in_flight_sum -= worst
         sums = self._sums
         if cost is not None and is_known:
             self._sums = sums._replace(billed=sums.billed + cost)
@@ -225,42 +227,42 @@ class Ledger:
         self._sums.enter(self._counts)
 
     def close(self) -> None:
-        """What is still under way has an unknown bill."""
+        """Close the journal. Requests still in flight have unknown bills."""
         for number in list(self._in_flight):
             self.bill(number, None)
         os.close(self._file)
 
     def _write(self, events: list[Event]) -> None:
         with shielded():
-            left = memoryview(b"".join(encoder.encode(event) + b"\n" for event in events))
-            while left:
-                left = left[os.write(self._file, left) :]
+            unwritten = memoryview(b"".join(encoder.encode(event) + b"\n" for event in events))
+            while unwritten:
+                unwritten = unwritten[os.write(self._file, unwritten) :]
 
 
 def close_books(draft: Draft) -> None:
-    """Bring what the journal of a draft says into its manifest, and remove the journal."""
+    """Write the sums of a draft's journal into its manifest and remove the journal."""
     path = draft.path / JOURNAL
-    found = _read(path)
-    if found is not None:
-        found.sums.enter(draft.manifest.counts)
+    journal = _read(path)
+    if journal is not None:
+        journal.sums.enter(draft.manifest.counts)
         draft.save()
         path.unlink()
 
 
-class _Read(NamedTuple):
+class _Journal(NamedTuple):
     sums: Sums
-    number: int
+    last_number: int
 
 
-def _read(path: Path) -> _Read | None:
-    """What a journal comes to, unknown bills at their worst; None where there is none, or it says nothing."""
+def _read(path: Path) -> _Journal | None:
+    """Add up a journal. Open reservations count as unknown bills. None if there is no journal or it is empty."""
     if not path.is_file():
         return None
     cut_torn_line(path)
     billed, reserved, unknown, number, open_bills = 0, 0, 0, 0, dict[int, int]()
-    is_begun = False
+    is_empty = True
     for event in decoded(path, Event):
-        is_begun = True
+        is_empty = False
         number = max(number, event.number)
         match event.event:
             case "carried":
@@ -277,11 +279,11 @@ def _read(path: Path) -> _Read | None:
                 reserved += event.cost
                 unknown += 1
     sums = Sums(billed, reserved + sum(open_bills.values()), unknown + len(open_bills))
-    return _Read(sums, number) if is_begun else None
+    return None if is_empty else _Journal(sums, number)
 
 
-def _carried(counts: Counts) -> Sums:
-    """What a manifest says; one of before the figures were kept apart has their sum alone."""
+def _sums_of(counts: Counts) -> Sums:
+    """The sums in a manifest. An older one has only the total, which counts as billed."""
     reserved = _picodollars(counts.reserved_dollars)
     return Sums(_picodollars(counts.cost_dollars) - reserved, reserved, counts.unknown_bills)
 

@@ -1,14 +1,13 @@
-"""A dataset or checkpoint on disk is a folder of immutable versions, and one draft at a time.
+"""Versions of a dataset or checkpoint: open, resume, finish and find them.
 
     runs/math/traces/
-      v1/          manifest.json and the files; never changed again
-      v2.partial/  a draft: unfinished, taken up again by the same command
-      latest -> v1   a link; where links are not allowed, a file that holds the name
+      v1/            manifest.json and the data files; never changed again
+      v2.partial/    a draft: unfinished; the same command resumes it
+      latest -> v1   a symbolic link, or a text file with the name where links are not allowed
 
-A version is finished by writing everything, then renaming its folder: whatever is called `vN` is whole.
+A stage writes everything into the draft, then renames the folder. So every folder named `vN` is complete.
 """
 
-import functools
 import os
 import re
 import shutil
@@ -23,46 +22,47 @@ import msgspec
 
 from distillpipe.base.errors import DataError, UsageError
 from distillpipe.base.filesystem import say_once, sync_folder
-from distillpipe.base.hashing import cached_sha256, content_hash, file_sha256
+from distillpipe.base.hashing import cached_sha256, content_hash
 from distillpipe.base.interrupts import shielded
 from distillpipe.base.progress import say
 from distillpipe.base.rowguard import too_many
+from distillpipe.data.store import integrity
 from distillpipe.data.store import manifest as manifests
 from distillpipe.data.store.locks import locked
 from distillpipe.data.store.manifest import InputDataset, Manifest, ModelUsed, ResolvedOption
 
 FINISHED = re.compile(r"v(\d+)")
 PARTIAL = re.compile(r"v(\d+)\.partial")
-LONGEST_NAME = 32  # characters of a file `latest` that are read
+LONGEST_NAME = 32  # number of characters that are read of a file `latest`
 ERRORS_FILE = "errors.jsonl"
-ENGINE_ERROR = "engine_error"  # the reason of a row that was given up with --accept-errors
+ENGINE_ERROR = "engine_error"  # drop reason of failed rows with --accept-errors
 
 
 class Header(msgspec.Struct, frozen=True):
-    """What a version is going to be, known before anything is done."""
+    """Describes a version before it is made. Its fingerprint decides whether it exists already."""
 
     kind: Literal["traces", "predictions", "checkpoint"]
     stage: str
     content: dict[str, Any]
-    "the options that decide what the version holds, and the versions of the rules it applies"
+    "the options that determine the rows, and the CODE_VERSIONs of the rules that are applied"
     inputs: list[InputDataset]
     models: list[ModelUsed]
     options: dict[str, ResolvedOption]
     fresh: bool = False
-    "make a new version in any case, and take nothing over from others"
+    "make a new version even if one exists, and reuse no rows of others"
     accept_errors: bool = False
-    "rows that could not be made are rejected, and a version that lacks them will do"
+    "reject rows that failed, and accept a version that lacks them"
     licences: tuple[str, ...] = ()
 
     @property
     def fingerprint(self) -> str:
-        inputs = [given.id for given in self.inputs]
+        inputs = [dataset.id for dataset in self.inputs]
         models = [(model.role, model.identity) for model in self.models]
         return content_hash(manifests.FORMAT, self.stage, self.content, inputs, models)
 
 
 class Draft:
-    """A version in the making: its folder `path`, and its manifest, whose counts grow over all runs."""
+    """An unfinished version: its folder `path`, and its manifest, whose counts add up over all runs."""
 
     def __init__(self, out: Path, path: Path, manifest: Manifest) -> None:
         self.out = out
@@ -73,12 +73,12 @@ class Draft:
         self._opened = time.monotonic()
 
     def save(self) -> None:
-        """Write the manifest as it stands now."""
+        """Write the manifest with its current counts."""
         self.manifest.counts.seconds = self._seconds_before + time.monotonic() - self._opened
         manifests.write(self.path, self.manifest)
 
     def finish(self, card: str) -> Manifest:
-        """Make the draft the newest version, all or nothing; `latest` points to it afterwards."""
+        """Make the draft the newest version, atomically, and let `latest` point to it."""
         with shielded():
             (self.path / "README.md").write_bytes(card.encode("utf-8", "backslashreplace"))
             self.manifest.finished = now()
@@ -98,14 +98,14 @@ class Draft:
 
 @contextmanager
 def draft(out: Path, header: Header) -> Iterator[Draft]:
-    """Open the draft for `header` under `out`: the one that was left unfinished, or a new one.
+    """Open the draft for `header` under `out`: resume the unfinished one, or begin a new one.
 
-    Raises UsageError where `out` cannot hold versions, DataError where another run is writing there.
-    Whatever ends the block, the counts so far are saved. A draft that holds nothing when bad input
-    ends the block is removed.
+    Raises UsageError if `out` cannot hold versions, DataError if another run is writing to it.
+    The counts are saved however the block ends. If bad input ends it before anything was written, the draft
+    is removed.
     """
     with locked(out):
-        opened = _take_up(out, header) or _begin(out, header)
+        opened = _resume(out, header) or _begin(out, header)
         try:
             yield opened
         except (UsageError, DataError):
@@ -114,12 +114,15 @@ def draft(out: Path, header: Header) -> Iterator[Draft]:
             raise
         finally:
             if opened.manifest.finished is None and opened.path.exists():
-                with shielded(), suppress(OSError):  # a full disk: what ended the block says it
+                with (
+                    shielded(),
+                    suppress(OSError),
+                ):  # on a full disk, what ended the block reports it
                     opened.save()
 
 
 def up_to_date(out: Path, header: Header) -> Path | None:
-    """The finished version that already is what `header` asks for; `latest` then points to it."""
+    """The finished version that matches `header`, or None. Makes `latest` point to it."""
     path = find_finished(out, header)
     if path is not None:
         point_latest(path)
@@ -127,40 +130,42 @@ def up_to_date(out: Path, header: Header) -> Path | None:
 
 
 def find_finished(out: Path, header: Header) -> Path | None:
-    """The finished version that already is what `header` asks for; nothing is changed.
+    """The newest finished version that matches `header`, or None. Changes nothing.
 
-    Raises DataError where a file of it is not as it was written.
+    Raises DataError if a file of that version is missing or has another size than written.
     """
     if header.fresh:
         return None
     for path in reversed(finished(out)):
-        found = manifests.read(path)
-        if _is_for(found, header) and _is_sound(found, header):
-            check_sizes(path, found)
+        manifest = manifests.read(path)
+        if _matches(manifest, header) and _has_few_errors(manifest, header):
+            integrity.check_sizes(path, manifest)
             return path
     return None
 
 
 def find_draft(out: Path, header: Header) -> Path | None:
-    """The draft that a run with `header` goes on with; nothing is changed."""
+    """The newest draft that a run with `header` would resume, or None. Changes nothing."""
     for path in reversed(partials(out)):
         if not (path / "manifest.json").is_file():
             continue
-        found = manifests.read(path)
-        if _is_for(found, header) and not (header.fresh and found.takes_over):
+        manifest = manifests.read(path)
+        if _matches(manifest, header) and not (header.fresh and manifest.takes_over):
             return path
     return None
 
 
-def _is_for(found: Manifest, header: Header) -> bool:
-    """Whether a version is what `header` asks for; rows given up will do only where errors are accepted."""
-    given_up = ENGINE_ERROR in found.counts.dropped
-    return found.fingerprint == header.fingerprint and (header.accept_errors or not given_up)
+def _matches(manifest: Manifest, header: Header) -> bool:
+    """Whether a version has the fingerprint of `header`. Failed rows match only with `accept_errors`."""
+    has_failed_rows = ENGINE_ERROR in manifest.counts.dropped
+    return manifest.fingerprint == header.fingerprint and (
+        header.accept_errors or not has_failed_rows
+    )
 
 
-def _is_sound(found: Manifest, header: Header) -> bool:
-    """Whether a finished version met few internal errors, or errors are accepted."""
-    counts = found.counts
+def _has_few_errors(manifest: Manifest, header: Header) -> bool:
+    """Whether a finished version had few internal errors, or errors are accepted."""
+    counts = manifest.counts
     num_rows = counts.rows_kept + counts.rows_rejected
     return header.accept_errors or not too_many(counts.num_internal_errors, num_rows)
 
@@ -176,63 +181,66 @@ def partials(out: Path) -> list[Path]:
 
 
 def next_version(out: Path) -> str:
-    """The name of the version that would be begun under `out`."""
+    """The name of the next version under `out`: `v1` if there is none."""
     taken = [int(path.name.removesuffix(".partial")[1:]) for path in finished(out) + partials(out)]
     return f"v{max(taken, default=0) + 1}"
 
 
 def resolve(reference: str) -> Path:
-    """The folder of `PATH` (its latest version), `PATH@v3`, or a version's folder itself."""
-    path, wanted = split_reference(reference)
-    if wanted is not None:
-        if (path / wanted / "manifest.json").is_file():
-            return path / wanted
-        known = ", ".join(found.name for found in finished(path)) or "no finished version"
-        raise UsageError(f"{path} has no version {wanted}; it has {known}")
+    """The folder of one version, from `PATH` (its latest version), `PATH@v3`, or the folder `PATH/v3`.
+
+    Raises UsageError if there is no such version.
+    """
+    path, version = split_reference(reference)
+    if version is not None:
+        if (path / version / "manifest.json").is_file():
+            return path / version
+        names = ", ".join(folder.name for folder in finished(path)) or "no finished version"
+        raise UsageError(f"{path} has no version {version}; it has {names}")
     if (path / "manifest.json").is_file():
         return path.resolve()
-    if versions := finished(path):
-        newest, wanted = versions[-1], latest_name(path)
-        if wanted is None or (path / wanted) in versions:
-            return (path / (wanted or newest.name)).resolve()
-        say(f"{path / 'latest'} points to {wanted}, which is gone: using {newest.name}")
+    if folders := finished(path):
+        newest, latest = folders[-1], latest_name(path)
+        if latest is None or (path / latest) in folders:
+            return (path / (latest or newest.name)).resolve()
+        say(f"{path / 'latest'} points to {latest}, which does not exist: using {newest.name}")
         return newest.resolve()
     raise UsageError(_why_not_a_dataset(path))
 
 
 def split_reference(reference: str) -> tuple[Path, str | None]:
-    """`PATH@v3` as path and version; the version is null where none is named."""
+    """Split `PATH@v3` into path and version. The version is None if the reference names none."""
     path, at, version = reference.rpartition("@")
     if at and FINISHED.fullmatch(version):
-        return followed(Path(path)), version
-    return followed(Path(reference)), None
+        return follow_latest(Path(path)), version
+    return follow_latest(Path(reference)), None
 
 
-def followed(path: Path) -> Path:
-    """The path with a file `latest` in it replaced by the version that it names; others as they are."""
-    for place in (path, *path.parents):
-        if place.name == "latest" and place.is_file():
-            version = latest_name(place.parent)
-            if version is not None and (place.parent / version).is_dir():
-                return place.parent / version / path.relative_to(place)
+def follow_latest(path: Path) -> Path:
+    """Resolve a file `latest` in a path, as the system resolves a link. Other paths are returned as they are."""
+    for latest in (path, *path.parents):
+        if latest.name == "latest" and latest.is_file():
+            version = latest_name(latest.parent)
+            if version is not None and (latest.parent / version).is_dir():
+                return latest.parent / version / path.relative_to(latest)
     return path
 
 
 def plain_file(reference: str) -> Path | None:
-    """The path of a reference that is a file; None for a folder, a version, or nothing."""
-    path = followed(Path(reference))
+    """The path of a reference to a plain file. None for a folder, a version, or a missing file."""
+    path = follow_latest(Path(reference))
     return path if path.is_file() else None
 
 
 def latest_name(out: Path) -> str | None:
-    """The name of the version that `latest` under `out` points to, whether it is there or not.
+    """The name of the version that `latest` under `out` points to, even if that version does not exist.
 
-    None where there is no `latest`, or something else stands in its place: a copy of a folder made without links.
+    None if there is no `latest`, or if it is neither a link nor a file: some copies turn links into folders.
     """
     latest = out / "latest"
     if latest.is_symlink():
         return latest.readlink().name
-    if not latest.is_file():  # opening a pipe would wait for whoever writes to it
+    if not latest.is_file():  # opening a named pipe would block
         return None
     with suppress(OSError, UnicodeDecodeError), latest.open(encoding="utf-8") as file:
         name = file.read(LONGEST_NAME).strip()
@@ -241,85 +249,38 @@ def latest_name(out: Path) -> str | None:
 
 
 def holds_versions(path: Path) -> bool:
-    """Whether `path` is a folder that a stage wrote: versions, or one version's own folder."""
+    """Whether a stage wrote the folder `path`: a folder of versions, or one version."""
     return (path / "manifest.json").is_file() or bool(finished(path))
 
 
 def describe_input(reference: str, out: Path) -> InputDataset:
-    """What the manifest under `out` says of an input: a dataset's version and id, or a file's sha256.
+    """The manifest entry for an input of a version under `out`: a dataset's id, or a file's sha256.
 
-    Raises DataError where a file of a finished version has another size than its manifest says.
+    Raises UsageError for an unfinished version, DataError if a file of a version has another size than written.
     """
     if (path := plain_file(reference)) is not None:
         return InputDataset(str(path), None, cached_sha256(path), relative_to(path, out))
     folder = resolve(reference)
-    found = manifests.read(folder)
-    if found.id is None:
-        raise UsageError(f"{folder} is unfinished: run the command that makes it again")
-    check_sizes(folder, found)
+    manifest = manifests.read(folder)
+    if manifest.id is None:
+        raise UsageError(
+            f"{folder} is unfinished: run the command that makes it again to finish it"
+        )
+    integrity.check_sizes(folder, manifest)
     dataset = folder.parent
-    return InputDataset(str(dataset), found.version, found.id, relative_to(dataset, out))
+    return InputDataset(str(dataset), manifest.version, manifest.id, relative_to(dataset, out))
 
 
 def relative_to(path: Path, out: Path) -> str:
-    """The way from `out` to a path, both without links: it holds from wherever a command is started."""
+    """`path` relative to `out`, with links resolved. It does not depend on the current directory."""
     return os.path.relpath(path.resolve(), out.resolve())
 
 
-def check_sizes(folder: Path, found: Manifest) -> None:
-    """Refuse a finished version one of whose files is gone, was cut short or has grown."""
-    for entry in found.files:
-        path = folder / entry.name
-        size = path.stat().st_size if path.is_file() else None
-        if size != entry.bytes:
-            said = (
-                "is gone" if size is None else f"has {size:,} bytes, {entry.bytes:,} were written"
-            )
-            raise DataError(f"{path} {said}: {_how_to_mend(path, found)}")
-
-
-@functools.cache
-def check_content(folder: Path) -> None:
-    """Refuse a finished version whose files are not those that its manifest lists; once a process."""
-    found = manifests.read(folder)
-    check_sizes(folder, found)
-    for entry in found.files:
-        if file_sha256(folder / entry.name) != entry.sha256:
-            raise _changed(folder / entry.name, found)
-
-
-@functools.cache
-def is_as_written(path: Path) -> bool:
-    """Whether a file is the one that the manifest beside it lists; true for a file that it does not list yet."""
-    listed = (one for one in manifests.read(path.parent).files if one.name == path.name)
-    entry = next(listed, None)
-    return entry is None or (path.is_file() and file_sha256(path) == entry.sha256)
-
-
-def _changed(path: Path, found: Manifest) -> DataError:
-    return DataError(
-        f"{path} was changed after it was written (its sha256 differs): {_how_to_mend(path, found)}"
-    )
-
-
-def _how_to_mend(path: Path, found: Manifest) -> str:
-    folder = path.parent
-    if path.name.startswith("labels-"):
-        return (
-            "put the original back, or label the rows anew, whose text is whole: "
-            f"`distill label {folder}/part-*.jsonl --teacher MODEL --out OUT`"
-        )
-    return (
-        f"put the original back, or rename {folder} to {folder.name}.partial and run `distill "
-        f"{found.stage}` again, which keeps what is whole in it"
-    )
-
-
 def point_latest(version: Path) -> None:
-    """Let `latest` point to a version, in one step: by a link, or a file with the name where links are refused.
+    """Make `latest` point to a version, atomically. Without links, `latest` is a file with the name.
 
-    The version is finished, so a `latest` that cannot be written is no error where the newest version is
-    meant, which a reference stands for without it.
+    If `latest` cannot be written, a warning is enough for the newest version: a reference without `latest`
+    means the newest version anyway. For an older version the OSError is raised.
     """
     out = version.parent
     link, temporary = out / "latest", out / ".latest.new"
@@ -332,28 +293,28 @@ def point_latest(version: Path) -> None:
         except OSError as error:
             temporary.write_text(f"{version.name}\n", encoding="utf-8")
             say_once(
-                f"warning: the file system of {out} has no links ({error.strerror}): {link} is a file "
-                "that names the version; every command reads it as it reads a link"
+                f"warning: the file system of {out} has no links ({error.strerror}): {link} is a text file "
+                "with the name of the version; every command reads it like a link"
             )
         temporary.replace(link)
     except OSError as error:
         if latest_name(out) is not None or finished(out)[-1] != version:
             raise
         say_once(
-            f"warning: {link} could not be written ({error.strerror}): {out} stands for its newest "
-            f"version, {version.name}"
+            f"warning: {link} could not be written ({error.strerror}): {out} means its newest version, "
+            f"{version.name}"
         )
 
 
 def content_files(path: Path) -> list[Path]:
-    """The files of a version but for its manifest and card, which describe the others."""
+    """The data files of a version: all but its manifest and card."""
     described_by = ("manifest.json", "manifest.json.new", "README.md")
     names = sorted(file.name for file in path.iterdir() if file.name not in described_by)
-    return [path / name for name in names if name.isprintable()]  # any other name is none of ours
+    return [path / name for name in names if name.isprintable()]  # we write no other names
 
 
 def now() -> str:
-    """The time in UTC, ISO 8601, to the second."""
+    """The current time in UTC, ISO 8601, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
@@ -366,34 +327,25 @@ def _numbered(out: Path, pattern: re.Pattern[str]) -> list[Path]:
     return [path for _, path in sorted(numbered)]
 
 
-def _take_up(out: Path, header: Header) -> Draft | None:
+def _resume(out: Path, header: Header) -> Draft | None:
     path = find_draft(out, header)
     if path is None:
         return None
-    found = manifests.read(path)
-    found.options = header.options
-    _check_labels(path, found)
-    # set where a run was killed while it finished, or where a finished version was renamed to a draft
-    found.id = found.finished = None
-    if found.files:
-        found.files = []
-        manifests.write(path, found)
-    return Draft(out, path, found)
-
-
-def _check_labels(folder: Path, found: Manifest) -> None:
-    """Refuse a draft that was a version, and whose labels are others now: no row shows that, as it does of text."""
-    for entry in found.files:
-        path = folder / entry.name
-        is_whole = path.is_file() and path.stat().st_size == entry.bytes
-        if path.suffix in (".labels", ".tokens") and is_whole and not is_as_written(path):
-            raise _changed(path, found)
+    manifest = manifests.read(path)
+    manifest.options = header.options
+    integrity.check_labels(path, manifest)
+    # These are set if a run was killed while it finished, or if a finished version was renamed to a draft.
+    manifest.id = manifest.finished = None
+    if manifest.files:
+        manifest.files = []
+        manifests.write(path, manifest)
+    return Draft(out, path, manifest)
 
 
 def _begin(out: Path, header: Header) -> Draft:
     version = next_version(out)
-    path, beginning = out / f"{version}.partial", out / ".beginning"
-    found = Manifest(
+    path, temporary = out / f"{version}.partial", out / ".beginning"
+    manifest = Manifest(
         kind=header.kind,
         stage=header.stage,
         version=version,
@@ -408,11 +360,12 @@ def _begin(out: Path, header: Header) -> Draft:
         git_commit=manifests.git_commit(),
         hardware=manifests.hardware(),
     )
-    shutil.rmtree(beginning, ignore_errors=True)
-    beginning.mkdir()
-    manifests.write(beginning, found)
-    beginning.rename(path)  # so that no draft is without its manifest
-    return Draft(out, path, found)
+    # The folder gets its name only with the manifest in it, so no draft lacks a manifest.
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir()
+    manifests.write(temporary, manifest)
+    temporary.rename(path)
+    return Draft(out, path, manifest)
 
 
 def _why_not_a_dataset(path: Path) -> str:
@@ -422,7 +375,7 @@ def _why_not_a_dataset(path: Path) -> str:
         return f"{path} is a file, not a dataset's folder"
     if partials(path):
         return f"{path} holds no finished version: run the command that makes it again to finish it"
-    inside = sorted(child.name for child in path.iterdir() if finished(child))
-    if inside:
-        return f"{path} holds several datasets, name one: {', '.join(f'{path}/{name}' for name in inside)}"
+    datasets = sorted(child.name for child in path.iterdir() if finished(child))
+    if datasets:
+        return f"{path} holds several datasets, name one: {', '.join(f'{path}/{name}' for name in datasets)}"
     return f"{path} holds no version of a dataset"

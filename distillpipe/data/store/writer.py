@@ -1,8 +1,17 @@
-"""Writing a version: rows appended, rejected or failed, each durable when it is counted."""
+"""Write the rows of a version: keep, reject or fail them. A counted row survives a kill.
+
+    with versions.draft(out, header) as draft, Writer(draft) as writer:
+        writer.append(trace)                                  kept: part-*.jsonl
+        writer.reject(trace, "wrong_answer", trace.answer)    rejected with a reason: rejected-*.jsonl
+        writer.fail(trace, "connection lost")                 errors.jsonl: the same command tries it again
+        writer.finish(problems)
+
+Memory holds ids and hashes of rows, never their text.
+"""
 
 import time
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -14,7 +23,7 @@ from distillpipe.base.interrupts import shielded
 from distillpipe.base.progress import say
 from distillpipe.base.records import Problem, RejectedTrace, SoftLabels, Trace
 from distillpipe.base.redaction import holds_key
-from distillpipe.base.rowguard import REASON
+from distillpipe.base.rowguard import REASON, whose
 from distillpipe.data.store import versions
 from distillpipe.data.store.cards import dataset_card
 from distillpipe.data.store.counts import Index, Tally
@@ -27,12 +36,12 @@ if TYPE_CHECKING:
     from distillpipe.data.store.labels import Labels, LabelSource
 
 
-PRODUCER_DIGITS = 16  # of the fingerprint, in the names of label files
-SAVE_SECONDS = 5.0  # between two writes of the counts into the draft's manifest
+PRODUCER_DIGITS = 16  # digits of the fingerprint in the names of label files
+SAVE_SECONDS = 5.0  # at least, between two writes of the draft's manifest
 
 
 class FailedRow(msgspec.Struct, frozen=True):
-    """A line of errors.jsonl: a row that could not be made, and why."""
+    """A line of errors.jsonl: a row that failed, and why."""
 
     id: str
     row_key: str
@@ -40,27 +49,29 @@ class FailedRow(msgspec.Struct, frozen=True):
 
 
 class Writer:
-    """Appends rows to a draft. `done` holds the ids of all rows, kept and rejected, in it."""
+    """Appends rows to a draft. `done` holds the ids of all its rows, kept and rejected."""
 
     def __init__(
         self, draft: Draft, sync_rows: int = SYNC_ROWS, soft_labels: "LabelSource | None" = None
     ) -> None:
-        """`soft_labels` says whose labels will be appended with rows, and how many a token."""
+        """`soft_labels` describes the labels that rows will be appended with. An fsync comes every `sync_rows`."""
         self.draft = draft
         self.counts = draft.manifest.counts
         self.done: set[str] = set()
         self.num_failed = 0
         self.failed_row: str | None = None
-        "the id of the first row that met an internal error"
+        "id of the first row that raised an internal error"
+        self.failed_said = ""
+        "the text of that error, if it was raised in this run"
         self._num_with_key = 0
-        "of the rows found on disk"
+        "of the rows that were on disk already: those that hold the API key"
         self._has_warned_of_key = False
         self._row_hashes: list[str] = []
         self._tally = Tally(self.counts)
         self._saved = time.monotonic()
         self._labels: LabelWriter | None = None
         self._last_labels: dict[str, SoftLabels] = {}
-        "of the rows found on disk, by file"
+        "of the rows that were on disk already: their last labels in each label file"
         if soft_labels is not None:
             from distillpipe.data.store import label_writer
 
@@ -74,12 +85,12 @@ class Writer:
             self._labels = label_writer.LabelWriter(draft.path, producer, soft_labels, kept)
 
     def append(self, trace: Trace, labels: "Labels | None" = None) -> None:
-        """Keep a row, with its labels if there are any: they are on disk before the row is."""
+        """Keep a row. Its labels, if there are any, are written before the row that names them."""
         with shielded():
             if labels is not None:
-                assert self._labels is not None  # or nobody could have asked for any
-                found = self._labels.append(labels)
-                trace = msgspec.structs.replace(trace, soft_labels=found)
+                assert self._labels is not None  # labels come only where `soft_labels` was given
+                label_slice = self._labels.append(labels)
+                trace = msgspec.structs.replace(trace, soft_labels=label_slice)
             line = encoder.encode(trace)
             self._parts.append(line)
         self._note_key(line)
@@ -91,9 +102,9 @@ class Writer:
     def reject(
         self, trace: Trace, reason: str, measured: object, other_reasons: list[str] | None = None
     ) -> None:
-        """Keep a row among the rejected, with the name of what is wrong and the value measured."""
+        """Keep a row among the rejected ones, with a drop reason and the value measured."""
         row = RejectedTrace(
-            **_fields(trace),
+            **{name: getattr(trace, name) for name in Trace.__struct_fields__},
             reason=reason,
             measured=None if measured is None else str(measured),
             other_reasons=other_reasons,
@@ -106,65 +117,67 @@ class Writer:
         self._save_now_and_then()
 
     def _count(self, trace: Trace, reason: str | None, measured: str | None = None) -> None:
-        """Count a row; the first one that met an internal error is named at once."""
+        """Count a row, and warn at the first row with an internal error."""
         before = self.counts.num_internal_errors
         self._tally.add(trace, reason)
         if not before and self.counts.num_internal_errors:
             self.failed_row = trace.id
-            said = measured if reason == REASON else trace.verdict_reason
-            became = "unverifiable" if reason is None else "rejected"
+            error = measured if reason == REASON else trace.verdict_reason
+            self.failed_said = error or ""
+            outcome = "unverifiable" if reason is None else "rejected"
             say(
-                f"warning: an error of distillpipe itself on row {trace.id}: {said}; the row is {became}, the "
-                "run goes on"
+                f"warning: an error of {whose(self.failed_said)} on row {trace.id}: {error}; the row is {outcome}, "
+                "the run continues"
             )
 
     def fail(self, trace: Trace, error: str) -> None:
-        """Note a row that could not be made this time in errors.jsonl; it is no row of the draft."""
+        """List a failed row in errors.jsonl. It does not become a row of the draft."""
         self.fail_id(trace.id, error, trace.row_key)
 
     def fail_id(self, row_id: str, error: str, row_key: str = "") -> None:
-        """As `fail`, of a row of which no more is known."""
+        """As `fail`, for a row of which only the id is known."""
         row = FailedRow(row_id, row_key, error)
         with shielded(), (self.draft.path / ERRORS_FILE).open("ab") as file:
             file.write(encoder.encode(row) + b"\n")
         self.num_failed += 1
 
     def failed(self) -> list[FailedRow]:
-        """What errors.jsonl lists."""
+        """The rows in errors.jsonl."""
         path = self.draft.path / ERRORS_FILE
         return list(decoded(path, FailedRow)) if path.is_file() else []
 
     def forget_failed(self) -> None:
-        """Empty errors.jsonl: the rows in it are tried again, or rejected."""
+        """Remove errors.jsonl, before its rows are tried again or rejected."""
         (self.draft.path / ERRORS_FILE).unlink(missing_ok=True)
         self.num_failed = 0
 
     def num_rows_within(self, low: int, high: int | None) -> int:
-        """Rows kept whose reasoning has `low` to `high` tokens, no matter how many where `high` is null."""
+        """Number of kept rows with `low` to `high` reasoning tokens, both included. No limit if `high` is None."""
         return self._tally.num_rows_within(low, high)
 
     def sync(self) -> None:
-        """Make every row so far durable."""
+        """Make every row written so far survive a power loss."""
         self._parts.sync()
         self._rejected.sync()
 
     def finish(self, problems: Iterable[Problem]) -> Manifest:
-        """Write problems.jsonl, then manifest and card, and make the draft a version."""
+        """Write problems.jsonl, the manifest and the card, and make the draft a finished version."""
         self._close()
         path, manifest = self.draft.path, self.draft.manifest
         num_problems = 0
-        listed = path / "problems.jsonl"
-        with listed.open("wb") as file:
+        problems_path = path / "problems.jsonl"
+        with problems_path.open("wb") as file:
             for problem in problems:
                 file.write(encoder.encode(problem) + b"\n")
                 num_problems += 1
             file.flush()
-            sync_file(file.fileno(), listed)
-        written = {part.name: part for part in (*self._parts.parts, *self._rejected.parts)}
+            sync_file(file.fileno(), problems_path)
+        # The hashes of the row files were computed while they were written.
+        parts = {part.name: part for part in (*self._parts.parts, *self._rejected.parts)}
         manifest.files = []
         for file_path in versions.content_files(path):
             name, size = file_path.name, file_path.stat().st_size
-            if (part := written.get(name)) is not None:
+            if (part := parts.get(name)) is not None:
                 entry = FileEntry(name, part.rows, size, part.sha256.hexdigest())
             else:
                 rows = num_problems if name == "problems.jsonl" else None
@@ -197,53 +210,51 @@ class Writer:
             self._saved = time.monotonic()
 
     def _note_key(self, line: bytes) -> None:
-        """Count a row that holds the API key: it is stored as it came, and whoever shares it should know."""
+        """Count a row that holds the API key, and warn once. Rows are stored as the server sent them."""
         if holds_key(line):
             self.counts.rows_with_key += 1
             if not self._has_warned_of_key:
                 say(
-                    "warning: a row holds the API key, since completions are stored as they were sent: look at "
-                    "such rows before you share them (rows_with_key in manifest.json counts them)"
+                    "warning: a row contains the API key, because completions are stored as the server sent them: "
+                    "check such rows before you share them (rows_with_key in manifest.json counts them)"
                 )
                 self._has_warned_of_key = True
 
     def _recovered(self, line: bytes, where: str) -> None:
+        """Take in a row that an earlier run of this draft wrote."""
         try:
             row = msgspec.json.decode(line, type=Index)
         except NOT_DECODED as error:
             raise DataError(
-                f"{where}: not a row of this draft ({what_is_wrong(error)}): delete the folder to start it anew"
+                f"{where}: not a row of this draft ({what_is_wrong(error)}): delete the folder to start again"
             ) from error
         self.done.add(row.id)
         self._num_with_key += holds_key(line)
         self._tally.add(row, row.reason)
         if self.failed_row is None and self.counts.num_internal_errors:
             self.failed_row = row.id
-        if (found := row.soft_labels) is not None:
-            last = self._last_labels.setdefault(found.file, found)
-            self._last_labels[found.file] = max(last, found, key=lambda one: one.offset)
+            self.failed_said = row.verdict_reason or ""
+        if (labels := row.soft_labels) is not None:
+            last = self._last_labels.setdefault(labels.file, labels)
+            self._last_labels[labels.file] = max(last, labels, key=lambda slice_: slice_.offset)
         if row.reason is None:
-            self._row_hashes.append(row_hash(line, found))
+            self._row_hashes.append(row_hash(line, labels))
 
 
-def row_hash(line: bytes, found: SoftLabels | None) -> str:
-    """The hash of a row's line; the place of its labels, which depends on the order of the rows, left out."""
-    if found is None:
+def row_hash(line: bytes, labels: SoftLabels | None) -> str:
+    """Hash of a row's line, without file and offset of its labels: those depend on the order of the rows."""
+    if labels is None:
         return bytes_hash(line)
-    anywhere = msgspec.structs.replace(found, file="", offset=0)
+    without_place = msgspec.structs.replace(labels, file="", offset=0)
     trace = msgspec.json.decode(line, type=Trace)
-    return bytes_hash(encoder.encode(msgspec.structs.replace(trace, soft_labels=anywhere)))
+    return bytes_hash(encoder.encode(msgspec.structs.replace(trace, soft_labels=without_place)))
 
 
-def _fields(trace: Trace) -> dict[str, Any]:
-    return {name: getattr(trace, name) for name in Trace.__struct_fields__}
+WITHOUT_FAILED = "with --accept-errors it then finishes without them"
 
 
-ALSO = "with --accept-errors it then goes on without them"
-
-
-def incomplete(writer: Writer, way_out: str = ALSO) -> Incomplete:
-    """What to raise when a run ends with failed rows."""
+def incomplete(writer: Writer, way_out: str = WITHOUT_FAILED) -> Incomplete:
+    """The error for a run that ends with failed rows. `way_out` says what else the user can do."""
     failed = writer.failed()
     return Incomplete(
         f"{len(failed):,} rows failed (the first: {failed[0].error}), all are listed in "
@@ -254,16 +265,17 @@ def incomplete(writer: Writer, way_out: str = ALSO) -> Incomplete:
 def give_up_failed(
     writer: Writer, rows_of: Callable[[list[str]], Iterable[Trace]], *, accepted: bool
 ) -> None:
-    """Reject the failed rows where errors are accepted; `rows_of` row keys gives each as far as it had come.
+    """Reject the failed rows with the reason `engine_error`, if errors are accepted.
 
-    Raises Incomplete where they are not, or where there is no other row.
+    `rows_of` returns the rows of a list of row keys, without the completion that failed. Raises Incomplete if
+    errors are not accepted, or if no row was kept.
     """
     if not writer.num_failed:
         return
     if not accepted or not writer.counts.rows_kept:
-        raise incomplete(writer, "there is no other row" if accepted else ALSO)
+        raise incomplete(writer, "no row succeeded" if accepted else WITHOUT_FAILED)
     errors = {row.row_key: row.error for row in writer.failed()}
     for trace in rows_of(list(errors)):
         writer.reject(trace, ENGINE_ERROR, errors[trace.row_key])
-    writer.draft.save()  # its counts say that rows were given up
+    writer.draft.save()  # with counts that say so, before errors.jsonl goes
     writer.forget_failed()

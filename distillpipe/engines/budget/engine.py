@@ -74,9 +74,9 @@ class _Sequence(msgspec.Struct):
 
     def all_labels(self, k: int) -> "Labels":
         """The labels of all tokens so far; those inserted since the last round are marked as inserted."""
-        from distillpipe.data.store.labels import carried
+        from distillpipe.data.store.labels import labels_of_edited
 
-        return carried(self.labels, self.ids, k)
+        return labels_of_edited(self.labels, self.ids, k)
 
 
 class _Rounds:

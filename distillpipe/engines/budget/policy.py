@@ -15,8 +15,10 @@ then decides from counts alone, without tokens or text. `budget.thoughts` edits 
 
 from typing import Literal, NamedTuple
 
+import msgspec
+
 from distillpipe.base.errors import UsageError
-from distillpipe.base.options import Budget
+from distillpipe.base.options import Budget, SamplingOptions
 
 RESPONSE_TOKENS = 256  # reserved for a response if prompt and reasoning would fill the context
 
@@ -101,6 +103,12 @@ def active_budget(budget: Budget) -> Budget | None:
             "--wait-text is empty: give the text that continues the reasoning, for example 'Wait'"
         )
     return budget if budget.num_waits or low or high is not None else None
+
+
+def checked(options: SamplingOptions) -> SamplingOptions:
+    """The options, with None for a budget that sets no bound. Raises as `active_budget`."""
+    budget = None if options.budget is None else active_budget(options.budget)
+    return msgspec.structs.replace(options, budget=budget)
 
 
 def token_limits(

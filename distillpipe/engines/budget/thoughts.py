@@ -97,6 +97,7 @@ class ThoughtEditor:
     def _force_end_at_token(self, thought: list[int], text: str, high: int) -> list[int]:
         """The longest prefix that fits, closed. It ends inside a character only to reach the minimum."""
         low, torn = self._budget.min_reasoning_tokens, None
+        whole = text.rstrip("\ufffd")  # sampling may have stopped inside a character of four tokens
         length = len(thought)
         while length > len(self.opening_ids):
             closed = self.close(thought[:length])
@@ -104,7 +105,7 @@ class ThoughtEditor:
             if num_reasoning > high:
                 length -= max(1, (num_reasoning - high) // 2)
                 continue
-            if text.startswith(self._chat.text(thought[:length])):
+            if whole.startswith(self._chat.text(thought[:length])):
                 return closed if torn is None or num_reasoning >= low else torn
             torn = torn or closed  # the last token holds only a part of a character
             length -= 1

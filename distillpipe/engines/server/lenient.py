@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import Raw
 
+from distillpipe.base.decoding import NOT_DECODED, NOT_TRANSLATED
 from distillpipe.base.redaction import redact
 
 NULL = Raw(b"null")
@@ -33,14 +34,14 @@ def decode_json(content: bytes | Raw, kind: type[T]) -> T:
     text = bytes(content).removeprefix(b"\xef\xbb\xbf")
     try:
         return msgspec.json.decode(text, type=kind)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, OverflowError) as error:
+    except NOT_DECODED as error:
         if not any(mark in text for mark in (b"NaN", b"Infinity", b"\\ud", b"\\uD")):
             raise InvalidJson(_reason(error)) from error
     try:
         unescaped = json.dumps(json.loads(text), ensure_ascii=False)
         repaired = unescaped.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
         return msgspec.json.decode(msgspec.json.encode(json.loads(repaired)), type=kind)
-    except (ValueError, RecursionError, OverflowError, TypeError) as error:
+    except NOT_TRANSLATED as error:
         raise InvalidJson(_reason(error)) from error
 
 

@@ -1,1 +1,1 @@
-"""Losses of a training step: of tokens, of soft labels, of features and relations."""
+"""Losses of a training step: token losses, soft losses, feature and relation losses."""

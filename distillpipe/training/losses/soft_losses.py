@@ -1,19 +1,19 @@
-"""Soft losses: how far the student's next-token distribution is from the teacher's, position by position.
+"""Logit distillation losses: the divergence of teacher and student distributions at each token.
 
-Legend: N supervised positions, V vocabulary of the student, K labels of a position. p is the teacher's
-distribution and q the student's, both at temperature T; every loss is multiplied by T^2, so that its gradient
-keeps its size (Hinton, Vinyals and Dean 2015, section 2).
+Legend: N supervised positions, V vocabulary of the student, K labels of a position. p is the teacher's distribution and
+q the student's, both at temperature T. Every loss is multiplied by T^2, so that the size of its gradient does not
+depend on T (Hinton, Vinyals and Dean 2015, section 2).
 
     forward   KL(p || q), mean-seeking
     reverse   KL(q || p), mode-seeking (Gu et al. 2024, MiniLLM)
     js        beta KL(p || m) + (1 - beta) KL(q || m) with m = beta p + (1 - beta) q, 0 < beta < 1
-              (Agarwal et al. 2024, GKD): js / beta goes to forward for beta -> 0, js / (1 - beta) to
+              (Agarwal et al. 2024, GKD): js / beta tends to forward for beta -> 0, js / (1 - beta) to
               reverse for beta -> 1
 
-Stored labels hold the K most likely tokens. **At T = 1** the rest of the vocabulary is one bucket, whose mass
-is known on both sides: the divergence of the buckets is a lower bound of the true one, and no token outside
-the K is pulled or pushed apart from the others. **At other T** the mass of the rest is not known, so both sides
-are normalised over the K tokens; that is another, biased, target. A live teacher has all V and is exact always.
+Stored labels hold the K most likely tokens. **At T = 1** all other tokens form one bucket, whose probability is known for
+both models. The divergence of these K + 1 probabilities is a lower bound of the true one, and does not change the
+relative probabilities of tokens outside the K. **At other T** the probability of the bucket is unknown, so both sides are
+normalised over the K tokens, which is a different, biased target. A live teacher has all V logits and is always exact.
 """
 
 import math
@@ -21,31 +21,31 @@ from typing import Any, NamedTuple
 
 import torch
 
-from distillpipe.base.options import Divergence
+from distillpipe.base.training_options import Divergence
 
 NEVER = torch.finfo(torch.float32).min
-"The log of no probability; unlike -inf it has gradients."
+"The log-probability of an impossible token; unlike -inf it has finite gradients."
 MIN_REST = 1e-6
-"Mass of the rest where labels, rounded to fp16, add up to 1 or more."
+"Probability of the bucket when the labels, rounded to fp16, sum to 1 or more."
 
 
 class Mixture(NamedTuple):
-    """How hard and soft loss go together in one step."""
+    """How one step mixes hard and soft loss."""
 
     weight: float
-    "w: at a token with a label the loss is w soft + (1 - w) hard, at others hard"
+    "w: a token with a label has the loss w soft + (1 - w) hard, any other token hard"
     divergence: Divergence
     beta: float
     temperature: float
 
 
 class SoftTargets(NamedTuple):
-    """The soft labels of supervised tokens, in the order of the tokens."""
+    """Stored soft labels of supervised tokens, in the order of the tokens."""
 
     tokens: torch.Tensor
-    "(N, K) int32, ids in the student's vocabulary, -1 where it has no such token"
+    "(N, K) int32, ids in the student's vocabulary, -1 for a token that the student does not have"
     logprobs: torch.Tensor
-    "(N, K) fp16, of the teacher at temperature 1"
+    "(N, K) fp16, log-probabilities of the teacher at temperature 1"
     labelled: torch.Tensor
     "(N,) bool: the tokens that have a label"
 
@@ -55,30 +55,30 @@ class SoftTargets(NamedTuple):
 
     def part(self, first: int, last: int) -> "SoftTargets":
         """Those of the tokens from `first` to before `last`."""
-        return SoftTargets(*(one[first:last] for one in self))
+        return SoftTargets(*(tensor[first:last] for tensor in self))
 
     def to(self, device: torch.device) -> "SoftTargets":
         """The same on another device."""
-        return SoftTargets(*(one.to(device, non_blocking=True) for one in self))
+        return SoftTargets(*(tensor.to(device, non_blocking=True) for tensor in self))
 
 
 class DenseTargets(NamedTuple):
-    """A live teacher at supervised tokens: its logits are made by its head, chunk by chunk."""
+    """The distribution of a live teacher at supervised tokens; its head computes the logits chunk by chunk."""
 
     states: torch.Tensor
     "(N, hidden size) its last hidden states"
     labelled: torch.Tensor
-    "(N,) bool: the tokens that it has too"
+    "(N,) bool: the tokens that the teacher has too"
     head: torch.nn.Module
     tokens: tuple[torch.Tensor, torch.Tensor] | int
-    "the ids of the tokens that both have, its own and the student's; a number: the first so many"
+    "ids of the tokens that both have, in the teacher's and in the student's vocabulary; a number n: ids 0 to n - 1"
 
     def part(self, first: int, last: int) -> "DenseTargets":
         """Those of the tokens from `first` to before `last`."""
         return self._replace(states=self.states[first:last], labelled=self.labelled[first:last])
 
     def losses(self, logits: torch.Tensor, mixture: Mixture) -> torch.Tensor:
-        """The loss at each token, (N,), over the tokens that both have: exact where those are all."""
+        """The loss at each token, (N,), over the shared vocabulary; exact if the vocabularies are equal."""
         with torch.no_grad():
             theirs = self.head(self.states)
         if isinstance(self.tokens, int):
@@ -95,15 +95,15 @@ class DenseTargets(NamedTuple):
 
 
 class LiveTargets(NamedTuple):
-    """Live teachers at supervised tokens; the loss is the weighted mean over those that have a token."""
+    """Several live teachers; the loss of a token is the weighted mean over the teachers that have it."""
 
     teachers: tuple[DenseTargets, ...]
     weights: tuple[float, ...]
 
     @property
     def labelled(self) -> torch.Tensor:
-        """(N,) bool: the tokens that at least one of them has."""
-        return torch.stack([one.labelled for one in self.teachers]).any(0)
+        """(N,) bool: the tokens that at least one teacher has."""
+        return torch.stack([teacher.labelled for teacher in self.teachers]).any(0)
 
     @property
     def num_labelled(self) -> int:
@@ -111,99 +111,81 @@ class LiveTargets(NamedTuple):
 
     def part(self, first: int, last: int) -> "LiveTargets":
         """Those of the tokens from `first` to before `last`."""
-        return LiveTargets(tuple(one.part(first, last) for one in self.teachers), self.weights)
+        return LiveTargets(
+            tuple(teacher.part(first, last) for teacher in self.teachers), self.weights
+        )
 
     def losses(self, logits: torch.Tensor, mixture: Mixture) -> torch.Tensor:
-        """The loss at each token, (N,); 0 where no teacher has it."""
-        total = whole = torch.zeros(len(logits), device=logits.device)
+        """The loss at each token, (N,); 0 if no teacher has it."""
+        total = weight_sum = torch.zeros(len(logits), device=logits.device)
         for teacher, weight in zip(self.teachers, self.weights, strict=True):
             share = weight * teacher.labelled
             total = total + share * teacher.losses(logits, mixture)
-            whole = whole + share
-        return total / whole.masked_fill(whole == 0, 1.0)
+            weight_sum = weight_sum + share
+        return total / weight_sum.masked_fill(weight_sum == 0, 1.0)
 
 
-class Reading(NamedTuple):
-    """What a loss of a few tokens needs of the logits."""
+class TokenLogits(NamedTuple):
+    """The logits of some tokens, and the normalizer of all."""
 
-    found: torch.Tensor
-    "(N, K) the logits of those tokens"
-    whole: torch.Tensor
-    "(N,) the logarithm of the sum over the vocabulary"
+    selected: torch.Tensor
+    "(N, K) logits of the selected tokens"
+    log_sum: torch.Tensor
+    "(N,) log-sum-exp over the vocabulary"
 
 
-def read_logits(logits: torch.Tensor, tokens: torch.Tensor) -> Reading:
-    """The logits (N, V) at `tokens` (N, K) and their log-sum; its gradient fills the vocabulary once.
+def read_logits(logits: torch.Tensor, tokens: torch.Tensor) -> TokenLogits:
+    """Gather the logits (N, V) at `tokens` (N, K) and compute their log-sum-exp.
 
-    So hard and soft loss together cost what a cross-entropy costs.
+    The gradient fills the (N, V) array once, so hard and soft loss together cost no more than one cross-entropy.
     """
-    return Reading(*_Read.apply(logits, tokens))  # type: ignore[no-untyped-call]
+    return TokenLogits(*_Read.apply(logits, tokens))  # type: ignore[no-untyped-call]
 
 
 class _Read(torch.autograd.Function):
-    """The gradient of the log-sum is the softmax, and that of the logits read is added to it in place."""
+    """The gradient of the log-sum-exp is the softmax; the gradient of the gathered logits is added in place."""
 
     @staticmethod
     def forward(
         ctx: Any, logits: torch.Tensor, tokens: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        whole = logits.logsumexp(-1)
-        ctx.save_for_backward(logits, tokens, whole)
-        return logits.gather(-1, tokens), whole
+        log_sum = logits.logsumexp(-1)
+        ctx.save_for_backward(logits, tokens, log_sum)
+        return logits.gather(-1, tokens), log_sum
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(
-        ctx: Any, of_found: torch.Tensor, of_whole: torch.Tensor
+        ctx: Any, selected_gradient: torch.Tensor, log_sum_gradient: torch.Tensor
     ) -> tuple[torch.Tensor, None]:
-        logits, tokens, whole = ctx.saved_tensors
-        gradient = (logits - whole[:, None]).exp_().mul_(of_whole[:, None])
-        return gradient.scatter_add_(-1, tokens, of_found), None
+        logits, tokens, log_sum = ctx.saved_tensors
+        gradient = (logits - log_sum[:, None]).exp_().mul_(log_sum_gradient[:, None])
+        return gradient.scatter_add_(-1, tokens, selected_gradient), None
 
 
-def top_k_loss(
-    logits: torch.Tensor,  # (N, V) of the student, fp32
-    tokens: torch.Tensor,  # (N, K) ids in the student's vocabulary, -1 where it has no such token
-    logprobs: torch.Tensor,  # (N, K) of the teacher at temperature 1
-    *,
-    divergence: Divergence = "forward",
-    beta: float = 0.5,
-    temperature: float = 1.0,
-) -> torch.Tensor:  # (N,)
-    """The loss at each position from the teacher's K most likely tokens.
-
-    A token that the student lacks counts with the rest; a position that has no other ones loses nothing.
-    """
-    return top_k_divergence(
-        read_logits(logits, tokens.clamp(min=0)),
-        logits.size(-1),
-        tokens,
-        logprobs,
-        divergence=divergence,
-        beta=beta,
-        temperature=temperature,
-    )
-
-
-def top_k_divergence(  # noqa: PLR0913 - `top_k_loss`, where the logits have been read
-    reading: Reading,
+def top_k_divergence(  # noqa: PLR0913 - a loss and what shapes it
+    reading: TokenLogits,
     num_logits: int,
-    tokens: torch.Tensor,  # (N, K)
-    logprobs: torch.Tensor,  # (N, K)
+    tokens: torch.Tensor,  # (N, K) ids in the student's vocabulary, -1 for a token that it does not have
+    logprobs: torch.Tensor,  # (N, K) of the teacher at temperature 1
     *,
     divergence: Divergence,
     beta: float,
     temperature: float,
 ) -> torch.Tensor:  # (N,)
-    """`top_k_loss` from what it reads of the logits; a token of -1 may have been read anywhere."""
+    """The loss (N,) at each position, from the teacher's K most likely tokens.
+
+    `reading` holds the student's logits at `tokens`. A token of -1 is masked, whatever logit was read for it, and counts
+    as part of the bucket. A position where all tokens are -1 has a loss of 0.
+    """
     missing = tokens < 0
     if temperature == 1.0:
         teacher = _with_rest(logprobs.float().masked_fill(missing, NEVER), num_logits)
-        within = (reading.found - reading.whole[:, None]).masked_fill(missing, NEVER)
+        within = (reading.selected - reading.log_sum[:, None]).masked_fill(missing, NEVER)
         return _divergence(teacher, _with_rest(within, num_logits), divergence, beta)
-    # masked after the division: NEVER over a temperature below 1 were -inf, and its gradient nan
+    # mask after the division: NEVER divided by a temperature below 1 is -inf, whose gradient is nan
     teacher = (logprobs.float() / temperature).masked_fill(missing, NEVER).log_softmax(-1)
-    student = (reading.found / temperature).masked_fill(missing, NEVER).log_softmax(-1)
+    student = (reading.selected / temperature).masked_fill(missing, NEVER).log_softmax(-1)
     return temperature**2 * _divergence(teacher, student, divergence, beta)
 
 
@@ -215,16 +197,16 @@ def dense_loss(
     beta: float = 0.5,
     temperature: float = 1.0,
 ) -> torch.Tensor:  # (N,)
-    """The loss at each position from the teacher's whole distribution."""
+    """The loss (N,) at each position, from the teacher's full distribution."""
     teacher = (teacher_logits.float() / temperature).log_softmax(-1)
     student = (logits.float() / temperature).log_softmax(-1)
     return temperature**2 * _divergence(teacher, student, divergence, beta)
 
 
 def _with_rest(log_p: torch.Tensor, vocabulary: int) -> torch.Tensor:  # (N, K) to (N, K + 1)
-    """Log-probabilities with that of all other tokens behind them; none is left where K = V.
+    """Append the log-probability of all other tokens; nothing is appended if K = V.
 
-    Rounding can make the K add up to 1 or more: the rest is MIN_REST then.
+    Rounding can make the K probabilities sum to 1 or more; the rest is then MIN_REST.
     """
     if log_p.size(-1) >= vocabulary:
         return log_p
@@ -236,7 +218,7 @@ def _with_rest(log_p: torch.Tensor, vocabulary: int) -> torch.Tensor:  # (N, K) 
 def _divergence(
     log_p: torch.Tensor, log_q: torch.Tensor, divergence: Divergence, beta: float
 ) -> torch.Tensor:
-    """Between two distributions over the last axis, both as log-probabilities."""
+    """The divergence of two distributions over the last axis, given as log-probabilities."""
     if divergence == "forward":
         return _kl(log_p, log_q)
     if divergence == "reverse":
@@ -246,7 +228,7 @@ def _divergence(
 
 
 def _kl(log_p: torch.Tensor, log_q: torch.Tensor) -> torch.Tensor:
-    """KL(p || q); what has no mass in p adds nothing, whatever q says."""
+    """KL(p || q); tokens with p = 0 add nothing, whatever q is."""
     p = log_p.exp()
     difference = torch.where(p > 0, log_p - log_q, 0.0)
     return (p * difference).sum(-1)

@@ -1,8 +1,8 @@
-"""Hard and soft losses of tokens. Shapes: B lines, T tokens, V vocabulary, N supervised positions.
+"""Hard and soft losses of tokens, chunk by chunk.
 
-Logits are made for supervised positions only, and where they are many in chunks of them: 32,768 tokens of a
-vocabulary of 152k are 20 GB in fp32, a chunk half a GB. The gradient of a chunk is taken as soon as its loss
-is known, so no logits wait for the backward pass and none are made twice.
+Shapes: B rows of a batch, T tokens, V vocabulary, N supervised positions. We compute logits at supervised positions
+only, in chunks: 32,768 tokens with a vocabulary of 152k are 20 GB in fp32, a chunk is half a GB. The gradient of a
+chunk is computed right after its loss, so no logits are kept for the backward pass and none are computed twice.
 """
 
 from typing import Any, NamedTuple
@@ -12,59 +12,52 @@ import torch
 from distillpipe.training.losses.soft_losses import (
     LiveTargets,
     Mixture,
-    Reading,
     SoftTargets,
+    TokenLogits,
     read_logits,
     top_k_divergence,
 )
+from distillpipe.training.passes import CHUNK_LOGITS
 from distillpipe.training.rows.rows import IGNORED
 
-CHUNK_LOGITS = 2**27  # numbers in the logits of a chunk
 
-
-class Soft(NamedTuple):
-    """What is learnt of a teacher at the supervised positions of a pass."""
+class SoftLoss(NamedTuple):
+    """The teachers' targets at the supervised positions of a pass, and how to mix them with the hard loss."""
 
     targets: SoftTargets | LiveTargets
     mixture: Mixture
 
     @property
     def num_distributions(self) -> int:
-        """Over the whole vocabulary, that a chunk holds: the student's, and those of live teachers."""
+        """Distributions over the whole vocabulary in a chunk: the student's and those of live teachers."""
         return 1 + (len(self.targets.teachers) if isinstance(self.targets, LiveTargets) else 0)
 
-    def part(self, first: int, last: int) -> "Soft":
+    def part(self, first: int, last: int) -> "SoftLoss":
         """The same at the positions from `first` to before `last`."""
-        return Soft(self.targets.part(first, last), self.mixture)
+        return SoftLoss(self.targets.part(first, last), self.mixture)
 
 
 class LossSums(NamedTuple):
-    """Sums, so that a step over several forward passes can divide by all its supervised tokens."""
+    """Sums of losses; a step of several forward passes divides them by all its supervised tokens."""
 
     total: torch.Tensor
-    "what is trained on, the only one with a gradient"
+    "the sum to train on, the only one with a gradient"
     hard: torch.Tensor
-    "of the negative log-likelihoods of the labels"
+    "negative log-likelihoods of the labels"
     soft: torch.Tensor
-    "of the soft losses at the positions that have one"
-
-
-def token_loss_sum(
-    hidden: torch.Tensor,  # (B, T, hidden size)
-    head: torch.nn.Module,  # to (..., V)
-    labels: torch.Tensor,  # (B, T), IGNORED where there is no loss
-) -> torch.Tensor:
-    """The sum of the negative log-likelihoods of the labels, each predicted one position before it."""
-    return loss_sums(hidden, head, labels).total
+    "soft losses at the positions that have a target"
 
 
 def loss_sums(
     hidden: torch.Tensor,  # (B, T, hidden size)
     head: torch.nn.Module,  # to (..., V)
-    labels: torch.Tensor,  # (B, T), IGNORED where there is no loss
-    soft: Soft | None = None,
+    labels: torch.Tensor,  # (B, T), IGNORED at positions without loss
+    soft: SoftLoss | None = None,
 ) -> LossSums:
-    """The hard loss of the labels, and the soft one where `soft` has targets, row by row as they stand."""
+    """Sum the losses of a pass; the state at a position predicts the label of the next one.
+
+    `soft` adds soft losses at the positions that have a target, in the order of the supervised positions.
+    """
     targets = labels[:, 1:]
     supervised = targets != IGNORED
     states, targets = hidden[:, :-1][supervised], targets[supervised]  # (N, hidden size), (N)
@@ -78,18 +71,21 @@ def loss_sums(
         starts = range(0, len(states), size)
         parts = [
             _chunk_sums(
-                head, states[at:][:size], targets[at:][:size], soft and soft.part(at, at + size)
+                head,
+                states[first:][:size],
+                targets[first:][:size],
+                soft and soft.part(first, first + size),
             )
-            for at in starts
+            for first in starts
         ]
-        return LossSums(*(torch.stack(one).sum() for one in zip(*parts, strict=True)))
+        return LossSums(*(torch.stack(values).sum() for values in zip(*parts, strict=True)))
     return LossSums(*_ChunkedSums.apply(head, targets, soft, size, states, *weights))  # type: ignore[no-untyped-call]
 
 
 def _chunk_sums(
-    head: torch.nn.Module, states: torch.Tensor, targets: torch.Tensor, soft: Soft | None
+    head: torch.nn.Module, states: torch.Tensor, targets: torch.Tensor, soft: SoftLoss | None
 ) -> LossSums:
-    """The losses of some positions, fp32; hard and soft ones from the same logits."""
+    """The losses of some positions in fp32; hard and soft losses share the logits."""
     logits = head(states).float()  # (N, V)
     if soft is None:
         loss = torch.nn.functional.cross_entropy(logits, targets, reduction="sum")
@@ -108,12 +104,12 @@ def _chunk_sums(
 def _top_k_losses(
     logits: torch.Tensor, targets: torch.Tensor, soft: SoftTargets, mixture: Mixture
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Hard and soft loss of each position, (N,) both, from one reading of the logits."""
+    """Hard and soft loss of each position, both (N,), from one read of the logits."""
     tokens = soft.tokens.long()
     read = torch.cat([targets[:, None], tokens.clamp(min=0)], -1)  # (N, 1 + K)
-    found, whole = read_logits(logits, read)
+    reading = read_logits(logits, read)
     soft_losses = top_k_divergence(
-        Reading(found[:, 1:], whole),
+        TokenLogits(reading.selected[:, 1:], reading.log_sum),
         logits.size(-1),
         tokens,
         soft.logprobs,
@@ -121,25 +117,25 @@ def _top_k_losses(
         beta=mixture.beta,
         temperature=mixture.temperature,
     )
-    return whole - found[:, 0], soft_losses
+    return reading.log_sum - reading.selected[:, 0], soft_losses
 
 
 class _ChunkedSums(torch.autograd.Function):
-    """The sum over chunks of positions; their gradients are made in the forward pass and summed there."""
+    """Sum losses over chunks; the gradients are computed chunk by chunk in the forward pass and summed."""
 
     @staticmethod
     def forward(
         ctx: Any,
         head: torch.nn.Module,
         targets: torch.Tensor,  # (N)
-        soft: Soft | None,
+        soft: SoftLoss | None,
         size: int,
         states: torch.Tensor,  # (N, hidden size)
         *weights: torch.Tensor,
     ) -> tuple[torch.Tensor, ...]:
         sums = torch.zeros(3, device=states.device)  # as in LossSums
-        of_states = torch.empty_like(states)
-        of_weights = [torch.zeros_like(weight) for weight in weights]
+        state_gradients = torch.empty_like(states)
+        weight_gradients = [torch.zeros_like(weight) for weight in weights]
         for first in range(0, len(states), size):
             last = first + size
             chunk = states[first:last].detach().requires_grad_()
@@ -147,19 +143,21 @@ class _ChunkedSums(torch.autograd.Function):
                 losses = _chunk_sums(
                     head, chunk, targets[first:last], soft and soft.part(first, last)
                 )
-            found = torch.autograd.grad(losses.total, [chunk, *weights])
+            chunk_gradients = torch.autograd.grad(losses.total, [chunk, *weights])
             sums += torch.stack(losses).detach()
-            of_states[first:last] = found[0]
-            for whole, of_chunk in zip(of_weights, found[1:], strict=True):
-                whole += of_chunk
-        ctx.gradients = [of_states, *of_weights]
-        total, *parts = (one.clone() for one in sums)
+            state_gradients[first:last] = chunk_gradients[0]
+            for weight_gradient, chunk_gradient in zip(
+                weight_gradients, chunk_gradients[1:], strict=True
+            ):
+                weight_gradient += chunk_gradient
+        ctx.gradients = [state_gradients, *weight_gradients]
+        total, *parts = (loss_sum.clone() for loss_sum in sums)
         ctx.mark_non_differentiable(*parts)
         return (total, *parts)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, outer: torch.Tensor, *_: Any) -> tuple[torch.Tensor | None, ...]:
-        """Scale what `forward` found, in place: the gradient of a large head is not held twice."""
+        """Scale the gradients from `forward` in place, so that the gradient of a large head exists only once."""
         gradients, ctx.gradients = ctx.gradients, None
         return (None, None, None, None, *(gradient.mul_(outer) for gradient in gradients))

@@ -1,10 +1,10 @@
-"""Attention over packed rows: no token sees another row.
+"""Attention over packed rows: no token attends to another row.
 
-Registered with transformers under a name of ours, which also keeps transformers from making a mask of
-T x T. On CUDA it is torch's variable-length kernel (or flash-attn's, where that is installed), elsewhere one
-call of causal attention a row, which beat padding inside the attention and a block-diagonal mask on the CPU.
+It is registered with transformers under a name of its own, which also keeps transformers from building a T x T mask. On
+CUDA it calls torch's variable-length kernel, or flash-attn if that is installed. On the CPU it calls causal attention
+once a row, which was faster than padding inside the attention and than a block-diagonal mask.
 
-Shapes: T tokens of all rows together, H heads, K key and value heads, D their size.
+Shapes: T tokens of all rows together, H heads, K key and value heads, D head size.
 """
 
 from typing import Any
@@ -21,15 +21,15 @@ except ImportError:
     varlen_attn = None
 
 PACKED = "distillpipe_packed"
-# Families whose layers mix tokens by plain attention only. A recurrent layer would carry one row into the
-# next, a learned sink or a soft cap would be lost: what is not listed here is padded.
+# Families whose layers mix tokens by plain attention only. Elsewhere a recurrent layer would carry state from one row
+# to the next, and attention sinks or soft caps would be lost: rows of families not listed here are padded.
 FAMILIES = ("llama", "mistral", "phi3", "qwen2", "qwen3", "qwen3_moe", "olmo2", "granite")
 
 
 def implementation(config: Any, device: torch.device, dtype: str) -> str | None:
-    """The attention with which a model takes packed rows; None where its rows have to be padded.
+    """The attention implementation for packed rows; None if the rows of this model have to be padded.
 
-    The kernels of CUDA have no fp32, and torch's no dropout.
+    The CUDA kernels do not support fp32, and torch's kernel does not support dropout.
     """
     if config.model_type not in FAMILIES or getattr(config, "attention_dropout", None):
         return None
@@ -49,15 +49,16 @@ def packed_attention(  # noqa: PLR0913 - the interface of transformers
     value: torch.Tensor,  # (1, K, T, D)
     attention_mask: None,
     *,
-    cu_seq_lens_q: torch.Tensor,  # (rows + 1), int32: where rows begin, and the end of the last
+    cu_seq_lens_q: torch.Tensor,  # (rows + 1), int32: the start of each row, and the end of the last
     max_length_q: int,
     scaling: float | None = None,
     sliding_window: int | None = None,
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Causal attention within each row, (1, T, H, D): what transformers' attention interface asks for."""
+    """Causal attention within each row, (1, T, H, D); the signature is that of transformers' AttentionInterface."""
     if query.is_cuda:
-        query, key, value = (one[0].transpose(0, 1) for one in (query, key, value))  # (T, ., D)
+        # (T, ., D)
+        query, key, value = (tensor[0].transpose(0, 1) for tensor in (query, key, value))
         if query.dtype == torch.float32:  # rotary angles are fp32 under autocast
             half = torch.get_autocast_dtype("cuda")
             query, key, value = query.to(half), key.to(half), value.to(half)
@@ -75,9 +76,10 @@ def packed_attention(  # noqa: PLR0913 - the interface of transformers
         )
         return mixed[None], None
     lengths = cu_seq_lens_q.diff().tolist()
-    rows = []  # by split, whose gradient is one concatenation: that of a slice would fill all of T
+    rows = []  # we split instead of slicing, because the gradient of each slice would allocate all of T
     for q, k, v in zip(
-        *(torch.split_with_sizes(one, lengths, dim=2) for one in (query, key, value)), strict=True
+        *(torch.split_with_sizes(tensor, lengths, dim=2) for tensor in (query, key, value)),
+        strict=True,
     ):
         window = _window(q.shape[2], sliding_window, query.device)
         rows.append(
@@ -95,12 +97,12 @@ def packed_attention(  # noqa: PLR0913 - the interface of transformers
 
 
 def _window(length: int, size: int | None, device: torch.device) -> torch.Tensor | None:
-    """The mask of a row that is longer than the window of its layer: a token sees itself and `size` - 1."""
+    """The mask of a row that is longer than the sliding window: a token attends to itself and `size` - 1 before it."""
     if size is None or length <= size:
         return None
-    at = torch.arange(length, device=device)
-    behind = at[:, None] - at[None, :]
-    return (behind >= 0) & (behind < size)
+    positions = torch.arange(length, device=device)
+    distance = positions[:, None] - positions[None, :]
+    return (distance >= 0) & (distance < size)
 
 
 AttentionInterface.register(PACKED, packed_attention)

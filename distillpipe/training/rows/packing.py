@@ -1,43 +1,42 @@
-"""Which rows of a step share a forward pass, and how they lie in it.
+"""Pack the rows of a step into forward passes.
 
-A step is its rows, `--batch-size` of them, as in the settings that others publish: packing only decides in
-how few forward passes they go, so loss and gradient of a step do not depend on it. No row is cut or split
-over two passes. Packed rows lie one behind the other in one line without padding, each with positions of
-its own from 0 on; `attention` keeps them apart. Where a model cannot take that, rows are padded.
+A step has `--batch-size` rows, as in published settings. Packing only decides how many forward passes they need, so
+loss and gradient of a step do not depend on it. No row is cut or split over two passes. Packed rows follow each other in
+one line without padding, each with positions from 0 on; `attention` keeps them apart. Models that do not support this
+get padded rows.
 
-Shapes: B lines of a pass, T tokens of a line, R rows in it.
+Shapes: B lines of a pass, T tokens of a line, R rows of a pass.
 """
 
-from bisect import bisect_left, insort
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
 from typing import Any, NamedTuple
 
 import torch
 
+from distillpipe.training.passes import best_fit
 from distillpipe.training.rows.rows import IGNORED, Row
 
-MIN_TOKENS = 4096  # of a pass that has rows to fill it; fewer leave a GPU idle
-MAX_PADDING = 0.1  # padding of a padded pass, as a share of its tokens
-WORTH_A_PASS = 1024  # tokens that are worth the fixed cost of a forward pass
+MAX_PADDING = 0.1  # of a padded pass, as a share of its tokens
+WORTH_A_PASS = 1024  # tokens that are worth the fixed cost of a pass
 
 
 class Pass(NamedTuple):
-    """What one forward pass takes."""
+    """The inputs of one forward pass."""
 
     ids: torch.Tensor
     "(B, T)"
     labels: torch.Tensor
-    "(B, T), IGNORED where there is no loss"
-    places: dict[str, Any]
-    "arguments of the model that tell packed rows apart, named as transformers names them"
+    "(B, T), IGNORED at positions without loss"
+    model_inputs: dict[str, Any]
+    "keyword arguments of the model that separate packed rows, named as in transformers"
     rows: list[Row]
-    "in the order in which their tokens lie"
+    "in the order of their tokens"
 
     @property
     def starts(self) -> list[int]:
-        """Where each row begins, counted through all lines."""
-        if self.places:
+        """The index of the first token of each row in the flattened lines."""
+        if self.model_inputs:
             return [0, *accumulate(len(row.ids) for row in self.rows)][:-1]
         return [line * self.ids.shape[1] for line in range(len(self.rows))]
 
@@ -47,54 +46,29 @@ class Pass(NamedTuple):
 
     def to(self, device: torch.device) -> "Pass":
         """The same on another device."""
-        places = {
+        model_inputs = {
             name: value.to(device, non_blocking=True) if torch.is_tensor(value) else value
-            for name, value in self.places.items()
+            for name, value in self.model_inputs.items()
         }
         return Pass(
             self.ids.to(device, non_blocking=True),
             self.labels.to(device, non_blocking=True),
-            places,
+            model_inputs,
             self.rows,
         )
 
 
-def capacity(max_length: int) -> int:
-    """Tokens of a pass: as many as the longest row may have, so no step needs more memory than that row."""
-    return max(max_length, MIN_TOKENS)
-
-
-def best_fit(lengths: Sequence[int], capacity: int) -> list[list[int]]:
-    """Numbers of rows by pass: the longest row first, each into the fullest pass that has room for it.
-
-    A row longer than `capacity` has a pass of its own. Best-fit decreasing: at most 11/9 of the fewest
-    passes possible plus one (Johnson 1973). Rows of equal length keep their order.
-    """
-    passes: list[list[int]] = []
-    room: list[tuple[int, int]] = []  # (tokens left, number of the pass), least room first
-    for row in sorted(range(len(lengths)), key=lambda row: -lengths[row]):
-        place = bisect_left(room, (lengths[row], 0))
-        if place == len(room):
-            passes.append([])
-            left, number = capacity, len(passes) - 1
-        else:
-            left, number = room.pop(place)
-        passes[number].append(row)
-        insort(room, (left - lengths[row], number))
-    return passes
-
-
 def packed_passes(rows: Sequence[Row], capacity: int) -> Iterator[Pass]:
-    """The rows in as few passes of at most `capacity` tokens as best-fit finds, one line each."""
+    """Pack rows into passes of at most `capacity` tokens by best fit, one line a pass."""
     for numbers in best_fit([len(row.ids) for row in rows], capacity):
         yield _packed([rows[number] for number in numbers])
 
 
 def padded_passes(rows: Sequence[Row], capacity: int) -> Iterator[Pass]:
-    """The same with a line a row, right-padded, rows of like length together.
+    """Make passes of one row a line, padded on the right, with rows of similar length together.
 
-    A pass is closed before it outgrows `capacity`, or before its padding outgrows MAX_PADDING where it
-    is worth a pass of its own.
+    A pass is closed before it exceeds `capacity`. It is also closed before padding exceeds MAX_PADDING, if it has
+    WORTH_A_PASS tokens.
     """
     group: list[Row] = []
     num_tokens = 0
@@ -115,28 +89,28 @@ def _packed(rows: list[Row]) -> Pass:
     labels = ids.clone()
     starts = [0, *accumulate(lengths)]
     for row, start in zip(rows, starts, strict=False):
-        unsupervised = max(1, row.num_prompt)  # nothing stands before a first token
+        unsupervised = max(1, row.num_prompt)  # nothing predicts a first token
         labels[start : start + unsupervised] = IGNORED
     positions = torch.cat([torch.arange(length) for length in lengths])
     bounds = torch.tensor(starts, dtype=torch.int32)  # (R + 1)
     longest = max(lengths)
-    places = {
+    model_inputs = {
         "position_ids": positions[None],
         "cu_seq_lens_q": bounds,
         "cu_seq_lens_k": bounds,
         "max_length_q": longest,
         "max_length_k": longest,
     }
-    return Pass(ids[None], labels[None], places, rows)
+    return Pass(ids[None], labels[None], model_inputs, rows)
 
 
 def _padded(rows: list[Row]) -> Pass:
-    """Padding stands on the right and carries no loss, so causal attention needs no mask for it."""
+    """Padding is on the right and has no loss, so causal attention needs no mask for it."""
     width = max(len(row.ids) for row in rows)
     ids = torch.zeros(len(rows), width, dtype=torch.long)
     labels = torch.full((len(rows), width), IGNORED)
-    for at, row in enumerate(rows):
+    for line, row in enumerate(rows):
         content = torch.tensor(row.ids)
-        ids[at, : len(row.ids)] = content
-        labels[at, row.num_prompt : len(row.ids)] = content[row.num_prompt :]
+        ids[line, : len(row.ids)] = content
+        labels[line, row.num_prompt : len(row.ids)] = content[row.num_prompt :]
     return Pass(ids, labels, {}, rows)

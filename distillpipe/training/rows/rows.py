@@ -1,8 +1,7 @@
-"""From a trace to token ids and labels: loss on reasoning, response and end token.
+"""Tokenize a trace into prompt and completion ids; the loss is on reasoning, response and end token.
 
-There is none on the prompt, unless `with_prompt` is asked for (--train-on-prompt).
-The prompt is what the student is asked with when it samples; the completion behind it ends with the end
-token, so that no student learns what comes next.
+The prompt has no loss, unless --train-on-prompt asks for it (`with_prompt`). It is the same prompt that the student
+gets when it samples. The completion ends with the end token, so the student does not learn what follows it.
 """
 
 import os
@@ -20,59 +19,60 @@ from distillpipe.base.records import SoftLabels, Trace
 from distillpipe.base.rowguard import InternalError, guarded
 from distillpipe.models.chat import Chat
 
-ROWS_AHEAD = 64  # made before they are asked for
+ROWS_AHEAD = 64  # rows that are tokenized in advance
 POSITION_BYTES = 4
 
 
 class StoredLabels(msgspec.Struct, frozen=True):
-    """The soft labels of a row, and which of them belongs to which of its tokens."""
+    """The soft labels of a row, and their positions in its tokens."""
 
     found: SoftLabels
-    "its `file` with the folder that it lies in"
+    "its `file` includes the folder"
     positions: bytes
-    "int32: for each supervised token the number of its label in the slice, -1 where it has none"
+    "int32: for each supervised token the index of its label in the slice, -1 without a label"
 
 
 class TeacherRow(msgspec.Struct, frozen=True):
-    """The same trace as a live teacher reads it."""
+    """The tokens of the same trace for a live teacher."""
 
     ids: list[int]
     num_prompt: int
     positions: bytes
-    "int32: for each supervised token of the student the place of the same token in `ids`, -1 where it has none"
+    "int32: for each supervised token of the student the index of the same token in `ids`, -1 without one"
 
 
 class Row(NamedTuple):
-    """One trace as the student sees it."""
+    """The tokens of one trace for the student."""
 
     id: str
     ids: list[int]
     num_prompt: int
-    "the first so many ids carry no loss"
+    "the first ids, which have no loss"
     labels: StoredLabels | None = None
-    "of a student that learns from stored soft labels"
+    "stored soft labels to learn from"
     teacher_rows: tuple[TeacherRow, ...] = ()
-    "one for each live teacher"
+    "one for each live teacher to learn from"
 
     @property
     def num_supervised(self) -> int:
         return len(self.ids) - self.num_prompt
 
     def cut(self, length: int) -> "Row":
-        """The row without what stands behind its first `length` ids, which reach beyond the prompt."""
+        """The first `length` ids of the row; `length` is greater than `num_prompt`."""
         size = (length - self.num_prompt) * POSITION_BYTES
         labels = self.labels
         if labels is not None:
             labels = StoredLabels(labels.found, labels.positions[:size])
         rows = tuple(
-            TeacherRow(one.ids, one.num_prompt, one.positions[:size]) for one in self.teacher_rows
+            TeacherRow(teacher_row.ids, teacher_row.num_prompt, teacher_row.positions[:size])
+            for teacher_row in self.teacher_rows
         )
         return Row(self.id, self.ids[:length], self.num_prompt, labels, rows)
 
     def with_prompt(self) -> "Row":
-        """The row with a loss on its prompt too, but for its first token, which nothing predicts.
+        """The row with a loss on its prompt too, except on the first token, which nothing predicts.
 
-        No teacher has anything to say of a prompt: its tokens have no soft label and train on the hard loss.
+        Prompt tokens have no soft labels and train on the hard loss only.
         """
         num_more = max(0, self.num_prompt - 1)
         none = array("i", [-1]) * num_more
@@ -80,61 +80,63 @@ class Row(NamedTuple):
         if labels is not None:
             labels = StoredLabels(labels.found, none.tobytes() + labels.positions)
         rows = tuple(
-            TeacherRow(one.ids, one.num_prompt, none.tobytes() + one.positions)
-            for one in self.teacher_rows
+            TeacherRow(
+                teacher_row.ids, teacher_row.num_prompt, none.tobytes() + teacher_row.positions
+            )
+            for teacher_row in self.teacher_rows
         )
         return Row(self.id, self.ids, self.num_prompt - num_more, labels, rows)
 
     @property
     def num_labelled(self) -> int:
-        """Supervised tokens with a soft label, or that a live teacher has too."""
-        found = [] if self.labels is None else [self.labels.positions]
-        found += [one.positions for one in self.teacher_rows]
-        views = [memoryview(positions).cast("i") for positions in found]
-        return sum(max(places) >= 0 for places in zip(*views, strict=True))
+        """The number of supervised tokens that have a soft label or that a live teacher has too."""
+        position_arrays = [] if self.labels is None else [self.labels.positions]
+        position_arrays += [teacher_row.positions for teacher_row in self.teacher_rows]
+        views = [memoryview(positions).cast("i") for positions in position_arrays]
+        return sum(max(indices) >= 0 for indices in zip(*views, strict=True))
 
 
-Made = Row | DataError | InternalError
+RowOutcome = Row | DataError | InternalError
 
 
 def row_of(trace: Trace, chat: Chat) -> Row:
-    """The row of a trace; a DataError names what stands in it that would train wrongly."""
+    """Tokenize a trace. Raises DataError if its text would train the student wrongly."""
     prompt = chat.prompt_ids(trace.messages[:-1])
     completion = chat.completion_ids(trace.messages[-1])
     if not chat.end_ids.isdisjoint(completion[:-1]):
         raise DataError(
-            f"row {trace.id}: an end token stands inside the completion, so the student would learn "
+            f"row {trace.id}: an end token is inside the completion, so the student would learn "
             "to stop there: remove the row or the token"
         )
     if chat.turn.tags.close in trace.reasoning:
         raise DataError(
-            f"row {trace.id}: {chat.turn.tags.close} stands inside the reasoning, so the student would "
-            "learn to end its thought there: remove the row or the tag"
+            f"row {trace.id}: {chat.turn.tags.close} is inside the reasoning, so the student would "
+            "learn to end its reasoning there: remove the row or the tag"
         )
     text = chat.text(completion)
     for name, part in (("reasoning", trace.reasoning), ("response", trace.response)):
         if not _holds(text, part):
             raise DataError(
-                f"row {trace.id}: the tokenizer does not give back the text of its {name}, so the "
-                "student would learn another one: remove the row, or take a student whose tokenizer can"
+                f"row {trace.id}: the student's tokenizer changes the text of the {name} when it encodes and "
+                "decodes it, so the student would learn another text: remove the row, or take another student"
             )
     return Row(trace.id, prompt + completion, len(prompt))
 
 
-def rows_of(traces: Iterable[Trace], chat: Chat) -> Iterator[tuple[Trace, Made]]:
-    """Each trace, in order, with its row, or with what stands in it that would train wrongly, or an internal error.
+def rows_of(traces: Iterable[Trace], chat: Chat) -> Iterator[tuple[Trace, RowOutcome]]:
+    """Each trace, in order, with its row, with the DataError of `row_of`, or with an internal error.
 
-    Rows are made in threads, a few ahead of the one asked for: tokenizers let go of Python's lock.
+    Threads tokenize a few rows in advance, because tokenizers release Python's global interpreter lock.
     """
     with ThreadPoolExecutor(os.cpu_count()) as threads:
-        ahead: deque[tuple[Trace, Future[Made]]] = deque()
+        ahead: deque[tuple[Trace, Future[RowOutcome]]] = deque()
         for trace in traces:
             ahead.append((trace, threads.submit(guarded, _attempt, trace, chat)))
             if len(ahead) == ROWS_AHEAD:
-                first, made = ahead.popleft()
-                yield first, made.result()
-        for first, made in ahead:
-            yield first, made.result()
+                first, future = ahead.popleft()
+                yield first, future.result()
+        for first, future in ahead:
+            yield first, future.result()
 
 
 def _attempt(trace: Trace, chat: Chat) -> Row | DataError:
@@ -145,7 +147,7 @@ def _attempt(trace: Trace, chat: Chat) -> Row | DataError:
 
 
 def _holds(text: str, part: str) -> bool:
-    """Tokenizers may compose accents (NFC) or write one form of a letter for another (NFKC)."""
+    """Whether `text` holds `part` after Unicode normalisation, since tokenizers may apply NFC or NFKC."""
     part = part.strip()
     if part in text:
         return True

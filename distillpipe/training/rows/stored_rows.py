@@ -1,14 +1,14 @@
-"""The tokenized rows of a run in files, so that memory holds forty bytes of each, never its tokens.
+"""The tokenized rows of a run in files; memory holds forty bytes of each row and no tokens.
 
     rows/
       tokens.bin   the token ids of all rows, one after the other, uint32
       names.bin    the ids of the rows, UTF-8
-      labels.bin   of rows with soft labels where those lie, and which belongs to which token, msgpack; the
-                   rows of live teachers too
-      index.bin    where each row stands in the three, and how much of it is prompt
-      files.json   the label files that are named
+      labels.bin   for rows with soft labels, their location and which label belongs to which token, msgpack;
+                   also the rows of live teachers
+      index.bin    the location of each row in the three files, and the length of its prompt
+      files.json   the label files that the rows refer to
 
-Read with `pread`, not mapped: pages of a mapping would count as memory of the process until others need them.
+We read with `pread` and do not map the files, because mapped pages count as memory of the process.
 """
 
 import os
@@ -25,7 +25,7 @@ from distillpipe.training.rows.rows import Row, StoredLabels, TeacherRow
 
 TOKENS, NAMES, LABELS, INDEX = "tokens.bin", "names.bin", "labels.bin", "index.bin"
 FILES = "files.json"
-Taught = tuple[StoredLabels | None, tuple[TeacherRow, ...]]
+StoredTargets = tuple[StoredLabels | None, tuple[TeacherRow, ...]]
 TOKEN = np.dtype("<u4")
 ENTRY = np.dtype(
     [
@@ -37,11 +37,11 @@ ENTRY = np.dtype(
         ("labels", "<u8"),
         ("labels_len", "<u4"),
     ]
-)  # token: number of its first token; name, len: first byte and number of bytes of its id; labels: the same
+)  # token: index of the first token; name, len: first byte and number of bytes of the row id; labels: likewise
 
 
 class StoredRows(Sequence[Row]):
-    """The rows in a folder that `store` has written; each is read when it is asked for."""
+    """The rows in a folder written by `store`; each access reads one row."""
 
     def __init__(self, folder: Path) -> None:
         self._index = np.fromfile(folder / INDEX, ENTRY)
@@ -53,13 +53,13 @@ class StoredRows(Sequence[Row]):
         return len(self._index)
 
     @overload
-    def __getitem__(self, at: int) -> Row: ...
+    def __getitem__(self, index: int) -> Row: ...
     @overload
-    def __getitem__(self, at: slice) -> list[Row]: ...
-    def __getitem__(self, at: int | slice) -> Row | list[Row]:
-        if isinstance(at, slice):
-            return [self[number] for number in range(*at.indices(len(self)))]
-        entry = self._index[at]
+    def __getitem__(self, index: slice) -> list[Row]: ...
+    def __getitem__(self, index: int | slice) -> Row | list[Row]:
+        if isinstance(index, slice):
+            return [self[number] for number in range(*index.indices(len(self)))]
+        entry = self._index[index]
         size = TOKEN.itemsize
         content = os.pread(
             self._tokens.fileno(), int(entry["num_tokens"]) * size, int(entry["token"]) * size
@@ -69,17 +69,17 @@ class StoredRows(Sequence[Row]):
         if not entry["labels_len"]:
             return row
         content = os.pread(self._labels.fileno(), int(entry["labels_len"]), int(entry["labels"]))
-        labels, teacher_rows = msgspec.msgpack.decode(content, type=Taught)
+        labels, teacher_rows = msgspec.msgpack.decode(content, type=StoredTargets)
         return row._replace(labels=labels, teacher_rows=teacher_rows)
 
     def names(self) -> Iterator[str]:
-        """The ids of the rows, in their order; no token is read."""
+        """The ids of the rows, in order; tokens are not read."""
         for entry in self._index:
             yield self._name(entry)
 
     @property
     def num_supervised(self) -> int:
-        """Supervised tokens of all rows together."""
+        """The number of supervised tokens of all rows."""
         return int((self._index["num_tokens"] - self._index["num_prompt"]).sum(dtype=np.int64))
 
     def _name(self, entry: Any) -> str:
@@ -87,8 +87,8 @@ class StoredRows(Sequence[Row]):
 
 
 def store(folder: Path, rows: Iterable[Row]) -> StoredRows:
-    """Write `rows` into `folder`, unless a whole set of them is there: then they are not even asked for."""
-    if not _is_whole(folder):
+    """Write `rows` into `folder`, unless it already holds a complete set of rows; then `rows` is not read."""
+    if not _is_complete(folder):
         remove(folder)
         writing = folder.with_name(f"{folder.name}.writing")
         shutil.rmtree(writing, ignore_errors=True)
@@ -103,9 +103,10 @@ def store(folder: Path, rows: Iterable[Row]) -> StoredRows:
     return StoredRows(folder)
 
 
-def _is_whole(folder: Path) -> bool:
-    """Whether a set of rows is there as it was written, and the label files that it names: a version may have
-    been moved, and what is not whole is made again.
+def _is_complete(folder: Path) -> bool:
+    """Whether the files are complete and the label files that they refer to exist.
+
+    A version may have been moved, so its label files may be elsewhere; the rows are then written again.
     """
     try:
         files = msgspec.json.decode((folder / FILES).read_bytes(), type=list[str])
@@ -123,12 +124,12 @@ def _is_whole(folder: Path) -> bool:
 
 
 def remove(folder: Path) -> None:
-    """Remove stored rows; half removed they would be taken for whole, so they lose their name first."""
-    going = folder.with_name(f"{folder.name}.writing")
-    shutil.rmtree(going, ignore_errors=True)
+    """Remove stored rows; the folder is renamed first, because partly removed rows could be taken for complete ones."""
+    doomed = folder.with_name(f"{folder.name}.writing")
+    shutil.rmtree(doomed, ignore_errors=True)
     if folder.is_dir():
-        folder.rename(going)
-        shutil.rmtree(going)
+        folder.rename(doomed)
+        shutil.rmtree(doomed)
 
 
 def _write(folder: Path, rows: Iterable[Row]) -> None:
@@ -142,18 +143,18 @@ def _write(folder: Path, rows: Iterable[Row]) -> None:
     ):
         for row in rows:
             name, content = row.id.encode(), np.asarray(row.ids, TOKEN).tobytes()
-            found = b""
+            label_bytes = b""
             if row.labels is not None or row.teacher_rows:
-                found = msgspec.msgpack.encode((row.labels, row.teacher_rows))
+                label_bytes = msgspec.msgpack.encode((row.labels, row.teacher_rows))
             if row.labels is not None:
                 files.add(row.labels.found.file)
-            place = (num_bytes, len(name), num_label_bytes, len(found))
-            entry = (num_tokens, len(row.ids), row.num_prompt, *place)
+            location = (num_bytes, len(name), num_label_bytes, len(label_bytes))
+            entry = (num_tokens, len(row.ids), row.num_prompt, *location)
             index.write(np.array(entry, ENTRY).tobytes())
             tokens.write(content)
             names.write(name)
-            labels.write(found)
+            labels.write(label_bytes)
             num_tokens += len(row.ids)
             num_bytes += len(name)
-            num_label_bytes += len(found)
+            num_label_bytes += len(label_bytes)
     (folder / FILES).write_bytes(msgspec.json.encode(sorted(files)))

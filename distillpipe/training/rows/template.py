@@ -1,9 +1,9 @@
-"""The chat template that a checkpoint is saved with: it writes a turn as the student was trained on it.
+"""The chat template of a checkpoint, which renders a turn exactly as the student was trained on it.
 
-The templates of Qwen2.5, Llama-3 and R1-Distill delete the reasoning of an assistant's turn, Qwen3's trims it.
-So where a template does not write every last turn to the letter, it is saved inside another one: the last
-turn of a conversation is the prompt that the student's own template makes of the turns before, with the
-completion behind it, which is what a training row is. Prompts and earlier turns stay as they were.
+The templates of Qwen2.5, Llama-3 and R1-Distill delete the reasoning of an assistant turn; that of Qwen3 trims it. If a
+template does not render every last turn exactly, we save a wrapper around it. The wrapper renders the last turn as a
+training row: the prompt of the student's own template, followed by the completion. Prompts and earlier turns do not
+change.
 """
 
 from distillpipe.base.errors import UsageError
@@ -11,7 +11,7 @@ from distillpipe.base.records import Message
 from distillpipe.models.chat import Chat
 from distillpipe.models.delimiters import QUESTION, REASONING, RESPONSE
 
-SPACE = "\n \n"  # beside a mark: a template that trims takes it away
+SPACE = "\n \n"  # around the test strings, to detect templates that trim
 
 _WRAPPER = """\
 {#- The student's own template, but for the last turn of the assistant, which is written as it was trained on. -#}
@@ -31,27 +31,27 @@ OWN{%+ endmacro %}
 {%- endif %}"""
 
 
-def keeps_turns(chat: Chat) -> bool:
-    """Whether the chat's template writes a last turn exactly as rows are written, white space included."""
-    asked = Message(role="user", content=QUESTION)
-    prompt = chat.render([asked], add_generation_prompt=True)
+def writes_rows_exactly(chat: Chat) -> bool:
+    """Whether the chat template renders a last turn exactly as training rows are, white space included."""
+    user_turn = Message(role="user", content=QUESTION)
+    prompt = chat.render([user_turn], add_generation_prompt=True)
     for reasoning in (f"{SPACE}{REASONING}{SPACE}", None):
         turn = Message(
             role="assistant", content=f"{SPACE}{RESPONSE}{SPACE}", reasoning_content=reasoning
         )
-        wanted = prompt + chat.turn.completion(reasoning or "", turn.content) + _ending(chat)
-        if chat.render([asked, turn], add_generation_prompt=False) != wanted:
+        expected = prompt + chat.turn.completion(reasoning or "", turn.content) + _ending(chat)
+        if chat.render([user_turn, turn], add_generation_prompt=False) != expected:
             return False
     return True
 
 
 def saved_template(chat: Chat) -> str:
-    """The text of the template that a student trained with `chat` is saved with.
+    """The template text for the checkpoint of a student that was trained with `chat`.
 
-    Raises UsageError for a template that cannot stand inside another one.
+    Raises UsageError if the student's template cannot be wrapped.
     """
     own = str(chat.tokenizer.chat_template)
-    if keeps_turns(chat):
+    if writes_rows_exactly(chat):
         return own
     turn = chat.turn
     parts = {
@@ -64,22 +64,26 @@ def saved_template(chat: Chat) -> str:
     text = text.replace("OWN", own.removesuffix("\n"), 1)
     if not _writes_the_same_prompts(chat, own, text):
         raise UsageError(
-            "the student's chat template drops the reasoning and cannot be wrapped by one that keeps it: "
+            "the student's chat template drops the reasoning, and a wrapper that keeps it changes the prompts: "
             "give another --chat-template"
         )
     return text
 
 
 def _writes_the_same_prompts(chat: Chat, own: str, text: str) -> bool:
-    """Whether the template `text` prompts as `own` does, and writes turns as rows are written."""
-    asked = Message(role="user", content=QUESTION)
-    answered = Message(role="assistant", content=RESPONSE, reasoning_content=REASONING)
-    conversations = [[asked], [asked, answered, asked]]
-    before = [chat.render(one, add_generation_prompt=True) for one in conversations]
+    """Whether the template `text` renders the same prompts as `own`, and turns as training rows."""
+    user_turn = Message(role="user", content=QUESTION)
+    assistant_turn = Message(role="assistant", content=RESPONSE, reasoning_content=REASONING)
+    conversations = [[user_turn], [user_turn, assistant_turn, user_turn]]
+    before = [
+        chat.render(conversation, add_generation_prompt=True) for conversation in conversations
+    ]
     chat.tokenizer.chat_template = text
     try:
-        after = [chat.render(one, add_generation_prompt=True) for one in conversations]
-        return before == after and keeps_turns(chat)
+        after = [
+            chat.render(conversation, add_generation_prompt=True) for conversation in conversations
+        ]
+        return before == after and writes_rows_exactly(chat)
     except UsageError:
         return False
     finally:
@@ -87,7 +91,7 @@ def _writes_the_same_prompts(chat: Chat, own: str, text: str) -> bool:
 
 
 def _ending(chat: Chat) -> str:
-    """What a turn ends with: as the template has it, or the end token where that has none."""
+    """The text after a turn: that of the template, or the end token if the template writes none."""
     ending = chat.turn.ending
     is_ended = chat.ids(ending)[: len(chat.ending_ids)] == chat.ending_ids
     return ending if is_ended else chat.decode(chat.ending_ids)

@@ -1,1 +1,1 @@
-"""What teachers add to a training: stored soft labels, live teachers, and the loss of both."""
+"""Logit and feature distillation: stored soft labels, live teachers, and their losses."""

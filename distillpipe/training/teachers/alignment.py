@@ -1,10 +1,9 @@
-"""Which label of the teacher belongs to which token of a row: by the bytes of the text, never by position.
+"""Align the teacher's labels with the student's tokens by the bytes of the text, never by position.
 
-The row that a student trains on is rendered and tokenized anew: its template may write other delimiters,
-its tokenizer may cut the same text elsewhere than the teacher happened to sample it. So reasoning and
-response are found on both sides, with all that agrees around them, and a label is taken only where a
-token begins at the same byte of that and is the same token, and where the teacher had read the same text before
-it: behind what was cut out of a row no token has a label. All else trains on the hard loss.
+Training rows are rendered and tokenized again. The student's template may write other tags, and its tokenizer may
+split the text in another way than the teacher sampled it. So we locate reasoning and response in both byte strings,
+extended by the bytes around them that agree. A token gets a label if the teacher has the same token at the same byte,
+after the same text; after a part that was cut out of a row, no token has a label. All other tokens train on the hard loss.
 
 Shapes: S tokens of the student's completion, T of the teacher's.
 """
@@ -18,69 +17,71 @@ import numpy.typing as npt
 
 NO_LABEL = -1
 _TAGS = re.compile(r"\s*(?:(?:<[^<>\s]*>|\[[^][\s]*\]|[◁【][^◁▷【】\s]*[▷】])\w*\s*)*", re.ASCII)
-"What a template may write beside reasoning and response, like </think> or <|im_start|>answer."
+"Text that a template may write around reasoning and response, like </think> or <|im_start|>answer."
 
 Ids = npt.NDArray[np.int64]
 
 
-class Spelled(NamedTuple):
-    """Tokens, and the bytes that they spell."""
+class SpelledTokens(NamedTuple):
+    """Tokens and their bytes."""
 
     ids: Ids  # (T,)
-    starts: Ids  # (T,) first byte of each
+    starts: Ids  # (T,) index of the first byte of each
     content: bytes
 
 
 class Region(NamedTuple):
-    """A stretch of bytes that both sides have."""
+    """A byte string that occurs on both sides."""
 
     ours: int
-    "where it begins in the student's bytes"
+    "its first byte in the student's text"
     theirs: int
     length: int
 
 
-def spelled(ids: Ids, bytes_of: Mapping[int, bytes]) -> Spelled:
-    """The bytes of tokens by their table (`vocabulary.token_bytes`)."""
+def spell(ids: Ids, bytes_of: Mapping[int, bytes]) -> SpelledTokens:
+    """Look the tokens up in a table of their bytes (`vocabulary.token_bytes`)."""
     pieces = [bytes_of[token] for token in ids.tolist()]
     ends = np.cumsum([len(piece) for piece in pieces], dtype=np.int64)
     starts = np.concatenate([np.zeros(1, np.int64), ends[:-1]]) if pieces else ends
-    return Spelled(ids, starts, b"".join(pieces))
+    return SpelledTokens(ids, starts, b"".join(pieces))
 
 
 def label_positions(
-    student: Spelled, teacher: Spelled, counterparts: Ids, reasoning: str, response: str
+    student: SpelledTokens, teacher: SpelledTokens, counterparts: Ids, reasoning: str, response: str
 ) -> Ids | None:  # (S,)
-    """For each token of the student the index of its label among the teacher's, NO_LABEL where it has none.
+    """For each token of the student, the index of the teacher's label, NO_LABEL without one.
 
-    `counterparts` are the student's ids of the teacher's tokens (`vocabulary.counterparts`). None where
-    the teacher's tokens do not spell reasoning and response: the labels are those of another text.
+    `counterparts`: the student's ids of the teacher's tokens (`vocabulary.counterparts`). Returns None if the
+    teacher's tokens do not spell reasoning and response, so that the labels belong to another text.
     """
     regions = _regions(student.content, teacher, reasoning.encode(), response.encode())
     if regions is None:
         return None
-    found = np.full(len(student.ids), NO_LABEL)
+    positions = np.full(len(student.ids), NO_LABEL)
     same_token = counterparts[teacher.ids]
     for ours, theirs, length in regions:
         inside = (student.starts >= ours) & (student.starts <= ours + length)
-        wanted = student.starts[inside] - ours + theirs
-        at = np.searchsorted(teacher.starts, wanted).clip(max=len(teacher.ids) - 1)
-        agrees = (teacher.starts[at] == wanted) & (same_token[at] == student.ids[inside])
-        found[inside] = np.where(agrees, at, found[inside])
-    return found
+        teacher_starts = student.starts[inside] - ours + theirs
+        indices = np.searchsorted(teacher.starts, teacher_starts).clip(max=len(teacher.ids) - 1)
+        agrees = (teacher.starts[indices] == teacher_starts) & (
+            same_token[indices] == student.ids[inside]
+        )
+        positions[inside] = np.where(agrees, indices, positions[inside])
+    return positions
 
 
 def _regions(
-    ours: bytes, teacher: Spelled, reasoning: bytes, response: bytes
+    ours: bytes, teacher: SpelledTokens, reasoning: bytes, response: bytes
 ) -> list[Region] | None:
-    """Where each part that is not empty stands on both sides, one behind the other.
+    """The location on both sides of each part that is not empty, in order, extended by the bytes that agree.
 
-    With a part goes what agrees beside it. Where the teacher wrote more before a part than tags, the part was
-    cut: it and what follows have another past than the teacher's.
+    If the teacher wrote more than tags before a part, text was cut out there: this part and all later ones follow
+    another text than the teacher saw, and are left out.
     """
-    found = []
+    regions = []
     theirs = teacher.content
-    our_end = their_end = 0  # of the part before
+    our_end = their_end = 0  # the end of the previous part
     for part in filter(None, (reasoning, response)):
         ours_at = ours.find(part, our_end)
         theirs_at = (
@@ -90,17 +91,17 @@ def _regions(
             return None
         if not _TAGS.fullmatch(theirs[their_end:theirs_at].decode(errors="replace")):
             break
-        before = _agreeing(ours[our_end:ours_at][::-1], theirs[their_end:theirs_at][::-1])
+        before = _common_prefix(ours[our_end:ours_at][::-1], theirs[their_end:theirs_at][::-1])
         our_end, their_end = ours_at + len(part), theirs_at + len(part)
-        after = _agreeing(ours[our_end:], theirs[their_end:])
-        found.append(Region(ours_at - before, theirs_at - before, before + len(part) + after))
-    return found
+        after = _common_prefix(ours[our_end:], theirs[their_end:])
+        regions.append(Region(ours_at - before, theirs_at - before, before + len(part) + after))
+    return regions
 
 
-def _find_response(teacher: Spelled, response: bytes, thought_end: int) -> int:
-    """The first byte of a response, negative where there is none.
+def _find_response(teacher: SpelledTokens, response: bytes, thought_end: int) -> int:
+    """The index of the first byte of a response, negative if it is missing.
 
-    It is the last text before the end token, or before the end, where there is no such token.
+    The response is the last text before the end token, or before the end if there is no end token.
     """
     content, last_token = teacher.content, int(teacher.starts[-1])
     start = len(content) - len(response)
@@ -109,10 +110,12 @@ def _find_response(teacher: Spelled, response: bytes, thought_end: int) -> int:
     return content.rfind(response, thought_end, last_token)
 
 
-def _agreeing(one: bytes, other: bytes) -> int:
-    """How many bytes two texts have in common from their beginning."""
-    shorter = min(len(one), len(other))
-    if one[:shorter] == other[:shorter]:
+def _common_prefix(first: bytes, second: bytes) -> int:
+    """The length of the common prefix of two byte strings."""
+    shorter = min(len(first), len(second))
+    if first[:shorter] == second[:shorter]:
         return shorter
-    different = np.frombuffer(one[:shorter], np.uint8) != np.frombuffer(other[:shorter], np.uint8)
+    different = np.frombuffer(first[:shorter], np.uint8) != np.frombuffer(
+        second[:shorter], np.uint8
+    )
     return int(different.argmax())

@@ -1,6 +1,6 @@
-"""From tests that are written as code to calls and expected values, where they can be taken apart.
+"""Turns tests that are written as code into calls and expected values where possible.
 
-`assert f(literals) == literal` becomes a call; what does not is left to run as a program.
+`assert f(literals) == literal` becomes a call; other tests run as programs.
 """
 
 import ast
@@ -23,13 +23,13 @@ _PARSING = threading.Lock()
 
 
 def _parsed(source: str) -> ast.Module:
-    """The tree of a source. CPython 3.11 counts its depth in one place for all threads, so one parses at a time."""
-    with _PARSING:
+    """The syntax tree of a source."""
+    with _PARSING:  # CPython 3.11 counts the depth of the parser in one place for all threads
         return ast.parse(source)
 
 
 def tests_of_check(source: str, function: str | None, prompt: str) -> CodeTests:
-    """Tests in `def check(candidate)`; without `function` the source itself ends with `check(...)`."""
+    """Tests in `def check(candidate)`; without `function`, the last statement of the source is `check(...)`."""
     tree = _parsed(source)
     path = function or _checked_path(tree)
     checks = [
@@ -47,7 +47,7 @@ def tests_of_check(source: str, function: str | None, prompt: str) -> CodeTests:
 
 
 def _checked_path(tree: ast.Module) -> str:
-    """What the last statement, `check(...)`, checks."""
+    """The argument of the last statement, `check(...)`."""
     last = tree.body[-1] if tree.body else None
     if (
         not isinstance(last, ast.Expr)
@@ -59,7 +59,7 @@ def _checked_path(tree: ast.Module) -> str:
 
 
 def tests_of_asserts(texts: list[str], setup: str) -> CodeTests:
-    """Tests that are asserts, after a setup; the candidate is the one name that nothing binds."""
+    """Tests that are asserts, after a setup; the candidate is the only name that they do not define."""
     parsed = [_parsed(text) for text in texts]
     statements = [statement for tree in parsed for statement in tree.body]
     free = _free_names([*parsed, _parsed(setup)])
@@ -78,9 +78,9 @@ def tests_of_asserts(texts: list[str], setup: str) -> CodeTests:
 
 
 def _calls(statements: list[ast.stmt], name: str) -> tuple[Call, ...]:
-    """All statements as calls of `name`, none where one is no plain `assert name(...) == literal`."""
-    found = [_call(part, name) for part in statements if not _says_nothing(part)]
-    return () if None in found else tuple(call for call in found if call is not None)
+    """All statements as calls of `name`; empty unless each is `assert name(literals) == literal`."""
+    calls = [_call(part, name) for part in statements if not _is_trivial(part)]
+    return () if None in calls else tuple(call for call in calls if call is not None)
 
 
 def _call(statement: ast.stmt, name: str) -> Call | None:
@@ -111,7 +111,7 @@ def _expression(statement: ast.stmt) -> tuple[str, Any] | None:
 
 
 def _sides(statement: ast.stmt) -> tuple[ast.expr, ast.expr] | None:
-    """The two sides of `assert left == right`."""
+    """The two sides of `assert left == right`; None for other statements."""
     if not isinstance(statement, ast.Assert) or not isinstance(statement.test, ast.Compare):
         return None
     test = statement.test
@@ -120,8 +120,8 @@ def _sides(statement: ast.stmt) -> tuple[ast.expr, ast.expr] | None:
     return test.left, test.comparators[0]
 
 
-def _says_nothing(statement: ast.stmt) -> bool:
-    """`assert True`, and text."""
+def _is_trivial(statement: ast.stmt) -> bool:
+    """Whether a statement tests nothing: `assert True`, or a constant, such as a docstring."""
     value = getattr(statement, "test" if isinstance(statement, ast.Assert) else "value", None)
     if isinstance(statement, ast.Expr):
         return isinstance(value, ast.Constant)
@@ -137,7 +137,7 @@ def _calls_of(tree: ast.AST, name: str) -> Iterator[ast.Call]:
 
 
 def _is_plain_call(call: ast.Call) -> bool:
-    """Whether no argument is a function or a type."""
+    """Whether no argument is a lambda or a built-in function or type."""
     called = {id(node.func) for node in ast.walk(call) if isinstance(node, ast.Call)}
     return not any(
         isinstance(node, ast.Lambda)
@@ -147,14 +147,14 @@ def _is_plain_call(call: ast.Call) -> bool:
 
 
 def _free_names(trees: list[ast.Module]) -> set[str]:
-    """Names that are read, and neither bound in any of the trees nor built in."""
+    """The names that are used, but neither defined in one of the trees nor built in."""
     nodes = [node for tree in trees for node in ast.walk(tree)]
-    read = {node.id for node in nodes if isinstance(node, ast.Name)}
-    bound = set().union(*map(_bound, trees))
-    return {name for name in read - bound if not hasattr(builtins, name)}
+    used = {node.id for node in nodes if isinstance(node, ast.Name)}
+    bound = set().union(*map(_bound_names, trees))
+    return {name for name in used - bound if not hasattr(builtins, name)}
 
 
-def _bound(tree: ast.AST) -> set[str]:
+def _bound_names(tree: ast.AST) -> set[str]:
     names: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load):

@@ -1,4 +1,4 @@
-"""The program in a response: its last fenced block, by our rule or by LiveCodeBench's; both in one pass."""
+"""Extracts the program from a response: its last fenced code block, by our rule or by LiveCodeBench's."""
 
 import re
 import textwrap
@@ -9,23 +9,23 @@ _PYTHON = {"python", "python3", "py"}
 
 
 def extract_code(response: str) -> str | None:
-    """The last fenced block that is marked as Python, else the last without a mark; null for none.
+    """The last fenced block with the language Python, else the last without a language; None if there is none.
 
     A block that is not closed does not count.
     """
-    marked = plain = None
+    python = unnamed = None
     for language, code in _blocks(response):
         if language in _PYTHON:
-            marked = code
+            python = code
         elif not language:
-            plain = code
-    return plain if marked is None else marked
+            unnamed = code
+    return unnamed if python is None else python
 
 
 def extract_last_fenced(response: str) -> str | None:
-    """LiveCodeBench's rule: the lines between the last two that hold three backticks; null for fewer.
+    """LiveCodeBench's rule: the lines between the last two that contain three backticks; None for fewer.
 
-    Whatever stands in them: an example of output behind the program is what is found.
+    The content is not checked: if an example of output follows the program, it is the result.
     """
     lines = response.split("\n")
     fences = [number for number, line in enumerate(lines) if "```" in line]
@@ -35,7 +35,7 @@ def extract_last_fenced(response: str) -> str | None:
 
 
 def _blocks(text: str) -> Iterator[tuple[str, str]]:
-    """The language and the text of each block; it ends with as many backticks as it begins with, or more."""
+    """The language and the text of each block; a block ends with at least as many backticks as it begins with."""
     opening: re.Match[str] | None = None
     lines: list[str] = []
     for line in text.split("\n"):
@@ -43,7 +43,7 @@ def _blocks(text: str) -> Iterator[tuple[str, str]]:
         if opening is None:
             opening, lines = fence, []
         elif fence and not fence["language"] and fence["ticks"].startswith(opening["ticks"]):
-            code = "".join(f"{one}\n" for one in lines)
+            code = "".join(f"{code_line}\n" for code_line in lines)
             yield opening["language"].lower(), textwrap.dedent(code) if opening["indent"] else code
             opening = None
         else:

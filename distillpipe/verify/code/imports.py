@@ -1,6 +1,6 @@
-"""The imports that programs may leave out, as LiveCodeBench's harness and LeetCode allow.
+"""Adds the imports that a program may omit, as LiveCodeBench's harness and LeetCode allow.
 
-What a program mentions is imported before it; what it does not mention costs no time.
+Only names that occur in the program are imported, to save time.
 """
 
 import builtins
@@ -42,12 +42,12 @@ _STATEMENTS = {
     for name in names.split()
 } | {module: f"import {module}" for module in _MODULES}
 PROVIDED_NAMES = frozenset(_STATEMENTS)
-"Names that mean the library's even in tests, where a rarer one (`add`) may be the program's own."
+"Names that mean the library's object in tests too; a less common name (`add`) may be the candidate's."
 _WORD = re.compile(r"[A-Za-z_]\w*")
 
 
 def imports_for(source: str) -> str:
-    """Import statements for all that `source` mentions of the standard library's usual names."""
+    """Import statements for the common names of the standard library that occur in `source`."""
     statements = _all_statements()
     mentioned = statements.keys() & set(_WORD.findall(source))
     return "\n".join(statements[name] for name in sorted(mentioned))
@@ -55,21 +55,21 @@ def imports_for(source: str) -> str:
 
 @functools.cache
 def _all_statements() -> dict[str, str]:
-    """The import of each name: those of the table, and all that `from MODULE import *` would give.
+    """The import statement of each name: those of the table, and all names of `from MODULE import *`.
 
-    A name of Python's own (`pow`, `open`) means just that, as in LiveCodeBench's list, which ends with them.
+    Built-in names (`pow`, `open`) stay built-in, as in LiveCodeBench's list, whose last import they are.
     """
-    found = {
+    statements = {
         name: f"from {module} import {name}"
         for module in MODULES
         for name in _public_names(module)
         if not hasattr(builtins, name)
     }
-    return found | _STATEMENTS
+    return statements | _STATEMENTS
 
 
 def _public_names(module: str) -> list[str]:
-    """What `from MODULE import *` gives."""
+    """The names that `from MODULE import *` imports."""
     loaded = importlib.import_module(module)
     return list(
         getattr(loaded, "__all__", [name for name in vars(loaded) if not name.startswith("_")])

@@ -1,10 +1,11 @@
-"""The five kinds of tests that a programming problem may have.
+"""The five kinds of tests of a programming problem; the candidate is the model's program.
 
-Expected values stay outside the sandbox wherever the tests can be taken apart: `InputTests` and `CallTests`
-send inputs and arguments in and compare what comes out. `CheckTests` are free programs that run in a
-sandbox of their own and call the candidate through us. `ExpressionTests` need names of the candidate to
-make their arguments; only their values come out. `BesideTests` can do no better than run in the
-candidate's own process.
+Expected values stay outside the sandbox wherever possible:
+
+- `InputTests` and `CallTests` send inputs or arguments into the sandbox and compare the results outside.
+- `CheckTests` are programs that run in a sandbox of their own; we pass their calls to the candidate.
+- `ExpressionTests` need names of the candidate for their arguments; only their values leave the sandbox.
+- `BesideTests` must run in the candidate's own process, which is the weakest form.
 """
 
 from dataclasses import dataclass
@@ -13,20 +14,22 @@ from typing import Any
 
 @dataclass(frozen=True)
 class InputTests:
-    """A script that reads standard input: pairs of an input and the output to expect."""
+    """Tests of a script that reads standard input: pairs of an input and the expected output."""
 
     cases: tuple[tuple[str, str], ...]
     is_lenient: bool = False
-    "blank lines count for nothing, and a decimal fraction may be a little off: see `equal_output`"
+    "ignore blank lines, and compare decimal fractions with a tolerance: see `equal_output`"
 
 
 @dataclass(frozen=True)
 class Call:
+    """A call of the candidate and its expected result."""
+
     arguments: tuple[Any, ...]
     keywords: dict[str, Any]
     expected: Any
     also: tuple[Any, ...] = ()
-    "other values that are as right"
+    "other correct results"
 
 
 @dataclass(frozen=True)
@@ -38,14 +41,14 @@ class CallTests:
     setup: str = ""
     "source that runs before the program"
     tuple_is_list: bool = False
-    "a tuple is taken for a list, as results that are JSON want"
+    "a tuple equals a list, since the expected results are JSON"
     inner_tuple_is_list: bool = False
-    "one in a list, too"
+    "inside of lists too"
 
 
 @dataclass(frozen=True)
 class CheckTests:
-    """Programs that call the candidate through `names` (name: path) and fail by raising."""
+    """Programs that call the candidate by `names` (name: path); a test fails by raising an exception."""
 
     names: dict[str, str]
     cases: tuple[str, ...]
@@ -55,7 +58,7 @@ class CheckTests:
 
 @dataclass(frozen=True)
 class ExpressionTests:
-    """Expressions over the program's names, and the values to expect."""
+    """Expressions that use the candidate's names, and their expected values."""
 
     cases: tuple[tuple[str, Any], ...]
     setup: str = ""
@@ -64,7 +67,7 @@ class ExpressionTests:
 
 @dataclass(frozen=True)
 class BesideTests:
-    """Programs that pass if they end; they must see the candidate itself."""
+    """Programs that need the candidate in their own process; they pass if they end without an exception."""
 
     cases: tuple[str, ...]
     setup: str = ""

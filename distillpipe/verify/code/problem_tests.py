@@ -1,6 +1,6 @@
-"""The tests of a programming problem, read from the rows of the benchmarks.
+"""Reads the tests of a programming problem from the row of a benchmark.
 
-A row is data from outside: its code is parsed and never run here, its pickles are never loaded.
+Rows are untrusted: their code is parsed but never run here, and their pickles are never loaded.
 """
 
 import base64
@@ -17,7 +17,7 @@ from distillpipe.verify.code.asserts import tests_of_asserts, tests_of_check
 from distillpipe.verify.code.kinds import Call, CallTests, CodeTests, InputTests
 
 MAX_TESTS_BYTES = 1 << 30
-NUM_KEPT = 4  # tests of so many problems stay parsed
+NUM_KEPT = 4  # problems whose parsed tests stay in memory
 _LONG_DIGITS = 4000
 _STRING_OPERATIONS = {"UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"}
 _OTHER_OPERATIONS = {"PROTO", "FRAME", "MEMOIZE", "PUT", "BINPUT", "LONG_BINPUT", "STOP"}
@@ -27,7 +27,7 @@ TEST_KEYS = frozenset(
     ("public_test_cases", "private_test_cases", "metadata", "input_output", "test_list", "test_imports",
      "test_setup_code", "challenge_test_list", "test", "entry_point", "tests")
 )  # fmt: skip
-"under which rows keep their tests"
+"The keys of a row that may hold its tests."
 
 
 def has_tests(row: dict[str, Any]) -> bool:
@@ -45,7 +45,7 @@ OPTION_KEYS = ("options", "choices")
 
 
 def tests_for(verifier: str, row: dict[str, Any]) -> dict[str, Any] | None:
-    """What of a row's keys the id of a problem depends on: its tests, or its options; null for none."""
+    """The keys of a row that are part of the problem's id: its tests or its options; None for other verifiers."""
     if verifier == "code":
         return {key: row[key] for key in sorted(TEST_KEYS) if row.get(key)}
     if verifier == "choice":
@@ -56,8 +56,8 @@ def tests_for(verifier: str, row: dict[str, Any]) -> dict[str, Any] | None:
 def tests_of(extra: str | dict[str, Any], problem: str = "") -> CodeTests:
     """The tests in a row of HumanEval, MBPP, LiveCodeBench, APPS, or with `tests.functional`.
 
-    `extra` holds the row's keys, as a dict or as JSON; `problem` stands for HumanEval's `prompt` where
-    the row has it no more. Raises DataError where there are no tests, or none that can be read.
+    `extra` holds the row's keys, as a dict or as JSON; `problem` replaces HumanEval's `prompt` if the row
+    no longer has it. Raises DataError if there are no tests, or if they cannot be read.
     """
     try:
         row = _loads(extra) if isinstance(extra, str) else extra
@@ -71,7 +71,7 @@ def tests_of(extra: str | dict[str, Any], problem: str = "") -> CodeTests:
 
 @functools.lru_cache(maxsize=NUM_KEPT)
 def tests_in(extra: str | None, problem: str) -> CodeTests:
-    """`tests_of`, read once for the samples of a problem that come one after the other."""
+    """As `tests_of`, cached, since the samples of a problem follow one another."""
     return tests_of(extra or "{}", problem)
 
 
@@ -102,74 +102,76 @@ def _live_code_bench(row: dict[str, Any]) -> CodeTests:
     metadata = _loads(metadata) if isinstance(metadata, str) else metadata
     pairs = [(case["input"], case["output"]) for case in cases]
     if (function := metadata.get("func_name")) is None:
-        return InputTests(tuple((_text(given), _text(wanted)) for given, wanted in pairs))
-    calls = [Call(_arguments(given), {}, _value(wanted)) for given, wanted in pairs]
+        return InputTests(tuple((_text(argument), _text(output)) for argument, output in pairs))
+    calls = [Call(_arguments(argument), {}, _value(output)) for argument, output in pairs]
     return CallTests(f"Solution().{function}", tuple(calls), tuple_is_list=True)
 
 
 def _apps(text: str | dict[str, Any]) -> CodeTests:
-    """Tests of APPS, of TACO, and of what is made of them: texts for a script, values for a function.
+    """The tests of APPS, TACO and data sets made from them: texts for a script, values for a function.
 
-    Their graders (and prime_code of verl, taco.py of rllm) take `said == output` or `said == output[0]`,
-    since some rows keep a result in a list of one. Here the second only where all outputs of a row are such
-    lists: else the first element of a list would do for the list. JSON has made texts of the keys of dicts;
-    as there, the keys of an only argument become numbers where all can. In a result both will do: they
-    take numbers only, whatever the function was to return.
+    - Their graders (and prime_code of verl, taco.py of rllm) accept `result == output` or `result == output[0]`,
+      since some rows wrap a result in a list of one. We accept the second only if all outputs of a row are such
+      lists; else the first element of a list would pass for the list.
+    - JSON turned the keys of dicts into strings. As in these graders, the keys of a single argument become
+      numbers if all can. A result may have either; these graders accept numbers only.
     """
     row = _loads(text) if isinstance(text, str) else text
     pairs = list(zip(row["inputs"], row["outputs"], strict=True))
     if (function := row.get("fn_name")) is None:
-        texts = tuple((_text(given), _text(wanted)) for given, wanted in pairs)
+        texts = tuple((_text(argument), _text(output)) for argument, output in pairs)
         return InputTests(texts, is_lenient=True)
-    results = [_results(given, wanted) for given, wanted in pairs]
-    if all(isinstance(one[0], list) and len(one[0]) == 1 for one in results):
-        results = [[value for one in found for value in (one, one[0])] for found in results]
+    results = [_accepted_results(argument, output) for argument, output in pairs]
+    if all(isinstance(accepted[0], list) and len(accepted[0]) == 1 for accepted in results):
+        results = [
+            [item for value in accepted for item in (value, value[0])] for accepted in results
+        ]
     calls = []
-    for (given, _), found in zip(pairs, results, strict=True):
-        arguments = _arguments(given)
+    for (argument, _), accepted in zip(pairs, results, strict=True):
+        arguments = _arguments(argument)
         if len(arguments) == 1 and isinstance(arguments[0], dict):
-            arguments = (_with_numbers(arguments[0]),)
-        expected, *also = found
-        also += [numbered for one in found if (numbered := _with_numbers(one)) != one]
+            arguments = (_with_number_keys(arguments[0]),)
+        expected, *also = accepted
+        also += [numbered for value in accepted if (numbered := _with_number_keys(value)) != value]
         calls.append(Call(arguments, {}, expected, tuple(also)))
     return CallTests(
         f"Solution().{function}", tuple(calls), tuple_is_list=True, inner_tuple_is_list=True
     )
 
 
-def _results(given: Any, wanted: Any) -> list[Any]:
-    """What a call may return: JSON where its arguments are JSON; else a text as it stands, too."""
-    if isinstance(given, str) or not isinstance(wanted, str):
-        return [_value(wanted)]
+def _accepted_results(argument: Any, output: Any) -> list[Any]:
+    """The results that a call may return: the parsed output, and its text too if the arguments are not JSON."""
+    if isinstance(argument, str) or not isinstance(output, str):
+        return [_value(output)]
     try:
-        return [wanted, _loads(wanted)]
+        return [output, _loads(output)]
     except ValueError:
-        return [wanted]
+        return [output]
 
 
-def _arguments(given: Any) -> tuple[Any, ...]:
-    """JSON, one argument a line, or values already."""
-    return tuple(map(_loads, given.split("\n"))) if isinstance(given, str) else tuple(given)
+def _arguments(value: Any) -> tuple[Any, ...]:
+    """Arguments as JSON text, one a line, or as values."""
+    return tuple(map(_loads, value.split("\n"))) if isinstance(value, str) else tuple(value)
 
 
-def _value(wanted: Any) -> Any:
-    return _loads(wanted) if isinstance(wanted, str) else wanted
+def _value(output: Any) -> Any:
+    return _loads(output) if isinstance(output, str) else output
 
 
-def _with_numbers(value: Any) -> Any:
-    """A dict, or the one in a list of one, with numbers for keys, if all can be."""
+def _with_number_keys(value: Any) -> Any:
+    """A dict, or a list of one dict, with its keys as integers if all can be; other values unchanged."""
     if isinstance(value, list) and len(value) == 1 and isinstance(value[0], dict):
-        return [_with_numbers(value[0])]
+        return [_with_number_keys(value[0])]
     if not isinstance(value, dict):
         return value
     try:
-        return {int(key): one for key, one in value.items()}
+        return {int(key): item for key, item in value.items()}
     except ValueError:
         return value
 
 
 def _text(value: Any) -> str:
-    """A text, or its lines."""
+    """A text, also from a list of lines."""
     if isinstance(value, str):
         return value
     return "\n".join(map(str, value)) if isinstance(value, list) else str(value)
@@ -180,15 +182,15 @@ def _loads(text: str) -> Any:
 
 
 def _int(digits: str) -> int:
-    """An integer of any length: Python refuses to read those with over 4,300 digits from a text."""
+    """An integer of any length: `int` refuses texts of more than 4,300 digits."""
     return int(digits) if len(digits) < _LONG_DIGITS else int(Decimal(digits))
 
 
 def private_cases(text: str) -> list[dict[str, str]]:
     """LiveCodeBench's private tests: JSON, or base64 of zlib of a pickle of one JSON string.
 
-    The pickle is read as a list of instructions and never run; DataError for one that does more than
-    hold a string, and for tests of more than `MAX_TESTS_BYTES`.
+    The pickle is read as a list of instructions and never run. Raises DataError if it does more than hold one
+    string, or if the tests have more than `MAX_TESTS_BYTES`.
     """
     if text.lstrip().startswith("["):
         return _loads(text)  # type: ignore[no-any-return]
@@ -203,14 +205,14 @@ def private_cases(text: str) -> list[dict[str, str]]:
 
 
 def _only_string(data: bytes) -> str:
-    found: list[str] = []
+    strings: list[str] = []
     for operation, argument, _ in pickletools.genops(data):
         if operation.name in _STRING_OPERATIONS:
-            found.append(str(argument))
+            strings.append(str(argument))
         elif operation.name not in _OTHER_OPERATIONS:
             raise DataError(
                 f"private tests are a pickle that does more than hold text: {operation.name}"
             )
-    if len(found) != 1:
-        raise DataError(f"private tests are a pickle of {len(found)} strings, expected 1")
-    return found[0]
+    if len(strings) != 1:
+        raise DataError(f"private tests are a pickle of {len(strings)} strings, expected 1")
+    return strings[0]

@@ -1,16 +1,16 @@
-"""Where model-written code runs: one process without rights, files, network or company.
+"""Runs model-written code in a bubblewrap sandbox: one process without privileges, user files or network.
 
-bubblewrap gives it user, mount, pid, network, ipc and uts namespaces of its own, a read-only system of
-which only the interpreter and its libraries are there, no /proc, and a /tmp in memory of bounded size. As
-root we become an ordinary user first, another one for each run. The filter of `seccomp` forbids it to
-start processes, so that the memory limit of one process (RLIMIT_AS) and the size of its files are together
-the limit of all, but for some MB of the kernel's: no cgroup is needed, and none is used. Threads are bounded
-too. Time, output and the number of files are limited from outside, by killing the whole pid namespace. The
-interpreter is the one that runs us, without site-packages but for those that are asked for, see `packages`;
-hashes are not random there, so the same program prints the same each time.
+- **Isolation**: user, mount, pid, network, ipc and uts namespaces of its own; a read-only system with only the
+  interpreter and its libraries; no /proc. As root we first switch to an ordinary user, a new one for each run.
+- **Memory**: the seccomp filter (see `seccomp`) forbids new processes. So the limit of one process
+  (RLIMIT_AS) and the size of its files bound all memory, except for some MB of the kernel. No cgroup is used.
+- **Other limits**: the number of threads by RLIMIT_NPROC; time, output and the number of files from outside,
+  by killing the whole pid namespace.
+- **Python**: the interpreter that runs this process, without site-packages except for the requested ones (see
+  `packages`). Hashes are not randomized, so a program prints the same each time.
 
-Its files lie in one file system in memory, /sandbox: `work`, where a program is and runs, `tmp`, which is
-/tmp, and `stdin`, which is /dev/stdin.
+All files are in one file system in memory, /sandbox: `work` holds the program and is its working folder,
+`tmp` is /tmp, and `stdin` is /dev/stdin.
 """
 
 import functools
@@ -51,11 +51,11 @@ _LINKS = {
     "/dev/stdout": f"{_FOLDER}/stdout",
     "/dev/stderr": "/dev/null",
 }
-"What stands for the names of the streams, as there is no /proc, and where locks of `multiprocessing` lie."
-_INSIDE = ("values", "fresh", "runner")  # each needs those before it
-_FILE_BYTES = 4096  # of a file system in memory: more files than such blocks have no content
+"Replaces the names of the streams, since there is no /proc, and the folder of `multiprocessing`'s locks."
+_INSIDE = ("values", "fresh", "runner")  # each imports only those before it
+_FILE_BYTES = 4096  # block size of a file system in memory; more files than blocks must be empty
 _SYSTEM = ("/usr", "/bin", "/lib", "/lib32", "/lib64", "/libx32")
-_TRIAL_SECONDS = 60.0  # some packages are hundreds of files, on a disk that may be cold
+_TRIAL_SECONDS = 60.0  # for packages of hundreds of files on a cold disk
 _NOBODY = 65534
 _FIRST_UID, _NUM_UIDS = 2_000_000_000, 100_000_000
 _run_numbers = itertools.count()
@@ -63,21 +63,21 @@ _run_numbers = itertools.count()
 
 @dataclass(frozen=True)
 class Limits:
-    """What one sandbox may use. The most memory of all is `memory_bytes` + `tmp_bytes` and some MB."""
+    """The resources that one sandbox may use; in total `memory_bytes` + `tmp_bytes` and some MB of memory."""
 
     memory_bytes: int = 2 << 30
-    "address space of the one process"
+    "address space of the process"
     tmp_bytes: int = 64 << 20
-    "of all files, beside the input of a test; and a file for each 4 KB of them"
+    "size of all files, without the input of a test; also limits their number, one for each 4 KB"
     max_threads: int = 32
     max_open_files: int = 64
     output_bytes: int = 16 << 20
-    "for each test: printed, and answered"
+    "limit of the printed output of each test, and of its answer"
 
     def for_process(
         self, cpu_seconds: int, file_bytes: int, *, count_threads: bool
     ) -> dict[str, int]:
-        """By their names in `resource`. Three processes more than threads: bubblewrap's own, and the runner."""
+        """The limits by their names in `resource`."""
         limits = {
             "AS": self.memory_bytes,
             "CPU": cpu_seconds,
@@ -89,18 +89,19 @@ class Limits:
             "MSGQUEUE": 0,
             "MEMLOCK": 0,
         }
+        # 3 more processes: two of bubblewrap, and the runner
         return limits | ({"NPROC": self.max_threads + 3} if count_threads else {})
 
 
 @dataclass(frozen=True)
 class Sandbox:
-    """How to start sandboxes here; made by `find_sandbox`, safe to use from several threads."""
+    """Starts sandboxes on this machine; made by `find_sandbox`, safe to use from several threads."""
 
     limits: Limits
     is_isolated: bool
-    "False only where the user asked for the unsafe way"
+    "False only with the flag that allows running without a sandbox"
     packages: Packages = NO_PACKAGES
-    "that programs may import, beside the standard library"
+    "packages that programs may import, besides the standard library"
 
     @contextmanager
     def start(
@@ -113,21 +114,20 @@ class Sandbox:
     ) -> Iterator[Session]:
         """A running sandbox, ready for requests, killed at the end of the block.
 
-        `cpu_seconds` limits the processor time of all requests together, or of each where it is
-        `for_scripts`: then each input has a process of its own. The longest has `input_bytes`. Raises
-        SandboxError where it cannot be started.
+        `cpu_seconds` limits the CPU time of all requests together. With `for_scripts` each input has a process
+        of its own, and it limits each of them; `input_bytes` is the size of the largest input. `errors` is the
+        descriptor for standard error. Raises SandboxError if the sandbox cannot be started.
         """
         folder = None if self.is_isolated else _unsafe_folder(self.packages)
         file_bytes = self.limits.tmp_bytes + input_bytes
         try:
+            command = (
+                _isolated_command(file_bytes, self.packages)
+                if self.is_isolated
+                else _unsafe_command(self.packages)
+            )
             with Session(
-                [
-                    *(
-                        _isolated(file_bytes, self.packages)
-                        if self.is_isolated
-                        else _bare(self.packages)
-                    )
-                ],
+                list(command),
                 seccomp.filter_program(may_fork=for_scripts) if self.is_isolated else None,
                 max_output_bytes=self.limits.output_bytes,
                 files=FileLimit(_FOLDER, file_bytes // _FILE_BYTES) if self.is_isolated else None,
@@ -135,11 +135,11 @@ class Sandbox:
                 errors=errors,
             ) as session:
                 session.send_first(
-                    _program_inside(),
+                    _compiled_runner(),
                     self.limits.for_process(
                         cpu_seconds,
                         file_bytes,
-                        count_threads=self.is_isolated and _counts_by_namespace(),
+                        count_threads=self.is_isolated and _counts_processes_by_namespace(),
                     ),
                     seccomp.no_processes() if self.is_isolated and for_scripts else None,
                     _PACKAGES if folder is None else f"{folder}{_PACKAGES}",
@@ -153,10 +153,10 @@ class Sandbox:
 def find_sandbox(
     limits: Limits | None = None, *, unsafe: bool = False, code_packages: tuple[str, ...] = ()
 ) -> Sandbox:
-    """The sandbox of this machine, tried out by running a program in it.
+    """The sandbox of this machine, tested by running a program in it.
 
-    With `unsafe` model-written code runs as the user who calls, with limits on its own process only.
-    `code_packages` are distributions that programs may import, with what they need. Raises
+    With `unsafe`, model-written code runs as the current user, with limits on its own process only.
+    `code_packages` are distributions that programs may import, with their dependencies. Raises
     MissingDependencyError, with the reason and the command that installs what is missing, and UsageError
     for a package that is not installed.
     """
@@ -182,18 +182,18 @@ def install_command() -> str:
     except OSError:
         release = {}
     names = f"{release.get('ID', '')} {release.get('ID_LIKE', '')}"
-    known = [command for name, command in INSTALL.items() if name in names]
-    return known[0] if known else "install the package bubblewrap"
+    commands = (command for name, command in INSTALL.items() if name in names)
+    return next(commands, "install the package bubblewrap")
 
 
 @functools.cache
 def _try_out(sandbox: Sandbox) -> None:
-    """Run something, once a process; the answer is kept only where it is good."""
+    """Run a program in the sandbox, once per process; only success is cached."""
     if sys.platform != "linux" or not seccomp.supported():
-        raise _refusal("it needs Linux on x86-64 or aarch64", "run it on such a machine")
+        raise _no_sandbox_error("it needs Linux on x86-64 or aarch64", "run it on such a machine")
     for program, package in (("bwrap", "bubblewrap"), ("setpriv", "util-linux")):
         if shutil.which(program) is None:
-            raise _refusal(f"{package} is not installed", install_command())
+            raise _no_sandbox_error(f"{package} is not installed", install_command())
     with tempfile.TemporaryFile() as errors:
         try:
             with sandbox.start(10, errors.fileno(), for_scripts=True) as session:
@@ -202,22 +202,22 @@ def _try_out(sandbox: Sandbox) -> None:
                 answer = session.ask(("input", b""), _TRIAL_SECONDS)
         except SandboxError as error:
             errors.seek(0)
-            said = errors.read(2000).decode(errors="replace").strip() or str(error)
-            raise _refusal(said.splitlines()[-1], _mend(said)) from error
+            message = errors.read(2000).decode(errors="replace").strip() or str(error)
+            raise _no_sandbox_error(message.splitlines()[-1], _remedy(message)) from error
     if answer.output != b"42\n" and sandbox.packages.modules:
         names = ", ".join(name for name, _ in sandbox.packages.versions)
         raise UsageError(
             f"--code-packages: a program in the sandbox cannot import {names}: {answer.reply or answer.status}"
         )
     if answer.output != b"42\n":
-        raise _refusal(f"a program in it failed: {answer}", "report this")
+        raise _no_sandbox_error(f"a program in it failed: {answer}", "report this")
 
 
-def _mend(said: str) -> str:
-    """What to do about what bubblewrap said."""
-    if "Unknown option" in said:
+def _remedy(message: str) -> str:
+    """What to do about an error message of bubblewrap."""
+    if "Unknown option" in message:
         return "bubblewrap 0.8 or newer is needed: " + install_command()
-    if "namespace" in said or "uid map" in said or "not permitted" in said:
+    if any(part in message for part in ("namespace", "uid map", "not permitted")):
         return (
             "allow user namespaces: `sysctl -w kernel.apparmor_restrict_unprivileged_userns=0`"
             " (Ubuntu), `sysctl -w kernel.unprivileged_userns_clone=1` (older Debian), or"
@@ -226,33 +226,33 @@ def _mend(said: str) -> str:
     return install_command()
 
 
-def _refusal(reason: str, mend: str) -> MissingDependencyError:
+def _no_sandbox_error(reason: str, remedy: str) -> MissingDependencyError:
     return MissingDependencyError(
-        f"model-written code runs only in a sandbox, and there is none here: {reason}; {mend};"
-        f" or {UNSAFE_FLAG}, which lets it do whatever you may do"
+        f"model-written code runs only in a sandbox, which does not work here: {reason}; {remedy};"
+        f" or {UNSAFE_FLAG}, which runs it with all your rights"
     )
 
 
-def _isolated(file_bytes: int, packages: Packages = NO_PACKAGES) -> Iterator[str]:
-    """The command that starts the sandbox, but for the numbers of the pipes."""
-    packages_here = list(packages.binds(_PACKAGES))
+def _isolated_command(file_bytes: int, packages: Packages = NO_PACKAGES) -> Iterator[str]:
+    """The command that starts the sandbox, without the numbers of the pipes."""
+    package_binds = list(packages.binds(_PACKAGES))
     if os.geteuid() == 0:
-        hidden = [_prefix(), *(Path(source) for source, _ in packages.paths)]
-        if not all(map(_is_open_to_all, hidden)):
-            # only root can reach the interpreter: show it to the user that we become; in a pid
-            # namespace, because the kernel lets this bubblewrap, without rights, kill no other user's
+        sources = [_prefix(), *(Path(source) for source, _ in packages.paths)]
+        if not all(map(_is_readable_by_all, sources)):
+            # Only root can read the interpreter or a package: an outer bubblewrap, run by root, shows them
+            # to the ordinary user. Its pid namespace lets the inner one, without privileges, be killed.
             yield from (_path("bwrap"), "--die-with-parent", "--unshare-pid", *_system())
-            yield from packages_here
+            yield from package_binds
             yield from ("--perms", "0755", "--dir", "/tmp", "--dev-bind", "/dev", "/dev")
             yield from ("--bind", "/proc", "/proc", "--")
-            packages_here = ["--ro-bind", _PACKAGES, _PACKAGES] if packages_here else []
+            package_binds = ["--ro-bind", _PACKAGES, _PACKAGES] if package_binds else []
         uid = str(_own_uid(next(_run_numbers)))
         yield from (_path("setpriv"), "--reuid", uid, "--regid", uid, "--clear-groups", "--")
     yield from (_path("bwrap"), "--die-with-parent", "--new-session", "--unshare-user")
     yield from ("--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts")
     yield from ("--unshare-cgroup-try", "--uid", "1000", "--gid", "1000", "--hostname", "sandbox")
     yield from _system()
-    yield from packages_here
+    yield from package_binds
     for device in ("/dev/null", "/dev/zero", "/dev/urandom"):
         yield from ("--dev-bind", device, device)
     for link, target in _LINKS.items():
@@ -265,15 +265,15 @@ def _isolated(file_bytes: int, packages: Packages = NO_PACKAGES) -> Iterator[str
     yield from ("--", *_interpreter())
 
 
-def _bare(packages: Packages) -> Iterator[str]:
-    """The command without a sandbox: a session and limits of its own, and that is all."""
+def _unsafe_command(packages: Packages) -> Iterator[str]:
+    """The command without a sandbox: an empty environment is all; limits are set by the runner."""
     environment = _ENVIRONMENT | packages.environment()
     yield from (_path("env"), "-i", *(f"{name}={value}" for name, value in environment.items()))
     yield from _interpreter()
 
 
 def _path(program: str) -> str:
-    """Where a program is: it is started without our PATH."""
+    """The full path of a program, which is started without our PATH."""
     return shutil.which(program) or program
 
 
@@ -284,8 +284,8 @@ def _interpreter() -> tuple[str, ...]:
 
 
 @functools.cache
-def _program_inside() -> bytes:
-    """The runner and its modules, compiled: the interpreter inside is the one that runs us."""
+def _compiled_runner() -> bytes:
+    """The runner and its modules as bytecode; the interpreter inside is the one that runs this process."""
     modules = []
     for name in _INSIDE:
         source = (Path(__file__).parent / "inside" / f"{name}.py").read_text(encoding="utf-8")
@@ -301,14 +301,14 @@ def _prefix() -> Path:
 
 @functools.cache
 def _system() -> tuple[str, ...]:
-    """Arguments that show the system's libraries and the interpreter, read-only, and nothing else."""
+    """Arguments that mount the system's libraries and the interpreter read-only, and nothing else."""
     arguments: list[str] = []
     for path in map(Path, _SYSTEM):
         if path.is_symlink():
             arguments += ["--symlink", str(path.readlink()), str(path)]
         elif path.is_dir():
             arguments += ["--ro-bind", str(path), str(path)]
-    arguments += ["--perms", "0755", "--dir", "/etc"]  # else bubblewrap makes it for itself alone
+    arguments += ["--perms", "0755", "--dir", "/etc"]  # else only bubblewrap can read it
     arguments += ["--ro-bind-try", "/etc/ld.so.cache", "/etc/ld.so.cache"]
     prefix = _prefix()
     if not prefix.is_relative_to("/usr"):
@@ -319,12 +319,12 @@ def _system() -> tuple[str, ...]:
 
 
 @functools.cache
-def _is_open_to_all(path: Path) -> bool:
+def _is_readable_by_all(path: Path) -> bool:
     return all(folder.stat().st_mode & 0o001 for folder in (path, *path.parents))
 
 
 def _own_uid(number: int) -> int:
-    """A user for one run, nobody where few are mapped (rootless containers)."""
+    """A user id for one run; that of nobody if few ids are mapped (rootless containers)."""
     if not _has_many_uids():
         return _NOBODY
     return _FIRST_UID + (os.getpid() * 1000 + number) % _NUM_UIDS
@@ -338,8 +338,8 @@ def _has_many_uids() -> bool:
 
 
 @functools.cache
-def _counts_by_namespace() -> bool:
-    """Whether the kernel counts a user's processes in each user namespace apart: since 5.14."""
+def _counts_processes_by_namespace() -> bool:
+    """Whether the kernel counts a user's processes separately in each user namespace: since 5.14."""
     version = [int(part) for part in platform.release().split("-")[0].split(".")[:2]]
     return version >= [5, 14] or os.geteuid() == 0
 

@@ -1,16 +1,21 @@
-"""The system calls that model-written code may not make, as a seccomp filter for bubblewrap.
+"""The seccomp filter for bubblewrap: the system calls that model-written code may not make.
 
-The namespaces already hide files, processes and networks. The filter closes what they leave open: new
-processes (so that the memory limit of the one process is the limit of all), socket families that know
-no namespaces (vsock), kernel memory that no limit counts, files and settings of other processes, and calls
-with a record of holes in the kernel. A call that is refused fails with EPERM; `clone3`, and any call that
-is newer than `NEWEST`, with ENOSYS, so that the C library goes an older way, which the filter can read.
+The namespaces hide files, processes and networks. The filter refuses what they leave open:
 
-Kernel memory, and what bounds what is allowed: descriptors (pipes and sockets with buffers of the usual
-size, epoll, timerfd and eventfd) by RLIMIT_NOFILE, queued signals and timers by RLIMIT_SIGPENDING, threads
-by RLIMIT_NPROC, mappings by RLIMIT_AS, files by the size and the number that the session watches.
+- new processes, so that the memory limit of one process is the limit of all;
+- socket families without namespaces (vsock), files and settings of other processes;
+- kernel memory that no limit counts;
+- calls with a history of kernel bugs.
 
-A filter is a program of 8-byte instructions, see the kernel's `Documentation/userspace-api/seccomp_filter.rst`.
+A refused call fails with EPERM. `clone3` and all calls newer than `NEWEST` fail with ENOSYS, so that the C
+library uses an older call, whose arguments the filter can read.
+
+Kernel memory that stays allowed is bounded: descriptors (pipes and sockets with buffers of the default size,
+epoll, timerfd, eventfd) by RLIMIT_NOFILE; queued signals and timers by RLIMIT_SIGPENDING; threads by
+RLIMIT_NPROC; mappings by RLIMIT_AS; files by the size and number that the session checks.
+
+A filter is a BPF program of 8-byte instructions, see the kernel's
+`Documentation/userspace-api/seccomp_filter.rst`.
 """
 
 import errno
@@ -23,9 +28,9 @@ _LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06  # BP
 _NUMBER_AT, _MACHINE_AT, _ARGUMENTS_AT = 0, 4, 16  # offsets in struct seccomp_data
 _ALLOW, _FAIL, _KILL = 0x7FFF0000, 0x00050000, 0x80000000
 _CLONE_THREAD, _AF_UNIX = 0x10000, 1
-_X32 = 0x40000000  # x86-64 only: numbers from here on are another interface to the same calls
+_X32 = 0x40000000  # x86-64 only: from here on the numbers of the x32 interface to the same calls
 NEWEST = 462
-"mseal, of Linux 6.10: numbers above it are refused until somebody has looked at them (setxattrat is one)"
+"mseal, of Linux 6.10. Higher numbers are refused until they have been reviewed (setxattrat is one)."
 
 _MACHINES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 _CLONE = {"x86_64": 56, "aarch64": 220}
@@ -33,9 +38,9 @@ _CLONE3 = 435
 _Numbers = dict[str, tuple[int | None, int | None]]
 # name: number on x86-64, number on aarch64
 _NEW_PROCESSES: _Numbers = {"fork": (57, None), "vfork": (58, None)}
-_NEW_FILTERS: _Numbers = {"seccomp": (317, 277)}  # of which each thread may keep its own, compiled
+_NEW_FILTERS: _Numbers = {"seccomp": (317, 277)}  # each thread may hold compiled filters of its own
 _NOTHING_TO_DO: _Numbers = {"fsync": (74, 82), "fdatasync": (75, 83)}
-"Files of ours are in memory; of a file of the system they would make the machine write to its disk."
+"Calls that succeed without doing anything: our files are in memory, the system's would be written to disk."
 _DENIED: _Numbers = {
     # other processes, namespaces, mounts
     "unshare": (272, 97), "setns": (308, 268), "ptrace": (101, 117), "kcmp": (312, 272),
@@ -55,12 +60,12 @@ _DENIED: _Numbers = {
     "io_uring_setup": (425, 425), "io_uring_enter": (426, 426), "io_uring_register": (427, 427),
     "inotify_init": (253, None), "inotify_init1": (294, 26), "inotify_add_watch": (254, 27),
     "fanotify_init": (300, 262), "fanotify_mark": (301, 263),
-    "splice": (275, 76), "vmsplice": (278, 75), "tee": (276, 77),  # a pipe holds pages that were freed
+    "splice": (275, 76), "vmsplice": (278, 75), "tee": (276, 77),  # a pipe would keep freed pages
     "landlock_create_ruleset": (444, 444), "landlock_add_rule": (445, 445),
     "modify_ldt": (154, None), "mlock": (149, 228), "mlock2": (325, 284), "mlockall": (151, 230),
-    # sockets are made in connected pairs; what waits to be accepted holds buffers without a descriptor
+    # only connected pairs of sockets: a connection that waits to be accepted has buffers but no descriptor
     "socket": (41, 198), "listen": (50, 201), "bind": (49, 200), "setsockopt": (54, 208),
-    # the machine's: locks on files that others use too, its log, its disks, holes
+    # of the whole machine: locks on shared files, the log, the disks; calls with known bugs
     "flock": (73, 32), "syslog": (103, 116), "sync": (162, 81), "syncfs": (306, 267),
     "bpf": (321, 280), "perf_event_open": (298, 241), "personality": (135, 92),
     "quotactl": (179, 60), "quotactl_fd": (443, 443), "acct": (163, 89), "kexec_load": (246, 104),
@@ -69,13 +74,13 @@ _DENIED: _Numbers = {
 
 
 class _Check(NamedTuple):
-    """What an argument of a call has to be, or must not be: its low 32 bits, which are all that counts."""
+    """A test of the low 32 bits of a call's argument, which are all that matter here."""
 
     argument: int
     test: int
     value: int
     allows: bool = True
-    "whether the call passes where the test holds, or fails there"
+    "whether the call is allowed if the test holds, or refused"
 
 
 _F_SETLK, _F_SETLKW, _F_OFD_SETLK, _F_OFD_SETLKW = 6, 7, 37, 38
@@ -89,12 +94,12 @@ _CHECKED: dict[str, tuple[tuple[int, int], list[_Check]]] = {
         [
             _Check(1, _EQUAL, command, allows=False)
             for command in (
-                _F_SETLK, _F_SETLKW, _F_OFD_SETLK, _F_OFD_SETLKW,  # each range is kernel memory
+                _F_SETLK, _F_SETLKW, _F_OFD_SETLK, _F_OFD_SETLKW,  # each locked range takes kernel memory
                 _F_SETLEASE, _F_NOTIFY, _F_SETPIPE_SZ,
             )
         ],
     ),
-    # of itself only: the runner has the same user
+    # only for the calling process itself: the runner has the same user
     "prlimit64": ((302, 261), [_Check(0, _EQUAL, 0)]),
     "setpriority": ((141, 140), [_Check(0, _EQUAL, 0), _Check(1, _EQUAL, 0)]),
     "sched_setaffinity": ((203, 122), [_Check(0, _EQUAL, 0)]),
@@ -105,16 +110,16 @@ _CHECKED: dict[str, tuple[tuple[int, int], list[_Check]]] = {
 
 
 def supported(machine: str | None = None) -> bool:
-    """Whether there is a filter for this machine: x86-64 and aarch64 have one."""
+    """Whether there is a filter for a machine (default: this one): x86-64 and aarch64 have one."""
     return (machine or platform.machine()) in _MACHINES
 
 
 @functools.cache
 def filter_program(machine: str | None = None, *, may_fork: bool = False) -> bytes:
-    """The filter for a machine (default: this one), ready to be read by `bwrap --seccomp`.
+    """The filter for a machine (default: this one), in the format of `bwrap --seccomp`.
 
-    With `may_fork` it allows new processes and filters: for the runner, whose children take `no_processes` on.
-    Raises KeyError for a machine that is not `supported`.
+    With `may_fork` new processes and filters are allowed, for the runner, whose children add the filter
+    `no_processes`. Raises ValueError for a machine that is not `supported`.
     """
     machine = machine or platform.machine()
     column = list(_MACHINES).index(machine)
@@ -126,7 +131,7 @@ def filter_program(machine: str | None = None, *, may_fork: bool = False) -> byt
     for numbers in _DENIED.values():
         steps += _refused(numbers[column], fail)
     for numbers in _NOTHING_TO_DO.values():
-        steps += _refused(numbers[column], _FAIL)  # with error 0: it succeeds
+        steps += _refused(numbers[column], _FAIL)  # error number 0: the call succeeds
     steps += _refused(_CLONE3, unknown)
     for numbers, checks in _CHECKED.values():
         steps += _only_if(numbers[column], checks, fail)
@@ -137,13 +142,13 @@ def filter_program(machine: str | None = None, *, may_fork: bool = False) -> byt
 
 @functools.cache
 def no_processes(machine: str | None = None) -> bytes:
-    """The filter that a child of the runner takes on beside the other: threads, no new processes or filters."""
+    """The additional filter of a child of the runner: allows threads, no new processes or filters."""
     machine = machine or platform.machine()
     return b"".join([*_head(machine), *_only_threads(machine), _step(_RETURN, _ALLOW)])
 
 
 def _head(machine: str) -> list[bytes]:
-    """Kill for a call by the numbers of another machine (32 bits); then the number is loaded."""
+    """Kill the process for a call of another architecture (32 bits); then load the number of the call."""
     return [
         _step(_LOAD, _MACHINE_AT),
         _step(_EQUAL, _MACHINES[machine], 1, 0),
@@ -155,8 +160,8 @@ def _head(machine: str) -> list[bytes]:
 def _only_threads(machine: str) -> list[bytes]:
     column = list(_MACHINES).index(machine)
     fail = _FAIL | errno.EPERM
-    refused = [*_NEW_PROCESSES.values(), *_NEW_FILTERS.values()]
-    steps = [step for numbers in refused for step in _refused(numbers[column], fail)]
+    calls = [*_NEW_PROCESSES.values(), *_NEW_FILTERS.values()]
+    steps = [step for numbers in calls for step in _refused(numbers[column], fail)]
     for numbers, checks in _NO_FILTERS.values():
         steps += _only_if(numbers[column], checks, fail)
     return steps + _only_if(_CLONE[machine], [_Check(0, _ANY_BIT, _CLONE_THREAD)], fail)
@@ -167,7 +172,7 @@ def _refused(call: int | None, answer: int) -> list[bytes]:
 
 
 def _only_if(call: int, checks: list[_Check], fail: int) -> list[bytes]:
-    """Allow a call only if its arguments pass; the number is loaded before, and after for other calls."""
+    """Allow a call only if its arguments pass; the number of the call stays loaded for the next steps."""
     body: list[bytes] = []
     for check in checks:
         body.append(_step(_LOAD, _ARGUMENTS_AT + 8 * check.argument))
@@ -178,5 +183,5 @@ def _only_if(call: int, checks: list[_Check], fail: int) -> list[bytes]:
 
 
 def _step(operation: int, value: int, if_true: int = 0, if_false: int = 0) -> bytes:
-    """One instruction; the jumps count the instructions to leave out."""
+    """One BPF instruction; the jumps are numbers of instructions to skip."""
     return struct.pack("=HBBI", operation, if_true, if_false, value)

@@ -1,6 +1,6 @@
-"""One running sandbox, seen from outside: requests go in, answers and output come out, under limits.
+"""Talks to a running sandbox: sends requests, reads answers and output, enforces limits.
 
-Nothing that comes out is trusted: a line may be anything, and never more than the limit is read.
+The output is untrusted: a line may be anything, and never more than the limit is read.
 """
 
 import json
@@ -25,41 +25,41 @@ BOOTSTRAP = (
     " exec(code,module.__dict__)\n"
     "module.main(f,int(sys.argv[2]))"
 )
-"Runs the modules that come first through the pipe, and then the last one's `main`."
+"Source of the process inside: loads the modules sent first through the pipe, then runs `main` of the last one."
 START_SECONDS = 30  # a busy machine may need long to start a process
 _CHUNK_BYTES = 1 << 16
-_KILL_SECONDS = 10.0  # a million files take seconds to vanish
+_KILL_SECONDS = 10.0  # deleting a million files takes seconds
 _END_SECONDS = 1.0  # between the end of the answers and the end of the process
 _WATCH_SECONDS = (
-    0.02  # between two looks at the number of files: so long it may grow beyond its limit
+    0.02  # between two checks of the number of files, which may pass its limit meanwhile
 )
 
 
 class SandboxError(DistillError):
-    """A sandbox that worked before could not be started: the machine's fault, no program's."""
+    """A sandbox that worked before could not be started: a fault of the machine, not of a program."""
 
 
 class Answer(NamedTuple):
-    """What came of a request."""
+    """The result of a request."""
 
     status: Literal["answered", "ended", "time_limit", "output_limit", "file_limit"]
     reply: list[Any]
-    "the line that was said, `[]` where none was or it is no JSON list"
+    "the parsed line of the answer; `[]` if there is none or it is not a JSON list"
     output: bytes
-    "what was printed meanwhile"
+    "what the program printed"
     exit_code: int | None = None
-    "of a program that ended"
+    "if the program ended"
 
 
 class FileLimit(NamedTuple):
-    """How many files may be on the file system of a folder inside."""
+    """The maximal number of files in the file system of a folder inside the sandbox."""
 
     folder: str
     max_files: int
 
 
 class Session:
-    """A process in a sandbox, started by `Sandbox.start`; a context manager that kills all that is left."""
+    """A process in a sandbox, started by `Sandbox.start`; a context manager that kills it at the end."""
 
     def __init__(
         self,
@@ -71,7 +71,7 @@ class Session:
         folder: str | None = None,
         errors: int = subprocess.DEVNULL,
     ) -> None:
-        """Start `command` with the numbers of its two pipes appended; `{seccomp}` stands for a third."""
+        """Start `command` with the descriptors of its two pipes appended; `{seccomp}` is replaced by a third."""
         self.max_output_bytes = max_output_bytes
         self._file_limit = files
         self._files: int | None = None
@@ -92,7 +92,7 @@ class Session:
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 cwd=folder,
-                env={},  # pid 1 inside keeps what it was started with: keys must not be there
+                env={},  # pid 1 inside keeps this environment, which must not hold API keys
                 pass_fds=ends,
                 start_new_session=True,
             )
@@ -115,7 +115,7 @@ class Session:
         self.close()
 
     def close(self) -> None:
-        """Kill whatever still runs inside."""
+        """Kill the process inside and close the pipes."""
         if self.process.returncode is None:
             self._kill()
         if self.process.stdout is not None and not self.process.stdout.closed:
@@ -127,10 +127,10 @@ class Session:
                 self._files = None
 
     def _kill(self) -> None:
-        """Kill the first process inside, and bubblewrap ends; bubblewrap only where that fails.
+        """Kill the first process inside, so that bubblewrap ends; kill bubblewrap only if that fails.
 
-        Killed itself it would leave a dead child to the machine's init, and not every container has
-        one that buries the dead.
+        If bubblewrap were killed, its dead child would be left to the init process, and not every container
+        has one that reaps zombies.
         """
         if self._is_isolated and _kill_children(self.process.pid):
             with suppress(subprocess.TimeoutExpired):
@@ -141,20 +141,20 @@ class Session:
             self.process.wait()
 
     def send_first(self, code: bytes, *setup: Any) -> None:
-        """Hand over the program inside and what it begins with, and wait until it is ready."""
+        """Send the runner and its first request, and wait until it is ready."""
         packed = len(code).to_bytes(8, "big") + code + packed_request(setup)
         answer = self._exchange(packed, START_SECONDS)
         if answer.reply != ["done"]:
             raise SandboxError(
                 f"the sandbox does not start: {answer.status}, exit code {answer.exit_code};"
-                " `distill doctor` says what is wrong"
+                " run `distill doctor` to see why"
             )
 
     def ask(self, request: tuple[Any, ...], seconds: float) -> Answer:
-        """Send a request and wait for its answer, at most so many seconds.
+        """Send a request and wait for its answer, at most `seconds`.
 
-        After any status but `answered` the sandbox is closed. It also is where more than
-        `max_output_bytes` were printed or answered, or more files made than are allowed.
+        The sandbox is closed after any status but `answered`: also if the program printed or answered more than
+        `max_output_bytes`, or created too many files.
         """
         return self._exchange(packed_request(request), seconds)
 
@@ -180,7 +180,7 @@ class Session:
     def _pump(
         self, data: memoryview, output: bytearray, deadline: float
     ) -> Literal["answered", "ended", "time_limit", "output_limit", "file_limit"]:
-        """Move bytes until there is a line, the end, or a limit."""
+        """Send and read data until an answer is complete, the process ends, or a limit is exceeded."""
         poll = select.poll()
         poll.register(self._replies, select.POLLIN)
         poll.register(self._output, select.POLLIN)
@@ -189,7 +189,7 @@ class Session:
         self._next_watch = time.monotonic() + _WATCH_SECONDS
         while b"\n" not in self._unread:
             now = time.monotonic()
-            if (limit := self._passed_limit(now, deadline, output)) is not None:
+            if (limit := self._exceeded_limit(now, deadline, output)) is not None:
                 return limit
             for pipe, _ in poll.poll(1000 * min(deadline - now, _WATCH_SECONDS)):
                 if pipe == self._requests:
@@ -197,14 +197,14 @@ class Session:
                     if not data:
                         poll.unregister(pipe)
                     continue
-                taken = _read(pipe, self._unread if pipe == self._replies else output)
-                if not taken and pipe == self._replies:
+                is_open = _read(pipe, self._unread if pipe == self._replies else output)
+                if not is_open and pipe == self._replies:
                     return "ended"
-                if not taken:
+                if not is_open:
                     poll.unregister(pipe)
         return "answered"
 
-    def _passed_limit(
+    def _exceeded_limit(
         self, now: float, deadline: float, output: bytearray
     ) -> Literal["time_limit", "output_limit", "file_limit"] | None:
         if max(len(output), len(self._unread)) > self.max_output_bytes:
@@ -214,9 +214,9 @@ class Session:
         return "file_limit" if self._has_too_many_files(now) else None
 
     def _has_too_many_files(self, now: float) -> bool:
-        """Whether there are more files than allowed: an empty one takes kernel memory that no size counts.
+        """Whether there are more files than allowed: an empty file takes kernel memory that no size limit counts.
 
-        They are counted by the file system, which is looked at through the process inside.
+        The file system counts them; we reach it through the process inside.
         """
         if self._file_limit is None or now < self._next_watch:
             return False
@@ -225,25 +225,27 @@ class Session:
             if self._files is None:
                 root = f"/proc/{_innermost(self.process.pid)}/root"
                 self._files = os.open(root + self._file_limit.folder, os.O_PATH | os.O_DIRECTORY)
-            seen = os.fstatvfs(self._files)
+            stats = os.fstatvfs(self._files)
         except OSError:
-            return False  # it ends just now
-        return seen.f_files - seen.f_ffree > self._file_limit.max_files
+            return False  # the process is ending
+        return stats.f_files - stats.f_ffree > self._file_limit.max_files
 
 
 def packed_request(request: tuple[Any, ...]) -> bytes:
+    """A request as the runner reads it: its length in 8 bytes, then the marshalled tuple."""
     data = marshal.dumps(request)
     return len(data).to_bytes(8, "big") + data
 
 
 def _kill_children(process: int) -> bool:
-    """Whether the process had children, all of them killed now; by a handle, as numbers are used again."""
+    """Kill the children of a process; False if it had none or one could not be killed."""
     path = Path(f"/proc/{process}/task/{process}/children")
     try:
         children = path.read_text(encoding="utf-8").split()
         for child in children:
             handle = os.pidfd_open(int(child))
             try:
+                # Process ids are reused: check that the handle is that of a child.
                 if child in path.read_text(encoding="utf-8").split():
                     signal.pidfd_send_signal(handle, signal.SIGKILL)
             finally:
@@ -254,7 +256,7 @@ def _kill_children(process: int) -> bool:
 
 
 def _innermost(process: int) -> int:
-    """The last of the line of first children: bubblewrap, its process inside, the runner."""
+    """The last process in the chain of first children: bubblewrap, its process inside, the runner."""
     path = f"/proc/{process}/task/{process}/children"
     while children := Path(path).read_text(encoding="utf-8").split():
         process = int(children[0])
@@ -263,7 +265,7 @@ def _innermost(process: int) -> int:
 
 
 def _full_pipe(data: bytes) -> int:
-    """The reading end of a pipe that holds `data`, at most 64 KB."""
+    """The read end of a pipe that holds `data`, at most 64 KB."""
     reading, writing = os.pipe()
     os.write(writing, data)
     os.close(writing)
@@ -271,7 +273,7 @@ def _full_pipe(data: bytes) -> int:
 
 
 def _write(pipe: int, data: memoryview) -> int:
-    """How many bytes went in; all of them where nobody reads any more."""
+    """Write without blocking; return the number of bytes written, all of them if the reader is gone."""
     try:
         return os.write(pipe, data[:_CHUNK_BYTES])
     except BlockingIOError:
@@ -281,7 +283,7 @@ def _write(pipe: int, data: memoryview) -> int:
 
 
 def _read(pipe: int, into: bytearray) -> bool:
-    """Read what is there; False at the end of the pipe."""
+    """Read available data into a buffer; False at the end of the pipe."""
     try:
         data = os.read(pipe, _CHUNK_BYTES)
     except BlockingIOError:
@@ -291,7 +293,7 @@ def _read(pipe: int, into: bytearray) -> bool:
 
 
 def _drain(pipe: int, into: bytearray, limit: int) -> bool:
-    """Read what is left without waiting; False where it is more than the limit."""
+    """Read all remaining data without waiting; False if the buffer exceeds the limit."""
     while len(into) <= limit:
         try:
             data = os.read(pipe, _CHUNK_BYTES)
@@ -304,7 +306,7 @@ def _drain(pipe: int, into: bytearray, limit: int) -> bool:
 
 
 def parsed_line(line: bytes) -> list[Any]:
-    """The JSON list of a line, `[]` for anything else: numbers beyond 4,300 digits, endless nesting."""
+    """The JSON list in a line; `[]` for anything else, also for numbers of over 4,300 digits and deep nesting."""
     try:
         reply = json.loads(line)
     except (ValueError, RecursionError):

@@ -1,1 +1,1 @@
-"""The verifier `math`: answers in LaTeX or plain text, compared by value. math-verify is asked for what it cannot read."""
+"""The verifier `math`: compares answers by value with our own rules, and with math-verify if they cannot decide."""

@@ -1,7 +1,7 @@
-"""Arithmetic in which expressions are evaluated: decimals of 80 digits, and complex floats.
+"""Arithmetic to evaluate expressions numerically: real decimals of 80 digits, and complex floats.
 
-Both note on the way what makes a value doubtful: digits that cancelled, numbers so large or small that a
-difference could hide behind them.
+Both record what makes a result unreliable: cancellation of digits (`has_cancelled`), and numbers so large
+or so small that a difference between two values may be lost (`has_extreme`).
 """
 
 import cmath
@@ -13,9 +13,9 @@ from decimal import Decimal
 from typing import Any
 
 DIGITS = 80
-_CANCELLED = Decimal(10) ** -30
-# A term beside one that is 1e25 times as large, and an argument or an exponent beyond 1e25 or below 1e-25,
-# could hide a difference; a factor of any size hides none.
+_CANCELLATION = Decimal(10) ** -30
+# A difference may be lost in a sum with a term 1e25 times as large, and in an argument or an exponent above
+# 1e25 or below 1e-25. A factor of any size loses nothing.
 _EXTREME = 25
 CONTEXT = decimal.Context(
     prec=DIGITS,
@@ -23,28 +23,28 @@ CONTEXT = decimal.Context(
     Emin=-(10**12),
     traps=[decimal.InvalidOperation, decimal.DivisionByZero, decimal.Overflow, decimal.Underflow],
 )
-COMPARING = decimal.Context(
+COMPARE_CONTEXT = decimal.Context(
     prec=DIGITS, Emax=decimal.MAX_EMAX, Emin=decimal.MIN_EMIN, traps=[decimal.InvalidOperation]
 )
-"for what is done with values that were found: beyond the range of CONTEXT it does not raise"
+"to compare results: does not raise beyond the range of CONTEXT"
 PI = CONTEXT.create_decimal(
     "3.14159265358979323846264338327950288419716939937510582097494459230781640628620899862803482534211706798"
 )
 E = Decimal(1).exp(CONTEXT)
-_LONGEST_FLOAT = 9  # characters of a number, so that floats tell two of them apart
+_LONGEST_FLOAT = 9  # characters of a number; floats may not distinguish longer ones
 _LARGEST_FACTORIAL = 3000
 
 
 class Undefined(ArithmeticError):
-    """No real value here."""
+    """The expression has no real value at this point."""
 
 
-class Reals:
-    """Decimal arithmetic that notes what makes a value doubtful."""
+class RealArithmetic:
+    """Real decimal arithmetic that records cancellation and extreme sizes."""
 
     def __init__(self) -> None:
-        self.cancelled = False
-        self.extreme = False
+        self.has_cancelled = False
+        self.has_extreme = False
         self.constants: Mapping[str, Any] = {"pi": PI, "e": E}
 
     def finite(self, value: Decimal) -> Decimal:
@@ -52,10 +52,10 @@ class Reals:
             raise Undefined
         return value
 
-    def noted(self, value: Decimal) -> Decimal:
-        """An argument or an exponent."""
+    def check_size(self, value: Decimal) -> Decimal:
+        """Record whether an argument or an exponent is of extreme size; return it."""
         if value and abs(value.adjusted()) > _EXTREME:
-            self.extreme = True
+            self.has_extreme = True
         return value
 
     def number(self, digits: str) -> Decimal:
@@ -64,12 +64,12 @@ class Reals:
     def sum(self, values: list[Decimal]) -> Decimal:
         total = sum(values, Decimal(0))
         largest = max(map(abs, values))
-        if total and abs(total) < largest * _CANCELLED:
-            self.cancelled = True
+        if total and abs(total) < largest * _CANCELLATION:
+            self.has_cancelled = True
         elif not total and largest:
-            self.extreme = self.extreme or largest.adjusted() > _EXTREME
+            self.has_extreme = self.has_extreme or largest.adjusted() > _EXTREME
         if any(value and largest.adjusted() - value.adjusted() > _EXTREME for value in values):
-            self.extreme = True
+            self.has_extreme = True
         return self.finite(total)
 
     def negative(self, value: Decimal) -> Decimal:
@@ -78,15 +78,15 @@ class Reals:
     def product(self, values: list[Decimal]) -> Decimal:
         return self.finite(math.prod(values, start=Decimal(1)))
 
-    def quotient(self, above: Decimal, below: Decimal) -> Decimal:
-        return self.finite(above / below)
+    def quotient(self, numerator: Decimal, denominator: Decimal) -> Decimal:
+        return self.finite(numerator / denominator)
 
     def power(self, base: Decimal, exponent: Decimal) -> Decimal:
         if base < 0 and exponent != exponent.to_integral_value():
             raise Undefined
         if base == 0 and exponent <= 0:
             raise Undefined
-        return self.finite(base ** self.noted(exponent))
+        return self.finite(base ** self.check_size(exponent))
 
     def root(self, degree: Decimal, value: Decimal) -> Decimal:
         if degree == 2:
@@ -97,8 +97,8 @@ class Reals:
 
     def logarithm(self, base: Decimal, value: Decimal) -> Decimal:
         if not base or not value:
-            raise Undefined  # of 0 the decimal logarithm is an infinity
-        return self.noted(value.ln() / base.ln())
+            raise Undefined  # `Decimal.ln` of 0 does not raise: it is -Infinity
+        return self.check_size(value.ln() / base.ln())
 
     def factorial(self, value: Decimal) -> Decimal:
         if value != value.to_integral_value() or not 0 <= value <= _LARGEST_FACTORIAL:
@@ -108,14 +108,13 @@ class Reals:
     def modulo(self, value: Decimal, divisor: Decimal) -> Decimal:
         if divisor <= 0:
             raise Undefined
-        above, below = self._whole(value), self._whole(divisor)
-        return Decimal(above % below)
+        return Decimal(self._integer(value) % self._integer(divisor))
 
     def lcm(self, *values: Decimal) -> Decimal:
-        return Decimal(math.lcm(*map(self._whole, values)))
+        return Decimal(math.lcm(*map(self._integer, values)))
 
     def gcd(self, *values: Decimal) -> Decimal:
-        return Decimal(math.gcd(*map(self._whole, values)))
+        return Decimal(math.gcd(*map(self._integer, values)))
 
     def max(self, *values: Decimal) -> Decimal:
         return max(values)
@@ -123,41 +122,41 @@ class Reals:
     def min(self, *values: Decimal) -> Decimal:
         return min(values)
 
-    def _whole(self, value: Decimal) -> int:
+    def _integer(self, value: Decimal) -> int:
         if value != value.to_integral_value() or value.adjusted() > _EXTREME:
             raise Undefined
         return int(value)
 
     def function(self, name: str, value: Decimal) -> Decimal:
-        return self.finite(_REAL_FUNCTIONS[name](self.noted(value)))
+        return self.finite(_REAL_FUNCTIONS[name](self.check_size(value)))
 
 
-class Complexes:
-    """Complex floats, which notes as `Reals` does what makes a value doubtful."""
+class ComplexArithmetic:
+    """Complex float arithmetic that records cancellation and extreme sizes."""
 
     def __init__(self) -> None:
-        self.cancelled = False
-        self.extreme = False
+        self.has_cancelled = False
+        self.has_extreme = False
         self.constants: Mapping[str, Any] = {"pi": math.pi, "e": math.e, "i": 1j}
 
     def number(self, digits: str) -> complex:
-        self.extreme = self.extreme or len(digits) > _LONGEST_FLOAT
+        self.has_extreme = self.has_extreme or len(digits) > _LONGEST_FLOAT
         return complex(float(digits))
 
     def sum(self, values: list[complex]) -> complex:
         total = sum(values, 0j)
         if total and abs(total) < max(map(abs, values)) * 1e-6:
-            self.cancelled = True
+            self.has_cancelled = True
         return total
 
     def negative(self, value: complex) -> complex:
-        return 0 - value  # -value would have an imaginary part of -0, and the other root
+        return 0 - value  # -value has an imaginary part of -0.0, which selects the other root
 
     def product(self, values: list[complex]) -> complex:
         return math.prod(values, start=1 + 0j)
 
-    def quotient(self, above: complex, below: complex) -> complex:
-        return above / below
+    def quotient(self, numerator: complex, denominator: complex) -> complex:
+        return numerator / denominator
 
     def power(self, base: complex, exponent: complex) -> complex:
         return complex(base**exponent)
@@ -177,7 +176,7 @@ class Complexes:
     def lcm(self, *values: complex) -> complex:
         raise Undefined
 
-    gcd = max = min = lcm  # of real numbers only
+    gcd = max = min = lcm  # defined for real numbers only
 
     def function(self, name: str, value: complex) -> complex:
         if name == "abs":

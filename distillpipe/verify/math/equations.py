@@ -1,7 +1,7 @@
-r"""What equations and inequalities say, as far as numbers show it.
+r"""Compares equations and inequalities numerically.
 
-Two equations are the same where one is a multiple of the other, and differ where a zero of one is none of
-the other. An inequality in one letter is an interval.
+Two equations are equal if one is a multiple of the other, and different if a solution of one does not solve
+the other. An inequality in one variable is an interval.
 """
 
 import decimal
@@ -9,19 +9,19 @@ import re
 from decimal import Decimal
 
 from distillpipe.verify.math import evaluate
-from distillpipe.verify.math.arithmetic import COMPARING
+from distillpipe.verify.math.arithmetic import COMPARE_CONTEXT
 from distillpipe.verify.math.lexer import FUNCTIONS, Unreadable
-from distillpipe.verify.math.parser import Node, names, parsed
-from distillpipe.verify.math.structure import Shape, read
-from distillpipe.verify.math.value import Leaf, fraction_node, leaf
+from distillpipe.verify.math.parser import Node, parse, variable_names
+from distillpipe.verify.math.structure import Structure, read_structure
+from distillpipe.verify.math.value import Value, fraction_node, read_value
 
 _FLIPPED = {"<": ">", ">": "<", r"\le": r"\ge", r"\ge": r"\le", "=": "=", r"\neq": r"\neq"}
 _NAME = re.compile(r"(?:\\?[a-zA-Z]'?(?:_(?:[a-zA-Z0-9]|\{[^{}]*\}))?|[(),:/{}\s]|\\%)+")
-_OF_SOMETHING = re.compile(
+_APPLICATION = re.compile(
     r"(?:[a-zA-Z]'{0,3}(?:_(?:[a-zA-Z0-9]|\{[^{}]*\}))?|Pr|Var|Cov|\\(?:Pr|text\{[A-Za-z]+\})) ?"
     r"(?:\([^()]*(?:\([^()]*\)[^()]*)*\)|\[[^\[\]]*\])"
 )
-_UNKNOWNS = "xyzt"  # before a bracket they are factors
+_UNKNOWNS = "xyzt"  # `x(y+1)` is a product, `f(y+1)` a function
 _LETTER = r"(\\[a-zA-Z]+|[a-zA-Z](?:_(?:[a-zA-Z0-9]|\{[a-zA-Z0-9]+\}))?)"
 _SQUARED = r"(?:\^\{?2\}?)?"
 _DERIVATIVE = re.compile(
@@ -33,40 +33,40 @@ _APPLIED = re.compile(r"([a-zA-Z])\(([a-zA-Z])\)")
 
 
 def is_name(text: str) -> bool:
-    r"""`x`, `x_1`, `f(x)`, `f(5)`, `P(X=3)`, `(p,q)`, `\angle ABC`, `A:B`, but no `x^2` and no number."""
-    if text[:1] not in _UNKNOWNS and _OF_SOMETHING.fullmatch(text):
+    r"""Whether a text is a name: `x`, `x_1`, `f(5)`, `P(X=3)`, `(p,q)`, `\angle ABC`, `A:B`; not `x^2` or 5."""
+    if text[:1] not in _UNKNOWNS and _APPLICATION.fullmatch(text):
         return True
     return bool(_NAME.fullmatch(text)) and text.strip("\\") not in ("pi", "e", "i", *FUNCTIONS)
 
 
-def sides_agree(relation: Shape) -> bool:
-    """Whether all sides are numbers, equal or, where it says so, within a hundredth."""
+def sides_agree(relation: Structure) -> bool:
+    """Whether all sides are numbers and the relation holds; an approximation holds within 1%."""
     values = []
     for text in relation.texts:
-        side = leaf(text)
+        side = read_value(text)
         node = side.node if side.number is None else fraction_node(side.number)
         values.append(None if node is None else evaluate.constant(node))
-    for sign, one, other in zip(relation.detail, values, values[1:], strict=False):
-        if one is None or other is None:
+    for sign, left, right in zip(relation.detail, values, values[1:], strict=False):
+        if left is None or right is None:
             return False
         tolerance = "1e-2" if sign == r"\approx" else "1e-25"
-        with decimal.localcontext(COMPARING):
-            if abs(one - other) > max(abs(one), abs(other)) * Decimal(tolerance):
+        with decimal.localcontext(COMPARE_CONTEXT):
+            if abs(left - right) > max(abs(left), abs(right)) * Decimal(tolerance):
                 return False
     return True
 
 
-def sides_differ(relation: Shape) -> bool:
-    """Whether two sides are plain numbers that are not equal: `2+2=5`."""
-    values = [leaf(text) for text in relation.texts]
+def sides_are_constant(relation: Structure) -> bool:
+    r"""Whether all sides are constants without a unit, as in `2+2=5`, and no sign is `\approx`."""
+    values = [read_value(text) for text in relation.texts]
     nodes = [side.node for side in values if side.unit is None and not side.is_percent]
     numbers = [None if node is None else evaluate.constant(node) for node in nodes]
-    known = [number for number in numbers if number is not None]
-    return len(known) == len(relation.parts) and r"\approx" not in relation.detail
+    num_constants = sum(number is not None for number in numbers)
+    return num_constants == len(relation.parts) and r"\approx" not in relation.detail
 
 
-def same_zeros(left: Shape, right: Shape) -> bool | None:
-    """Whether two equations hold in the same points."""
+def same_zeros(left: Structure, right: Structure) -> bool | None:
+    """Whether two equations have the same solutions; None if undecided."""
     difference, other = _difference(left), _difference(_with_argument_of(left, right))
     if difference is None or other is None:
         return None
@@ -75,7 +75,8 @@ def same_zeros(left: Shape, right: Shape) -> bool | None:
     return False if evaluate.zeros_differ(difference, other) else None
 
 
-def same_inequality(left: Shape, right: Shape) -> bool | None:
+def same_inequality(left: Structure, right: Structure) -> bool | None:
+    """Whether two inequalities are multiples of each other, `x < 1` and `-x > -1`; None if undecided."""
     difference, other = _difference(left), _difference(right)
     if difference is None or other is None or left.detail[0] not in _FLIPPED:
         return None
@@ -86,8 +87,8 @@ def same_inequality(left: Shape, right: Shape) -> bool | None:
     return left.detail[0] == (sign if ratio > 0 else _FLIPPED.get(sign))
 
 
-def _with_argument_of(left: Shape, right: Shape) -> Shape:
-    """`f(z)=z` as `f(n)=n`, where the other equation calls the argument n."""
+def _with_argument_of(left: Structure, right: Structure) -> Structure:
+    """Rename the argument of `right` to that of `left`: `f(z)=z` becomes `f(n)=n`."""
     applied = [_APPLIED.fullmatch(side.texts[0].replace(" ", "")) for side in (left, right)]
     if applied[0] is None or applied[1] is None or applied[0][1] != applied[1][1]:
         return right
@@ -98,30 +99,34 @@ def _with_argument_of(left: Shape, right: Shape) -> Shape:
     return right._replace(texts=tuple(renamed))
 
 
-def _difference(relation: Shape) -> Node | None:
+def _difference(relation: Structure) -> Node | None:
+    """The left side minus the right side; None if one of them cannot be parsed."""
     try:
-        above, below = (parsed(text) for text in _with_primes(relation.texts))
+        left, right = (parse(text) for text in _with_primes(relation.texts))
     except (Unreadable, RecursionError):
         return None
-    return ("sum", (above, ("negative", below)))
+    return ("sum", (left, ("negative", right)))
 
 
 def _with_primes(texts: tuple[str, ...]) -> list[str]:
-    r"""`\frac{dx(t)}{dt}` and `x^{\prime}` as `x'`, and then `x(t)` as `x`."""
+    r"""Write `\frac{dx(t)}{dt}` and `x^{\prime}` as `x'`, and `x(t)` as `x` if x is differentiated."""
     joined = _PRIME.sub("'", "=".join(texts))
-    of = {match[1]: match[2] for match in _DERIVATIVE.finditer(joined)}
+    arguments = {match[1]: match[2] for match in _DERIVATIVE.finditer(joined)}
     for match in _DOTTED.finditer(joined):
-        of.setdefault(match[1] or match[2], "t")
+        arguments.setdefault(match[1] or match[2], "t")
     joined = _DERIVATIVE.sub(
         lambda match: rf"{match[1]}" + ("''" if "^" in match[0] else "'") + " ", joined
     )
-    for name, argument in of.items():
+    for name, argument in arguments.items():
         joined = re.sub(rf"({re.escape(name)}\}}?'*)\s*\({argument}\)", r"\1 ", joined)
     return joined.split("=")
 
 
-def interval(relation: Shape) -> tuple[str, Shape | Leaf] | None:
-    r"""The name and the values of `x < 5`, `-2 \le x \le 7`, `x \in [0,1)` or `x \neq 3`."""
+def interval_of(relation: Structure) -> tuple[str, Structure | Value] | None:
+    r"""The variable and the set of values of `x < 5`, `-2 \le x \le 7`, `x \in [0,1)` or `x \neq 3`.
+
+    None for other relations.
+    """
     texts, signs = relation.texts, relation.detail
     if signs == (r"\in",):
         return texts[0], relation.parts[1]
@@ -131,13 +136,13 @@ def interval(relation: Shape) -> tuple[str, Shape | Leaf] | None:
         texts, signs = texts[::-1], (_FLIPPED[signs[0]],)
     name = texts[len(signs) - 1]
     if not re.fullmatch("[a-zA-Z]", name) or any(
-        _has_names(text) for text in texts if text != name
+        _has_variables(text) for text in texts if text != name
     ):
         return None
     upper = texts[-1]
     if len(signs) == 2 and set(signs) <= {"<", r"\le"}:
         begin, end = "(" if signs[0] == "<" else "[", ")" if signs[1] == "<" else "]"
-        return name, read(f"{begin}{texts[0]},{upper}{end}")
+        return name, read_structure(f"{begin}{texts[0]},{upper}{end}")
     if len(signs) != 1:
         return None
     ranges = {
@@ -147,9 +152,9 @@ def interval(relation: Shape) -> tuple[str, Shape | Leaf] | None:
         r"\ge": rf"[{upper},\infty)",
         r"\neq": rf"(-\infty,{upper})\cup({upper},\infty)",
     }
-    return (name, read(ranges[signs[0]])) if signs[0] in ranges else None
+    return (name, read_structure(ranges[signs[0]])) if signs[0] in ranges else None
 
 
-def _has_names(text: str) -> bool:
-    found = leaf(text)
-    return found.infinity is None and (found.node is None or bool(names(found.node)))
+def _has_variables(text: str) -> bool:
+    value = read_value(text)
+    return value.infinity is None and (value.node is None or bool(variable_names(value.node)))

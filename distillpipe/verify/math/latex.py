@@ -1,11 +1,11 @@
-r"""One spelling for the many ways to write the same answer in LaTeX, Markdown or plain text.
+r"""Normalizes the spelling of an answer in LaTeX, Markdown or plain text; splits it outside brackets.
 
-`cleaned` changes spelling only, never a value: `\left(\dfrac12,\,90^\circ\right)` becomes `(\frac12, 90°)`.
-What it leaves is printable text without sizes and spacing commands, `\$` and `°` for currency and degrees. `pieces` cuts such a text where no
-bracket is open. Both take one pass over the text, whatever it holds.
+`normalized` changes the spelling, never a value: `\left(\dfrac12,\,90^\circ\right)` becomes `(\frac12, 90°)`.
+The result has no sizing or spacing commands, `\$` for a currency and `°` for degrees. `split_outside_brackets`
+splits such a text at separators. Both run in linear time.
 """
 
-# ruff: noqa: RUF001 - the table is one of look-alikes
+# ruff: noqa: RUF001 - a table of look-alike characters
 import itertools
 import re
 from collections.abc import Callable
@@ -47,7 +47,7 @@ _COMMANDS = {
 }  # fmt: skip
 
 
-def _renamed(match: re.Match[str]) -> str:
+def _canonical_command(match: re.Match[str]) -> str:
     return _COMMANDS.get(match[1], match[0])
 
 
@@ -61,24 +61,23 @@ _SCRIPTS = re.compile(rf"[{_RAISED}]+|[{_LOWERED}]+")
 _TO_PLAIN = str.maketrans(_RAISED + _LOWERED, _PLAIN_SIGNS * 2)
 
 
-def _script(match: re.Match[str]) -> str:
-    """`10⁻¹²` as `10^{-12}`: a run of raised signs is one exponent."""
+def _plain_script(match: re.Match[str]) -> str:
+    """Write `10⁻¹²` as `10^{-12}`: a run of superscript characters is one exponent."""
     sign = "^" if match[0][0] in _RAISED else "_"
     return f"{sign}{{{match[0].translate(_TO_PLAIN)}}}"
 
 
-_OF_MICRO = "(?:[mgslLAFCVWJTNHSK]|Hz|Pa|eV|mol|min|Wb|Bq)"
+_MICRO_UNITS = "(?:[mgslLAFCVWJTNHSK]|Hz|Pa|eV|mol|min|Wb|Bq)"
 _FUNCTION_NAMES = "|".join(sorted(UPRIGHT))
 _GROUPED = re.compile(r"(?<![0-9{,])[0-9]{1,3}(?:\{,\}[0-9]+)+")
 
 
-def _ungrouped(match: re.Match[str]) -> str:
-    """`1{,}234` is 1234 and `3{,}14` is 3.14: the braces say that the comma parts no values."""
+def _without_group_commas(match: re.Match[str]) -> str:
+    """Write `1{,}234` as 1234 and `3{,}14` as 3.14: a comma in braces does not separate values."""
     groups = match[0].split("{,}")
-    if len(groups[-1]) == 3 and {len(group) for group in groups[1:-1]} <= {3}:
-        return "".join(groups)
-    if len(groups[-1]) == 3 and {len(group) for group in groups[1:-1]} == {2}:
-        return "".join(groups)
+    inner_lengths = {len(group) for group in groups[1:-1]}
+    if len(groups[-1]) == 3 and (inner_lengths <= {3} or inner_lengths == {2}):
+        return "".join(groups)  # groups of three digits, or Indian groups of two
     return ".".join(groups) if len(groups) == 2 else match[0]
 
 
@@ -86,31 +85,33 @@ _DOLLAR = re.compile(r"\\\$|\$")
 _PRICE = re.compile(r"(?:[ }]|\\[,;! ])*[-+]?[0-9.]")
 
 
-def _dollars(text: str) -> str:
-    r"""`\$5` and a `$` that begins a price are kept as `\$`; what only marks a formula goes."""
-    signs = [match.start() for match in _DOLLAR.finditer(text) if match[0] == "$"]
+def _with_escaped_dollars(text: str) -> str:
+    r"""Write the `$` of a price as `\$`; remove a `$` that only delimits a formula."""
+    positions = [match.start() for match in _DOLLAR.finditer(text) if match[0] == "$"]
     prices = set()
     opening = None
-    for place in signs:
-        is_price = bool(_PRICE.match(text, place + 1))
+    for position in positions:
+        is_price = bool(_PRICE.match(text, position + 1))
         if opening is None:
-            opening = place
-        elif is_price and text[place - 1] in " (" and _PRICE.match(text, opening + 1):
-            prices.add(opening)  # two prices, and no formula between
-            opening = place
+            opening = position
+        elif is_price and text[position - 1] in " (" and _PRICE.match(text, opening + 1):
+            prices.add(opening)  # two prices, with no formula between them
+            opening = position
         else:
             opening = None
     if opening is not None and _PRICE.match(text, opening + 1):
         prices.add(opening)
-    kept = (
+    replacements = (
         r"\$" if match[0] != "$" or match.start() in prices else ""
         for match in _DOLLAR.finditer(text)
     )
-    return "".join(itertools.chain(*itertools.zip_longest(_DOLLAR.split(text), kept, fillvalue="")))
+    return "".join(
+        itertools.chain(*itertools.zip_longest(_DOLLAR.split(text), replacements, fillvalue=""))
+    )
 
 
 class _Rule(NamedTuple):
-    """A pattern is looked for only where its trigger stands: most answers are short and plain."""
+    """A replacement; the pattern is searched only if the text contains the trigger, to save time."""
 
     trigger: str
     pattern: re.Pattern[str]
@@ -120,13 +121,13 @@ class _Rule(NamedTuple):
 _RULES = [
     _Rule("\\", re.compile(r"\\\\|\\[()\[\]]"), _unless_line_break),
     _Rule("box", re.compile(r"(?<!\\)\\++(?:f?box(?:ed)?|framebox)\s*+(?=\{)"), ""),
-    _Rule("{,}", _GROUPED, _ungrouped),
+    _Rule("{,}", _GROUPED, _without_group_commas),
     _Rule("\\", re.compile(r"(?<=[0-9])(?:,\s*\\!\s*|\\,)(?=[0-9]{3}(?![0-9]))"), ""),
     _Rule("\\", re.compile(r"\\q?quad|(?<!\\)\\[,;:! ]|\\hspace\*?\{[^{}]*\}"), " "),
     _Rule(
         "\\mu",
         re.compile(
-            rf"\\(?:mathrm|text) ?\{{[ ~]*\\mu[ ~]*({_OF_MICRO})\}}|\\mu ?\\(?:mathrm|text) ?\{{[ ~]*({_OF_MICRO}) ?\}}"
+            rf"\\(?:mathrm|text) ?\{{[ ~]*\\mu[ ~]*({_MICRO_UNITS})\}}|\\mu ?\\(?:mathrm|text) ?\{{[ ~]*({_MICRO_UNITS}) ?\}}"
         ),
         lambda match: rf"\text{{μ{match[1] or match[2]}}}",
     ),
@@ -150,7 +151,7 @@ _RULES = [
         r"\\text{\1}",
     ),
     _Rule("\\math", re.compile(r"\\math(?:rm|bf|it|sf|cal|bb)\s*\{\s*([a-zA-Z])\s*\}"), r" \1 "),
-    _Rule("\\", re.compile(r"\\([a-zA-Z]+)"), _renamed),
+    _Rule("\\", re.compile(r"\\([a-zA-Z]+)"), _canonical_command),
     _Rule("\\text", re.compile(r"\\text\*?\s+(?=\{)"), r"\\text"),
     _Rule("{:}", re.compile(r"\{:\}"), ":"),
     _Rule("x", re.compile(r"(?<=[0-9]) ?x ?(?=10 ?\^)"), r"\\times "),
@@ -190,30 +191,30 @@ _WRAPPED = re.compile(r"\\text\{\s*\(?\s*([a-zA-Z])\s*\)?\s*\}|\(\s*([A-Z])\s*\)
 _WRAPPED_FORMULA = re.compile(r"\\text\{([^{}0-9=]*+[0-9=][^{}]*+|[A-Za-z](?: ?, ?[A-Za-z])+)\}")
 _STRUCTURE = re.compile(r"\\[a-zA-Z]+|\\.|[()\[\]{},;:=<>|]", re.DOTALL)
 _BALANCED = re.compile(r"[^()\[\]]*(?:\([^()]*\)[^()\[\]]*)*")
-_GOES_ON = re.compile(r"\.\.")
+_ELLIPSIS = re.compile(r"\.\.")
 _DECIMAL_BEFORE = re.compile(r"[-+]?[0-9]+\.[0-9]+")
 _SQUARE = re.compile(r"\\sqrt ?\[[^\[\]]*\]|[\[\]]")
 OPENING, CLOSING = frozenset(["(", "[", "{", "\\{"]), frozenset([")", "]", "}", "\\}"])
 
 
-def cleaned(text: str) -> str:
-    r"""The text in the one spelling that the comparison reads; "" where only decoration stood.
+def normalized(text: str) -> str:
+    r"""The text in the one spelling that the comparison reads; "" if it holds only formatting.
 
-    A box inside is opened, `\text{(C)}` and `(C)` alone are `C`, braces around all are dropped.
+    `\boxed` is removed, `\text{(C)}` and `(C)` alone become `C`, braces around the whole text are removed.
     """
     text = text.strip()
     if _PLAIN.fullmatch(text):
         return text
     if not text.isascii():
         text = text.translate(_UNICODE)
-        text = _SCRIPTS.sub(_script, text)
+        text = _SCRIPTS.sub(_plain_script, text)
     text = _SPACE.sub(" ", text)
     if "$" in text:
-        text = _dollars(text)
+        text = _with_escaped_dollars(text)
     for trigger, pattern, new in _RULES:
         if trigger in text:
             text = pattern.sub(new, text)
-    text = _without_wrappers(_without_end(_SPACE.sub(" ", text)))
+    text = _without_wrappers(_without_final_punctuation(_SPACE.sub(" ", text)))
     if "[" in text or "]" in text:
         text = _with_round_brackets(text)
     if letter := _WRAPPED.fullmatch(text):
@@ -223,53 +224,56 @@ def cleaned(text: str) -> str:
     return text
 
 
-def _without_end(text: str) -> str:
-    """The text without the sign that ends a sentence; dots that stand for what goes on are none."""
+def _without_final_punctuation(text: str) -> str:
+    """Remove the punctuation at the end of a sentence, but not an ellipsis."""
     text = text.strip()
-    bare = text.rstrip(".,;: ")
-    end = text[len(bare) :]
-    if _GOES_ON.search(end) is None or _DECIMAL_BEFORE.fullmatch(bare):
-        return bare
-    return bare + end.rstrip(" ,;:")
+    stripped = text.rstrip(".,;: ")
+    end = text[len(stripped) :]
+    if _ELLIPSIS.search(end) is None or _DECIMAL_BEFORE.fullmatch(stripped):
+        return stripped
+    return stripped + end.rstrip(" ,;:")
 
 
 def _without_wrappers(text: str) -> str:
     if text[:2] == "**" == text[-2:]:
-        text = _without_end(text[2:-2])
+        text = _without_final_punctuation(text[2:-2])
     for _ in range(_MAX_WRAPPERS):
-        if text[:1] != "{" or closing(text, 0) != len(text) - 1:
+        if text[:1] != "{" or closing_bracket(text, 0) != len(text) - 1:
             break
-        text = _without_end(text[1:-1])
+        text = _without_final_punctuation(text[1:-1])
     return text
 
 
 def _with_round_brackets(text: str) -> str:
-    """`]2;5[` as `(2;5)`: every square bracket closes an interval with the next, and one is turned round."""
-    places = [
+    """Write the French interval `]2;5[` as `(2;5)`: an outward square bracket excludes its end.
+
+    Square brackets are taken in pairs. The text stays as it is if a pair does not enclose two interval ends.
+    """
+    positions = [
         match.start()
         for match in _SQUARE.finditer(text)
-        if match[0] in ("[", "]")  # those of a root are passed over
+        if match[0] in ("[", "]")  # not the brackets of a root
     ]
-    pairs = list(zip(places[::2], places[1::2], strict=False))
-    if len(places) % 2 or all(text[begin] == "[" and text[end] == "]" for begin, end in pairs):
+    pairs = list(zip(positions[::2], positions[1::2], strict=False))
+    if len(positions) % 2 or all(text[begin] == "[" and text[end] == "]" for begin, end in pairs):
         return text
-    if not all(_is_inside(text[begin + 1 : end]) for begin, end in pairs):
+    if not all(_are_interval_ends(text[begin + 1 : end]) for begin, end in pairs):
         return text
-    signs = list(text)
+    chars = list(text)
     for begin, end in pairs:
-        signs[begin] = "[" if signs[begin] == "[" else "("
-        signs[end] = "]" if signs[end] == "]" else ")"
-    return "".join(signs)
+        chars[begin] = "[" if chars[begin] == "[" else "("
+        chars[end] = "]" if chars[end] == "]" else ")"
+    return "".join(chars)
 
 
-def _is_inside(inside: str) -> bool:
-    """Whether a text is the two ends of an interval."""
+def _are_interval_ends(inside: str) -> bool:
+    """Whether the text between two brackets is the two ends of an interval."""
     ends = inside.split(";" if ";" in inside else ",")
     return len(ends) == 2 and all(map(str.strip, ends)) and _BALANCED.fullmatch(inside) is not None and r"\cup" not in inside  # fmt: skip
 
 
-def closing(text: str, start: int) -> int:
-    """Where the bracket that opens at `start` is closed, by a bracket of any kind; -1 for nowhere."""
+def closing_bracket(text: str, start: int) -> int:
+    """The position of the bracket, of any kind, that closes the one at `start`; -1 if there is none."""
     depth = 0
     for token in _STRUCTURE.finditer(text, start):
         if token[0] in OPENING:
@@ -283,23 +287,23 @@ def closing(text: str, start: int) -> int:
     return -1
 
 
-def pieces(text: str, separators: frozenset[str]) -> tuple[list[str], list[str]]:
-    """The parts of `text` between separators outside brackets, and the separators found.
+def split_outside_brackets(text: str, separators: frozenset[str]) -> tuple[list[str], list[str]]:
+    """The parts of `text` between separators outside brackets, and the separators in order.
 
-    Raises ValueError where brackets do not balance.
+    Raises ValueError if the brackets do not balance.
     """
-    parts, found, depth, begin = [], [], 0, 0
+    parts, signs, depth, begin = [], [], 0, 0
     for token in _STRUCTURE.finditer(text):
         if token[0] in OPENING:
             depth += 1
         elif token[0] in CLOSING:
             depth -= 1
             if depth < 0:
-                raise ValueError("a bracket is closed that was not opened")
+                raise ValueError("a bracket is closed but not opened")
         elif depth == 0 and token[0] in separators:
             parts.append(text[begin : token.start()].strip())
-            found.append(token[0])
+            signs.append(token[0])
             begin = token.end()
     if depth:
         raise ValueError("a bracket is not closed")
-    return [*parts, text[begin:].strip()], found
+    return [*parts, text[begin:].strip()], signs

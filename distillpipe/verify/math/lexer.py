@@ -1,4 +1,4 @@
-"""The signs of an expression: numbers, letters, names of functions, commands, brackets."""
+"""Splits an expression into tokens: numbers, letters, function names, LaTeX commands, brackets."""
 
 import re
 
@@ -34,7 +34,7 @@ FUNCTIONS = frozenset(
         "ceil",
     ]
 )
-GREEK = frozenset(
+GREEK_LETTERS = frozenset(
     [
         "alpha",
         "beta",
@@ -71,17 +71,17 @@ GREEK = frozenset(
         "hbar",
     ]
 )
-SEVERAL = frozenset(["lcm", "gcd", "max", "min"])  # of any number of arguments
-_OTHER_NAMES = {
+VARIADIC = frozenset(["lcm", "gcd", "max", "min"])  # functions with any number of arguments
+_SYNONYMS = {
     "asin": "arcsin", "acos": "arccos", "atan": "arctan", "arsinh": "arcsinh", "arcosh": "arccosh",
     "artanh": "arctanh", "asinh": "arcsinh", "acosh": "arccosh", "atanh": "arctanh", "tg": "tan", "ctg": "cot",
     "arctg": "arctan", "sh": "sinh", "ch": "cosh", "th": "tanh", "cosec": "csc", "sign": "sgn",
 }  # fmt: skip
 _ONLY_COMMANDS = frozenset(
     ["tg", "ctg", "sh", "ch", "th", "sign", "min", "max"]
-)  # else letters or a unit
-# Names that stand for a function also in `\\text{}`; `sec` may be a second there.
-UPRIGHT = (FUNCTIONS | set(_OTHER_NAMES) | {"lcm", "gcd", "log", "mod"}) - {
+)  # without a backslash they are letters or a unit
+# Names that are functions in `\\text{}` too; `sec` may be a second there.
+UPRIGHT = (FUNCTIONS | set(_SYNONYMS) | {"lcm", "gcd", "log", "mod"}) - {
     "sec",
     "exp",
     "abs",
@@ -90,7 +90,7 @@ UPRIGHT = (FUNCTIONS | set(_OTHER_NAMES) | {"lcm", "gcd", "log", "mod"}) - {
     "ch",
     "th",
 }
-WORDS = FUNCTIONS | SEVERAL | {"sqrt", "log", "pi", "mod"} | set(_OTHER_NAMES) - _ONLY_COMMANDS
+WORDS = FUNCTIONS | VARIADIC | {"sqrt", "log", "pi", "mod"} | set(_SYNONYMS) - _ONLY_COMMANDS
 _TOKEN = re.compile(r"\s*(\\[a-zA-Z]+|\\[{}]|[0-9]+(?:\.[0-9]*)?|\.[0-9]+|[a-zA-Z]+|\*\*|\S)")
 _COMMANDS = frozenset(
     [
@@ -112,10 +112,11 @@ _COMMANDS = frozenset(
 
 
 class Unreadable(ValueError):
-    """The text is no expression that has one reading."""
+    """The text is not an expression, or has more than one reading."""
 
 
-def tokens_of(text: str) -> list[str]:
+def tokenize(text: str) -> list[str]:
+    """The tokens of an expression, synonyms replaced; raises Unreadable for words and long texts."""
     tokens: list[str] = []
     for match in _TOKEN.finditer(text):
         token = match[1]
@@ -125,21 +126,21 @@ def tokens_of(text: str) -> list[str]:
             tokens.extend(token)
         else:
             name = token.removeprefix("\\")
-            tokens.extend([_OTHER_NAMES[name]] if name in _OTHER_NAMES else _separated(token))
+            tokens.extend([_SYNONYMS[name]] if name in _SYNONYMS else _separated(token))
         if len(tokens) > MAX_TOKENS:
             raise Unreadable("too long")
     return tokens
 
 
 def _separated(token: str) -> list[str]:
-    r"""`\omegat`, where a data set lost its spaces, is `\omega` and t; other tokens stay as they are."""
-    if token[:1] != "\\" or len(token) < 4 or _is_known(token[1:]):
+    r"""Split `\omegat`, found in data sets that lost their spaces, into `\omega` and `t`; keep other tokens."""
+    if token[:1] != "\\" or len(token) < 4 or _is_command(token[1:]):
         return [token]
     for end in range(len(token) - 1, max(2, len(token) - 4), -1):
-        if _is_known(token[1:end]):
+        if _is_command(token[1:end]):
             return [token[:end], *token[end:]]
     return [token]
 
 
-def _is_known(name: str) -> bool:
-    return name in WORDS or name in GREEK or name in _COMMANDS or name in _OTHER_NAMES
+def _is_command(name: str) -> bool:
+    return name in WORDS or name in GREEK_LETTERS or name in _COMMANDS or name in _SYNONYMS

@@ -1,17 +1,23 @@
-r"""From the text of an expression, LaTeX or plain, to a tree; what has two readings is refused.
+r"""Parses an expression, LaTeX or plain text, into a tree; raises Unreadable if it has more than one reading.
 
-    parsed(r"1\frac{4}{5}")   ("sum", (("number", "1"), ("quotient", ("number", "4"), ("number", "5"))))
-    parsed("1/2x")            Unreadable: (1/2)x or 1/(2x)?
+    parse(r"1\frac{4}{5}")   ("sum", (("number", "1"), ("quotient", ("number", "4"), ("number", "5"))))
+    parse("1/2x")            Unreadable: (1/2)x or 1/(2x)?
 
-The names of operators are the keys of the tree, see `Node`. A number keeps its digits, so that no
-reader has to agree on a type. Depth and length are bounded: nothing here recurses further than
-`MAX_DEPTH`.
+A node is a tuple whose first item names the operator, see `Node`. A number keeps its digits as text, so that
+each arithmetic chooses its own number type. Depth and length are bounded: the recursion ends at `MAX_DEPTH`.
 """
 
 from collections.abc import Callable
 from typing import Any
 
-from distillpipe.verify.math.lexer import FUNCTIONS, GREEK, SEVERAL, WORDS, Unreadable, tokens_of
+from distillpipe.verify.math.lexer import (
+    FUNCTIONS,
+    GREEK_LETTERS,
+    VARIADIC,
+    WORDS,
+    Unreadable,
+    tokenize,
+)
 
 Node = tuple[Any, ...]
 """number digits | variable name | constant pi/e/i | sum nodes | product nodes | negative node |
@@ -29,51 +35,45 @@ _SPECIAL_BRACKETS = {
 }
 
 
-def parsed(text: str) -> Node:
+def parse(text: str) -> Node:
     """The tree of an expression; raises Unreadable."""
-    tokens = tokens_of(text)
-    parser = _Parser(tokens)
+    parser = _Parser(tokenize(text))
     node = parser.sum()
     if parser.next:
-        raise Unreadable(f"{parser.next!r} is left over")
+        raise Unreadable(f"{parser.next!r} after the end of the expression")
     return node
 
 
-def names(node: Node) -> set[str]:
-    """The variables of a tree, and `i` where it stands for the imaginary unit."""
+def variable_names(node: Node) -> set[str]:
+    """The names of the variables of a tree, and `i` if the tree has the imaginary unit."""
     if node[0] == "variable" or node == ("constant", "i"):
         return {node[1]}
-    found: set[str] = set()
+    return set().union(*map(variable_names, children(node)))
+
+
+def contains(node: Node, subtree: Node) -> bool:
+    """Whether a tree is equal to `subtree` or contains it."""
+    return node == subtree or any(contains(child, subtree) for child in children(node))
+
+
+def children(node: Node) -> list[Node]:
+    """The operands of a node; those of a sum or product stand in a tuple of their own."""
+    operands: list[Node] = []
     for part in node[1:]:
         if isinstance(part, tuple):
-            inner = part if part and isinstance(part[0], tuple) else (part,)
-            for one in inner:
-                found |= names(one)
-    return found
-
-
-def holds(node: Node, wanted: Node) -> bool:
-    """Whether a tree is or has a part."""
-    if node == wanted:
-        return True
-    return any(
-        any(
-            holds(one, wanted) for one in (part if part and isinstance(part[0], tuple) else (part,))
-        )
-        for part in node[1:]
-        if isinstance(part, tuple)
-    )
+            operands += part if part and isinstance(part[0], tuple) else (part,)
+    return operands
 
 
 class _Parser:
-    """Recursive descent, one method a level of precedence."""
+    """A recursive descent parser with one method for each level of precedence."""
 
     def __init__(self, tokens: list[str]) -> None:
         self.tokens = [*tokens, ""]
         self.position = 0
         self.depth = 0
-        self.num_functions = 0  # in whose arguments we are
-        self.closers: list[str] = []
+        self.num_functions = 0  # functions whose argument is being parsed
+        self.closers: list[str] = []  # of the open brackets
         self.commands: dict[str, Callable[[], Node]] = {
             "frac": lambda: self.two_arguments("quotient"),
             "binom": lambda: self.two_arguments("binomial"),
@@ -103,7 +103,7 @@ class _Parser:
             terms.append(self.signed_product())
         self.depth -= 1
         if len(terms) > 1 and any(term[0] == "modulo" for term in terms):
-            raise Unreadable("the remainder of the sum or of its last term?")
+            raise Unreadable("a remainder of the sum or of its last term?")
         return terms[0] if len(terms) == 1 else ("sum", tuple(terms))
 
     def signed_product(self) -> Node:
@@ -127,8 +127,8 @@ class _Parser:
                 num_quotients += 1
                 if num_quotients > MAX_DEPTH // 4:
                     raise Unreadable("too many fractions in a row")
-                above = factors[0] if len(factors) == 1 else ("product", tuple(factors))
-                factors = [("quotient", above, self.signed_factor())]
+                numerator = factors[0] if len(factors) == 1 else ("product", tuple(factors))
+                factors = [("quotient", numerator, self.signed_factor())]
                 divided = True
             elif self.next in ("mod", r"\mod"):
                 self.take()
@@ -137,7 +137,9 @@ class _Parser:
             elif self.starts_factor():
                 after_bracket = self.tokens[self.position - 1] == ")"
                 if divided or (self.is_number(self.next) and not after_bracket):
-                    raise Unreadable("a product without a sign after a number or a quotient")
+                    raise Unreadable(
+                        "a factor without a sign before it, after a number or a quotient"
+                    )
                 factors.append(self.factor())
             else:
                 return factors[0] if len(factors) == 1 else ("product", tuple(factors))
@@ -157,7 +159,7 @@ class _Parser:
 
     @staticmethod
     def is_operand(name: str) -> bool:
-        return name in WORDS or name in GREEK or name in ("frac", "binom", "dot", "ddot")
+        return name in WORDS or name in GREEK_LETTERS or name in ("frac", "binom", "dot", "ddot")
 
     @staticmethod
     def is_number(token: str) -> bool:
@@ -169,7 +171,7 @@ class _Parser:
         while self.next in ("^", "**", "!", "'", "°"):
             sign = self.take()
             if sign == "°":
-                if self.num_functions:  # elsewhere it is a unit, which may be left out
+                if self.num_functions:  # outside of a function it is a unit, which may be omitted
                     node = ("product", (node, ("quotient", ("constant", "pi"), ("number", "180"))))
             elif sign == "!":
                 if node[0] == "factorial":
@@ -186,7 +188,7 @@ class _Parser:
         return node
 
     def script(self) -> Node:
-        """What stands after `^`: in braces, or one signed operand."""
+        """An exponent: a group in braces, or one operand with or without a minus sign."""
         if self.next == "-":
             self.take()
             return ("negative", self.operand())
@@ -197,28 +199,28 @@ class _Parser:
         if self.is_number(token):
             return self.number(token)
         if token in _BRACKETS:
-            return self.closed_by(_BRACKETS[token])
+            return self.enclosed(_BRACKETS[token])
         if token in _SPECIAL_BRACKETS:
             end, name = _SPECIAL_BRACKETS[token]
-            return ("function", name, self.closed_by(end))
+            return ("function", name, self.enclosed(end))
         name = token.removeprefix("\\")
         if name in self.commands:
             return self.commands[name]()
         if name in FUNCTIONS:
             return self.function(name)
-        if name in SEVERAL:
-            return self.several(name)
+        if name in VARIADIC:
+            return self.variadic(name)
         if name in ("pi", "e", "i"):
             return ("constant", name) if self.next != "_" else self.variable(name)
-        if name in GREEK or (len(token) == 1 and token.isascii() and token.isalpha()):
+        if name in GREEK_LETTERS or (len(token) == 1 and token.isascii() and token.isalpha()):
             return self.variable(name)
         raise Unreadable(f"{token!r}")
 
     def two_arguments(self, kind: str) -> Node:
-        above = self.argument()
-        return (kind, above, self.argument())
+        first = self.argument()
+        return (kind, first, self.argument())
 
-    def closed_by(self, end: str) -> Node:
+    def enclosed(self, end: str) -> Node:
         self.closers.append(end)
         node = self.sum()
         self.take(end)
@@ -226,7 +228,7 @@ class _Parser:
         return node
 
     def number(self, digits: str) -> Node:
-        r"""A number, with a fraction of whole numbers right after a whole one: `1\frac{4}{5}`."""
+        r"""A number, or a mixed number: `1\frac{4}{5}`."""
         node = ("number", digits)
         if self.next != r"\frac" or not digits.isdigit():
             return node
@@ -238,16 +240,16 @@ class _Parser:
         return node
 
     def argument(self) -> Node:
-        r"""What TeX takes as an argument: a group, or one character, so that `\frac12` is a half."""
+        r"""An argument as in TeX: a group, or one character, so that `\frac12` is 1/2."""
         token = self.next
         if self.is_number(token) and len(token) > 1:
             if not token.isdigit():
-                raise Unreadable("a decimal without braces")
+                raise Unreadable("a decimal as an argument without braces")
             self.tokens[self.position : self.position + 1] = [token[0], token[1:]]
             if len(token) > 2:
-                raise Unreadable("several digits without braces")
+                raise Unreadable("several digits as an argument without braces")
         elif token == "(":
-            raise Unreadable("brackets for braces")
+            raise Unreadable("an argument in round brackets instead of braces")
         if self.is_number(self.next):
             return ("number", self.take())
         return self.operand()
@@ -256,7 +258,7 @@ class _Parser:
         degree: Node = ("number", "2")
         if self.next == "[":
             self.take()
-            degree = self.closed_by("]")
+            degree = self.enclosed("]")
         return ("root", degree, self.operand())
 
     def variable(self, name: str) -> Node:
@@ -276,11 +278,11 @@ class _Parser:
         return ("variable", name)
 
     def derivative(self, primes: str) -> Node:
-        r"""`\dot{x}_0` is the name x'_0."""
-        of = self.argument()
-        if of[0] != "variable":
+        r"""A dotted variable: `\dot{x}_0` is the variable x'_0."""
+        variable = self.argument()
+        if variable[0] != "variable":
             raise Unreadable("a derivative of what?")
-        return self.variable(of[1] + primes)
+        return self.variable(variable[1] + primes)
 
     def logarithm(self) -> Node:
         base = None
@@ -290,19 +292,19 @@ class _Parser:
         return ("logarithm", base, self.applied())
 
     def function(self, name: str) -> Node:
-        r"""`\sin x`, `\sin^2 x`, `\sin^{-1} x`."""
+        r"""A function with its argument: `\sin x`, `\sin^2 x`, `\sin^{-1} x`."""
         if self.next not in ("^", "**"):
             return ("function", name, self.applied())
         self.take()
         power = self.script()
-        if power in (("negative", ("number", "1")),):
+        if power == ("negative", ("number", "1")):
             if f"arc{name}" not in FUNCTIONS:
-                raise Unreadable("an inverse function")
+                raise Unreadable(f"the inverse function of {name}")
             return ("function", f"arc{name}", self.applied())
         return ("power", ("function", name, self.applied()), power)
 
-    def several(self, name: str) -> Node:
-        r"""`\operatorname{lcm}(4,6)`."""
+    def variadic(self, name: str) -> Node:
+        r"""A function of several arguments: `\operatorname{lcm}(4,6)`."""
         begin = self.take()
         if begin not in ("(", "{", r"\{"):
             raise Unreadable(f"{name} of what?")
@@ -315,7 +317,7 @@ class _Parser:
         return (name, *values)
 
     def applied(self) -> Node:
-        """The argument of a function: in brackets, or the letters and numbers that follow."""
+        """The argument of a function: a group in brackets, or the letters and numbers that follow."""
         self.num_functions += 1
         node = self.argument_of_function()
         self.num_functions -= 1

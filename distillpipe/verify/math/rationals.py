@@ -1,7 +1,7 @@
-r"""Plain rational numbers: whole ones, decimals, fractions, mixed numbers, powers of ten.
+r"""Reads rational numbers: integers, decimals, fractions, mixed numbers, scientific notation.
 
-Digits may be grouped by commas, spaces or apostrophes, and by dots where there are two or more. A comma before
-other than three digits parts two values here: `regrouped` reads it where the context says that it is one number.
+Digits may be grouped by commas, spaces or apostrophes, and by two or more dots. A comma not followed by three
+digits separates two values here; `normalized_digits` reads it where the context says that there is one number.
 """
 
 import functools
@@ -31,29 +31,29 @@ MAX_DIGITS = 1000
 
 
 def simple_number(text: str) -> Fraction | int | None:
-    r"""The value of what most answers are, `42`, `-1.5`, `3/4`, `\frac{3}{4}`, with dollars around; quick.
+    r"""A fast path for most answers: `42`, `-1.5`, `3/4`, `\frac{3}{4}`, with or without `$` around.
 
-    None for all else, and for decimals that may be a rounded value.
+    None for all other texts, and for decimals of four places or more, which may be rounded values.
     """
     match = _SIMPLE.fullmatch(text)
     if match is None:
         return None
-    sign, whole, places, below, latex_above, latex_below = match.groups()
+    sign, whole, places, denominator, latex_numerator, latex_denominator = match.groups()
     if places:
         value: Fraction | int = Fraction(int(whole + places), 10 ** len(places))
-    elif below or latex_below:
-        divisor = int(below or latex_below)
+    elif denominator or latex_denominator:
+        divisor = int(denominator or latex_denominator)
         if not divisor:
             return None
-        value = Fraction(int(whole or latex_above), divisor)
+        value = Fraction(int(whole or latex_numerator), divisor)
     else:
         value = int(whole)
     return -value if sign == "-" else value
 
 
 @functools.lru_cache(maxsize=4096)
-def plain(text: str) -> Fraction | None:
-    """The number of a text that `cleaned` and `measured` have been over; None for anything else."""
+def plain_number(text: str) -> Fraction | None:
+    """The number that a normalized text without a unit stands for; None for anything else."""
     if len(text) > MAX_DIGITS:
         return None
     text = text.strip()
@@ -66,8 +66,8 @@ def plain(text: str) -> Fraction | None:
     return None if value is None else sign * value
 
 
-def regrouped(text: str) -> str:
-    """`12,34,567` as `1234567`, and `1.234,56` as `1234.56`, where it is known to be one number."""
+def normalized_digits(text: str) -> str:
+    """Write Indian `12,34,567` as `1234567` and European `1.234,56` as `1234.56`."""
     sign = text[:1] if text[:1] in ("-", "+") else ""
     digits = text[len(sign) :].strip()
     if _INDIAN.fullmatch(digits):
@@ -93,9 +93,9 @@ def _unsigned(text: str) -> Fraction | None:
     if match := _SPACED_CONTINENTAL.fullmatch(text):
         return _decimal(f"{match[1]}.{match[2]}")
     if match := _FRACTION.fullmatch(text):
-        above, below = (plain(part) for part in match.groups()[1:] if part is not None)
+        terms = [plain_number(part) for part in match.groups()[1:] if part is not None]
         whole = _decimal(match[1]) if match[1] else Fraction(0)
-        fraction = _quotient(above, below)
+        fraction = _quotient(terms[0], terms[1])
         return None if whole is None or fraction is None else whole + fraction
     if match := _REPEATING.fullmatch(text):
         return _repeating(match[1] or "0", match[2], match[3])
@@ -117,7 +117,7 @@ def _repeating(whole: str, digits: str, period: str) -> Fraction:
 def _bracketed(text: str) -> Fraction | None:
     text = text.strip()
     text = text[1:-1] if text[:1] == "(" and text[-1:] == ")" else text
-    return None if "/" in text else plain(text)
+    return None if "/" in text else plain_number(text)
 
 
 def _decimal(text: str) -> Fraction | None:
@@ -128,5 +128,5 @@ def _decimal(text: str) -> Fraction | None:
     return Fraction(digits) * Fraction(10) ** int(match[3] or 0)
 
 
-def _quotient(above: Fraction | None, below: Fraction | None) -> Fraction | None:
-    return None if above is None or not below else above / below
+def _quotient(numerator: Fraction | None, denominator: Fraction | None) -> Fraction | None:
+    return None if numerator is None or not denominator else numerator / denominator

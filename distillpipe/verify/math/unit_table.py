@@ -1,27 +1,33 @@
-"""The words and signs that may stand beside a number, and what each means: a table, no rules.
+"""Tables of the words and signs that may stand next to a number, and what they mean.
 
-`UNITS` maps a spelling to its dimensions and its size in the base units of this table (m, kg, s, A, K, mol,
-cd, degree, bit, month, one of a currency). `SCALES` are words that multiply the number, `ADDS_NOTHING` may
-be left out, and `CHANGES` are words that change what a number says in a way that we do not compute: they
-must stand on both sides. Any other word is the name of what is counted.
+- `UNITS`: spelling to dimensions and size in base units (m, kg, s, A, K, mol, cd, degree, bit, month, one
+  unit of a currency).
+- `SCALES`: words that multiply the number.
+- `NEUTRAL_WORDS`: words that may be omitted.
+- `MODIFIERS`: words that change the meaning in a way that we do not compute; both sides must have them.
+
+Any other word is a noun: what is counted.
 """
 
-# ruff: noqa: RUF001, SIM905 - a table of look-alikes, and of words in rows
+# ruff: noqa: RUF001, SIM905 - look-alike characters, and word lists written in rows
 from fractions import Fraction
 from typing import NamedTuple
 
 Dimensions = tuple[tuple[str, int], ...]
 
 
-class Known(NamedTuple):
-    """A unit: its dimensions, and its size in base units."""
+class UnitEntry(NamedTuple):
+    """A unit: its dimensions and its size in base units.
+
+    A value is converted by (value + `offset`) * `scale` * pi ** `num_pi`.
+    """
 
     dimensions: Dimensions
     scale: Fraction = Fraction(1)
     num_pi: int = 0
-    "how many factors pi the scale has beside"
+    "power of pi in the size: -1 for the radian"
     offset: Fraction = Fraction(0)
-    "what is added to a temperature before it is scaled"
+    "for temperatures"
     currency: frozenset[str] = frozenset()
 
 
@@ -95,7 +101,7 @@ _OTHERS = {
     "light": {"cd candela": "1"},
     "dose": {"Gy gray": "1"},
 }  # fmt: skip
-_BASES = {  # what no other unit is made of
+_BASES = {  # units that are not built from others
     "degree": {"° deg degree град градус градуса градусов 度 도 grado grad": "1", "rev revolution": "360", "turn": "360"},
     "bit": {"bit": "1", "byte bytes": "8", "KB kB kilobyte": "8000", "MB megabyte": "8000000", "GB gigabyte": "8000000000"},
     "month": {
@@ -103,7 +109,7 @@ _BASES = {  # what no other unit is made of
         "decade": "120", "century": "1200", "quarteryear": "3",
     },
     "unit": {"unit 单位": "1"},
-    "ton": {"ton t": "1"},  # which of three is not said
+    "ton": {"ton t": "1"},  # metric, long or short: unknown
     "cup": {"cup": "1"}, "spoon": {"teaspoon tsp": "1", "tablespoon tbsp": "3"}, "decibel": {"dB decibel": "1"},
     "ppm": {"ppm": "1", "ppb": "1/1000"}, "mole per liter": {"molar": "1"},
 }  # fmt: skip
@@ -129,7 +135,8 @@ _CURRENCIES = {
     "AED dirham": ("AED MAD", "1"), "SAR riyal": ("SAR", "1"), "KES KSh shilling": ("KES UGX TZS", "1"), "EGP": ("EGP", "1"), "GHS cedi ₵": ("GHS", "1"),
     "cent ¢ \\cent centavo céntimo centime": (f"{_DOLLARS} EUR PHP", "1/100"), "penny pence": ("GBP USD", "1/100"),
 }  # fmt: skip
-_MONEY_ONLY_BEFORE = frozenset(["Fr", "Fr.", "RM", "Re", "Re."])  # behind a number they are letters
+# Currencies before a number; after it they are letters.
+_MONEY_ONLY_BEFORE = frozenset(["Fr", "Fr.", "RM", "Re", "Re."])
 
 SCALES: dict[str, Fraction] = {
     name: Fraction(value)
@@ -145,8 +152,8 @@ SCALES: dict[str, Fraction] = {
     for name in spellings.split()
 }  # fmt: skip
 _ORDINALS = "half third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth".split()
-for _below, _name in enumerate(_ORDINALS, 2):
-    SCALES[_name] = SCALES[_name + "s"] = Fraction(1, _below)
+for _denominator, _name in enumerate(_ORDINALS, 2):
+    SCALES[_name] = SCALES[_name + "s"] = Fraction(1, _denominator)
 SCALES.update({
     "halves": Fraction(1, 2), "quarter": Fraction(1, 4), "quarters": Fraction(1, 4),
     **{name: Fraction(1, below) for below, names in {
@@ -154,7 +161,7 @@ SCALES.update({
         100: "hundredth hundredths", 1000: "thousandth thousandths", 10**6: "millionth millionths",
     }.items() for name in names.split()},
 })  # fmt: skip
-# Letters for thousands and millions, where a currency says that it is money.
+# Abbreviations of thousand and million, read only in amounts of money.
 MONEY_SCALES = {
     "k": 10**3, "K": 10**3, "m": 10**6, "M": 10**6, "mm": 10**6, "MM": 10**6, "b": 10**9, "B": 10**9, "t": 10**12, "T": 10**12,
 }  # fmt: skip
@@ -165,15 +172,15 @@ PERCENT = {
     "porcent": Fraction(1), "‰": Fraction(1, 10), "bps": Fraction(1, 100),
 }  # fmt: skip
 
-# Words that say how sure, or of what, a number is: they may stand on one side only.
-ADDS_NOTHING = frozenset(
+# Words that do not change the value: one side may omit them.
+NEUTRAL_WORDS = frozenset(
     """of the a an in for with on total altogether overall exactly precisely only just is are was be equal equals old
     tall wide high deep away apart approx approximately about around roughly nearly almost ca circa so such different
     distinct possible respectively answer result value number amount each
     共 第 一共 总共 总计 合计 约 大约 大概 ровно всего примерно около etwa ungefähr environ aproximadamente cerca 약 लगभग""".split()
 )
-# Words that change what a number says, in a way that is not computed here: both sides must have them.
-CHANGES = frozenset(
+# Words that change the meaning of a number in a way that we do not compute: both sides must have them.
+MODIFIERS = frozenset(
     """or and but nor not no non without if when unless except than then more less fewer greater larger smaller bigger
     least most over under above below beyond up down to from by at off within between until till before plus minus
     negative positive multiplied divided twice double triple remainder rest mod modulo base out into x score gross
@@ -184,15 +191,15 @@ CHANGES = frozenset(
     tercio tercios cuarto cuartos mitad mitades o ou oder und y et e más mas mehr plus menos moins weniger meno più di que als bis hasta jusqu minder mindestens
     höchstens máximo mínimo и или не более менее больше меньше минус плюс या से कम अधिक ज्यादा 이상 이하 초과 미만 마이너스""".split()
 )
-# Names of what a number is, before it: `Day 5`, `Area: 25`. Any other word there changes the number.
-NAMES_BEFORE = frozenset(
+# Nouns before a number: `Day 5`, `Area: 25`. Any other word there is a modifier.
+LABELS = frozenset(
     """answer result total value area volume perimeter length width height radius diameter distance speed time price cost
     age day year month week page room case level grade step term team number figure profit salary probability sum
     difference product mean median mode average altitude weight mass angle slope temperature
     circumference question problem part figure row column""".split()
 )
-# The characters of other scripts that change a number wherever they stand in a run of text.
-CHANGING_CHARACTERS = frozenset("半成负負多余几不以至超大小或和与减加乘除折割比未最非无")
+# Characters of other scripts that change a number anywhere in a word.
+MODIFYING_CHARACTERS = frozenset("半成负負多余几不以至超大小或和与减加乘除折割比未最非无")
 SYNONYMS = {
     "people": "person", "persons": "person", "children": "child", "men": "man", "women": "woman", "mice": "mouse",
     "geese": "goose", "teeth": "tooth", "vertices": "vertex", "indices": "index", "matrices": "matrix",
@@ -201,58 +208,59 @@ SYNONYMS = {
 
 
 def _dimensions(text: str) -> Dimensions:
-    found = []
+    """`kg m s-2` as pairs of a base unit and its exponent."""
+    dimensions = []
     for part in text.split():
         name = part.rstrip("-0123456789")
-        found.append((name, int(part[len(name) :] or 1)))
-    return tuple(sorted(found))
+        dimensions.append((name, int(part[len(name) :] or 1)))
+    return tuple(sorted(dimensions))
 
 
-def _prefixed() -> dict[str, Known]:
+def _prefixed() -> dict[str, UnitEntry]:
     units = {}
     for kind, (symbols, names, size) in _PREFIXED.items():
         dimensions = _dimensions(_DIMENSIONS[kind.split(" ")[0]])
         for symbol in symbols.split():
-            units[symbol] = Known(dimensions, Fraction(size))
+            units[symbol] = UnitEntry(dimensions, Fraction(size))
             for prefix, scale in _PREFIXES.items():
                 if symbol in _RARE_PREFIXES.get(prefix, (symbol,)):
-                    units[prefix + symbol] = Known(dimensions, Fraction(size) * Fraction(scale))
+                    units[prefix + symbol] = UnitEntry(dimensions, Fraction(size) * Fraction(scale))
         for name in names.split():
-            units[name] = Known(dimensions, Fraction(size))
+            units[name] = UnitEntry(dimensions, Fraction(size))
             for prefix, scale in _NAMED_PREFIXES.items():
-                units[prefix + name] = Known(dimensions, Fraction(size) * Fraction(scale))
+                units[prefix + name] = UnitEntry(dimensions, Fraction(size) * Fraction(scale))
     return units
 
 
-def _others() -> dict[str, Known]:
+def _others() -> dict[str, UnitEntry]:
     units = {}
     tables = {kind: (_dimensions(_DIMENSIONS[kind]), table) for kind, table in _OTHERS.items()}
     tables |= {base: (((base, 1),), table) for base, table in _BASES.items()}
     for dimensions, table in tables.values():
         for spellings, size in table.items():
             for name in spellings.split():
-                units[name] = Known(dimensions, Fraction(size))
+                units[name] = UnitEntry(dimensions, Fraction(size))
     return units
 
 
-def _currencies() -> dict[str, Known]:
+def _currencies() -> dict[str, UnitEntry]:
     money = (("money", 1),)
     return {
-        name: Known(money, Fraction(size), currency=frozenset(codes.split()))
+        name: UnitEntry(money, Fraction(size), currency=frozenset(codes.split()))
         for spellings, (codes, size) in _CURRENCIES.items()
         for name in spellings.split()
     }
 
 
-def _angles_and_temperatures() -> dict[str, Known]:
-    """What is converted by pi, or by more than a factor."""
+def _angles_and_temperatures() -> dict[str, UnitEntry]:
+    """Units whose conversion needs pi or an offset."""
     kelvin = (("K", 1),)
-    radian = Known((("degree", 1),), Fraction(180), num_pi=-1)
-    celsius = Known(kelvin, offset=Fraction("273.15"))
-    fahrenheit = Known(kelvin, Fraction(5, 9), offset=Fraction("459.67"))
+    radian = UnitEntry((("degree", 1),), Fraction(180), num_pi=-1)
+    celsius = UnitEntry(kelvin, offset=Fraction("273.15"))
+    fahrenheit = UnitEntry(kelvin, Fraction(5, 9), offset=Fraction("459.67"))
     return {
         **dict.fromkeys(("rad", "radian", "радиан", "弧度"), radian),
-        **dict.fromkeys(("K", "kelvin", "开尔文"), Known(kelvin)),
+        **dict.fromkeys(("K", "kelvin", "开尔文"), UnitEntry(kelvin)),
         **dict.fromkeys(("°C", "℃", "celsius", "摄氏度"), celsius),
         **dict.fromkeys(("°F", "℉", "fahrenheit", "华氏度"), fahrenheit),
     }
@@ -263,7 +271,7 @@ UNITS = {**_prefixed(), **_others(), **CURRENCY_BEFORE, **_angles_and_temperatur
 for _name in _MONEY_ONLY_BEFORE:
     del UNITS[_name]
 
-JOINED_UNITS = {  # several words that are one unit, each in the singular
+JOINED_UNITS = {  # units of several words, each in the singular
     "degree celsius": UNITS["°C"], "degree centigrade": UNITS["°C"], "degree fahrenheit": UNITS["°F"], "degree c": UNITS["°C"],
     "degree f": UNITS["°F"], "fluid ounce": UNITS["floz"], "fl oz": UNITS["floz"], "light year": UNITS["lightyear"],
     "nautical mile": UNITS["nauticalmile"], "metric ton": UNITS["tonne"], "us dollar": UNITS["USD"], "u s dollar": UNITS["USD"],

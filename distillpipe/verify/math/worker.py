@@ -1,10 +1,10 @@
-"""The process that asks math-verify: one JSON line in, one out, until its input ends.
+"""Worker process that runs math-verify: reads one JSON line per question, writes one per outcome.
 
     {"answer": "x+1", "reference": "1+x", "cpu_seconds": 5}  ->  {"outcome": "same"}
 
-Outcomes: same | different | unreadable_answer | unreadable_reference | failed. It is killed by the kernel
-where a question takes more CPU time than allowed, in C code too, and where its parent ends; a question
-that takes its memory or its stack costs the process and nothing else.
+Outcomes: same | different | unreadable_answer | unreadable_reference | failed. The process ends with its
+input. The kernel kills it when a question exceeds its CPU time, even in C code, and when the parent ends.
+A question that exhausts memory or stack costs this process only.
 """
 
 import contextlib
@@ -19,21 +19,21 @@ from typing import Any, BinaryIO
 from distillpipe.base.interrupts import leave_with_parent
 
 MEMORY_BYTES = 2 * 2**30
-_ROUNDING = 12  # decimals: the default of 6 calls 1e-7 and 2e-7 equal
-_PRECISION = 50  # digits: the default of 15 cuts what is smaller to zero
+_ROUNDING = 12  # decimal places; with the default of 6, 1e-7 equals 2e-7
+_PRECISION = 50  # digits; with the default of 15, smaller values become zero
 
 
 def main() -> None:
-    """Serve the parent whose process id is the first argument."""
+    """Answer the questions of the parent process, whose id is the first argument."""
     leave_with_parent(int(sys.argv[1]))
-    with contextlib.suppress(ValueError):  # macOS has no such limit; the time limit holds there too
+    with contextlib.suppress(ValueError):  # macOS has no memory limit, only the time limit
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     signal.signal(signal.SIGPROF, signal.SIG_DFL)
     with os.fdopen(os.dup(1), "wb") as out:
-        os.dup2(2, 1)  # what a library prints is no message of ours
+        os.dup2(2, 1)  # what a library prints must not mix with the outcomes
         try:
-            import math_verify  # noqa: F401 - loaded before the first question is asked
+            import math_verify  # noqa: F401 - loaded before the first question, whose time is limited
         except ImportError as error:
             _send(out, {"outcome": "missing", "error": str(error)})
             return
@@ -41,47 +41,47 @@ def main() -> None:
         for line in sys.stdin.buffer:
             question = json.loads(line)
             signal.setitimer(signal.ITIMER_PROF, question["cpu_seconds"])
-            outcome = compared(question["answer"], question["reference"])
+            outcome = compare(question["answer"], question["reference"])
             signal.setitimer(signal.ITIMER_PROF, 0)
             _send(out, {"outcome": outcome})
 
 
-def compared(answer: str, reference: str) -> str:
-    """What math-verify says; anything that it raises is `failed`."""
+def compare(answer: str, reference: str) -> str:
+    """The outcome of math-verify for a pair; `failed` if it raises."""
     from math_verify import verify
 
-    wanted = _parsed(reference)
-    if not wanted:
+    parsed_reference = _parse(reference)
+    if not parsed_reference:
         return "unreadable_reference"
-    given = _parsed(answer)
-    if not given:
+    parsed_answer = _parse(answer)
+    if not parsed_answer:
         return "unreadable_answer"
     try:
-        same = verify(
-            wanted,
-            given,
+        is_same = verify(
+            parsed_reference,
+            parsed_answer,
             float_rounding=_ROUNDING,
             numeric_precision=_PRECISION,
             timeout_seconds=None,
             raise_on_error=True,
         )
-    except Exception:  # noqa: BLE001 - sympy raises anything; the caller asks about the reference then
+    except Exception:  # noqa: BLE001 - sympy may raise anything; the caller then checks the reference
         return "failed"
-    return "same" if same else "different"
+    return "same" if is_same else "different"
 
 
 @functools.lru_cache(maxsize=16)
-def _parsed(text: str) -> list[Any]:
-    """As one LaTeX expression: never the last number of a sentence."""
+def _parse(text: str) -> list[Any]:
+    """The text as one LaTeX expression, so that math-verify does not take the last number of a sentence."""
     from math_verify import LatexExtractionConfig, parse
 
-    found: list[Any] = parse(
+    expressions: list[Any] = parse(
         f"\\boxed{{{text}}}",
         extraction_config=[LatexExtractionConfig(boxed_match_priority=0)],
         fallback_mode="no_fallback",
         parsing_timeout=None,
     )
-    return found
+    return expressions
 
 
 def _send(out: BinaryIO, message: dict[str, str]) -> None:

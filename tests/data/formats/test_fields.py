@@ -1,4 +1,4 @@
-r"""The reference answer of a row: after `####`, in the last box, or as it stands."""
+r"""The reference answer of a row: after `####`, in the last `\boxed{}`, or the whole text."""
 
 from typing import Any
 

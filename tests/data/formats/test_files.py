@@ -1,19 +1,24 @@
-"""Rows of files in every layout, each with its place; files that are broken or were cut short."""
+"""Rows of files in every format, each with its place; broken and truncated files."""
 
 import gzip
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from distillpipe.base.errors import DataError, MissingDependencyError
 from distillpipe.base.requirements import install_command
-from distillpipe.data.formats.files import file_rows
+from distillpipe.data.formats.files import Placed, readable, rows_and_unreadable
 
 ROWS = [{"problem": "1+1?", "answer": "2"}, {"problem": "é?", "answer": None}]
 LINES = "".join(f"{json.dumps(row)}\n" for row in ROWS).encode()
 LIST = json.dumps(ROWS, ensure_ascii=False).encode()
+
+
+def file_rows(path: Path, holds: str = "row") -> Iterator[Placed]:
+    return ((where, readable(row)) for where, row in rows_and_unreadable(path, holds))
 
 
 def write(path: Path, content: bytes) -> Path:
@@ -64,12 +69,15 @@ def test_cells_of_a_csv_file_may_hold_line_ends_commas_and_quotes(
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"a,b\n1,2\n\xe9a,3\n", ":3: not UTF-8 (invalid continuation byte): save it as such"),
+        (
+            b"a,b\n1,2\n\xe9a,3\n",
+            ":3: not UTF-8 (invalid continuation byte): save the file as UTF-8",
+        ),
         (
             b'a,b\n1,2\n"3,4\n',
-            ": not readable as CSV after row 1 (unexpected end of data): mend it",
+            ": not readable as CSV after row 1 (unexpected end of data): correct the file",
         ),
-        (b"a,b\n", " is empty: it should hold one row a line"),
+        (b"a,b\n", " is empty: expected one row per line"),
     ],
 )
 def test_a_csv_file_that_cannot_be_read_is_an_error_with_its_place(
@@ -96,20 +104,24 @@ def test_parquet_is_read_in_pieces_with_its_row_numbers(tmp_path: Path) -> None:
 def test_an_empty_file_is_an_error_that_says_what_it_should_hold(tmp_path: Path, name: str) -> None:
     path = write(tmp_path / name, b"[]" if name == "rows.json" else b" \n")
 
-    with pytest.raises(DataError, match=f"{name} is empty: it should hold one trace a line"):
+    with pytest.raises(DataError, match=f"{name} is empty: expected one trace per line"):
         list(file_rows(path, "trace"))
 
 
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("rows.jsonl", LINES + b'{"a": ', ":3: not valid JSON (Input data was truncated): mend"),
+        ("rows.jsonl", LINES + b'{"a": ', ":3: not valid JSON (Input data was truncated): correct"),
         ("rows.jsonl", LINES + b'{"a": "\xe9"}\n', ":3: not valid JSON ("),
         ("rows.json", b"[{", ": not valid JSON ("),
         ("rows.json", b"{}", ": expected a list of objects, got dict"),
-        ("rows.jsonl.gz", b"", ": not a whole gzip file ("),
-        ("rows.jsonl.gz", b"plain text", ": not a whole gzip file ("),
-        ("rows.jsonl.gz", gzip.compress(LINES * 99, mtime=0)[:-20], ": not a whole gzip file ("),
+        ("rows.jsonl.gz", b"", ": the gzip file is incomplete or damaged ("),
+        ("rows.jsonl.gz", b"plain text", ": the gzip file is incomplete or damaged ("),
+        (
+            "rows.jsonl.gz",
+            gzip.compress(LINES * 99, mtime=0)[:-20],
+            ": the gzip file is incomplete or damaged (",
+        ),
         ("rows.parquet", b"plain text", ": not a readable Parquet file after row 0 ("),
     ],
 )
@@ -136,7 +148,7 @@ def test_rows_before_a_broken_line_are_read_first(tmp_path: Path) -> None:
         next(rows)
 
 
-def test_parquet_without_its_library_names_the_command_that_installs_it(
+def test_parquet_without_pyarrow_names_the_install_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow", None)  # what an import of a missing package meets

@@ -1,4 +1,4 @@
-"""References to the hub: their form. What is behind them: tests/interop/test_hub.py."""
+"""The syntax of hub references. tests/interop/test_hub.py reads datasets."""
 
 import pytest
 
@@ -16,9 +16,7 @@ from distillpipe.data.formats.hub import parse
         ("hub:a/b/data/test*.jsonl", ("a/b", (), "data/test*.jsonl")),
     ],
 )
-def test_a_reference_names_a_dataset_and_perhaps_a_config_and_a_split_or_files(
-    reference: str, parts: tuple[object, ...]
-) -> None:
+def test_a_hub_reference_is_split_into_its_parts(reference: str, parts: tuple[object, ...]) -> None:
     assert parse(reference) == parts
 
 

@@ -1,4 +1,4 @@
-"""Each format as its publishers write it: what is found in a row, or why nothing is."""
+"""Each import format as published: what is read from a row, or why it is rejected."""
 
 import json
 from typing import Any, get_args
@@ -165,7 +165,7 @@ def test_auto_takes_what_fits_most_rows() -> None:
 # ---------------------------------------------------------------- samples and finish reasons
 
 
-def test_each_generation_of_openr1_is_a_trace_and_an_empty_one_is_rejected() -> None:
+def test_openr1_has_a_trace_per_generation_but_none_for_an_empty_one() -> None:
     row = {
         "problem": "1+1?", "answer": "2", "generations": ["<think>a</think>2", "<think>b", "", None],
         "finish_reasons": ["stop", "length", None, None], "correctness_math_verify": [True, False],
@@ -221,7 +221,7 @@ def test_each_choice_of_a_response_is_a_sample() -> None:
         ("2", None, "stop", None, "2"),
     ],
 )
-def test_the_finish_reason_is_the_recorded_one_else_told_from_the_text(
+def test_the_finish_reason_is_recorded_or_derived_from_the_text(
     raw: str, recorded: str | None, finish_reason: str, reasoning: str | None, response: str
 ) -> None:
     trace = only("raw", {"problem": "1+1?", "raw": raw, "finish_reason": recorded})
@@ -256,7 +256,7 @@ def test_the_finish_reason_is_the_recorded_one_else_told_from_the_text(
         ({"problem": "1+1?", "solution": "So two."}, "So two.", None),
     ],
 )
-def test_a_solution_is_a_trace_without_reasoning_whose_answer_stands_in_a_box(
+def test_a_solution_is_a_trace_without_reasoning_with_a_boxed_answer(
     row: dict[str, Any], response: str, reference: str | None
 ) -> None:
     trace = only("solution", row)
@@ -360,9 +360,7 @@ def test_fields_that_are_named_are_looked_for_alone() -> None:
 # ---------------------------------------------------------------- what else a row says
 
 
-def test_what_a_row_says_besides_is_extra_of_the_trace_and_what_samples_share_of_the_problem() -> (
-    None
-):
+def test_other_fields_go_to_extra_of_the_trace_or_of_the_problem() -> None:
     row = {
         "problem": "1+1?", "raw": "2", "gold": "2", "verifier": "exact", "domain": "algebra",
         "model": "QwQ", "finish_reason": "stop", "sample_index": 3, "options": ["1", "2"], "path": "p",
@@ -384,7 +382,7 @@ def test_a_finish_reason_or_verifier_that_nobody_knows_stays_in_extra() -> None:
     assert trace.verifier == "math"
 
 
-def test_the_problem_is_the_raw_text_where_the_row_has_it_and_messages_are_as_sent() -> None:
+def test_the_problem_is_the_raw_text_and_messages_are_as_sent() -> None:
     asked = [
         {"role": "system", "content": "Think."},
         {"role": "user", "content": "Solve: 1+1?"},

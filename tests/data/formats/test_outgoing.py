@@ -1,4 +1,4 @@
-"""Rows for other tools: what each format makes of a trace, and how its text comes back."""
+"""Each export format: the row of a trace, and the text read back from it."""
 
 from collections.abc import Callable
 
@@ -53,7 +53,7 @@ def test_a_trace_as_a_row(
 
 
 @pytest.mark.parametrize("reasoning", [None, ""])
-def test_without_reasoning_the_content_is_the_response_and_the_field_is_empty_text(
+def test_without_reasoning_the_reasoning_field_is_empty_text(
     make_trace: Callable[..., Trace], reasoning: str | None
 ) -> None:
     bare = make_trace(reasoning=reasoning, response="2")

@@ -1,4 +1,4 @@
-"""README.md of a version: a header that `datasets` and the hub read, and where the version came from."""
+"""README.md of a version: a header that `datasets` and the hub read, and the lineage of the version."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -82,7 +82,7 @@ def header_and_text(card: str) -> tuple[Any, str]:
     return yaml.safe_load(header), text
 
 
-def test_the_header_of_a_dataset_card_names_the_files_and_the_nested_features() -> None:
+def test_the_header_of_a_dataset_card_lists_files_and_features() -> None:
     header, _ = header_and_text(dataset_card(MANIFEST))
 
     assert header == {

@@ -1,4 +1,4 @@
-"""Rows on disk: what was appended is read back, survives a torn line, and is never written twice."""
+"""Rows on disk: appended rows are read back, survive a torn line, and are never written twice."""
 
 import hashlib
 import json
@@ -14,7 +14,7 @@ from distillpipe.base.hashing import content_hash
 from distillpipe.base.records import Problem, RejectedTrace, TokenCounts, Trace
 from distillpipe.data.store import jsonl, versions
 from distillpipe.data.store.counts import Dropped
-from distillpipe.data.store.dataset import read_rows, read_traces
+from distillpipe.data.store.dataset import read_traces, scan
 from distillpipe.data.store.manifest import FileEntry, Manifest
 from distillpipe.data.store.versions import Header
 from distillpipe.data.store.writer import Writer
@@ -25,7 +25,7 @@ WriteDataset = Callable[..., Manifest]
 
 
 def append_and_stop(out: Path, header: Header, rows: list[Trace]) -> Path:
-    """Leave a draft with these rows behind; its folder."""
+    """Leave a draft with these rows. Returns its folder."""
     with versions.draft(out, header) as draft, Writer(draft) as writer:
         for row in rows:
             writer.append(row)
@@ -106,7 +106,7 @@ def test_rejected_rows_keep_reason_and_measured_and_decode_as_traces(
         [(long, "too_many_reasoning_tokens", 512), (silent, "missing_reasoning", None)],
     )
 
-    rejected = list(read_rows(tmp_path / "v1", "rejected", RejectedTrace))
+    rejected = list(scan(tmp_path / "v1", RejectedTrace, "rejected"))
     assert [(row.id, row.reason, row.measured) for row in rejected] == [
         (long.id, "too_many_reasoning_tokens", "512"),
         (silent.id, "missing_reasoning", None),
@@ -163,7 +163,7 @@ def test_a_version_without_rows_is_whole_and_reads_as_none(
 # ---------------------------------------------------------------- the id of a dataset
 
 
-def test_the_id_of_a_dataset_does_not_depend_on_the_order_of_its_rows_or_parts(
+def test_the_id_of_a_dataset_ignores_the_order_of_rows_and_parts(
     tmp_path: Path,
     make_traces: MakeTraces,
     write_dataset: WriteDataset,
@@ -178,7 +178,7 @@ def test_the_id_of_a_dataset_does_not_depend_on_the_order_of_its_rows_or_parts(
     assert forwards.id == backwards.id
 
 
-def test_the_id_of_a_dataset_is_that_of_the_rows_kept_whatever_was_rejected_beside_them(
+def test_the_id_of_a_dataset_ignores_rejected_rows(
     tmp_path: Path, make_traces: MakeTraces, write_dataset: WriteDataset
 ) -> None:
     one, two = make_traces(2)
@@ -207,7 +207,7 @@ def test_the_id_after_a_resume_is_that_of_an_undisturbed_run(
 # ---------------------------------------------------------------- resume
 
 
-def test_a_draft_that_is_taken_up_knows_its_rows_and_keeps_them_byte_for_byte(
+def test_a_resumed_draft_knows_its_rows_and_keeps_their_bytes(
     tmp_path: Path, make_traces: MakeTraces, make_header: MakeHeader
 ) -> None:
     one, two, three = make_traces(3)
@@ -276,7 +276,7 @@ def test_a_torn_line_longer_than_one_read_is_cut_off_whole(
 
 
 @pytest.mark.parametrize("line", [b'{"schema": "trace/1", ', b"\xff\xfe", b"\0\0\0\0", b"[]"])
-def test_a_line_that_is_no_row_in_the_middle_of_a_draft_is_named_and_nothing_is_lost(
+def test_a_bad_line_within_a_draft_is_named_and_nothing_is_lost(
     tmp_path: Path, make_traces: MakeTraces, make_header: MakeHeader, line: bytes
 ) -> None:
     one, two = map(as_line, make_traces(2))
@@ -291,7 +291,7 @@ def test_a_line_that_is_no_row_in_the_middle_of_a_draft_is_named_and_nothing_is_
     assert path.read_bytes() == one + line + b"\n" + two
 
 
-def test_a_row_for_which_the_disk_was_full_is_redone_and_the_others_are_whole(
+def test_a_row_that_met_a_full_disk_is_made_again_others_are_intact(
     tmp_path: Path, make_traces: MakeTraces, make_header: MakeHeader
 ) -> None:
     one, two = make_traces(2)
@@ -325,13 +325,13 @@ def test_a_row_that_was_appended_is_on_disk_before_the_next_one(
     with versions.draft(tmp_path, make_header()) as draft, Writer(draft) as writer:
         for count, row in enumerate(rows, start=1):
             writer.append(row)
-            assert list(read_rows(draft.path, "part", Trace)) == rows[:count]
+            assert list(scan(draft.path, Trace)) == rows[:count]
 
 
 # ---------------------------------------------------------------- parts
 
 
-def test_parts_rotate_at_a_bounded_size_and_a_resume_goes_on_in_the_last(
+def test_parts_have_bounded_size_and_a_resume_appends_to_the_last(
     tmp_path: Path,
     make_traces: MakeTraces,
     make_header: MakeHeader,

@@ -1,4 +1,4 @@
-"""Rows that cannot be read, and rows that earlier versions hold already."""
+"""Scanning rows, rows that cannot be read, and rows that earlier versions already have."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +9,7 @@ import pytest
 from distillpipe.base.errors import DataError, UsageError
 from distillpipe.base.records import TokenCounts, Trace
 from distillpipe.data.store import versions
-from distillpipe.data.store.dataset import read_traces
+from distillpipe.data.store.dataset import RowKeys, read_traces, row_files, scan, scan_lines
 from distillpipe.data.store.manifest import Manifest
 from distillpipe.data.store.reuse import sampled_before
 from distillpipe.data.store.versions import Header
@@ -21,7 +21,7 @@ WriteDataset = Callable[..., Manifest]
 
 
 def append_and_stop(out: Path, header: Header, rows: list[Trace]) -> Path:
-    """Leave a draft with these rows behind; its folder."""
+    """Leave a draft with these rows. Returns its folder."""
     with versions.draft(out, header) as draft, Writer(draft) as writer:
         for row in rows:
             writer.append(row)
@@ -30,6 +30,53 @@ def append_and_stop(out: Path, header: Header, rows: list[Trace]) -> Path:
 
 def as_line(row: msgspec.Struct) -> bytes:
     return msgspec.json.encode(row) + b"\n"
+
+
+# ---------------------------------------------------------------- scan
+
+
+def test_scan_reads_references_folders_and_files(
+    tmp_path: Path, make_traces: MakeTraces, write_dataset: WriteDataset
+) -> None:
+    kept, rejected = make_traces(2)
+    out, file = tmp_path / "traces", tmp_path / "traces.jsonl"
+    write_dataset(out, [kept], [(rejected, "wrong_answer", "7")])
+    file.write_bytes(as_line(kept).rstrip())  # the last line of a file may lack its line feed
+    keys, rejected_keys = (RowKeys(row.id, row.row_key) for row in (kept, rejected))
+
+    for source in (str(out), f"{out}@v1", out / "v1", str(file), file):
+        assert list(scan(source, RowKeys)) == [keys]
+        ((where, line),) = scan_lines(source)
+        assert where == f"{row_files(source)[0]}:1"
+        assert msgspec.json.decode(line, type=Trace) == kept
+    for source in (str(out), out / "v1"):
+        assert list(scan(source, RowKeys, "rejected")) == [rejected_keys]
+    assert list(scan(str(file), RowKeys, "rejected")) == []
+
+
+def test_scan_checks_a_reference_but_not_a_folder(
+    tmp_path: Path, make_traces: MakeTraces, write_dataset: WriteDataset
+) -> None:
+    one, two = make_traces(2)
+    write_dataset(tmp_path, [one])
+    (tmp_path / "v1/part-00000.jsonl").write_bytes(as_line(two))
+
+    assert list(scan(tmp_path / "v1", Trace)) == [two]
+    with pytest.raises(DataError, match=r"v1/part-00000.jsonl was changed|bytes, .* were written"):
+        list(scan(str(tmp_path), Trace))
+
+
+def test_scan_can_skip_a_torn_last_line(
+    tmp_path: Path, make_traces: MakeTraces, make_header: MakeHeader
+) -> None:
+    one, two = make_traces(2)
+    folder = append_and_stop(tmp_path, make_header(), [one])
+    with (folder / "part-00000.jsonl").open("ab") as file:
+        file.write(as_line(two)[:40])
+
+    assert list(scan(folder, Trace, skip_torn=True)) == [one]
+    with pytest.raises(DataError, match=r"part-00000.jsonl:2: not a row of kind Trace"):
+        list(scan(folder, Trace))
 
 
 # ---------------------------------------------------------------- rows that cannot be read
@@ -58,7 +105,7 @@ def test_a_line_that_is_no_trace_is_an_error_with_file_and_line(
     with pytest.raises(DataError, match=f"{path}:3: not a row of kind Trace") as raised:
         next(rows)
     assert complaint in str(raised.value)
-    assert "mend or remove the line" in str(raised.value)
+    assert "correct or remove the line" in str(raised.value)
 
 
 def test_an_empty_file_has_no_rows(tmp_path: Path) -> None:
@@ -75,7 +122,7 @@ def test_a_missing_dataset_is_an_error_that_says_what_to_give(tmp_path: Path) ->
 # ---------------------------------------------------------------- rows sampled before
 
 
-def test_rows_sampled_before_come_from_finished_and_partial_versions_each_once(
+def test_rows_of_versions_and_drafts_are_reused_each_once(
     tmp_path: Path, make_traces: MakeTraces, make_header: MakeHeader, write_dataset: WriteDataset
 ) -> None:
     one, two, three, four = make_traces(4)
@@ -100,7 +147,7 @@ def test_a_torn_last_line_of_another_draft_is_passed_over(
     assert not path.read_bytes().endswith(b"\n")
 
 
-def test_a_row_that_was_rejected_without_being_sampled_is_not_taken_over(
+def test_a_row_rejected_before_sampling_is_not_reused(
     tmp_path: Path, make_traces: MakeTraces, write_dataset: WriteDataset
 ) -> None:
     nothing = TokenCounts(prompt=600, reasoning=0, response=0, total=600)
@@ -111,7 +158,7 @@ def test_a_row_that_was_rejected_without_being_sampled_is_not_taken_over(
     assert list(sampled_before(tmp_path, {kept.row_key, refused.row_key})) == [kept]
 
 
-def test_a_broken_line_among_the_rows_sampled_before_is_an_error_with_file_and_line(
+def test_a_broken_line_in_rows_to_reuse_is_an_error_with_its_place(
     tmp_path: Path, make_traces: MakeTraces, write_dataset: WriteDataset
 ) -> None:
     one, two = make_traces(2)
@@ -119,5 +166,5 @@ def test_a_broken_line_among_the_rows_sampled_before_is_an_error_with_file_and_l
     path = tmp_path / "v1/part-00000.jsonl"
     path.write_bytes(b"\0" * 40 + b"\n" + as_line(two))
 
-    with pytest.raises(DataError, match=f"{path}:1: not a row of kind Sampled"):
+    with pytest.raises(DataError, match=f"{path}:1: not a row of kind RowKeys"):
         list(sampled_before(tmp_path, {two.row_key}))

@@ -1,4 +1,4 @@
-"""Whatever is torn off a draft, and however runs alternate, each whole line survives and no row stands twice."""
+"""Kill runs at random bytes and let them alternate: every whole line survives and no row comes twice."""
 
 import signal
 import subprocess
@@ -22,14 +22,14 @@ from hypothesis.stateful import (
 
 from distillpipe.base.hashing import bytes_hash, content_hash
 from distillpipe.base.records import Message, TokenCounts, Trace
-from distillpipe.data.store import jsonl, versions
+from distillpipe.data.store import integrity, jsonl, versions
 from distillpipe.data.store import manifest as manifests
 from distillpipe.data.store.reuse import sampled_before
 from distillpipe.data.store.versions import Header
 from distillpipe.data.store.writer import FailedRow, Writer
 
 PART_BYTES = 1500  # two to four rows, so that parts rotate
-NUMBERS = range(8)  # of the rows that a run may want
+NUMBERS = range(8)  # rows that a run may want
 KEYS = {content_hash(number): number for number in NUMBERS}
 texts = st.text(max_size=100)
 numbers = st.sampled_from(NUMBERS)
@@ -62,7 +62,7 @@ def trace(number: int, text: str) -> Trace:
 
 
 def whole_rows(folder: Path, stream: str) -> Iterator[Trace]:
-    """The rows of a stream whose lines have an end."""
+    """The rows of a stream whose lines are whole."""
     for path in sorted(folder.glob(f"{stream}-*.jsonl")):
         *whole, _ = path.read_bytes().split(b"\n")
         for line in whole:
@@ -70,7 +70,7 @@ def whole_rows(folder: Path, stream: str) -> Iterator[Trace]:
 
 
 class Expected:
-    """What the folder of one version should hold."""
+    """The expected content of the folder of one version."""
 
     def __init__(self, path: Path, name: str, takes_over: bool) -> None:
         self.path = path
@@ -85,7 +85,7 @@ class Expected:
 
 
 class RunsUnderFire(RuleBasedStateMachine):
-    """Runs of two commands, A and B, under one folder, as a stage makes them, killed at any byte."""
+    """Runs of two commands, A and B, in one output folder, killed at any byte."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -99,11 +99,11 @@ class RunsUnderFire(RuleBasedStateMachine):
         self.now: Expected | None = None
         self.writer: Writer
 
-    # what a person does
+    # ---- actions of the user
 
     @rule(name=st.sampled_from("AB"), fresh=st.booleans())
     def call(self, name: str, fresh: bool) -> None:
-        """Stop what runs, and run a command: up to date, or gone on with, or begun."""
+        """Stop the current run, then run a command: it is up to date, resumes a draft, or begins one."""
         self._stop()
         there = [one for one in self.finished if one.name == name and not fresh]
         path = versions.up_to_date(self.out, header(name, fresh=fresh))
@@ -139,7 +139,7 @@ class RunsUnderFire(RuleBasedStateMachine):
         ["part", "rejected", "errors.jsonl", "manifest.json.new", "problems.jsonl"]
     ))  # fmt: skip
     def kill_in_a_write(self, number: int, text: str, share: float, stream: str) -> None:
-        """The process ends with a line half written, and has saved nothing since it wrote it."""
+        """The process is killed in the middle of a line, before it saved its counts again."""
         at = self.now
         assert at is not None
         manifest = (at.path / "manifest.json").read_bytes()
@@ -154,7 +154,7 @@ class RunsUnderFire(RuleBasedStateMachine):
     @precondition(lambda self: self.now is not None)
     @rule(stream=st.sampled_from(["part", "rejected"]), share=st.floats(0, 1))
     def lose_power(self, stream: str, share: float) -> None:
-        """Lines that were not synced yet are gone too, all or in part."""
+        """A power loss: lines that were not synced are lost too, all or some."""
         at = self.now
         assert at is not None
         self._stop()
@@ -165,7 +165,7 @@ class RunsUnderFire(RuleBasedStateMachine):
             num_lost = content.count(b"\n") - torn.count(b"\n")
             del at.rows[stream][len(at.rows[stream]) - num_lost :]
 
-    # what a stage does
+    # ---- actions of a stage
 
     @precondition(lambda self: self.now is not None)
     @rule(rows=st.lists(st.tuples(numbers, texts, st.booleans()), min_size=1, max_size=6))
@@ -225,7 +225,7 @@ class RunsUnderFire(RuleBasedStateMachine):
             name: content.count(b"\n") for name, content in written.items()
         }
 
-    # what always holds
+    # ---- invariants
 
     @invariant()
     def every_folder_holds_its_rows_once_in_order(self) -> None:
@@ -248,7 +248,7 @@ class RunsUnderFire(RuleBasedStateMachine):
     def finished_versions_are_as_their_manifests_say(self) -> None:
         for one in self.finished:
             found = manifests.read(one.path)
-            versions.check_sizes(one.path, found)
+            integrity.check_sizes(one.path, found)
             assert (found.counts.rows_kept, found.counts.rows_rejected) == tuple(
                 map(len, one.rows.values())
             )
@@ -288,11 +288,18 @@ TestRunsUnderFire = RunsUnderFire.TestCase
 TestRunsUnderFire.settings = settings(max_examples=25, stateful_step_count=20, deadline=None)
 
 
+class TestMoreRunsUnderFire(RunsUnderFire.TestCase):
+    """The same with more examples."""
+
+    settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+    pytestmark = pytest.mark.slow
+
+
 class TestManyRunsUnderFire(RunsUnderFire.TestCase):
-    """The same, for longer."""
+    """The same, for much longer."""
 
     settings = settings(max_examples=600, stateful_step_count=40, deadline=None)
-    pytestmark = pytest.mark.slow
+    pytestmark = pytest.mark.long
 
 
 APPEND_FOR_EVER = """

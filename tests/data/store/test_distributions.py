@@ -1,4 +1,4 @@
-"""Quantiles and histograms of row lengths, by hand."""
+"""Quantiles and histograms of row lengths, with values computed by hand."""
 
 from itertools import pairwise
 
@@ -80,7 +80,7 @@ def test_the_values_are_left_in_their_order() -> None:
 
 
 @given(st.lists(st.integers(0, 10**7), min_size=1))
-def test_bins_hold_every_value_once_and_a_quantile_has_its_share_at_or_below_it(
+def test_each_value_is_in_one_bin_and_quantiles_have_their_share(
     values: list[int],
 ) -> None:
     found = distribution(values)

@@ -1,4 +1,4 @@
-"""Requests that fail: listed, tried again, or given up on demand, and never a row bought twice."""
+"""Failed requests are listed, tried again or given up on demand, and no row is paid for twice."""
 
 import json
 from collections import Counter
@@ -14,7 +14,7 @@ from distillpipe.base.options import EngineOptions, Plan, Prompting, Sampling, S
 from distillpipe.base.records import RejectedTrace, TokenCounts, trace_id
 from distillpipe.data.store import versions
 from distillpipe.data.store.counts import Dropped
-from distillpipe.data.store.dataset import read_rows, read_traces
+from distillpipe.data.store.dataset import read_traces, scan
 from distillpipe.data.store.writer import FailedRow
 from distillpipe.engines.base import Completion, Failure, Request
 from distillpipe.models.lookup import Model
@@ -25,7 +25,7 @@ COMPLETION = "<think>\n1+1=2.\n</think>\n\n\\boxed{2}<|im_end|>"
 
 
 class ScriptedEngine:
-    """Completes a request with the same text unless its prompt holds a word of `fails`; counts what it is asked."""
+    """Completes requests with the same text, fails those with a word of `fails`, and counts them."""
 
     context_length = 1024
     description = "a script"
@@ -52,7 +52,7 @@ class ScriptedEngine:
 
 @pytest.fixture
 def engine(monkeypatch: pytest.MonkeyPatch) -> ScriptedEngine:
-    """What `generate` samples from, instead of a model."""
+    """The engine that `generate` samples from, in place of a model."""
     engine = ScriptedEngine()
 
     def open_engine(_model: Model, chat: Any, *_: object) -> ScriptedEngine:
@@ -127,7 +127,7 @@ def names(out: Path) -> list[str]:
 # ---------------------------------------------------------------- errors.jsonl and retry
 
 
-def test_a_request_that_fails_is_listed_and_the_version_is_not_finished(
+def test_a_failed_request_is_listed_and_the_version_unfinished(
     generate: Generate, engine: ScriptedEngine, place: Path
 ) -> None:
     engine.fails = {"2"}
@@ -138,10 +138,10 @@ def test_a_request_that_fails_is_listed_and_the_version_is_not_finished(
     assert raised.value.exit_code == 3
     assert str(raised.value) == (
         f"1 rows failed (the first: server said 503), all are listed in {draft}/errors.jsonl: "
-        "the same command tries them again, with --accept-errors it then goes on without them"
+        "the same command tries them again, with --accept-errors it then finishes without them"
     )
     assert names(place / "out") == ["v1.partial"]
-    rows = list(read_rows(draft, "part", RejectedTrace.__base__))
+    rows = list(scan(draft, RejectedTrace.__base__))
     assert [row.problem for row in rows] == ["1 + 1", "3 + 1"]
     (one,) = failed(draft)
     assert (one.error, one.row_key) == (
@@ -151,7 +151,7 @@ def test_a_request_that_fails_is_listed_and_the_version_is_not_finished(
     assert one.id.endswith("/" + one.row_key[:16])
 
 
-def test_the_next_run_tries_only_what_failed_and_a_success_empties_the_list(
+def test_the_next_run_tries_only_failed_rows_and_empties_the_list(
     generate: Generate, engine: ScriptedEngine, place: Path
 ) -> None:
     engine.fails = {"2", "3"}
@@ -174,7 +174,7 @@ def test_the_next_run_tries_only_what_failed_and_a_success_empties_the_list(
     assert result.manifest.counts.tokens_sampled == result.manifest.counts.tokens_kept
 
 
-def test_an_engine_that_dies_after_failures_keeps_the_rows_and_all_others_are_tried_again(
+def test_after_an_engine_dies_only_missing_rows_are_tried_again(
     generate: Generate, engine: ScriptedEngine, place: Path
 ) -> None:
     engine.fails, engine.dies_after = {"1"}, 3
@@ -203,7 +203,7 @@ def test_a_line_of_the_list_that_was_torn_is_no_obstacle(
     assert keys(place / "out") == [("1 + 1", 0), ("2 + 1", 0)]
 
 
-def test_rows_that_another_version_got_are_taken_over_and_leave_no_list_behind(
+def test_failed_rows_that_another_version_has_are_reused(
     generate: Generate, engine: ScriptedEngine, place: Path
 ) -> None:
     engine.fails = {"2"}
@@ -221,7 +221,7 @@ def test_rows_that_another_version_got_are_taken_over_and_leave_no_list_behind(
 # ---------------------------------------------------------------- --accept-errors
 
 
-def test_accepted_errors_are_rejected_rows_with_the_message_and_the_version_is_finished(
+def test_accepted_errors_become_rejected_rows_with_their_message(
     generate: Generate, engine: ScriptedEngine, place: Path
 ) -> None:
     engine.fails = {"2"}
@@ -230,7 +230,7 @@ def test_accepted_errors_are_rejected_rows_with_the_message_and_the_version_is_f
     assert names(place / "out") == ["v1"]
     assert result.manifest.counts.dropped == {"engine_error": Dropped(rows=1, tokens=0)}
     assert (result.manifest.counts.rows_kept, result.manifest.counts.rows_read) == (2, 3)
-    (row,) = read_rows(result.path, "rejected", RejectedTrace)
+    (row,) = scan(result.path, RejectedTrace, "rejected")
     assert (row.problem, row.reason, row.measured) == ("2 + 1", "engine_error", "server said 503")
     assert row.id == trace_id(row.problem_id, row.row_key)
     assert row.num_tokens is not None
@@ -242,7 +242,7 @@ def test_accepted_errors_are_rejected_rows_with_the_message_and_the_version_is_f
     ]  # fmt: skip
 
 
-def test_the_flag_gives_up_what_a_run_without_it_has_left_only_after_another_try(
+def test_failed_rows_are_given_up_only_after_another_try(
     generate: Generate, engine: ScriptedEngine, place: Path
 ) -> None:
     engine.fails = {"2", "3"}
@@ -253,10 +253,10 @@ def test_the_flag_gives_up_what_a_run_without_it_has_left_only_after_another_try
 
     assert sorted(engine.asked.values()) == [1, 2, 2]
     assert result.path.name == "v1"
-    assert [row.problem for row in read_rows(result.path, "rejected", RejectedTrace)] == ["2 + 1"]
+    assert [row.problem for row in scan(result.path, RejectedTrace, "rejected")] == ["2 + 1"]
 
 
-def test_a_version_with_accepted_errors_is_up_to_date_for_a_command_with_the_flag_only(
+def test_accepted_errors_are_up_to_date_only_with_the_flag(
     generate: Generate, engine: ScriptedEngine, place: Path
 ) -> None:
     engine.fails = {"2"}
@@ -282,7 +282,7 @@ def test_a_version_with_accepted_errors_is_up_to_date_for_a_command_with_the_fla
     assert (with_flag.path.name, with_flag.up_to_date) == ("v2", True)
 
 
-def test_where_every_request_fails_nothing_is_given_up_and_all_are_tried_again(
+def test_if_every_request_fails_none_is_given_up(
     generate: Generate, engine: ScriptedEngine, place: Path
 ) -> None:
     engine.fails = {"1", "2"}
@@ -297,7 +297,7 @@ def test_where_every_request_fails_nothing_is_given_up_and_all_are_tried_again(
     assert names(place / "out") == ["v1"]
 
 
-def test_a_draft_with_errors_given_up_is_not_what_a_command_without_the_flag_goes_on_with(
+def test_without_the_flag_a_draft_with_given_up_rows_is_not_resumed(
     generate: Generate, engine: ScriptedEngine, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine.fails = {"2"}
@@ -318,7 +318,7 @@ def _interrupt(_: Path) -> list[Path]:
 # ---------------------------------------------------------------- nothing is sampled twice
 
 
-def test_a_pilot_then_all_then_more_samples_then_one_more_problem_buys_no_row_twice(
+def test_growing_runs_after_a_pilot_pay_for_no_row_twice(
     generate: Generate, engine: ScriptedEngine, place: Path
 ) -> None:
     calls: list[tuple[int, dict[str, Any], int]] = [
@@ -338,7 +338,7 @@ def test_a_pilot_then_all_then_more_samples_then_one_more_problem_buys_no_row_tw
     assert keys(place / "out") == [(f"{one} + 1", at) for one in range(1, 7) for at in (0, 1)]
 
 
-def test_a_then_b_then_a_samples_nothing_twice_and_latest_is_what_was_asked_last(
+def test_a_then_b_then_a_samples_nothing_twice_and_latest_follows(
     generate: Generate, engine: ScriptedEngine, place: Path
 ) -> None:
     one, other = ["1 + 1", "2 + 1"], ["2 + 1", "3 + 1"]
@@ -354,7 +354,7 @@ def test_a_then_b_then_a_samples_nothing_twice_and_latest_is_what_was_asked_last
     assert len(engine.asked) == 3
 
 
-def test_drafts_of_several_commands_stand_side_by_side_and_lend_each_other_rows(
+def test_drafts_of_several_commands_reuse_rows_of_each_other(
     generate: Generate, engine: ScriptedEngine, place: Path
 ) -> None:
     engine.dies_after = 2

@@ -1,4 +1,4 @@
-"""Streams know rows, bytes and sha256 of their files without reading them again; spools give rows back."""
+"""Streams track rows, bytes and sha256 of their files. Spools return their records."""
 
 import hashlib
 import json
@@ -16,6 +16,7 @@ from distillpipe.data.store import jsonl
 from distillpipe.data.store.jsonl import (
     Spool,
     Stream,
+    cut_from_line,
     cut_torn_line,
     decoded,
     decoded_slice,
@@ -32,13 +33,13 @@ def problem(number: int, text: str = "1+1?") -> Problem:
 
 
 def opened(folder: Path, prefix: str = "part") -> tuple[Stream, list[Row]]:
-    """A stream, and the lines that it found on disk with their places."""
+    """A stream, and the lines that were on disk with their places."""
     found: list[Row] = []
     return Stream(folder, prefix, lambda line, where: found.append((line, where))), found
 
 
 def check_parts(stream: Stream, folder: Path) -> None:
-    """What the stream says of its files is what the files are."""
+    """Check that rows, bytes and sha256 of the stream are those of the files."""
     assert [part.name for part in stream.parts] == sorted(path.name for path in folder.iterdir())
     for part in stream.parts:
         content = (folder / part.name).read_bytes()
@@ -65,7 +66,7 @@ def test_rows_rows_and_sha256_are_those_of_the_file_after_each_row(tmp_path: Pat
     assert [(part.name, part.rows) for part in stream.parts] == [("part-00000.jsonl", 4)]
 
 
-def test_parts_begin_when_the_last_one_is_full_and_a_row_is_never_split(
+def test_a_new_part_begins_when_the_last_is_full_between_rows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(jsonl, "PART_BYTES", 10)
@@ -83,7 +84,7 @@ def test_parts_begin_when_the_last_one_is_full_and_a_row_is_never_split(
 @pytest.mark.parametrize(
     "torn", [b"", b"1", b'{"torn": "' + b"x" * 3000], ids=["whole", "1", "long"]
 )
-def test_after_a_resume_parts_are_those_of_the_files_and_rows_are_added_behind(
+def test_after_a_resume_rows_are_appended_to_the_existing_parts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part_bytes: int, torn: bytes
 ) -> None:
     monkeypatch.setattr(jsonl, "PART_BYTES", part_bytes)
@@ -135,7 +136,7 @@ def test_streams_with_two_prefixes_leave_each_other_alone(tmp_path: Path) -> Non
 def synced_rows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sync_rows: int, seconds: float
 ) -> list[int]:
-    """How many rows were written when each fsync of the first ten rows came."""
+    """The number of rows written at each fsync, for ten rows."""
     stream = Stream(tmp_path, "part", lambda *_: None, sync_rows)
     synced: list[int] = []
     monkeypatch.setattr(jsonl, "SYNC_SECONDS", seconds)
@@ -190,7 +191,7 @@ def test_a_line_that_the_system_takes_in_pieces_is_whole(
 
 
 @given(st.binary(max_size=300), st.integers(1, 40))
-def test_all_after_the_last_line_feed_is_cut_whatever_the_size_of_a_read(
+def test_a_torn_line_is_cut_whatever_the_size_of_a_read(
     tmp_path_factory: pytest.TempPathFactory, content: bytes, read_bytes: int
 ) -> None:
     path = tmp_path_factory.getbasetemp() / "torn.jsonl"
@@ -199,6 +200,14 @@ def test_all_after_the_last_line_feed_is_cut_whatever_the_size_of_a_read(
         patch.setattr(jsonl, "READ_BYTES", read_bytes)
         cut_torn_line(path)
     assert path.read_bytes() == content[: content.rfind(b"\n") + 1]
+
+
+@pytest.mark.parametrize(("number", "rest"), [(1, b""), (2, b"a\n"), (3, b"a\nb\n")])
+def test_lines_from_a_number_on_are_cut_off(tmp_path: Path, number: int, rest: bytes) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(b"a\nb\nc\n")
+    cut_from_line(path, number)
+    assert path.read_bytes() == rest
 
 
 @pytest.mark.parametrize(
@@ -212,7 +221,7 @@ def test_all_after_the_last_line_feed_is_cut_whatever_the_size_of_a_read(
     ],
     ids=["empty", "two", "blank lines", "no end", "only torn"],
 )
-def test_lines_have_their_numbers_and_a_torn_one_is_passed_over_on_demand(
+def test_lines_are_numbered_and_a_torn_one_can_be_skipped(
     tmp_path: Path, content: bytes, every: list[object], whole: list[object]
 ) -> None:
     path = tmp_path / "rows.jsonl"
@@ -225,9 +234,9 @@ def test_lines_have_their_numbers_and_a_torn_one_is_passed_over_on_demand(
 @pytest.mark.parametrize(
     ("schema", "remedy"),
     [
-        ("problem/2", "or install the distillpipe that wrote 'problem/2'"),
-        ("problem/1", "or bring the file in with `distill import`"),
-        (7, "or bring the file in with `distill import`"),
+        ("problem/2", "or install the version of distillpipe that wrote 'problem/2'"),
+        ("problem/1", "or convert the file with `distill import`"),
+        (7, "or convert the file with `distill import`"),
     ],
 )
 def test_a_row_that_does_not_fit_says_where_it_stands_and_what_to_do(
@@ -239,7 +248,7 @@ def test_a_row_that_does_not_fit_says_where_it_stands_and_what_to_do(
     with pytest.raises(DataError) as raised:
         list(decoded(path, Problem))
     assert str(raised.value).startswith(f"{path}:1: not a row of kind Problem (")
-    assert str(raised.value).endswith(f"): mend or remove the line, {remedy}")
+    assert str(raised.value).endswith(f"): correct or remove the line, {remedy}")
 
 
 # ---------------------------------------------------------------- slices

@@ -1,4 +1,4 @@
-"""Rows with soft labels in a draft and in other versions: both are in step, whatever was torn or lost."""
+"""Rows with soft labels in drafts and other versions: rows and labels match after any kill or loss."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -13,8 +13,8 @@ from distillpipe.base import filesystem
 from distillpipe.base.errors import DataError
 from distillpipe.base.hashing import file_sha256
 from distillpipe.base.records import Trace
-from distillpipe.data.store import versions
-from distillpipe.data.store.dataset import read_rows
+from distillpipe.data.store import label_writer, versions
+from distillpipe.data.store.dataset import scan
 from distillpipe.data.store.labels import (
     INSERTED,
     SAMPLED,
@@ -38,7 +38,7 @@ MakeHeader = Callable[..., Header]
 
 
 def labels_of(trace: Trace, k: int = K) -> Labels:
-    """Labels that are those of one row alone."""
+    """Labels that differ for each row."""
     first = int(trace.row_key[:4], 16)
     ids = np.arange(first, first + LENGTH, dtype=np.uint32)
     top = np.stack([ids + number for number in range(k)], axis=1)
@@ -61,8 +61,8 @@ def append(writer: Writer, *traces: Trace) -> None:
 
 
 def check(folder: Path, traces: list[Trace], k: int = K) -> None:
-    """The version holds these rows and no other, each with its labels, and no label beside them."""
-    rows = list(read_rows(folder, "part", Trace))
+    """Check that a version has exactly these rows, each with its labels, and no other labels."""
+    rows = list(scan(folder, Trace))
     assert sorted(row.id for row in rows) == sorted(trace.id for trace in traces)
     for row in rows:
         assert row.soft_labels is not None
@@ -74,7 +74,7 @@ def check(folder: Path, traces: list[Trace], k: int = K) -> None:
     assert sum(sizes) == label_bytes(len(traces) * LENGTH, k)
 
 
-def test_a_version_lists_its_label_files_and_its_rows_name_their_slices(
+def test_a_version_lists_label_files_and_its_rows_name_slices(
     tmp_path: Path, make_traces: MakeTraces, make_header: MakeHeader
 ) -> None:
     traces = make_traces(3)
@@ -106,7 +106,7 @@ def test_the_id_of_a_version_does_not_depend_on_the_order_of_its_rows(
     assert ids[0] == ids[1]
 
 
-def test_a_row_without_labels_and_a_rejected_one_stand_beside_the_others(
+def test_rows_without_labels_and_rejected_rows_mix_with_others(
     tmp_path: Path, make_traces: MakeTraces, make_header: MakeHeader
 ) -> None:
     one, two, three = make_traces(3)
@@ -115,7 +115,7 @@ def test_a_row_without_labels_and_a_rejected_one_stand_beside_the_others(
         writer.append(two)
         writer.reject(three, "prompt_too_long", 9)
         writer.finish([])
-    rows = read_rows(tmp_path / "v1", "part", Trace)
+    rows = scan(tmp_path / "v1", Trace)
     assert [row.soft_labels is None for row in rows] == [False, True]
 
 
@@ -165,7 +165,7 @@ def test_labels_of_a_row_that_was_torn_off_are_cut_off_and_made_anew(
 
 
 @pytest.mark.parametrize("num_bytes", [1, 2 * LENGTH * (6 * K + 2)])
-def test_last_rows_whose_labels_a_power_cut_took_are_cut_off_and_made_anew(
+def test_last_rows_that_lost_their_labels_are_cut_and_made_again(
     tmp_path: Path, make_traces: MakeTraces, make_header: MakeHeader, num_bytes: int
 ) -> None:
     traces = make_traces(4)
@@ -179,7 +179,7 @@ def test_last_rows_whose_labels_a_power_cut_took_are_cut_off_and_made_anew(
     check(tmp_path / "v1", traces)
 
 
-def test_more_rows_without_their_labels_than_can_be_unsynced_are_an_error_and_stay(
+def test_too_many_rows_without_labels_are_an_error_and_stay(
     tmp_path: Path, make_traces: MakeTraces, make_header: MakeHeader
 ) -> None:
     part, labels = left_behind(tmp_path, make_header(), make_traces(4))
@@ -187,13 +187,22 @@ def test_more_rows_without_their_labels_than_can_be_unsynced_are_an_error_and_st
     os.truncate(labels, 1)
     with (
         versions.draft(tmp_path, make_header()) as draft,
-        pytest.raises(DataError, match=rf"{labels}: the rows of this draft name 24 labels of it"),
+        pytest.raises(DataError, match=rf"{labels}: the rows of this draft name 24 labels, but"),
     ):
         Writer(draft, sync_rows=3, soft_labels=SOURCE)
     assert part.read_bytes() == before
 
 
-def test_rows_with_enough_labels_of_the_same_model_are_found_with_the_first_of_them(
+def test_at_most_max_rows_without_labels_are_cut_off(
+    tmp_path: Path, make_traces: MakeTraces, make_header: MakeHeader
+) -> None:
+    part, labels = left_behind(tmp_path, make_header(), make_traces(3))
+    os.truncate(labels, 1)
+    label_writer.cut_rows_without_labels(part.parent, max_rows=3)
+    assert part.read_bytes() == b""
+
+
+def test_rows_with_enough_labels_of_the_model_are_reused(
     tmp_path: Path, make_traces: MakeTraces, make_header: MakeHeader
 ) -> None:
     one, two, three, four = make_traces(4)
@@ -236,7 +245,7 @@ def test_labels_of_a_version_that_were_changed_are_not_taken_over(
 
 
 @pytest.mark.parametrize("ending", [".labels", ".tokens"])
-def test_a_version_with_changed_labels_that_is_renamed_to_a_draft_is_refused(
+def test_a_draft_made_of_a_version_with_changed_labels_is_refused(
     tmp_path: Path, make_traces: MakeTraces, make_header: MakeHeader, ending: str
 ) -> None:
     with opened(tmp_path, make_header()) as writer:
@@ -246,13 +255,13 @@ def test_a_version_with_changed_labels_that_is_renamed_to_a_draft_is_refused(
     changed = next(draft.glob(f"labels-*{ending}"))
     flipped(changed)
     before = {path: path.read_bytes() for path in draft.iterdir()}
-    said = rf"{changed} was changed after .*: put the original back, or label the rows anew, .*distill label"
+    said = rf"{changed} was changed after .*: restore the original file, or label the rows again, .*distill label"
     with pytest.raises(DataError, match=said), opened(tmp_path, make_header()):
         pass
     assert {path: path.read_bytes() for path in draft.iterdir()} == before
 
 
-def test_a_version_whose_source_file_was_damaged_and_that_is_renamed_to_a_draft_is_mended(
+def test_a_draft_made_of_a_version_repairs_its_source_file(
     tmp_path: Path, make_traces: MakeTraces, make_header: MakeHeader
 ) -> None:
     traces = make_traces(2)

@@ -1,4 +1,4 @@
-"""The store of soft labels: what is written is read, torn files are mended, lost labels are named."""
+"""Label files: labels are read back, torn files are repaired, missing labels are an error."""
 
 import os
 import signal
@@ -120,7 +120,7 @@ def test_lost_labels_are_an_error_that_names_the_file(tmp_path: Path, ending: st
     slices = written(tmp_path, [6, 4])
     path = tmp_path / f"labels-run-00000.{ending}"
     os.truncate(path, path.stat().st_size - 1)
-    with pytest.raises(DataError, match=rf"{path}: a row names the labels 6 to 10 of it"):
+    with pytest.raises(DataError, match=rf"{path}: a row names its labels 6 to 10"):
         read_labels(tmp_path, slices[1])
     with pytest.raises(DataError, match=rf"{path}: the rows of this draft name 10 labels"):
         LabelWriter(tmp_path, "run", SOURCE, slices)
@@ -133,17 +133,17 @@ def test_labels_of_different_lengths_are_refused(tmp_path: Path) -> None:
     writer = LabelWriter(tmp_path, "run", SOURCE, [])
     with pytest.raises(ValueError, match="different lengths"):
         writer.append(made(4)._replace(flags=np.zeros(3, np.uint8)))
-    with pytest.raises(ValueError, match="labels of 2 tokens in files of 3"):
+    with pytest.raises(ValueError, match="K is 2, but the files have 3 labels per token"):
         writer.append(made(4, k=2))
     assert labels.files_of(tmp_path) == []
 
 
-def test_a_reader_learns_whose_labels_they_are_and_what_their_ids_mean(tmp_path: Path) -> None:
+def test_a_reader_learns_the_teacher_and_vocabulary_of_labels(tmp_path: Path) -> None:
     (found,) = written(tmp_path, [4], producer="3f9a")
     assert read_source(tmp_path, found) == SOURCE
     wider = msgspec.structs.replace(found, k=K + 1)
     with pytest.raises(
-        DataError, match=f"{K} labels a token, and a row that names them says {K + 1}"
+        DataError, match=f"{K} labels per token, but a row that names them says {K + 1}"
     ):
         read_source(tmp_path, wider)
     assert read_source(tmp_path, found).vocabulary == VOCABULARY
@@ -151,11 +151,11 @@ def test_a_reader_learns_whose_labels_they_are_and_what_their_ids_mean(tmp_path:
     assert path in labels.files_of(tmp_path)
     path.write_text("{}")
     with pytest.raises(
-        DataError, match=rf"{path}: it should say who gave the labels.*copy the ver"
+        DataError, match=rf"{path} should describe the teacher of the labels.*copy the ver"
     ):
         read_source(tmp_path, found)
     path.unlink()
-    with pytest.raises(DataError, match=rf"{path}: it should say who gave the labels"):
+    with pytest.raises(DataError, match=rf"{path} should describe the teacher of the labels"):
         read_source(tmp_path, found)
 
 

@@ -1,4 +1,4 @@
-"""manifest.json: written in one step, read back as it was, and refused in one line where it is not one."""
+"""manifest.json: written atomically, read back unchanged, and refused with one line if damaged."""
 
 import subprocess
 import sys
@@ -9,6 +9,7 @@ import pytest
 
 import distillpipe
 from distillpipe.base.errors import DataError
+from distillpipe.base.hashing import content_hash
 from distillpipe.data.store import manifest as manifests
 from distillpipe.data.store.counts import Counts, Dropped
 from distillpipe.data.store.manifest import (
@@ -63,7 +64,7 @@ def test_a_manifest_replaces_the_one_before_and_leaves_nothing_else(tmp_path: Pa
     assert manifests.read(tmp_path).version == "v3"
 
 
-def test_a_manifest_that_was_torn_while_it_was_written_does_not_replace_the_one_before(
+def test_a_torn_manifest_does_not_replace_the_previous_one(
     tmp_path: Path,
 ) -> None:
     manifests.write(tmp_path, full_manifest())
@@ -93,6 +94,17 @@ def test_what_is_no_manifest_of_this_format_is_refused_with_its_path(
 
     with pytest.raises(DataError, match=f"{tmp_path}/manifest.json: .*{complaint}"):
         manifests.read(tmp_path)
+
+
+def test_a_count_that_is_kept_no_more_is_read_over(tmp_path: Path) -> None:
+    manifests.write(tmp_path, full_manifest())
+    path = tmp_path / "manifest.json"
+    old = msgspec.json.decode(path.read_bytes())
+    del old["checksum"]
+    old["counts"]["tokens_sent"] = 7
+    path.write_bytes(msgspec.json.encode({**old, "checksum": content_hash(old)}))
+
+    assert manifests.read(tmp_path) == full_manifest()
 
 
 def test_a_folder_without_a_manifest_is_refused_with_its_path(tmp_path: Path) -> None:
@@ -129,7 +141,7 @@ def test_the_commit_is_that_of_the_checkout(repository: Path) -> None:
     assert manifests.git_commit() == asked.stdout.strip()
 
 
-def test_the_commit_is_not_that_of_a_repository_around_the_environment(
+def test_the_commit_is_not_that_of_an_enclosing_repository(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     package = tmp_path / ".venv" / "lib" / "site-packages" / "distillpipe"

@@ -1,4 +1,4 @@
-"""Prices, reservations, and the journal: exact sums, and nothing forgotten by a kill."""
+"""Prices, reservations and the journal: sums are exact and survive a kill."""
 
 from collections.abc import Callable
 from pathlib import Path

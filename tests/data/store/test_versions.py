@@ -1,4 +1,4 @@
-"""Versions on disk: drafts that are taken up again, one writer, `latest`, and what a reference names."""
+"""Versions on disk: drafts are resumed, one writer at a time, `latest`, references."""
 
 import os
 import subprocess
@@ -21,7 +21,7 @@ WriteDataset = Callable[..., Manifest]
 
 
 def finish(out: Path, header: Header) -> Path:
-    """A finished version without rows; its folder."""
+    """Finish a version without rows. Returns its folder."""
     with versions.draft(out, header) as draft:
         draft.manifest.id = "the id"
         draft.finish("a card\n")
@@ -29,7 +29,7 @@ def finish(out: Path, header: Header) -> Path:
 
 
 def leave(out: Path, header: Header) -> Path:
-    """A draft that is left unfinished; its folder."""
+    """Leave a draft unfinished. Returns its folder."""
     with versions.draft(out, header) as draft:
         return draft.path
 
@@ -41,7 +41,7 @@ def names(out: Path) -> list[str]:
 # ---------------------------------------------------------------- draft and finish
 
 
-def test_a_draft_becomes_a_version_when_it_is_finished_and_latest_points_to_it(
+def test_a_finished_draft_is_a_version_and_latest_points_to_it(
     tmp_path: Path, make_header: MakeHeader
 ) -> None:
     out = tmp_path / "runs" / "traces"
@@ -56,7 +56,7 @@ def test_a_draft_becomes_a_version_when_it_is_finished_and_latest_points_to_it(
     assert manifests.read(out / "v1").finished is not None
 
 
-def test_the_same_command_takes_its_draft_up_again_and_another_one_begins_its_own(
+def test_a_command_resumes_its_own_draft_and_not_another(
     tmp_path: Path, make_header: MakeHeader
 ) -> None:
     first = leave(tmp_path, make_header("A"))
@@ -97,7 +97,7 @@ def test_seconds_add_up_over_the_runs_of_a_version(tmp_path: Path, make_header: 
     assert 1000.0 < manifests.read(tmp_path / "v1").counts.seconds < 2000.0
 
 
-def test_the_manifest_of_a_draft_that_is_taken_up_shows_the_options_of_the_last_run(
+def test_a_resumed_draft_has_the_options_of_the_last_run(
     tmp_path: Path, make_header: MakeHeader
 ) -> None:
     slow, fast = (
@@ -118,7 +118,7 @@ def test_a_draft_that_was_killed_before_its_manifest_is_left_alone(
     assert names(tmp_path) == ["latest", "v1.partial", "v2"]
 
 
-def test_what_was_left_of_a_draft_that_was_killed_as_it_began_is_no_obstacle(
+def test_leftovers_of_a_draft_killed_as_it_began_do_no_harm(
     tmp_path: Path, make_header: MakeHeader
 ) -> None:
     (tmp_path / ".beginning").mkdir()
@@ -129,7 +129,7 @@ def test_what_was_left_of_a_draft_that_was_killed_as_it_began_is_no_obstacle(
     assert not (tmp_path / ".beginning").exists()
 
 
-def test_a_draft_that_was_killed_just_before_it_got_its_name_is_unfinished_and_gone_on_with(
+def test_a_draft_killed_just_before_its_rename_is_resumed(
     tmp_path: Path, make_header: MakeHeader
 ) -> None:
     finish(tmp_path, make_header()).rename(tmp_path / "v1.partial")
@@ -141,7 +141,7 @@ def test_a_draft_that_was_killed_just_before_it_got_its_name_is_unfinished_and_g
     assert (tmp_path / "latest").readlink() == Path("v1")
 
 
-def test_a_disk_too_full_for_the_counts_does_not_hide_what_ended_the_block(
+def test_a_full_disk_does_not_hide_the_error_that_ended_the_block(
     tmp_path: Path, make_header: MakeHeader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object) -> None:
@@ -213,7 +213,7 @@ with versions.draft(Path(sys.argv[1]), header):
 """
 
 
-def test_a_writer_in_another_process_is_named_and_the_lock_goes_with_it(
+def test_another_writer_is_named_and_its_lock_ends_with_it(
     tmp_path: Path, make_header: MakeHeader
 ) -> None:
     with subprocess.Popen(
@@ -237,7 +237,7 @@ def test_a_writer_in_another_process_is_named_and_the_lock_goes_with_it(
 # ---------------------------------------------------------------- up to date, --fresh
 
 
-def test_asking_for_a_then_b_then_a_finds_a_up_to_date_and_points_latest_there(
+def test_a_then_b_then_a_is_up_to_date_and_latest_points_to_a(
     tmp_path: Path, make_header: MakeHeader
 ) -> None:
     assert versions.up_to_date(tmp_path, make_header("A")) is None
@@ -274,7 +274,7 @@ def test_fresh_makes_a_new_version_that_takes_nothing_over(
     assert versions.up_to_date(tmp_path, make_header("A")) == tmp_path / "v3"  # the newest of both
 
 
-def test_a_fresh_draft_that_was_left_is_finished_without_the_flag_and_still_takes_nothing_over(
+def test_a_fresh_draft_resumed_without_the_flag_reuses_nothing(
     tmp_path: Path, make_header: MakeHeader
 ) -> None:
     leave(tmp_path, make_header("A", fresh=True))
@@ -295,7 +295,7 @@ def test_a_fresh_draft_that_was_left_is_finished_with_the_flag_too(
 
 
 def give_up_a_row(out: Path, header: Header, *, finished: bool) -> Path:
-    """A version, or a draft of one, in which a row was given up with --accept-errors."""
+    """A version or draft with a row that was given up because of --accept-errors."""
     with versions.draft(out, header) as draft:
         draft.manifest.counts.dropped = {"engine_error": Dropped(rows=1)}
         if finished:
@@ -305,7 +305,7 @@ def give_up_a_row(out: Path, header: Header, *, finished: bool) -> Path:
 
 
 @pytest.mark.parametrize("finished", [True, False], ids=["finished", "draft"])
-def test_a_version_with_rows_given_up_is_for_commands_that_accept_errors_only(
+def test_a_version_with_given_up_rows_needs_accept_errors(
     tmp_path: Path, make_header: MakeHeader, finished: bool
 ) -> None:
     plain, accepting = make_header(), make_header(accept_errors=True)
@@ -321,7 +321,7 @@ def test_a_version_with_rows_given_up_is_for_commands_that_accept_errors_only(
 
 
 @pytest.mark.parametrize("mistake", [DataError, UsageError])
-def test_bad_input_leaves_no_empty_draft_behind_but_never_removes_a_row(
+def test_bad_input_removes_an_empty_draft_but_never_a_row(
     tmp_path: Path, make_header: MakeHeader, mistake: type[Exception]
 ) -> None:
     with pytest.raises(mistake), versions.draft(tmp_path, make_header()):

@@ -207,8 +207,11 @@ def test_each_round_asks_for_what_stands_and_has_a_seed_of_its_own(teacher_chat:
     assert third.limit == 60 - len(answering) + 3
 
 
-def test_a_thought_that_the_prompt_opens_is_not_opened_again(shared_chat) -> None:
-    chat = shared_chat("r1-distill-qwen")
+@pytest.mark.parametrize(
+    "family", ["opened", pytest.param("r1-distill-qwen", marks=pytest.mark.reference)]
+)
+def test_a_thought_that_the_prompt_opens_is_not_opened_again(family_chat, family) -> None:
+    chat = family_chat(family)
     rounds = ["14+6=20.\n</think>", " Right.\n</think>\n\n\\boxed{20}" + chat.tokenizer.eos_token]
     said = run(chat, budget(1, wait_text="Wait."), rounds)
     assert said.text == "14+6=20.\nWait. Right.\n</think>\n\n\\boxed{20}"
@@ -216,14 +219,14 @@ def test_a_thought_that_the_prompt_opens_is_not_opened_again(shared_chat) -> Non
     assert said.num_reasoning == len(encode(chat, "14+6=20.\nWait. Right.\n"))
 
 
-# Qwen2.5's tokenizer knows no tags: "</think>" is "</", "think", ">", and "</" merges with what is before it
+# where the tokenizer knows no tags "</think>" is "</", "think", ">", and "</" merges with what is before it
 PLAIN = {
     "the end is found in the text, and what follows it is taken back": (
         budget(1), ["14+6=20.</think>\n\n\\boxed{20}" + END, " 2.</think>\n\n\\boxed{2}" + END],
         "<think>\n14+6=20.Wait, 2.</think>\n\n\\boxed{2}"),
     "the maximum falls into the delimiter, which the model may finish": (
-        budget(high=9), ["14+6=20.\n</think>\n\n\\boxed{20} is it", " it is" + END],
-        "<think>\n14+6=20.\n</think>\n\n\\boxed{20} it is"),
+        budget(high=9), ["14+6=20.\n</think>\n\n20=14+7 is it", "6, it is" + END],
+        "<think>\n14+6=20.\n</think>\n\n20=14+6, it is"),
     "the maximum falls before the delimiter, which is written for the model": (
         budget(high=7, end_at="token"),
         ["14+6=20.\n</think>\n\n\\boxed{20} is it", "\\boxed{20}" + END],
@@ -231,31 +234,40 @@ PLAIN = {
 }  # fmt: skip
 
 
+@pytest.mark.parametrize("family", ["spelt", pytest.param("qwen2.5", marks=pytest.mark.reference)])
 @pytest.mark.parametrize(("asked", "rounds", "text"), PLAIN.values(), ids=PLAIN.keys())
-def test_tags_that_are_plain_text(shared_chat, asked, rounds, text) -> None:
-    chat = shared_chat("qwen2.5")
+def test_tags_that_are_plain_text(family_chat, family, asked, rounds, text) -> None:
+    chat = family_chat(family)
     said = run(chat, asked, rounds)
     assert said.text == text
     assert said.num_reasoning <= (asked.max_reasoning_tokens or 200)
     assert all(request.stop_ids == () for request in said.rounds)
 
 
-def test_a_wait_that_would_merge_with_what_stands_before_it_leaves_it_as_it_was_sampled(
-    shared_chat,
-) -> None:
-    chat = shared_chat("qwen3")
-    assert len(encode(chat, " something")) == 1
-    rounds = ["It is some</think>", ".\n</think>\n\nYes" + chat.tokenizer.eos_token]
-    said = run(chat, budget(1, wait_text="thing"), rounds)
-    assert said.text == "<think>\nIt is something.\n</think>\n\nYes"
-    sampled, added = encode(chat, "<think>\nIt is some"), encode(chat, "thing")
+@pytest.mark.parametrize(
+    ("family", "begun", "wait"),
+    [
+        ("tagged", " app", "les"),
+        pytest.param("qwen3", " some", "thing", marks=pytest.mark.reference),
+    ],
+)
+def test_a_wait_that_would_merge_leaves_what_was_sampled(family_chat, family, begun, wait) -> None:
+    chat = family_chat(family)
+    assert len(encode(chat, begun + wait)) == 1
+    rounds = [f"It is{begun}</think>", ".\n</think>\n\nYes" + chat.tokenizer.eos_token]
+    said = run(chat, budget(1, wait_text=wait), rounds)
+    assert said.text == f"<think>\nIt is{begun}{wait}.\n</think>\n\nYes"
+    sampled, added = encode(chat, f"<think>\nIt is{begun}"), encode(chat, wait)
     assert said.completion.token_ids[: len(sampled) + len(added)] == sampled + added
 
 
-def test_a_character_of_several_tokens_is_not_torn(shared_chat) -> None:
-    chat = shared_chat("qwen3")
+@pytest.mark.parametrize(
+    ("family", "length"), [("tagged", 4), pytest.param("qwen3", 3, marks=pytest.mark.reference)]
+)
+def test_a_character_of_several_tokens_is_not_torn(family_chat, family, length) -> None:
+    chat = family_chat(family)
     torn = "1𓀀2𓀀3𓀀4𓀀5𓀀6𓀀7𓀀8𓀀9𓀀"
-    assert len(encode(chat, "𓀀")) == 3
+    assert len(encode(chat, "𓀀")) == length
     rounds = [torn * 3, "\\boxed{20}" + chat.tokenizer.eos_token]
     for high in range(4, 16):
         said = run(chat, budget(high=high, end_at="token"), rounds)
@@ -295,12 +307,24 @@ def test_a_budget_beyond_the_limit_of_the_completion_is_refused(teacher_chat: Ch
 EOS = "<\uff5cend\u2581of\u2581sentence\uff5c>"
 PIECES = {
     "shipped": ["14", "+", "6=20.\n", "\n", " ", "Wait", "</think>", "</think>", "<think>", END],
-    "qwen2.5": ["14", ".\n", "\n\n", " ", "é", "𓀀", "</think>", ".</", "think>", "<|im_end|>", "<th"],
-    "r1-distill-qwen": ["14", ".\n", "𓀀", " Wait", "</think>", "<think>", EOS],
+    # no white space alone: here each is a token, and a thought that ends in five of them has five tokens fewer
+    "spelt": ["14", ".\n", "é", "𓀀", "</think>", ".</", "think>", END, "<th"],
+    "opened": ["14", ".\n", "𓀀", " Wait", "</think>", "<think>", "<|over|>"],
 }  # fmt: skip
+REAL = {
+    "qwen2.5": [*PIECES["spelt"], "\n\n", " "],
+    "r1-distill-qwen": [*PIECES["opened"][:-1], EOS],
+}
 
 
-@pytest.mark.parametrize("family", PIECES)
+@pytest.mark.parametrize(
+    ("family", "said"),
+    [
+        *PIECES.items(),
+        *(pytest.param(*one, marks=pytest.mark.reference) for one in REAL.items()),
+    ],
+    ids=[*PIECES, *REAL],
+)
 @settings(max_examples=150)
 @given(
     seed=st.integers(0, 10**9), waits=st.integers(0, 3), low=st.integers(0, 40),
@@ -309,18 +333,18 @@ PIECES = {
 )  # fmt: skip
 @example(seed=7861, waits=0, low=0, more=None, ending="step", wait_text="Wait", rare=58)
 def test_no_completion_leaves_its_budget_whatever_the_model_says(
-    family, teacher_chat, shared_chat, seed, waits, low, more, ending, wait_text, rare
+    family, said, teacher_chat, family_chat, seed, waits, low, more, ending, wait_text, rare
 ) -> None:
-    chat = teacher_chat if family == "shipped" else shared_chat(family)
+    chat = teacher_chat if family == "shipped" else family_chat(family)
     rng = random.Random(seed)
-    pieces = [encode(chat, piece)[-3:] for piece in PIECES[family]]
-    weights = [rare if not any(mark in piece for mark in "<>") else 1 for piece in PIECES[family]]
+    pieces = [encode(chat, piece)[-4:] for piece in said]
+    weights = [rare if not any(mark in piece for mark in "<>") else 1 for piece in said]
 
     def say(request: Request) -> list[int]:
-        said: list[int] = []
-        while len(said) < request.max_tokens:
-            said += rng.choices(pieces, weights)[0]
-        return said
+        ids: list[int] = []
+        while len(ids) < request.max_tokens:
+            ids += rng.choices(pieces, weights)[0]
+        return ids
 
     high = None if more is None else low + more
     asked = budget(waits, low, high, wait_text=wait_text, end_at=ending)

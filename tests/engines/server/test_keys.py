@@ -16,34 +16,6 @@ PRICES = ("--price-input", 0.55, "--price-output", 2.19)
 Distill = Callable[..., Any]
 
 
-@pytest.fixture
-def problems(tmp_path: Path) -> Path:
-    return write_problems(tmp_path / "problems.jsonl", 20)
-
-
-def write_problems(path: Path, number: int) -> Path:
-    rows = ({"problem": f"What is {at}+1?", "answer": str(at + 1)} for at in range(number))
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    return path
-
-
-@pytest.fixture
-def generate(distill: Distill, problems: Path, tmp_path: Path) -> Distill:
-    """`generate(server, *options)` runs the command on twenty problems."""
-
-    def run(server: Any, *options: object) -> Any:
-        return distill(*arguments(server, problems, tmp_path / "out"), *options)
-
-    return run
-
-
-def arguments(server: Any, problems: Path, out: Path) -> list[str]:
-    return [
-        "generate", str(problems), "--teacher", "teacher", "--base-url", server.url, "--out", str(out),
-        "--max-tokens", "64", "--concurrency", "8",
-    ]  # fmt: skip
-
-
 # ---------------------------------------------------------------- keys
 
 
@@ -76,9 +48,10 @@ def everything(folder: Path) -> bytes:
 
 
 def test_a_key_stands_only_in_what_the_server_sent(
-    serve: Any, sent: Any, distill_process: Distill, tmp_path: Path
-) -> None:
-    problems = write_problems(tmp_path / "problems.jsonl", 8)
+    serve: Any, sent: Any, distill_process: Distill, write_problems: Callable[[int], Path],
+    generate_from: Callable[..., list[str]], tmp_path: Path,
+) -> None:  # fmt: skip
+    problems = write_problems(8)
     server = serve(lambda *_: sent())
     echo(server, sent)
     out = tmp_path / "out"
@@ -88,7 +61,7 @@ def test_a_key_stands_only_in_what_the_server_sent(
         "PYTHONASYNCIODEBUG": "1",
     }
     done = distill_process(
-        *arguments(server, problems, out),
+        *generate_from(server, problems, out),
         "--api-key-env",
         "MY_KEY",
         *PRICES,
@@ -104,7 +77,7 @@ def test_a_key_stands_only_in_what_the_server_sent(
         (f"the key is {KEY}", KEY, KEY)
     }
     assert len(rows) == manifests.read(out / "v1").counts.rows_with_key == 6
-    assert done.err.count("warning: a row holds the API key") == 1
+    assert done.err.count("warning: a row contains the API key") == 1
     assert ", 6 of the rows hold the API key" in done.err
     rest = everything(tmp_path)
     for part in parts:
@@ -112,7 +85,10 @@ def test_a_key_stands_only_in_what_the_server_sent(
     assert b"400: no: [key] " in rest
     server.models = 401
     refused = distill_process(
-        *arguments(server, problems, tmp_path / "other"), "--api-key-env", "MY_KEY", **environment
+        *generate_from(server, problems, tmp_path / "other"),
+        "--api-key-env",
+        "MY_KEY",
+        **environment,
     )
     assert "refuses the key in MY_KEY" in refused.err
     said = (done.err + done.out + refused.err + refused.out).encode()

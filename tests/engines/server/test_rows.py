@@ -17,7 +17,7 @@ from distillpipe.base.options import (
 )
 from distillpipe.base.records import Message, Problem, RejectedTrace, TokenCounts, problem_id
 from distillpipe.data.store import versions
-from distillpipe.data.store.dataset import read_rows, read_traces
+from distillpipe.data.store.dataset import read_traces, scan
 from distillpipe.data.store.spending import Ledger, Prices
 from distillpipe.data.store.versions import Header
 from distillpipe.data.store.writer import Writer
@@ -134,7 +134,7 @@ def test_what_is_refused_is_rejected_with_its_reason(
     manifest = sample(server, 20)
 
     assert (manifest.counts.rows_kept, manifest.counts.rows_rejected) == (19, 1)
-    (row,) = read_rows(tmp_path / "traces" / "v1", "rejected", RejectedTrace)
+    (row,) = scan(tmp_path / "traces" / "v1", RejectedTrace, "rejected")
     assert (row.reason, row.measured) == ("prompt_too_long", "400: the prompt is too long")
     assert (row.num_tokens, row.messages[-1].content) == (None, "")
 
@@ -147,7 +147,7 @@ def test_what_is_counted_is_what_the_server_bills(serve: Any, sent: Any, sample:
     counts = sample(server, 50).counts
 
     assert counts.cost_dollars == pytest.approx(server.bill(0.55, 2.19), abs=1e-12)
-    assert (counts.tokens_sent, counts.tokens_sampled) == (50 * 20, 50 * 60)
+    assert counts.tokens_sampled == 50 * 60
 
 
 def test_rejected_errors_cost_nothing_and_lost_answers_their_worst(

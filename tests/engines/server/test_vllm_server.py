@@ -31,7 +31,12 @@ SAMPLED = [
     "{problem}",
 ]
 QUICK = ["--dtype", "float32", "--enforce-eager", "--max-model-len", "1024"]
-PARSERS = [[], ["--reasoning-parser", "qwen3"], ["--reasoning-parser", "deepseek_r1"]]
+# without a parser, and with one; a second one differs inside of vLLM alone, and each server takes a minute
+PARSERS = [
+    [],
+    ["--reasoning-parser", "qwen3"],
+    pytest.param(["--reasoning-parser", "deepseek_r1"], marks=pytest.mark.long),
+]
 
 
 @pytest.fixture(scope="module")

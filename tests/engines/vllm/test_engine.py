@@ -18,8 +18,9 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
 
 from distillpipe.base.errors import EngineError
-from distillpipe.base.options import Budget, EngineOptions, Sampling, TrainingOptions
+from distillpipe.base.options import Budget, EngineOptions, Sampling
 from distillpipe.base.records import Message, Trace
+from distillpipe.base.training_options import TrainingOptions, TrainingRun
 from distillpipe.data.store import labels
 from distillpipe.engines import open_engine
 from distillpipe.engines.base import Completion, Engine, Outcome, Refusal, Request
@@ -398,7 +399,14 @@ def test_what_sft_writes_is_served_as_it_lies_there(
     merge = kind == "merged"
     changes = {"method": "lora"} if merge else {"rope_theta": 100_000.0}
     options = msgspec.structs.replace(TRAINING, **changes)
-    sft([str(path)], str(shipped / "teacher"), tmp_path / "out", options, Run(merge=merge), 100)
+    sft(
+        [str(path)],
+        str(shipped / "teacher"),
+        tmp_path / "out",
+        options,
+        Run(),
+        TrainingRun(merge=merge),
+    )
     folder = tmp_path / "out" / "latest" / ("merged" if merge else "")
     chat = load_chat(folder, "student")
     expected = complete(open_folder(folder, chat, "transformers"), prompts, GREEDY)

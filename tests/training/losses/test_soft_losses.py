@@ -7,8 +7,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from distillpipe.training.distillation import scheduled
-from distillpipe.training.losses.soft_losses import dense_loss, top_k_loss
+from distillpipe.base.training_options import Divergence
+from distillpipe.training.distillation import scheduled_value
+from distillpipe.training.losses.soft_losses import (
+    dense_loss,
+    read_logits,
+    top_k_divergence,
+)
 
 N, V, K = 5, 40, 6
 DIVERGENCES = [("forward", 0.5), ("reverse", 0.5), ("js", 0.5), ("js", 0.2)]
@@ -21,6 +26,21 @@ def logits_of(seed: int, scale: float = 2.0, n: int = N) -> torch.Tensor:
 def top_k(teacher: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
     logprobs, tokens = teacher.log_softmax(-1).topk(k, -1)
     return tokens, logprobs
+
+
+def top_k_loss(
+    logits: torch.Tensor,  # (N, V)
+    tokens: torch.Tensor,  # (N, K)
+    logprobs: torch.Tensor,  # (N, K)
+    divergence: Divergence = "forward",
+    beta: float = 0.5,
+    temperature: float = 1.0,
+) -> torch.Tensor:
+    """The logits are read as training reads them."""
+    return top_k_divergence(
+        read_logits(logits, tokens.clamp(min=0)), logits.size(-1), tokens, logprobs,
+        divergence=divergence, beta=beta, temperature=temperature,
+    )  # fmt: skip
 
 
 def written_out(p: list[float], q: list[float], divergence: str, beta: float) -> float:
@@ -187,4 +207,4 @@ def test_labels_that_rounding_lifts_over_one_give_a_finite_gradient(divergence, 
     ],
 )  # fmt: skip
 def test_a_schedule_goes_from_start_to_end(schedule, done, value) -> None:
-    assert scheduled(schedule, 5.0, 1.0, done) == pytest.approx(value)
+    assert scheduled_value(schedule, 5.0, 1.0, done) == pytest.approx(value)

@@ -12,7 +12,7 @@ from distillpipe.training.losses.soft_losses import (
     SoftTargets,
     dense_loss,
 )
-from distillpipe.training.losses.token_losses import Soft, loss_sums, token_loss_sum
+from distillpipe.training.losses.token_losses import SoftLoss, loss_sums
 from distillpipe.training.rows.rows import IGNORED
 
 
@@ -44,14 +44,14 @@ LABELS = {
 def test_the_loss_is_the_sum_that_a_naive_loop_gives(head, labels) -> None:
     hidden = torch.randn(2, 4, 6, generator=torch.Generator().manual_seed(1)) * 3
     labels = torch.tensor(labels)
-    loss = token_loss_sum(hidden, head, labels)
+    loss = loss_sums(hidden, head, labels).total
     assert loss.shape == ()
     assert loss.item() == pytest.approx(naive_loss(head(hidden), labels), rel=1e-5)
 
 
 def test_even_logits_cost_the_logarithm_of_the_vocabulary_per_token() -> None:
     labels = torch.tensor([[IGNORED, 2, 3, IGNORED]])
-    loss = token_loss_sum(torch.ones(1, 4, 6), torch.nn.Linear(6, 11).apply(zero), labels)
+    loss = loss_sums(torch.ones(1, 4, 6), torch.nn.Linear(6, 11).apply(zero), labels).total
     assert loss.item() == pytest.approx(2 * math.log(11))
 
 
@@ -62,15 +62,15 @@ def zero(module: torch.nn.Linear) -> None:
 
 def test_a_label_of_the_first_position_has_nothing_before_it_and_does_not_count(head) -> None:
     hidden = torch.randn(1, 3, 6)
-    with_first = token_loss_sum(hidden, head, torch.tensor([[9, 2, 3]]))
-    without = token_loss_sum(hidden, head, torch.tensor([[IGNORED, 2, 3]]))
+    with_first = loss_sums(hidden, head, torch.tensor([[9, 2, 3]])).total
+    without = loss_sums(hidden, head, torch.tensor([[IGNORED, 2, 3]])).total
     assert with_first.item() == without.item()
 
 
 @pytest.mark.parametrize("num_tokens", [1, 4])
 def test_without_supervised_positions_the_loss_is_zero_and_has_a_gradient(head, num_tokens) -> None:
     hidden = torch.randn(2, num_tokens, 6)
-    loss = token_loss_sum(hidden, head, torch.full((2, num_tokens), IGNORED))
+    loss = loss_sums(hidden, head, torch.full((2, num_tokens), IGNORED)).total
     loss.backward()
     assert loss.item() == 0.0
     assert head.weight.grad.abs().sum().item() == 0.0
@@ -79,7 +79,7 @@ def test_without_supervised_positions_the_loss_is_zero_and_has_a_gradient(head, 
 def test_the_gradient_is_that_of_the_naive_sum(head) -> None:
     hidden = torch.randn(2, 4, 6, generator=torch.Generator().manual_seed(2))
     labels = torch.tensor(LABELS["prompts and padding"])
-    token_loss_sum(hidden, head, labels).backward()
+    loss_sums(hidden, head, labels).total.backward()
     gradient, head.weight.grad = head.weight.grad.clone(), None
     expected = sum(
         -torch.log_softmax(head(hidden[row, at - 1]), dim=-1)[labels[row, at]]
@@ -92,21 +92,21 @@ def test_the_gradient_is_that_of_the_naive_sum(head) -> None:
 def test_logits_are_made_for_supervised_positions_only(head) -> None:
     shapes = []
     head.register_forward_hook(lambda _module, given, _made: shapes.append(given[0].shape))
-    token_loss_sum(torch.randn(2, 4, 6), head, torch.tensor(LABELS["prompts and padding"]))
+    loss_sums(torch.randn(2, 4, 6), head, torch.tensor(LABELS["prompts and padding"]))
     assert shapes == [(3, 6)]
 
 
 def test_the_sum_over_several_forward_passes_is_that_of_one(head) -> None:
     hidden = torch.randn(2, 4, 6, generator=torch.Generator().manual_seed(3))
     labels = torch.tensor(LABELS["prompts and padding"])
-    parts = [token_loss_sum(hidden[at : at + 1], head, labels[at : at + 1]) for at in range(2)]
-    assert sum(parts).item() == pytest.approx(token_loss_sum(hidden, head, labels).item())
+    parts = [loss_sums(hidden[at : at + 1], head, labels[at : at + 1]).total for at in range(2)]
+    assert sum(parts).item() == pytest.approx(loss_sums(hidden, head, labels).total.item())
 
 
 def test_half_precision_logits_are_summed_in_float32(head) -> None:
     hidden = torch.randn(1, 400, 6, generator=torch.Generator().manual_seed(4)).bfloat16()
     labels = torch.arange(400)[None] % 11
-    loss = token_loss_sum(hidden, head.bfloat16(), labels)
+    loss = loss_sums(hidden, head.bfloat16(), labels).total
     assert loss.dtype == torch.float32
     # the logits carry bfloat16's error, the sum of 399 of them does not
     assert loss.item() == pytest.approx(naive_loss(head(hidden).float(), labels), rel=1e-5)
@@ -121,7 +121,7 @@ def both_ways(
     hidden = torch.randn(3, 40, 6, generator=torch.Generator().manual_seed(3)).requires_grad_()
     labels = torch.arange(120).view(3, 40) % 11
     labels[:, :7] = IGNORED
-    loss = token_loss_sum(hidden * 2, head, labels)
+    loss = loss_sums(hidden * 2, head, labels).total
     (loss / 99).backward()
     trained = [weight.grad for weight in head.parameters() if weight.requires_grad]
     return loss, [hidden.grad, *(gradient.clone() for gradient in trained)]
@@ -175,12 +175,12 @@ def test_no_more_logits_than_a_chunk_has_are_made_at_once(monkeypatch: pytest.Mo
 # with soft labels
 
 
-def soft_of(logits: torch.Tensor, k: int, mixture: Mixture) -> Soft:
+def soft_of(logits: torch.Tensor, k: int, mixture: Mixture) -> SoftLoss:
     """The k most likely tokens of logits (N, V), none at the second position."""
     logprobs, tokens = logits.log_softmax(-1).topk(k)
     labelled = torch.ones(len(logits), dtype=torch.bool)
     labelled[1], tokens[1] = False, -1
-    return Soft(SoftTargets(tokens, logprobs, labelled), mixture)
+    return SoftLoss(SoftTargets(tokens, logprobs, labelled), mixture)
 
 
 MIXTURES = {
@@ -231,7 +231,7 @@ def test_a_live_teacher_whose_special_tokens_are_others_is_compared_by_the_token
     states, labelled = torch.randn(3, 4), torch.tensor([True, True, False])
     ids = torch.tensor([0, 1, 2, 3, 12, 5]), torch.tensor([0, 1, 2, 3, 4, 10])
     target = LiveTargets((DenseTargets(states, labelled, teacher, ids),), (1.0,))
-    found = loss_sums(hidden, head, labels, Soft(target, mixture))
+    found = loss_sums(hidden, head, labels, SoftLoss(target, mixture))
     found.total.backward()
     assert teacher.weight.grad is None
     assert hidden.grad.isfinite().all()
@@ -239,7 +239,7 @@ def test_a_live_teacher_whose_special_tokens_are_others_is_compared_by_the_token
     wanted = dense_loss(logits[:, ids[1]], teacher(states[:2]).detach()[:, ids[0]])
     assert found.soft.item() == pytest.approx(wanted.sum().item(), rel=1e-5)
     same = target._replace(teachers=(target.teachers[0]._replace(tokens=11),))
-    found = loss_sums(hidden, head, labels, Soft(same, mixture))
+    found = loss_sums(hidden, head, labels, SoftLoss(same, mixture))
     logits = head(torch.stack([hidden[0, 1], hidden[0, 2]])).detach()
     wanted = dense_loss(logits, teacher(states[:2]).detach()[:, :11])
     assert found.soft.item() == pytest.approx(wanted.sum().item(), rel=1e-5)

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from distillpipe.base.errors import DataError
-from distillpipe.base.options import TrainingOptions
+from distillpipe.base.training_options import TrainingOptions
 from distillpipe.training.rows.batches import Batches, num_steps
 from distillpipe.training.rows.rows import Row
 from distillpipe.training.rows.stored_rows import StoredRows
@@ -146,7 +146,7 @@ def test_weighted_epochs_go_on_where_they_would_have(two_inputs: StoredRows, don
 
 
 def test_a_weight_that_leaves_no_row_of_an_input_is_refused(two_inputs: StoredRows) -> None:
-    with pytest.raises(DataError, match="of the 3 rows of input 2 to train on an epoch has none"):
+    with pytest.raises(DataError, match="an epoch has none of the 3 rows of input 2 that are"):
         weighted(two_inputs, 1, 0.1)
 
 

@@ -67,20 +67,27 @@ def test_reasoning_is_found_again_whatever_it_is_written_in(
     assert teacher_chat.text(row.ids[row.num_prompt :]).endswith("</think>\n\n\\boxed{20}")
 
 
+REAL = ("qwen2.5", "qwen3", "r1-distill-qwen")
+FAMILIES = [
+    "spelt", "tagged", "opened", *(pytest.param(name, marks=pytest.mark.reference) for name in REAL),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [FAMILIES[1], FAMILIES[4]])
 @pytest.mark.parametrize("reasoning", ODD_REASONING, ids=ascii)
-def test_reasoning_is_found_again_in_the_rows_of_a_real_tokenizer(
-    make_trace, shared_chat, reasoning
+def test_reasoning_is_found_again_where_a_template_trims_it(
+    make_trace, family_chat, reasoning, name
 ) -> None:
-    chat = shared_chat("qwen3")
+    chat = family_chat(name)
     row = row_of(make_trace(reasoning=reasoning), chat)
     assert chat.text(row.ids[row.num_prompt :]).endswith("\n</think>\n\n\\boxed{20}")
 
 
-@pytest.mark.parametrize("name", ["qwen2.5", "qwen3", "r1-distill-qwen"])
+@pytest.mark.parametrize("name", FAMILIES)
 def test_whatever_the_template_does_the_reasoning_is_in_the_row_behind_the_exact_prompt(
-    make_trace, shared_chat, name
+    make_trace, family_chat, name
 ) -> None:
-    chat, trace = shared_chat(name), make_trace()
+    chat, trace = family_chat(name), make_trace()
     row = row_of(trace, chat)
     assert row.ids[: row.num_prompt] == chat.prompt_ids(trace.messages[:-1])
     parts = chat.split(chat.text(row.ids[row.num_prompt :]))
@@ -88,14 +95,14 @@ def test_whatever_the_template_does_the_reasoning_is_in_the_row_behind_the_exact
     assert row.ids[-1] in chat.end_ids
 
 
-@pytest.mark.parametrize("name", ["qwen2.5", "qwen3", "r1-distill-qwen"])
+@pytest.mark.parametrize("name", FAMILIES)
 @pytest.mark.parametrize("part", ["reasoning", "response"])
 def test_an_end_token_inside_the_completion_would_cut_it_and_is_refused(
-    make_trace, shared_chat, name, part
+    make_trace, family_chat, name, part
 ) -> None:
-    chat = shared_chat(name)
+    chat = family_chat(name)
     trace = make_trace(**{part: f"a{chat.tokenizer.eos_token}b"})
-    with pytest.raises(DataError, match=f"^row {trace.id}: an end token stands inside the compl"):
+    with pytest.raises(DataError, match=f"^row {trace.id}: an end token is inside the compl"):
         row_of(trace, chat)
 
 
@@ -104,7 +111,7 @@ def test_an_end_token_is_refused_for_the_shipped_models_too(
     make_trace, teacher_chat, changes
 ) -> None:
     trace = make_trace(**changes)
-    with pytest.raises(DataError, match=f"^row {trace.id}: an end token stands inside"):
+    with pytest.raises(DataError, match=f"^row {trace.id}: an end token is inside"):
         row_of(trace, teacher_chat)
 
 
@@ -167,7 +174,5 @@ def test_a_tokenizer_that_loses_text_is_refused(make_trace, tmp_path) -> None:
     tokenizer.add_tokens(["<think>", "</think>"])
     chat = Chat(tokenizer, "student", chat_template="plain")
     trace = make_trace(reasoning="20", response="twenty")
-    with pytest.raises(
-        DataError, match=f"^row {trace.id}: .* not give back the text of its response"
-    ):
+    with pytest.raises(DataError, match=f"^row {trace.id}: .* changes the text of the response"):
         row_of(trace, chat)

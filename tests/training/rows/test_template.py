@@ -13,9 +13,12 @@ from distillpipe.base.errors import UsageError
 from distillpipe.base.records import Message, Trace
 from distillpipe.models.chat import Chat, load_chat
 from distillpipe.training.rows.rows import row_of
-from distillpipe.training.rows.template import keeps_turns, saved_template
+from distillpipe.training.rows.template import saved_template, writes_rows_exactly
 
-FAMILIES = ["qwen2.5", "qwen3", "r1-distill-qwen", "llama-3-style"]
+SPELT = ["spelt", pytest.param("qwen2.5", marks=pytest.mark.reference)]
+TAGGED = ["tagged", pytest.param("qwen3", marks=pytest.mark.reference)]
+OPENED = ["opened", pytest.param("r1-distill-qwen", marks=pytest.mark.reference)]
+FAMILIES = [*SPELT, *TAGGED, *OPENED, "llama-3-style"]
 GOLDEN = Path(__file__).parents[2] / "golden"
 LLAMA = (
     "{{ bos_token }}{% for message in messages %}<|start_header_id|>{{ message.role }}<|end_header_id|>\n\n"
@@ -47,11 +50,11 @@ def bytes_tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
-@pytest.fixture(scope="session")
-def family_chat(shared_chat: Callable[[str], Chat]) -> Callable[[str], Chat]:
-    """The chat of a family: of a real tokenizer, or of one of bytes in the style of Llama-3."""
+@pytest.fixture(scope="module")
+def family_chat(family_chat: Callable[[str], Chat]) -> Callable[[str], Chat]:
+    """The chat of a family, or of a tokenizer of bytes in the style of Llama-3."""
     llama = Chat(bytes_tokenizer(), "llama-3-style")
-    return lambda name: llama if name == "llama-3-style" else shared_chat(name)
+    return lambda name: llama if name == "llama-3-style" else family_chat(name)
 
 
 def golden_rows(family: str) -> list[dict]:
@@ -65,7 +68,7 @@ def given(messages: list[Message]) -> list[dict]:
     ]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def saved_chat(
     family_chat: Callable[[str], Chat], tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[[str], Chat]:
@@ -100,11 +103,11 @@ def test_the_saved_template_writes_a_row_to_the_ids_that_were_trained_on(
     family_chat, saved_chat, family
 ) -> None:
     chat = family_chat(family)
-    assert not keeps_turns(chat)
+    assert not writes_rows_exactly(chat)
     saved = saved_chat(family)
     assert saved.turn == chat.turn
     assert saved.end_ids == chat.end_ids
-    assert keeps_turns(saved)
+    assert writes_rows_exactly(saved)
     for golden in golden_rows(family):
         messages = [Message(**one) for one in golden["messages"]]
         text = saved.tokenizer.apply_chat_template(given(messages), tokenize=False)
@@ -162,7 +165,7 @@ def test_whatever_is_no_last_turn_is_written_as_the_student_s_own_template_has_i
     assert wrapped == own
 
 
-@pytest.mark.parametrize("family", ["qwen2.5", "qwen3"])
+@pytest.mark.parametrize("family", [*SPELT, *TAGGED])
 def test_tools_and_calls_of_them_go_through(family_chat, saved_chat, family) -> None:
     chat = family_chat(family)
     saved = saved_chat(family)
@@ -179,23 +182,25 @@ def test_tools_and_calls_of_them_go_through(family_chat, saved_chat, family) -> 
     assert wrapped == own
 
 
-def test_a_switch_of_the_student_s_own_template_still_works(saved_chat) -> None:
-    saved = saved_chat("qwen3")
+@pytest.mark.parametrize("family", TAGGED)
+def test_a_switch_of_the_student_s_own_template_still_works(saved_chat, family) -> None:
+    saved = saved_chat(family)
     text = saved.tokenizer.apply_chat_template(
         OTHERWISE["a question"], tokenize=False, add_generation_prompt=True, enable_thinking=False
     )
     assert text.endswith("<|im_start|>assistant\n<think>\n\n</think>\n\n")
 
 
-def test_a_turn_that_was_begun_by_hand_is_not_taken_for_a_row(saved_chat) -> None:
-    saved = saved_chat("r1-distill-qwen")
+@pytest.mark.parametrize("family", OPENED)
+def test_a_turn_that_was_begun_by_hand_is_not_taken_for_a_row(saved_chat, family) -> None:
+    saved = saved_chat(family)
     begun = [*OTHERWISE["a question"], {"role": "assistant", "content": "<think>\nLet me"}]
     text = saved.tokenizer.apply_chat_template(begun, tokenize=False, continue_final_message=True)
     assert text.endswith("><think>\nLet me")
 
 
 def test_a_template_that_keeps_the_reasoning_is_saved_as_it_is(teacher_chat) -> None:
-    assert keeps_turns(teacher_chat)
+    assert writes_rows_exactly(teacher_chat)
     assert saved_template(teacher_chat) == teacher_chat.tokenizer.chat_template
 
 
@@ -204,6 +209,8 @@ def test_a_template_that_cannot_stand_inside_another_is_refused() -> None:
     tokenizer = bytes_tokenizer()
     tokenizer.chat_template = f"{{% block all %}}{LLAMA}{{% endblock %}}"
     chat = Chat(tokenizer, "odd")
-    with pytest.raises(UsageError, match="drops the reasoning and cannot be wrapped by one that"):
+    with pytest.raises(
+        UsageError, match="drops the reasoning, and a wrapper that keeps it changes"
+    ):
         saved_template(chat)
     assert chat.tokenizer.chat_template == tokenizer.chat_template

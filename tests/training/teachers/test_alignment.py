@@ -10,7 +10,7 @@ import pytest
 from distillpipe.base.records import Message
 from distillpipe.models.chat import Chat
 from distillpipe.models.vocabulary import counterparts, token_bytes, vocabulary_of
-from distillpipe.training.teachers.alignment import NO_LABEL, Spelled, label_positions, spelled
+from distillpipe.training.teachers.alignment import NO_LABEL, SpelledTokens, label_positions, spell
 
 Chats = Callable[[str], Chat]
 REASONING = "Tom has 14 coins, and finds 6.\n\n14 + 6 = 20. Wait, 20 ≈ 20.0? Yes."
@@ -25,30 +25,45 @@ class Pair:
         self.known = counterparts(vocabulary_of(teacher), vocabulary_of(student))
         self.bytes_of = token_bytes(teacher.tokenizer), token_bytes(student.tokenizer)
 
-    def completions(self, reasoning: str = REASONING, response: str = RESPONSE) -> list[Spelled]:
+    def completions(
+        self, reasoning: str = REASONING, response: str = RESPONSE
+    ) -> list[SpelledTokens]:
         message = Message(role="assistant", content=response, reasoning_content=reasoning)
         return [
-            spelled(np.array(chat.completion_ids(message)), known)
+            spell(np.array(chat.completion_ids(message)), known)
             for chat, known in zip((self.teacher, self.student), self.bytes_of, strict=True)
         ]
 
 
+REAL = {"spelt": "qwen2.5", "tagged": "qwen3", "opened": "r1-distill-qwen"}
+
+
 @pytest.fixture(scope="module")
-def pair(shared_chat: Chats) -> Callable[[str, str], Pair]:
+def real_pair(family_chat: Chats) -> Callable[[str, str], Pair]:
+    """Of the real families that ours stand for."""
     return functools.cache(
-        lambda teacher, student: Pair(shared_chat(teacher), shared_chat(student))
+        lambda teacher, student: Pair(family_chat(REAL[teacher]), family_chat(REAL[student]))
+    )
+
+
+@pytest.fixture(scope="module", params=["own", pytest.param("real", marks=pytest.mark.reference)])
+def pair(request: pytest.FixtureRequest, family_chat: Chats) -> Callable[[str, str], Pair]:
+    if request.param == "real":
+        return request.getfixturevalue("real_pair")
+    return functools.cache(
+        lambda teacher, student: Pair(family_chat(teacher), family_chat(student))
     )
 
 
 def test_one_tokenizer_and_template_label_every_token(pair) -> None:
-    both = pair("qwen3", "qwen3")
+    both = pair("tagged", "tagged")
     teacher, student = both.completions()
     found = label_positions(student, teacher, both.known, REASONING, RESPONSE)
     assert found.tolist() == list(range(len(student.ids)))
 
 
 def test_a_tag_that_the_teachers_prompt_wrote_has_no_label_and_shifts_nothing(pair) -> None:
-    both = pair("r1-distill-qwen", "qwen3")
+    both = pair("opened", "tagged")
     teacher, student = both.completions()
     found = label_positions(student, teacher, both.known, REASONING, RESPONSE)
     tags = 2  # <think> and the line feed behind it
@@ -58,7 +73,7 @@ def test_a_tag_that_the_teachers_prompt_wrote_has_no_label_and_shifts_nothing(pa
 
 
 def test_tags_that_the_student_spells_out_have_no_label(pair) -> None:
-    both = pair("r1-distill-qwen", "qwen2.5")
+    both = pair("opened", "spelt")
     teacher, student = both.completions()
     found = label_positions(student, teacher, both.known, REASONING, RESPONSE)
     labelled = found != NO_LABEL
@@ -70,13 +85,13 @@ def test_tags_that_the_student_spells_out_have_no_label(pair) -> None:
 
 
 def test_text_that_the_teacher_cut_into_other_tokens_has_no_label_there(pair) -> None:
-    both = pair("qwen3", "qwen3")
+    both = pair("tagged", "tagged")
     teacher, student = both.completions()
     at = next(i for i, token in enumerate(teacher.ids) if both.bytes_of[0][token] == b" coins")
     letters = [
         both.teacher.tokenizer(c, add_special_tokens=False)["input_ids"][0] for c in " coins"
     ]
-    odd = spelled(
+    odd = spell(
         np.concatenate([teacher.ids[:at], letters, teacher.ids[at + 1 :]]), both.bytes_of[0]
     )
     found = label_positions(student, odd, both.known, REASONING, RESPONSE)
@@ -92,7 +107,7 @@ def test_text_that_the_teacher_cut_into_other_tokens_has_no_label_there(pair) ->
 def test_a_cut_thought_keeps_the_labels_of_what_is_left_and_what_follows_has_none(
     pair, reasoning: str, cut_off: str
 ) -> None:
-    both = pair("qwen3", "qwen3")
+    both = pair("tagged", "tagged")
     teacher, _ = both.completions(reasoning)
     shorter = reasoning.removesuffix(cut_off)
     _, student = both.completions(reasoning=shorter)
@@ -105,9 +120,9 @@ def test_a_cut_thought_keeps_the_labels_of_what_is_left_and_what_follows_has_non
 
 @pytest.mark.parametrize("delimiter", ["◁/think▷", "[/THINK]\n\n", "\n<|im_start|>answer\n"])
 def test_other_delimiters_of_the_teacher_are_no_cut(pair, delimiter: str) -> None:
-    both = pair("qwen3", "qwen3")
+    both = pair("tagged", "tagged")
     ids = [both.teacher.ids(text) for text in (REASONING, delimiter, RESPONSE)]
-    teacher = spelled(np.concatenate(ids).astype(np.int64), both.bytes_of[0])
+    teacher = spell(np.concatenate(ids).astype(np.int64), both.bytes_of[0])
     _, student = both.completions()
     found = label_positions(student, teacher, both.known, REASONING, RESPONSE)
     at = int(np.searchsorted(student.starts, student.content.index(RESPONSE.encode())))
@@ -117,7 +132,7 @@ def test_other_delimiters_of_the_teacher_are_no_cut(pair, delimiter: str) -> Non
 
 @pytest.mark.parametrize("without", ["the beginning of the thought", "all of the thought"])
 def test_a_text_that_lost_its_beginning_has_no_labels(pair, without: str) -> None:
-    both = pair("qwen3", "qwen3")
+    both = pair("tagged", "tagged")
     teacher, _ = both.completions()
     left = "" if without.startswith("all") else REASONING.partition("14 + 6 ")[2]
     _, student = both.completions(reasoning=left)
@@ -126,7 +141,7 @@ def test_a_text_that_lost_its_beginning_has_no_labels(pair, without: str) -> Non
 
 
 def test_an_answer_that_lost_its_beginning_has_no_labels(pair) -> None:
-    both = pair("qwen3", "qwen3")
+    both = pair("tagged", "tagged")
     teacher, _ = both.completions()
     _, student = both.completions(response="\\boxed{20}")
     found = label_positions(student, teacher, both.known, REASONING, "\\boxed{20}")
@@ -139,13 +154,13 @@ def test_an_answer_that_lost_its_beginning_has_no_labels(pair) -> None:
 def test_an_answer_that_the_cut_thought_said_too_takes_no_label_from_there(
     pair, is_ended: bool
 ) -> None:
-    both = pair("qwen3", "qwen3")
+    both = pair("tagged", "tagged")
     stated = "Tom has 14.\n\nThe answer is 20."
     teacher, _ = both.completions(f"{stated}\n\n{RESPONSE}\n\nOnce more: {RESPONSE}", RESPONSE)
     _, student = both.completions(stated, RESPONSE)
     if not is_ended:  # a row that was cut off ends with its text
         teacher, student = (
-            spelled(side.ids[:-1], known)
+            spell(side.ids[:-1], known)
             for side, known in zip((teacher, student), both.bytes_of, strict=True)
         )
     found = label_positions(student, teacher, both.known, stated, RESPONSE)
@@ -155,29 +170,30 @@ def test_an_answer_that_the_cut_thought_said_too_takes_no_label_from_there(
 
 @pytest.mark.parametrize("response", [">", "im_end"])
 def test_an_answer_like_the_end_token_is_labelled_where_it_stands(pair, response: str) -> None:
-    both = pair("qwen3", "qwen3")
+    both = pair("tagged", "tagged")
     teacher, student = both.completions(response=response)
     found = label_positions(student, teacher, both.known, REASONING, response)
     assert found.tolist() == list(range(len(student.ids)))
 
 
 def test_an_answer_without_reasoning_is_labelled_too(pair) -> None:
-    both = pair("qwen2.5", "qwen2.5")
+    both = pair("spelt", "spelt")
     teacher, student = both.completions(reasoning="")
     found = label_positions(student, teacher, both.known, "", RESPONSE)
     assert found.tolist() == list(range(len(student.ids)))
 
 
 def test_labels_of_another_text_are_not_taken(pair) -> None:
-    both = pair("qwen3", "qwen3")
+    both = pair("tagged", "tagged")
     teacher, _ = both.completions()
     _, student = both.completions(reasoning="Another thought.")
     assert label_positions(student, teacher, both.known, "Another thought.", RESPONSE) is None
 
 
-def test_every_label_belongs_to_its_text_in_real_traces(pair, shared_rows) -> None:
-    both = pair("r1-distill-qwen", "qwen3")
-    rows = [row for row in shared_rows("traces/r1_mmlu_pro_mcq.jsonl") if row.get("reasoning")]
+@pytest.mark.reference
+def test_every_label_belongs_to_its_text_in_real_traces(real_pair, reference_rows) -> None:
+    both = real_pair("opened", "tagged")
+    rows = [row for row in reference_rows("traces/r1_mmlu_pro_mcq.jsonl") if row.get("reasoning")]
     for row in random.Random(0).sample(rows, 40):
         reasoning, response = row["reasoning"].strip(), row["answer_text"].strip()
         teacher, student = both.completions(reasoning, response)

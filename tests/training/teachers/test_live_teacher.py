@@ -1,5 +1,6 @@
 """Live teachers against sums row by row: distributions, layers and relations, whatever the passes."""
 
+import functools
 import os
 import shutil
 import signal
@@ -16,12 +17,14 @@ from transformers import AutoConfig, AutoModelForCausalLM, Qwen2Config
 
 from distillpipe.base import interrupts
 from distillpipe.base.errors import Interrupted, UsageError
-from distillpipe.base.options import Distillation, TrainingOptions
 from distillpipe.base.records import Trace
+from distillpipe.base.training_options import Distillation, TrainingOptions, TrainingRun
+from distillpipe.data.forecast import Forecast
 from distillpipe.models import lookup
 from distillpipe.models.chat import Chat
 from distillpipe.stages.run import Run
 from distillpipe.stages.sft import forecast_sft, preview_sft, sft
+from distillpipe.training import forecast as training_forecast
 from distillpipe.training import loop, states
 from distillpipe.training.losses.feature_losses import feature_loss_sum, relation_loss
 from distillpipe.training.losses.soft_losses import dense_loss
@@ -77,18 +80,24 @@ def rows_for(
 
     def make(*teachers: lookup.Model) -> StoredRows:
         soft_rows = soft_rows_of(student, OPTIONS, teachers)
-        return stored([soft_rows.taught(trace, row_of(trace, teacher_chat)) for trace in traces])
+        return stored(
+            [soft_rows.with_targets(trace, row_of(trace, teacher_chat)) for trace in traces]
+        )
 
     return make
+
+
+@functools.cache
+def loaded(folder: Path) -> Any:
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
 
 
 class Outputs:
     """What a model says of the supervised tokens of a row, alone and unpadded."""
 
     def __init__(self, model: lookup.Model, row: Row) -> None:
-        loaded = AutoModelForCausalLM.from_pretrained(model.folder, dtype=torch.float32)
         with torch.no_grad():
-            out = loaded(torch.tensor([row.ids]), output_hidden_states=True)
+            out = loaded(model.folder)(torch.tensor([row.ids]), output_hidden_states=True)
         self.logits = out.logits[0, row.num_prompt - 1 : -1]
         self.layers = [one[0, row.num_prompt - 1 : -1] for one in out.hidden_states]
 
@@ -99,13 +108,15 @@ def batches_of(rows: StoredRows, options: TrainingOptions) -> list[list[Row]]:
     return [[rows[int(number)] for number in next(steps)] for _ in range(batches.num_steps)]
 
 
-@pytest.mark.parametrize("width", ["packed", "one row a pass", "padded"])
+@pytest.mark.parametrize(
+    "width", ["packed", pytest.param("one row a pass", marks=pytest.mark.slow), "padded"]
+)
 def test_the_soft_loss_is_that_of_each_row_alone(
     tmp_path, student, teacher, rows_for, teacher_chat, width, monkeypatch
 ) -> None:
     options = OPTIONS
     if width == "one row a pass":
-        monkeypatch.setattr("distillpipe.training.rows.packing.MIN_TOKENS", 1)
+        monkeypatch.setattr("distillpipe.training.passes.MIN_TOKENS", 1)
         options = msgspec.structs.replace(OPTIONS, max_length=100)
     if width == "padded":
         monkeypatch.setattr("distillpipe.training.rows.attention.FAMILIES", ())
@@ -169,7 +180,7 @@ def test_several_teachers_are_learnt_from_by_their_weights(
 def test_layers_and_relations_are_those_of_each_row_alone(
     tmp_path, student, padded, rows_for, monkeypatch
 ) -> None:
-    monkeypatch.setattr("distillpipe.training.rows.packing.MIN_TOKENS", 1)
+    monkeypatch.setattr("distillpipe.training.passes.MIN_TOKENS", 1)
     options = msgspec.structs.replace(OPTIONS, max_length=60, max_steps=1)  # one row a pass
     rows = rows_for(padded)
     loop.train(student, rows, tmp_path, options, 100, Setup(teachers=(padded,)))
@@ -256,24 +267,24 @@ def test_a_teacher_is_part_of_the_fingerprint_and_of_the_manifest(
 ) -> None:
     kd = msgspec.structs.replace(KD, feature_weight=0.0, relation_weight=0.0)
     options = msgspec.structs.replace(OPTIONS, distillation=kd, max_steps=1)
-    run = Run(teachers=(teacher.name,))
-    first = sft([dataset], student.name, tmp_path / "s", options, run, 100)
+    training = TrainingRun(teacher=(teacher.name,))
+    first = sft([dataset], student.name, tmp_path / "s", options, Run(), training)
     used = [(one.role, one.identity) for one in first.manifest.models]
     assert used == [("student", student.identity), ("teacher", teacher.identity)]
     counts = first.manifest.counts
     assert (counts.rows_kept, counts.rows_taught) == (8, 8)
-    assert sft([dataset], student.name, tmp_path / "s", options, run, 100).up_to_date
-    other = msgspec.structs.replace(run, teachers=(padded.name,))
-    assert not sft([dataset], student.name, tmp_path / "s", options, other, 100).up_to_date
+    assert sft([dataset], student.name, tmp_path / "s", options, Run(), training).up_to_date
+    other = msgspec.structs.replace(training, teacher=(padded.name,))
+    assert not sft([dataset], student.name, tmp_path / "s", options, Run(), other).up_to_date
 
 
 def test_a_teacher_wider_than_memory_is_refused_before_any_step(
     tmp_path, dataset, student, teacher, monkeypatch
 ) -> None:
     monkeypatch.setattr("distillpipe.training.teachers.live_teacher.free_memory", lambda: 4_000_000)
-    run = Run(teachers=(teacher.name,))
-    with pytest.raises(UsageError, match=r"the weights take .* GB are free on cpu: take a smaller"):
-        sft([dataset], student.name, tmp_path / "s", OPTIONS, run, 100)
+    training = TrainingRun(teacher=(teacher.name,))
+    with pytest.raises(UsageError, match=r"the weights take .* GB are free on cpu: give a smaller"):
+        sft([dataset], student.name, tmp_path / "s", OPTIONS, Run(), training)
     assert not list((tmp_path / "s").glob("*/losses.jsonl"))
 
 
@@ -282,31 +293,31 @@ def test_a_layer_that_is_not_there_is_refused_before_anything_is_written(
 ) -> None:
     kd = msgspec.structs.replace(KD, feature_layers=("1:1", "9:1"))
     options = msgspec.structs.replace(OPTIONS, distillation=kd)
-    run, out = Run(teachers=(teacher.name,)), tmp_path / "s"
+    training, out = TrainingRun(teacher=(teacher.name,)), tmp_path / "s"
     said = "--feature-layers 9:1: the student has"
     with pytest.raises(UsageError, match=said):
-        sft([dataset], student.name, out, options, run, 100)
+        sft([dataset], student.name, out, options, Run(), training)
     with pytest.raises(UsageError, match=said):
-        preview_sft([dataset], student.name, options, run, 1)
+        preview_sft([dataset], student.name, options, Run(), training, 1)
     assert any(
-        said in note for note in forecast_sft([dataset], student.name, out, options, run).notes
+        said in note
+        for note in forecast_sft([dataset], student.name, out, options, Run(), training).notes
     )
     assert not out.exists()
 
 
-@pytest.mark.slow  # a tokenizer of 150,000 tokens is saved and loaded
 def test_a_teacher_of_another_vocabulary_is_refused(
-    tmp_path, dataset, student, shared_chat, padded
+    tmp_path, dataset, student, family_chat, padded
 ) -> None:
     folder = Path(shutil.copytree(padded.folder, tmp_path / "other"))
     for path in folder.glob("tokenizer*"):
         path.unlink()
-    shared_chat("qwen3").tokenizer.save_pretrained(folder)
-    run = Run(teachers=(str(folder),))
+    family_chat("tagged").tokenizer.save_pretrained(folder)
+    training = TrainingRun(teacher=(str(folder),))
     with pytest.raises(
         UsageError, match=r"--teacher .*/other: another vocabulary than the student's"
     ):
-        sft([dataset], student.name, tmp_path / "s", OPTIONS, run, 100)
+        sft([dataset], student.name, tmp_path / "s", OPTIONS, Run(), training)
 
 
 def test_the_weight_follows_the_held_out_loss_also_in_a_resumed_run(
@@ -334,14 +345,25 @@ def test_the_weight_follows_the_held_out_loss_also_in_a_resumed_run(
     assert [_line(step) for step in states.steps_in(parted)] == [_line(step) for step in steps]
 
 
-@pytest.mark.slow  # heads of 152,000 tokens
-def test_r1_distill_teaches_a_qwen_student_by_its_own_template(
-    tmp_path, shared_chat, make_trace, write_dataset
-) -> None:
-    """Other special tokens, another template, and embeddings padded to 152,064 and to 151,936."""
+@pytest.mark.parametrize(
+    ("teacher_family", "teacher_size", "student_family", "student_size", "num_ordinary"),
+    [
+        ("opened", 576, "spelt", 512, 474),
+        pytest.param(
+            "r1-distill-qwen", 152_064, "qwen2.5", 151_936, 151_643,
+            marks=pytest.mark.reference,  # heads of 152,000 tokens
+        ),
+    ],
+    ids=["own", "real"],
+)  # fmt: skip
+def test_a_teacher_of_another_family_teaches_by_its_own_template(
+    tmp_path, family_chat, make_trace, write_dataset, teacher_family, teacher_size,
+    student_family, student_size, num_ordinary,
+) -> None:  # fmt: skip
+    """Other special tokens, another template, and embeddings that are padded to different sizes."""
 
     def model(name: str, vocab_size: int) -> lookup.Model:
-        shared_chat(name).tokenizer.save_pretrained(tmp_path / name)
+        family_chat(name).tokenizer.save_pretrained(tmp_path / name)
         config = Qwen2Config(
             vocab_size=vocab_size, hidden_size=16, num_hidden_layers=1, num_attention_heads=1,
             num_key_value_heads=1, intermediate_size=32, tie_word_embeddings=True,
@@ -351,26 +373,30 @@ def test_r1_distill_teaches_a_qwen_student_by_its_own_template(
         made.save_pretrained(tmp_path / name)
         return lookup.find(str(tmp_path / name), "--student")
 
-    teacher, student = model("r1-distill-qwen", 152_064), model("qwen2.5", 151_936)
+    teacher = model(teacher_family, teacher_size)
+    student = model(student_family, student_size)
     trace = make_trace()
     write_dataset(tmp_path / "t", [trace])
     kd = msgspec.structs.replace(KD, kd_divergence="forward", kd_temperature=1.0)
     options = msgspec.structs.replace(OPTIONS, distillation=kd, max_steps=1)
-    run = Run(teachers=(teacher.name,))
-    made = sft([str(tmp_path / "t")], student.name, tmp_path / "s", options, run, 100)
+    training = TrainingRun(teacher=(teacher.name,))
+    made = sft([str(tmp_path / "t")], student.name, tmp_path / "s", options, Run(), training)
     (step,) = states.steps_in(made.path)
 
-    theirs = row_of(trace, shared_chat("r1-distill-qwen"))
-    ours = row_of(trace, shared_chat("qwen2.5"))
+    theirs = row_of(trace, family_chat(teacher_family))
+    ours = row_of(trace, family_chat(student_family))
     by_teacher, by_student = Outputs(teacher, theirs), Outputs(student, ours)
     # the reasoning and the answer are the same tokens on both sides: "14+6=20." and "\\boxed{20}"
     texts = [
         [chat.decode([token]) for token in row.ids[row.num_prompt :]]
-        for chat, row in ((shared_chat("r1-distill-qwen"), theirs), (shared_chat("qwen2.5"), ours))
+        for chat, row in (
+            (family_chat(teacher_family), theirs),
+            (family_chat(student_family), ours),
+        )
     ]
     first, second = texts[0].index("1"), texts[1].index("1")
-    p = by_teacher.logits[first, :151_643].log_softmax(-1)
-    q = by_student.logits[second, :151_643].log_softmax(-1)
+    p = by_teacher.logits[first, :num_ordinary].log_softmax(-1)
+    q = by_student.logits[second, :num_ordinary].log_softmax(-1)
     at_one = (p.exp() * (p - q)).sum().item()
     assert at_one > 0
     counts = made.manifest.counts
@@ -398,10 +424,22 @@ def test_the_adaptive_weight_follows_what_is_left_of_the_first_held_out_loss(
     assert held_out_progress(losses) == progress
 
 
-def test_a_forecast_counts_the_weights_of_the_teacher(tmp_path, dataset, student, teacher) -> None:
-    alone, beside = (
-        forecast_sft([dataset], student.name, tmp_path / "s", OPTIONS, run)
-        for run in (Run(), Run(teachers=(teacher.name,)))
+def test_a_forecast_counts_weights_states_and_logits_of_the_teacher(
+    tmp_path, dataset, student, teacher
+) -> None:
+    def memory(options: TrainingOptions, *teachers: str) -> int:
+        training = TrainingRun(teacher=teachers)
+        return forecast_sft(
+            [dataset], student.name, tmp_path / "s", options, Run(), training
+        ).estimate.memory_bytes
+
+    lengths, _ = training_forecast.add_rows(Forecast("sft", "s", {}, []), [dataset], OPTIONS)
+    supervised = training_forecast.largest_pass(lengths, OPTIONS)[0].supervised
+    held = 4 * (
+        lookup.count_weights(teacher.folder) + supervised * lookup.width_and_kind(teacher)[0]
     )
-    more = beside.estimate.memory_bytes - alone.estimate.memory_bytes
-    assert more == 4 * lookup.count_weights(teacher.folder)
+    distillation = msgspec.structs.replace(OPTIONS.distillation, kd_weight=0.0, feature_weight=1.0)
+    hidden_only = msgspec.structs.replace(OPTIONS, distillation=distillation)
+
+    assert memory(hidden_only, teacher.name) - memory(hidden_only) == held
+    assert memory(OPTIONS, teacher.name) - memory(OPTIONS) > held

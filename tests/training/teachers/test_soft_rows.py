@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -17,8 +17,8 @@ from transformers import AutoModelForCausalLM
 from distillpipe.base import interrupts
 from distillpipe.base.errors import DataError, Interrupted, UsageError
 from distillpipe.base.hashing import seed_of
-from distillpipe.base.options import Distillation, TrainingOptions
 from distillpipe.base.records import SoftLabels, Trace
+from distillpipe.base.training_options import Distillation, TrainingOptions, TrainingRun
 from distillpipe.data.store import versions
 from distillpipe.data.store.labels import (
     INSERTED,
@@ -37,7 +37,7 @@ from distillpipe.models.vocabulary import vocabulary_of
 from distillpipe.stages.run import Run
 from distillpipe.stages.sft import forecast_sft, preview_sft, sft
 from distillpipe.training import loop, states
-from distillpipe.training.losses.soft_losses import top_k_loss
+from distillpipe.training.losses.soft_losses import read_logits, top_k_divergence
 from distillpipe.training.rows.batches import Batches
 from distillpipe.training.rows.rows import Row, StoredLabels, row_of
 from distillpipe.training.rows.stored_rows import StoredRows, store
@@ -158,6 +158,15 @@ class Sums(NamedTuple):
     num_labelled: int
 
 
+def top_k_losses(
+    logits: torch.Tensor, tokens: torch.Tensor, logprobs: torch.Tensor
+) -> torch.Tensor:
+    return top_k_divergence(
+        read_logits(logits, tokens.clamp(min=0)), logits.size(-1), tokens, logprobs,
+        divergence="forward", beta=0.5, temperature=1.0,
+    )  # fmt: skip
+
+
 @pytest.fixture(scope="module")
 def sums(student, rows, given) -> dict[str, Sums]:
     """The losses of each row alone, its labels found by its name."""
@@ -171,7 +180,7 @@ def sums(student, rows, given) -> dict[str, Sums]:
         soft = 0.0
         if (labels := given.get(row.id)) is not None:
             tops = torch.from_numpy(labels.top_tokens.astype(np.int64))
-            soft = top_k_loss(logits, tops, torch.from_numpy(labels.top_logprobs)).sum().item()
+            soft = top_k_losses(logits, tops, torch.from_numpy(labels.top_logprobs)).sum().item()
         found[row.id] = Sums(hard, soft, len(targets), len(targets) if labels else 0)
     return found
 
@@ -198,7 +207,7 @@ def test_every_step_has_the_labels_of_its_own_rows(
 ) -> None:
     options = OPTIONS
     if width == "one row a pass":
-        monkeypatch.setattr("distillpipe.training.rows.packing.MIN_TOKENS", 1)
+        monkeypatch.setattr("distillpipe.training.passes.MIN_TOKENS", 1)
         options = msgspec.structs.replace(OPTIONS, max_length=110)
     if width == "padded":
         monkeypatch.setattr("distillpipe.training.rows.attention.FAMILIES", ())
@@ -266,7 +275,7 @@ def test_a_label_that_is_not_that_of_its_token_is_an_error_in_the_step(rows, sof
     one, other = [row for row in rows if row.labels is not None][:2]
     length = one.num_prompt + min(one.num_supervised, other.num_supervised)
     mixed = one.cut(length)._replace(labels=other.cut(length).labels)
-    with pytest.raises(DataError, match=f"row {one.id}: the labels in .* are not those of its"):
+    with pytest.raises(DataError, match=f"row {one.id}: the labels in .* do not match its tokens"):
         soft_rows.targets([mixed])
 
 
@@ -329,12 +338,12 @@ def short() -> TrainingOptions:
 def test_sft_says_how_many_rows_are_labelled_and_trains_the_others_too(
     tmp_path, student, dataset, short, given, completions, capsys
 ) -> None:
-    manifest = sft([str(dataset)], student.name, tmp_path / "s", short, Run(), 100).manifest
+    manifest = sft([str(dataset)], student.name, tmp_path / "s", short, Run()).manifest
     assert (manifest.counts.rows_kept, manifest.counts.rows_taught) == (9, 6)
     labelled = sum(len(completions[name]) for name in given)
     assert manifest.counts.tokens_taught == labelled
     share = labelled / sum(map(len, completions.values()))
-    said = f"learnt from a teacher: 6 of 9 rows, {share:.1%} of the supervised tokens"
+    said = f"with teacher targets: 6 of 9 rows, {share:.1%} of the supervised tokens"
     assert said in capsys.readouterr().err
 
 
@@ -344,9 +353,9 @@ def test_soft_labels_are_part_of_the_fingerprint_and_without_them_nothing_change
     plain = msgspec.structs.replace(short, distillation=None)
     assert "distillation" not in msgspec.to_builtins(plain)
     out = tmp_path / "s"
-    first = sft([str(dataset)], student.name, out, short, Run(), 100)
-    assert not sft([str(dataset)], student.name, out, plain, Run(), 100).up_to_date
-    assert sft([str(dataset)], student.name, out, short, Run(), 100).path == first.path
+    first = sft([str(dataset)], student.name, out, short, Run())
+    assert not sft([str(dataset)], student.name, out, plain, Run()).up_to_date
+    assert sft([str(dataset)], student.name, out, short, Run()).path == first.path
     assert {step.soft_loss for step in states.steps_in(out / "v2")} == {None}
 
 
@@ -363,15 +372,17 @@ def test_labels_of_another_text_are_refused_before_any_training(
     )
     rows[1] = (edited, rows[1][1])
     write_labelled(tmp_path / "t", rows, vocabulary_of(teacher_chat))
-    with pytest.raises(DataError, match=f"row {edited.id}: its soft labels in .* of another text"):
-        sft([str(tmp_path / "t")], student.name, tmp_path / "s", short, Run(), 100)
+    with pytest.raises(
+        DataError, match=f"row {edited.id}: its soft labels in .* belong to another text"
+    ):
+        sft([str(tmp_path / "t")], student.name, tmp_path / "s", short, Run())
     assert not list((tmp_path / "s").glob("v*"))
 
 
 def test_rows_without_any_label_are_refused(tmp_path, student, traces, write_dataset, short):
     write_dataset(tmp_path / "t", traces[:3])
     with pytest.raises(DataError, match="none of the 3 rows has soft labels: make them with"):
-        sft([str(tmp_path / "t")], student.name, tmp_path / "s", short, Run(), 100)
+        sft([str(tmp_path / "t")], student.name, tmp_path / "s", short, Run())
 
 
 def test_labels_whose_files_are_gone_are_refused_with_their_path(
@@ -384,7 +395,7 @@ def test_labels_whose_files_are_gone_are_refused_with_their_path(
     copied.parent.mkdir()
     copied.write_bytes((path.parent / "part-00000.jsonl").read_bytes())
     with pytest.raises(DataError, match=r"copy/labels-.* copy the version again, with its label"):
-        sft([str(copied)], student.name, tmp_path / "s", short, Run(), 100)
+        sft([str(copied)], student.name, tmp_path / "s", short, Run())
 
 
 def test_another_ordinary_vocabulary_is_refused_with_an_explanation(
@@ -399,9 +410,9 @@ def test_another_ordinary_vocabulary_is_refused_with_an_explanation(
         UsageError,
         match=r"labels-.*, given by teacher: another vocabulary than .* \(128,000 ordinary tokens",
     ):
-        preview_sft([str(tmp_path / "t")], student.name, short, Run(), 1)
-    with pytest.raises(UsageError, match="take a student of the teacher's family"):
-        sft([str(tmp_path / "t")], student.name, tmp_path / "s", short, Run(), 100)
+        preview_sft([str(tmp_path / "t")], student.name, short, Run(), TrainingRun(), 1)
+    with pytest.raises(UsageError, match="choose a student of the teacher's family"):
+        sft([str(tmp_path / "t")], student.name, tmp_path / "s", short, Run())
     found = forecast_sft([str(tmp_path / "t")], student.name, tmp_path / "s", short, Run())
     assert any("another vocabulary than the student's" in note for note in found.notes)
 
@@ -445,25 +456,47 @@ def both_labels(found: SoftLabels) -> StoredLabels:
     return StoredLabels(found, np.array([0, 1], "<i4").tobytes())
 
 
-# real tokenizers
+# another family
 
 
-@pytest.mark.slow  # tokenizers of 150,000 tokens
-def test_labels_of_r1_distill_teach_a_qwen_student_of_a_smaller_padded_vocabulary(
-    tmp_path, shared_chat, shared_rows, make_trace, write_labelled
-) -> None:
-    teacher, student = shared_chat("r1-distill-qwen"), shared_chat("qwen2.5")
-    found = next(row for row in shared_rows("traces/r1_mmlu_pro_mcq.jsonl") if row["reasoning"])
-    trace = make_trace(
+@pytest.fixture
+def real_trace(reference_rows, make_trace) -> Trace:
+    found = next(row for row in reference_rows("traces/r1_mmlu_pro_mcq.jsonl") if row["reasoning"])
+    return make_trace(
         problem=found["problem"], reasoning=found["reasoning"].strip(),
         response=found["answer_text"].strip(),
     )  # fmt: skip
+
+
+def test_labels_teach_a_student_of_a_smaller_padded_vocabulary(
+    tmp_path, family_chat, make_trace, write_labelled
+) -> None:
+    chats = family_chat("opened"), family_chat("spelt")
+    check_labels_of_another_family(make_trace(), *chats, (474, 575, 512), write_labelled, tmp_path)
+
+
+@pytest.mark.reference
+def test_labels_of_r1_distill_teach_a_qwen_student(
+    tmp_path, family_chat, real_trace, write_labelled
+) -> None:
+    chats, sizes = (
+        [family_chat(name) for name in ("r1-distill-qwen", "qwen2.5")],
+        (151_643, 152_063, 151_936),
+    )
+    check_labels_of_another_family(real_trace, *chats, sizes, write_labelled, tmp_path)
+
+
+def check_labels_of_another_family(
+    trace: Trace, teacher: Chat, student: Chat, sizes: tuple[int, int, int], write_labelled: Any,
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    num_ordinary, last_of_teacher, size_of_student = sizes
     ids = teacher.completion_ids(trace.messages[-1])
-    labels = labels_of(ids, trace.id, 151_643, 3)
-    labels.top_tokens[:, 0], labels.top_tokens[:, 1] = ids, 152_063  # in the teacher's padding
+    labels = labels_of(ids, trace.id, num_ordinary, 3)
+    labels.top_tokens[:, 0], labels.top_tokens[:, 1] = ids, last_of_teacher  # in its padding
     write_labelled(tmp_path / "t", [(trace, labels)], vocabulary_of(teacher))
     (found,) = read(tmp_path / "t" / "v1")
-    row, soft = row_of(found, student), SoftRows(student, 151_936)
+    row, soft = row_of(found, student), SoftRows(student, size_of_student)
     targets = soft.targets([row._replace(labels=soft.align(found, row))])
     own = torch.tensor(row.ids[row.num_prompt :])
     assert targets.labelled.sum() >= len(ids) - 2  # <think> and </think> are several tokens here
@@ -471,7 +504,7 @@ def test_labels_of_r1_distill_teach_a_qwen_student_of_a_smaller_padded_vocabular
     assert (targets.tokens[:, 1] == -1).all()
     assert targets.labelled[-1]  # the end of a turn, which is another token
     assert int(own[-1]) == student.ending_id != ids[-1]
-    logits = torch.zeros(4, 151_936, requires_grad=True)
+    logits = torch.zeros(4, size_of_student, requires_grad=True)
     tokens, logprobs, _ = targets.part(0, 4)
-    top_k_loss(logits, tokens.long(), logprobs).sum().backward()
+    top_k_losses(logits, tokens.long(), logprobs).sum().backward()
     assert torch.isfinite(logits.grad).all()

@@ -1,4 +1,4 @@
-"""Rows of APPS, TACO and what verl and rllm make of them: their outputs are read as their graders do.
+"""Rows of APPS, TACO and of verl's and rllm's versions: outputs are compared as by their graders.
 
 The rows have the real formats (`input_output` is JSON in a text, `fn_name` names a function); the verdicts
 are those of hendrycks/apps eval/testing_util.py, FlagOpen/TACO metrics/testing_util.py and verl's
@@ -18,14 +18,14 @@ from distillpipe.verify.code.verifier import judge_code
 
 
 def verdicts(sandbox: Sandbox, inputs: list[Any], outputs: list[Any], *bodies: str) -> list[str]:
-    """For programs `f(*a)` with these bodies."""
+    """The verdicts on programs `f(*a)` with these bodies."""
     row = {"input_output": json.dumps({"fn_name": "f", "inputs": inputs, "outputs": outputs})}
     programs = [f"def f(*a):\n    return {body}\n" for body in bodies]
     tests = problem_tests.tests_of(row)
-    return [judge_code(one, tests, sandbox=sandbox).verdict[0] for one in programs]
+    return [judge_code(program, tests, sandbox=sandbox).verdict[0] for program in programs]
 
 
-def test_the_rules_of_livecodebench_leave_outputs_to_their_own_grader(sandbox: Sandbox) -> None:
+def test_livecodebench_rules_leave_outputs_to_their_own_grader(sandbox: Sandbox) -> None:
     calls = {"fn_name": "f", "inputs": [[1], [2]], "outputs": [[[1, 1]], [[2, 2]]]}
     function = problem_tests.tests_of({"input_output": json.dumps(calls)})
     script = problem_tests.tests_of({"input_output": {"inputs": ["3"], "outputs": ["1.5"]}})
@@ -51,7 +51,7 @@ def test_the_rules_of_livecodebench_leave_outputs_to_their_own_grader(sandbox: S
         ([[2], [0]], [[[0, 1]], [[]]], ["list(range(a[0]))"], ["[]"]),
         ([["ab"]], ["AB"], ["a[0].upper()"], ["a[0]"]),
         ([["ab"]], [["AB"]], ["a[0].upper()"], ["a[0]", "list(a[0].upper())"]),
-        ([["a1"]], ["1"], ["a[0][1]", "int(a[0][1])"], ["2"]),  # a text that is JSON: what it says, too
+        ([["a1"]], ["1"], ["a[0][1]", "int(a[0][1])"], ["2"]),  # a text that is JSON: its value is accepted too
         ([["a"]], ['"a"'], ["a[0]", "repr(a[0]).replace(chr(39), chr(34))"], ["a[0] + a[0]"]),
         ([[2]], [[[[1, 2], [3, 4]]]], ["[(1, 2), (3, 4)]", "((1, 2), (3, 4))", "[[1, 2], [3, 4]]"], ["[{1, 2}, {3, 4}]"]),
         ([[2]], [[[1, 2], [3, 4]]], ["[(1, 2), (3, 4)]"], ["[(1, 2)]"]),
@@ -70,9 +70,9 @@ def test_the_rules_of_livecodebench_leave_outputs_to_their_own_grader(sandbox: S
     ],
 )  # fmt: skip
 def test_results_are_read_as_their_graders_do(sandbox, inputs, outputs, right, wrong) -> None:
-    found = verdicts(sandbox, inputs, outputs, *right, *wrong)
+    results = verdicts(sandbox, inputs, outputs, *right, *wrong)
 
-    assert found == ["c"] * len(right) + ["w"] * len(wrong)
+    assert results == ["c"] * len(right) + ["w"] * len(wrong)
 
 
 def test_a_result_of_any_length_is_read(sandbox: Sandbox) -> None:

@@ -80,7 +80,7 @@ def scripts(sandbox: Sandbox) -> Iterator[Session]:
 
 
 def in_python(program: str, folder: Path) -> tuple[bytes, int]:
-    """What the interpreter that runs us prints, and the exit code."""
+    """The output and the exit code of this interpreter."""
     (folder / "program.py").write_text(program, encoding="utf-8")
     (folder.parent / "input.txt").write_text(TEXT, encoding="utf-8")
     with (folder.parent / "input.txt").open() as text:
@@ -98,9 +98,9 @@ def test_a_script_prints_and_ends_as_in_python(scripts: Session, tmp_path, numbe
     folder.mkdir()
     expected = in_python(program, folder)
 
-    said = scripts.ask(("compile", [program]), 20)
-    if said.reply[0] == "raised":
-        assert expected == (b"", 1), said
+    compiled = scripts.ask(("compile", [program]), 20)
+    if compiled.reply[0] == "raised":
+        assert expected == (b"", 1), compiled
         return
     answer = scripts.ask(("input", TEXT.encode()), 20)
 
@@ -137,7 +137,7 @@ def test_functions_find_what_scripts_find(sandbox: Sandbox, tests, end: str) -> 
 
 @pytest.mark.parametrize("end", ["exit(1)", "sys.exit('no')", "raise SystemExit(2)"])
 def test_a_program_that_says_it_failed_is_wrong(sandbox: Sandbox, end: str) -> None:
-    """As everywhere a judge looks at exit codes; the right output before it changes nothing."""
+    """As with other judges that check exit codes: a correct output before it does not help."""
     script = f"import sys\nprint(7)\n{end}"
     functions = f"import sys\ndef f():\n    return 7\n{end}"
 

@@ -1,8 +1,8 @@
-"""Hostile programs: each is contained, none passes, and the machine is as it was.
+"""Hostile programs: each is contained, none passes its tests, and the machine is unchanged.
 
-A program in `attacks/` says "breached: ..." where it got what it wanted, and passes if it finds the
-expected value, which is in the environment, in files and in the judge. Its first line may name the kind
-of test; @PORT@, @CWD@ and @HOME@ stand for things outside that it may look for.
+A program in `attacks/` prints "breached: ..." if its attack succeeded, and passes if it finds the expected
+value, which is in the environment, in files and in the judge's memory. Its first line may name the kind
+of test; @PORT@, @CWD@ and @HOME@ are replaced by targets outside the sandbox.
 """
 
 import os
@@ -40,7 +40,7 @@ pytestmark = pytest.mark.slow
 
 @dataclass(frozen=True)
 class Target:
-    """What an attack may be after."""
+    """The targets of an attack."""
 
     token: str
     folder: Path
@@ -62,7 +62,7 @@ def sandbox() -> Sandbox:
 
 @pytest.fixture
 def target(monkeypatch: pytest.MonkeyPatch) -> Iterator[Target]:
-    """A secret in the environment and in files, a working folder, and ears on every kind of socket."""
+    """A secret in the environment and in files, a working folder, and servers on every kind of socket."""
     token = secrets.token_hex(16)
     root = Path(tempfile.mkdtemp(dir="/var/tmp", prefix="distill-test-"))
     folder, home = root / "work", root / "home"
@@ -96,15 +96,15 @@ def kind_of_tests(kind: str, token: str) -> CodeTests:
 
 
 def foreign_processes() -> set[str]:
-    """Processes in other pid namespaces than ours, as far as we may see them."""
-    own, found = Path("/proc/self/ns/pid").readlink(), set()
+    """The visible processes in other pid namespaces than ours."""
+    own, pids = Path("/proc/self/ns/pid").readlink(), set()
     for process in Path("/proc").glob("[0-9]*"):
         try:
             if (process / "ns" / "pid").readlink() != own:
-                found.add(process.name)
+                pids.add(process.name)
         except OSError:
             continue
-    return found
+    return pids
 
 
 def available_memory() -> int:
@@ -117,7 +117,7 @@ def names(folder: str | Path) -> list[str]:
 
 
 def snapshot(target: Target) -> dict[str, object]:
-    """What an attack must not change: files, mounts, sockets, our descriptors."""
+    """The state that an attack must not change: files, mounts, sockets, our descriptors."""
     folders = ("/tmp", "/dev", "/dev/shm", "/var/tmp", "/")
     return {
         "marks": [name for folder in folders for name in names(folder) if "attack" in name],
@@ -180,7 +180,7 @@ def test_after_all_attacks_a_right_program_still_passes(sandbox: Sandbox) -> Non
 
 @pytest.mark.parametrize("name", ["infinite_loop", "a_million_empty_files", "signals_ignored"])
 def test_a_sandbox_dies_with_us(name: str, sandbox: Sandbox) -> None:
-    """The judge is killed outright in mid-test: nothing of the program is left."""
+    """After the judge is killed in the middle of a test, no process of the program is left."""
     before = foreign_processes()
     source = (Path(__file__).parent / "attacks" / f"{name}.txt").read_text()
     child = os.fork()

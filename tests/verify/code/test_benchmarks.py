@@ -20,15 +20,12 @@ Rows = list[dict[str, Any]]
 # tests whose own solution cannot pass here, by their place among the 200, with the reason
 LEETCODE_FAILURES = {"No module named 'sortedcontainers'": 1}
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.reference, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")
-def folder(repository: Path) -> Path:
-    path = repository.parent / "shared" / "data" / "code"
-    if not path.is_dir():
-        pytest.skip(f"no real data: {path} does not exist")
-    return path
+def folder(reference_data: Callable[[str], Path]) -> Path:
+    return reference_data("data/code")
 
 
 @pytest.fixture(scope="module")
@@ -63,11 +60,11 @@ def judged(
 
 
 def failures(results: list[CodeResult], verdict: str) -> list[tuple[int, CodeResult]]:
-    return [(place, one) for place, one in enumerate(results) if one.verdict != verdict]
+    return [(place, result) for place, result in enumerate(results) if result.verdict != verdict]
 
 
 def emptied(source: str) -> str:
-    """The program with `pass` for the body of every function."""
+    """The program with `pass` as the body of every function."""
     tree = ast.parse(source)
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef):
@@ -125,8 +122,8 @@ def test_no_test_of_the_benchmarks_runs_beside_a_program(human_eval, mbpp, leetc
         ("'YES'", "wrong"),
     ],
 )
-def test_the_row_of_live_code_bench_is_judged(shared_rows, sandbox, answer, verdict) -> None:
-    (row,) = shared_rows("code/lcb_1row_with_private_1873_A.jsonl")[:1]
+def test_the_row_of_live_code_bench_is_judged(reference_rows, sandbox, answer, verdict) -> None:
+    (row,) = reference_rows("code/lcb_1row_with_private_1873_A.jsonl")[:1]
     tests = problem_tests.tests_of(row)
     program = textwrap.dedent(f"""
         for _ in range(int(input())):

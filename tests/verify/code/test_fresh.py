@@ -1,4 +1,4 @@
-"""Each test starts fresh: what a program spoils in one, it does not find in the next."""
+"""Each test starts with a restored interpreter: changes by a program in one test do not reach the next."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -19,7 +19,7 @@ IMPORTS = (
 
 
 class Spoiled(NamedTuple):
-    """Something that belongs to the interpreter or its process: how it is spoiled, and looked at."""
+    """A part of the state of the interpreter or its process: code that changes it, and code that checks it."""
 
     spoil: str
     look: str
@@ -118,13 +118,13 @@ def test_a_script_finds_nothing_of_its_last_run(scripts: Session, sandbox, name:
 
 
 def remove_files(scripts: Session) -> None:
-    """For the tests that share the sandbox."""
+    """Remove the files that another test may have left in the shared sandbox."""
     source = "import os\nfor path in ('left', '/tmp/left'):\n    if os.path.exists(path): os.unlink(path)"
     scripts.ask(("compile", [source]), 20)
     scripts.ask(("input", b""), 20)
 
 
-@pytest.mark.parametrize("name", [name for name, one in SPOILED.items() if one.by_calls])
+@pytest.mark.parametrize("name", [name for name, spoiled in SPOILED.items() if spoiled.by_calls])
 def test_a_call_finds_nothing_of_the_last_one(functions: Session, name: str) -> None:
     one = SPOILED[name]
     source = (
@@ -150,7 +150,7 @@ def test_a_call_finds_nothing_of_the_last_one(functions: Session, name: str) -> 
     ],
 )  # fmt: skip
 def test_functions_keep_what_is_theirs(sandbox: Sandbox, program: str, calls: list[object]) -> None:
-    """As in the graders of their benchmarks, which load a program once: a default that is spoiled is a bug."""
+    """As in the graders of their benchmarks, which load a program once: a changed default stays changed."""
     tests = CallTests("f", tuple(Call((), {}, expected) for expected in calls))
 
     assert judge_code(program, tests, sandbox=sandbox).summary == "all_tests_passed"
@@ -170,7 +170,7 @@ def test_checks_and_expressions_start_fresh_too(sandbox: Sandbox) -> None:
 
 
 def test_a_program_that_breaks_everything_spoils_only_itself(sandbox: Sandbox) -> None:
-    """Even what puts things back is broken: the call after it is as wrong as it would be anywhere."""
+    """The program breaks even the code that restores the state: its next call is wrong, no other program's."""
     program = (
         "import builtins, sys, posix\ndef f(x):\n    if x:\n        posix.dup2 = posix.chdir = sys.settrace = None\n"
         "        builtins.setattr = builtins.open = None\n    return x\n"

@@ -1,6 +1,6 @@
-"""Programs judged by LiveCodeBench's own rules: verdicts of its harness, its names, its way to find a program.
+"""The rules `livecodebench`: the verdicts of its harness, the names that it imports, how it extracts a program.
 
-livecodebench_programs.jsonl holds programs of ours and the verdict on each of `run_test` in
+livecodebench_programs.jsonl holds programs of ours, each with the verdict of `run_test` in
 lcb_runner/evaluation/testing_util.py of LiveCodeBench/LiveCodeBench at 28fef95, run on Python 3.11 with
 numpy 2.3, sympy 1.14 and sortedcontainers 2.4.
 """
@@ -10,6 +10,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -118,11 +119,12 @@ def test_a_package_is_loaded_before_functions_are_taken_away(
     assert result.verdict == "correct", result
 
 
+@pytest.mark.reference
 @pytest.mark.slow
-def test_the_54_probes_have_its_verdicts(with_packages: Sandbox, repository: Path) -> None:
-    path = repository.parent / "shared" / "cases" / "faults" / "livecodebench_rules"
-    if not path.is_dir():
-        pytest.skip("the reference cases are not there")
+def test_the_54_probes_have_its_verdicts(
+    with_packages: Sandbox, reference_data: Callable[[str], Path]
+) -> None:
+    path = reference_data("cases/faults/livecodebench_rules")
     rows = [json.loads(line) for line in (path / "probes.jsonl").read_text().splitlines()]
     found = {
         row["name"]: is_correct(with_packages, {**row, "function": row["func_name"]})
@@ -158,7 +160,7 @@ MODULES = [name for name in STARS if name not in ("builtins", "typing")]
 
 
 def names_of_star_imports() -> list[str]:
-    """What this Python's star imports give, one after the other, in a process that has loaded nothing."""
+    """The names that the star imports give in a new process of this Python."""
     source = "\n".join(
         [
             *(f"from {name} import *" for name in STARS),
@@ -186,7 +188,7 @@ def test_a_program_has_all_names_of_the_star_imports(sandbox: Sandbox) -> None:
     assert len(names_of_star_imports()) > 460
 
 
-def test_without_the_rules_the_same_names_are_imported_where_named() -> None:
+def test_without_the_rules_the_same_names_are_imported_if_named() -> None:
     wanted = [name for name in names_of_star_imports() if not hasattr(builtins, name)]
     space: dict[str, Any] = {}
     exec(imports_for(" ".join(wanted)), space)
@@ -277,7 +279,7 @@ def test_filter_keeps_what_its_rules_call_right(
     for rules in ("plain", "livecodebench"):
         done = distill("filter", path, "--code-rules", rules, "--out", tmp_path / "clean")
         assert done.code == 0, done.err
-        kept[rules] = [one.problem for one in read_traces(str(tmp_path / "clean"))]
+        kept[rules] = [trace.problem for trace in read_traces(str(tmp_path / "clean"))]
 
     assert kept == {"plain": ["global_counter"], "livecodebench": ["exit_1_after"]}
 
@@ -293,7 +295,7 @@ def test_a_program_never_sees_what_is_expected(sandbox: Sandbox) -> None:
     assert is_correct(sandbox, row | {"outputs": ["False"]})
 
 
-def test_the_harness_changes_nothing_in_the_process_that_imports_it() -> None:
+def test_importing_the_harness_changes_nothing_in_the_process() -> None:
     source = (
         "import os, builtins, sys; before = (os.kill, sys.stdin, builtins.open, dict(os.environ))\n"
         "import distillpipe.verify.code.inside.livecodebench\n"

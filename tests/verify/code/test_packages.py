@@ -1,4 +1,4 @@
-"""Packages that programs may import: which files they are, what they need, and what stays hidden."""
+"""Packages that programs may import: their files, their dependencies, and what stays hidden."""
 
 import importlib.metadata
 import importlib.util
@@ -15,7 +15,7 @@ from distillpipe.verify.code.verifier import judge_code, missing_modules
 
 
 def install(site: Path, name: str, files: dict[str, str], requires: tuple[str, ...] = ()) -> None:
-    """As an installer does: the files, and a record of them."""
+    """Write the files and the RECORD of a package, as an installer does."""
     info = f"{name.replace('-', '_')}-1.2.dist-info"
     lines = "".join(f"Requires-Dist: {one}\n" for one in requires)
     files = {
@@ -30,7 +30,7 @@ def install(site: Path, name: str, files: dict[str, str], requires: tuple[str, .
 
 @pytest.fixture
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of packages of our own, on the path."""
+    """A folder of test packages on `sys.path`."""
     folder = tmp_path / "site"
     folder.mkdir()
     monkeypatch.syspath_prepend(str(folder))
@@ -56,13 +56,13 @@ def targets(names: tuple[str, ...]) -> set[str]:
 
 
 def test_a_package_comes_with_what_it_needs(site: Path) -> None:
-    found = find_packages(("one_thing",))
+    packages = find_packages(("one_thing",))
 
-    assert found.versions == (("needed", "1.2"), ("one-thing", "1.2"))
-    assert found.modules == ("thing",)
+    assert packages.versions == (("needed", "1.2"), ("one-thing", "1.2"))
+    assert packages.modules == ("thing",)
     assert targets(("one_thing",)) == {"thing", "needed.py", "needed_data/x.txt"}
-    assert all(Path(source).is_relative_to(site) for source, _ in found.paths)
-    assert versions_of(["one_thing"]) == dict(found.versions)
+    assert all(Path(source).is_relative_to(site) for source, _ in packages.paths)
+    assert versions_of(["one_thing"]) == dict(packages.versions)
     assert find_packages(()) == Packages()
 
 
@@ -71,7 +71,7 @@ def test_of_a_shared_folder_only_its_own_is_shown(site: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "message"),
     [
         (
             "nothing-known",
@@ -84,10 +84,10 @@ def test_of_a_shared_folder_only_its_own_is_shown(site: Path) -> None:
         ("", "is not installed here"),
     ],
 )
-def test_a_package_that_is_not_there_is_said(site: Path, name: str, said: str) -> None:
+def test_a_package_that_is_not_there_is_said(site: Path, name: str, message: str) -> None:
     with pytest.raises(UsageError, match="--code-packages") as error:
         find_packages((name,))
-    assert said in str(error.value)
+    assert message in str(error.value)
     assert "\n" not in str(error.value)
 
 

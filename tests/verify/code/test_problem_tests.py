@@ -1,4 +1,4 @@
-"""From the rows of the benchmarks to tests: what becomes a call, and what a pickle may not do."""
+"""Reading tests from the rows of benchmarks: which become calls, and which pickles are refused."""
 
 import base64
 import json
@@ -92,7 +92,7 @@ def test_a_zip_bomb_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         problem_tests.private_cases(packed("x" * 2000))
 
 
-def test_a_function_of_live_code_bench_takes_json_one_argument_a_line() -> None:
+def test_a_livecodebench_function_takes_one_json_argument_a_line() -> None:
     cases = [{"input": '[1, 2]\n"a"', "output": "[3]", "testtype": "functional"}]
     row = live(public_test_cases=json.dumps(cases), metadata='{"func_name": "f"}')
 
@@ -182,8 +182,9 @@ def test_a_row_without_tests_that_can_be_read_is_an_error(row: Any) -> None:
         problem_tests.tests_of(row)
 
 
-def test_the_real_row_of_live_code_bench_is_read(shared_rows) -> None:
-    (row,) = shared_rows("code/lcb_1row_with_private_1873_A.jsonl")[:1]
+@pytest.mark.reference
+def test_the_real_row_of_live_code_bench_is_read(reference_rows) -> None:
+    (row,) = reference_rows("code/lcb_1row_with_private_1873_A.jsonl")[:1]
 
     tests = problem_tests.tests_of(row)
 

@@ -1,4 +1,4 @@
-"""The sandbox: what a program in it sees, what limits it, how it is refused, and what comes out."""
+"""The sandbox: what a program sees, its limits, errors if there is no sandbox, and the answers."""
 
 import json
 import os
@@ -81,7 +81,7 @@ def test_nothing_of_our_environment_is_inside(sandbox: Sandbox, monkeypatch) -> 
 
 
 def test_the_first_process_inside_has_none_of_our_environment(sandbox, monkeypatch) -> None:
-    """What bubblewrap was started with stays readable in /proc, which a later one might show."""
+    """The environment of bubblewrap stays readable in /proc, which a later version might mount."""
     monkeypatch.setenv("DISTILL_SECRET", "b3f1")
     with sandbox.start(cpu_seconds=5) as session:
         environment = Path(f"/proc/{session.process.pid}/environ").read_bytes()
@@ -89,7 +89,7 @@ def test_the_first_process_inside_has_none_of_our_environment(sandbox, monkeypat
     assert environment == b""
 
 
-def test_a_program_runs_as_an_ordinary_user_also_where_we_are_root(sandbox: Sandbox) -> None:
+def test_a_program_runs_as_an_ordinary_user_even_under_root(sandbox: Sandbox) -> None:
     if os.geteuid() != 0:
         pytest.skip("not root")
     with sandbox.start(cpu_seconds=5) as session:
@@ -219,18 +219,18 @@ def test_a_script_runs_as_a_script_does(sandbox: Sandbox, source, text, printed)
 
 
 @pytest.mark.parametrize(
-    ("source", "said"),
+    ("source", "exception"),
     [
         ("print(1)\nraise ValueError('no')", ["raised", "ValueError", "no"]),
         ("import sys\nsys.exit(3)", ["raised", "SystemExit", "3"]),
         ("input()", ["raised", "EOFError", "EOF when reading a line"]),
     ],
 )
-def test_a_script_that_fails_says_how(sandbox: Sandbox, source: str, said: list[str]) -> None:
+def test_a_script_that_fails_says_how(sandbox: Sandbox, source: str, exception: list[str]) -> None:
     _, exit_code, text, _ = script(sandbox, source).reply
 
     assert exit_code == (3 if "exit" in source else 1)
-    assert json.loads(text) == said
+    assert json.loads(text) == exception
 
 
 def test_a_script_that_leaves_has_printed_what_it_printed(sandbox: Sandbox) -> None:
@@ -271,7 +271,7 @@ def test_nothing_is_left_running(sandbox: Sandbox) -> None:
 
 
 def orphans() -> set[str]:
-    """Processes that nobody but init can bury, of those that bear bubblewrap's name."""
+    """Zombie processes of bubblewrap that only init can reap."""
     found = set()
     for path in Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -328,7 +328,7 @@ def test_without_bubblewrap_it_is_refused(monkeypatch, no_memory_of_trials, tmp_
 
 
 @pytest.mark.parametrize(
-    ("said", "mend"),
+    ("message", "remedy"),
     [
         ("bwrap: No permissions to create new namespace", "allow user namespaces"),
         ("bwrap: setting up uid map: Permission denied", "allow user namespaces"),
@@ -336,20 +336,20 @@ def test_without_bubblewrap_it_is_refused(monkeypatch, no_memory_of_trials, tmp_
         ("nothing known", "bubblewrap"),
     ],
 )
-def test_where_bubblewrap_fails_its_reason_is_said(
-    monkeypatch, no_memory_of_trials, tmp_path, said, mend
+def test_an_error_of_bubblewrap_is_shown_with_a_remedy(
+    monkeypatch, no_memory_of_trials, tmp_path, message, remedy
 ) -> None:
     fake = tmp_path / "bwrap"
-    fake.write_text(f"#!/bin/sh\necho '{said}' >&2\nexit 1\n")
+    fake.write_text(f"#!/bin/sh\necho '{message}' >&2\nexit 1\n")
     fake.chmod(0o755)
     tmp_path.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    monkeypatch.setattr(sandboxes, "_is_open_to_all", lambda path: False)
+    monkeypatch.setattr(sandboxes, "_is_readable_by_all", lambda path: False)
 
     with pytest.raises(MissingDependencyError) as error:
         find_sandbox()
-    assert said in str(error.value)
-    assert mend in str(error.value)
+    assert message in str(error.value)
+    assert remedy in str(error.value)
 
 
 def test_a_machine_without_a_filter_is_refused(monkeypatch, no_memory_of_trials) -> None:
@@ -364,7 +364,7 @@ def test_a_sandbox_that_fails_later_is_no_programs_fault(sandbox, monkeypatch, t
     fake.write_text("#!/bin/sh\nexit 1\n")
     fake.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    monkeypatch.setattr(sandboxes, "_is_open_to_all", lambda path: False)
+    monkeypatch.setattr(sandboxes, "_is_readable_by_all", lambda path: False)
 
     with pytest.raises(SandboxError, match="exit code 1"), sandbox.start(cpu_seconds=1):
         pass
@@ -383,7 +383,7 @@ def test_the_unsafe_way_runs_as_we_are_with_limits_only(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
-def test_a_filter_is_a_program_of_whole_instructions_that_jump_inside_it(machine: str) -> None:
+def test_a_filter_has_whole_instructions_and_jumps_inside_it(machine: str) -> None:
     for may_fork in (True, False):
         check_filter(seccomp.filter_program(machine, may_fork=may_fork))
     check_filter(seccomp.no_processes(machine))
@@ -401,7 +401,7 @@ def check_filter(program: bytes) -> None:
 
 
 def test_a_system_call_of_another_machine_kills(sandbox: Sandbox) -> None:
-    """The filter knows the calls of one machine: a 32-bit call would go by other numbers."""
+    """The filter has the numbers of one architecture: 32-bit calls have other numbers."""
     setup = (
         "import ctypes, mmap\n"
         "code = mmap.mmap(-1, 4096, prot=7)\n"

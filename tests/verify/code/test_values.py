@@ -1,4 +1,4 @@
-"""The judge of values and of output: what equals what, and that hostile values cost nothing."""
+"""Comparison of values and output: what is equal, and hostile values, which cost no time."""
 
 import json
 import math
@@ -19,19 +19,19 @@ VALUES: list[Any] = [
 @pytest.mark.parametrize("index", range(len(VALUES)))
 def test_a_plain_value_comes_out_as_it_is(index: int) -> None:
     value = VALUES[index]
-    said = json.loads(encoded(value))
+    encoded_value = json.loads(encoded(value))
 
-    assert equal_value(said, value)
-    assert decoded(said) == value
-    assert type(decoded(said)) is type(value)
+    assert equal_value(encoded_value, value)
+    assert decoded(encoded_value) == value
+    assert type(decoded(encoded_value)) is type(value)
 
 
 @pytest.mark.parametrize("index", range(len(VALUES)))
 def test_different_values_are_not_equal(index: int) -> None:
-    said = json.loads(encoded(VALUES[index]))
+    encoded_value = json.loads(encoded(VALUES[index]))
 
     for other in range(len(VALUES)):
-        assert equal_value(said, VALUES[other]) == (VALUES[index] == VALUES[other]), other
+        assert equal_value(encoded_value, VALUES[other]) == (VALUES[index] == VALUES[other]), other
 
 
 @pytest.mark.parametrize(
@@ -78,20 +78,20 @@ def test_what_is_not_made_of_literals_is_refused(value: object) -> None:
 
 
 @pytest.mark.parametrize(
-    "said", [[], ["?"], ["i"], ["i", []], ["d", 1], ["s", ["l"]], ["b", "x"], {}]
+    "encoded_value", [[], ["?"], ["i"], ["i", []], ["d", 1], ["s", ["l"]], ["b", "x"], {}]
 )
 @pytest.mark.parametrize("expected", [None, 0, [], {}, set(), (), b""])
-def test_nonsense_equals_nothing(said: Any, expected: Any) -> None:
-    assert not equal_value(said, expected)
+def test_nonsense_equals_nothing(encoded_value: Any, expected: Any) -> None:
+    assert not equal_value(encoded_value, expected)
 
 
 def test_a_value_without_end_equals_nothing() -> None:
-    said: Any = 1
+    encoded_value: Any = 1
     for _ in range(100_000):
-        said = ["t", said]
+        encoded_value = ["t", encoded_value]
 
-    assert not equal_value(said, (1,))
-    assert not equal_value(["s", said], {(1,)})
+    assert not equal_value(encoded_value, (1,))
+    assert not equal_value(["s", encoded_value], {(1,)})
 
 
 def test_colliding_hashes_are_never_put_into_a_set() -> None:

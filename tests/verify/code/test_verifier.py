@@ -1,4 +1,4 @@
-"""Verdicts on programs: right ones pass, wrong ones fail with a reason, broken tests are nobody's fault."""
+"""Verdicts on programs: correct ones pass, wrong ones fail with a reason, broken tests are unverifiable."""
 
 import json
 from typing import Any
@@ -123,15 +123,15 @@ def test_tests_that_fail_before_they_ask_are_unverifiable(sandbox: Sandbox, sour
 def test_a_response_is_verified_by_the_tests_of_its_row(sandbox: Sandbox, make_trace: Any) -> None:
     extra = json.dumps({"test_list": ["assert double(2) == 4"]})
 
-    def found(response: str) -> tuple[Any, ...]:
+    def judged(response: str) -> tuple[Any, ...]:
         trace = verified(make_trace(response=response, verifier="code"), extra=extra)
         return trace.verdict, trace.verdict_reason, trace.answer
 
     program = "def double(x): return 2 * x\n"
-    assert found(f"So:\n```python\n{program}```\n") == ("correct", "all_tests_passed", program)
-    wrong = found("```\ndef double(x): return x\n```")
+    assert judged(f"So:\n```python\n{program}```\n") == ("correct", "all_tests_passed", program)
+    wrong = judged("```\ndef double(x): return x\n```")
     assert wrong[:2] == ("wrong", "wrong_value: test 1: said 2")
-    assert found("I cannot.") == ("wrong", "no_answer", None)
+    assert judged("I cannot.") == ("wrong", "no_answer", None)
 
 
 def test_tests_that_ran_beside_the_candidate_say_so(sandbox: Sandbox) -> None:

@@ -1,6 +1,6 @@
-"""Pairs of a reference and an answer, each judged by hand: data/answers.jsonl, by kind.
+"""The verifier `math` on pairs of a reference and an answer that were judged by hand: data/answers.jsonl, by kind.
 
-The verdict is the same when the two sides are exchanged.
+The verdict does not change when the two sides are swapped.
 """
 
 import json
@@ -46,8 +46,9 @@ def test_half_of_the_pairs_judged_by_hand_are_wrong_answers() -> None:
     assert counts[False] > 320
 
 
-def test_the_pairs_of_2026_are_right_but_for_contested_ones(shared_rows) -> None:
-    rows = shared_rows("answers/pairs_2026.jsonl")
+@pytest.mark.reference
+def test_the_pairs_of_2026_are_right_but_for_contested_ones(reference_rows) -> None:
+    rows = reference_rows("answers/pairs_2026.jsonl")
     deviating = {
         (row["gold"], row["pred"]): row.get("contested")
         for row in rows

@@ -1,4 +1,4 @@
-r"""Values of expressions: what is equal everywhere, what differs somewhere, and what stays open."""
+r"""Comparison of expressions by their values: equal, different, undecided."""
 
 import math
 from decimal import Decimal
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from distillpipe.verify.math.compare import same_answer
 from distillpipe.verify.math.evaluate import constant, equal, ratio
 from distillpipe.verify.math.lexer import Unreadable
-from distillpipe.verify.math.parser import names, parsed
+from distillpipe.verify.math.parser import parse, variable_names
 
 EQUAL = [
     (r"2\sqrt{2}", r"\sqrt{8}"),
@@ -89,26 +89,26 @@ UNREADABLE = [
 
 @pytest.mark.parametrize(("left", "right"), EQUAL)
 def test_equal_expressions_are_found_equal_in_both_directions(left: str, right: str) -> None:
-    assert equal(parsed(left), parsed(right)) is True
-    assert equal(parsed(right), parsed(left)) is True
+    assert equal(parse(left), parse(right)) is True
+    assert equal(parse(right), parse(left)) is True
 
 
 @pytest.mark.parametrize(("left", "right"), DIFFERENT)
 def test_different_expressions_are_told_apart(left: str, right: str) -> None:
-    assert equal(parsed(left), parsed(right)) is False
-    assert equal(parsed(right), parsed(left)) is False
+    assert equal(parse(left), parse(right)) is False
+    assert equal(parse(right), parse(left)) is False
 
 
 @pytest.mark.parametrize(("left", "right"), OPEN)
 def test_what_cannot_be_seen_safely_stays_open(left: str, right: str) -> None:
-    assert equal(parsed(left), parsed(right)) is None
-    assert equal(parsed(right), parsed(left)) is None
+    assert equal(parse(left), parse(right)) is None
+    assert equal(parse(right), parse(left)) is None
 
 
 @pytest.mark.parametrize("text", UNREADABLE)
 def test_what_has_two_readings_or_none_is_refused(text: str) -> None:
     with pytest.raises(Unreadable):
-        parsed(text)
+        parse(text)
 
 
 @pytest.mark.parametrize(
@@ -122,16 +122,16 @@ def test_what_has_two_readings_or_none_is_refused(text: str) -> None:
     ],
 )
 def test_a_constant_ratio_is_found_with_its_sign(left: str, right: str, sign: int | None) -> None:
-    assert ratio(parsed(left), parsed(right)) == sign
+    assert ratio(parse(left), parse(right)) == sign
 
 
 def test_names_are_the_variables_and_i() -> None:
-    assert names(parsed(r"x_1+2\pi y+e^{i\theta}")) == {"x_1", "y", "i", "theta"}
+    assert variable_names(parse(r"x_1+2\pi y+e^{i\theta}")) == {"x_1", "y", "i", "theta"}
 
 
 @pytest.mark.parametrize("text", ["x", "1+i", "1/0", r"\log 5", "10^{70}+1-10^{70}"])
 def test_what_is_no_safe_real_number_has_no_constant(text: str) -> None:
-    assert constant(parsed(text)) is None
+    assert constant(parse(text)) is None
 
 
 FUNCTIONS = {
@@ -142,9 +142,9 @@ FUNCTIONS = {
 
 @given(st.sampled_from(sorted(FUNCTIONS)), st.decimals(-9, 9, places=3))
 def test_functions_have_the_values_that_floats_have(name: str, argument: Decimal) -> None:
-    found = constant(parsed(f"{name}({argument})"))
-    assert found is not None
-    assert float(found) == pytest.approx(FUNCTIONS[name](float(argument)), rel=1e-9, abs=1e-9)
+    value = constant(parse(f"{name}({argument})"))
+    assert value is not None
+    assert float(value) == pytest.approx(FUNCTIONS[name](float(argument)), rel=1e-9, abs=1e-9)
 
 
 EXTREME = [

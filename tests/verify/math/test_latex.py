@@ -1,10 +1,10 @@
-r"""One spelling of an answer: no decoration is left, no value changes."""
+r"""Normalization of an answer's spelling: no formatting is left, no value changes."""
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from distillpipe.verify.math.latex import cleaned, closing, pieces
+from distillpipe.verify.math.latex import closing_bracket, normalized, split_outside_brackets
 
 CLEANED = {
     "42": "42",
@@ -60,7 +60,7 @@ CLEANED = {
 
 @pytest.mark.parametrize(("text", "spelling"), CLEANED.items(), ids=CLEANED.keys())
 def test_decoration_goes_and_values_stay(text: str, spelling: str) -> None:
-    assert cleaned(text) == spelling
+    assert normalized(text) == spelling
 
 
 @pytest.mark.parametrize(
@@ -75,13 +75,13 @@ def test_decoration_goes_and_values_stay(text: str, spelling: str) -> None:
     ],
 )
 def test_a_text_is_cut_outside_brackets_only(text, separators, parts, signs) -> None:
-    assert pieces(text, frozenset(separators)) == (parts, signs)
+    assert split_outside_brackets(text, frozenset(separators)) == (parts, signs)
 
 
 @pytest.mark.parametrize("text", ["(", ")", "(1,2", "1)2(", r"\{"])
 def test_a_bracket_without_its_partner_is_an_error(text: str) -> None:
     with pytest.raises(ValueError, match="a bracket is"):
-        pieces(text, frozenset(","))
+        split_outside_brackets(text, frozenset(","))
 
 
 @pytest.mark.parametrize(
@@ -89,11 +89,11 @@ def test_a_bracket_without_its_partner_is_an_error(text: str) -> None:
     [("(1)", 0, 2), ("[0,1)", 0, 4), ("((1)+(2))", 0, 8), ("(1", 0, -1), (r"\{1\}", 0, 4)],
 )
 def test_a_bracket_is_closed_by_one_of_any_kind(text: str, start: int, end: int) -> None:
-    assert closing(text, start) == end
+    assert closing_bracket(text, start) == end
 
 
 @given(st.text())
 @example("{" * 200 + "}" * 200)
 @example("\\text{" * 50)
 def test_cleaning_any_text_raises_nothing(text: str) -> None:
-    assert isinstance(cleaned(text), str)
+    assert isinstance(normalized(text), str)

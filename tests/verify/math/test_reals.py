@@ -1,4 +1,4 @@
-r"""Sets of real numbers in all their spellings, and values with names, drawn at random."""
+r"""Random sets of real numbers in all notations, and random named values."""
 
 import random
 from fractions import Fraction
@@ -9,7 +9,7 @@ Piece = tuple[Fraction | None, bool, Fraction | None, bool]  # None is infinite;
 
 
 def _drawn(draw: random.Random) -> list[Piece]:
-    """Intervals and points in order that do not touch."""
+    """Sorted intervals and points that do not touch."""
     count = draw.randint(1, 3)
     ends = sorted(draw.sample(range(-20, 20), 2 * count))
     pieces: list[Piece] = []
@@ -82,7 +82,7 @@ def _gaps(pieces: list[Piece]) -> list[Piece]:
 
 
 def _changed(pieces: list[Piece], draw: random.Random) -> list[Piece]:
-    """Another set: an end turned round or moved, or a part left out."""
+    """A different set: one end is included, excluded or moved, or a part is removed."""
     at = draw.randrange(len(pieces))
     low, has_low, high, has_high = pieces[at]
     if len(pieces) > 1 and draw.random() < 0.4:
@@ -116,7 +116,7 @@ def test_a_set_of_reals_is_itself_in_every_spelling_and_no_other() -> None:
 NAMES = [("x", "y"), ("x", "y", "z"), ("a", "b", "c"), ("m", "n"), (r"\alpha", r"\beta"), ("AB", "BC", "CA"), ("P(A)", "P(B)")]  # fmt: skip
 
 
-def test_values_keep_their_names_in_any_order_and_none_is_left_out() -> None:
+def test_named_values_are_compared_in_any_order_and_all_of_them() -> None:
     draw = random.Random(2)
     for _ in range(600):
         names = draw.choice(NAMES)

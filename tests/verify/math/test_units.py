@@ -1,4 +1,4 @@
-r"""What stands beside a number: read, or it makes two answers different."""
+r"""Units, currencies and words next to a number: each is read, or makes two answers different."""
 
 # ruff: noqa: RUF001 - the signs that models write
 
@@ -9,18 +9,18 @@ from fractions import Fraction
 import pytest
 
 from distillpipe.verify import judge
-from distillpipe.verify.math.latex import cleaned
-from distillpipe.verify.math.quantities import measured, value_of
+from distillpipe.verify.math.latex import normalized
+from distillpipe.verify.math.quantities import number_of, read_quantity
 from distillpipe.verify.math.unit_table import (
-    CHANGES,
-    CHANGING_CHARACTERS,
     CURRENCY_BEFORE,
+    MODIFIERS,
+    MODIFYING_CHARACTERS,
     SCALES,
     UNITS,
 )
-from distillpipe.verify.math.units import agree
+from distillpipe.verify.math.units import units_agree
 
-BEHIND = sorted(CHANGES)
+BEHIND = sorted(MODIFIERS)
 ONE_OF_A_DIMENSION = ["cm", "kg", "min", "mph", "J", "W", "Pa", "rad", "dollars", "months", "bytes", "m^2", "cm^3", "ohms", "K", "N"]  # fmt: skip
 
 
@@ -49,7 +49,7 @@ def test_words_that_change_a_value_are_on_both_sides_or_wrong(verifier: str) -> 
 
 
 def test_characters_that_change_a_value_do_so_inside_a_run() -> None:
-    for char in sorted(CHANGING_CHARACTERS):
+    for char in sorted(MODIFYING_CHARACTERS):
         assert judge(f"7{char}个", "7", "math") == "wrong", char
         assert judge("7", f"7{char}个", "math") != "correct", char
 
@@ -65,15 +65,15 @@ def test_units_of_two_dimensions_contradict_each_other() -> None:
 def test_units_of_one_dimension_convert_exactly() -> None:
     draw = random.Random(1)
     by_dimension: dict[object, list[str]] = {}
-    for name, known in sorted(UNITS.items()):
+    for name, entry in sorted(UNITS.items()):
         if (
             name.isascii()
             and name.isalpha()
             and name != "pm"
-            and not known.num_pi
-            and not known.offset
+            and not entry.num_pi
+            and not entry.offset
         ):
-            by_dimension.setdefault(known.dimensions, []).append(name)
+            by_dimension.setdefault(entry.dimensions, []).append(name)
     for names in by_dimension.values():
         for one, other in itertools.pairwise(draw.sample(names, len(names))):
             if UNITS[one].currency and not UNITS[one].currency & UNITS[other].currency:
@@ -131,10 +131,10 @@ def test_quantities_in_two_units_are_their_sum() -> None:
         )
         total = whole * ratio + part
         for reference, same in ((total, True), (total + 1, False), (whole * ratio, False)):
-            wanted = rf"{reference}\text{{ {draw.choice(small)}}}"
+            swapped = rf"{reference}\text{{ {draw.choice(small)}}}"
             verdict = "correct" if same else "wrong"
-            assert judge(answer, wanted, "math") == verdict, (answer, wanted)
-            assert judge(wanted, answer, "math") == verdict, (answer, wanted)
+            assert judge(answer, swapped, "math") == verdict, (answer, swapped)
+            assert judge(swapped, answer, "math") == verdict, (answer, swapped)
 
 
 def test_powers_of_ten_of_any_size_are_exact() -> None:
@@ -181,17 +181,19 @@ def _powers(mantissa: Fraction, exponent: int) -> list[str]:
     ],
 )
 def test_a_quantity_is_taken_apart(text: str, body: str, factor: int) -> None:
-    found = measured(cleaned(text))
-    assert (found.body, found.factor) == (body, factor)
+    quantity = read_quantity(normalized(text))
+    assert (quantity.body, quantity.factor) == (body, factor)
 
 
-def test_a_unit_is_left_out_on_one_side_only_where_nothing_changes() -> None:
-    plain, unit, changed = (measured(text).unit for text in ("5", "5 apples", "5 rather than 6"))
-    assert agree(plain, unit)
-    assert agree(unit, plain)
-    assert not agree(plain, changed)
-    assert agree(changed, changed)
-    assert value_of(measured("5 squared")) == 25
+def test_one_side_may_omit_a_unit_but_no_modifier() -> None:
+    plain, unit, changed = (
+        read_quantity(text).unit for text in ("5", "5 apples", "5 rather than 6")
+    )
+    assert units_agree(plain, unit)
+    assert units_agree(unit, plain)
+    assert not units_agree(plain, changed)
+    assert units_agree(changed, changed)
+    assert number_of(read_quantity("5 squared")) == 25
 
 
 SAME_AS_READ = [  # reference, answer

@@ -1,4 +1,4 @@
-r"""The verifier `math`: what plain rules decide, what math-verify decides, and what becomes of failures."""
+r"""The verifier `math`: what our rules decide, what math-verify decides, and how failures are judged."""
 
 import pytest
 
@@ -93,7 +93,7 @@ DECIDED_BY_THE_REFERENCE_ALONE = [
 
 
 @pytest.mark.parametrize(("left", "right"), SAME)
-def test_what_is_plainly_the_same_is_the_same_in_both_directions(left: str, right: str) -> None:
+def test_pairs_that_are_equal_are_equal_in_both_directions(left: str, right: str) -> None:
     assert same_answer(left, right) is True
     assert same_answer(right, left) is True
     assert same_value(left, right) == "correct"
@@ -118,8 +118,8 @@ def test_only_a_reference_makes_a_pair_unverifiable(answer, reference, verdict) 
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
-    """Every question fails, but a reference of `1` compared with itself; the questions are listed."""
+def questions(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
+    """Every question to math-verify fails, except for one reference compared with itself; returns all questions."""
     questions: list[tuple[str, str]] = []
 
     def ask(answer: str, reference: str) -> str:
@@ -127,19 +127,19 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
         return "same" if answer == reference == r"\sum_{k=1}^{1}k" else "failed"
 
     monkeypatch.setattr(workers, "ask", ask)
-    verifier.forget()
+    verifier.clear_caches()
     yield questions
-    verifier.forget()
+    verifier.clear_caches()
 
 
-def test_where_the_reference_can_be_verified_a_failing_answer_is_wrong(asked) -> None:
+def test_a_failing_answer_to_a_verifiable_reference_is_wrong(questions) -> None:
     good = r"\sum_{k=1}^{1}k"
     assert [same_value(answer, good) for answer in ("2!!", "3!!", "2!!")] == ["wrong"] * 3
-    assert asked == [("2!!", good), (good, good), ("3!!", good)]  # each question once
+    assert questions == [("2!!", good), (good, good), ("3!!", good)]  # each question once
 
 
-def test_where_the_reference_fails_on_itself_nothing_can_be_said(asked) -> None:
+def test_a_reference_that_fails_on_itself_is_unverifiable(questions) -> None:
     bad = r"\sum_{k=1}^{2}k"
     assert [same_value(answer, bad) for answer in ("2!!", "3!!")] == ["unverifiable"] * 2
-    assert asked == [("2!!", bad), (bad, bad), ("3!!", bad)]
+    assert questions == [("2!!", bad), (bad, bad), ("3!!", bad)]
     assert same_value(bad, bad) == "correct"  # the very same text needs no verifier

@@ -1,9 +1,9 @@
-"""What a program may leave changed in the interpreter, put back before the next call of its functions.
+"""Restores the state of the interpreter before each call of a program's functions.
 
-A script has a process of its own for each input and needs none of this. Functions are loaded once and
-called many times, as the graders of their benchmarks do, and keep what is theirs: the names of their
-module, the objects of their classes, defaults and caches. What belongs to the interpreter is as it was
-when the program had been loaded, except for a recursion limit that was raised.
+A script has a process of its own for each input and does not need this. Functions are loaded once and called
+many times, as in the graders of their benchmarks. They keep their own state: the names of their module, objects,
+defaults and caches. The state of the interpreter becomes that after loading the program, except for a
+recursion limit that was raised.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ _FOLDERS = (".", "../tmp")
 
 
 class Interpreter:
-    """The state of the interpreter as it is now, and the way back to it."""
+    """A snapshot of the interpreter's state; `put_back` restores it."""
 
     def __init__(self, copies: list[int]) -> None:
-        """`copies` are descriptors beside 0, 1 and 2, of the same files."""
+        """`copies` are duplicates of the descriptors 0, 1 and 2."""
         self._descriptors = list(zip(copies, range(3), strict=True))
         self._streams = {name: getattr(sys, name) for name, _, _ in _STREAMS}
         self._folder = posix.getcwd()
@@ -42,7 +42,7 @@ class Interpreter:
         self._builtins = dict(vars(builtins))
         self._modules = dict(sys.modules)
         lists: tuple[Any, ...] = (sys.argv, sys.path, _warnings.filters)
-        self._lists = [(one, list(one)) for one in lists]
+        self._lists = [(items, list(items)) for items in lists]
         self._environment = dict(posix.environ)
         self._signals = {number: _signal.getsignal(number) for number in _signal.valid_signals()}
         self._blocked = _signal.pthread_sigmask(_signal.SIG_BLOCK, [])
@@ -55,7 +55,7 @@ class Interpreter:
         }
 
     def put_back(self) -> None:
-        """Each part by itself: what a program has broken for good stays its own fault."""
+        """Restore each part separately; a part that the program has broken is skipped."""
         parts = [
             self._put_back_descriptors, self._put_back_streams, self._put_back_files,
             self._put_back_names, self._put_back_environment, self._put_back_signals,
@@ -98,14 +98,14 @@ class Interpreter:
             now.clear()
             now.update(self._builtins)
         sys.modules.update(self._modules)
-        for one, content in self._lists:
-            one[:] = content
+        for items, content in self._lists:
+            items[:] = content
         sys.argv, sys.path = self._lists[0][0], self._lists[1][0]
         sys.settrace(None)
         sys.setprofile(None)
 
     def _put_back_environment(self) -> None:
-        now, before = posix.environ, self._environment  # what `os.environ` is made of
+        now, before = posix.environ, self._environment  # `os.environ` is built from it
         for name in [*now]:
             if name not in before:
                 del now[name]
@@ -139,7 +139,8 @@ def _names_in(folder: str) -> set[str]:
         return set()
 
 
-# The state of modules that a program may load: as it is, which returns the way back, or as it is at first.
+# The state of modules that a program may load. _TAKEN: functions that save it and return one that restores it.
+# _FRESH: functions that set the initial state, for a module that was loaded later.
 
 
 def _decimal(module: Any) -> Callable[[Any], None]:

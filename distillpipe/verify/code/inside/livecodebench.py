@@ -1,16 +1,16 @@
-"""LiveCodeBench's way to run a program, inside the sandbox beside the runner.
+"""Runs a program as LiveCodeBench's harness does, inside the sandbox.
 
-The runner loads this file as its program and calls the functions with no underscore. They do what the
-benchmark's own harness does wherever a verdict depends on it, good sense or not, since a published score
-has it so. Like the runner they know no expected value: what a program printed or returned goes out, and
-is judged outside. What was read: lcb_runner/evaluation of LiveCodeBench/LiveCodeBench at 28fef95.
+The runner loads this file as its program and calls the public functions. They follow the harness wherever a
+verdict depends on it, reasonable or not, since published scores do. They know no expected value: the printed
+text or the result leaves the sandbox and is compared outside.
+Source: lcb_runner/evaluation of LiveCodeBench/LiveCodeBench at 28fef95. What differs from plain Python:
 
-    a script is the body of a function, its top imports in front of it; it is no module `__main__`
-    `sys.stdin` is a stand-in: all of it at each read, no iteration, and the first line for ever from
-    `sys.stdin.buffer.readline()`; file 0 is empty, and so is what `from sys import stdin` gives
-    what counts as printed is what was written to `sys.stdout` as it is while the script runs
-    SystemExit with any code is a good end of a script
-    names of 18 modules are there without an import
+- A script is the body of a function, after its top-level imports; it is not the module `__main__`.
+- `sys.stdin` is replaced: each `read()` gives the whole input, iteration is not possible, and
+  `sys.stdin.buffer.readline()` always gives the first line. Descriptor 0 and `from sys import stdin` are empty.
+- The output is what was written to the replaced `sys.stdout` while the script ran.
+- SystemExit with any code is a normal end of a script.
+- The names of 18 modules are available without an import.
 """
 
 import ast
@@ -36,9 +36,9 @@ PREAMBLE = "\n".join(
         f"sys.setrecursionlimit({_RECURSION_LIMIT})\n",
     ]
 )
-"What is in front of each program: of names in several modules the last one's counts."
+"The imports before each program; a name in several modules is that of the last one."
 
-_USUAL_RECURSION_LIMIT = 1000  # the harness takes programs apart under Python's own
+_USUAL_RECURSION_LIMIT = 1000  # Python's default, under which the harness parses programs
 _MAX_INT_DIGITS = 50_000
 _WITHOUT = {
     "os": "kill system putenv remove removedirs rmdir fchdir setuid fork forkpty killpg rename renames"
@@ -47,7 +47,7 @@ _WITHOUT = {
     "subprocess": "Popen",
     "builtins": "quit help",
 }
-"Functions that are None."
+"Functions that are replaced by None."
 _NO_MODULES = ("ipdb", "joblib", "resource", "psutil", "tkinter")
 _IMPORT = re.compile(r"\bfrom\s+(\w+)[\w.]*\s+import\b|\bimport\s+(\w[\w., \t]*)")
 
@@ -55,15 +55,16 @@ _method: Callable[..., Any] | None = None
 
 
 def prepare_script(program: str) -> None:
-    """Make ready to run a script."""
+    """Load a script for `run_script`."""
     module = _loaded(_as_function(program), program)
     _set_method(module.wrapped_function)
 
 
 def run_script(text: str) -> str:
-    """What the script prints, given `text` as its input."""
+    """The text that the script prints with `text` as its input."""
     captured = io.StringIO()
-    setattr(captured, "close", lambda _: None)  # noqa: B010 - called without: a TypeError, as there
+    # As in the harness, `close()` raises TypeError: it is called without an argument.
+    setattr(captured, "close", lambda _: None)  # noqa: B010 - mypy refuses a plain assignment
     before = (sys.stdin, sys.stdout, builtins.open)
     with _PatchedInput(sys.stdin, text):
         sys.stdin, sys.stdout = _Stdin(text), captured
@@ -78,13 +79,13 @@ def run_script(text: str) -> str:
 
 
 def prepare_function(program: str, name: str) -> None:
-    """Make ready to call a function, or a method of `Solution` where the text has such a class."""
+    """Load a program for `run_function`: a function, or a method of `Solution` if it has that class."""
     source = f"{PREAMBLE}\n\n{program}"
     _set_method(getattr(_loaded(source, program), name))
 
 
 def run_function(*arguments: Any) -> Any:
-    """What the function returns, as a plain value that equals the same JSON."""
+    """The result of the function, as a plain value that can be compared with JSON."""
     return _plain(_called(*arguments))
 
 
@@ -100,7 +101,7 @@ def _called(*arguments: Any) -> Any:
 
 
 def _loaded(source: str, program: str) -> Any:
-    """The module that a source makes, or the one object of its class `Solution`."""
+    """The module of a source, or an object of its class `Solution`."""
     sys.stdin = open(os.devnull, encoding="utf-8")  # noqa: SIM115, PTH123 - stays open
     _limit(program)
     module = ModuleType("tmp_sol", "")
@@ -109,10 +110,10 @@ def _loaded(source: str, program: str) -> Any:
 
 
 def _as_function(program: str) -> str:
-    """The source of a script with all but its top imports in a function.
+    """The source of a script with all statements but its top-level imports moved into a function.
 
-    A last `if __name__ == '__main__'` is taken for its content. What cannot be taken apart stays as it
-    is, which has no function, and so is wrong.
+    A final `if __name__ == '__main__'` is replaced by its body. A script that cannot be parsed is returned
+    unchanged: then the function is missing, and the script fails.
     """
     limit = sys.getrecursionlimit()
     sys.setrecursionlimit(_USUAL_RECURSION_LIMIT)
@@ -122,9 +123,9 @@ def _as_function(program: str) -> str:
         if isinstance(last, ast.If) and ast.unparse(last.test) == "__name__ == '__main__'":
             body = [*body[:-1], *last.body]
         imports: list[ast.stmt] = [
-            one for one in body if isinstance(one, (ast.Import, ast.ImportFrom))
+            part for part in body if isinstance(part, (ast.Import, ast.ImportFrom))
         ]
-        rest = [one for one in body if not isinstance(one, (ast.Import, ast.ImportFrom))]
+        rest = [part for part in body if not isinstance(part, (ast.Import, ast.ImportFrom))]
         function = ast.parse("def wrapped_function(): pass").body[0]
         function.body = rest  # type: ignore[attr-defined]
         head, tail = ast.unparse(ast.Module(imports, [])), ast.unparse(function)
@@ -136,7 +137,7 @@ def _as_function(program: str) -> str:
 
 
 def _limit(program: str) -> None:
-    """Take away what the harness takes away, of modules that would be slow to load only if they are named."""
+    """Disable what the harness disables; modules that are slow to load only if the program names them."""
     _load_before(program)
     os.environ["OMP_NUM_THREADS"] = "1"
     sys.argv = [""]
@@ -152,7 +153,7 @@ def _limit(program: str) -> None:
 
 
 def _load_before(program: str) -> None:
-    """Load what the harness itself has loaded, as far as a program may need it: while all functions are there."""
+    """Load the modules that the harness has loaded and the program may need, before functions are disabled."""
     imported = {
         re.split(r"\W", name.strip(), maxsplit=1)[0]
         for module, names in _IMPORT.findall(program)
@@ -160,13 +161,13 @@ def _load_before(program: str) -> None:
     }
     if "numpy" in program or imported - sys.stdlib_module_names - {""}:
         with suppress(ImportError):
-            __import__("numpy")  # on which other packages are built
+            __import__("numpy")  # other packages need it
     if "multiprocessing" in imported:
         __import__("multiprocessing")
 
 
 class _PatchedInput:
-    """Gives the real standard input, which a program may have by name, the methods that read all of it."""
+    """Patches the read methods of the real standard input, which a program may have imported by name."""
 
     def __init__(self, stream: Any, text: str) -> None:
         lines = iter(text.split("\n"))
@@ -187,7 +188,7 @@ class _PatchedInput:
 
 
 class _Stdin:
-    """What `sys.stdin` is while a script runs."""
+    """Replaces `sys.stdin` while a script runs."""
 
     def __init__(self, text: str) -> None:
         self._text = text
@@ -208,7 +209,7 @@ class _Stdin:
 
 
 class _Bytes:
-    """What `sys.stdin.buffer` is: nothing but two methods, which do not move on."""
+    """Replaces `sys.stdin.buffer`: only two methods, which always read from the start."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
@@ -221,7 +222,7 @@ class _Bytes:
 
 
 class _Opened(io.StringIO):
-    """Any file that is opened by `builtins.open`: the input, and writing does nothing."""
+    """Replaces any file opened by `builtins.open`: reading gives the input, writing does nothing."""
 
     def write(self, _: str) -> int:
         return 0
@@ -232,18 +233,18 @@ def _opener(text: str) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """A value whose numbers are Python's own where they are equal to such: numpy's, sympy's, fractions."""
+    """Convert numbers of other types (numpy, sympy, Fraction) to equal Python numbers, also inside containers."""
     if value is None or isinstance(value, (int, float, complex, str, bytes, set, frozenset)):
         return value
     if isinstance(value, list):
-        return [_plain(one) for one in value]
+        return [_plain(item) for item in value]
     if isinstance(value, tuple):
-        return tuple(_plain(one) for one in value)
+        return tuple(_plain(item) for item in value)
     if isinstance(value, dict):
-        return {key: _plain(one) for key, one in value.items()}
+        return {key: _plain(item) for key, item in value.items()}
     if type(value).__module__ == "numpy" and getattr(value, "size", 0) == 1:
-        plain = value.tolist()  # a scalar, or an array of one: a longer one is equal to no list
-        return float(str(value)) if isinstance(plain, float) else plain  # float32: as few digits
+        plain = value.tolist()  # a scalar or an array of one item; longer arrays equal no list
+        return float(str(value)) if isinstance(plain, float) else plain  # the digits of a float32
     for kind in (int, float):
         try:
             if (number := kind(value)) == value:

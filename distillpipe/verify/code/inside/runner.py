@@ -1,13 +1,13 @@
-"""The program inside the sandbox: it obeys requests, one after the other, and answers in plain values.
+"""The main program inside the sandbox: executes requests one after the other and answers in plain values.
 
-It knows no expected value and makes no verdict. A candidate's functions run in the same process and may read
-and change everything here; all that they gain is to say other *values*, and only right ones pass outside.
-A script has a process of its own for each input, see `do_input`. The same file serves the tests that are
-free programs: they run in a sandbox of their own (`check`), and each call of the candidate is asked for outside.
+It knows no expected value and makes no verdict. The candidate's functions run in the same process and may read
+and change everything here. They can only change the *values* of answers, and only correct values pass outside.
+A script has a process of its own for each input, see `do_input`. Tests that are programs (`do_check`) run in a
+sandbox of their own with this same file, and send each call of the candidate outside.
 
 A request is its length in 8 bytes and a marshalled tuple, name first. An answer is one line of JSON:
     ["value", V]  ["raised", "IndexError", "list index out of range"]  ["done"]
-    ["ended", exit code, what it raised as the text of such an answer, or "", whether files were changed]
+    ["ended", exit code, text of the "raised" answer or "", whether files were changed]
     ["call", name, V of the arguments, V of the keyword arguments]       from a checker only
 where V is a plain value, see `values`.
 """
@@ -17,7 +17,7 @@ from __future__ import annotations
 import _sitebuiltins
 import builtins
 import marshal
-import posix  # what `os` is made of; `os`, `types` and `typing` would take longer than all the rest
+import posix  # not `os`: importing `os`, `types` and `typing` takes longer than all the rest
 import resource
 import sys
 from _json import encode_basestring_ascii as quoted
@@ -40,11 +40,11 @@ _FILTER_STEP_BYTES = 8
 _MAX_REPORT_BYTES = 1 << 14
 _COPIED_BYTES = 1 << 20
 _AT_THE_END = ("__del__", "__exit__", "finally", "open(", "Wrapper", "Buffered", "writer", "FileIO")
-"What stands in the source of a script that may leave something to its end: finalizers, unwritten output."
+"Words in the source of a script that may have finalizers or unflushed files when it ends."
 
 
 class Runner:
-    """What one sandbox holds: the channel, and the program that was loaded last."""
+    """The state of one sandbox: the pipes, and the program that was loaded last."""
 
     def __init__(self, requests: BinaryIO, replies: int) -> None:
         self.requests = requests
@@ -60,18 +60,18 @@ class Runner:
         self.path = f"{self.folder}/{PROGRAM}"
 
     def serve(self) -> Callable[[], NoReturn] | None:
-        """Answer until the requests end; in the process of a script, what is to be done there."""
+        """Answer requests until they end; in the process of a script, return the function to run there."""
         self.reply('["done"]')
         while (request := self.next_request()) is not None:
             name, *arguments = request
             del request
             try:
-                said = getattr(self, "do_" + name)(*arguments)
+                answer = getattr(self, "do_" + name)(*arguments)
             except BaseException as error:  # noqa: BLE001 - whatever a candidate raises is an answer
-                said = raised(error)
-            if not isinstance(said, str):
-                return said  # type: ignore[no-any-return]
-            self.reply(said)
+                answer = raised(error)
+            if not isinstance(answer, str):
+                return answer  # type: ignore[no-any-return]
+            self.reply(answer)
         return None
 
     def next_request(self) -> tuple[Any, ...] | None:
@@ -84,11 +84,11 @@ class Runner:
     # ------------------------------------------------------------ scripts
 
     def do_compile(self, sources: list[str], modules: list[str] = []) -> str:  # noqa: B006 - never changed
-        """Read the sources of a script, its own the last; `modules` are loaded once for all its processes."""
+        """Compile the sources of a script, its own last; import `modules` once for all its processes."""
         for name in modules:
             try:
                 __import__(name)
-            except Exception:  # noqa: BLE001 - the script will say what is missing
+            except Exception:  # noqa: BLE001 - the script's own import will raise it again
                 continue
         self.codes = [self.compiled(source) for source in sources]
         self.source = sources[-1]
@@ -98,7 +98,7 @@ class Runner:
     def do_input(self, text: bytes) -> Any:
         """Run the script in a process of its own, with `text` on its standard input.
 
-        The process is what the next input finds nothing of; so a change of files, which outlive it, is told.
+        Only files outlive the process, so the answer says whether they were changed.
         """
         with open(STDIN, "r+b") as file:  # noqa: PTH123 - pathlib is slow to import
             file.truncate()
@@ -114,18 +114,20 @@ class Runner:
             return lambda: self.run_script(end)
         posix.close(end)
         _, status = posix.waitpid(child, 0)
-        said = posix.read(report, _MAX_REPORT_BYTES).decode("ascii", "replace")
+        exception = posix.read(report, _MAX_REPORT_BYTES).decode("ascii", "replace")
         posix.close(report)
         exit_code = posix.waitstatus_to_exitcode(status)
         is_changed = "false" if self.files() == before else "true"
         self.copy_stdout()
-        return f'["ended",{exit_code},{quoted(said)},{is_changed}]'
+        return f'["ended",{exit_code},{quoted(exception)},{is_changed}]'
 
     def run_script(self, end: int) -> NoReturn:
-        """In the child: be `python program.py`."""
+        """In the child process: do what `python program.py` does."""
         exit_code = 1
         try:
-            posix.dup2(end, self.report_descriptor)  # out of the way: a script's first file is 3
+            posix.dup2(
+                end, self.report_descriptor
+            )  # the highest number: a script's first file is 3
             for number in (end, self.replies, self.requests.fileno()):
                 posix.close(number)
             stdin = posix.open(STDIN, posix.O_RDONLY)
@@ -148,7 +150,7 @@ class Runner:
             if exit_code := exit_code_of(stop):
                 self.report(stop)
             return exit_code
-        except BaseException as error:  # noqa: BLE001 - what Python does with it, and word of it
+        except BaseException as error:  # noqa: BLE001 - report it, and print it as Python does
             self.report(error)
             sys.excepthook(type(error), error, error.__traceback__)
             return 1
@@ -158,24 +160,24 @@ class Runner:
         try:
             posix.write(self.report_descriptor, raised(error).encode("ascii"))
         except OSError:
-            return  # the script has closed it
+            return  # the script has closed the descriptor
 
     def files(self) -> list[Any]:
-        """What a script finds on the disk, and may leave changed; its input and /dev/stdout but by name."""
-        found: list[Any] = []
+        """The state of the files that a script may change; of its input and /dev/stdout only the mode."""
+        state: list[Any] = []
         try:
             for folder in ("..", ".", "../tmp"):
-                seen = posix.stat(folder)
-                found += [sorted(posix.listdir(folder)), seen.st_mode, seen.st_mtime_ns]
-            seen = posix.stat(PROGRAM)
-            found += [seen.st_ino, seen.st_mode, seen.st_size, seen.st_ctime_ns]
-            found += [posix.stat(name).st_mode for name in (STDIN, STDOUT)]
+                stat = posix.stat(folder)
+                state += [sorted(posix.listdir(folder)), stat.st_mode, stat.st_mtime_ns]
+            stat = posix.stat(PROGRAM)
+            state += [stat.st_ino, stat.st_mode, stat.st_size, stat.st_ctime_ns]
+            state += [posix.stat(name).st_mode for name in (STDIN, STDOUT)]
         except OSError as error:
-            found.append(error.errno)
-        return found
+            state.append(error.errno)
+        return state
 
     def copy_stdout(self) -> None:
-        """What was written to /dev/stdout by its name, which stands for a file, is printed now."""
+        """Print what was written to the path /dev/stdout, which is a link to a file."""
         try:
             if not posix.stat(STDOUT).st_size:
                 return
@@ -184,14 +186,14 @@ class Runner:
                     write_all(1, data)
                 file.truncate(0)
         except OSError:
-            pass  # the script has taken it away
+            pass  # the script has removed the file
 
     # ------------------------------------------------------------ functions, expressions, tests
 
     def do_load(self, sources: list[str]) -> str:
         """Run the sources, one after the other, as the module whose functions will be called.
 
-        One that ends itself with a good exit code has ended, and its functions are there.
+        SystemExit with exit code 0 ends the loading; the functions defined before it stay available.
         """
         self.source = sources[-1]
         self.write_program()
@@ -205,12 +207,12 @@ class Runner:
                 raise
         try:
             self.interpreter = Interpreter(self.copies)
-        except Exception:  # noqa: BLE001 - the program has broken what this needs
+        except Exception:  # noqa: BLE001 - the program has broken the interpreter: no snapshot
             self.interpreter = None
         return '["done"]'
 
     def do_fresh(self, name: str, *arguments: Any) -> str:
-        """Obey another request with the interpreter as it was when the program had been loaded."""
+        """Restore the interpreter to its state after loading the program, then execute another request."""
         if self.interpreter is not None:
             self.interpreter.put_back()
         return getattr(self, "do_" + name)(*arguments)  # type: ignore[no-any-return]
@@ -219,26 +221,26 @@ class Runner:
         return '["done"]'
 
     def do_call(self, path: str, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> str:
-        """Call `function` or `Class().method`; of a class one object serves all calls."""
+        """Call `function` or `Class().method`; all calls use the same object of a class."""
         return f'["value",{encoded(self.find(path)(*arguments, **keywords))}]'
 
     def do_relay(self, path: str, arguments: Any, keywords: Any) -> str:
-        """A call whose arguments a checker encoded."""
+        """Call with arguments that a checker has encoded."""
         return self.do_call(path, decoded(arguments), decoded(keywords))
 
     def do_evaluate(self, setup: str, expression: str) -> str:
-        """The value of an expression among the names of the program, after the setup has run there."""
+        """Run the setup in the program's namespace, then evaluate an expression there."""
         _exec(_compile(setup, "<tests>", "exec", dont_inherit=True), self.names)
         code = _compile(expression, "<tests>", "eval", dont_inherit=True)
         return f'["value",{encoded(_eval(code, self.names))}]'
 
     def do_beside(self, source: str, nonce: str) -> str:
-        """Run tests in the candidate's own process: `nonce` is said where the last one has passed."""
+        """Run tests in the candidate's own process; the answer is `nonce` if all pass."""
         _exec(_compile(source, "<tests>", "exec", dont_inherit=True), self.names)
         return f'["value",{encoded(nonce)}]'
 
     def do_check(self, setup: list[str], names: dict[str, str], source: str) -> str:
-        """Run tests after their setup; calls of the candidate's `names` are made outside."""
+        """Run tests after their setup; calls of the candidate's `names` are sent outside."""
         space = new_module("tests", self.path)
         for part in setup:
             _exec(_compile(part, "<tests>", "exec", dont_inherit=True), space)
@@ -247,18 +249,21 @@ class Runner:
         return '["done"]'
 
     def stand_in(self, path: str) -> Callable[..., Any]:
+        """A function that has the call made outside, and returns its value or raises its exception."""
+
         def call(*arguments: Any, **keywords: Any) -> Any:
             self.reply(f'["call",{quoted(path)},{encoded(arguments)},{encoded(keywords)}]')
-            kind, *said = self.next_request() or ("raised", "EOFError", "")
+            kind, *parts = self.next_request() or ("raised", "EOFError", "")
             if kind == "value":
-                return decoded(said[0])
-            error = getattr(builtins, said[0], None)
+                return decoded(parts[0])
+            error = getattr(builtins, parts[0], None)
             is_error = isinstance(error, type) and issubclass(error, Exception)
-            raise (error if is_error else RuntimeError)(said[1])  # type: ignore[misc]
+            raise (error if is_error else RuntimeError)(parts[1])  # type: ignore[misc]
 
         return call
 
     def find(self, path: str) -> Callable[..., Any]:
+        """The function `name`, or the method `Class().name`."""
         owner, _, method = path.rpartition("().")
         if not owner:
             return self.names[path]  # type: ignore[no-any-return]
@@ -268,23 +273,23 @@ class Runner:
         return getattr(self.names[key], method)  # type: ignore[no-any-return]
 
     def compiled(self, source: str) -> CodeType:
-        source = source.removeprefix("\ufeff")  # as Python does with a file
+        source = source.removeprefix("\ufeff")  # Python ignores a byte order mark too
         return _compile(source, self.path, "exec", dont_inherit=True)
 
     def write_program(self) -> None:
-        """The file that the program is, for those that read themselves."""
+        """Write the program's file, for programs that read their own source."""
         with open(self.path, "w", encoding="utf-8", errors="surrogatepass") as file:  # noqa: PTH123 - pathlib is not loaded here
             file.write(self.source)
 
 
 def write_all(descriptor: int, data: bytes) -> None:
-    left = memoryview(data)  # a slice of bytes would be a copy of what is left, each time
-    while left:
-        left = left[posix.write(descriptor, left) :]
+    rest = memoryview(data)  # a slice of bytes would copy the rest each time
+    while rest:
+        rest = rest[posix.write(descriptor, rest) :]
 
 
 def new_module(name: str, path: str) -> dict[str, Any]:
-    """The names of an empty module that `sys.modules` knows, as dataclasses and pickle want."""
+    """The namespace of a new module in `sys.modules`, which dataclasses and pickle need."""
     module = ModuleType(name)
     sys.modules[name] = module
     module.__dict__.update(__file__=path, __builtins__=builtins, __cached__=None)
@@ -294,7 +299,7 @@ def new_module(name: str, path: str) -> dict[str, Any]:
 
 
 def add_site_names() -> None:
-    """What the module `site` adds to the builtins, and programs use; to load all of it takes too long."""
+    """Add the builtins of the module `site`, which programs use; importing `site` takes too long."""
     for name in ("exit", "quit"):
         setattr(builtins, name, _sitebuiltins.Quitter(name, "Ctrl-D (i.e. EOF)"))
     builtins.help = _sitebuiltins._Helper()
@@ -317,9 +322,9 @@ def exit_code_of(stop: SystemExit) -> int:
 
 
 def end_script(exit_code: int, names: dict[str, Any] | None) -> int:
-    """What Python does at the end of a script: wait for threads, call what waits for the exit, flush.
+    """Do what Python does at the end of a script: wait for threads, run exit handlers, flush the output.
 
-    `names` are those of a script that may hold files or finalizers, which come after what it has printed.
+    `names` is the namespace of a script that may hold files or finalizers, which run after the first flush.
     """
     if threading := sys.modules.get("threading"):
         threading._shutdown()
@@ -327,7 +332,7 @@ def end_script(exit_code: int, names: dict[str, Any] | None) -> int:
         atexit._run_exitfuncs()
     is_flushed = flush(getattr(sys, "stdout", None))
     if sys.__stdout__ is not getattr(sys, "stdout", None):
-        flush(sys.__stdout__)  # it may be detached, and counts for nothing
+        flush(sys.__stdout__)  # it may be detached; the result does not matter
     if names is not None:
         for name in [*names]:
             if name != "__builtins__":
@@ -336,11 +341,11 @@ def end_script(exit_code: int, names: dict[str, Any] | None) -> int:
 
         gc.collect()
         is_flushed = flush(getattr(sys, "stdout", None)) and is_flushed
-    return exit_code if is_flushed else exit_code or 120  # as Python has it
+    return exit_code if is_flushed else exit_code or 120  # Python's exit code for a failed flush
 
 
 def flush(stream: Any) -> bool:
-    """Whether a stream was flushed, or needs it not."""
+    """Flush a stream unless it is closed or None; False if that fails."""
     try:
         if stream is not None and not getattr(stream, "closed", False):
             stream.flush()
@@ -350,8 +355,8 @@ def flush(stream: Any) -> bool:
 
 
 def filter_adder(steps: bytes) -> Callable[[], None]:
-    """What adds a seccomp filter to its process, for good. `ctypes` would take ten times as long to import."""
-    import _ctypes
+    """A function that adds a seccomp filter to its process permanently."""
+    import _ctypes  # not `ctypes`, whose import takes ten times as long
 
     char: Any = type("char", (_ctypes._SimpleCData,), {"_type_": "c"})
     text = (char * len(steps)).from_buffer(bytearray(steps))
@@ -369,7 +374,7 @@ def filter_adder(steps: bytes) -> Callable[[], None]:
 
 
 def set_limits(limits: dict[str, int]) -> None:
-    """Set limits by their names in `resource`, for good."""
+    """Set the limits, named as in `resource`, permanently."""
     for name, value in limits.items():
         number = getattr(resource, f"RLIMIT_{name}", None)
         # macOS refuses this limit; only the unsafe way runs there
@@ -380,9 +385,9 @@ def set_limits(limits: dict[str, int]) -> None:
 
 
 def main(requests: BinaryIO, replies: int) -> None:
-    """Serve after the first request, which holds the limits, the filter of scripts, and where packages are."""
+    """Read the first request (limits, filter of scripts, folder of packages), then serve the others."""
     for name in [name for name in sys.modules if name.startswith("distillpipe.")]:
-        del sys.modules[name]  # a program shall not find them
+        del sys.modules[name]  # programs must not find them
     runner = Runner(requests, replies)
     limits, child_filter, packages = runner.next_request() or ({}, None, None)
     if child_filter is not None:

@@ -1,6 +1,6 @@
-"""Plain values as JSON and back, inside the sandbox: what a program returns goes out as one line.
+"""Encodes plain values as JSON and decodes them, inside the sandbox; a result leaves it as one line.
 
-A plain value: null, true, 1.5, "text"; what JSON has not is a list that names its type first:
+Null, booleans, numbers and strings are JSON. Other types are a list that names the type first:
 ["l", V...] list, ["t", V...] tuple, ["s", V...] set, ["f", V...] frozenset, ["d", key, value...] dict,
 ["i", "0x1f"] int, ["b", "hex"] bytes, ["c", real, imaginary] complex.
 """
@@ -17,21 +17,21 @@ MAX_MESSAGE_CHARACTERS = 500
 
 
 class NotPlain(TypeError):
-    """A value that is made of more than Python's literals, or nested too deeply."""
+    """Raised for a value that is not made of Python literals, or is nested too deeply."""
 
 
 def raised(error: BaseException) -> str:
-    """What the runner answers where a program raised."""
+    """The runner's answer if a program raised an exception."""
     name = quoted(str(type(error).__name__))
     try:
         message = quoted(str(error)[:MAX_MESSAGE_CHARACTERS])
-    except BaseException:  # noqa: BLE001 - an error that cannot be printed
+    except BaseException:  # noqa: BLE001 - `__str__` of the exception may raise anything
         message = '""'
     return f'["raised",{name},{message}]'
 
 
 def encoded(value: Any) -> str:
-    """The JSON of a plain value; raises NotPlain for any other."""
+    """The JSON of a plain value; raises NotPlain for other values."""
     try:
         return _encoded(value)
     except RecursionError:
@@ -64,7 +64,7 @@ def _encoded(value: Any) -> str:
 
 
 def _plain_number(value: Any) -> int | float:
-    """The number of Python's own that a number of another type equals: numpy's, sympy's, a Fraction."""
+    """The Python number that equals a number of another type (numpy, sympy, Fraction); raises NotPlain."""
     for kind in (int, float):
         try:
             if (number := kind(value)) == value and not isinstance(value, type):
@@ -75,7 +75,7 @@ def _plain_number(value: Any) -> int | float:
 
 
 def decoded(value: Any) -> Any:
-    """A plain value from its JSON, read already."""
+    """The plain value of parsed JSON."""
     if not isinstance(value, list):
         return value
     mark, parts = value[0], value[1:]
