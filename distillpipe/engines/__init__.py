@@ -1,4 +1,7 @@
-"""Where tokens come from. Each engine's module has one heavy import, and is imported only when it is used."""
+"""Opens the engine that samples completions: transformers, vLLM or an OpenAI-compatible server.
+
+Each engine's module has one heavy import and is imported only when it is used.
+"""
 
 from importlib.util import find_spec
 
@@ -15,7 +18,7 @@ from distillpipe.models import lookup
 from distillpipe.models.chat import Chat
 from distillpipe.models.lookup import AnyModel, Served
 
-CONCURRENCY = 256  # where none is asked for, and the engine has no figure of its own
+CONCURRENCY = 256  # if --concurrency is not given and the engine has no default of its own
 
 __all__ = [
     "Completion",
@@ -30,9 +33,9 @@ __all__ = [
 def find_model(
     reference: str, option: str, options: EngineOptions, *, weights: bool = True
 ) -> AnyModel:
-    """The model that `reference` names, on disk, on the hub or behind a server; see `models.find`.
+    """The model that `reference` names, on disk, on the hub or behind a server; see `lookup.find`.
 
-    Raises UsageError for options of an engine that do not fit together.
+    Raises UsageError for engine options that contradict each other.
     """
     if asks_for_server(options):
         return Served(reference)
@@ -46,16 +49,16 @@ def open_engine(
     draft: Draft | None = None,
     soft_labels: int | None = None,
 ) -> Engine:
-    """The engine that `options` ask for, its model loaded; what a server costs is kept in `draft`.
+    """Load the model and open the engine that `options` select. The cost of a server is kept in `draft`.
 
-    `soft_labels` is the most that a request will ask for; see `check_soft_labels`.
+    `soft_labels` is the largest number that a request will ask for; see `check_soft_labels`.
     """
     if soft_labels is not None:
         check_soft_labels(model, soft_labels)
     if isinstance(model, Served):
         return _open_server(model, chat, options, draft)
-    assert chat is not None  # only a server renders by itself
-    match choose(options):
+    assert chat is not None  # only a server renders prompts itself
+    match choose_engine(options):
         case "transformers":
             from distillpipe.engines.transformers.engine import TransformersEngine
 
@@ -66,21 +69,23 @@ def open_engine(
 
             return VllmEngine(model, chat.end_ids, options, soft_labels)
         case unknown:
-            raise UsageError(f"no engine {unknown!r}: there are auto, openai, transformers, vllm")
+            raise UsageError(
+                f"--engine {unknown!r} does not exist: use auto, openai, transformers or vllm"
+            )
 
 
 def check_soft_labels(model: AnyModel, soft_labels: int) -> None:
-    """Raises UsageError for a server, and for more labels a token than the model's vocabulary has tokens."""
+    """Raises UsageError for a server, and for more labels per token than the vocabulary has tokens."""
     if isinstance(model, Served):
         raise UsageError(
-            "--soft-labels: a server does not give the distribution of its tokens by their ids: sample "
-            "without it, then `distill label TRACES --teacher MODEL --soft-labels K` with the model's files"
+            "--soft-labels: a server does not return log-probabilities by token id: sample without it, "
+            "then run `distill label TRACES --teacher MODEL --soft-labels K` with the model's files"
         )
     size = lookup.vocab_size(model)
     if soft_labels > size:
         raise UsageError(
             f"--soft-labels {soft_labels}: the vocabulary of {model.name} has {size} tokens: "
-            "20 hold nearly all of the distribution"
+            "give a smaller number; 20 hold nearly all of the distribution"
         )
 
 
@@ -90,7 +95,7 @@ def _open_server(
     from distillpipe.engines.server.engine import OpenAIEngine
     from distillpipe.engines.server.server import Server
 
-    assert options.base_url is not None  # or there were no served model
+    assert options.base_url is not None  # otherwise the model would not be a served one
     if options.engine == "auto":
         say("engine: openai (--base-url)")
     server = Server(options.base_url, model.name, options.api_key_env)
@@ -107,17 +112,14 @@ def _open_server(
     )
 
 
-# Which engine samples.
+def choose_engine(options: EngineOptions) -> str:
+    """The name of the engine. `auto` takes vllm if vLLM and CUDA are there, else transformers, and says so.
 
-
-def choose(options: EngineOptions) -> str:
-    """The name of the engine; `auto` is vllm where there are vLLM and CUDA, else transformers, and is said.
-
-    Raises UsageError for options that only vLLM has, MissingDependencyError where it is not installed.
+    Raises UsageError for options that only vLLM has, MissingDependencyError if it is not installed.
     """
     name: str = options.engine
     if name == "auto":
-        name, reason = _best()
+        name, reason = _best_engine()
         say(f"engine: {name} ({reason})")
     if name == "vllm" and not find_spec("vllm"):
         raise MissingDependencyError(
@@ -125,22 +127,19 @@ def choose(options: EngineOptions) -> str:
         )
     if name != "vllm" and (options.replicas > 1 or options.tensor_parallel_size > 1):
         raise UsageError(
-            f"--replicas and --tensor-parallel-size are for --engine vllm, not for {name}"
+            f"--replicas and --tensor-parallel-size need --engine vllm; the engine is {name}"
         )
     return name
 
 
-def _best() -> tuple[str, str]:
-    """The best engine that this machine has, and why it is."""
-    if not find_spec("vllm"):
-        slow = f"; it is many times faster: {install_command('vllm')}" if _has_cuda() else ""
-        return "transformers", f"vLLM is not installed{slow}"
-    if not _has_cuda():
-        return "transformers", "there is no CUDA GPU"
-    return "vllm", "vLLM is installed and there is a CUDA GPU"
-
-
-def _has_cuda() -> bool:
+def _best_engine() -> tuple[str, str]:
+    """The fastest engine that this machine has, and the reason for the choice."""
     import torch
 
-    return torch.cuda.is_available()
+    has_cuda = torch.cuda.is_available()
+    if not find_spec("vllm"):
+        hint = f"; it is many times faster: {install_command('vllm')}" if has_cuda else ""
+        return "transformers", f"vLLM is not installed{hint}"
+    if not has_cuda:
+        return "transformers", "there is no CUDA GPU"
+    return "vllm", "vLLM is installed and there is a CUDA GPU"

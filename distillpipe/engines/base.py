@@ -1,4 +1,4 @@
-"""What an engine is: an iterator of requests in, an iterator of completions out, as they finish."""
+"""The engine protocol: an iterator of requests in, an iterator of outcomes out, in the order they finish."""
 
 from collections.abc import Generator, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple, Protocol
@@ -8,41 +8,41 @@ from distillpipe.base.records import FinishReason, Message, TokenCounts
 from distillpipe.base.rowguard import InternalError, guarded
 from distillpipe.models.chat import Chat
 
-if TYPE_CHECKING:  # it loads numpy, which a server has no use for
+if TYPE_CHECKING:  # this imports numpy, which a server engine does not need
     from distillpipe.data.store.labels import Labels
 
 
 class Request(NamedTuple):
-    """One completion that is wanted."""
+    """A request for one completion."""
 
     key: str
-    "the row key; comes back with the completion"
+    "the row key; the outcome carries the same key"
     prompt_ids: list[int]
-    "the rendered messages; empty for a server, which renders them itself"
+    "token ids of the rendered messages; empty for a server, which renders them itself"
     sampling: Sampling
     seed: int
-    "the same seed and prompt draw the same uniform numbers, whatever else is in flight"
+    "the same seed and prompt draw the same random numbers, whatever else is in flight"
     messages: Sequence[Message] = ()
-    "for a server"
+    "used by a server only"
     limit: int | None = None
-    "tokens of this completion, where they are fewer than those of `sampling`: a round of several"
+    "maximum tokens of this round, if lower than `sampling.max_tokens`"
     stop_ids: tuple[int, ...] = ()
-    "tokens that end it beside the end tokens of the chat"
-    goes_on: bool = False
-    "a later round of a completion, which an engine has seen and should take before what is new"
+    "tokens that end the completion, besides the end tokens of the chat"
+    is_continuation: bool = False
+    "a later round of a completion that the engine has seen; the engine should prefer it to new requests"
     soft_labels: int | None = None
-    "how many of the most likely tokens are wanted for each token, with their log-probabilities"
+    "number of most likely tokens to return per token, with their log-probabilities"
     completion_ids: Sequence[int] | None = None
-    "the completion, where it is there: nothing is sampled, its tokens get the labels that were asked for"
+    "an existing completion: nothing is sampled, its tokens get the requested labels"
 
     @property
     def max_tokens(self) -> int:
-        """Limit on this completion."""
+        """Maximum tokens of this completion."""
         return self.sampling.max_tokens if self.limit is None else self.limit
 
 
 class Completion(NamedTuple):
-    """One completion, token ids in hand, the end token included where there was one."""
+    """A completion as token ids, with the end token if there was one."""
 
     key: str
     token_ids: list[int]
@@ -51,24 +51,24 @@ class Completion(NamedTuple):
     forced_end: bool = False
     "both as in `records.Trace`"
     served_by: str | None = None
-    "what a server calls itself"
+    "the model name that a server reports"
     labels: "Labels | None" = None
-    "over exactly `token_ids`; null where none were asked for"
+    "over exactly `token_ids`; null if none were requested"
 
 
 class Answer(NamedTuple):
-    """What a server made of a request: read and counted by it, no token ids."""
+    """A completion from a server that returns text and counts, but no token ids."""
 
     key: str
     message: Message
     finish_reason: FinishReason
     num_tokens: TokenCounts | None
     served_by: str | None
-    "what the server calls itself"
+    "the model name that the server reports"
 
 
 class Failure(NamedTuple):
-    """A request that could not be completed, after the engine's last try: it is made again some day."""
+    """A request that failed after the engine's last try. The next run tries it again."""
 
     key: str
     error: str
@@ -76,11 +76,11 @@ class Failure(NamedTuple):
 
 
 class Refusal(NamedTuple):
-    """A request that will not be completed, however often it is made."""
+    """A request that cannot succeed, however often it is sent."""
 
     key: str
     reason: str
-    "one of `REFUSALS`"
+    "one of `records.REFUSALS`"
     measured: str
     "what the server said, or the token"
 
@@ -89,9 +89,9 @@ Outcome = Completion | Answer | Failure | Refusal
 
 
 def refusal_of_unknown_token(request: Request, vocab_size: int) -> Refusal | None:
-    """Refuses a text with a token that the model has no embedding for, which would end the engine.
+    """Refuse a request with a token that the model has no embedding for: it would crash the engine.
 
-    A tokenizer can have more tokens than its model: one that special tokens were added to.
+    A tokenizer can have more tokens than its model, for example added special tokens.
     """
     largest = max(*request.prompt_ids, *(request.completion_ids or ()), 0)
     if largest < vocab_size:
@@ -101,42 +101,35 @@ def refusal_of_unknown_token(request: Request, vocab_size: int) -> Refusal | Non
 
 
 class Engine(Protocol):
-    """Samples completions. Raises EngineError when it dies; what it has yielded stays valid."""
+    """Samples completions. Raises EngineError when it dies; outcomes yielded before stay valid."""
 
     description: str
-    "which engine on what: `transformers on cpu`"
+    "engine and device: `transformers on cpu`"
     context_length: int
-    "tokens of prompt and completion together that the model can take"
+    "maximum tokens of prompt and completion together"
 
     def complete(self, requests: Iterator[Request | None]) -> Generator[Outcome, None, None]:
-        """Completions, failures and refusals, in the order they finish.
+        """Yield completions, failures and refusals in the order they finish.
 
-        Requests are pulled lazily, a bounded number is in flight. None stands for a request that there
-        is not yet: what is in flight may lead to it, so it is asked for again. A completion that would outgrow
-        the context ends there by `length`. A prompt must be shorter than `context_length`. Closing
-        the generator takes back what is in flight. All requests of one call ask for as many soft labels,
-        no more than the engine was opened for.
+        - Requests are pulled lazily and a bounded number is in flight.
+        - None means that no request is available yet, because the next one depends on what is in flight.
+          The engine asks again later.
+        - A completion that would exceed the context ends there with `length`.
+        - A prompt must be shorter than `context_length`.
+        - Closing the generator cancels what is in flight.
+        - All requests of one call ask for the same number of soft labels, at most the number that the
+          engine was opened for.
         """
         ...
 
 
-# What an engine made of a request, in one form: the assistant's message, counted.
-
-
-def as_unread(outcome: Outcome, chat: Chat | None) -> Answer:
-    """The completion of an outcome that `as_answer` fails on: all of it as content, so that it is not lost."""
-    assert isinstance(outcome, Completion)
-    assert chat is not None
-    text = guarded(chat.text, outcome.token_ids)
-    content = f"token ids: {outcome.token_ids}" if isinstance(text, InternalError) else text
-    message = Message(role="assistant", content=content)
-    return Answer(outcome.key, message, outcome.finish_reason, None, outcome.served_by)
+# From an outcome to the assistant's message with its token counts.
 
 
 def as_answer(outcome: Outcome, chat: Chat | None, prompt_ids: list[int]) -> Answer:
-    """The message of an outcome; an empty one, cut at once, where there was no completion.
+    """The message of an outcome. For a failure or refusal it is empty and ends by `length`.
 
-    `chat` reads token ids; it is null for a server, which reads and counts by itself.
+    `chat` decodes token ids; it is null for a server, which decodes and counts by itself.
     """
     if isinstance(outcome, Answer):
         return outcome
@@ -148,14 +141,24 @@ def as_answer(outcome: Outcome, chat: Chat | None, prompt_ids: list[int]) -> Ans
     message = Message(
         role="assistant", content=parts.response, reasoning_content=parts.reasoning or None
     )
-    counted = chat.count(prompt_ids, outcome.token_ids, parts)
-    return Answer(outcome.key, message, outcome.finish_reason, counted, outcome.served_by)
+    counts = chat.count(prompt_ids, outcome.token_ids, parts)
+    return Answer(outcome.key, message, outcome.finish_reason, counts, outcome.served_by)
 
 
-# Completions that go in circles: the same few tokens over and over until the limit ends them.
+def as_unparsed(outcome: Outcome, chat: Chat | None) -> Answer:
+    """The fallback where `as_answer` raised: the whole text as content, so that no completion is lost."""
+    assert isinstance(outcome, Completion)
+    assert chat is not None
+    text = guarded(chat.text, outcome.token_ids)
+    content = f"token ids: {outcome.token_ids}" if isinstance(text, InternalError) else text
+    message = Message(role="assistant", content=content)
+    return Answer(outcome.key, message, outcome.finish_reason, None, outcome.served_by)
+
+
+# Repetition loops: completions that repeat the same few tokens until the token limit.
 #
-# vLLM looks for the same thing in its scheduler, token by token; the figures are chosen so that it costs
-# little there, and so that rows of zeros or of dashes in a table pass.
+# vLLM checks the same condition in its scheduler, token by token. The two limits keep that check cheap and
+# let rows of zeros, or of dashes in a table, pass.
 
 
 MAX_PATTERN_TOKENS = 64
@@ -169,6 +172,6 @@ def ends_in_loop(tokens: Sequence[int]) -> bool:
 
 
 def _is_periodic(tokens: Sequence[int], length: int) -> bool:
-    if tokens[-1] != tokens[-1 - length]:  # nearly always; slices cost more
+    if tokens[-1] != tokens[-1 - length]:  # true for nearly all calls, and cheaper than the slices
         return False
     return tokens[-length * MIN_REPEATS : -length] == tokens[-length * (MIN_REPEATS - 1) :]

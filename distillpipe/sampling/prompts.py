@@ -1,4 +1,4 @@
-"""What a model is asked: the text of a problem with what has to be seen beside it.
+"""Builds the messages of a prompt: question, options or code format, prompt template, system prompt.
 
     Which of these is prime?
 
@@ -6,10 +6,10 @@
     B) 23
     C) 25
 
-The options of a choice stand in another order for each sample, drawn by seed, question and sample: no
-letter is right by habit, and two models that are compared see the same. Problem, options and reference
-stay as they are; a row says in `extra` which order it was asked in, {"option_order": [2, 0, 1]}: what
-stands under A is option 2, counted from 0.
+Multiple-choice options are shuffled for each sample, with a hash of seed, question and sample. So no letter is
+right more often, and two models that are compared see the same order. Problem, options and reference answer are
+stored unshuffled. The row stores the order in `extra`: {"option_order": [2, 0, 1]} means that A shows option 2,
+counted from 0.
 """
 
 import re
@@ -27,11 +27,11 @@ Order = tuple[int, ...]
 
 
 def option_order(problem: Problem, seed: int, sample: int) -> Order | None:
-    """In which order a sample sees the options; None where there are none, or the text lists them.
+    """The order of the options for a sample; None without options, or if the question text lists them.
 
-    Raises DataError for more options than there are letters.
+    Raises DataError for more options than letters.
     """
-    options = _options(problem)
+    options = _options_to_show(problem)
     if options is None:
         return None
     return tuple(
@@ -42,21 +42,21 @@ def option_order(problem: Problem, seed: int, sample: int) -> Order | None:
     )
 
 
-def asked(problem: Problem, order: Order | None = None) -> str:
-    """The text that stands for `{problem}` in a prompt."""
+def question_text(problem: Problem, order: Order | None = None) -> str:
+    """The text that replaces `{problem}` in a prompt template."""
     if order is not None:
-        options = _options(problem) or []
+        options = _options_to_show(problem) or []
         lines = [
             f"{letter}) {options[number]}" for letter, number in zip(LETTERS, order, strict=False)
         ]
         return "\n".join([problem.problem, "", *lines])
     if problem.verifier == "code" and problem.extra:
-        return "\n\n".join([problem.problem, *_beside(problem.extra)])
+        return "\n\n".join([problem.problem, *_code_hints(problem.extra)])
     return problem.problem
 
 
 def livecodebench_format(problem: Problem) -> str:
-    """What LiveCodeBench says behind a problem, word for word: the code to begin with, or how input comes."""
+    """LiveCodeBench's text after a problem, verbatim: the starter code, or how to read input."""
     code = json_object(problem.extra).get("starter_code")
     if isinstance(code, str) and code:
         return (
@@ -71,62 +71,57 @@ def livecodebench_format(problem: Problem) -> str:
     )
 
 
-def _options(problem: Problem) -> list[str] | None:
+def _options_to_show(problem: Problem) -> list[str] | None:
     options = options_of(problem.extra) if problem.verifier == "choice" else None
-    if options is None or _are_listed(problem.problem, options):
+    if options is None:
+        return None
+    is_listed = all(  # the question text already has each option after its letter
+        re.search(rf"\b{letter}[).:\]]\s*{re.escape(option.strip())}", problem.problem)
+        for letter, option in zip(LETTERS, options, strict=False)
+    )
+    if is_listed:
         return None
     if len(options) > len(LETTERS):
         raise DataError(
-            f"problem {problem.problem_id}: {len(options)} options, and letters for {len(LETTERS)}: "
-            "leave the problem out"
+            f"problem {problem.problem_id} has {len(options)} options, at most {len(LETTERS)} are "
+            "supported: remove the problem"
         )
     return options
 
 
-def _are_listed(text: str, options: list[str]) -> bool:
-    """Whether a question has its options in it, each behind its letter."""
-    return all(
-        re.search(rf"\b{letter}[).:\]]\s*{re.escape(option.strip())}", text)
-        for letter, option in zip(LETTERS, options, strict=False)
-    )
-
-
-def _beside(extra: str) -> list[str]:
-    """Tests that name the function, the code to begin with, or how a program gets its input."""
-    shown = json_object(extra)
-    if isinstance(asserts := shown.get("test_list"), list) and asserts:
+def _code_hints(extra: str) -> list[str]:
+    """For a code problem: tests that name the function, the starter code, or how to read input."""
+    hints = json_object(extra)
+    if isinstance(asserts := hints.get("test_list"), list) and asserts:
         tests = "\n".join(map(str, asserts))
         return [f"The program has to pass these tests:\n\n```python\n{tests}\n```"]
-    if isinstance(code := shown.get("starter_code"), str) and code.strip():
+    if isinstance(code := hints.get("starter_code"), str) and code.strip():
         return [f"Begin with this code:\n\n```python\n{code.rstrip()}\n```"]
-    if shown.get("public_test_cases"):
+    if hints.get("public_test_cases"):
         return ["The program reads standard input and writes the answer to standard output."]
     return []
 
 
 PROBLEM, CODE_FORMAT = "{problem}", "{livecodebench_format}"
-"What a prompt template may have: the problem's text, and how LiveCodeBench asks for a program."
-_PLACES = re.compile("|".join(map(re.escape, (PROBLEM, CODE_FORMAT))))
+"Placeholders of a prompt template: the question text, and LiveCodeBench's format instructions."
+_PLACEHOLDERS = re.compile("|".join(map(re.escape, (PROBLEM, CODE_FORMAT))))
 
 
 def conversation(question: str, prompting: Prompting, code_format: str = "") -> list[Message]:
-    """The messages that ask for a solution of a problem, `question` being what is asked.
-
-    `code_format` is what stands for `CODE_FORMAT` in the prompt template.
-    """
+    """The messages of a prompt. `question` and `code_format` replace the placeholders of the template."""
     values = {PROBLEM: question, CODE_FORMAT: code_format}
-    content = _PLACES.sub(lambda place: values[place[0]], prompting.prompt_template)
-    asked = Message(role="user", content=content)
+    content = _PLACEHOLDERS.sub(lambda match: values[match[0]], prompting.prompt_template)
+    user = Message(role="user", content=content)
     if prompting.system_prompt is None:
-        return [asked]
-    return [Message(role="system", content=prompting.system_prompt), asked]
+        return [user]
+    return [Message(role="system", content=prompting.system_prompt), user]
 
 
 def check_prompt_template(template: str) -> None:
-    """Refuse a prompt template that leaves the problem out, or is no text."""
+    """Raises UsageError for a prompt template without `{problem}`, or one that is not UTF-8."""
     if not is_utf8(template):
         raise UsageError(
             f"--prompt-template {template!r} is not UTF-8: type it in a UTF-8 terminal"
         )
     if PROBLEM not in template:
-        raise UsageError(f"--prompt-template {template!r} has no {{problem}} in it")
+        raise UsageError(f"--prompt-template {template!r} must contain {{problem}}")

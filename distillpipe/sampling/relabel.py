@@ -1,7 +1,7 @@
-"""Rows that were sampled without labels, or with too few: they are scored, not sampled again.
+"""Finds rows that were sampled without soft labels, or with too few: they are scored, not sampled again.
 
-The tokens are those that were sampled where labels say them, else those of the text encoded anew. What budget
-forcing may have put there gets no label, in either case.
+Their token ids come from existing labels if there are any; otherwise the text is tokenized again. Tokens that budget
+forcing may have inserted get no label in either case.
 """
 
 from collections.abc import Iterator
@@ -22,30 +22,30 @@ from distillpipe.models.tokens import completion_ids
 from distillpipe.models.vocabulary import token_bytes
 
 
-class ToLabel(msgspec.Struct, frozen=True):
-    """A row, the tokens of its completion, and their flags (see `labels`)."""
+class RowToLabel(msgspec.Struct, frozen=True):
+    """A row, the tokens of its completion, and their flags (see `store.labels`)."""
 
     trace: Trace
     token_ids: list[int]
     flags: bytes
 
     def label(self, labels: Labels) -> Labels:
-        """What was scored, but for the tokens that the model did not draw.
+        """The labels with this row's flags, which mark tokens that the model did not sample.
 
-        Raises EngineError where an engine has made other tokens of a text than it was given.
+        Raises EngineError if the engine labelled other tokens than it was given.
         """
         if labels.tokens.tolist() != self.token_ids:
             raise EngineError(
-                f"row {self.trace.id}: the engine labelled another text than this row's"
+                f"row {self.trace.id}: the engine labelled other tokens than those of this row"
             )
         return labels.flagged(np.frombuffer(self.flags, np.uint8))
 
 
 class RowsToLabel:
-    """Rows by their keys; they lie on disk, in `folder`."""
+    """Rows to label, by row key. They are stored on disk, in `folder`."""
 
-    def __init__(self, rows: Iterator[ToLabel], folder: Path) -> None:
-        self._rows = Spool(folder, ToLabel)
+    def __init__(self, rows: Iterator[RowToLabel], folder: Path) -> None:
+        self._rows = Spool(folder, RowToLabel)
         self._numbers: dict[str, int] = {}
         for row in rows:
             self._numbers[row.trace.row_key] = len(self._rows)
@@ -57,46 +57,46 @@ class RowsToLabel:
     def __contains__(self, key: str) -> bool:
         return key in self._numbers
 
-    def __getitem__(self, key: str) -> ToLabel:
+    def __getitem__(self, key: str) -> RowToLabel:
         return self._rows[self._numbers[key]]
 
 
-def sampled_without_labels(
-    out: Path, wanted: set[str], chat: Chat, budget: Budget | None, identity: str
-) -> Iterator[ToLabel]:
-    """Rows as of `reuse.sampled_before`; those that the model labelled with too few tokens first."""
-    left = set(wanted)
-    for trace, labels in reuse.labelled_before(out, left, 1, identity):
-        left.remove(trace.row_key)
-        yield ToLabel(trace, labels.tokens.tolist(), labels.flags.tobytes())
+def rows_without_labels(
+    out: Path, keys: set[str], chat: Chat, budget: Budget | None, identity: str
+) -> Iterator[RowToLabel]:
+    """Rows of other versions with these keys: first those with too few labels per token, then those without."""
+    pending = set(keys)
+    for trace, labels in reuse.labelled_before(out, pending, 1, identity):
+        pending.remove(trace.row_key)
+        yield RowToLabel(trace, labels.tokens.tolist(), labels.flags.tobytes())
     bytes_of: dict[int, bytes] = {}
-    for trace in reuse.sampled_before(out, left):
+    for trace in reuse.sampled_before(out, pending):
         ids = completion_ids(trace, chat)
         flags = bytes([SAMPLED]) * len(ids)
         if budget is not None and (trace.num_waits or trace.forced_end):
             bytes_of = bytes_of or token_bytes(chat.tokenizer)
             flags = _flags(trace, [bytes_of[token] for token in ids], chat, budget)
-        yield ToLabel(trace, ids, flags)
+        yield RowToLabel(trace, ids, flags)
 
 
 def _flags(trace: Trace, pieces: list[bytes], chat: Chat, budget: Budget) -> bytes:
-    """UNLABELLED for every token with a part in a text that forcing inserts, wherever it stands."""
+    """UNLABELLED for each token that overlaps a text that budget forcing inserts, wherever it occurs."""
     content = b"".join(pieces)
-    found: list[tuple[int, int]] = []
+    spans: list[tuple[int, int]] = []  # of bytes
     if trace.num_waits:
         wait = budget.wait_text.encode()
-        at = content.find(wait)
-        while wait and at >= 0:
-            found.append((at, at + len(wait)))
-            at = content.find(wait, at + 1)
+        start = content.find(wait)
+        while wait and start >= 0:
+            spans.append((start, start + len(wait)))
+            start = content.find(wait, start + 1)
     if trace.forced_end:
         parts = chat.split(content.decode(errors="replace"))
         start = len((parts.opening + parts.reasoning).encode())
-        found.append((start, start + len((parts.middle + budget.end_text).encode())))
+        spans.append((start, start + len((parts.middle + budget.end_text).encode())))
     ends = list(accumulate(map(len, pieces)))
     return bytes(
         UNLABELLED
-        if any(start < end and end - len(piece) < stop for start, stop in found)
+        if any(start < end and end - len(piece) < stop for start, stop in spans)
         else SAMPLED
         for piece, end in zip(pieces, ends, strict=True)
     )

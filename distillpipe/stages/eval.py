@@ -90,9 +90,9 @@ def evaluate(
                 own=own,
             )
 
-        sampler.judge_failed_again(draft, judged)
+        sampler.rejudge_errors(draft, judged)
         writer = opened.enter_context(Writer(draft))
-        writer.counts.rows_read = len(sampler.wanted)
+        writer.counts.rows_read = len(sampler.rows)
         sampled_before = writer.counts.tokens_sampled
         sampler.take_over(writer, out, judged)
         sampler.sample(writer, lambda: open_engine(found, chat, options.engine, draft), judged)

@@ -108,7 +108,7 @@ def _sample_pilot(
     if versions.find_finished(out, header) is not None:
         return []
     with _begun(problems, model, out, options, header) as (sampler, writer):
-        keys = sampler.drawn(num_rows)
+        keys = sampler.pilot_keys(num_rows)
         _sample(sampler, writer, keys)
         writer.sync()
     return keys
@@ -125,7 +125,7 @@ def _begun(
     with versions.draft(out, header) as draft, Writer(draft, soft_labels=source) as writer:
         sampler = Sampler(model, chat, options, draft.path)
         sampler.read(problems)
-        writer.counts.rows_read = len(sampler.wanted)
+        writer.counts.rows_read = len(sampler.rows)
         sampler.take_over(writer, out, _unjudged)
         yield sampler, writer
 

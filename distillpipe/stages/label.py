@@ -14,7 +14,7 @@ from distillpipe.filters.problems import problems_of
 from distillpipe.models import licences, lookup
 from distillpipe.models.chat import load_chat
 from distillpipe.models.lookup import Model
-from distillpipe.sampling.labeller import Labeller, add_rows, label_source, template_text
+from distillpipe.sampling.labeller import Labeller, forecast_labels, label_source, template_text
 from distillpipe.stages.run import (
     Result,
     Run,
@@ -59,7 +59,7 @@ def forecast_label(
         model = _find(teacher, options, weights=False)
         forecast.add_output(found, out, _header(inputs, model, out, options, run))
     with forecast.noting(found):
-        add_rows(found, inputs, model, out, options, fresh=run.fresh)
+        forecast_labels(found, inputs, model, out, options, fresh=run.fresh)
     return found
 
 

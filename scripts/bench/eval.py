@@ -68,8 +68,8 @@ class Ours:
         stage.open_engine = lambda *_: self.engine  # type: ignore[assignment]  # loading is not measured
         self.folder = tempfile.TemporaryDirectory()
         plan = RowPlan(model, chat, self.options, Path(self.folder.name))
-        plan.plan(read_problems(PROBLEMS, self.options.prompting, given.problems))
-        self.asked = [(key, plan.asked(key)) for key in plan.wanted]
+        plan.add(read_problems(PROBLEMS, self.options.prompting, given.problems))
+        self.asked = [(key, plan.prompt(key)) for key in plan.rows]
         self.texts = [(chat.decode(one.prompt_ids), one.problem) for _, one in self.asked]
 
     def sampled(self) -> Seconds:

@@ -122,7 +122,7 @@ def run_ours(url: str, number: int, *, priced: bool) -> float:
         )
         with versions.draft(Path(folder), header) as draft, Writer(draft) as writer:
             sampler = Sampler(model, None, options, draft.path)
-            sampler.plan(problems(number))
+            sampler.add(problems(number))
             started = time.perf_counter()
             sampler.sample(
                 writer,

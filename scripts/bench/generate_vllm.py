@@ -151,16 +151,16 @@ def serve(descriptor: int, *, is_dummy: bool) -> None:
         real = vllm_process._arguments
         vllm_process._arguments = lambda *given: {**real(*given), "load_format": "dummy"}
     connection = Connection(descriptor)
-    threading.Thread(target=vllm_process._leave_with, args=(descriptor,), daemon=True).start()
+    threading.Thread(target=vllm_process._exit_with, args=(descriptor,), daemon=True).start()
 
-    class Both(vllm_process.Sampler):
+    class Both(vllm_process.OfflineEngine):
         def add(self, request: Any) -> Any:
             if not hasattr(request, "requests"):
                 return super().add(request)
             run_plain(self, request, connection)  # a Plain of another `__main__`
             return None
 
-    vllm_process.Sampler = Both
+    vllm_process.OfflineEngine = Both
     vllm_process.serve(connection)
 
 

@@ -112,7 +112,7 @@ BAD_INPUTS = [
     (
         "generate problems.jsonl --teacher model --prompt-template no --out out",
         2,
-        "--prompt-template 'no' has no {problem} in it",
+        "--prompt-template 'no' must contain {problem}",
     ),
     (
         "generate problems.jsonl --teacher model --max-tokens 2 --out notes.txt",

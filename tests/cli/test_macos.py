@@ -173,5 +173,5 @@ def test_connections_are_as_many_as_the_kernel_allows(
     allowed = 256 - connections.SPARE_FILES
 
     assert connections.num_connections_allowed(1000) == allowed
-    assert f"{allowed} requests at once" in capsys.readouterr().err
+    assert f"{allowed} concurrent requests" in capsys.readouterr().err
     assert connections.num_connections_allowed(allowed) == allowed

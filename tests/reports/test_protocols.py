@@ -32,7 +32,7 @@ from distillpipe.reports.protocols import PROTOCOLS, apply_options, report, reso
 from distillpipe.reports.published import published_score, tables
 from distillpipe.reports.scoring import collect, measure
 from distillpipe.reports.tables import score_table
-from distillpipe.sampling.prompts import asked, conversation, livecodebench_format
+from distillpipe.sampling.prompts import conversation, livecodebench_format, question_text
 
 DEFAULTS = {
     "temperature": 0.6, "top_p": 0.95, "max_tokens": 32768, "num_samples": 1, "answer_form": "boxed",
@@ -373,7 +373,7 @@ def test_gpqa_is_asked_in_the_words_of_simple_evals() -> None:
         extra=json.dumps({"options": ["a", "b", "c", "d"]}),
     )  # fmt: skip
     prompting = options(resolve_options(given("r1"), "gpqa_diamond")).prompting
-    (message,) = conversation(asked(one, (1, 0, 2, 3)), prompting)
+    (message,) = conversation(question_text(one, (1, 0, 2, 3)), prompting)
     assert message.content == (
         "Answer the following multiple choice question. The last line of your response should be of the "
         "following format: 'Answer: $LETTER' (without quotes) where LETTER is one of ABCD. Think step by "

@@ -36,20 +36,20 @@ def test_a_pilot_is_spread_over_the_problems_and_a_larger_one_holds_a_smaller_on
     teacher_chat: Chat, tmp_path: Path
 ) -> None:
     plan = RowPlan(TEACHER, teacher_chat, options(num_samples=3), tmp_path)
-    plan.plan(iter(problems(10)))
+    plan.add(iter(problems(10)))
 
-    ten = plan.drawn(10)
+    ten = plan.pilot_keys(10)
     assert {plan.problem_of(key).problem for key in ten} == {one.problem for one in problems(10)}
-    assert plan.drawn(4) == ten[:4]
+    assert plan.pilot_keys(4) == ten[:4]
     assert [plan.problem_of(key).problem for key in ten] != [one.problem for one in problems(10)]
-    assert {plan.wanted[key].sample for key in plan.drawn(15)} == {0, 1}
-    assert sorted(plan.drawn(99)) == sorted(plan.wanted)
+    assert {plan.rows[key].sample for key in plan.pilot_keys(15)} == {0, 1}
+    assert sorted(plan.pilot_keys(99)) == sorted(plan.rows)
 
 
 def test_other_seeds_draw_other_rows_for_a_pilot(teacher_chat: Chat, tmp_path: Path) -> None:
     drawn = []
     for seed in (0, 1):
         plan = RowPlan(TEACHER, teacher_chat, options(seed=seed), tmp_path)
-        plan.plan(iter(problems(50)))
-        drawn.append({plan.problem_of(key).problem for key in plan.drawn(5)})
+        plan.add(iter(problems(50)))
+        drawn.append({plan.problem_of(key).problem for key in plan.pilot_keys(5)})
     assert drawn[0] != drawn[1]

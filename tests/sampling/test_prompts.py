@@ -8,7 +8,7 @@ import pytest
 
 from distillpipe.base.errors import DataError
 from distillpipe.base.records import Problem
-from distillpipe.sampling.prompts import asked, option_order
+from distillpipe.sampling.prompts import option_order, question_text
 
 OPTIONS = ["an eel", "a rat", "a bat", "a cat"]
 
@@ -21,7 +21,7 @@ def problem(text: str = "Which?", verifier: str = "choice", **extra: object) -> 
 
 
 def test_options_stand_behind_letters_in_the_order_given() -> None:
-    assert asked(problem(options=OPTIONS), (2, 0, 3, 1)) == (
+    assert question_text(problem(options=OPTIONS), (2, 0, 3, 1)) == (
         "Which?\n\nA) a bat\nB) an eel\nC) a cat\nD) a rat"
     )
 
@@ -56,7 +56,7 @@ def test_the_order_depends_on_seed_sample_question_and_options_alone() -> None:
 )
 def test_a_question_without_options_or_that_lists_them_is_asked_as_it_is(one: Problem) -> None:
     assert option_order(one, 0, 0) is None
-    assert asked(one, None) == one.problem
+    assert question_text(one, None) == one.problem
 
 
 def test_an_option_that_is_a_word_of_the_question_is_listed_all_the_same() -> None:
@@ -65,7 +65,9 @@ def test_an_option_that_is_a_word_of_the_question_is_listed_all_the_same() -> No
 
 
 def test_more_options_than_letters_are_refused() -> None:
-    with pytest.raises(DataError, match="27 options, and letters for 26: leave the problem out"):
+    with pytest.raises(
+        DataError, match="has 27 options, at most 26 are supported: remove the problem"
+    ):
         option_order(problem(options=[f"option {number}" for number in range(27)]), 0, 0)
 
 
@@ -91,5 +93,5 @@ def test_more_options_than_letters_are_refused() -> None:
 def test_beside_a_programming_problem_stands_what_a_solution_has_to_know(
     extra: dict[str, object], beside: str
 ) -> None:
-    assert asked(problem("Add one.", "code", **extra)) == f"Add one.{beside}"
-    assert asked(problem("Add one.", "math", **extra)) == "Add one."
+    assert question_text(problem("Add one.", "code", **extra)) == f"Add one.{beside}"
+    assert question_text(problem("Add one.", "math", **extra)) == "Add one."

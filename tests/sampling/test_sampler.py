@@ -175,8 +175,8 @@ def sample(teacher_chat: Chat, out: Path) -> Sample:
         engine = ScriptedEngine(teacher_chat, **engine_options)
         with versions.draft(out, header) as draft, Writer(draft) as writer:
             sampler = Sampler(model, teacher_chat, asked, draft.path)
-            sampler.plan(islice(given, limit))
-            writer.counts.rows_read = len(sampler.wanted)
+            sampler.add(islice(given, limit))
+            writer.counts.rows_read = len(sampler.rows)
             sampler.take_over(writer, out, finish)
             sampler.sample(writer, open_engine or (lambda: engine), finish)
             manifest = writer.finish(sampler.problems())
@@ -273,9 +273,9 @@ def test_equal_problems_are_planned_once(sample: Sample, out: Path) -> None:
 def test_the_number_of_duplicates_counts_rows(teacher_chat: Chat, tmp_path: Path) -> None:
     (one,) = problems(1)
     sampler = Sampler(TEACHER, teacher_chat, options(num_samples=3), tmp_path)
-    sampler.plan(iter([one, one]))
+    sampler.add(iter([one, one]))
 
-    assert len(sampler.wanted) == 3
+    assert len(sampler.rows) == 3
     assert sampler.num_duplicates == 3
 
 
@@ -323,9 +323,7 @@ def test_a_run_in_which_no_prompt_fits_fails_and_stays_unfinished(
     sample: Sample, out: Path
 ) -> None:
     for _ in range(2):  # the second time nothing is left to be asked for
-        with pytest.raises(
-            DataError, match="not one row of data/teacher was sampled: prompt_too_long"
-        ):
+        with pytest.raises(DataError, match="no row of data/teacher was sampled: prompt_too_long"):
             sample(problems(2), context_length=1)
     assert [path.name for path in out.glob("v*")] == ["v1.partial"]
 
@@ -551,7 +549,7 @@ def judge_slowly(teacher_chat: Chat, out: Path) -> Callable[..., list[Trace]]:
         )
         with versions.draft(out, header) as draft, Writer(draft) as writer, Judge(2) as judge:
             sampler = Sampler(TEACHER, teacher_chat, options(), draft.path, judge)
-            sampler.plan(iter(problems(count)))
+            sampler.add(iter(problems(count)))
             try:
                 sampler.sample(writer, lambda: engine, finish)
             finally:

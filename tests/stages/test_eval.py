@@ -167,7 +167,7 @@ def test_a_model_without_room_for_any_prompt_cannot_be_scored(
 ) -> None:
     problems = tmp_path / "long.jsonl"
     problems.write_text(json.dumps({"problem": "pens " * 1100, "answer": "1"}) + "\n")
-    with pytest.raises(DataError, match=r"not one row of .* was sampled: prompt_too_long"):
+    with pytest.raises(DataError, match=r"no row of .* was sampled: prompt_too_long"):
         evaluate(str(shipped / "teacher"), str(problems), tmp_path / "eval", sampling, Run())
 
 

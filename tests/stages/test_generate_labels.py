@@ -199,7 +199,8 @@ def test_a_dry_run_says_what_the_labels_take(
     most = 4 * labelled.sampling.max_tokens
     assert new.estimate.disk_bytes == most * (4 + 6 * K + 7) + 4 * 1200
     assert any(
-        f"of the disk are soft labels, {6 * K + 7} bytes a token" in one for one in new.notes
+        f"of the disk space are soft labels, {6 * K + 7} bytes per token" in one
+        for one in new.notes
     )
     tokens = manifests.read(there).counts.tokens_kept
     again = run(copied(there, tmp_path / "out"), with_k(labelled, 2), forecast_generate)

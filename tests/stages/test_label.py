@@ -295,7 +295,7 @@ def test_traces_that_were_imported_and_never_counted_are_labelled(
         fresh = log_probabilities(model, prompt, labels.tokens.tolist())
         assert total_variation(labels, fresh).max() <= 1e-3
     forecast = forecast_label([str(tmp_path / "traces")], teacher, tmp_path / "out", OPTIONS, Run())
-    assert any("were never counted" in note for note in forecast.notes)
+    assert any("have no token counts" in note for note in forecast.notes)
 
 
 def test_a_row_that_the_teacher_cannot_score_fails_and_is_given_up_only_where_that_is_accepted(
@@ -336,7 +336,7 @@ def test_a_row_that_the_teacher_cannot_score_fails_and_is_given_up_only_where_th
         ({"soft_labels": 513}, "--soft-labels 513: the vocabulary of"),
         (
             {"engine": EngineOptions(engine="transformers", concurrency=None, replicas=2)},
-            "--replicas and --tensor-parallel-size are for --engine vllm",
+            "--replicas and --tensor-parallel-size need --engine vllm",
         ),
     ],
 )
@@ -356,7 +356,7 @@ def test_a_row_without_an_answer_is_named(
     given = write(
         tmp_path / "t.jsonl", [msgspec.structs.replace(trace, messages=trace.messages[:1])]
     )
-    with pytest.raises(DataError, match=r"row .*: its messages should be a question and an answer"):
+    with pytest.raises(DataError, match=r"row .*: its messages must end with an answer"):
         label([given], teacher, tmp_path / "out", OPTIONS, Run())
 
 

@@ -1,1 +1,1 @@
-"""Budget forcing (s1, Muennighoff et al. 2025): how long a thought has to be and may be."""
+"""Budget forcing (s1, Muennighoff et al. 2025): lower and upper bounds on the length of reasoning."""

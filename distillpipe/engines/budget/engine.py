@@ -1,8 +1,8 @@
-"""An engine whose thoughts keep to a budget: what one completion is, is sampled in rounds.
+"""An engine with budget forcing: samples each completion in rounds, on top of another engine.
 
-Each round is a request of its own: the prompt, then all of the completion that stands. The engine samples
-on as it would anyway (vLLM finds what it has seen in its prefix cache), so this works for every engine that
-takes token ids. A row is handed on only when it is whole. Rounds that go on come before new requests.
+Each round is a request of its own: the prompt followed by the completion so far. vLLM finds both in its prefix
+cache. So budget forcing works with every engine that takes token ids. A completion is yielded when it is
+whole. Continuing rounds come before new requests.
 """
 
 from collections import deque
@@ -16,12 +16,20 @@ from distillpipe.base.hashing import seed_of
 from distillpipe.base.options import Budget
 from distillpipe.base.records import FinishReason
 from distillpipe.engines.base import Completion, Engine, Outcome, Refusal, Request
-from distillpipe.engines.budget import policy as machine
-from distillpipe.engines.budget.policy import Accept, Force, GoOn, Limits, Seen, Stop, Wait
-from distillpipe.engines.budget.thoughts import Thought, Thoughts
+from distillpipe.engines.budget import policy
+from distillpipe.engines.budget.policy import (
+    Accept,
+    Force,
+    SampleOn,
+    ThoughtState,
+    TokenLimits,
+    Truncate,
+    Wait,
+)
+from distillpipe.engines.budget.thoughts import Thought, ThoughtEditor
 from distillpipe.models.chat import Chat
 
-if TYPE_CHECKING:  # it loads numpy, which an answer of "up to date" has no use for
+if TYPE_CHECKING:  # this imports numpy, which an "up to date" answer does not need
     from distillpipe.data.store.labels import Labels
 
 _STOPPED: dict[FinishReason, Literal["end", "limit", "loop"]] = {
@@ -40,20 +48,20 @@ class BudgetedEngine:
         self.context_length = engine.context_length
 
     def complete(self, requests: Iterator[Request | None]) -> Generator[Outcome, None, None]:
-        """See `Engine.complete`. A prompt that leaves no room for the budget is refused."""
-        run = _Run(requests, self._chat, self._budget, self.context_length)
-        with closing(self._engine.complete(run.rounds())) as outcomes:
+        """See `Engine.complete`. Refuses a prompt that leaves no room for the budget."""
+        rounds = _Rounds(requests, self._chat, self._budget, self.context_length)
+        with closing(self._engine.complete(rounds.requests())) as outcomes:
             for outcome in outcomes:
-                run.settle(outcome)
-                yield from run.taken()
-        yield from run.taken()
+                rounds.receive(outcome)
+                yield from rounds.take_finished()
+        yield from rounds.take_finished()
 
 
 class _Sequence(msgspec.Struct):
-    """A completion that is under way."""
+    """A completion in progress."""
 
     request: Request
-    limits: Limits
+    limits: TokenLimits
     ids: list[int]
     "of the completion so far"
     num_rounds: int = 0
@@ -62,11 +70,17 @@ class _Sequence(msgspec.Struct):
     is_responding: bool = False
     served_by: str | None = None
     labels: "Labels | None" = None
-    "of the completion after its last round; what was cut away since, or inserted, is not in them yet"
+    "as of the last round: without what was cut or inserted since then"
+
+    def all_labels(self, k: int) -> "Labels":
+        """The labels of all tokens so far; those inserted since the last round are marked as inserted."""
+        from distillpipe.data.store.labels import labels_of_edited
+
+        return labels_of_edited(self.labels, self.ids, k)
 
 
-class _Run:
-    """The requests of one call of `complete`."""
+class _Rounds:
+    """Turns the requests of one `complete` call into rounds, and outcomes of rounds into completions."""
 
     def __init__(
         self, requests: Iterator[Request | None], chat: Chat, budget: Budget, context: int
@@ -74,15 +88,15 @@ class _Run:
         self._requests = requests
         self._end_ids = chat.end_ids
         self._budget = budget
-        self._thoughts = Thoughts(chat, budget)
+        self._editor = ThoughtEditor(chat, budget)
         self._context = context
-        self._under_way: dict[str, _Sequence] = {}
+        self._in_flight: dict[str, _Sequence] = {}
         "by the key of the round"
         self._ready: deque[Request] = deque()
-        self._settled: list[Outcome] = []
+        self._finished: list[Outcome] = []
 
-    def rounds(self) -> Iterator[Request | None]:
-        """What the engine is asked for: None while all that there is depends on what it works on."""
+    def requests(self) -> Iterator[Request | None]:
+        """The rounds for the engine; None while every further round depends on one in flight."""
         for request in self._requests:
             if request is None or request.completion_ids is not None:
                 yield request
@@ -90,108 +104,114 @@ class _Run:
                 self._begin(request)
             while self._ready:
                 yield self._ready.popleft()
-        while self._under_way:
+        while self._in_flight:
             yield self._ready.popleft() if self._ready else None
 
-    def settle(self, outcome: Outcome) -> None:
-        """Take in what came of a round, and plan the next one."""
-        sequence = self._under_way.pop(outcome.key, None)
-        if sequence is None:  # a completion that was there
-            self._settled.append(outcome)
+    def receive(self, outcome: Outcome) -> None:
+        """Process the outcome of a round and plan the next one."""
+        sequence = self._in_flight.pop(outcome.key, None)
+        if sequence is None:  # a request to label an existing completion, which has no rounds
+            self._finished.append(outcome)
         elif isinstance(outcome, Completion):
             if outcome.labels is not None:
-                before = _labels_of(sequence, outcome.labels.k)
+                before = sequence.all_labels(outcome.labels.k)
                 sequence.labels = before.followed_by(outcome.labels)
             sequence.ids += outcome.token_ids
             sequence.served_by = outcome.served_by
-            self._go_on(sequence, outcome.finish_reason)
+            self._continue(sequence, outcome.finish_reason)
         else:
-            self._settled.append(outcome._replace(key=sequence.request.key))
+            self._finished.append(outcome._replace(key=sequence.request.key))
 
-    def taken(self) -> Iterator[Outcome]:
-        """What is whole, or will never be, each once."""
-        settled, self._settled = self._settled, []
-        yield from settled
+    def take_finished(self) -> Iterator[Outcome]:
+        """Whole completions, failures and refusals, each once."""
+        finished, self._finished = self._finished, []
+        yield from finished
 
     def _begin(self, request: Request) -> None:
-        room = self._context - len(request.prompt_ids)
-        max_tokens = request.sampling.max_tokens
-        allowed = machine.limits(self._budget, max_tokens, room, self._thoughts.around)
-        if allowed is None:
+        limits = policy.token_limits(
+            self._budget,
+            request.sampling.max_tokens,
+            self._context - len(request.prompt_ids),
+            self._editor.delimiters,
+        )
+        if limits is None:
             measured = str(len(request.prompt_ids))
-            self._settled.append(Refusal(request.key, "prompt_too_long", measured))
+            self._finished.append(Refusal(request.key, "prompt_too_long", measured))
             return
-        self._think(_Sequence(request, allowed, list(self._thoughts.opening_ids)))
+        self._think(_Sequence(request, limits, list(self._editor.opening_ids)))
 
-    def _go_on(self, sequence: _Sequence, reason: FinishReason) -> None:
-        """Decide what follows a round that has stopped for `reason`."""
+    def _continue(self, sequence: _Sequence, reason: FinishReason) -> None:
+        """Decide what follows a round that stopped for `reason`."""
         if sequence.is_responding:
-            self._end(sequence, reason)
+            self._finish(sequence, reason)
             return
-        thought = self._thoughts.read(sequence.ids)
-        stopped = "end" if thought.is_closed else _STOPPED[reason]
-        match self._next_step(sequence, thought, stopped):
+        thought = self._editor.read(sequence.ids)
+        state = self._state(sequence, thought, "end" if thought.is_closed else _STOPPED[reason])
+        num_wait_tokens = len(self._editor.wait_ids)
+        match policy.next_step(self._budget, sequence.limits, state, num_wait_tokens):
             case Accept() if thought.is_closed:
                 if reason == "repetition" or sequence.ids[-1] in self._end_ids:
-                    self._end(sequence, reason)
+                    self._finish(sequence, reason)
                 else:
                     self._respond(sequence)
             case Accept() | Force() as step:
                 self._close(sequence, thought, is_accepted=isinstance(step, Accept))
             case Wait(num_tokens):
-                sequence.ids = thought.ids + self._thoughts.wait_ids[:num_tokens]
+                sequence.ids = thought.ids + self._editor.wait_ids[:num_tokens]
                 sequence.num_waits += 1
                 self._think(sequence)
-            case GoOn():
+            case SampleOn():
                 sequence.ids = thought.ids
                 self._think(sequence)
-            case Stop(why):
-                self._end(sequence, why)
+            case Truncate(why):
+                self._finish(sequence, why)
 
     def _think(self, sequence: _Sequence) -> None:
-        """Ask for more of the thought; end it where there is no room."""
-        thought = self._thoughts.read(sequence.ids)
-        seen = self._seen(sequence, thought, "limit")
-        slack = self._thoughts.around.slack
-        asked = machine.next_round(self._budget, sequence.limits, seen, slack)
-        if asked.num_tokens:
-            stop_ids = self._thoughts.stop_ids if asked.stops_at_end else ()
-            self._ask(sequence, asked.num_tokens, stop_ids)
+        """Request more reasoning; end the reasoning if there is no room."""
+        thought = self._editor.read(sequence.ids)
+        state = self._state(sequence, thought, "limit")
+        slack = self._editor.delimiters.slack
+        next_round = policy.next_round(self._budget, sequence.limits, state, slack)
+        if next_round.num_tokens:
+            stop_ids = self._editor.stop_ids if next_round.stops_at_end else ()
+            self._request(sequence, next_round.num_tokens, stop_ids)
         else:
-            self._go_on(sequence, "length")
+            self._continue(sequence, "length")
 
     def _close(self, sequence: _Sequence, thought: Thought, *, is_accepted: bool) -> None:
-        """End the thought for the model: where it stands, if the model ended all, else within the limits.
+        """Close the reasoning for the model.
 
-        Without a maximum no room was kept for it: a thought that leaves none stays open, cut off.
+        With `is_accepted` the model ended its whole turn: the reasoning is closed at its end if it keeps
+        to the maximum, else it is cut to the limit.
         """
-        most = sequence.limits.thought
-        closed = self._thoughts.closed(thought.ids) if is_accepted else []
-        if most is None and len(closed) > sequence.limits.completion:
+        high = sequence.limits.thought
+        closed = self._editor.close(thought.ids) if is_accepted else []
+        if high is None and len(closed) > sequence.limits.completion:
+            # without a maximum no room was reserved: the reasoning stays open and is truncated
             sequence.ids = thought.ids
-            self._end(sequence, "length")
+            self._finish(sequence, "length")
             return
-        if is_accepted and (most is None or self._thoughts.read(closed).num_reasoning <= most):
+        if is_accepted and (high is None or self._editor.read(closed).num_reasoning <= high):
             sequence.ids = closed
         else:
-            sequence.ids = self._thoughts.ended(thought.ids, sequence.limits)
+            sequence.ids = self._editor.force_end(thought.ids, sequence.limits)
         sequence.forced_end = True
         self._respond(sequence)
 
     def _respond(self, sequence: _Sequence) -> None:
-        """Ask for the response, with all tokens that are left."""
+        """Request the response, with all tokens that are left."""
         sequence.is_responding = True
         num_left = sequence.limits.completion - len(sequence.ids)
         if num_left > 0:
-            self._ask(sequence, num_left, ())
+            self._request(sequence, num_left, ())
         else:
-            self._end(sequence, "length")
+            self._finish(sequence, "length")
 
-    def _ask(self, sequence: _Sequence, num_tokens: int, stop_ids: tuple[int, ...]) -> None:
+    def _request(self, sequence: _Sequence, num_tokens: int, stop_ids: tuple[int, ...]) -> None:
         request, number = sequence.request, sequence.num_rounds
         key = f"{request.key}-{number}"
         sequence.num_rounds += 1
-        self._under_way[key] = sequence
+        self._in_flight[key] = sequence
         self._ready.append(
             request._replace(
                 key=key,
@@ -199,37 +219,24 @@ class _Run:
                 seed=seed_of(request.seed, number) if number else request.seed,
                 limit=num_tokens,
                 stop_ids=stop_ids,
-                goes_on=number > 0,
+                is_continuation=number > 0,
             )
         )
 
-    def _end(self, sequence: _Sequence, reason: FinishReason) -> None:
-        k = sequence.request.soft_labels
-        labels = None if k is None else _labels_of(sequence, k)
-        self._settled.append(
+    def _finish(self, sequence: _Sequence, reason: FinishReason) -> None:
+        request = sequence.request
+        k = request.soft_labels
+        self._finished.append(
             Completion(
-                sequence.request.key, sequence.ids, reason, sequence.num_waits, sequence.forced_end,
-                sequence.served_by, labels,
+                request.key, sequence.ids, reason, sequence.num_waits, sequence.forced_end,
+                sequence.served_by, None if k is None else sequence.all_labels(k),
             )
         )  # fmt: skip
 
-    def _next_step(
-        self, sequence: _Sequence, thought: Thought, stopped: Literal["end", "limit", "loop"]
-    ) -> machine.Step:
-        seen = self._seen(sequence, thought, stopped)
-        num_wait_tokens = len(self._thoughts.wait_ids)
-        return machine.next_step(self._budget, sequence.limits, seen, num_wait_tokens)
-
-    def _seen(
-        self, sequence: _Sequence, thought: Thought, stopped: Literal["end", "limit", "loop"]
-    ) -> Seen:
-        allowed = sequence.limits
-        num_left = allowed.completion - allowed.kept - len(thought.ids)
-        return Seen(stopped, thought.num_reasoning, sequence.num_waits, num_left)
-
-
-def _labels_of(sequence: _Sequence, k: int) -> "Labels":
-    """The labels of all tokens of a sequence; what was put there since its last round is marked so."""
-    from distillpipe.data.store.labels import labels_of_edited
-
-    return labels_of_edited(sequence.labels, sequence.ids, k)
+    @staticmethod
+    def _state(
+        sequence: _Sequence, thought: Thought, stopped: Literal["end", "limit", "loop"]
+    ) -> ThoughtState:
+        limits = sequence.limits
+        num_left = limits.completion - limits.reserved - len(thought.ids)
+        return ThoughtState(stopped, thought.num_reasoning, sequence.num_waits, num_left)

@@ -1,128 +1,111 @@
-"""The JSON of a request to a server, in the dialect that it takes.
+"""Builds the JSON body of a request for the endpoint and the field names that the server supports.
+
+/chat/completions takes messages; the server renders the prompt, separates the reasoning and counts tokens:
 
 {"model": "qwen", "messages": [{"role": "user", "content": "1+1?"}], "temperature": 0.6, "top_p": 0.95,
  "seed": 17, "max_tokens": 32768, "chat_template_kwargs": {"enable_thinking": true}}
 
-Where the prompt was rendered here, it is a list of token ids, and ids are asked for (vLLM since 0.10):
+/completions takes a prompt as token ids, which we rendered, and returns token ids (vLLM since 0.10), so that a
+completion can be continued:
 
 {"model": "qwen", "prompt": [151644, 872], "max_tokens": 900, "stop_token_ids": [151645, 151668],
  "return_token_ids": true, "skip_special_tokens": false, ...}
 """
 
-from collections.abc import Collection
 from typing import Any, Literal, NamedTuple
 
 import msgspec
 
 from distillpipe.base.errors import EngineError
 from distillpipe.engines.base import Answer, Completion, Request
-from distillpipe.engines.server.replies import Again, Reply, Response
-from distillpipe.engines.server.usage import Most, most_of
+from distillpipe.engines.server.replies import Reply, Response, Retry
+from distillpipe.engines.server.usage import UsageBounds, usage_bounds
 
 
 class Dialect(NamedTuple):
-    """What a server takes of the fields that not all servers know."""
+    """Request fields that not all servers support."""
 
     has_seed: bool = True
     limit: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
-    "the field of the limit: OpenAI's reasoning models refuse the older name"
+    "name of the limit field: OpenAI's reasoning models refuse the older name"
 
 
-def adapted(dialect: Dialect, said: str) -> Dialect | None:
-    """The dialect that a refusal asks for; None where it asks for none."""
-    if dialect.limit == "max_tokens" and "max_completion_tokens" in said:
+def adapt_dialect(dialect: Dialect, detail: str) -> Dialect | None:
+    """The dialect that a refusal asks for; None if its text names no field that can change."""
+    if dialect.limit == "max_tokens" and "max_completion_tokens" in detail:
         return dialect._replace(limit="max_completion_tokens")
-    if dialect.has_seed and "seed" in said.lower():
-        return dialect._replace(has_seed=False)  # servers without seeds draw as they like anyway
+    if dialect.has_seed and "seed" in detail.lower():
+        return dialect._replace(has_seed=False)  # such a server samples without a seed anyway
     return None
 
 
-def body_of(model: str, request: Request, dialect: Dialect, *, is_bounded: bool) -> dict[str, Any]:
-    """The JSON of a request; `extra_body` adds fields, and takes away those that it sets to null.
-
-    Unless `is_bounded`, the server may go on to the end of its context.
-    """
-    asked = [{"role": one.role, "content": one.content} for one in request.messages]
-    limit: dict[str, Any] = {dialect.limit: request.max_tokens} if is_bounded else {}
-    return _body_of(model, request, dialect, {"messages": asked, **limit})
-
-
-def body_of_rendered(
-    model: str, request: Request, dialect: Dialect, end_ids: Collection[int]
-) -> dict[str, Any]:
-    """The JSON of a request whose prompt is token ids, for /completions."""
-    return _body_of(model, request, dialect, {
-        "prompt": request.prompt_ids, "max_tokens": request.max_tokens,
-        "stop_token_ids": sorted({*end_ids, *request.stop_ids}),
-        "return_token_ids": True, "skip_special_tokens": False,
-    })  # fmt: skip
-
-
-def _body_of(
-    model: str, request: Request, dialect: Dialect, asked: dict[str, Any]
-) -> dict[str, Any]:
-    sampling = request.sampling
-    body = {
-        "model": model, **asked, "temperature": sampling.temperature, "top_p": sampling.top_p,
-    }  # fmt: skip
-    if dialect.has_seed:
-        body["seed"] = request.seed
-    if sampling.extra_body is not None:
-        body |= msgspec.json.decode(sampling.extra_body)
-        body = {name: value for name, value in body.items() if value is not None}
-    return body
-
-
-# Which door of a server is knocked at, and what is handed in and out there.
-#
-# /chat/completions takes messages: the server renders them, reads the reasoning and counts. /completions takes
-# the ids of a prompt that was rendered here and gives ids back, so that a completion can be gone on with.
-
-
 class Endpoint(NamedTuple):
-    """How one model is asked."""
+    """The endpoint for one model: its path, its request bodies and what its replies give."""
 
     model: str
     context_length: int
     end_ids: frozenset[int] | None
-    "of the chat that renders prompts here; null where the server does"
+    "end tokens of the chat that renders prompts here; null if the server renders them"
 
     @property
     def path(self) -> str:
         return "/chat/completions" if self.end_ids is None else "/completions"
 
     def body(self, request: Request, dialect: Dialect, *, is_bounded: bool) -> dict[str, Any]:
-        """The JSON of a request. Unless `is_bounded`, the server may go on to the end of its context."""
-        if self.end_ids is not None:
-            room = self.context_length - len(request.prompt_ids)
-            limited = request._replace(limit=min(request.max_tokens, room))
-            return body_of_rendered(self.model, limited, dialect, self.end_ids)
-        is_bounded = is_bounded and request.max_tokens < self.context_length
-        return body_of(self.model, request, dialect, is_bounded=is_bounded)
+        """The JSON of a request; `extra_body` adds fields, and removes those that it sets to null.
 
-    def most(self, request: Request, *, is_bounded: bool) -> Most:
-        """What a request can have had; see `body`."""
-        return most_of(request, self.context_length, is_bounded=is_bounded)
+        Unless `is_bounded`, no limit is sent and the server may continue to the end of its context.
+        """
+        sampling = request.sampling
+        prompt: dict[str, Any]
+        if self.end_ids is None:
+            messages = [{"role": item.role, "content": item.content} for item in request.messages]
+            prompt = {"messages": messages}
+            if is_bounded and request.max_tokens < self.context_length:
+                prompt[dialect.limit] = request.max_tokens
+        else:
+            prompt = {
+                "prompt": request.prompt_ids,
+                "max_tokens": min(
+                    request.max_tokens, self.context_length - len(request.prompt_ids)
+                ),
+                "stop_token_ids": sorted({*self.end_ids, *request.stop_ids}),
+                "return_token_ids": True,
+                "skip_special_tokens": False,
+            }
+        body = {
+            "model": self.model, **prompt, "temperature": sampling.temperature, "top_p": sampling.top_p,
+        }  # fmt: skip
+        if dialect.has_seed:
+            body["seed"] = request.seed
+        if sampling.extra_body is not None:
+            body |= msgspec.json.decode(sampling.extra_body)
+            body = {name: value for name, value in body.items() if value is not None}
+        return body
 
-    def checked(self, request: Request, response: Response, *, is_proven: bool) -> Response:
-        """The response; where the prompt was rendered here, a bad answer unless it holds ids of the right number.
+    def usage_bounds(self, request: Request, *, is_bounded: bool) -> UsageBounds:
+        """Upper bounds on the usage of a request; `is_bounded` as in `body`."""
+        return usage_bounds(request, self.context_length, is_bounded=is_bounded)
 
-        Until one answer has held ids, one without is left to `outcome`.
+    def check_token_ids(self, request: Request, response: Response, *, is_proven: bool) -> Response:
+        """The response. If we rendered the prompt, an answer without valid token ids becomes a `Retry`.
+
+        Until the first answer with ids (`is_proven`), an answer without ids passes: `outcome` raises for it.
         """
         if self.end_ids is None or not isinstance(response, Reply):
             return response
         ids = response.token_ids
-        if response.has_odd_ids or (ids is None and is_proven):
-            return Again("the answer holds no token ids", may_be_billed=True)
+        if response.has_invalid_ids or (ids is None and is_proven):
+            return Retry("the answer holds no token ids", may_be_billed=True)
         if ids is not None and len(ids) > request.max_tokens:
             reason = f"the answer has {len(ids):,} token ids, {request.max_tokens:,} were allowed"
-            return Again(reason, may_be_billed=True)
+            return Retry(reason, may_be_billed=True)
         return response
 
     def outcome(self, request: Request, reply: Reply, *, is_proven: bool) -> Answer | Completion:
-        """What a reply gives; an EngineError where it holds no ids, or of another prompt than was sent.
+        """The outcome of a reply. Raises EngineError if it holds no ids, or ids of another tokenizer.
 
-        The latter is asked of the first answer alone: what a server counts later is no reason to end a run.
+        The tokenizer is checked with the first answer only: a wrong count later does not end a run.
         """
         key, reason = request.key, reply.finish_reason
         if self.end_ids is None:
@@ -130,12 +113,12 @@ class Endpoint(NamedTuple):
         if reply.token_ids is None:
             raise EngineError(
                 f"{self.model}: the server returns no token ids, which --tokenizer needs: serve the model "
-                "with vLLM, or leave --tokenizer and the budget out"
+                "with vLLM, or leave out --tokenizer and the budget"
             )
-        counted = None if reply.usage.stored is None else reply.usage.stored.prompt
-        if not is_proven and counted and counted != len(request.prompt_ids):
+        num_prompt = None if reply.usage.stored is None else reply.usage.stored.prompt
+        if not is_proven and num_prompt and num_prompt != len(request.prompt_ids):
             raise EngineError(
-                f"{self.model}: the server counts {counted:,} tokens in a prompt of "
+                f"{self.model}: the server counts {num_prompt:,} tokens in a prompt of "
                 f"{len(request.prompt_ids):,}: give the --tokenizer of the model that it serves"
             )
         return Completion(key, reply.token_ids, reason, served_by=reply.served_by)

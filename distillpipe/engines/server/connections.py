@@ -1,12 +1,11 @@
-"""Requests to a server over many connections, and what became of each: a status and bytes, or nothing.
+"""HTTP connections to one server: sends requests and returns status and bytes, or the reason to retry.
 
-httpx2's transport rather than the openai client, which spends two to four times the processor time on a
-request and offers nothing for it here: retries, reasoning fields and errors are read by us. Connections lie in
-small pools, since a pool of httpx looks at all of its connections for every request: one pool of 1,024 made 100
-requests a second where pools of 8 make 700.
-
-An answer is taken in pieces, and no further than what its request can have: in bytes after decompression,
-and in time. All that are under way together are bounded too.
+- We use httpx2's transport instead of the openai client, which takes two to four times the processor time per
+  request and adds nothing here: we do retries, reasoning fields and errors ourselves.
+- Connections are in small pools, because a pool of httpx scans all its connections for each request: one pool of
+  1,024 reached 100 requests per second, pools of 8 reach 700.
+- An answer is read in pieces. Its size after decompression and its time are limited by its request. All
+  answers in flight share a memory limit.
 """
 
 import asyncio
@@ -25,42 +24,39 @@ from distillpipe.base.errors import UsageError, first_line
 from distillpipe.base.progress import say
 from distillpipe.base.redaction import guard
 from distillpipe.engines.base import Request
-from distillpipe.engines.server.replies import Again, one_line
+from distillpipe.engines.server.replies import Retry, one_line
 
 POOL_SIZE = 8
-KEEP_SECONDS = 3.0  # less than a server keeps an idle connection (uvicorn: 5)
+KEEP_SECONDS = 3.0  # shorter than servers keep an idle connection (uvicorn: 5)
 CONNECT_SECONDS = 20.0
-SPARE_FILES = 128  # descriptors for all that is no connection
-ANSWER_BYTES = 4 * 2**20  # of an answer, beside its tokens
-TOKEN_BYTES, LOGPROBS_BYTES = (
-    1024,
-    4096,
-)  # of one token: its text several times over; with log-probabilities
-ERROR_BYTES = 64 * 1024  # of what comes with an error: the rest is left
+SPARE_FILES = 128  # file descriptors for everything but connections
+ANSWER_BYTES = 4 * 2**20  # of an answer, besides its tokens
+TOKEN_BYTES = 1024  # of one token of an answer, whose text may be repeated
+LOGPROBS_BYTES = 4096  # of one token with log-probabilities
+ERROR_BYTES = 64 * 1024  # of the body of an error: the rest is not read
 LIST_BYTES = 32 * 2**20  # of a list of models
-HELD_BYTES = (
-    256 * 2**20
-)  # of all answers under way; beyond it none may have more than its equal share
-_ALIVE = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)] + [
+# of all answers in flight; beyond this an answer may not be longer than its equal share
+HELD_BYTES = 256 * 2**20
+_KEEP_ALIVE = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)] + [
     (socket.IPPROTO_TCP, getattr(socket, name), value)
     for name, value in (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 20), ("TCP_KEEPCNT", 3))
     if hasattr(socket, name)
-]  # a peer that vanished is noticed after two minutes, however long an answer takes
+]  # detects a peer that vanished after two minutes, however long an answer takes
 
 
-class Limits(NamedTuple):
-    """What one request may take."""
+class RequestLimits(NamedTuple):
+    """Limits on time and size of one request."""
 
     silence: float
     "seconds without a byte of the answer"
     deadline: float
-    "seconds in all: to connect, to wait, to read headers and body"
+    "seconds in total: connect, wait, read headers and body"
     num_bytes: int
     "of the answer, decompressed"
 
 
-class Received(NamedTuple):
-    """A response."""
+class RawResponse(NamedTuple):
+    """An HTTP response."""
 
     status: int
     retry_after: str | None
@@ -68,20 +64,20 @@ class Received(NamedTuple):
     location: str | None = None
 
 
-class _TooLong(Exception):
-    """An answer is longer than its request allows; the text says by what."""
+class _AnswerTooLong(Exception):
+    """An answer is longer than its request allows; the text says which limit."""
 
 
-def most_bytes(request: Request) -> int:
-    """Bytes that the answer to a request can have: its tokens, and the prompt if it is repeated."""
-    more = request.sampling.extra_body or ""
-    a_token = LOGPROBS_BYTES if "logprobs" in more else TOKEN_BYTES
-    prompt = sum(len(one.content) for one in request.messages) + len(request.prompt_ids)
-    return ANSWER_BYTES + a_token * (request.max_tokens + prompt)
+def max_answer_bytes(request: Request) -> int:
+    """Maximum bytes of the answer to a request: its tokens, and the prompt if the server repeats it."""
+    has_logprobs = "logprobs" in (request.sampling.extra_body or "")
+    token_bytes = LOGPROBS_BYTES if has_logprobs else TOKEN_BYTES
+    num_prompt = sum(len(item.content) for item in request.messages) + len(request.prompt_ids)
+    return ANSWER_BYTES + token_bytes * (request.max_tokens + num_prompt)
 
 
 class Connections:
-    """Up to `num_connections` requests at once to one server; the key goes nowhere but into a header."""
+    """Up to `num_connections` concurrent requests to one server. The key is used in a header only."""
 
     def __init__(self, base_url: str, key: str | None, num_connections: int) -> None:
         guard(key)
@@ -107,45 +103,49 @@ class Connections:
                     max_keepalive_connections=POOL_SIZE,
                     keepalive_expiry=KEEP_SECONDS,
                 ),
-                socket_options=_ALIVE,
+                socket_options=_KEEP_ALIVE,
             )
             for _ in range(0, num_connections, POOL_SIZE)
         ]
 
-    async def post(self, path: str, body: object, limits: Limits) -> Received | Again:
+    async def post(self, path: str, body: object, limits: RequestLimits) -> RawResponse | Retry:
         """POST `body` as JSON."""
         return await self._request("POST", path, msgspec.json.encode(body), limits)
 
-    async def get(self, path: str, seconds: float) -> Received | Again:
-        """GET; `seconds` without a byte, and twice as many in all."""
-        return await self._request("GET", path, None, Limits(seconds, 2 * seconds, LIST_BYTES))
+    async def get(self, path: str, seconds: float) -> RawResponse | Retry:
+        """GET, with up to `seconds` without a byte and twice as long in total."""
+        return await self._request(
+            "GET", path, None, RequestLimits(seconds, 2 * seconds, LIST_BYTES)
+        )
 
     async def close(self) -> None:
         for pool in self._pools:
             await pool.aclose()
 
     async def _request(
-        self, method: str, path: str, content: bytes | None, limits: Limits
-    ) -> Received | Again:
+        self, method: str, path: str, content: bytes | None, limits: RequestLimits
+    ) -> RawResponse | Retry:
         slot = self._free.pop()
         try:
             async with asyncio.timeout(limits.deadline):
                 pool = self._pools[slot // POOL_SIZE]
                 return await self._exchange(pool, method, path, content, limits)
         except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.ProxyError) as error:
-            told = _told(error)
-            return Again(f"no connection ({told}{_remedy(told)})", was_sent=False)
+            cause = one_line(first_line(error))
+            return Retry(f"no connection ({cause}{_tls_remedy(cause)})", was_sent=False)
         except httpx2.TimeoutException:
-            return Again("no answer in time", may_be_billed=True)
+            return Retry("no answer in time", may_be_billed=True)
         except TimeoutError:
-            reason = f"no whole answer within {limits.deadline:,.0f} s"
-            return Again(reason, may_be_billed=True)
-        except _TooLong as error:
-            return Again(str(error), may_be_billed=True)
+            reason = f"no complete answer within {limits.deadline:,.0f} s"
+            return Retry(reason, may_be_billed=True)
+        except _AnswerTooLong as error:
+            return Retry(str(error), may_be_billed=True)
         except httpx2.TransportError as error:
-            return Again(f"the connection broke off ({_told(error)})", may_be_billed=True)
+            cause = one_line(first_line(error))
+            return Retry(f"the connection broke ({cause})", may_be_billed=True)
         except httpx2.DecodingError as error:
-            return Again(f"the answer is garbled ({_told(error)})", may_be_billed=True)
+            cause = one_line(first_line(error))
+            return Retry(f"the answer could not be decompressed ({cause})", may_be_billed=True)
         finally:
             self._free.append(slot)
 
@@ -155,9 +155,9 @@ class Connections:
         method: str,
         path: str,
         content: bytes | None,
-        limits: Limits,
-    ) -> Received:
-        """Send a request and take in its answer. What is left of the answer ends with its connection."""
+        limits: RequestLimits,
+    ) -> RawResponse:
+        """Send a request and read its answer. An answer that is not read to its end closes its connection."""
         connect = min(limits.silence, CONNECT_SECONDS)
         timeout = httpx2.Timeout(limits.silence, connect=connect, pool=None).as_dict()
         request = httpx2.Request(
@@ -172,12 +172,15 @@ class Connections:
         finally:
             await response.aclose()
         headers = response.headers
-        return Received(
+        return RawResponse(
             response.status_code, headers.get("retry-after"), body, headers.get("location")
         )
 
-    async def _read(self, response: httpx2.Response, most: int | None) -> bytes:
-        """The body, decompressed: up to `most` bytes, else `_TooLong`; where that is null, what an error needs."""
+    async def _read(self, response: httpx2.Response, max_bytes: int | None) -> bytes:
+        """The decompressed body. Raises `_AnswerTooLong` beyond `max_bytes`.
+
+        Without `max_bytes` it is the body of an error, of which `ERROR_BYTES` are enough.
+        """
         pieces: list[bytes] = []
         num_bytes = 0
         try:
@@ -186,80 +189,74 @@ class Connections:
                     pieces.append(piece)
                     num_bytes += len(piece)
                     self._held += len(piece)
-                    if most is None and num_bytes >= ERROR_BYTES:
+                    if max_bytes is None and num_bytes >= ERROR_BYTES:
                         break
-                    if most is not None and num_bytes > most:
-                        raise _TooLong(
-                            f"the answer is longer than {most:,} bytes, the most that its request allows"
+                    if max_bytes is not None and num_bytes > max_bytes:
+                        raise _AnswerTooLong(
+                            f"the answer is longer than {max_bytes:,} bytes, the maximum for its request"
                         )
                     if self._held > HELD_BYTES and num_bytes > self._share:
-                        raise _TooLong(
-                            f"the answers under way take {HELD_BYTES:,} bytes together, and this one is "
-                            f"one of the longest with {num_bytes:,}"
+                        raise _AnswerTooLong(
+                            f"the answers in flight take more than {HELD_BYTES:,} bytes together, and this "
+                            f"one is one of the longest with {num_bytes:,}"
                         )
         except httpx2.DecodingError:
-            if most is not None:
+            if max_bytes is not None:
                 raise
-            return b""  # the status says enough
+            return b""  # the status is enough
         finally:
             self._held -= num_bytes
         return b"".join(pieces)
 
     def _url(self, path: str) -> httpx2.URL:
-        """The address of a path; a UsageError where the base is none."""
+        """The URL of a path. Raises UsageError if the base URL is invalid."""
         if path not in self._urls:
             try:
                 self._urls[path] = httpx2.URL(self._base_url + path)
             except (httpx2.InvalidURL, ValueError) as error:
                 raise UsageError(
-                    f"--base-url {self._base_url} is no address ({first_line(error)}): it should look like "
+                    f"--base-url {self._base_url} is not a URL ({first_line(error)}): it should look like "
                     "http://localhost:8000/v1"
                 ) from error
         return self._urls[path]
 
 
-def _told(error: Exception) -> str:
-    return one_line(first_line(error))
-
-
 def _proxy(base_url: str) -> str | None:
-    """The proxy that the environment names for an address (HTTPS_PROXY, ALL_PROXY, NO_PROXY).
+    """The proxy that the environment names for a URL (HTTPS_PROXY, ALL_PROXY, NO_PROXY).
 
-    Raises UsageError for a kind of proxy that is not known. Its password is kept out of all messages.
+    Raises UsageError for a proxy that is not http or https. Its password is redacted from all messages.
     """
     url, proxies = urllib.parse.urlsplit(base_url), urllib.request.getproxies()
-    found = proxies.get(url.scheme) or proxies.get("all")
-    if found is None or urllib.request.proxy_bypass(url.hostname or ""):
+    proxy_url = proxies.get(url.scheme) or proxies.get("all")
+    if proxy_url is None or urllib.request.proxy_bypass(url.hostname or ""):
         return None
-    proxy = urllib.parse.urlsplit(found)
+    proxy = urllib.parse.urlsplit(proxy_url)
     guard(proxy.password)
     if proxy.password is not None:
+        # the same secret as it may appear unquoted, and in a Proxy-Authorization header
         guard(urllib.parse.unquote(proxy.password))
-        guard(
-            base64.b64encode(
-                urllib.parse.unquote(f"{proxy.username}:{proxy.password}").encode()
-            ).decode()
-        )
+        credentials = urllib.parse.unquote(f"{proxy.username}:{proxy.password}")
+        guard(base64.b64encode(credentials.encode()).decode())
     if proxy.scheme not in ("http", "https"):
         raise UsageError(
-            f"the environment names a proxy that is no http:// address for {base_url}: name one in "
-            f"{url.scheme.upper()}_PROXY, or the server in NO_PROXY"
+            f"the environment names a proxy for {base_url} that is not an http:// URL: set "
+            f"{url.scheme.upper()}_PROXY to one, or add the server to NO_PROXY"
         )
-    return found
+    return proxy_url
 
 
-def _remedy(told: str) -> str:
-    """What to do about a connection that failed in its TLS."""
-    if "CERTIFICATE_VERIFY_FAILED" in told:
+def _tls_remedy(cause: str) -> str:
+    """What to do about a connection that failed in TLS; "" for any other cause."""
+    if "CERTIFICATE_VERIFY_FAILED" in cause:
         return "; for a certificate of your own set SSL_CERT_FILE to the file of its authority"
-    is_plain = any(name in told for name in ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE"))
-    return "; does it speak http:// only?" if is_plain else ""
+    is_plain = any(name in cause for name in ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE"))
+    return "; does the server speak http:// only?" if is_plain else ""
 
 
-def num_connections_allowed(wanted: int) -> int:
-    """As many connections as the limit on open files lets this process have, which is raised if it can be."""
+def num_connections_allowed(num_requested: int) -> int:
+    """The number of connections that the limit on open files allows; the limit is raised if possible."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    needed = wanted + SPARE_FILES
+    needed = num_requested + SPARE_FILES
     if soft != resource.RLIM_INFINITY and soft < needed:
         raised = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
         # macOS refuses more than the maximum of its kernel, which is below the hard limit
@@ -267,6 +264,7 @@ def num_connections_allowed(wanted: int) -> int:
             resource.setrlimit(resource.RLIMIT_NOFILE, (raised, hard))
             soft = raised
         if soft < needed:
-            say(f"{soft - SPARE_FILES} requests at once: `ulimit -n` allows no more connections")
-            return max(1, soft - SPARE_FILES)
-    return wanted
+            allowed = max(1, soft - SPARE_FILES)
+            say(f"{allowed} concurrent requests: `ulimit -n` allows no more connections")
+            return allowed
+    return num_requested

@@ -1,7 +1,7 @@
-"""Any server that speaks OpenAI's chat completions: `vllm serve`, SGLang, Ollama, DeepSeek, OpenRouter.
+"""The engine for any OpenAI-compatible server: `vllm serve`, SGLang, Ollama, DeepSeek, OpenRouter.
 
-A scheduler in plain code decides what is sent and when; only the single request is asynchronous. So
-requests are pulled, and rows written, by one thread, and Ctrl-C falls between two turns of the event loop.
+A synchronous scheduler decides what is sent and when; only the single HTTP request is asynchronous. So requests
+are pulled and rows are written by one thread, and Ctrl-C arrives between two slices of the event loop.
 """
 
 import heapq
@@ -18,15 +18,19 @@ from distillpipe.base.progress import say
 from distillpipe.base.redaction import redact
 from distillpipe.engines.base import Answer, Failure, Outcome, Refusal, Request
 from distillpipe.engines.server.billing import Billing
-from distillpipe.engines.server.bodies import Dialect, Endpoint, adapted
-from distillpipe.engines.server.connections import Limits, most_bytes, num_connections_allowed
-from distillpipe.engines.server.event_loop import TICK_SECONDS, Turns
+from distillpipe.engines.server.bodies import Dialect, Endpoint, adapt_dialect
+from distillpipe.engines.server.connections import (
+    RequestLimits,
+    max_answer_bytes,
+    num_connections_allowed,
+)
+from distillpipe.engines.server.event_loop import SLICE_SECONDS, TaskLoop
 from distillpipe.engines.server.replies import (
-    Again,
+    Fatal,
     Refused,
     Reply,
     Response,
-    Stop,
+    Retry,
     one_line,
     read_response,
 )
@@ -34,47 +38,49 @@ from distillpipe.engines.server.retry import (
     LONGEST_DELAY,
     MAX_TRIES,
     Throttle,
-    delay,
     retry_after_seconds,
+    retry_delay,
 )
 from distillpipe.engines.server.server import Server
-from distillpipe.engines.server.usage import Remark
+from distillpipe.engines.server.usage import UsageWarning
 
-DEAD_TRIES = 6  # in a row without a connection, for each request under way: the server is gone
-MANY_FAILURES = 20  # given up in a row, if the concurrency is no more: the server is out of order
-NUM_NAMES = 20  # that are told of a server which calls itself otherwise again and again
-NUM_SUSPECTS = 5  # refused before the first answer: the fault lies in the options
+DEAD_TRIES = 6  # tries in a row without a connection, per request in flight: the server is down
+MANY_FAILURES = 20  # failed requests in a row, or the concurrency if larger: the server is broken
+MAX_NAMES = (
+    20  # new model names that are reported, for a server that changes its name again and again
+)
+MAX_SUSPECTS = 5  # refusals before the first answer: an option is the cause
 
 
-class Patience(NamedTuple):
+class Timeouts(NamedTuple):
     """How long a server may take."""
 
-    timeout_seconds: float | None = None
-    "without a byte of the answer; null: ten minutes, and a second for ten tokens of `max_tokens`"
+    silence_seconds: float | None = None
+    "without a byte of the answer; null: ten minutes, plus a second per ten tokens of `max_tokens`"
     delay_scale: float = 1.0
-    "of the waits between tries"
+    "factor on the delays between tries"
     deadline_seconds: float | None = None
-    "for the whole of a request; null: twice the time without a byte"
+    "for the whole request; null: twice the time without a byte"
 
-    def timeout(self, max_tokens: int) -> float:
-        """Seconds without a byte: an answer comes in one piece, at its end."""
-        return 600 + max_tokens / 10 if self.timeout_seconds is None else self.timeout_seconds
+    def silence(self, max_tokens: int) -> float:
+        """Seconds without a byte: an answer is not streamed, it comes in one piece at its end."""
+        return 600 + max_tokens / 10 if self.silence_seconds is None else self.silence_seconds
 
-    def limits(self, request: Request) -> Limits:
-        """What one request may take: time without a byte, time in all, bytes of its answer."""
-        silence = self.timeout(request.max_tokens)
+    def limits(self, request: Request) -> RequestLimits:
+        """The limits of one request: time without a byte, total time, bytes of its answer."""
+        silence = self.silence(request.max_tokens)
         deadline = 2 * silence if self.deadline_seconds is None else self.deadline_seconds
-        return Limits(silence, deadline, most_bytes(request))
+        return RequestLimits(silence, deadline, max_answer_bytes(request))
 
 
-PATIENCE = Patience()
+DEFAULT_TIMEOUTS = Timeouts()
 
 
 class OpenAIEngine:
-    """Asks a server; see `engines.base.Engine`. With `billing`, what is sent is paid for.
+    """Requests completions from a server; see `engines.base.Engine`. With `billing`, requests cost money.
 
-    With `needs_reasoning`, answers without any are an EngineError; see `alarm`. `end_ids` are those of
-    the chat that renders prompts here; null where the server does.
+    With `needs_reasoning`, answers without reasoning raise EngineError; see `require_reasoning`. `end_ids` are
+    the end tokens of the chat that renders prompts here; null if the server renders them.
     """
 
     def __init__(
@@ -82,7 +88,7 @@ class OpenAIEngine:
         server: Server,
         concurrency: int,
         billing: Billing | None = None,
-        patience: Patience = PATIENCE,
+        timeouts: Timeouts = DEFAULT_TIMEOUTS,
         *,
         needs_reasoning: bool = False,
         end_ids: frozenset[int] | None = None,
@@ -90,21 +96,22 @@ class OpenAIEngine:
         self._server = server
         self._concurrency = num_connections_allowed(concurrency)
         self._billing = billing
-        self._patience = patience
+        self._timeouts = timeouts
         self._needs_reasoning = needs_reasoning
         self._endpoint = Endpoint(server.model, server.context_length, end_ids)
         self.context_length = server.context_length
         self.description = f"{server.model} at {server.base_url}"
 
     def complete(self, requests: Iterator[Request | None]) -> Generator[Outcome, None, None]:
-        """See `Engine.complete`. Raises Incomplete where the money is spent."""
-        run = _Run(
-            self._server, self._endpoint, requests, self._concurrency, self._billing, self._patience
+        """See `Engine.complete`. Raises Incomplete when --max-cost is reached."""
+        scheduler = _Scheduler(
+            self._server, self._endpoint, requests, self._concurrency, self._billing, self._timeouts
         )
+        outcomes = scheduler.outcomes()
         try:
-            yield from with_alarm(run.outcomes()) if self._needs_reasoning else run.outcomes()
+            yield from require_reasoning(outcomes) if self._needs_reasoning else outcomes
         finally:
-            run.close()
+            scheduler.close()
             if self._billing is not None:
                 self._billing.close()
 
@@ -115,16 +122,16 @@ class _Pending(msgspec.Struct):
     request: Request
     tries: int = 0
     sent_after: int = 0
-    "halvings of the throttle"
+    "number of throttle halvings when it was sent"
     reservation: int | None = None
     is_bounded: bool = True
-    "false once the server has said that prompt and `max_tokens` together outgrow its context"
+    "false once the server has said that prompt and `max_tokens` together exceed its context"
     dialect: Dialect = Dialect()
-    "that it was asked in last"
+    "of the last try"
 
 
-class _Run:
-    """The requests of one call of `complete`."""
+class _Scheduler:
+    """Sends the requests of one `complete` call, retries them and turns responses into outcomes."""
 
     def __init__(
         self,
@@ -133,75 +140,78 @@ class _Run:
         requests: Iterator[Request | None],
         concurrency: int,
         billing: Billing | None,
-        patience: Patience,
+        timeouts: Timeouts,
     ) -> None:
         self._server, self._endpoint = server, endpoint
         self._requests, self._concurrency = requests, concurrency
-        self._billing, self._patience = billing, patience
+        self._billing, self._timeouts = billing, timeouts
         self._connections = server.connect(concurrency)
-        self._turns = Turns()
+        self._loop = TaskLoop()
         self._throttle = Throttle(concurrency)
         self._is_exhausted = False
-        self._waiting: list[tuple[float, int, _Pending]] = []
-        "a heap: when it is due, a number that no other has"
+        self._delayed: list[tuple[float, int, _Pending]] = []
+        "a heap: due time, a unique number, the request"
         self._numbers = count()
         self._unpaid: _Pending | None = None
-        "waits for money that is set aside for others"
+        "a request that does not fit under --max-cost until reservations of others are released"
         self._suspects: list[Refusal] = []
+        "refusals before the first answer, which may be the fault of an option"
         self._is_proven = False
+        "whether an answer has come"
         self._dialect = Dialect()
-        self._num_unconnected = self._num_given_up = 0
+        self._num_unconnected = self._num_failed = 0
+        "both in a row"
         self._served_by: set[str] = set()
         self._error: EngineError | None = None
-        self._has_told_to_wait = False
-        self._remarks: set[str] = set()
-        "kinds of what was said of the server's counts"
+        self._has_reported_delay = False
+        self._warned: set[str] = set()
+        "kinds of usage warnings that were printed"
 
     def outcomes(self) -> Iterator[Outcome]:
-        """What comes of the requests, as it comes."""
+        """The outcomes of the requests, in the order they finish."""
         self._send()
-        while self._turns.num_tasks or self._waiting or self._unpaid is not None:
-            for pending, response in self._turns.turn(self._seconds_to_next()):
-                yield from self._settled(pending, response)
-            if self._error is not None:  # not before all is handed on that has come back with it
+        while self._loop.num_tasks or self._delayed or self._unpaid is not None:
+            for pending, response in self._loop.run_slice(self._seconds_to_next()):
+                yield from self._receive(pending, response)
+            if self._error is not None:  # raised after all responses of the same slice are yielded
                 raise self._error
             self._send()
         yield from self._suspects
 
     def close(self) -> None:
-        """Take back what is under way, and close all connections."""
-        self._turns.close(self._connections.close())
+        """Cancel what is in flight and close all connections."""
+        self._loop.close(self._connections.close())
 
     def _send(self) -> None:
-        """Send what is due and what is new, as far as throttle and money allow."""
-        sent: list[_Pending] = []
-        while self._turns.num_tasks + len(sent) < self._throttle.limit:
-            pending = self._next(len(sent))
+        """Send due and new requests, as many as throttle and --max-cost allow."""
+        batch: list[_Pending] = []
+        while self._loop.num_tasks + len(batch) < self._throttle.limit:
+            pending = self._next(len(batch))
             if pending is None:
                 break
             if self._billing is not None:
                 pending.reservation = self._billing.reserve(pending.request)
                 if pending.reservation is None:
                     self._unpaid = pending
-                    if not sent and not self._turns.num_tasks:
+                    if not batch and not self._loop.num_tasks:
                         raise Incomplete(self._billing.used_up(pending.request))
                     break
-            sent.append(pending)
-        if self._billing is not None and sent:
-            self._billing.sync()
-        for pending in sent:
+            batch.append(pending)
+        if self._billing is not None and batch:
+            self._billing.sync()  # reservations are on disk before anything is sent
+        for pending in batch:
             pending.dialect = self._dialect
             pending.sent_after = self._throttle.num_halvings
-            self._turns.start(self._ask(pending))
+            self._loop.start(self._post(pending))
 
     def _next(self, num_chosen: int) -> _Pending | None:
-        """A request that waits no longer, else a new one; None where there is neither."""
+        """A delayed request that is due, else a new one; None if there is neither."""
         if self._unpaid is not None:
             pending, self._unpaid = self._unpaid, None
             return pending
-        if self._waiting and self._waiting[0][0] <= time.monotonic():
-            return heapq.heappop(self._waiting)[2]
-        num_pulled = len(self._waiting) + self._turns.num_tasks + num_chosen
+        if self._delayed and self._delayed[0][0] <= time.monotonic():
+            return heapq.heappop(self._delayed)[2]
+        num_pulled = len(self._delayed) + self._loop.num_tasks + num_chosen
         if self._is_exhausted or num_pulled >= self._concurrency:
             return None
         try:
@@ -211,168 +221,161 @@ class _Run:
             return None
         return None if request is None else _Pending(request)
 
-    def _wait(self, pending: _Pending, seconds: float) -> None:
+    def _delay(self, pending: _Pending, seconds: float) -> None:
         due = time.monotonic() + seconds
-        heapq.heappush(self._waiting, (due, next(self._numbers), pending))
+        heapq.heappush(self._delayed, (due, next(self._numbers), pending))
 
     def _seconds_to_next(self) -> float:
-        is_full = self._turns.num_tasks >= self._throttle.limit or self._unpaid is not None
-        if not self._waiting or is_full:
-            return TICK_SECONDS
-        return max(0.0, self._waiting[0][0] - time.monotonic())
+        is_full = self._loop.num_tasks >= self._throttle.limit or self._unpaid is not None
+        if not self._delayed or is_full:
+            return SLICE_SECONDS
+        return max(0.0, self._delayed[0][0] - time.monotonic())
 
-    async def _ask(self, pending: _Pending) -> tuple[_Pending, Response]:
-        """Send a request once."""
+    async def _post(self, pending: _Pending) -> tuple[_Pending, Response]:
+        """Send a request once and read its response."""
         request, is_bounded = pending.request, pending.is_bounded
-        received = await self._connections.post(
+        raw_response = await self._connections.post(
             self._endpoint.path,
             self._endpoint.body(request, pending.dialect, is_bounded=is_bounded),
-            self._patience.limits(request),
+            self._timeouts.limits(request),
         )
-        if isinstance(received, Again):
-            return pending, received
-        most = self._endpoint.most(request, is_bounded=is_bounded)
-        response = read_response(*received, most)
-        return pending, self._endpoint.checked(request, response, is_proven=self._is_proven)
+        if isinstance(raw_response, Retry):
+            return pending, raw_response
+        bounds = self._endpoint.usage_bounds(request, is_bounded=is_bounded)
+        response = read_response(*raw_response, bounds)
+        is_proven = self._is_proven
+        return pending, self._endpoint.check_token_ids(request, response, is_proven=is_proven)
 
-    def _settled(self, pending: _Pending, response: Response) -> Iterator[Outcome]:
-        """What comes of a request when a response is there: an outcome, or another try."""
+    def _receive(self, pending: _Pending, response: Response) -> Iterator[Outcome]:
+        """Bill a response and turn it into outcomes, or into another try."""
         if self._billing is not None and pending.reservation is not None:
             self._billing.bill(pending.reservation, pending.request, response)
         if isinstance(response, Reply | Refused) and response.usage is not None:
-            self._say_once(response.usage.remarks)
-        is_busy = isinstance(response, Again) and response.is_busy
-        self._throttle.answered(pending.sent_after, is_busy=is_busy)
+            self._warn_once(response.usage.warnings)
+        is_busy = isinstance(response, Retry) and response.is_busy
+        self._throttle.record(pending.sent_after, is_busy=is_busy)
         key = pending.request.key
         match response:
             case Reply():
-                self._num_unconnected = self._num_given_up = 0
-                self._note(response)
-                is_proven = self._is_proven
-                yield from self._proven()
+                self._num_unconnected = self._num_failed = 0
+                self._check_name(response.served_by)
+                is_proven, self._is_proven = self._is_proven, True
+                # an answer has come: the options are not to blame for earlier refusals
+                suspects, self._suspects = self._suspects, []
+                yield from suspects
                 yield self._endpoint.outcome(pending.request, response, is_proven=is_proven)
             case Refused("prompt_too_long") if pending.is_bounded:
                 pending.is_bounded = False
-                self._wait(pending, 0.0)
-            case Refused(_, said, False) if (other := adapted(pending.dialect, said)) is not None:
-                self._adapt(pending, other, said)
-            case Refused(reason, said, is_certain):
-                yield from self._refused(Refusal(key, reason, said), is_certain=is_certain)
-            case Again():
-                yield from self._again(pending, response)
-            case Stop():
+                self._delay(pending, 0.0)
+            case Refused(_, detail, False) if (
+                dialect := adapt_dialect(pending.dialect, detail)
+            ) is not None:
+                self._adapt(pending, dialect, detail)
+            case Refused(reason, detail, is_certain):
+                yield from self._refuse(Refusal(key, reason, detail), is_certain=is_certain)
+            case Retry():
+                yield from self._retry(pending, response)
+            case Fatal():
                 self._error = self._error or EngineError(self._server.remedy(response))
 
-    def _adapt(self, pending: _Pending, other: Dialect, said: str) -> None:
-        """Ask again, and from now on, in another dialect."""
+    def _adapt(self, pending: _Pending, dialect: Dialect, detail: str) -> None:
+        """Send a request again in another dialect, and all later ones."""
         if self._dialect == pending.dialect:
-            change = (
-                f"with {other.limit}"
-                if other.has_seed == self._dialect.has_seed
-                else "without seeds"
+            is_limit = dialect.has_seed == self._dialect.has_seed
+            change = f"with {dialect.limit}" if is_limit else "without seeds"
+            say(
+                f"the server does not support a field of the requests ({detail}): sending them {change}"
             )
-            say(f"the server does not take requests as they are ({said}): asking {change}")
-            self._dialect = other
-        self._wait(pending, 0.0)
+            self._dialect = dialect
+        self._delay(pending, 0.0)
 
-    def _proven(self) -> Iterator[Refusal]:
-        """An answer shows that the options are not at fault for what was refused."""
-        self._is_proven = True
-        suspects, self._suspects = self._suspects, []
-        yield from suspects
-
-    def _refused(self, refusal: Refusal, *, is_certain: bool) -> Iterator[Refusal]:
+    def _refuse(self, refusal: Refusal, *, is_certain: bool) -> Iterator[Refusal]:
+        """Yield a refusal; hold it back while an option may be the cause."""
         if is_certain or self._is_proven:
             yield refusal
             return
         self._suspects.append(refusal)
-        if len(self._suspects) >= NUM_SUSPECTS:
+        if len(self._suspects) >= MAX_SUSPECTS:
             self._error = EngineError(
                 f"{self._server.base_url} refuses every request ({refusal.measured}): change the option "
-                "that it names; nothing was rejected, the same command goes on"
+                "that it names and run the same command again; no row was rejected"
             )
 
-    def _again(self, pending: _Pending, response: Again) -> Iterator[Failure]:
+    def _retry(self, pending: _Pending, response: Retry) -> Iterator[Failure]:
+        """Schedule another try; yield a failure after the last one."""
         pending.tries += 1
         self._num_unconnected = 0 if response.was_sent else self._num_unconnected + 1
-        num_in_flight = self._turns.num_tasks + len(self._waiting) + 1
+        num_in_flight = self._loop.num_tasks + len(self._delayed) + 1
         if self._num_unconnected >= DEAD_TRIES * num_in_flight:
             self._error = EngineError(
-                f"{self._server.base_url} is gone: {response.reason}, {self._num_unconnected:,} times in "
-                "a row; start the server again, the same command goes on"
+                f"{self._server.base_url} is down: {response.reason}, {self._num_unconnected:,} times in "
+                "a row; start the server again and run the same command to continue"
             )
         if pending.tries < MAX_TRIES:
-            asked = retry_after_seconds(response.retry_after, time.time())
-            seconds = delay(pending.tries, asked, random.random())  # jitter: part of no row
-            self._wait(pending, seconds * self._patience.delay_scale)
-            if seconds > LONGEST_DELAY and not self._has_told_to_wait:
-                say(f"the server asks us to wait {seconds:,.0f} s ({response.reason})")
-                self._has_told_to_wait = True
+            retry_after = retry_after_seconds(response.retry_after, time.time())
+            # the jitter does not enter any row, so it needs no seed
+            seconds = retry_delay(pending.tries, retry_after, random.random())
+            self._delay(pending, seconds * self._timeouts.delay_scale)
+            if seconds > LONGEST_DELAY and not self._has_reported_delay:
+                say(f"the server asks to wait {seconds:,.0f} s ({response.reason})")
+                self._has_reported_delay = True
             return
         yield Failure(pending.request.key, redact(f"{response.reason} ({pending.tries} tries)"))
-        self._num_given_up += 1
-        if self._num_given_up >= max(MANY_FAILURES, self._concurrency):
+        self._num_failed += 1
+        if self._num_failed >= max(MANY_FAILURES, self._concurrency):
             self._error = EngineError(
-                f"{self._server.base_url} is out of order: {self._num_given_up:,} requests in a row "
-                f"failed {MAX_TRIES} times each, the last with: {response.reason}; mend the server, the "
-                "same command goes on"
+                f"{self._server.base_url} does not work: {self._num_failed:,} requests in a row failed "
+                f"{MAX_TRIES} times each, the last with: {response.reason}; repair the server and run the "
+                "same command to continue"
             )
 
-    def _say_once(self, remarks: Sequence[Remark]) -> None:
-        """Say what is odd in a server's counts, each kind of it once."""
-        for remark in remarks:
-            if remark.about not in self._remarks:
-                self._remarks.add(remark.about)
-                say(f"warning: {one_line(remark.text)}")
+    def _warn_once(self, warnings: Sequence[UsageWarning]) -> None:
+        """Print warnings about the server's token counts, each kind once."""
+        for warning in warnings:
+            if warning.kind not in self._warned:
+                self._warned.add(warning.kind)
+                say(f"warning: {one_line(warning.text)}")
 
-    def _note(self, reply: Reply) -> None:
-        """Say it when the server begins to call itself something else."""
-        served_by = reply.served_by
-        if served_by is None or served_by in self._served_by or self._has_many_names:
+    def _check_name(self, served_by: str | None) -> None:
+        """Warn when the model name that the server reports changes."""
+        names = self._served_by
+        if served_by is None or served_by in names or len(names) >= MAX_NAMES:
             return
-        if self._served_by:
-            name = one_line(repr(served_by))
-            say(f"warning: answers now come from {name}, which is new in this run")
-        self._served_by.add(served_by)
-        if self._has_many_names:
+        if names:
             say(
-                f"the server has had {len(self._served_by)} names by now: new ones are not said any more"
+                f"warning: answers now come from {one_line(repr(served_by))}, a new name in this run"
             )
-
-    @property
-    def _has_many_names(self) -> bool:
-        return len(self._served_by) >= NUM_NAMES
-
-
-# The alarm: a reasoning teacher that returns no reasoning is found out after a few rows.
+        names.add(served_by)
+        if len(names) >= MAX_NAMES:
+            say(f"the server has reported {len(names)} names: further new names are not shown")
 
 
-NUM_ROWS = 5  # without any reasoning, at the beginning of a run
+NUM_ROWS = 5  # answers without reasoning at the start of a run that stop it
 
 
-def with_alarm(outcomes: Iterator[Outcome]) -> Iterator[Outcome]:
-    """The outcomes; the first answers are held back until one of them has reasoning.
+def require_reasoning(outcomes: Iterator[Outcome]) -> Iterator[Outcome]:
+    """Pass outcomes on, but hold answers back until one has reasoning.
 
-    Raises EngineError where `NUM_ROWS` answers have none: they are no rows then, so that a server started
-    anew is asked for them again. Fewer in all pass with a warning. What is held back when a run is
-    interrupted is lost, four answers at most.
+    Raises EngineError if the first `NUM_ROWS` answers have no reasoning. None of them becomes a row, so a
+    restarted server is asked again. If a run has fewer answers, they pass with a warning. An interrupted
+    run loses what is held back, at most four answers.
     """
     held: list[Answer] = []
-    is_sure = False
+    has_reasoning = False
     for outcome in outcomes:
-        if is_sure or not isinstance(outcome, Answer):
+        if has_reasoning or not isinstance(outcome, Answer):
             yield outcome
             continue
         held.append(outcome)
-        is_sure = outcome.message.reasoning_content is not None
-        if is_sure:
+        has_reasoning = outcome.message.reasoning_content is not None
+        if has_reasoning:
             yield from held
         elif len(held) >= NUM_ROWS:
             raise EngineError(
-                f"the first {NUM_ROWS} answers hold no reasoning: start the server with its reasoning "
-                "parser (vllm serve --reasoning-parser ...), ask a reasoning model, or give "
-                "--allow-no-reasoning; none of them was kept"
+                f"the first {NUM_ROWS} answers hold no reasoning, and none of them was kept: start the "
+                "server with its reasoning parser (vllm serve --reasoning-parser ...), use a reasoning "
+                "model, or give --allow-no-reasoning"
             )
-    if not is_sure and held:
+    if not has_reasoning and held:
         say(f"warning: no reasoning in any of the {len(held)} answers")
         yield from held

@@ -1,7 +1,7 @@
-"""An event loop for plain code: run a turn at a time, in the thread of the caller, shielded from signals.
+"""Runs asyncio tasks from synchronous code, a short slice at a time, with signals delayed to the end of a slice.
 
-An exception that a signal raises inside of a loop would end in whatever task was just running. So a
-signal waits for the end of the turn, which is near: no turn is longer than `TICK_SECONDS`.
+An exception that a signal raised inside the loop would end whatever task was running. A slice is never longer
+than `SLICE_SECONDS`, so the signal is handled soon.
 """
 
 import asyncio
@@ -10,12 +10,12 @@ from typing import Any, TypeVar
 
 from distillpipe.base.interrupts import shielded
 
-TICK_SECONDS = 0.2
+SLICE_SECONDS = 0.2
 T = TypeVar("T")
 
 
-class Turns:
-    """Tasks, and the turns in which they get on."""
+class TaskLoop:
+    """A private event loop and its tasks. It runs in the thread of the caller."""
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
@@ -25,48 +25,49 @@ class Turns:
 
     @property
     def num_tasks(self) -> int:
-        """Tasks that have not ended."""
+        """Number of tasks that have not ended."""
         return len(self._tasks)
 
     def start(self, coroutine: Coroutine[Any, Any, Any]) -> None:
-        """Begin a task; it gets on in turns."""
+        """Start a task; it advances in `run_slice`."""
         task = self._loop.create_task(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._end)
 
-    def turn(self, seconds: float = TICK_SECONDS) -> list[Any]:
-        """Run until a task ends, or for the given time: the results of those that have ended.
+    def run_slice(self, seconds: float = SLICE_SECONDS) -> list[Any]:
+        """Run until a task ends, at most for the given time. Returns the results of the ended tasks.
 
         Raises what a task raised.
         """
         if not self._done:
-            timer = self._loop.call_later(min(seconds, TICK_SECONDS), self._loop.stop)
+            timer = self._loop.call_later(min(seconds, SLICE_SECONDS), self._loop.stop)
             with shielded():
                 self._loop.run_forever()
             timer.cancel()
         done, self._done = self._done, []
         return [task.result() for task in done]
 
-    def result(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """What comes of one coroutine, where there is no other task."""
+    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Run one coroutine to its end and return its result; there must be no other task."""
         self.start(coroutine)
-        while not (results := self.turn()):
+        while not (results := self.run_slice()):
             pass
-        found: T = results[0]
-        return found
+        result: T = results[0]
+        return result
 
-    def close(self, last: Coroutine[Any, Any, None]) -> None:
-        """Cancel all tasks, run a `last` coroutine and close the loop."""
+    def close(self, cleanup: Coroutine[Any, Any, None]) -> None:
+        """Cancel all tasks, run `cleanup` and close the loop."""
+
+        async def cancelled() -> None:
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
         self._is_closing = True
         with shielded():
             for task in self._tasks:
                 task.cancel()
-            self._loop.run_until_complete(self._cancelled())
-            self._loop.run_until_complete(last)
+            self._loop.run_until_complete(cancelled())
+            self._loop.run_until_complete(cleanup)
             self._loop.close()
-
-    async def _cancelled(self) -> None:
-        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def _end(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)

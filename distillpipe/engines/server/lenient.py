@@ -1,8 +1,8 @@
-"""JSON of a server that may hold anything: what is needed is read, what is odd beside it is passed over.
+"""Lenient JSON decoding for servers: required fields are read, malformed optional fields are ignored.
 
-A field that is optional is kept as `Raw` JSON until somebody asks for its value, so that nothing in it can
-cost the answer. What a decoder raises is one error here, `Garbled`: nested too deeply for the decoder's stack,
-a number out of range, text that is no UTF-8.
+An optional field stays `Raw` JSON until its value is needed, so that a malformed one never costs the answer.
+Every decoding error is one exception, `InvalidJson`: nesting that is too deep for the decoder's stack, a number
+out of range, bytes that are not UTF-8.
 """
 
 import json
@@ -15,54 +15,54 @@ from msgspec import Raw
 from distillpipe.base.decoding import NOT_DECODED, NOT_TRANSLATED
 from distillpipe.base.redaction import redact
 
-NOTHING = Raw(b"null")
+NULL = Raw(b"null")
 SHOWN_CHARACTERS = 40  # of a value in a message
 
 T = TypeVar("T")
 
 
-class Garbled(Exception):
-    """What came is no JSON of the kind that is wanted; the text says why."""
+class InvalidJson(Exception):
+    """The content is not JSON of the expected type; the text says why."""
 
 
-def decoded(content: bytes | Raw, kind: type[T]) -> T:
-    """A JSON text as a struct or a plain type. Raises `Garbled`.
+def decode_json(content: bytes | Raw, kind: type[T]) -> T:
+    """Decode JSON to a struct or a plain type. Raises `InvalidJson`.
 
-    `NaN` and `Infinity` are no JSON, but Python's servers write them: they are read as null. Half of a
-    character (a lone `ud83d`, where a text was cut) has no UTF-8: it is read as U+FFFD.
+    `NaN` and `Infinity` are not JSON, but Python servers write them: they are read as null. A lone surrogate
+    (`ud83d`, where a text was cut inside a character) cannot be encoded as UTF-8: it is read as U+FFFD.
     """
     text = bytes(content).removeprefix(b"\xef\xbb\xbf")
     try:
         return msgspec.json.decode(text, type=kind)
     except NOT_DECODED as error:
-        if not any(one in text for one in (b"NaN", b"Infinity", b"\\ud", b"\\uD")):
-            raise Garbled(_why(error)) from error
+        if not any(mark in text for mark in (b"NaN", b"Infinity", b"\\ud", b"\\uD")):
+            raise InvalidJson(_reason(error)) from error
     try:
-        read = json.dumps(json.loads(text), ensure_ascii=False)
-        whole = read.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-        return msgspec.json.decode(msgspec.json.encode(json.loads(whole)), type=kind)
+        unescaped = json.dumps(json.loads(text), ensure_ascii=False)
+        repaired = unescaped.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+        return msgspec.json.decode(msgspec.json.encode(json.loads(repaired)), type=kind)
     except NOT_TRANSLATED as error:
-        raise Garbled(_why(error)) from error
+        raise InvalidJson(_reason(error)) from error
 
 
-def value(content: Raw, otherwise: Any = None) -> Any:
-    """The value of an optional field; `otherwise` where it cannot be read."""
+def optional_value(content: Raw, default: Any = None) -> Any:
+    """The value of an optional field; `default` if it cannot be decode_json."""
     try:
-        return decoded(content, object)
-    except Garbled:
-        return otherwise
+        return decode_json(content, object)
+    except InvalidJson:
+        return default
 
 
-def shown(found: Any) -> str:
-    """A value in a message: short, in one line, whatever it is; keys left out before it is cut."""
-    if isinstance(found, list | dict):
-        return "a list" if isinstance(found, list) else "an object"
-    if isinstance(found, int) and not isinstance(found, bool):
-        is_long = abs(found) >= 10**15
-        return f"about 10^{math.log10(abs(found)):.0f}" if is_long else f"{found:,}"
-    text = "".join(one if one.isprintable() else "?" for one in redact(str(found)))
+def summarize(value: Any) -> str:
+    """A value for a message: one short line, with keys redacted before it is cut."""
+    if isinstance(value, list | dict):
+        return "a list" if isinstance(value, list) else "an object"
+    if isinstance(value, int) and not isinstance(value, bool):
+        is_long = abs(value) >= 10**15
+        return f"about 10^{math.log10(abs(value)):.0f}" if is_long else f"{value:,}"
+    text = "".join(char if char.isprintable() else "?" for char in redact(str(value)))
     return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}..."
 
 
-def _why(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     return "nested too deeply" if isinstance(error, RecursionError) else str(error)

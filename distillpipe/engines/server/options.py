@@ -1,4 +1,4 @@
-"""The options of a server, checked before anything is read or written, and its key, which is never stored."""
+"""Checks the options of a server before anything is read or written, and reads its key, which is never stored."""
 
 import os
 import re
@@ -11,12 +11,12 @@ import msgspec
 from distillpipe.base.errors import UsageError
 from distillpipe.base.options import EngineOptions
 from distillpipe.base.redaction import guard
-from distillpipe.engines.server.lenient import Garbled, decoded
+from distillpipe.engines.server.lenient import InvalidJson, decode_json
 
 _VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*")
-_MAY_BE_LEFT_OUT = ("temperature", "top_p", "seed")
-_OURS = (
-    *_MAY_BE_LEFT_OUT, "model", "messages", "max_tokens", "max_completion_tokens", "n", "stream",
+_REMOVABLE = ("temperature", "top_p", "seed")
+_RESERVED = (
+    *_REMOVABLE, "model", "messages", "max_tokens", "max_completion_tokens", "n", "stream",
 )  # fmt: skip
 _KEY = re.compile(r"[\x21-\x7e]+")
 _SECRET = re.compile(
@@ -24,26 +24,30 @@ _SECRET = re.compile(
     r"|secret|passw|credential|authorization",
     re.IGNORECASE,
 )
-"Names of fields whose text is kept out of all that is written."
+"Names of fields whose text is redacted from everything that is written."
 
 
 def asks_for_server(options: EngineOptions) -> bool:
-    """Whether the options ask for a server; a UsageError where they do not fit together."""
-    paid = (options.price_input, options.price_output, options.max_cost)
+    """Whether the options ask for a server. Raises UsageError if they contradict each other."""
+    prices = (options.price_input, options.price_output, options.max_cost)
     if options.base_url is None:
         if options.engine == "openai":
-            raise UsageError("--engine openai needs --base-url: http://localhost:8000/v1")
-        if any(one is not None for one in paid):
             raise UsageError(
-                "--price-input, --price-output and --max-cost are for a server: give --base-url"
+                "--engine openai needs --base-url, for example http://localhost:8000/v1"
+            )
+        if any(price is not None for price in prices):
+            raise UsageError(
+                "--price-input, --price-output and --max-cost need a server: give --base-url"
             )
         return False
     if options.replicas > 1 or options.tensor_parallel_size > 1:
         raise UsageError(
-            "--replicas and --tensor-parallel-size are for --engine vllm, not a server"
+            "--replicas and --tensor-parallel-size need --engine vllm: leave them out for a server"
         )
     if options.engine not in ("auto", "openai"):
-        raise UsageError(f"--base-url is no option of --engine {options.engine}: leave one out")
+        raise UsageError(
+            f"--base-url cannot be used with --engine {options.engine}: leave one of them out"
+        )
     check_address(options.base_url)
     guard_options(msgspec.structs.asdict(options))
     if (options.price_input is None) != (options.price_output is None):
@@ -54,7 +58,7 @@ def asks_for_server(options: EngineOptions) -> bool:
 
 
 def check_address(base_url: str) -> str:
-    """The address, if it can be one and holds no secret: it is stored with the rows."""
+    """Check that the URL is valid and holds no secret, because it is stored with the rows."""
     try:
         parts = urllib.parse.urlsplit(base_url)
         is_address = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
@@ -64,14 +68,14 @@ def check_address(base_url: str) -> str:
         raise UsageError("--base-url should look like http://localhost:8000/v1")
     if parts.username or parts.password or parts.query or parts.fragment:
         raise UsageError(
-            "--base-url must hold no user, password or query, since it is stored with the rows: "
+            "--base-url must not hold a user, password or query, because it is stored with the rows: "
             "put the key into an environment variable (--api-key-env)"
         )
     return base_url
 
 
 def check_key_variable(name: str) -> str:
-    """The name of the key's variable; what does not look like one may be the key, and is not repeated."""
+    """Check the name of the key's variable. An invalid name may be the key itself and is not printed."""
     if not _VARIABLE.fullmatch(name):
         raise UsageError(
             "--api-key-env takes the name of an environment variable (capital letters, digits, _), "
@@ -81,50 +85,50 @@ def check_key_variable(name: str) -> str:
 
 
 def check_extra_body(text: str) -> str:
-    """Fields for the body of a request, as JSON with sorted keys: it is part of every row's key."""
+    """Check extra fields of the request body. Returns JSON with sorted keys, which is part of every row key."""
     try:
-        found = decoded(text.encode(), dict[str, Any])
-    except (Garbled, UnicodeEncodeError) as error:
+        fields = decode_json(text.encode(), dict[str, Any])
+    except (InvalidJson, UnicodeEncodeError) as error:
         raise UsageError(
             f'--extra-body takes a JSON object, like \'{{"reasoning_effort": "high"}}\': {error}'
         ) from error
-    for name, value in found.items():
-        if name in _OURS and (value is not None or name not in _MAY_BE_LEFT_OUT):
+    for name, value in fields.items():
+        if name in _RESERVED and (value is not None or name not in _REMOVABLE):
             raise UsageError(
-                f"--extra-body: {name} is set by distillpipe, which has options of its own for it"
+                f"--extra-body: distillpipe sets {name} itself: leave it out, or use the option for it"
             )
-    return msgspec.json.encode(found, order="sorted").decode()
+    return msgspec.json.encode(fields, order="sorted").decode()
 
 
 def read_key(variable: str) -> str | None:
-    """The key in an environment variable; None where it is not set."""
+    """The key in an environment variable; None if it is not set."""
     key = os.environ.get(variable, "").strip()
     if not key:
         return None
     if not _KEY.fullmatch(key):
         raise UsageError(
-            f"the key in {variable} holds white space or other signs that no key has (only ASCII letters, "
-            "digits and punctuation can be sent): set it again, without line breaks and quotation marks"
+            f"the key in {variable} holds white space or other characters that a key cannot have (only "
+            "ASCII letters, digits and punctuation): set it again, without line breaks and quotation marks"
         )
     guard(key)
     return key
 
 
 def guard_options(options: Mapping[str, Any]) -> None:
-    """Keep what is secret in the options of a command out of all that is written of them."""
+    """Redact the secrets in the options of a command from everything that is written."""
     if isinstance(variable := options.get("api_key_env"), str):
         guard(os.environ.get(variable, "").strip())
-    if isinstance(more := options.get("extra_body"), str):
-        _guard_secrets(msgspec.json.decode(more))
+    if isinstance(extra_body := options.get("extra_body"), str):
+        _guard_secrets(msgspec.json.decode(extra_body))
 
 
 def _guard_secrets(value: Any, *, is_secret: bool = False) -> None:
-    """Guard the strings of JSON that stand under a name like `api_key`."""
+    """Redact the strings in JSON under a name such as `api_key`."""
     if isinstance(value, dict):
-        for name, one in value.items():
-            _guard_secrets(one, is_secret=is_secret or _SECRET.search(name) is not None)
+        for name, item in value.items():
+            _guard_secrets(item, is_secret=is_secret or _SECRET.search(name) is not None)
     elif isinstance(value, list):
-        for one in value:
-            _guard_secrets(one, is_secret=is_secret)
+        for item in value:
+            _guard_secrets(item, is_secret=is_secret)
     elif isinstance(value, str) and is_secret:
         guard(value.removeprefix("Bearer ").strip())

@@ -1,6 +1,6 @@
-"""Reading reasoning and response out of a server's message, whatever its way of returning them.
+"""Reads reasoning and response from a server's message, in every form that servers use.
 
-    vLLM from 0.12 on       {"reasoning": R, "content": C}
+    vLLM since 0.12         {"reasoning": R, "content": C}
     DeepSeek, SGLang        {"reasoning_content": R, "content": C}
     OpenRouter              {"reasoning": R, "reasoning_details": [{"type": "reasoning.text", "text": R}]}
     Mistral                 {"content": [{"type": "thinking", "thinking": [...]}, {"type": "text", ...}]}
@@ -8,7 +8,7 @@
     the same, R1's template {"content": "R</think>C"}
     cut while thinking      {"reasoning": R, "content": null}
 
-vLLM renamed its field (vllm-project/vllm#27755), and a reader of the old one gets null without a word.
+vLLM renamed its field (vllm-project/vllm#27755): a client that reads the old name gets null without an error.
 """
 
 from collections.abc import Iterator
@@ -21,30 +21,30 @@ INLINE_TAGS = (THINK, Tags("[THINK]", "[/THINK]"), Tags("<seed:think>", "</seed:
 
 
 def read_message(message: dict[str, Any]) -> Message:
-    """The assistant's message, reasoning apart, without delimiters and the white space beside them."""
-    thoughts, said = _parts(message.get("content"))
-    reasoning = _field(message) or "\n".join(thoughts)
+    """The assistant's message with separate reasoning, without delimiters and the white space around them."""
+    thoughts, text = _content_parts(message.get("content"))
+    reasoning = _reasoning_field(message) or "\n".join(thoughts)
     if reasoning.strip():
-        is_closed = bool(said)
+        is_closed = bool(text)
         thought = reasoning.strip() if is_closed else reasoning.lstrip()
-        return Message(role="assistant", content=said.lstrip(), reasoning_content=thought)
-    tags = next((tags for tags in INLINE_TAGS if tags.open in said or tags.close in said), THINK)
-    parts = split(said, tags=tags)
+        return Message(role="assistant", content=text.lstrip(), reasoning_content=thought)
+    tags = next((tags for tags in INLINE_TAGS if tags.open in text or tags.close in text), THINK)
+    parts = split(text, tags=tags)
     return Message(
         role="assistant", content=parts.response, reasoning_content=parts.reasoning or None
     )
 
 
-def _field(message: dict[str, Any]) -> str:
-    """The reasoning that stands in a field of its own, "" if there is none."""
+def _reasoning_field(message: dict[str, Any]) -> str:
+    """Reasoning in a field of its own; "" if there is none."""
     for name in ("reasoning", "reasoning_content"):
-        if isinstance(found := message.get(name), str) and found:
-            return found
+        if isinstance(reasoning := message.get(name), str) and reasoning:
+            return reasoning
     details = message.get("reasoning_details")
-    return "".join(_texts(details)) if isinstance(details, list) else ""
+    return "".join(_detail_texts(details)) if isinstance(details, list) else ""
 
 
-def _texts(details: list[Any]) -> Iterator[str]:
+def _detail_texts(details: list[Any]) -> Iterator[str]:
     for detail in details:
         if isinstance(detail, dict):
             text = detail.get("text") or detail.get("summary")
@@ -52,8 +52,8 @@ def _texts(details: list[Any]) -> Iterator[str]:
                 yield text
 
 
-def _parts(content: Any) -> tuple[list[str], str]:
-    """Thoughts and text of a content: a string, null, or typed parts, one or a list of them."""
+def _content_parts(content: Any) -> tuple[list[str], str]:
+    """Reasoning parts and text of a content: a string, null, one typed part or a list of parts."""
     if not isinstance(content, list | dict):
         return [], content if isinstance(content, str) else ""
     parts = [
@@ -61,11 +61,11 @@ def _parts(content: Any) -> tuple[list[str], str]:
         for part in (content if isinstance(content, list) else [content])
         if isinstance(part, dict | str)
     ]
-    thoughts = [_text_of(part["thinking"]) for part in parts if "thinking" in part]
-    return thoughts, "".join(_text_of(part.get("text")) for part in parts)
+    thoughts = [_part_text(part["thinking"]) for part in parts if "thinking" in part]
+    return thoughts, "".join(_part_text(part.get("text")) for part in parts)
 
 
-def _text_of(part: Any) -> str:
+def _part_text(part: Any) -> str:
     if isinstance(part, list):
-        return "".join(_text_of(one.get("text")) for one in part if isinstance(one, dict))
+        return "".join(_part_text(item.get("text")) for item in part if isinstance(item, dict))
     return part if isinstance(part, str) else ""

@@ -1,20 +1,22 @@
-"""What a server says a request used, believed within reason: what is stored, what is booked, what is said.
+"""Reads the `usage` object of a server and decides what is stored, what is booked and what is warned of.
 
     {"prompt_tokens": 50, "completion_tokens": 20, "total_tokens": 70,
      "completion_tokens_details": {"reasoning_tokens": 12}}
 
-The first two are what is paid for. `FATES` says what becomes of a request by the worse of the two:
+The first two counts are billed. The worse of the two decides how the request is handled (`HANDLING`):
 
-    field                      stored          booked                                    said once
-    a count                    it              it                                        -
+    field                      stored          booked                                    warned of once
+    a plausible count          the count       the count                                 -
     missing or null            null            our own count of the text                 -
-    no number, negative,       null            the worst case of the request             yes
+    not an integer, negative,  null            the worst case of the request             yes
     too large
-    too few for the text       null            our own count of the text                 yes
+    too small for the text     null            our own count of the text                 yes
 
-The other two can only correct them. Where all do not agree (completion 0 beside reasoning 60, a total that is not
-the sum), the largest count of completion tokens that the request can have had is stored and booked, and it is
-said once; a value there that is no count, or that is too large, is passed over and said once.
+The other two counts can only correct them:
+
+- If the counts contradict each other (completion 0 beside reasoning 60, a total that is not the sum), the
+  largest count of completion tokens that the request allows is stored and booked, with one warning.
+- A value there that is not a count, or is too large, is ignored, with one warning.
 """
 
 import sys
@@ -25,189 +27,202 @@ from msgspec import Raw, Struct
 from distillpipe.base.records import Message, TokenCounts
 from distillpipe.data.store.spending import most_prompt_tokens
 from distillpipe.engines.base import Request
-from distillpipe.engines.server.lenient import NOTHING, Garbled, decoded, shown, value
+from distillpipe.engines.server.lenient import (
+    NULL,
+    InvalidJson,
+    decode_json,
+    optional_value,
+    summarize,
+)
 
-SERVER_PROMPT_TOKENS = 8192  # that a server may put before a prompt, and count: a system prompt
-LONGEST_TOKEN = 1024  # bytes; the vocabularies in use have runs of 128 spaces at most
-END_TOKENS = 16  # delimiters and end tokens, which are counted and stand in no text
+SERVER_PROMPT_TOKENS = 8192  # that a server may add to a prompt and count, such as a system prompt
+LONGEST_TOKEN = 1024  # bytes; the longest tokens in common vocabularies are runs of 128 spaces
+END_TOKENS = 16  # delimiters and end tokens, which are counted but not part of the text
 
 Kind = Literal["count", "missing", "not_a_number", "negative", "too_large", "too_few"]
 
 
-class Most(NamedTuple):
-    """What a request can have had at most."""
+class UsageBounds(NamedTuple):
+    """Upper bounds on the tokens of one request."""
 
     prompt: int = sys.maxsize
     "by our own count"
     believed_prompt: int = sys.maxsize
-    "with what a server may put around it"
+    "including what a server may add to the prompt"
     completion: int = sys.maxsize
 
 
-class Remark(NamedTuple):
-    """Something to be said once in a run."""
+class UsageWarning(NamedTuple):
+    """A warning to print once per run."""
 
-    about: str
-    "the same for all of its kind"
+    kind: str
+    "equal for all warnings of one kind"
     text: str
 
 
 class Usage(NamedTuple):
-    """What one request used."""
+    """The tokens that one request used."""
 
     stored: TokenCounts | None
     booked: tuple[int, int] | None
-    "tokens of prompt and completion that are paid for; null: the worst case of the request"
+    "billed tokens of prompt and completion; null: the worst case of the request"
     is_billed: bool
-    "whether the server says what is booked; false where it is an upper bound of ours"
-    remarks: tuple[Remark, ...] = ()
-    claimed: tuple[int, int] | None = None
-    "tokens that the server counts beyond what the request can have had: it may be right"
+    "whether the booked counts come from the server; false if they are our own upper bound"
+    warnings: tuple[UsageWarning, ...] = ()
+    excess: tuple[int, int] | None = None
+    "tokens that the server counts beyond the bounds of the request; the server may be right"
 
 
-class Fate(NamedTuple):
-    """What becomes of a request by what its counts are."""
+class Handling(NamedTuple):
+    """How a request is handled, depending on the kind of its counts."""
 
     is_stored: bool
     books: Literal["count", "own", "worst"]
-    is_said: bool
+    is_warned: bool
 
 
-FATES: dict[Kind, Fate] = {
-    "count": Fate(is_stored=True, books="count", is_said=False),
-    "missing": Fate(is_stored=False, books="own", is_said=False),
-    "too_few": Fate(is_stored=False, books="own", is_said=True),
-    "not_a_number": Fate(is_stored=False, books="worst", is_said=True),
-    "negative": Fate(is_stored=False, books="worst", is_said=True),
-    "too_large": Fate(is_stored=False, books="worst", is_said=True),
+HANDLING: dict[Kind, Handling] = {
+    "count": Handling(is_stored=True, books="count", is_warned=False),
+    "missing": Handling(is_stored=False, books="own", is_warned=False),
+    "too_few": Handling(is_stored=False, books="own", is_warned=True),
+    "not_a_number": Handling(is_stored=False, books="worst", is_warned=True),
+    "negative": Handling(is_stored=False, books="worst", is_warned=True),
+    "too_large": Handling(is_stored=False, books="worst", is_warned=True),
 }
-"From the most trusted to the least."
+"From the most trusted kind to the least."
 
-_ORDER = list(FATES)
-_BECAUSE: dict[Kind, str] = {
-    "not_a_number": "which is no number",
+_ORDER = list(HANDLING)
+_WHY: dict[Kind, str] = {
+    "not_a_number": "which is not an integer",
     "negative": "which is negative",
-    "too_large": "and the request allows no more than {most:,}",
-    "too_few": "which is too few for the text that came",
+    "too_large": "but the request allows at most {bound:,}",
+    "too_few": "which is too few for the text",
 }
-_BOOKED = {
-    "own": "no counts are stored for such answers, and each is booked at what its text can have",
-    "worst": "no counts are stored for such answers, and each is booked at its worst case",
+_CONSEQUENCE = {
+    "own": "such answers are stored without token counts and booked at the most tokens their text can have",
+    "worst": "such answers are stored without token counts and booked at their worst case",
 }
 
 
 class _Fields(Struct):
-    prompt_tokens: Raw = NOTHING
-    completion_tokens: Raw = NOTHING
-    total_tokens: Raw = NOTHING
-    completion_tokens_details: Raw = NOTHING
-    reasoning_tokens: Raw = NOTHING  # SGLang puts it here
+    prompt_tokens: Raw = NULL
+    completion_tokens: Raw = NULL
+    total_tokens: Raw = NULL
+    completion_tokens_details: Raw = NULL
+    reasoning_tokens: Raw = NULL  # where SGLang puts it
 
 
 class _Details(Struct):
-    reasoning_tokens: Raw = NOTHING
+    reasoning_tokens: Raw = NULL
 
 
 class _Count(NamedTuple):
     name: str
     kind: Kind
     number: int
-    "0 where there is none that could be believed"
+    "0 unless the kind is `count`"
     shown: str
+    "the value as it stands in a message"
 
 
-def most_of(request: Request, context_length: int, *, is_bounded: bool) -> Most:
-    """What a request can have had; unless `is_bounded`, the server goes on to the end of its context."""
+def usage_bounds(request: Request, context_length: int, *, is_bounded: bool) -> UsageBounds:
+    """The bounds of a request. Unless `is_bounded`, the server may continue to the end of its context."""
     prompt = len(request.prompt_ids) or most_prompt_tokens(request.messages)
     completion = request.max_tokens
-    if (
-        not is_bounded
-    ):  # it said that prompt and limit together are too much: which it counts itself
+    if not is_bounded:
+        # the server said that prompt and limit exceed its context, by its own count of the prompt
         completion += prompt
     believed = max(prompt, min(prompt + SERVER_PROMPT_TOKENS, context_length))
-    return Most(prompt, believed, completion)
+    return UsageBounds(prompt, believed, completion)
 
 
-def read_usage(content: Raw, message: Message, most: Most, num_ids: int | None = None) -> Usage:
-    """What a server says of an answer; `num_ids` is how many token ids came, where they did."""
+def read_usage(
+    content: Raw, message: Message, bounds: UsageBounds, num_ids: int | None = None
+) -> Usage:
+    """The usage of an answer; `num_ids` is the number of token ids, if the answer holds ids."""
     fields = _struct(content, _Fields)
     details = _struct(fields.completion_tokens_details, _Details)
-    prompt = _count("prompt_tokens", fields.prompt_tokens, most.believed_prompt)
-    completion = _count("completion_tokens", fields.completion_tokens, most.completion)
+    prompt = _count("prompt_tokens", fields.prompt_tokens, bounds.believed_prompt)
+    completion = _count("completion_tokens", fields.completion_tokens, bounds.completion)
     others = [
-        _count("total_tokens", fields.total_tokens, most.believed_prompt + most.completion),
-        _count("completion_tokens_details.reasoning_tokens", details.reasoning_tokens, most.completion),
-        _count("reasoning_tokens", fields.reasoning_tokens, most.completion),
+        _count("total_tokens", fields.total_tokens, bounds.believed_prompt + bounds.completion),
+        _count("completion_tokens_details.reasoning_tokens", details.reasoning_tokens, bounds.completion),
+        _count("reasoning_tokens", fields.reasoning_tokens, bounds.completion),
     ]  # fmt: skip
-    total, *thoughts = others
-    reasoning = max(one.number for one in thoughts)
-    remarks = [_remark(one, most, "it is passed over") for one in others if FATES[one.kind].is_said]
-    text_bytes = _num_bytes(message)
+    total, *reasoning_counts = others
+    reasoning = max(count.number for count in reasoning_counts)
+    warnings = [
+        _warning(count, bounds, "it is ignored")
+        for count in others
+        if HANDLING[count.kind].is_warned
+    ]
+    text = (message.reasoning_content or "") + message.content
+    text_bytes = len(text.encode())
     if prompt.kind == completion.kind == "count":
-        completion = _consistent(prompt, completion, total, reasoning, most, remarks)
+        completion = _consistent(prompt, completion, total, reasoning, bounds, warnings)
         least = text_bytes / LONGEST_TOKEN if num_ids is None else num_ids - END_TOKENS
         if completion.number < least:
             completion = completion._replace(kind="too_few")
-    worst = max(prompt, completion, key=lambda one: _ORDER.index(one.kind))
-    fate = FATES[worst.kind]
-    if fate.is_said:
-        remarks.insert(0, _remark(worst, most, _BOOKED[fate.books]))
-    own = min(most.completion, text_bytes + END_TOKENS if num_ids is None else num_ids)
+    worst = max(prompt, completion, key=lambda count: _ORDER.index(count.kind))
+    handling = HANDLING[worst.kind]
+    if handling.is_warned:
+        warnings.insert(0, _warning(worst, bounds, _CONSEQUENCE[handling.books]))
+    own = min(bounds.completion, text_bytes + END_TOKENS if num_ids is None else num_ids)
     return Usage(
-        _shared_out(prompt.number, completion.number, reasoning, message) if fate.is_stored else None,
-        None if fate.books == "worst" else (
-            prompt.number if prompt.kind == "count" else most.prompt,
+        _stored(prompt.number, completion.number, reasoning, message) if handling.is_stored else None,
+        None if handling.books == "worst" else (
+            prompt.number if prompt.kind == "count" else bounds.prompt,
             completion.number if completion.kind == "count" else own,
         ),
-        fate.books == "count",
-        tuple(remarks),
-        _claimed(fields, most) if worst.kind == "too_large" else None,
+        handling.books == "count",
+        tuple(warnings),
+        _excess(fields, bounds) if worst.kind == "too_large" else None,
     )  # fmt: skip
 
 
-def _count(name: str, content: Raw, most: int) -> _Count:
-    """One field, sorted in."""
-    found = value(content, otherwise="a number beyond all range")
+def _count(name: str, content: Raw, bound: int) -> _Count:
+    """Decode and classify one field."""
+    value = optional_value(content, default="a number out of range")
     kind: Kind
-    if found is None:
+    if value is None:
         kind = "missing"
-    elif isinstance(found, bool) or not isinstance(found, int):
+    elif isinstance(value, bool) or not isinstance(value, int):
         kind = "not_a_number"
-    elif found < 0:
+    elif value < 0:
         kind = "negative"
     else:
-        kind = "too_large" if found > most else "count"
-    return _Count(name, kind, found if kind == "count" else 0, shown(found))
+        kind = "too_large" if value > bound else "count"
+    return _Count(name, kind, value if kind == "count" else 0, summarize(value))
 
 
 def _consistent(
-    prompt: _Count, completion: _Count, total: _Count, reasoning: int, most: Most, remarks: list[Remark]
+    prompt: _Count, completion: _Count, total: _Count, reasoning: int, bounds: UsageBounds,
+    warnings: list[UsageWarning],
 ) -> _Count:  # fmt: skip
-    """The largest count of completion tokens that the fields give and the request can have had."""
+    """The completion count, raised to the largest one that the fields give and the request allows."""
     rest = total.number - prompt.number if total.kind == "count" else completion.number
-    possible = [one for one in (completion.number, reasoning, rest) if one <= most.completion]
-    largest = max(possible)
+    candidates = (completion.number, reasoning, rest)
+    largest = max(number for number in candidates if number <= bounds.completion)
     if largest != completion.number or rest != completion.number:
-        told = f"prompt {prompt.shown}, completion {completion.shown}"
-        told += f", reasoning {reasoning:,}" if reasoning > completion.number else ""
-        told += f", total {total.shown}" if rest != completion.number else ""
+        counts = f"prompt {prompt.shown}, completion {completion.shown}"
+        counts += f", reasoning {reasoning:,}" if reasoning > completion.number else ""
+        counts += f", total {total.shown}" if rest != completion.number else ""
         text = (
-            f"the server's counts contradict each other ({told}): the largest that agree with the request "
-            "are stored and booked"
+            f"the server's token counts contradict each other ({counts}): the largest count that the "
+            "request allows is stored and booked"
         )
-        remarks.append(Remark("contradictory", text))
+        warnings.append(UsageWarning("contradictory", text))
     return completion._replace(number=largest)
 
 
-def _shared_out(prompt: int, completion: int, reasoning: int, message: Message) -> TokenCounts:
-    """The counts of a row.
+def _stored(prompt: int, completion: int, reasoning: int, message: Message) -> TokenCounts:
+    """The counts of a row. The response has all that is not reasoning, delimiters and end token included.
 
-    Where the server does not count reasoning apart, completion tokens are shared out by characters. The
-    response has what is not reasoning: delimiters and the end token too.
+    If the server does not count reasoning, completion tokens are divided in proportion to characters.
     """
-    thought, said = len(message.reasoning_content or ""), len(message.content)
-    if not reasoning and thought:
-        reasoning = round(completion * thought / (thought + said))
+    reasoning_chars, response_chars = len(message.reasoning_content or ""), len(message.content)
+    if not reasoning and reasoning_chars:
+        reasoning = round(completion * reasoning_chars / (reasoning_chars + response_chars))
     reasoning = min(reasoning, completion)
     return TokenCounts(
         prompt=prompt,
@@ -217,30 +232,27 @@ def _shared_out(prompt: int, completion: int, reasoning: int, message: Message) 
     )
 
 
-def _claimed(fields: _Fields, most: Most) -> tuple[int, int] | None:
-    """Tokens beyond what the request can have had, where both counts are numbers."""
-    prompt, completion = value(fields.prompt_tokens), value(fields.completion_tokens)
-    if not all(isinstance(one, int) and one >= 0 for one in (prompt, completion)):
+def _excess(fields: _Fields, bounds: UsageBounds) -> tuple[int, int] | None:
+    """Tokens beyond the bounds, if both counts are non-negative integers."""
+    prompt = optional_value(fields.prompt_tokens)
+    completion = optional_value(fields.completion_tokens)
+    if not all(isinstance(count, int) and count >= 0 for count in (prompt, completion)):
         return None
-    return max(0, prompt - most.prompt), max(0, completion - most.completion)
+    return max(0, prompt - bounds.prompt), max(0, completion - bounds.completion)
 
 
-def _remark(found: _Count, most: Most, so: str) -> Remark:
-    allowed = most.believed_prompt if found.name == "prompt_tokens" else most.completion
-    if found.name == "total_tokens":
-        allowed += most.believed_prompt
-    because = _BECAUSE[found.kind].format(most=allowed)
-    text = f"the server's {found.name} cannot be believed ({found.shown}, {because}): {so}"
-    return Remark(f"{found.name} {found.kind}", text)
+def _warning(count: _Count, bounds: UsageBounds, consequence: str) -> UsageWarning:
+    bound = bounds.believed_prompt if count.name == "prompt_tokens" else bounds.completion
+    if count.name == "total_tokens":
+        bound += bounds.believed_prompt
+    why = _WHY[count.kind].format(bound=bound)
+    text = f"the server's {count.name} is not plausible ({count.shown}, {why}): {consequence}"
+    return UsageWarning(f"{count.name} {count.kind}", text)
 
 
 def _struct(content: Raw, kind: type[Any]) -> Any:
-    """An object with optional fields; an empty one for anything else."""
+    """Decode an object whose fields are all optional; anything else gives the defaults."""
     try:
-        return decoded(content, kind)
-    except Garbled:
+        return decode_json(content, kind)
+    except InvalidJson:
         return kind()
-
-
-def _num_bytes(message: Message) -> int:
-    return len((message.reasoning_content or "").encode()) + len(message.content.encode())

@@ -1,4 +1,4 @@
-"""Drawing tokens from logits, reproducibly. Shapes: A rows, V vocabulary, K largest logits."""
+"""Reproducible sampling from logits: temperature and nucleus. Shapes: A rows, V vocabulary, K largest logits."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,13 +7,13 @@ import numpy as np
 import torch
 
 Array = np.ndarray[Any, np.dtype[Any]]
-NUM_LARGEST = 128  # enough for top_p nearly always; all of the vocabulary is sorted only where not
+NUM_LARGEST = 128  # nearly always enough for top_p; otherwise the whole vocabulary is sorted
 
 
 def uniforms(seeds: Array, positions: Sequence[int]) -> Array:
-    """A number in [0, 1) for each (seed, position), float32: a hash, so there is no state to keep.
+    """A float32 number in [0, 1) for each (seed, position): a hash, so there is no generator state.
 
-    splitmix64 (Steele, Lea and Flood 2014), `seeds` as uint64.
+    splitmix64 (Steele, Lea and Flood 2014); `seeds` are uint64.
     """
     with np.errstate(over="ignore"):
         steps = np.asarray(positions, dtype=np.uint64) + np.uint64(1)
@@ -28,28 +28,31 @@ def draw_tokens(
     top_p: torch.Tensor,  # (A,)
     uniform: torch.Tensor,  # (A,) in [0, 1)
 ) -> torch.Tensor:
-    """One token a row, (A,): the nucleus of mass `top_p`, inverted at `uniform`."""
-    greedy = logits.argmax(-1)  # not topk's first: of equal logits that is now one, now another
+    """Nucleus sampling: one token per row, (A,).
+
+    The nucleus is the smallest set of most likely tokens whose probabilities sum to `top_p`. The token is the
+    inverse of its cumulative distribution at `uniform`.
+    """
+    greedy = logits.argmax(-1)  # not the first of topk, which varies between equal logits
     if not temperature.any():
         return greedy
     largest, ids = logits.topk(min(NUM_LARGEST, logits.shape[1]))  # (A, K)
     scale = temperature.clamp(min=1e-6)[:, None]
-    mass = torch.logsumexp(logits / scale, dim=-1, keepdim=True)
-    probabilities = torch.exp(largest / scale - mass)
+    normalizer = torch.logsumexp(logits / scale, dim=-1, keepdim=True)
+    probabilities = torch.exp(largest / scale - normalizer)
     cumulative = probabilities.cumsum(-1)
-    is_whole = top_p >= 1  # a nucleus of all tokens, whose mass is known without them
-    needed = torch.where(is_whole, uniform, top_p)
+    is_full = top_p >= 1  # the nucleus is the whole vocabulary, whose probability is 1
+    needed = torch.where(is_full, uniform, top_p)
     if (cumulative[:, -1] < needed).any() and ids.shape[1] < logits.shape[1]:
         largest, ids = logits.sort(dim=-1, descending=True)
-        probabilities = torch.exp(largest / scale - mass)
+        probabilities = torch.exp(largest / scale - normalizer)
         cumulative = probabilities.cumsum(-1)
-    inside = (cumulative - probabilities < top_p[:, None]).sum(
-        -1
-    )  # tokens of the nucleus, at least 1
-    total = cumulative.gather(-1, inside[:, None] - 1).where(~is_whole[:, None], 1.0)
-    drawn = torch.searchsorted(cumulative, uniform[:, None] * total, right=True)
-    drawn = torch.minimum(drawn, inside[:, None] - 1)
-    return torch.where(temperature > 0, ids.gather(-1, drawn)[:, 0], greedy)
+    is_inside = cumulative - probabilities < top_p[:, None]
+    nucleus_size = is_inside.sum(-1)  # at least 1
+    total = cumulative.gather(-1, nucleus_size[:, None] - 1).where(~is_full[:, None], 1.0)
+    rank = torch.searchsorted(cumulative, uniform[:, None] * total, right=True)
+    rank = torch.minimum(rank, nucleus_size[:, None] - 1)
+    return torch.where(temperature > 0, ids.gather(-1, rank)[:, 0], greedy)
 
 
 def _mix(x: Array) -> Array:

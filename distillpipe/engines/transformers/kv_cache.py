@@ -1,4 +1,4 @@
-"""Keys and values of the sequences in flight, and the attention that reads them.
+"""The KV cache of the transformers engine, and the attention function that reads it.
 
 Shapes: S slots, A active slots, H key-value heads, Hq query heads, L stored positions, D head size.
 """
@@ -10,14 +10,14 @@ from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, AttentionMaskInterface
 
-ATTENTION = "distillpipe_slots"  # what a model is loaded with to read a Store
+ATTENTION = "distillpipe_slots"  # attn_implementation of a model that reads a KVCache
 
 
-class Store:
-    """Keys and values of all slots, (S, H, L, D) a layer.
+class KVCache:
+    """Keys and values of all slots, (S, H, L, D) per layer.
 
-    Stands in for a cache of transformers: every forward pass brings its own positions and its own mask,
-    so `update` is all that the model asks of it.
+    Replaces a cache of transformers. Each forward pass gets its positions and its mask from the caller, so the
+    model needs only `update`.
     """
 
     def __init__(self, num_slots: int, device: torch.device) -> None:
@@ -28,11 +28,11 @@ class Store:
         self._lengths: torch.Tensor | None = None
 
     def write_prompts(self, first: int, end: int) -> None:
-        """The next forward pass brings whole prompts for the slots from `first` to `end`."""
+        """Announce that the next forward pass has whole prompts for the slots from `first` to `end`."""
         self._first, self._end, self._lengths = first, end, None
 
     def write_tokens(self, active: int, lengths: torch.Tensor, span: int) -> None:
-        """The next forward pass brings one token for each of the first `active` slots."""
+        """Announce that the next forward pass has one token for each of the first `active` slots."""
         self._end, self._lengths, self._span = active, lengths, span
         self._rows = torch.arange(active, device=self._device)
 
@@ -41,15 +41,15 @@ class Store:
             for stored in layer:
                 stored[target, :, :length] = stored[source, :, :length]
 
-    def swap(self, one: int, other: int, length: int) -> None:
+    def swap(self, slot: int, other: int, length: int) -> None:
         for layer in self._layers:
             for stored in layer:
-                held = stored[one, :, :length].clone()
-                stored[one, :, :length] = stored[other, :, :length]
-                stored[other, :, :length] = held
+                copied = stored[slot, :, :length].clone()
+                stored[slot, :, :length] = stored[other, :, :length]
+                stored[other, :, :length] = copied
 
     def clear(self, slot: int) -> None:
-        """Forget what a slot holds: nan would reach its next sequence even through a mask (0 * nan)."""
+        """Zero a slot that holds nan, which would reach its next sequence even through a mask (0 * nan)."""
         for layer in self._layers:
             for stored in layer:
                 stored[slot] = 0
@@ -57,9 +57,9 @@ class Store:
     def update(
         self, keys: torch.Tensor, values: torch.Tensor, layer: int, *_: Any, **__: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Called by each attention layer: store what is new, return all to attend to."""
+        """Called by each attention layer: store new keys and values, return all to attend to."""
         span = keys.shape[2] if self._lengths is None else self._span
-        stored_keys, stored_values = self._with_room(layer, keys, span)
+        stored_keys, stored_values = self._layer_with_room(layer, keys, span)
         if self._lengths is None:
             stored_keys[self._first : self._end, :, :span] = keys
             stored_values[self._first : self._end, :, :span] = values
@@ -71,7 +71,7 @@ class Store:
     def get_seq_length(self, _layer: int = 0) -> int:
         return 0
 
-    def _with_room(
+    def _layer_with_room(
         self, layer: int, keys: torch.Tensor, span: int
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """The layer's keys and values, grown to at least `span` positions."""
@@ -80,16 +80,15 @@ class Store:
             self._layers.append((keys.new_empty(shape), keys.new_empty(shape)))
         capacity = self._layers[layer][0].shape[2]
         if capacity < span:
-            wanted = max(span, 2 * capacity, 256)
-            self._layers[layer] = (
-                _grown(self._layers[layer][0], wanted), _grown(self._layers[layer][1], wanted)
-            )  # fmt: skip
+            larger = max(span, 2 * capacity, 256)
+            stored_keys, stored_values = self._layers[layer]
+            self._layers[layer] = _grown(stored_keys, larger), _grown(stored_values, larger)
         return self._layers[layer]
 
 
 def _grown(stored: torch.Tensor, capacity: int) -> torch.Tensor:
-    slots, heads, length, size = stored.shape
-    grown = stored.new_zeros(slots, heads, capacity, size)
+    num_slots, num_heads, length, head_size = stored.shape
+    grown = stored.new_zeros(num_slots, num_heads, capacity, head_size)
     grown[:, :, :length] = stored
     return grown
 
@@ -103,21 +102,21 @@ def _attend(
     scaling: float | None = None,
     **others: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Attention of one new token a slot: query heads that share keys become query positions.
+    """Attention of one new token per slot, with query heads that share keys as query positions.
 
-    So grouped-query attention needs no copies of keys and values: (A, Hq, 1, D) is (A, H, Hq/H, D).
+    (A, Hq, 1, D) becomes (A, H, Hq/H, D), so grouped-query attention needs no copies of keys and values.
     """
     if query.shape[2] != 1 or attention_mask is None:
-        plain: tuple[torch.Tensor, None] = sdpa_attention_forward(
+        result: tuple[torch.Tensor, None] = sdpa_attention_forward(
             module, query, key, value, attention_mask, scaling=scaling, **others
         )
-        return plain
-    batch, heads, _, size = query.shape
-    folded = query.view(batch, key.shape[1], heads // key.shape[1], size)
+        return result
+    num_slots, num_heads, _, head_size = query.shape
+    grouped = query.view(num_slots, key.shape[1], num_heads // key.shape[1], head_size)
     output = torch.nn.functional.scaled_dot_product_attention(
-        folded, key, value, attn_mask=attention_mask, scale=scaling
+        grouped, key, value, attn_mask=attention_mask, scale=scaling
     )
-    return output.reshape(batch, 1, heads, size), None
+    return output.reshape(num_slots, 1, num_heads, head_size), None
 
 
 AttentionInterface.register(ATTENTION, _attend)

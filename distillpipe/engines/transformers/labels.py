@@ -1,6 +1,7 @@
-"""Text that is there, scored by a model: one forward pass over prompt and completion gives all its labels.
+"""Soft labels of the transformers engine: scored for existing completions, captured while sampling.
 
-Shapes: B texts, T tokens of the longest, N tokens of completions, V vocabulary, K labels a token.
+Shapes: B texts, T tokens of the longest text, N completion tokens, A rows of logits, V vocabulary, K labels
+per token.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,11 +14,13 @@ from distillpipe.data.store.labels import SAMPLED, Labels
 from distillpipe.engines.base import Completion, Failure, Request
 
 PASS_TOKENS = 16384  # of padded texts in one forward pass
-BLOCK_NUMBERS = 1 << 26  # of logits at a time: a quarter of a GiB in fp32, whatever the vocabulary
+BLOCK_NUMBERS = (
+    1 << 26
+)  # logits in memory at a time: a quarter of a GiB in fp32, for any vocabulary
 
 
 class Text(NamedTuple):
-    """A completion behind its prompt, neither of them empty."""
+    """A prompt and its completion, both not empty."""
 
     prompt_ids: Sequence[int]
     completion_ids: Sequence[int]
@@ -27,51 +30,50 @@ class Text(NamedTuple):
         return len(self.prompt_ids) + len(self.completion_ids)
 
 
-def scored(
+def score_requests(
     model: Any, requests: Sequence[Request], device: torch.device
 ) -> Iterator[Completion | Failure]:
-    """The completions that requests bring with them, and their labels."""
-    texts = [Text(one.prompt_ids, one.completion_ids or ()) for one in requests]
-    k = max((one.soft_labels or 0 for one in requests), default=0)
-    for at, labels in score(model, texts, k, device):
-        request, tokens = requests[at], list(texts[at].completion_ids)
+    """Label the completions that the requests hold."""
+    texts = [Text(request.prompt_ids, request.completion_ids or ()) for request in requests]
+    k = max((request.soft_labels or 0 for request in requests), default=0)
+    for index, labels in score(model, texts, k, device):
+        request, tokens = requests[index], list(texts[index].completion_ids)
         if labels is None:
-            yield Failure(request.key, "the model's logits of this text are no numbers")
+            yield Failure(request.key, "the model's logits of this text are not finite")
         else:
-            wanted = labels.top(request.soft_labels or 0)
-            yield Completion(request.key, tokens, "stop", labels=wanted)
+            top_labels = labels.top(request.soft_labels or 0)
+            yield Completion(request.key, tokens, "stop", labels=top_labels)
 
 
 def score(
     model: Any, texts: Sequence[Text], k: int, device: torch.device
 ) -> Iterator[tuple[int, Labels | None]]:
-    """The place of each text in `texts` and its labels; null where the logits are no numbers.
+    """Yield the index of each text and its labels; None if its logits are not finite.
 
-    Texts of like length go through the model together. `model` is a causal language model of transformers;
-    its whole vocabulary at temperature 1 is what the log-probabilities, taken in fp32, are of. K is at most
-    the size of the vocabulary.
+    `model` is a causal language model of transformers. One forward pass labels several texts of similar length.
+    Log-probabilities are over the whole vocabulary at temperature 1, in fp32. K is at most the size of the
+    vocabulary.
     """
-    for group in _grouped(texts):
-        yield from zip(group, _score([texts[at] for at in group], model, k, device), strict=True)
+    for group in _pass_groups(texts):
+        labels = _score([texts[index] for index in group], model, k, device)
+        yield from zip(group, labels, strict=True)
 
 
 @torch.inference_mode()
 def _score(
     texts: Sequence[Text], model: Any, k: int, device: torch.device
 ) -> Iterator[Labels | None]:
-    ids = torch.zeros(
-        len(texts), max(text.num_tokens for text in texts), dtype=torch.long
-    )  # (B, T), padded behind
-    before = torch.zeros_like(
-        ids, dtype=torch.bool
-    )  # the position that foretells a completion's token
+    longest = max(text.num_tokens for text in texts)
+    ids = torch.zeros(len(texts), longest, dtype=torch.long)  # (B, T), right-padded
+    # the hidden state at a position predicts the next token: these predict the completion's
+    is_before = torch.zeros_like(ids, dtype=torch.bool)  # (B, T)
     for row, (prompt, completion) in enumerate(texts):
         ids[row, : len(prompt) + len(completion)] = torch.tensor([*prompt, *completion])
-        before[row, len(prompt) - 1 : len(prompt) + len(completion) - 1] = True
+        is_before[row, len(prompt) - 1 : len(prompt) + len(completion) - 1] = True
     hidden = model.base_model(input_ids=ids.to(device), use_cache=False).last_hidden_state
     own = torch.tensor([token for text in texts for token in text.completion_ids], device=device)
-    top_tokens, top_logprobs, own_logprobs = labels_of(
-        model.get_output_embeddings(), hidden[before.to(device)], own, k
+    top_tokens, top_logprobs, own_logprobs = _top_of_hidden(
+        model.get_output_embeddings(), hidden[is_before.to(device)], own, k
     )
     starts = np.cumsum([len(text.completion_ids) for text in texts])[:-1]
     for text, *parts in zip(
@@ -87,111 +89,111 @@ def _score(
         yield labels if np.isfinite(labels.top_logprobs[:, 0]).all() else None
 
 
-def labels_of(
+def _top_of_hidden(
     head: Any, hidden: torch.Tensor, own: torch.Tensor, k: int
 ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """Top tokens and their log-probabilities, (N, K), and those of the tokens `own`, (N,).
+    """The top tokens and their log-probabilities, (N, K), and those of the tokens `own`, (N,).
 
-    `hidden`, (N, hidden size), is what the output embeddings `head` take; logits are made in blocks.
+    `hidden`, (N, hidden size), is the input of the output embeddings `head`. Logits are computed in blocks.
     """
-    num_tokens = head.weight.shape[0]
-    block = max(1, BLOCK_NUMBERS // num_tokens)
-    found: list[tuple[torch.Tensor, ...]] = []
+    vocab_size = head.weight.shape[0]
+    block = max(1, BLOCK_NUMBERS // vocab_size)
+    blocks: list[tuple[torch.Tensor, ...]] = []
     for states, tokens in zip(torch.split(hidden, block), torch.split(own, block), strict=True):
         logits = head(states).float()  # (block, V)
         total = logits.logsumexp(-1, keepdim=True)
         top = logits.topk(k)
-        own_logprobs = logits.gather(1, tokens[:, None]) - total
-        found.append((top.indices, top.values - total, own_logprobs[:, 0]))
-    indices, logprobs, owned = (torch.cat(parts).cpu() for parts in zip(*found, strict=True))
+        own_logits = logits.gather(1, tokens[:, None])
+        blocks.append((top.indices, top.values - total, (own_logits - total)[:, 0]))
+    indices, top_logprobs, own_logprobs = (
+        torch.cat(parts).cpu() for parts in zip(*blocks, strict=True)
+    )
     return (
-        indices.numpy().astype(np.uint32), logprobs.half().numpy(), owned.half().numpy(),
+        indices.numpy().astype(np.uint32), top_logprobs.half().numpy(), own_logprobs.half().numpy(),
     )  # fmt: skip
 
 
-def _grouped(texts: Sequence[Text]) -> Iterator[list[int]]:
-    """Places of texts of like length, the longest first, that fit into one forward pass."""
+def _pass_groups(texts: Sequence[Text]) -> Iterator[list[int]]:
+    """Indices of texts of similar length, the longest first, that fit into one forward pass."""
     group: list[int] = []
     longest = 0
-    for at in sorted(range(len(texts)), key=lambda at: -texts[at].num_tokens):
+    for index in sorted(range(len(texts)), key=lambda index: -texts[index].num_tokens):
         if group and (len(group) + 1) * longest > PASS_TOKENS:
             yield group
             group = []
-        longest = longest if group else texts[at].num_tokens
-        group.append(at)
+        longest = longest if group else texts[index].num_tokens
+        group.append(index)
     if group:
         yield group
 
 
-# The labels of what is drawn, kept beside the sequences in flight.
-#
-# Shapes: A rows of logits, V vocabulary, K labels a token.
+# Labels of sampled tokens, kept while their sequences are in flight.
 
 
-FIRST_LENGTH = 64  # tokens that there is room for at first; doubled as often as needed
+FIRST_LENGTH = 64  # tokens to allocate at first; doubled when needed
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
-class Likely(NamedTuple):
-    """What a model says of one token each."""
+class TopTokens(NamedTuple):
+    """The labels of one token in each of several rows."""
 
     tokens: Array  # (A, K) uint32, the most likely first
     logprobs: Array  # (A, K) float16
-    own: Array  # (A,) float16, of the token that was drawn
+    own: Array  # (A,) float16, of the sampled token
 
 
-def likely(logits: torch.Tensor, drawn: torch.Tensor, k: int) -> Likely:
-    """The `k` most likely tokens under the whole vocabulary at temperature 1.
+def top_tokens(logits: torch.Tensor, sampled: torch.Tensor, k: int) -> TopTokens:
+    """The `k` most likely tokens, with log-probabilities over the whole vocabulary at temperature 1.
 
-    `logits` (A, V) are float32, as the model gave them; `drawn` (A,) are tokens.
+    `logits` (A, V) are the model's raw logits in float32; `sampled` (A,) are tokens.
     """
     total = logits.logsumexp(-1, keepdim=True)
     largest = logits.topk(k)
-    own = logits.gather(-1, drawn[:, None]) - total
-    return Likely(
+    own = logits.gather(-1, sampled[:, None]) - total
+    return TopTokens(
         largest.indices.cpu().numpy().astype(np.uint32),
         (largest.values - total).half().cpu().numpy(),
         own[:, 0].half().cpu().numpy(),
     )
 
 
-class Capture:
-    """Labels of the sequences in some slots, as long as they are in flight."""
+class LabelBuffer:
+    """Labels of the sequences in each slot, while they are in flight."""
 
     def __init__(self, num_slots: int, k: int) -> None:
         self.k = k
         self._rows = np.arange(num_slots)
-        "where the labels of each slot are"
-        self._labels = _empty(num_slots, FIRST_LENGTH, k)
+        "the row of each slot in the arrays"
+        self._arrays = _empty(num_slots, FIRST_LENGTH, k)
 
-    def write(self, slots: Sequence[int], positions: Sequence[int], found: Likely) -> None:
-        """Note the labels of one more token of several slots, each at its position."""
-        length = self._labels.own.shape[1]
+    def write(self, slots: Sequence[int], positions: Sequence[int], labels: TopTokens) -> None:
+        """Store the labels of one more token in each of several slots, at its position."""
+        length = self._arrays.own.shape[1]
         if positions and max(positions) >= length:
             longer = _empty(len(self._rows), 2 * length, self.k)
-            for old, new in zip(self._labels, longer, strict=True):
+            for old, new in zip(self._arrays, longer, strict=True):
                 new[:, :length] = old
-            self._labels = longer
+            self._arrays = longer
         rows = self._rows[slots]
-        for kept, values in zip(self._labels, found, strict=True):
-            kept[rows, positions] = values
+        for array, values in zip(self._arrays, labels, strict=True):
+            array[rows, positions] = values
 
-    def exchange(self, slot: int, other: int) -> None:
-        """Let two slots change places."""
+    def swap(self, slot: int, other: int) -> None:
+        """Exchange two slots."""
         self._rows[[slot, other]] = self._rows[[other, slot]]
 
     def take(self, slot: int, tokens: Sequence[int]) -> Labels:
-        """The labels of a slot, which has drawn these tokens."""
+        """The labels of the tokens that were sampled in a slot."""
         row, length = self._rows[slot], len(tokens)
         return Labels(
             np.array(tokens, np.uint32),
             np.full(length, SAMPLED, np.uint8),
-            *(kept[row, :length].copy() for kept in self._labels),
+            *(array[row, :length].copy() for array in self._arrays),
         )
 
 
-def _empty(num_slots: int, length: int, k: int) -> Likely:
-    return Likely(
+def _empty(num_slots: int, length: int, k: int) -> TopTokens:
+    return TopTokens(
         np.empty((num_slots, length, k), np.uint32),
         np.empty((num_slots, length, k), np.float16),
         np.empty((num_slots, length), np.float16),

@@ -1,8 +1,8 @@
-"""The sequences in flight in the embedded engine, and those that have just ended.
+"""The batch of the transformers engine: one slot per sequence in flight.
 
-What a sequence has stored stays until its slot is needed: a round that goes on with it (`Request.limit`) takes
-the slot up again, and what was added meanwhile goes through the model a token a step, beside the others.
-Shapes: A active slots, L stored positions, V vocabulary.
+The KV cache of an ended sequence stays until its slot is needed. A round that continues the sequence
+(`Request.limit`) takes the slot again. Tokens that were added in between are fed to the model one per step, in
+the same batch as the other sequences. Shapes: A active slots, L stored positions, V vocabulary.
 """
 
 from collections import deque
@@ -14,16 +14,16 @@ import torch
 from distillpipe.base.records import FinishReason
 from distillpipe.engines.base import Completion, Failure, Request, ends_in_loop
 from distillpipe.engines.transformers.draw import draw_tokens, uniforms
-from distillpipe.engines.transformers.kv_cache import Store
-from distillpipe.engines.transformers.labels import Capture, likely
+from distillpipe.engines.transformers.kv_cache import KVCache
+from distillpipe.engines.transformers.labels import LabelBuffer, top_tokens
 
-SPAN_STEP = 32  # stored positions are attended to in multiples of this
-NOT_A_TOKEN = -1  # drawn where the logits are nan or infinite
-MAX_ADDED_TOKENS = 32  # of a round that takes a slot up again: more are read faster in one pass
+SPAN_STEP = 32  # attention spans are multiples of this
+NOT_A_TOKEN = -1  # sampled where the logits are nan or infinite
+MAX_ADDED_TOKENS = 32  # per continuing round: more are faster in a new prefill
 
 
 class Slots:
-    """The sequences in flight. Active slots are the first `num_active`; a freed one is filled from the end."""
+    """The sequences in flight. The first `num_active` slots are active; a freed one is filled from the end."""
 
     def __init__(
         self,
@@ -39,16 +39,16 @@ class Slots:
         self._requests: list[Request] = []
         self._tokens: list[list[int]] = []
         self._added: list[deque[int]] = []
-        "ends of prompts that are still to go through the model, of active slots"
+        "per active slot: the rest of the prompt that the model has not read yet"
         self._kept: dict[int, list[int]] = {}
-        "tokens that a slot which is not active still holds"
-        self._store = Store(num_slots, device)
+        "per inactive slot: the tokens whose keys and values it still holds"
+        self._cache = KVCache(num_slots, device)
         self._lengths = torch.zeros(num_slots, dtype=torch.long, device=device)
         self._last = torch.zeros(num_slots, dtype=torch.long, device=device)
         self._temperature = torch.zeros(num_slots, device=device)
         self._top_p = torch.ones(num_slots, device=device)
         self._seeds = np.zeros(num_slots, dtype=np.uint64)
-        self._capture = None if soft_labels is None else Capture(num_slots, soft_labels)
+        self._label_buffer = None if soft_labels is None else LabelBuffer(num_slots, soft_labels)
 
     @property
     def num_active(self) -> int:
@@ -56,7 +56,7 @@ class Slots:
 
     @torch.inference_mode()
     def prefill(self, group: list[Request]) -> None:
-        """Take new sequences in: one forward pass over their right-padded prompts."""
+        """Add new sequences: one forward pass over their right-padded prompts."""
         first, end = self.num_active, self.num_active + len(group)
         lengths = torch.tensor([len(request.prompt_ids) for request in group], device=self._device)
         ids = torch.zeros(len(group), int(lengths.max()), dtype=torch.long, device=self._device)
@@ -69,13 +69,13 @@ class Slots:
         self._added += [deque() for _ in group]
         for slot in range(first, end):
             self._kept.pop(slot, None)
-        self._store.write_prompts(first, end)
+        self._cache.write_prompts(first, end)
         positions = torch.arange(ids.shape[1], device=self._device)
         hidden = self._model.base_model(
             input_ids=ids,
             position_ids=positions[None],
             attention_mask=(positions[None] <= positions[:, None])[None, None],  # causal
-            past_key_values=self._store,
+            past_key_values=self._cache,
             use_cache=True,
         ).last_hidden_state
         last = hidden[torch.arange(len(group), device=self._device), lengths - 1]  # (A, hidden)
@@ -83,17 +83,17 @@ class Slots:
 
     @torch.inference_mode()
     def step(self) -> None:
-        """One more token for every active sequence."""
+        """Sample one more token of every active sequence."""
         active = self.num_active
         lengths = self._lengths[:active]
         span = -(-(int(lengths.max()) + 1) // SPAN_STEP) * SPAN_STEP
-        self._store.write_tokens(active, lengths, span)
+        self._cache.write_tokens(active, lengths, span)
         mask = torch.arange(span, device=self._device)[None] <= lengths[:, None]  # (A, L)
         hidden = self._model.base_model(
             input_ids=self._last[:active, None],
             position_ids=lengths[:, None],
             attention_mask=mask[:, None, None],
-            past_key_values=self._store,
+            past_key_values=self._cache,
             use_cache=True,
         ).last_hidden_state
         self._lengths[:active] += 1
@@ -101,40 +101,40 @@ class Slots:
 
     @torch.inference_mode()
     def take_finished(self, end_ids: frozenset[int]) -> list[Completion | Failure]:
-        """The sequences that have ended; their slots are free afterwards."""
+        """Return the sequences that have ended and free their slots."""
         finished: list[Completion | Failure] = []
         for slot in reversed(range(self.num_active)):
             request, tokens = self._requests[slot], self._tokens[slot]
-            if not tokens:
+            if not tokens:  # the model has not read the whole prompt yet
                 continue
             reason = self._finish_reason(slot, end_ids)
             if tokens[-1] == NOT_A_TOKEN:
                 error = (
-                    f"the model's logits are no numbers at token {len(tokens)} of the completion"
+                    f"the model's logits are not finite at token {len(tokens)} of the completion"
                 )
                 finished.append(Failure(request.key, error))
-                self._store.clear(slot)
+                self._cache.clear(slot)
                 self._free(slot)
             elif reason is not None:
-                labels = self._capture.take(slot, tokens) if self._capture else None
+                labels = self._label_buffer.take(slot, tokens) if self._label_buffer else None
                 finished.append(Completion(request.key, tokens, reason, labels=labels))
                 self._free(slot, is_kept=request.limit is not None)
         return finished
 
     @torch.inference_mode()
     def resume(self, requests: list[Request]) -> list[Request]:
-        """Take up again the sequences that requests go on with, if they are still there; the others come back."""
+        """Continue sequences whose slots still hold their prompts; returns the other requests."""
         others = []
         for request in requests:
-            found = self._kept_for(request)
-            if found is None:
+            match = self._matching_slot(request)
+            if match is None:
                 others.append(request)
             else:
-                self._take_up(request, *found)
+                self._reactivate(request, *match)
         return others
 
-    def _kept_for(self, request: Request) -> tuple[int, int] | None:
-        """The slot that holds most of a request's prompt, and how many tokens of it."""
+    def _matching_slot(self, request: Request) -> tuple[int, int] | None:
+        """The inactive slot that holds most of a request's prompt, and how many tokens of it."""
         if request.limit is None:
             return None
         shared = {slot: _num_shared(request.prompt_ids, ids) for slot, ids in self._kept.items()}
@@ -143,14 +143,14 @@ class Slots:
             return None
         return slot, shared[slot]
 
-    def _take_up(self, request: Request, slot: int, num_stored: int) -> None:
+    def _reactivate(self, request: Request, slot: int, num_stored: int) -> None:
         new = self.num_active
         del self._kept[slot]
         if slot != new:
-            there = self._kept.pop(new, None)
-            self._store.swap(slot, new, max(num_stored, len(there or ())))
-            if there is not None:
-                self._kept[slot] = there
+            displaced = self._kept.pop(new, None)
+            self._cache.swap(slot, new, max(num_stored, len(displaced or ())))
+            if displaced is not None:
+                self._kept[slot] = displaced
         self._lengths[new] = num_stored
         self._last[new] = request.prompt_ids[num_stored]
         self._set_sampling(new, request)
@@ -165,34 +165,28 @@ class Slots:
 
     def _draw(self, hidden: torch.Tensor, first: int, end: int) -> None:
         logits = self._model.get_output_embeddings()(hidden).float()  # (A, V)
-        are_numbers = logits.amax(-1).isfinite()
-        if not are_numbers.all():
-            logits = logits.where(are_numbers[:, None], 0.0)
-        drawn = uniforms(
-            self._seeds[first:end], [len(tokens) for tokens in self._tokens[first:end]]
-        )
+        is_finite = logits.amax(-1).isfinite()
+        if not is_finite.all():
+            logits = logits.where(is_finite[:, None], 0.0)
+        positions = [len(tokens) for tokens in self._tokens[first:end]]
+        uniform = uniforms(self._seeds[first:end], positions)
         tokens = draw_tokens(
             logits,
             self._temperature[first:end],
             self._top_p[first:end],
-            torch.from_numpy(drawn).to(self._device),
+            torch.from_numpy(uniform).to(self._device),
         )
-        if self._capture is not None:
-            self._label(logits, tokens, first, end)
-        tokens = tokens.where(are_numbers, NOT_A_TOKEN)
+        if self._label_buffer is not None:
+            # while a prompt is still read, labels are overwritten like the token, at the same position
+            labels = top_tokens(logits, tokens, self._label_buffer.k)
+            self._label_buffer.write(range(first, end), positions, labels)
+        tokens = tokens.where(is_finite, NOT_A_TOKEN)
         self._last[first:end] = tokens
         for slot, token in enumerate(tokens.tolist(), start=first):
-            if self._added[slot]:  # what was drawn is not ours: the prompt has its own next token
+            if self._added[slot]:  # the prompt has its own next token: the sampled one is discarded
                 self._last[slot] = self._added[slot].popleft()
             else:
                 self._tokens[slot].append(token)
-
-    def _label(self, logits: torch.Tensor, tokens: torch.Tensor, first: int, end: int) -> None:
-        """Note the labels of what was drawn, but for what is not ours: that is written over."""
-        assert self._capture is not None
-        positions = [len(drawn) for drawn in self._tokens[first:end]]
-        found = likely(logits, tokens, self._capture.k)
-        self._capture.write(range(first, end), positions, found)
 
     def _finish_reason(self, slot: int, end_ids: frozenset[int]) -> FinishReason | None:
         request, tokens = self._requests[slot], self._tokens[slot]
@@ -205,7 +199,7 @@ class Slots:
         return "repetition" if is_loop else None
 
     def _free(self, slot: int, *, is_kept: bool = False) -> None:
-        """Fill a slot from the end; what it holds is at the end then, for the round that may go on with it."""
+        """Free a slot and fill it from the end. With `is_kept` its cache moves to the end, for a later round."""
         last = self.num_active - 1
         length = int(self._lengths[slot])
         ids = [*self._requests[slot].prompt_ids, *self._tokens[slot]][:length]
@@ -213,14 +207,14 @@ class Slots:
             self._requests[slot], self._tokens[slot] = self._requests[last], self._tokens[last]
             self._added[slot] = self._added[last]
             if is_kept:
-                self._store.swap(slot, last, max(length, int(self._lengths[last])))
+                self._cache.swap(slot, last, max(length, int(self._lengths[last])))
             else:
-                self._store.copy(last, slot, int(self._lengths[last]))
+                self._cache.copy(last, slot, int(self._lengths[last]))
             for values in (self._lengths, self._last, self._temperature, self._top_p):
                 values[slot] = values[last]
             self._seeds[slot] = self._seeds[last]
-            if self._capture is not None:
-                self._capture.exchange(slot, last)
+            if self._label_buffer is not None:
+                self._label_buffer.swap(slot, last)
         self._requests.pop()
         self._tokens.pop()
         self._added.pop()
@@ -229,8 +223,8 @@ class Slots:
 
 
 def _num_shared(prompt_ids: list[int], ids: list[int]) -> int:
-    """How many tokens both begin with; the last one of a prompt has to go through the model in any case."""
-    most = min(len(prompt_ids) - 1, len(ids))
-    if prompt_ids[:most] == ids[:most]:
-        return most
-    return next(at for at in range(most) if prompt_ids[at] != ids[at])
+    """Length of the common prefix, without the prompt's last token, which the model must read in any case."""
+    longest = min(len(prompt_ids) - 1, len(ids))
+    if prompt_ids[:longest] == ids[:longest]:
+        return longest
+    return next(index for index in range(longest) if prompt_ids[index] != ids[index])

@@ -1,1 +1,1 @@
-"""The vLLM engine: one process for each replica, so that a crash of vLLM is an error here and no more."""
+"""The vLLM engine: one process per replica, so that a crash of vLLM does not crash this process."""

@@ -1,8 +1,11 @@
-"""The processes in which vLLM runs, seen from ours: one for each copy of the model, on GPUs of its own.
+"""Starts and stops the processes in which vLLM runs: one per replica, each on its own GPUs.
 
-A process of its own for vLLM, so that nothing it writes gets between our data, and so that whatever ends us,
-a kill -9 too, ends it: it stops when its pipe is closed, where vLLM alone would stay and keep the GPU. It is
-in a process group of its own, so that Ctrl-C is ours alone to handle and all that it started ends with it.
+Why vLLM has its own process:
+
+- What vLLM prints does not mix with our output.
+- When our process ends, by kill -9 too, the replica ends, because its pipe is closed. vLLM alone would keep
+  running and keep the GPU.
+- It has its own process group. So only we handle Ctrl-C, and all processes that vLLM started end with it.
 """
 
 import contextlib
@@ -28,35 +31,38 @@ COMMAND = [sys.executable, "-m", "distillpipe.engines.vllm.process"]
 ENVIRONMENT = {
     "VLLM_LOGGING_LEVEL": "ERROR",
     "VLLM_NO_USAGE_STATS": "1",
-    "VLLM_WORKER_MULTIPROC_METHOD": "spawn",  # a fork of a process with threads is not safe
-    "VLLM_WORKER_SHUTDOWN_TIMEOUT_SECONDS": "1",  # its processes hold nothing to save
+    "VLLM_WORKER_MULTIPROC_METHOD": "spawn",  # forking a process with threads is not safe
+    "VLLM_WORKER_SHUTDOWN_TIMEOUT_SECONDS": "1",  # its processes have nothing to save
 }
-"Of the replicas, where the user's own says nothing else."
+"Defaults for the replicas; the user's environment wins."
 DEVICES = "CUDA_VISIBLE_DEVICES"
 SOCKETS = "VLLM_RPC_BASE_PATH"
 CORES = "VLLM_CPU_OMP_THREADS_BIND"
 SECONDS_TO_END = 10.0  # after which a replica is killed
-KILLED = "it was killed, as happens to a process when the machine is out of memory"
+KILLED = "it was killed, probably because the machine ran out of memory"
 
 
 class Ready(NamedTuple):
-    """Said by a replica when its model is loaded."""
+    """The message of a replica whose model is loaded."""
 
     capacity: int
-    "requests to have in flight, so that it is never idle"
+    "number of requests in flight that keeps it busy"
     context_length: int
     description: str
 
 
 class Replica:
-    """One process, what is in flight there, and its log. What it says goes to `inbox`, beside itself."""
+    """One process, its requests in flight and its log.
+
+    Its messages go to `inbox` as (replica, message): `Ready`, a list of outcomes, or the reason why it ended.
+    """
 
     def __init__(self, number: int, environment: dict[str, str], inbox: queue.Queue[Any]) -> None:
         self.number = number
         self.capacity = 0
         self.in_flight: dict[str, Request] = {}
         self.is_alive = True
-        self._log = Log()
+        self._log = ReplicaLog()
         self._connection, theirs = Pipe()
         with self._log.path.open("wb") as log:
             self._process = subprocess.Popen(
@@ -69,14 +75,14 @@ class Replica:
                 process_group=0,
             )
         theirs.close()
-        # A thread reads at all times, so that neither end ever waits for the other one to read.
+        # a thread always reads, so that neither end of the pipe can block the other
         threading.Thread(target=self._read, args=(inbox,), daemon=True).start()
 
     def send(self, message: Any) -> None:
-        with contextlib.suppress(OSError):  # it has died, and its reader says so
+        with contextlib.suppress(OSError):  # it has died; the reading thread reports it
             self._connection.send(message)
 
-    def ask(self, request: Request) -> None:
+    def submit(self, request: Request) -> None:
         self.in_flight[request.key] = request
         self.send(request._replace(messages=()))
 
@@ -85,12 +91,12 @@ class Replica:
             del self.in_flight[outcome.key]
         return outcomes
 
-    def ask_to_end(self) -> None:
+    def terminate(self) -> None:
         with contextlib.suppress(ProcessLookupError):
             self._process.terminate()
 
     def end(self) -> None:
-        """Wait for the end that was asked for; kill what is left of it, and remove the log."""
+        """Wait for the process to end after `terminate`, kill the rest of its group and remove the log."""
         self.is_alive = False
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(SECONDS_TO_END)
@@ -106,59 +112,57 @@ class Replica:
         except (EOFError, OSError):
             pass
         finally:
-            self.ask_to_end()
+            self.terminate()
             code = self._process.wait()
             if code == -signal.SIGKILL:
                 self._log.add(f"MemoryError: {KILLED}")
             inbox.put((self, self._log.cause() or f"its process ended with {code}"))
 
 
-def end(replicas: list[Replica]) -> None:
-    """End all of them, side by side."""
+def end_replicas(replicas: list[Replica]) -> None:
+    """End all replicas in parallel."""
     for replica in replicas:
-        replica.ask_to_end()
+        replica.terminate()
     for replica in replicas:
         replica.end()
 
 
 def environments(num_replicas: int, num_gpus: int) -> list[dict[str, str]]:
-    """What each replica sees of the machine: `num_gpus` GPUs, or as many shares of the cores."""
+    """Environment variables per replica: its `num_gpus` GPUs, or an equal share of the CPU cores."""
     import torch
 
-    wanted = num_replicas * num_gpus
-    starts = range(0, wanted, num_gpus)
+    num_devices = num_replicas * num_gpus
+    starts = range(0, num_devices, num_gpus)
     if not torch.cuda.is_available():
         if CORES in os.environ:
             return [{}] * num_replicas
         cores = available_cores()
-        shares = [cores[number::wanted] or cores for number in range(wanted)]
+        shares = [cores[number::num_devices] or cores for number in range(num_devices)]
         texts = [",".join(map(str, share)) for share in shares]
         return [{CORES: "|".join(texts[start : start + num_gpus])} for start in starts]
     visible = os.environ.get(DEVICES)
     devices = visible.split(",") if visible else [str(n) for n in range(torch.cuda.device_count())]
-    if len(devices) < wanted:
+    if len(devices) < num_devices:
         raise UsageError(
             f"{num_replicas} replicas (--replicas) of {num_gpus} GPUs each (--tensor-parallel-size) "
-            f"need {wanted} GPUs, there are {len(devices)}"
+            f"need {num_devices} GPUs, there are {len(devices)}: give smaller numbers"
         )
     return [{DEVICES: ",".join(devices[start : start + num_gpus])} for start in starts]
 
 
-# What vLLM's processes write on stdout and stderr, and the one line of it that says why they died.
+# The log of a replica, and the line in it that says why vLLM died.
 #
-# vLLM names the cause of a failure in the traceback of the process it happened in; the error that reaches
-# the caller only says that there was one.
+# vLLM prints the cause of a failure in the traceback of the process where it happened. The error that reaches
+# the caller only says that there was a failure.
 
 
 CAUSE = re.compile(r"(?:^|[\s\]])((?:\w+\.)*\w*(?:Error|Exception)): (.*\S)(?:\n\s+(.*\S))?")
-HEADLINE = re.compile(
-    r"\d+ validation errors? for "
-)  # of pydantic; what is wrong stands in the next line
-SECOND_HAND = re.compile(
+HEADLINE = re.compile(r"\d+ validation errors? for ")  # pydantic; the next line has the error
+CONSEQUENCE = re.compile(
     r"initialization failed|[Ss]ee (stack trace|root cause)|died unexpectedly|EngineDeadError"
 )
 NOISE = re.compile(r"^Value error, | \[type=\w+, input_value=.*$")
-SAID_CHARACTERS = 240  # of an error that are repeated; the log has it all
+MESSAGE_CHARACTERS = 240  # of an error that are shown; the log has all of it
 REMEDIES = {
     r"[Oo]ut of memory|memory utilization|KV cache|kv cache|for the cache blocks|Available memory": (
         "give a smaller --max-model-len or --concurrency, more --tensor-parallel-size, or free memory"
@@ -170,8 +174,8 @@ REMEDIES = {
 }
 
 
-class Log:
-    """A file that a process and those that it starts write to, and a folder for its sockets beside it."""
+class ReplicaLog:
+    """The log file of a replica and its child processes, beside a folder for their sockets."""
 
     def __init__(self) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="distill-vllm-"))
@@ -181,18 +185,18 @@ class Log:
         self.path.touch()
 
     def cause(self) -> str:
-        """The first error in it that is no other's consequence, with what to do; "" if there is none."""
+        """The first error that is not the consequence of another one, with what to do; "" if there is none."""
         try:
             text = self.path.read_text(encoding="utf-8", errors="replace")
-        except FileNotFoundError:  # the process was asked to end, and has
+        except FileNotFoundError:  # removed by `end`
             return ""
         for kind, message, next_line in CAUSE.findall(text):
-            if SECOND_HAND.search(f"{kind}: {message}"):
+            if CONSEQUENCE.search(f"{kind}: {message}"):
                 continue
-            said = NOISE.sub("", next_line if HEADLINE.match(message) else message)
-            remedies = [remedy for pattern, remedy in REMEDIES.items() if re.search(pattern, said)]
-            short = textwrap.shorten(said, SAID_CHARACTERS, placeholder=" ...")
-            return "; ".join([short, *remedies[:1], f"all it said is in {self.path}"])
+            error = NOISE.sub("", next_line if HEADLINE.match(message) else message)
+            remedies = [remedy for pattern, remedy in REMEDIES.items() if re.search(pattern, error)]
+            short = textwrap.shorten(error, MESSAGE_CHARACTERS, placeholder=" ...")
+            return "; ".join([short, *remedies[:1], f"the whole log is in {self.path}"])
         return ""
 
     def add(self, line: str) -> None:
@@ -200,5 +204,5 @@ class Log:
             file.write(f"\n{line}\n")
 
     def remove(self, *, keep_log: bool) -> None:
-        """Remove the sockets, which processes that were killed leave behind, and the log if told so."""
+        """Remove the sockets, which killed processes leave behind, and the log unless `keep_log`."""
         shutil.rmtree(self.sockets if keep_log else self._folder, ignore_errors=True)

@@ -8,27 +8,27 @@ from distillpipe.base.options import Budget, Sampling, row_key
 from distillpipe.engines.budget.policy import (
     RESPONSE_TOKENS,
     Accept,
-    Delimiters,
+    DelimiterTokens,
     Force,
-    GoOn,
-    Limits,
     Round,
-    Seen,
-    Stop,
+    SampleOn,
+    ThoughtState,
+    TokenLimits,
+    Truncate,
     Wait,
-    check,
-    limits,
+    active_budget,
     next_round,
     next_step,
+    token_limits,
 )
 
 NONE = Budget(
     num_waits=0, min_reasoning_tokens=0, max_reasoning_tokens=None, wait_text="Wait", end_text="",
     end_at="step",
 )  # fmt: skip
-AROUND = Delimiters(opening=2, closing=3, slack=1)
-FREE = Limits(completion=100, thought=None, kept=0)
-CAPPED = Limits(completion=100, thought=50, kept=20)
+DELIMITERS = DelimiterTokens(opening=2, closing=3, slack=1)
+FREE = TokenLimits(completion=100, thought=None, reserved=0)
+CAPPED = TokenLimits(completion=100, thought=50, reserved=20)
 
 
 def budget(waits: int = 0, low: int = 0, high: int | None = None, **changes: object) -> Budget:
@@ -56,22 +56,22 @@ STEPS = {
     "an end beyond the maximum is taken back": (budget(high=50), CAPPED, ("end", 51, 0, 19), Force()),
     "all tokens are used": (budget(high=50), CAPPED, ("limit", 51, 0, 19), Force()),
     "the completion is at its limit, and there is no maximum": (
-        budget(1), FREE, ("limit", 90, 0, 0), Stop("length")),
+        budget(1), FREE, ("limit", 90, 0, 0), Truncate("length")),
     "no room is left, and the minimum is not reached": (
-        budget(low=95), FREE, ("limit", 94, 0, 0), Stop("length")),
+        budget(low=95), FREE, ("limit", 94, 0, 0), Truncate("length")),
     "an end without room, and the minimum is not reached": (
         budget(low=95), FREE, ("end", 94, 0, 0), Accept()),
-    "encoded anew, the tokens are fewer": (budget(0, 50, 50), CAPPED, ("limit", 48, 0, 22), GoOn()),
-    "a loop ends the completion": (budget(1, 0, 50), CAPPED, ("loop", 40, 0, 30), Stop("repetition")),
+    "encoded anew, the tokens are fewer": (budget(0, 50, 50), CAPPED, ("limit", 48, 0, 22), SampleOn()),
+    "a loop ends the completion": (budget(1, 0, 50), CAPPED, ("loop", 40, 0, 30), Truncate("repetition")),
     "a loop before the minimum is led out of": (
         budget(0, 45, 50), CAPPED, ("loop", 40, 0, 30), Wait(3)),
-    "a budget of nothing": (budget(high=0), Limits(100, 0, 20), ("limit", 0, 0, 78), Force()),
+    "a budget of nothing": (budget(high=0), TokenLimits(100, 0, 20), ("limit", 0, 0, 78), Force()),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize(("given", "allowed", "seen", "expected"), STEPS.values(), ids=STEPS.keys())
 def test_what_comes_after_a_round(given, allowed, seen, expected) -> None:
-    assert next_step(given, allowed, Seen(*seen), num_wait_tokens=3) == expected
+    assert next_step(given, allowed, ThoughtState(*seen), num_wait_tokens=3) == expected
 
 
 ROUNDS = {
@@ -84,7 +84,7 @@ ROUNDS = {
     "what is kept for the response is not touched": (
         budget(high=50), CAPPED, ("limit", 30, 0, 5), Round(5, False)),
     "at the maximum": (budget(high=50), CAPPED, ("limit", 50, 0, 28), Round(0, False)),
-    "a budget of nothing": (budget(high=0), Limits(100, 0, 20), ("limit", 0, 0, 78), Round(0, False)),
+    "a budget of nothing": (budget(high=0), TokenLimits(100, 0, 20), ("limit", 0, 0, 78), Round(0, False)),
 }  # fmt: skip
 
 
@@ -92,23 +92,23 @@ ROUNDS = {
     ("given", "allowed", "seen", "expected"), ROUNDS.values(), ids=ROUNDS.keys()
 )
 def test_how_many_tokens_may_follow(given, allowed, seen, expected) -> None:
-    assert next_round(given, allowed, Seen(*seen), slack=1) == expected
+    assert next_round(given, allowed, ThoughtState(*seen), slack=1) == expected
 
 
 # budget, --max-tokens, what the context leaves
 LIMITS = {
-    "there is room for all": (budget(high=500), 2000, 3000, Limits(2000, 500, 3 + RESPONSE_TOKENS)),
+    "there is room for all": (budget(high=500), 2000, 3000, TokenLimits(2000, 500, 3 + RESPONSE_TOKENS)),
     "what the options leave for the response is kept": (
-        budget(high=500), 600, 3000, Limits(600, 500, 3 + 94)),
+        budget(high=500), 600, 3000, TokenLimits(600, 500, 3 + 94)),
     "a short context takes from the thought": (
-        budget(high=500), 2000, 700, Limits(700, 700 - 6 - RESPONSE_TOKENS, 3 + RESPONSE_TOKENS)),
-    "down to the minimum": (budget(0, 438, 500), 2000, 700, Limits(700, 438, 3 + RESPONSE_TOKENS)),
+        budget(high=500), 2000, 700, TokenLimits(700, 700 - 6 - RESPONSE_TOKENS, 3 + RESPONSE_TOKENS)),
+    "down to the minimum": (budget(0, 438, 500), 2000, 700, TokenLimits(700, 438, 3 + RESPONSE_TOKENS)),
     "and no further": (budget(0, 439, 500), 2000, 700, None),
     "not a token for the thought": (budget(high=500), 2000, 6 + RESPONSE_TOKENS - 1, None),
-    "no maximum": (budget(1), 2000, 700, Limits(700, None, 0)),
+    "no maximum": (budget(1), 2000, 700, TokenLimits(700, None, 0)),
     "no maximum, and the minimum has no room": (budget(low=694), 2000, 700, None),
-    "no maximum, and the minimum has just room": (budget(low=693), 2000, 700, Limits(700, None, 0)),
-    "nothing for the thought": (budget(high=0), 2000, 3000, Limits(2000, 0, 3 + RESPONSE_TOKENS)),
+    "no maximum, and the minimum has just room": (budget(low=693), 2000, 700, TokenLimits(700, None, 0)),
+    "nothing for the thought": (budget(high=0), 2000, 3000, TokenLimits(2000, 0, 3 + RESPONSE_TOKENS)),
 }  # fmt: skip
 
 
@@ -116,7 +116,7 @@ LIMITS = {
     ("given", "max_tokens", "context", "expected"), LIMITS.values(), ids=LIMITS.keys()
 )
 def test_how_many_tokens_a_completion_has(given, max_tokens, context, expected) -> None:
-    assert limits(given, max_tokens, context, AROUND) == expected
+    assert token_limits(given, max_tokens, context, DELIMITERS) == expected
 
 
 @pytest.mark.parametrize(
@@ -131,24 +131,24 @@ def test_how_many_tokens_a_completion_has(given, max_tokens, context, expected) 
 )
 def test_a_budget_that_leaves_no_room_for_a_response_is_refused(given, said) -> None:
     with pytest.raises(UsageError, match=said):
-        limits(given, 1000, 3000, AROUND)
-    assert limits(given, 1001, 3000, AROUND) is not None
+        token_limits(given, 1000, 3000, DELIMITERS)
+    assert token_limits(given, 1001, 3000, DELIMITERS) is not None
 
 
 def test_a_minimum_above_the_maximum_is_refused() -> None:
     with pytest.raises(UsageError, match=r"--min-reasoning-tokens 51 is more than .* 50"):
-        check(budget(low=51, high=50))
-    assert check(budget(low=50, high=50)) == budget(low=50, high=50)
+        active_budget(budget(low=51, high=50))
+    assert active_budget(budget(low=50, high=50)) == budget(low=50, high=50)
 
 
 @pytest.mark.parametrize("given", [budget(1, wait_text=" \n"), budget(low=1, wait_text="")])
 def test_a_wait_without_a_text_is_refused(given) -> None:
     with pytest.raises(UsageError, match="--wait-text is empty"):
-        check(given)
+        active_budget(given)
 
 
 def test_a_budget_that_asks_for_nothing_is_none() -> None:
-    assert check(budget(wait_text="", end_text="Final Answer:")) is None
+    assert active_budget(budget(wait_text="", end_text="Final Answer:")) is None
 
 
 def test_a_budget_is_part_of_a_row_s_key_only_where_there_is_one() -> None:

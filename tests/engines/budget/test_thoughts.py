@@ -3,8 +3,8 @@
 import pytest
 
 from distillpipe.base.options import Budget
-from distillpipe.engines.budget.policy import Limits
-from distillpipe.engines.budget.thoughts import Thoughts
+from distillpipe.engines.budget.policy import TokenLimits
+from distillpipe.engines.budget.thoughts import ThoughtEditor
 from distillpipe.models.chat import Chat
 
 BUDGET = Budget(
@@ -12,7 +12,7 @@ BUDGET = Budget(
 )  # fmt: skip
 
 
-class Counted(Thoughts):
+class Counted(ThoughtEditor):
     """Notes how often the tokens of a thought are counted."""
 
     num_countings = 0
@@ -26,14 +26,14 @@ class Counted(Thoughts):
 def test_ending_a_thought_counts_its_tokens_a_few_times(teacher_chat: Chat, step: str) -> None:
     thoughts = Counted(teacher_chat, BUDGET)
     ids = teacher_chat.ids("<think>\n" + step * 500)
-    ended = thoughts.ended(ids, Limits(10**6, len(ids) * 3 // 4, 10))
-    assert Thoughts(teacher_chat, BUDGET).num_reasoning(ended) <= len(ids) * 3 // 4
+    ended = thoughts.force_end(ids, TokenLimits(10**6, len(ids) * 3 // 4, 10))
+    assert ThoughtEditor(teacher_chat, BUDGET).num_reasoning(ended) <= len(ids) * 3 // 4
     assert thoughts.num_countings < 30
 
 
 def test_a_thought_ends_at_its_last_whole_step_that_fits(teacher_chat: Chat) -> None:
-    thoughts = Thoughts(teacher_chat, BUDGET)
+    thoughts = ThoughtEditor(teacher_chat, BUDGET)
     text = "<think>\n14+6=20.\nIs it 20?\n20-6=14.\nWait\n" + "Is it 20?\n" * 20
     ids = teacher_chat.ids(text)
-    ended = thoughts.ended(ids, Limits(10**6, len(ids) - 10, 10))
+    ended = thoughts.force_end(ids, TokenLimits(10**6, len(ids) - 10, 10))
     assert teacher_chat.split(teacher_chat.text(ended)).reasoning == "14+6=20.\nIs it 20?\n20-6=14."

@@ -199,4 +199,4 @@ def test_a_tokenizer_for_a_model_that_is_loaded_is_a_usage_error(
         "--tokenizer", tiny_model,
     )  # fmt: skip
     assert done.code == 2
-    assert "--tokenizer is for a server" in done.err
+    assert "--tokenizer needs a server" in done.err

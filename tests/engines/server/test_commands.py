@@ -97,16 +97,16 @@ def test_terms_that_forbid_training_are_a_warning_and_the_user_knows_better(
     [
         (["--max-cost", 1], "--max-cost needs --price-input and --price-output"),
         (["--price-input", 1], "--price-input and --price-output go together"),
-        (["--engine", "transformers"], "--base-url is no option of --engine transformers"),
-        (["--chat-template", "chatml"], "--chat-template: not for a server"),
+        (["--engine", "transformers"], "--base-url cannot be used with --engine transformers"),
+        (["--chat-template", "chatml"], "--chat-template: a server uses its own setting"),
         (["--base-url", "localhost:8000"], "--base-url should look like http://localhost:8000/v1"),
-        (["--base-url", f"http://u:{KEY}@h/v1"], "must hold no user, password or query"),
-        (["--base-url", f"http://h/v1?key={KEY}"], "must hold no user, password or query"),
+        (["--base-url", f"http://u:{KEY}@h/v1"], "must not hold a user, password or query"),
+        (["--base-url", f"http://h/v1?key={KEY}"], "must not hold a user, password or query"),
         (["--api-key-env", KEY], "takes the name of an environment variable"),
         (["--extra-body", "{"], "--extra-body takes a JSON object, like '{"),
         (["--extra-body", "[1]"], "--extra-body takes a JSON object, like '{"),
-        (["--extra-body", '{"max_tokens": 1}'], "--extra-body: max_tokens is set by distillpipe"),
-        (["--extra-body", '{"top_p": 0.5}'], "--extra-body: top_p is set by distillpipe"),
+        (["--extra-body", '{"max_tokens": 1}'], "--extra-body: distillpipe sets max_tokens itself"),
+        (["--extra-body", '{"top_p": 0.5}'], "--extra-body: distillpipe sets top_p itself"),
     ],
 )
 def test_options_that_do_not_fit_are_a_usage_error(
@@ -126,7 +126,7 @@ def test_options_that_do_not_fit_are_a_usage_error(
     ("options", "expected"),
     [
         (["--engine", "openai"], "--engine openai needs --base-url"),
-        (["--max-cost", 1], "are for a server: give --base-url"),
+        (["--max-cost", 1], "need a server: give --base-url"),
     ],
 )
 def test_options_of_a_server_need_its_address(
@@ -144,7 +144,7 @@ def test_other_fields_of_a_request_are_for_a_server(
     done = distill(*given, "--extra-body", "{}")
 
     assert (done.code, done.err) == (
-        2, "error: --extra-body is for a server: give --base-url, or leave it out\n"
+        2, "error: --extra-body needs a server: give --base-url, or leave it out\n"
     )  # fmt: skip
 
 

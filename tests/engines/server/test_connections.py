@@ -16,7 +16,7 @@ from distillpipe.base.errors import EngineError, UsageError
 from distillpipe.base.options import Sampling
 from distillpipe.base.records import Message
 from distillpipe.engines.base import Answer, Failure, Request
-from distillpipe.engines.server.engine import OpenAIEngine, Patience
+from distillpipe.engines.server.engine import OpenAIEngine, Timeouts
 from distillpipe.engines.server.server import Server
 
 REQUEST = Request(
@@ -28,7 +28,7 @@ REQUEST = Request(
 def answers(url: str) -> list[Any]:
     server = Server(url, "teacher", "NO_KEY_HERE")
     server.check()
-    return list(OpenAIEngine(server, 1, patience=Patience(5.0, 0.001)).complete(iter([REQUEST])))
+    return list(OpenAIEngine(server, 1, timeouts=Timeouts(5.0, 0.001)).complete(iter([REQUEST])))
 
 
 @pytest.fixture(autouse=True)
@@ -90,7 +90,9 @@ def test_https_to_a_server_without_it_says_so() -> None:
 
     with socketserver.TCPServer(("127.0.0.1", 0), Plain) as server:
         threading.Thread(target=server.handle_request, daemon=True).start()
-        with pytest.raises(EngineError, match=r"no connection .*; does it speak http:// only\?"):
+        with pytest.raises(
+            EngineError, match=r"no connection .*; does the server speak http:// only\?"
+        ):
             answers(f"https://127.0.0.1:{server.server_address[1]}/v1")
 
 
@@ -143,6 +145,8 @@ def test_a_proxy_of_another_kind_is_a_usage_error(
 ) -> None:
     monkeypatch.setenv("ALL_PROXY", "socks5://user:secret@localhost:1080")
 
-    with pytest.raises(UsageError, match=r"a proxy that is no http:// address .* NO_PROXY") as told:
+    with pytest.raises(
+        UsageError, match=r"a proxy for .* that is not an http:// URL: .* NO_PROXY"
+    ) as told:
         answers("http://teacher.invalid/v1")
     assert "secret" not in str(told.value)

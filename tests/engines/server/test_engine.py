@@ -14,11 +14,11 @@ from distillpipe.base.errors import EngineError
 from distillpipe.base.options import Sampling
 from distillpipe.base.records import Message, TokenCounts
 from distillpipe.engines.base import Answer, Failure, Outcome, Refusal, Request
-from distillpipe.engines.server.engine import OpenAIEngine, Patience
+from distillpipe.engines.server.engine import OpenAIEngine, Timeouts
 from distillpipe.engines.server.server import Server
 
 SAMPLING = Sampling(temperature=0.6, top_p=0.95, max_tokens=64)
-PATIENCE = Patience(timeout_seconds=30.0, delay_scale=0.01)
+TIMEOUTS = Timeouts(silence_seconds=30.0, delay_scale=0.01)
 ANSWERED = Message(role="assistant", content="\\boxed{2}", reasoning_content="1+1=2.")
 COUNTED = TokenCounts(prompt=20, reasoning=24, response=36, total=80)
 
@@ -30,9 +30,9 @@ def requests(number: int | None = None) -> Iterator[Request]:
 
 
 def engine_of(server: Any, concurrency: int = 8, **options: Any) -> OpenAIEngine:
-    patience = options.pop("patience", PATIENCE)
+    timeouts = options.pop("timeouts", TIMEOUTS)
     asked = Server(server.url, "teacher", "NO_KEY_HERE")
-    return OpenAIEngine(asked, concurrency, patience=patience, **options)
+    return OpenAIEngine(asked, concurrency, timeouts=timeouts, **options)
 
 
 def outcomes_of(server: Any, number: int, **options: Any) -> dict[str, Outcome]:
@@ -126,7 +126,7 @@ def test_an_answer_of_a_server_that_calls_itself_otherwise_is_a_warning(
 
     assert [answer.served_by for answer in found.values()] == ["mFalse"] * 2 + ["mTrue"] * 2
     assert capsys.readouterr().err == (
-        "warning: answers now come from 'mTrue', which is new in this run\n"
+        "warning: answers now come from 'mTrue', a new name in this run\n"
     )
 
 
@@ -144,7 +144,7 @@ def test_a_fault_is_tried_again(serve: Any, sent: Any, faults: list[Any], fault:
 
 def test_a_stall_is_given_up_and_tried_again(serve: Any, sent: Any) -> None:
     server = serve(lambda _, attempt: sent(stall=600.0 if attempt == 1 else 0.0))
-    found = outcomes_of(server, 3, patience=Patience(timeout_seconds=0.2, delay_scale=0.01))
+    found = outcomes_of(server, 3, timeouts=Timeouts(silence_seconds=0.2, delay_scale=0.01))
 
     assert all(isinstance(outcome, Answer) for outcome in found.values())
     assert set(server.attempts.values()) == {2}
@@ -175,7 +175,7 @@ def test_retry_after_is_honoured(serve: Any, sent: Any) -> None:
         times.append(time.monotonic())
         return sent(429, b"", (("Retry-After", "1"),)) if attempt == 1 else sent()
 
-    outcomes_of(serve(react), 1, patience=Patience(30.0, delay_scale=1.0))
+    outcomes_of(serve(react), 1, timeouts=Timeouts(30.0, delay_scale=1.0))
     assert times[1] - times[0] >= 1.0
 
 
@@ -246,7 +246,7 @@ def test_a_server_that_takes_no_seed_is_asked_without(
     assert all(isinstance(outcome, Answer) for outcome in outcomes_of(server, 30).values())
     assert sum("seed" in body for body in server.bodies) <= 8
     assert capsys.readouterr().err == (
-        "the server does not take requests as they are (422: seed: extra field): asking without seeds\n"
+        "the server does not support a field of the requests (422: seed: extra field): sending them without seeds\n"
     )
 
 
@@ -264,7 +264,7 @@ def test_a_server_that_wants_the_limit_by_its_newer_name_gets_it(
     assert all(isinstance(outcome, Answer) for outcome in outcomes_of(server, 30).values())
     assert sum("max_tokens" in body for body in server.bodies) <= 8
     assert {body["max_completion_tokens"] for body in server.bodies[8:]} == {64}
-    assert capsys.readouterr().err.count("asking with max_completion_tokens\n") == 1
+    assert capsys.readouterr().err.count("sending them with max_completion_tokens\n") == 1
 
 
 def test_a_server_that_takes_neither_seed_nor_the_older_name_is_asked_without_both(
@@ -300,14 +300,14 @@ def test_other_fields_are_sent_along_and_null_leaves_one_out(serve: Any, sent: A
 @pytest.mark.parametrize(
     ("status", "said", "expected"),
     [
-        (401, "bad key", "refuses the key in NO_KEY_HERE|wants a key: set .* NO_KEY_HERE"),
-        (403, "not yours", "wants a key: set the environment variable NO_KEY_HERE"),
-        (402, "pay first", "says that the money is used up"),
-        (429, "insufficient_quota", "says that the money is used up"),
+        (401, "bad key", "refuses the key in NO_KEY_HERE|needs a key: set .* NO_KEY_HERE"),
+        (403, "not yours", "needs a key: set the environment variable NO_KEY_HERE"),
+        (402, "pay first", "says that the balance is used up"),
+        (429, "insufficient_quota", "says that the balance is used up"),
         (404, "The model `teacher` does not exist.", "has no model 'teacher': it has a, b"),
         (400, "Model Not Exist", "has no model 'teacher': it has a, b"),
         (404, "", "has no model 'teacher': it has a, b"),
-        (308, "", "answers with status 308, which leads elsewhere without saying where"),
+        (308, "", "answers with status 308, a redirect without a target"),
     ],
 )
 def test_what_no_request_can_mend_stops_the_run_with_the_remedy(
@@ -326,7 +326,7 @@ def test_a_wrong_path_on_a_server_without_a_list_names_the_address(serve: Any, s
     server.models = 404
 
     with pytest.raises(
-        EngineError, match=r"is no API of this kind; is it running, and is --base-url"
+        EngineError, match=r"is not an OpenAI-compatible API; is it running, and is --base-url"
     ):
         outcomes_of(server, 3)
 
@@ -336,7 +336,7 @@ def test_the_check_finds_wrong_addresses_and_keys_before_anything_is_asked(
 ) -> None:
     server = serve(lambda *_: sent())
     server.models = 401
-    with pytest.raises(EngineError, match=r"wants a key"):
+    with pytest.raises(EngineError, match=r"needs a key"):
         Server(server.url, "teacher", "NO_KEY_HERE").check()
     server.models = 500
     Server(server.url, "teacher", "NO_KEY_HERE").check()
@@ -354,7 +354,7 @@ def test_a_server_that_goes_away_stops_the_run_after_a_while(serve: Any, sent: A
         next(outcomes)
     server.stop()
 
-    with pytest.raises(EngineError, match=r"is gone: no connection .* start the server again"):
+    with pytest.raises(EngineError, match=r"is down: no connection .* start the server again"):
         list(outcomes)
 
 
@@ -362,8 +362,8 @@ def test_a_server_that_only_errs_stops_the_run_after_many_failures(serve: Any, s
     server = serve(lambda *_: sent(500, b"oops"))
 
     failed = []
-    with pytest.raises(EngineError, match=r"is out of order: 2. requests in a row failed 8 times"):
-        failed += engine_of(server, patience=Patience(30.0, 0.0001)).complete(requests())
+    with pytest.raises(EngineError, match=r"does not work: 2. requests in a row failed 8 times"):
+        failed += engine_of(server, timeouts=Timeouts(30.0, 0.0001)).complete(requests())
     assert sum(server.attempts.values()) <= 8 * 36
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from distillpipe.base.records import Message, TokenCounts
-from distillpipe.engines.server.replies import Again, Refused, Reply, Stop, read_response
+from distillpipe.engines.server.replies import Fatal, Refused, Reply, Retry, read_response
 from distillpipe.engines.server.server import Server
 from distillpipe.engines.server.usage import Usage
 
@@ -110,17 +110,17 @@ def test_an_error_that_is_none_costs_no_answer(value: Any) -> None:
 @pytest.mark.parametrize(
     ("error", "expected"),
     [
-        ({"code": 429, "message": "slow"}, Again("429: slow", is_busy=True)),
-        ({"code": "429", "message": "slow"}, Again("429: slow 429", is_busy=True)),
-        ({"status": 503, "message": "full"}, Again("503: full", is_busy=True)),
-        ({"code": 502, "message": "gone"}, Again("502: gone", may_be_billed=True)),
-        ({"code": 10**30, "message": "what"}, Again("500: what")),
-        ({"code": -1, "message": "what"}, Again("500: what")),
-        ({"code": True, "message": "what"}, Again("500: what")),
-        ({"code": 1302, "message": "what"}, Again("500: what")),
-        ({"code": "rate_limit", "message": "what"}, Again("500: what rate_limit")),
-        ("oops", Again("500: oops")),
-        ({"code": 401, "message": "no"}, Stop("key", "401: no")),
+        ({"code": 429, "message": "slow"}, Retry("429: slow", is_busy=True)),
+        ({"code": "429", "message": "slow"}, Retry("429: slow 429", is_busy=True)),
+        ({"status": 503, "message": "full"}, Retry("503: full", is_busy=True)),
+        ({"code": 502, "message": "gone"}, Retry("502: gone", may_be_billed=True)),
+        ({"code": 10**30, "message": "what"}, Retry("500: what")),
+        ({"code": -1, "message": "what"}, Retry("500: what")),
+        ({"code": True, "message": "what"}, Retry("500: what")),
+        ({"code": 1302, "message": "what"}, Retry("500: what")),
+        ({"code": "rate_limit", "message": "what"}, Retry("500: what rate_limit")),
+        ("oops", Retry("500: oops")),
+        ({"code": 401, "message": "no"}, Fatal("key", "401: no")),
         ({"code": 400, "message": "flagged"}, Refused("refused_by_server", "400: flagged", is_certain=True)),
     ],
     ids=repr,
@@ -188,7 +188,7 @@ GARBLED = [
 @pytest.mark.parametrize("body", GARBLED, ids=lambda body: repr(body[:30]))
 def test_what_no_decoder_takes_is_asked_again(body: bytes) -> None:
     found = read_response(200, None, body)
-    assert isinstance(found, Again)
+    assert isinstance(found, Retry)
     assert found.may_be_billed
     assert len(found.reason) < 400
     assert found.reason.isprintable()
@@ -226,7 +226,7 @@ def test_a_mutated_answer_is_read_or_asked_again() -> None:
             kinds.add(type(found))
             if isinstance(found, Reply):
                 found.message.content.encode()
-    assert kinds >= {Reply, Again, Refused}
+    assert kinds >= {Reply, Retry, Refused}
 
 
 # ---------------------------------------------------------------- the list of models

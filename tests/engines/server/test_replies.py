@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from distillpipe.base.records import Message, TokenCounts
-from distillpipe.engines.server.replies import Again, Refused, Reply, Stop, read_response
+from distillpipe.engines.server.replies import Fatal, Refused, Reply, Retry, read_response
 from distillpipe.engines.server.usage import Usage
 
 MESSAGE = {"content": "four", "reasoning": "12345678"}
@@ -88,7 +88,7 @@ def test_openrouter_says_who_answered() -> None:
 )  # fmt: skip
 def test_what_is_no_answer_is_asked_for_again_and_may_be_billed(content: bytes) -> None:
     found = read_response(200, None, content)
-    assert isinstance(found, Again)
+    assert isinstance(found, Retry)
     assert (found.may_be_billed, found.is_busy, found.was_sent) == (True, False, True)
 
 
@@ -100,7 +100,7 @@ def test_what_is_no_answer_is_asked_for_again_and_may_be_billed(content: bytes) 
     ],
 )  # fmt: skip
 def test_what_passes_is_asked_for_again(status: int, is_busy: bool, may_be_billed: bool) -> None:
-    assert read_response(status, "7", said("wait")) == Again(
+    assert read_response(status, "7", said("wait")) == Retry(
         f"{status}: wait", is_busy, may_be_billed, "7"
     )
 
@@ -157,7 +157,7 @@ def test_an_answer_that_was_filtered_is_refused_and_billed() -> None:
 )  # fmt: skip
 def test_what_stops_the_run(status: int, text: str, fault: str) -> None:
     found = read_response(status, None, said(text))
-    assert isinstance(found, Stop)
+    assert isinstance(found, Fatal)
     assert found.fault == fault
 
 
@@ -168,14 +168,14 @@ def test_other_refusals_are_not_certain() -> None:
 
 def test_an_error_inside_of_an_answer_counts_with_its_own_status() -> None:
     inside = {"error": {"code": 429, "message": "upstream is busy"}}
-    assert read_response(200, None, json.dumps(inside).encode()) == Again(
+    assert read_response(200, None, json.dumps(inside).encode()) == Retry(
         "429: upstream is busy", is_busy=True
     )
 
 
 @pytest.mark.parametrize("usage", [{"prompt_tokens": 9, "completion_tokens": 3}, {"n": -1}, 5, "x"])
 def test_an_error_with_counts_beside_it_may_be_billed(usage: object) -> None:
-    for code, found_kind in ((500, Again), (429, Again), (400, Refused)):
+    for code, found_kind in ((500, Retry), (429, Retry), (400, Refused)):
         content = {"error": {"code": code, "message": "stopped midway"}, "usage": usage}
         found = read_response(200, None, json.dumps(content).encode())
         assert isinstance(found, found_kind)
@@ -198,5 +198,5 @@ def test_an_error_with_counts_beside_it_may_be_billed(usage: object) -> None:
 )
 def test_what_a_server_says_becomes_one_line(content: bytes, told: str) -> None:
     found = read_response(500, None, content)
-    assert isinstance(found, Again)
+    assert isinstance(found, Retry)
     assert found.reason == (f"500: {told}" if told else "500")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from distillpipe.engines.server.retry import Throttle, delay, retry_after_seconds
+from distillpipe.engines.server.retry import Throttle, retry_after_seconds, retry_delay
 
 NOW = 784_111_777.0  # Sun, 06 Nov 1994 08:49:37 GMT, the example of RFC 9110
 
@@ -13,15 +13,15 @@ NOW = 784_111_777.0  # Sun, 06 Nov 1994 08:49:37 GMT, the example of RFC 9110
 def test_waits_double_up_to_a_minute_and_jitter_takes_off_up_to_half(
     tries: int, longest: float
 ) -> None:
-    assert delay(tries, None, 0.0) == longest
-    assert delay(tries, None, 0.999999) == pytest.approx(longest / 2, rel=1e-4)
+    assert retry_delay(tries, None, 0.0) == longest
+    assert retry_delay(tries, None, 0.999999) == pytest.approx(longest / 2, rel=1e-4)
 
 
 @pytest.mark.parametrize(
     ("asked", "expected"), [(None, 1.0), (0.0, 1.0), (0.5, 1.0), (30.0, 30.0), (1e9, 3600.0)]
 )
 def test_a_wait_is_at_least_what_the_server_asks_for(asked: float | None, expected: float) -> None:
-    assert delay(1, asked, 0.0) == expected
+    assert retry_delay(1, asked, 0.0) == expected
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,7 @@ def test_retry_after_is_a_number_or_a_date(header: str | None, seconds: float | 
 def answers(throttle: Throttle, busy: int, well: int) -> int:
     sent_after = throttle.num_halvings
     for number in range(busy + well):
-        throttle.answered(sent_after, is_busy=number < busy)
+        throttle.record(sent_after, is_busy=number < busy)
     return throttle.limit
 
 

@@ -22,7 +22,7 @@ from distillpipe.data.store.spending import Ledger, Prices
 from distillpipe.data.store.versions import Header
 from distillpipe.data.store.writer import Writer
 from distillpipe.engines.server.billing import Billing
-from distillpipe.engines.server.engine import OpenAIEngine, Patience
+from distillpipe.engines.server.engine import OpenAIEngine, Timeouts
 from distillpipe.engines.server.server import Server
 from distillpipe.models.lookup import Served
 from distillpipe.sampling.plan import content_of_sampling
@@ -30,7 +30,7 @@ from distillpipe.sampling.sampler import Sampler
 from distillpipe.stages.run import content_of
 
 SAMPLING = Sampling(temperature=0.6, top_p=0.95, max_tokens=64)
-PATIENCE = Patience(timeout_seconds=30.0, delay_scale=0.01)
+TIMEOUTS = Timeouts(silence_seconds=30.0, delay_scale=0.01)
 ANSWERED = Message(role="assistant", content="\\boxed{2}", reasoning_content="1+1=2.")
 COUNTED = TokenCounts(prompt=20, reasoning=24, response=36, total=80)
 
@@ -51,7 +51,7 @@ def problems(number: int) -> list[Problem]:
 
 @pytest.fixture
 def sample(tmp_path: Path) -> Sample:
-    """`sample(server, 2000)` does what `generate` does, with a server and little patience."""
+    """`sample(server, 2000)` does what `generate` does, with a server and short timeouts."""
     options = SamplingOptions(
         prompting=Prompting(
             problem_field=None, answer_field=None, verifier=None, prompt_template="{problem}",
@@ -64,7 +64,7 @@ def sample(tmp_path: Path) -> Sample:
     )  # fmt: skip
 
     def run(
-        server: Any, number: int, max_cost: float | None = None, patience: Patience = PATIENCE
+        server: Any, number: int, max_cost: float | None = None, timeouts: Timeouts = TIMEOUTS
     ) -> versions.Manifest:
         out = tmp_path / "traces"
         header = Header(
@@ -72,12 +72,12 @@ def sample(tmp_path: Path) -> Sample:
         )
         with versions.draft(out, header) as draft, Writer(draft) as writer:
             sampler = Sampler(TEACHER, None, options, draft.path)
-            sampler.plan(iter(problems(number)))
+            sampler.add(iter(problems(number)))
 
             def open_engine() -> OpenAIEngine:
                 billing = Billing(Ledger(draft, PRICES, max_cost))
                 return OpenAIEngine(
-                    Server(server.url, "teacher", "NO_KEY_HERE"), 64, billing, patience
+                    Server(server.url, "teacher", "NO_KEY_HERE"), 64, billing, timeouts
                 )
 
             sampler.sample(writer, open_engine, lambda trace, _: trace)
@@ -103,8 +103,8 @@ def test_all_rows_are_there_once_though_a_fifth_of_the_requests_fails(
     serve: Any, with_faults: Any, sample: Sample, tmp_path: Path, number: int
 ) -> None:
     server = serve(with_faults(0.2, stall=600.0))
-    patience = Patience(timeout_seconds=0.5, delay_scale=0.01, deadline_seconds=60.0)
-    manifest = sample(server, number, patience=patience)
+    timeouts = Timeouts(silence_seconds=0.5, delay_scale=0.01, deadline_seconds=60.0)
+    manifest = sample(server, number, timeouts=timeouts)
 
     rows = list(read_traces(str(tmp_path / "traces")))
     assert sorted(row.problem for row in rows) == sorted(one.problem for one in problems(number))

@@ -13,15 +13,15 @@ from distillpipe.base.options import Sampling
 from distillpipe.base.records import Message, TokenCounts
 from distillpipe.base.redaction import guard
 from distillpipe.engines.base import Request
-from distillpipe.engines.server.usage import Most, Usage, most_of, read_usage
+from distillpipe.engines.server.usage import Usage, UsageBounds, read_usage, usage_bounds
 
 MESSAGE = Message(role="assistant", content="four", reasoning_content="12345678")  # 12 bytes
-MOST = Most(prompt=600, believed_prompt=700, completion=512)
+MOST = UsageBounds(prompt=600, believed_prompt=700, completion=512)
 OWN = (600, 12 + 16)  # our own count: of the prompt, and of the text with its delimiters
 
 
 def read(
-    usage: Any, message: Message = MESSAGE, most: Most = MOST, ids: int | None = None
+    usage: Any, message: Message = MESSAGE, most: UsageBounds = MOST, ids: int | None = None
 ) -> Usage:
     content = usage if isinstance(usage, str) else json.dumps(usage)
     return read_usage(Raw(content.encode()), message, most, ids)
@@ -74,7 +74,7 @@ def test_an_odd_count_is_not_stored_and_books_the_more(field: str, odd: Odd) -> 
 
     assert (usage.stored, usage.is_billed) == (None, False)
     assert usage.booked == {"own": own, "worst": None}[odd.books]
-    assert [field in one.text and "\n" not in one.text for one in usage.remarks] == [
+    assert [field in one.text and "\n" not in one.text for one in usage.warnings] == [
         True
     ] * odd.is_said
 
@@ -96,7 +96,7 @@ def test_an_odd_count_beside_them_is_passed_over(field: str, odd: Odd) -> None:
 
     assert usage.stored == counts(50, 20, 13)
     assert (usage.booked, usage.is_billed) == ((50, 20), True)
-    assert [field in one.text for one in usage.remarks] == [True] * odd.is_said
+    assert [field in one.text for one in usage.warnings] == [True] * odd.is_said
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_of_two_odd_counts_the_worse_decides(pair: tuple[Odd, Odd]) -> None:
 
     is_worst = any(odd.books == "worst" for odd in pair)
     assert (usage.stored, usage.booked) == (None, None if is_worst else OWN)
-    assert (len(usage.remarks), usage.is_billed) == (is_worst, False)
+    assert (len(usage.warnings), usage.is_billed) == (is_worst, False)
 
 
 @pytest.mark.parametrize(
@@ -164,13 +164,13 @@ def test_of_counts_that_disagree_the_largest_possible_holds(
         usage = read(given | place)
         assert usage.stored == counts(50, *stored)
         assert (usage.booked, usage.is_billed) == ((50, stored[0]), True)
-        assert len(usage.remarks) == is_said
+        assert len(usage.warnings) == is_said
 
 
 def test_no_tokens_for_a_text_is_no_count() -> None:
     usage = read({"prompt_tokens": 50, "completion_tokens": 0})
     assert (usage.stored, usage.booked, usage.is_billed) == (None, (50, 28), False)
-    assert "too few for the text" in usage.remarks[0].text
+    assert "too few for the text" in usage.warnings[0].text
     nothing = Message(role="assistant", content="")
     assert read({"prompt_tokens": 50, "completion_tokens": 0}, nothing).stored == counts(50, 0, 0)
 
@@ -183,30 +183,30 @@ def test_ids_in_hand_are_counted_by_themselves() -> None:
 
 
 def test_a_thing_is_said_once_whatever_its_figures() -> None:
-    abouts = {
-        remark.about
+    kinds = {
+        warning.kind
         for number in (-1, -2, -(10**30))
-        for remark in read({"prompt_tokens": number, "completion_tokens": 1}).remarks
+        for warning in read({"prompt_tokens": number, "completion_tokens": 1}).warnings
     }
-    assert len(abouts) == 1
+    assert len(kinds) == 1
 
 
 def test_a_key_in_the_place_of_a_count_is_left_out_before_it_is_cut() -> None:
     key = "sk-proj-" + "".join(f"{number:02x}" for number in range(64))
     guard(key)
-    (remark,) = read({"prompt_tokens": key, "completion_tokens": 1}).remarks
-    assert "([key], which is no number)" in remark.text
+    (warning,) = read({"prompt_tokens": key, "completion_tokens": 1}).warnings
+    assert "([key], which is not an integer)" in warning.text
 
 
 def test_what_a_request_can_have_had_is_known_of_it() -> None:
     asked = [Message(role="user", content="1+1?")]
     request = Request("key", [], Sampling(temperature=0.6, top_p=0.95, max_tokens=64), 0, asked)
-    assert most_of(request, 10**9, is_bounded=True) == Most(516, 516 + 8192, 64)
-    assert most_of(request, 4096, is_bounded=True) == Most(516, 4096, 64)
-    assert most_of(request, 16, is_bounded=True) == Most(516, 516, 64)
-    assert most_of(request, 10**9, is_bounded=False) == Most(516, 516 + 8192, 64 + 516)
+    assert usage_bounds(request, 10**9, is_bounded=True) == UsageBounds(516, 516 + 8192, 64)
+    assert usage_bounds(request, 4096, is_bounded=True) == UsageBounds(516, 4096, 64)
+    assert usage_bounds(request, 16, is_bounded=True) == UsageBounds(516, 516, 64)
+    assert usage_bounds(request, 10**9, is_bounded=False) == UsageBounds(516, 516 + 8192, 64 + 516)
     rendered = request._replace(prompt_ids=[1, 2, 3], limit=9)
-    assert most_of(rendered, 10**9, is_bounded=True) == Most(3, 3 + 8192, 9)
+    assert usage_bounds(rendered, 10**9, is_bounded=True) == UsageBounds(3, 3 + 8192, 9)
 
 
 ANY_VALUE = st.recursive(

@@ -152,7 +152,7 @@ def test_slots_are_as_many_as_the_memory_holds_and_every_request_is_answered(
     engine = open_folder(teacher_folder, teacher_chat, 16)
     found = by_key(engine.complete(iter(requests_of(teacher_chat, temperature=0.0))))
     assert len(found) == len(PROBLEMS)
-    assert "1 sequences at once" in capsys.readouterr().err
+    assert "1 concurrent sequences" in capsys.readouterr().err
 
 
 def test_no_requests_give_no_completions(teacher_folder: Path, teacher_chat: Chat) -> None:
@@ -314,7 +314,7 @@ def test_a_model_of_nan_fails_every_request_and_the_run_says_why_and_is_not_fini
     folder = model_with_nan(tmp_path / "model", repository, token=None)
     problems = tmp_path / "problems.jsonl"
     problems.write_text("".join(json.dumps({"problem": text}) + "\n" for text in PROBLEMS[:3]))
-    error = "the model's logits are no numbers at token 1 of the completion"
+    error = "the model's logits are not finite at token 1 of the completion"
     for flag in ([], ["--accept-errors"]):
         done = distill(
             "generate", problems, "--teacher", folder, "--max-tokens", 4, "--out", tmp_path / "out", *flag

@@ -18,7 +18,7 @@ import pytest
 pytestmark = pytest.mark.vllm
 
 NUM_ROWS = 900
-SECONDS_TO_LEAVE = 10  # of a replica that is still loading, see vllm_process
+SECONDS_TO_EXIT = 10  # of a replica that is still loading, see vllm.process
 ARGUMENTS = [
     "generate", "data/quickstart/problems-train.jsonl", "--teacher", "data/quickstart/teacher",
     "--prompt-template", "{problem}", "--max-tokens", "160", "--limit", str(NUM_ROWS),
@@ -101,7 +101,7 @@ def test_a_run_that_is_killed_while_the_model_is_loaded_leaves_no_process(
     killed = time.monotonic()
     while of_group(group):
         time.sleep(0.1)
-    assert time.monotonic() - killed < SECONDS_TO_LEAVE + 20
+    assert time.monotonic() - killed < SECONDS_TO_EXIT + 20
     assert rows(out) == []
 
 
@@ -149,7 +149,7 @@ def test_a_run_that_loses_a_replica_ends_with_every_row_once(
     printed, said = started.communicate()
     assert started.returncode == 0, said
     assert "of vLLM died" in said
-    assert "requests in flight are done by the 1 left" in said
+    assert "requests in flight go to the remaining replicas (1)" in said
     assert printed == ""
     assert are_gone(processes)
     whole = rows(out)

@@ -11,11 +11,11 @@ import pytest
 
 from distillpipe.base.errors import EngineError, MissingDependencyError, UsageError
 from distillpipe.base.options import EngineOptions, Sampling
-from distillpipe.engines import choose
+from distillpipe.engines import choose_engine
 from distillpipe.engines.base import Completion, Request
 from distillpipe.engines.vllm import replicas
 from distillpipe.engines.vllm.engine import VllmEngine
-from distillpipe.engines.vllm.replicas import Log
+from distillpipe.engines.vllm.replicas import ReplicaLog
 from distillpipe.models.lookup import Model
 
 SAMPLING = Sampling(temperature=0, top_p=1, max_tokens=8)
@@ -98,9 +98,9 @@ def test_what_a_dead_replica_left_is_done_by_the_others(
 
     assert sorted(one.key for one in engine.complete(lazily())) == sorted(keys)
     said = capsys.readouterr().err
-    assert "replica 0 of vLLM died: it was killed, as happens to a process when" in said
+    assert "replica 0 of vLLM died: it was killed, probably because the machine" in said
     assert "out of memory; give a smaller --max-model-len" in said
-    assert "are done by the 1 left" in said
+    assert "requests in flight go to the remaining replicas (1)" in said
 
 
 def test_when_the_last_replica_has_died_the_error_says_why_and_what_was_done_stays_valid() -> None:
@@ -171,17 +171,17 @@ pydantic_core._pydantic_core.ValidationError: 1 validation error for ModelConfig
             "  Value error, x\nValueError: Total number of attention heads (4) must be divisible by "
             "tensor parallel size (3).\n",
             "Total number of attention heads (4) must be divisible by tensor parallel size (3).; "
-            "give another --tensor-parallel-size; all it said is in ",
+            "give another --tensor-parallel-size; the whole log is in ",
         ),
         (
             f"ValueError: {'so it is ' * 100}\n",
-            f"{'so it is ' * 25}so it is so ...; all it said is in ",
+            f"{'so it is ' * 25}so it is so ...; the whole log is in ",
         ),
         ("EngineDeadError: EngineCore encountered an issue. See stack trace (above)\n", ""),
     ],
 )
 def test_the_cause_of_a_failure_is_read_from_the_log(text: str, cause: str) -> None:
-    log = Log()
+    log = ReplicaLog()
     log.path.write_text(text)
     assert log.cause().startswith(cause)
     assert bool(log.cause()) == bool(cause)
@@ -195,15 +195,15 @@ def test_without_vllm_the_error_names_the_command_that_installs_it(
 ) -> None:
     monkeypatch.setattr("distillpipe.engines.find_spec", lambda _: None)
     with pytest.raises(MissingDependencyError, match=r"pip install 'vllm>=0\.\d+,<0\.\d+'$"):
-        choose(EngineOptions(engine="vllm", concurrency=None))
-    assert choose(EngineOptions(engine="auto", concurrency=None)) == "transformers"
+        choose_engine(EngineOptions(engine="vllm", concurrency=None))
+    assert choose_engine(EngineOptions(engine="auto", concurrency=None)) == "transformers"
 
 
 @pytest.mark.parametrize("option", ["replicas", "tensor_parallel_size"])
 def test_what_only_vllm_has_is_refused_for_others(option: str) -> None:
     options = EngineOptions(engine="transformers", concurrency=None, **{option: 2})
-    with pytest.raises(UsageError, match="are for --engine vllm, not for transformers"):
-        choose(options)
+    with pytest.raises(UsageError, match="need --engine vllm; the engine is transformers"):
+        choose_engine(options)
 
 
 @pytest.mark.parametrize(("has_cuda", "name"), [(True, "vllm"), (False, "transformers")])
@@ -212,7 +212,7 @@ def test_auto_is_vllm_where_there_is_a_gpu(
 ) -> None:
     monkeypatch.setattr("distillpipe.engines.find_spec", lambda _: True)
     monkeypatch.setattr("torch.cuda.is_available", lambda: has_cuda)
-    assert choose(EngineOptions(engine="auto", concurrency=None)) == name
+    assert choose_engine(EngineOptions(engine="auto", concurrency=None)) == name
 
 
 @pytest.mark.parametrize(
