@@ -77,7 +77,9 @@ def stub() -> str:
                 result = f"list[{what}]" if many else what
                 parts += ["@overload", f"def {name}({', '.join(words)}) -> {result}: ..."]
     ruff = [sys.executable, "-m", "ruff", "format", "--stdin-filename", "api.pyi", "-"]
-    done = subprocess.run(ruff, input="\n".join(parts), capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        ruff, input="\n".join(parts), capture_output=True, encoding="utf-8", check=True
+    )
     return done.stdout
 
 

@@ -25,7 +25,7 @@ PAGES_RUN_BY_SLOW_TESTS = ["README.md", "docs/tutorial.md", "docs/how-to/existin
 PAGES_RUN_BY_LONG_TESTS = [
     "docs/how-to/select-traces.md", "docs/how-to/soft-labels.md", "docs/how-to/reasoning-length.md",
     "docs/how-to/evaluate.md", "docs/how-to/deploy.md", "docs/how-to/own-verifier.md",
-    "docs/reference/recipes.md",
+    "docs/reference/recipes.md", "docs/reference/python.md",
 ]  # fmt: skip
 
 

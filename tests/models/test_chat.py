@@ -206,7 +206,7 @@ def test_a_system_prompt_comes_first_even_an_empty_one(system_prompt: str) -> No
 
 def test_a_prompt_template_without_the_problem_is_refused() -> None:
     check_prompt_template("Solve {problem}")
-    with pytest.raises(UsageError, match=r"'Solve \{\}' has no \{problem\} in it"):
+    with pytest.raises(UsageError, match=r"'Solve \{\}' must contain \{problem\}"):
         check_prompt_template("Solve {}")
 
 

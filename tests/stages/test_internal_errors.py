@@ -11,7 +11,7 @@ import pytest
 from distillpipe import filters
 from distillpipe.base import rowguard
 from distillpipe.base.filter_options import FilterOptions
-from distillpipe.base.options import SamplingOptions
+from distillpipe.base.options import Judging, SamplingOptions
 from distillpipe.base.records import RejectedTrace, Trace
 from distillpipe.base.rowguard import InternalErrors
 from distillpipe.data.formats import incoming, outgoing
@@ -109,8 +109,7 @@ def stage(
         monkeypatch.setattr(decide, "SMALL_BYTES", 0)
 
     def run(out: Path, num_bad: int, run: Run) -> Result:
-        run = msgspec.structs.replace(run, num_workers=2)
-        return filter_traces([write_traces(num_bad)], out, options, run)
+        return filter_traces([write_traces(num_bad)], out, options, run, judging=Judging(2))
 
     def heal() -> None:
         filters.ROW_RULES.pop("faulty", None)

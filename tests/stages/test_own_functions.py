@@ -87,11 +87,11 @@ def own(filtering: FilterOptions, tmp_path: Path) -> Callable[..., FilterOptions
 
 
 def kept(result: Result) -> list[Trace]:
-    return list(dataset.read_rows(result.path, "part", Trace))
+    return list(dataset.scan(result.path, Trace))
 
 
 def rejected(result: Result) -> list[RejectedTrace]:
-    return list(dataset.read_rows(result.path, "rejected", RejectedTrace))
+    return list(dataset.scan(result.path, RejectedTrace, "rejected"))
 
 
 # ---------------------------------------------------------------- what they decide and cost
@@ -199,7 +199,7 @@ def test_rules_are_asked_in_their_order_and_all_with_explain(
     (partial,) = versions.partials(tmp_path / "out")
     found = [
         (row.reason, row.other_reasons)
-        for row in dataset.read_rows(partial, "rejected", RejectedTrace)
+        for row in dataset.scan(partial, RejectedTrace, "rejected")
     ]
     assert found.count(("short_thought", ["not_wanted", "correct_answer"])) == 9
     assert found.count(("not_wanted", ["correct_answer"])) == 91

@@ -34,7 +34,7 @@ from distillpipe.data.store.writer import Writer
 from distillpipe.models import lookup
 from distillpipe.models.chat import Chat
 from distillpipe.models.vocabulary import vocabulary_of
-from distillpipe.stages.run import Run
+from distillpipe.stages.run import Run, content_of
 from distillpipe.stages.sft import forecast_sft, preview_sft, sft
 from distillpipe.training import loop, states
 from distillpipe.training.losses.soft_losses import read_logits, top_k_divergence
@@ -351,7 +351,7 @@ def test_soft_labels_are_part_of_the_fingerprint_and_without_them_nothing_change
     tmp_path, student, dataset, short
 ) -> None:
     plain = msgspec.structs.replace(short, distillation=None)
-    assert "distillation" not in msgspec.to_builtins(plain)
+    assert "distillation" not in content_of(options=plain)["options"]
     out = tmp_path / "s"
     first = sft([str(dataset)], student.name, out, short, Run())
     assert not sft([str(dataset)], student.name, out, plain, Run()).up_to_date
