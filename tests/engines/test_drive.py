@@ -13,7 +13,7 @@ from distillpipe.base.errors import Interrupted
 from distillpipe.base.options import Sampling
 from distillpipe.base.records import RejectedTrace, Trace
 from distillpipe.data.store import versions
-from distillpipe.data.store.dataset import read_rows
+from distillpipe.data.store.dataset import scan
 from distillpipe.data.store.versions import Header
 from distillpipe.data.store.writer import Writer
 from distillpipe.engines.base import Completion, Failure, Outcome, Refusal, Request
@@ -75,9 +75,9 @@ def test_each_outcome_goes_where_it_belongs(writer: Writer, rows: dict[str, Trac
     writer.sync()
 
     path = writer.draft.path
-    assert list(read_rows(path, "part", Trace)) == [rows[kept]]
+    assert list(scan(path, Trace)) == [rows[kept]]
     assert [(row.row_key, row.error) for row in writer.failed()] == [(failed, "server said 503")]
-    (rejected,) = read_rows(path, "rejected", RejectedTrace)
+    (rejected,) = scan(path, RejectedTrace, "rejected")
     assert (rejected.row_key, rejected.reason, rejected.measured) == (
         refused, "prompt_too_long", "2000",
     )  # fmt: skip
