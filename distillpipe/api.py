@@ -10,7 +10,8 @@
 
 Datasets and models are a path, a reference (`PATH@v1`, `hub:ORG/NAME`) or an earlier `Result`. A keyword is the
 flag with underscores; a list is given as a list. With `dry_run=True` a function returns the forecast and writes
-nothing. A mistake raises a `DistillError`. Signatures are made from the same options as the flags; type checkers
+nothing. A verifier or a rule of your own is a function at the top level of a module, or `"FILE.py:FUNCTION"`.
+A mistake raises a `DistillError`. Signatures are made from the same options as the flags; type checkers
 read them from api.pyi, which `python scripts/api_stub.py` writes.
 """
 
@@ -22,6 +23,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from distillpipe.base.option import Field
 from distillpipe.base.records import Trace
+from distillpipe.base.user_code.functions import reference_to
 from distillpipe.cli.eval import evaluate as eval_command
 from distillpipe.cli.filter import filter_traces as filter_command
 from distillpipe.cli.generate import generate as generate_command
@@ -108,8 +110,16 @@ def _like(command: Command) -> Callable[[F], F]:
 
 
 def _call(command: Command, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
-    """Run a command; where it takes several references, one alone will do."""
+    """Run a command. An option that takes several references also takes a single one.
+
+    The functions `verifier` and `rule` are handed on as FILE.py:FUNCTION: other processes import them.
+    """
     given = command.bound(arguments, keywords)
+    if callable(given.get("verifier")):
+        given["verifier"] = reference_to(given["verifier"])
+    if (rules := given.get("rule")) is not None:
+        rules = [rules] if callable(rules) or isinstance(rules, str) else rules
+        given["rule"] = [reference_to(rule, "rule") if callable(rule) else rule for rule in rules]
     for field in command.own:
         if field.is_list and isinstance(given.get(field.name), str | os.PathLike):
             given[field.name] = [given[field.name]]

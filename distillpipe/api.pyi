@@ -1,7 +1,7 @@
 """The Python API as type checkers see it: written by scripts/api_stub.py."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypedDict, Unpack, overload
 
@@ -94,8 +94,8 @@ class _SamplingOptions(TypedDict, total=False):
     "Tokenizer of the served model: render prompts here, and ask /completions; a budget needs it."
     top_p: float
     "Nucleus sampling: keep the smallest set of tokens whose probabilities sum to this."
-    verifier: str | None
-    "math, numeric, exact, choice or code, for all rows; default: each row's own."
+    verifier: str | Callable[..., Any] | None
+    "math, numeric, exact, choice, code or your own FILE.py:FUNCTION, for all rows; default: each row's own."
     wait_text: str
     "What the reasoning goes on with in place of its end."
 
@@ -199,6 +199,8 @@ class _FilterOptions(TypedDict, total=False):
     "Dollars per million completion tokens."
     replicas: int
     "Copies of the model, one process each (vllm)."
+    rule: Sequence[str | Callable[..., Any]] | None
+    "Drop what a rule of your own rejects, FILE.py:FUNCTION; repeat for several."
     seed: int
     "Seed of every random choice."
     select: int | None
@@ -221,8 +223,8 @@ class _FilterOptions(TypedDict, total=False):
     "Run programs that models wrote with all your rights."
     verdict: Sequence[str] | None
     "Verdict to keep: correct, wrong or unverifiable; repeat for several. Default: correct."
-    verifier: str | None
-    "math, numeric, exact, choice or code, for all rows; default: each row's own."
+    verifier: str | Callable[..., Any] | None
+    "math, numeric, exact, choice, code or your own FILE.py:FUNCTION, for all rows; default: each row's own."
 
 @overload
 def filter(

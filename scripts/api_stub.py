@@ -24,7 +24,7 @@ HEAD = '''\
 """The Python API as type checkers see it: written by scripts/api_stub.py."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypedDict, Unpack, overload
 
@@ -100,6 +100,10 @@ def _options(head: str, options: list[tuple[str, str, str]]) -> list[str]:
 def _type(field: Field, *, many: bool = False) -> str:
     """The type of a keyword; `many` benchmarks are a list, and one is a reference."""
     item = field.item
+    if field.name == "verifier":
+        return "str | Callable[..., Any] | None"
+    if field.name == "rule":
+        return "Sequence[str | Callable[..., Any]] | None"
     if field.is_list and field.is_required:
         is_benchmark = field.name == "benchmark"
         if is_benchmark:

@@ -127,13 +127,14 @@ class Command:
         self.__name__, self.__doc__ = body.__name__, body.__doc__
         self.own = list(_own_fields(body))
         found = {one.name: one for one in self.own}
-        for field in (one for kind in structs for one in fields_of(kind)):
+        of_structs = [one for kind in structs for one in fields_of(kind)]
+        for field in of_structs:
             if field.name not in without and field.name not in found:
                 default = defaults.get(field.name, field.default)
                 found[field.name] = _with_check(field)._replace(default=default)
         self.fields = found
-        unknown = [*(set(defaults) - set(found)), *(set(without) & set(found))]
-        assert not unknown, f"{self.__name__}: {unknown}"
+        unknown = {*defaults, *without} - {one.name for one in of_structs}
+        assert not unknown, f"{self.__name__}: no struct has {unknown}"
         made = [_typer_parameter(one) for one in found.values()]
         context = inspect.Parameter(
             "ctx", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context

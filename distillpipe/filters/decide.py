@@ -100,8 +100,9 @@ class RowFilter(NamedTuple):
     "null if no row is cut"
     programs: verify.Programs
     verifier: UserFunction | None = None
-    "of the user's own, as are the rules"
+    "a verifier of the user's own"
     rules: tuple[UserFunction, ...] = ()
+    "rules of the user's own"
 
     def examine(self, trace: Trace) -> ExaminedRow:
         """Apply all rules. Verdicts are expensive, so by default a row that another rule drops gets none."""

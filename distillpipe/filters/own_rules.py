@@ -1,6 +1,6 @@
-"""Rules of the user's own: functions of a file of theirs that say why a trace is to be dropped.
+"""Filter rules of the user's own: functions in their files that return the reason for dropping a trace.
 
-What such a function takes and returns stands in `base.user_code`.
+`base.user_code` documents the arguments and the result of such a function.
 """
 
 from collections.abc import Iterator, Sequence
@@ -24,36 +24,36 @@ OUR_REASONS = frozenset(
         "wrong_answer",
     )
 )  # fmt: skip
-"What a rule of the user's own may not give as its reason: the funnel could not tell the two apart."
+"Reasons that a user's rule must not return, because the funnel could not tell them apart from ours."
 
 
 def find_rules(references: Sequence[str]) -> tuple[UserFunction, ...]:
-    """The functions that `--rule FILE.py:FUNCTION` stand for, in their order; UsageError for two of one name."""
-    found = {one.name: one for one in (functions.find(given, "rule") for given in references)}
-    if len(found) < len(references):
-        names = ", ".join(found)
+    """The functions of `--rule FILE.py:FUNCTION`, in order. Raises UsageError for two with the same name."""
+    rules = {rule.name: rule for rule in (functions.find(name, "rule") for name in references)}
+    if len(rules) < len(references):
+        names = ", ".join(rules)
         raise UsageError(
             f"--rule: two of them have one name, FILE:FUNCTION ({names}): rename one, or leave it out"
         )
-    return tuple(found.values())
+    return tuple(rules.values())
 
 
 def own_drops(trace: Trace, rules: Sequence[UserFunction]) -> Iterator[Drop]:
-    """What the rules that would drop a row say, in their order. Raises UserCodeError where one fails.
+    """The drops of the user's rules that reject a row, in order. Raises UserCodeError if one fails.
 
-    Neither a verdict that the row came with nor the place of its soft labels is theirs to decide by.
+    The rules do not see the verdict that a row came with, nor the location of its soft labels.
     """
     if not rules:
         return
-    seen = msgspec.structs.replace(
+    visible = msgspec.structs.replace(
         trace, answer=None, verdict=None, verdict_reason=None, soft_labels=None
     )
-    arguments = msgspec.to_builtins(seen)
+    arguments = msgspec.to_builtins(visible)
     for rule in rules:
-        said = rule.call(arguments)
-        if said["reason"] in OUR_REASONS:
+        result = rule.call(arguments)
+        if result["reason"] in OUR_REASONS:
             raise UserCodeError(
-                f"{USER_CODE}{rule.name}: returned {said['reason']!r}, a reason of distillpipe's own: give another"
+                f"{USER_CODE}{rule.name}: returned {result['reason']!r}, a reason of distillpipe's own: give another"
             )
-        if said["reason"] is not None:
-            yield Drop(said["reason"], said["measured"])
+        if result["reason"] is not None:
+            yield Drop(result["reason"], result["measured"])

@@ -147,7 +147,7 @@ BAD_INPUTS = [
     (
         "filter set --verifier maths --out out",
         2,
-        "no verifier 'maths': there are exact, numeric, math, choice, code",
+        "no verifier 'maths': there are exact, numeric, math, choice, code, or your own FILE.py:FUNCTION",
     ),
     (
         "sft broken-traces.jsonl --student model --out out",

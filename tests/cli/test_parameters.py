@@ -322,6 +322,8 @@ def test_a_command_from_python_names_what_is_missing() -> None:
         COMMANDS["generate"].call("problems.jsonl", "teacher", out="o")
 
 
-def test_a_default_or_exception_that_no_struct_has_is_a_mistake_of_ours() -> None:
+def test_a_name_that_no_struct_has_is_a_mistake_of_ours() -> None:
     with pytest.raises(AssertionError, match="no_such"):
         Command(probe.body, (FilterOptions,), (), {"no_such": 1})
+    with pytest.raises(AssertionError, match="no_such"):
+        Command(probe.body, (FilterOptions,), {"no_such"}, {})
