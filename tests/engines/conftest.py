@@ -1,4 +1,4 @@
-"""A server that answers as it is told to: it counts, bills, errs, stalls and breaks off."""
+"""A scripted HTTP server: it counts requests, bills, errs, stalls and breaks connections."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""Loops: exact copies of a short pattern at the end, many times over, and nothing less."""
+"""Repetition loops: at least 32 copies of a pattern of up to 64 tokens at the end, and nothing less."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""How wide an estimate is, from the rows that were seen."""
+"""The width of the prediction interval of a cost forecast."""
 
 import random
 import statistics

@@ -1,4 +1,4 @@
-"""Which rows are wanted, and which of them a pilot draws."""
+"""The row plan, and the rows that a pilot draws from it."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What a model is asked: options in the order of a sample, tests and code beside a programming problem."""
+"""Prompts: shuffled options, and tests and starter code of a programming problem."""
 
 import itertools
 from collections import Counter

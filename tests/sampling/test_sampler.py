@@ -1,4 +1,4 @@
-"""Planning, taking over and sampling: what was ever sampled is not sampled again."""
+"""Planning, reusing and sampling rows: a row that exists is not sampled again."""
 
 import time
 from collections.abc import Callable, Iterator

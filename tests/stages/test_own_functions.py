@@ -198,8 +198,7 @@ def test_rules_are_asked_in_their_order_and_all_with_explain(
         filter_traces([rows(0)], tmp_path / "out", options, Run())
     (partial,) = versions.partials(tmp_path / "out")
     found = [
-        (row.reason, row.other_reasons)
-        for row in dataset.scan(partial, RejectedTrace, "rejected")
+        (row.reason, row.other_reasons) for row in dataset.scan(partial, RejectedTrace, "rejected")
     ]
     assert found.count(("short_thought", ["not_wanted", "correct_answer"])) == 9
     assert found.count(("not_wanted", ["correct_answer"])) == 91

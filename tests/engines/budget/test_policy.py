@@ -1,4 +1,4 @@
-"""The machine of budget forcing, by tables: counts go in, what comes next comes out."""
+"""The budget forcing policy as tables: counts in, next step out."""
 
 import msgspec
 import pytest

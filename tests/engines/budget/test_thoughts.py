@@ -1,4 +1,4 @@
-"""A thought that is ended at a step: how often it is counted does not grow with the number of its steps."""
+"""Reasoning that is cut at a step: the number of token counts does not grow with the number of steps."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""An answer takes no more bytes and no more time than its request can have, whatever the server sends."""
+"""Limits on the size and time of an answer, whatever the server sends."""
 
 import asyncio
 import gzip

@@ -1,4 +1,4 @@
-"""Connections through what lies between: TLS with a certificate of one's own, and proxies."""
+"""Connections through TLS with a private certificate, and through proxies."""
 
 import base64
 import json

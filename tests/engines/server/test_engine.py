@@ -1,4 +1,4 @@
-"""Asking a server: all rows once, none lost, whatever the server does to them."""
+"""The server engine: every row once and none lost, whatever the server does."""
 
 import json
 import time

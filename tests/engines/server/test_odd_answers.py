@@ -1,4 +1,4 @@
-"""Answers that are odd where nothing depends on it, and answers that no decoder takes: none ends a run."""
+"""Answers with malformed optional fields, and answers that cannot be decoded: none ends a run."""
 
 import json
 import random

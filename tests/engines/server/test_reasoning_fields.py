@@ -1,4 +1,4 @@
-"""Every way in which servers return reasoning."""
+"""Every form in which servers return reasoning."""
 
 from typing import Any
 

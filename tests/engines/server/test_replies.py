@@ -1,4 +1,4 @@
-"""What a response means, case by case; messages are those of real servers."""
+"""The interpretation of responses, case by case; error messages are those of real servers."""
 
 import json
 from typing import Any

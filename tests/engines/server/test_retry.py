@@ -1,4 +1,4 @@
-"""Waiting and throttling."""
+"""Retry delays and the adaptive limit on concurrent requests."""
 
 import pytest
 

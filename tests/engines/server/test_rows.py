@@ -1,4 +1,4 @@
-"""Rows that a server gave: all of them once, none lost, and paid for to the cent."""
+"""Rows from a server: each exactly once, none lost, the cost exact to the cent."""
 
 from collections.abc import Callable
 from pathlib import Path

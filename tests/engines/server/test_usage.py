@@ -1,4 +1,4 @@
-"""What a server says of tokens: every field, every way of being odd, and what is stored, booked and said."""
+"""Token counts of a server: every field, every malformed value; what is stored, booked and warned of."""
 
 import json
 from itertools import product

@@ -1,4 +1,4 @@
-"""A real `vllm serve` of the shipped teacher: the same texts as our own engine's, reasoning apart."""
+"""A real `vllm serve` of the shipped teacher gives the same texts as our own engine, with separate reasoning."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""Drawn tokens follow the nucleus of the softmax. Uniforms are an even grid, so frequencies are exact."""
+"""Sampled tokens follow the nucleus of the softmax. Uniforms are an even grid, so frequencies are exact."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Scores of texts that are there, against a plain fp32 pass of the shipped teacher over each of them."""
+"""Labels of existing texts against a plain fp32 forward pass of the shipped teacher."""
 
 import math
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Replicas that die, hang and are left: real processes that speak as vLLM's do, without vLLM."""
+"""Replicas that die or hang: real processes that use the protocol of vLLM's replicas, without vLLM."""
 
 import os
 import signal
