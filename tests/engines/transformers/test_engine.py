@@ -211,11 +211,7 @@ def test_no_memory_left_is_one_line_with_the_remedy(
 
 def test_an_unknown_engine_is_refused(teacher_folder: Path, teacher_chat: Chat) -> None:
     model = lookup.find(str(teacher_folder), "--teacher")
-<<<<<<< HEAD
     with pytest.raises(UsageError, match="--engine 'steam' does not exist: use auto, openai"):
-=======
-    with pytest.raises(UsageError, match="--engine 'steam' does not exist"):
->>>>>>> refs/heads/en-engines
         open_engine(model, teacher_chat, EngineOptions(engine="steam", concurrency=1))
 
 
