@@ -4,6 +4,8 @@ A mistake that the user can fix is a `DistillError` and prints as one line. Any 
 traceback. `Interrupted` is not an `Exception`, so that no error handler swallows it.
 """
 
+import traceback
+
 from distillpipe.base.redaction import redact
 
 
@@ -57,6 +59,15 @@ class Incomplete(DistillError):
 def first_line(error: Exception) -> str:
     """The first line of an exception's message, or its class name if the message is empty."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+def summary(error: BaseException, max_characters: int) -> str:
+    """`KeyError: 'unit'`: class and first line of any exception, the line cut to `max_characters`."""
+    name = type(error).__name__
+    # The text of an exception may raise itself; traceback then says so instead.
+    text = str(traceback.TracebackException(type(error), error, None)).strip()
+    line = next(iter(text.splitlines()), name)[:max_characters]
+    return name if line == name else f"{name}: {line}"
 
 
 class Abandoned(RuntimeError):

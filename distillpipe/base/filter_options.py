@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 import msgspec
 
 from distillpipe.base.errors import UsageError
-from distillpipe.base.option import Option, Options, nearest
+from distillpipe.base.option import Option, Options, check_names, nearest
 from distillpipe.base.options import (
     AcceptErrors,
     AnswerFormOption,
@@ -25,13 +25,6 @@ Preference = Literal["random", "shortest", "longest"]
 Strategy = Literal["random", "shortest", "longest", "diverse", "s1"]
 
 RULES, SELECTION, FORCING = "Rules", "Difficulty and selection", "Forcing"
-
-
-def _verdicts(names: list[str] | None) -> list[str] | None:
-    for name in names or []:
-        if name not in typing.get_args(Verdict):
-            raise ValueError(f"{name!r}: choose from {', '.join(typing.get_args(Verdict))}")
-    return names
 
 
 class StrategyOptions(Options, frozen=True, kw_only=True):
@@ -90,7 +83,7 @@ class FilterOptions(Options, frozen=True, kw_only=True):
             "Verdict to keep: correct, wrong or unverifiable; repeat for several. Default: correct.",
             name="verdict",
             given=tuple[str, ...],
-            check=_verdicts,
+            check=lambda names: check_names(names, typing.get_args(Verdict)),
         ),
     ] = ("correct",)
     verifier: Verifier = None

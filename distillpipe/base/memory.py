@@ -2,6 +2,8 @@
 
 import resource
 import sys
+from contextlib import suppress
+from pathlib import Path
 
 from distillpipe.base.errors import EngineError
 
@@ -13,6 +15,16 @@ def check_room(name: str, num_bytes: int, total: int) -> None:
             f"the weights of {name} take {num_bytes / 1e9:,.1f} GB, and this machine has "
             f"{total / 1e9:,.1f} GB of memory: use a smaller model, or --engine vllm with more GPUs"
         )
+
+
+def limit_memory(num_bytes: int) -> None:
+    """Let this process allocate `num_bytes` beyond its present size, if the system can limit it."""
+    with suppress(
+        OSError, ValueError
+    ):  # there is no /proc, as on macOS, or the limit is lower already
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+        limit = pages * resource.getpagesize() + num_bytes
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 
 
 def all_memory() -> int:

@@ -12,7 +12,7 @@ import functools
 import inspect
 import os
 import typing
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import UnionType
 from typing import Any, ClassVar, Literal, NamedTuple, TypeVar
@@ -221,6 +221,14 @@ def hashed(part: Any) -> Any:
         is_left_out = field.name in part.ADDED_LATER and value == field.default
         content[field.encode_name] = field.default if is_left_out else hashed(value)
     return _hashed_kind(type(part))(**content)
+
+
+def check_names(names: Collection[str] | None, known: Collection[str]) -> Any:
+    """The names, which all have to be `known`; a ValueError names the first that is not."""
+    for name in names or ():
+        if name not in known:
+            raise ValueError(f"{name!r}: choose from {', '.join(known)}")
+    return names
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

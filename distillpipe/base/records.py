@@ -48,6 +48,17 @@ class Problem(Record, frozen=True, kw_only=True):
     extra: str | None = None
     "all other keys of the source row, as one JSON string"
 
+    def row_fields(self) -> dict[str, Any]:
+        """The fields that a trace repeats of its problem."""
+        return {
+            "problem_id": self.problem_id,
+            "benchmark": self.benchmark,
+            "problem": self.problem,
+            "reference_answer": self.reference_answer,
+            "verifier": self.verifier,
+            "domain": self.domain,
+        }
+
 
 def problem_id(
     problem: str,

@@ -15,7 +15,13 @@ from pathlib import Path
 from typing import NamedTuple, ParamSpec, TypeVar
 
 from distillpipe.base.encoding import escaped
-from distillpipe.base.errors import Abandoned, CannotRenderError, DistillError, UserCodeError
+from distillpipe.base.errors import (
+    Abandoned,
+    CannotRenderError,
+    DistillError,
+    UserCodeError,
+    summary,
+)
 from distillpipe.base.progress import say
 
 P = ParamSpec("P")
@@ -105,18 +111,13 @@ def check_share(
 
 def _describe(error: Exception) -> str:
     """The error, and the source lines where it was raised: the last one of ours, and that of a library below it."""
-    name = type(error).__name__
-    # The text of an exception may raise itself; traceback then says so instead.
-    text = str(traceback.TracebackException(type(error), error, None)).strip()
-    message = next(iter(text.splitlines()), name)[:_MAX_CHARACTERS]
     frames = [
         frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename != __file__
     ]
     ours = [frame for frame in frames if _is_ours(frame)]
     last = [*ours[-1:], *(frame for frame in frames[-1:] if not _is_ours(frame))]
     places = ", ".join(f"{_short_path(frame.filename)}:{frame.lineno}" for frame in last)
-    description = f"{name if message == name else f'{name}: {message}'} ({places})"
-    return escaped(description)
+    return escaped(f"{summary(error, _MAX_CHARACTERS)} ({places})")
 
 
 def _is_ours(frame: traceback.FrameSummary) -> bool:

@@ -152,7 +152,7 @@ class _Worker:
         assert self.process.stdin is not None
         to = self.process.stdin.fileno()
         while line:
-            if not _is_ready(to, select.POLLOUT, deadline):
+            if not is_ready(to, select.POLLOUT, deadline):
                 return False
             try:
                 line = line[os.write(to, line) :]
@@ -168,7 +168,7 @@ class _Worker:
         output = self.process.stdout.fileno()
         line = b""
         while not line.endswith(b"\n"):
-            if not _is_ready(output, select.POLLIN, deadline):
+            if not is_ready(output, select.POLLIN, deadline):
                 return None
             if not (read := os.read(output, 65536)):
                 return None
@@ -177,7 +177,7 @@ class _Worker:
         return reply
 
 
-def _is_ready(descriptor: int, event: int, deadline: float) -> bool:
+def is_ready(descriptor: int, event: int, deadline: float) -> bool:
     """Whether a descriptor can be read or written, or its other end is closed, before the deadline."""
     left = deadline - time.monotonic()
     poll = select.poll()

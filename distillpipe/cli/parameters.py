@@ -25,6 +25,7 @@ from distillpipe.base.option import (
     Option,
     Options,
     build,
+    check_names,
     checked,
     declared,
     fields_of,
@@ -66,17 +67,10 @@ DryRun = Annotated[bool, Option("Print what would be read, written and spent, an
 Json = Annotated[bool, Option("Print the summary as one JSON object.", RUN, flag="--json")]
 
 
-def _rules(names: list[str] | None) -> list[str] | None:
+def _rules(names: list[str] | None) -> Any:
     from distillpipe.filters import ROW_RULES  # not for every command
 
-    return _known(names, ROW_RULES, "choose from ")
-
-
-def _known(names: list[str] | None, known: Collection[str], said: str) -> list[str] | None:
-    for name in names or []:
-        if name not in known:
-            raise ValueError(f"{name!r}: {said}{', '.join(known)}")
-    return names
+    return check_names(names, ROW_RULES)
 
 
 def _verifier(name: str) -> str:
@@ -92,7 +86,7 @@ CHECKS: dict[str, Callable[[Any], Any]] = {
     "api_key_env": check_key_variable,
     "extra_body": check_extra_body,
     "ignore_rule": _rules,
-    "report_to": lambda names: _known(names, TRACKERS, "choose from "),
+    "report_to": lambda names: check_names(names, TRACKERS),
 }
 
 

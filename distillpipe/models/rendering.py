@@ -7,7 +7,6 @@ text gets a new fork.
 """
 
 import os
-import resource
 import signal
 import sys
 import threading
@@ -16,11 +15,11 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from distillpipe.base.errors import DistillError
 from distillpipe.base.interrupts import leave_to_parent
+from distillpipe.base.memory import limit_memory
 from distillpipe.models.loading import outside
 
 CPU_SECONDS = 10.0  # per conversation; a usual one takes a thousandth of that
@@ -151,10 +150,7 @@ def _isolate(pipe: int) -> None:
     os.dup2(devnull, 1)
     os.closerange(3, pipe)
     os.closerange(pipe + 1, max(pipe + 1, min(os.sysconf("SC_OPEN_MAX"), MAX_DESCRIPTORS)))
-    with suppress(OSError, ValueError):  # not on Linux
-        pages = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[0])
-        limit = pages * resource.getpagesize() + MEMORY_BYTES
-        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    limit_memory(MEMORY_BYTES)
 
 
 def _rendered(tokenizer: Any, job: _Job) -> Rendered:

@@ -1,9 +1,6 @@
 """Progress goes to a terminal only: rate and time left there, nothing where there is none."""
 
-import os
-import pty
-import subprocess
-import sys
+from collections.abc import Callable
 
 import pytest
 
@@ -27,19 +24,11 @@ def test_nothing_is_shown_without_a_terminal(capfd: pytest.CaptureFixture[str]) 
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_terminal_sees_label_rows_rate_and_time_left() -> None:
-    ours, theirs = pty.openpty()
-    process = subprocess.Popen(
-        [sys.executable, "-c", STAGE], stderr=theirs, env={**os.environ, "TERM": "xterm"}
-    )
-    os.close(theirs)
-    shown = b""
-    try:
-        while chunk := os.read(ours, 4096):
-            shown += chunk
-    except OSError:  # the terminal is gone with the process
-        pass
-    assert process.wait() == 0
+def test_a_terminal_sees_label_rows_rate_and_time_left(
+    shown_on_terminal: Callable[..., bytes],
+) -> None:
+    shown = shown_on_terminal(STAGE)
+
     for part in (b"generate", b"2/3", b"tokens/s", b"0:00:0"):
         assert part in shown
 

@@ -3,8 +3,6 @@
 import json
 import logging
 import os
-import pty
-import subprocess
 import sys
 import unicodedata
 import warnings
@@ -128,23 +126,14 @@ def test_logs_and_warnings_of_libraries_do_not_act(capfd: pytest.CaptureFixture[
     assert not acting(capfd.readouterr().err)
 
 
-def test_a_progress_line_shows_markup_and_escapes_as_text() -> None:
-    ours, theirs = pty.openpty()
+def test_a_progress_line_shows_markup_and_escapes_as_text(
+    shown_on_terminal: Callable[..., bytes],
+) -> None:
     program = (
         "from distillpipe.base.progress import progress\n"
         "with progress('[red]\\x1b]0;t\\a', 2) as advance: advance(1, 5, '[bold]\\x1b]0;t\\a')\n"
     )
-    process = subprocess.Popen(
-        [sys.executable, "-c", program], stderr=theirs, env={**os.environ, "TERM": "xterm", "COLUMNS": "200"}
-    )  # fmt: skip
-    os.close(theirs)
-    shown = b""
-    try:
-        while chunk := os.read(ours, 4096):
-            shown += chunk
-    except OSError:  # the terminal is gone with the process
-        pass
-    assert process.wait() == 0
+    shown = shown_on_terminal(program, COLUMNS="200")
     for part in (b"[red]\\x1b]0;t\\x07", b"[bold]\\x1b]0;t\\x07"):
         assert part in shown
     assert b"\x1b]0" not in shown

@@ -26,9 +26,12 @@ from typing import Any, NoReturn
 
 import msgspec
 
+from distillpipe.base.errors import summary
 from distillpipe.base.interrupts import leave_with_parent
+from distillpipe.base.memory import limit_memory
 from distillpipe.base.records import Trace
 from distillpipe.base.user_code.functions import LOADING, digest_of, package_of
+from distillpipe.base.workers import is_ready
 
 PARAMETERS = ("response", "answer", "reference_answer", "problem", "extra")
 MAX_CHARACTERS = 160  # of a reason or of what an error says
@@ -181,7 +184,7 @@ def _call(called: Function, kind: str, arguments: Any, limits: dict[str, Any], t
     leave_with_parent(parent)
     me = os.getpid()
     try:
-        _limit_memory(limits["memory"])
+        limit_memory(limits["memory"])
         signal.signal(signal.SIGPROF, signal.SIG_DFL)
         signal.setitimer(signal.ITIMER_PROF, limits["cpu"])
         reply = returned(kind, called(arguments))
@@ -220,24 +223,11 @@ def returned(kind: str, value: Any) -> dict[str, Any]:
     return {"reason": first, "measured": None if second is None else str(second)[:MAX_CHARACTERS]}
 
 
-def _limit_memory(more: int) -> None:
-    """Let this process take so many bytes beside what it has."""
-    statm = Path("/proc/self/statm")
-    pages = int(statm.read_text(encoding="ascii").split()[0]) if statm.exists() else 0
-    most = pages * resource.getpagesize() + more
-    _, hard = resource.getrlimit(resource.RLIMIT_AS)
-    if hard == resource.RLIM_INFINITY or most < hard:
-        resource.setrlimit(resource.RLIMIT_AS, (most, hard))
-
-
 def _reply(reading: int, deadline: float) -> tuple[dict[str, Any] | None, bool]:
     """The line of a call, null where none came, and whether the time was over."""
     line = b""
     while not line.endswith(b"\n"):
-        left = deadline - time.monotonic()
-        poll = select.poll()
-        poll.register(reading, select.POLLIN)
-        if left <= 0 or not poll.poll(left * 1000):
+        if not is_ready(reading, select.POLLIN, deadline):
             return None, True
         if not (read := os.read(reading, 65536)):
             return None, False
@@ -257,16 +247,13 @@ def _kill(child: int) -> None:
 
 def _said(error: BaseException) -> str:
     """Type and text of an error, and the line of a file that it came from."""
-    told = str(traceback.TracebackException(type(error), error, None)).strip()
-    said = next(iter(told.splitlines()), "")[:MAX_CHARACTERS]
-    name = type(error).__name__
     frames = [
         frame
         for frame in traceback.extract_tb(error.__traceback__)
         if frame.filename != __file__ and not frame.filename.startswith("<frozen")
     ]
     place = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
-    return f"{name}: {said}{place}" if said and said != name else f"{name}{place}"
+    return f"{summary(error, MAX_CHARACTERS)}{place}"
 
 
 def _send(to: int, message: dict[str, Any]) -> None:

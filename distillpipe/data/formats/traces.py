@@ -184,13 +184,8 @@ def _rejected(row: object, rejection: Rejection, choices: Choices, number: int) 
 def _trace_of(problem: Problem, key: str, messages: list[Message], **fields: Any) -> Trace:
     return Trace(
         id=trace_id(problem.problem_id, key),
-        problem_id=problem.problem_id,
         row_key=key,
-        benchmark=problem.benchmark,
-        problem=problem.problem,
-        reference_answer=problem.reference_answer,
-        verifier=problem.verifier,
-        domain=problem.domain,
+        **problem.row_fields(),
         messages=messages,
         num_tokens=None,
         seed=None,
