@@ -174,12 +174,12 @@ def test_a_process_that_is_killed_loses_nothing(imported: list[str], tmp_path: P
     part = next((Path(imported[1]) / "v1").glob("part-*.jsonl"))
     rows = [msgspec.json.decode(line, type=Trace) for line in part.read_bytes().splitlines()]
     with many.open("wb") as file:
-        for number, row in enumerate(islice(cycle(rows), 1_500)):
+        for number, row in enumerate(islice(cycle(rows), 9_000)):
             key = content_hash(number)
             copy = msgspec.structs.replace(row, row_key=key, id=trace_id(row.problem_id, key))
             file.write(msgspec.json.encode(copy) + b"\n")
     arguments = [
-        "filter", str(many), "--verifier", "exact", "--verdict", "unverifiable", "--num-workers", "2",
+        "filter", str(many), "--verifier", "exact", "--verdict", "wrong", "--num-workers", "2",
         "--dedup", "none", "--out", str(tmp_path / "clean"),
     ]  # fmt: skip
     program = "from distillpipe.cli.app import main; main()"
@@ -191,13 +191,13 @@ def test_a_process_that_is_killed_loses_nothing(imported: list[str], tmp_path: P
         os.kill(children(process.pid)[1], signal.SIGKILL)
         _, said = process.communicate()
     assert process.returncode == 1
-    assert said.splitlines()[-1].startswith("error: a process that worked on the rows was killed")
+    assert said.splitlines()[-1].startswith("error: a worker process was killed")
     assert "Traceback" not in said
 
     subprocess.run(command, check=True, capture_output=True)
     found = versions.resolve(str(tmp_path / "clean"))
     assert found.name == "v1"
-    assert sum(len(path.read_bytes().splitlines()) for path in found.glob("[pr]*-*.jsonl")) == 1_500
+    assert sum(len(path.read_bytes().splitlines()) for path in found.glob("[pr]*-*.jsonl")) == 9_000
 
 
 def children(pid: int) -> list[int]:
