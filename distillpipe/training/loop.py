@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import msgspec
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from accelerate.utils import set_seed
 from torch import distributed
 
@@ -126,6 +127,8 @@ class TrainingSession:
         setup: Setup,
     ) -> None:
         set_seed(options.seed)
+        # Accelerate keeps the first precision of a process and refuses another; a notebook trains more than once.
+        AcceleratorState._reset_state()
         self.accelerator = Accelerator(
             mixed_precision="bf16" if options.dtype == "bf16" else "no",
             cpu=not torch.cuda.is_available(),

@@ -212,6 +212,18 @@ def test_rows_that_need_several_forward_passes_give_the_same_losses(
     assert [step.loss for step in states.steps_in(several)] == pytest.approx(wanted, rel=1e-4)
 
 
+def test_a_process_can_train_twice_each_time_in_a_precision_of_its_own(
+    tmp_path: Path, student: lookup.Model, rows: StoredRows
+) -> None:
+    for number, dtype in enumerate(("fp32", "bf16", "fp32")):
+        options = msgspec.structs.replace(OPTIONS, dtype=dtype, max_steps=1)
+        (tmp_path / str(number)).mkdir()
+        loop.train(student, rows, tmp_path / str(number), options, 10)
+
+    first, half, last = (states.steps_in(tmp_path / str(number))[0].loss for number in range(3))
+    assert first == last != half
+
+
 @pytest.mark.parametrize("method", ["full", "lora"])
 def test_activations_made_twice_give_the_same_losses(
     tmp_path: Path, student: lookup.Model, rows: StoredRows, method: str
