@@ -247,7 +247,15 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+# what a dataset's files are held against is the same code for every command: once in training is enough daily
+SLOW = ("one id with two contents to train on", "a part changed with equal size before training")
+PARAMETERS = [
+    pytest.param(case, id=name, marks=[pytest.mark.slow] * (name in SLOW))
+    for name, case in CASES.items()
+]
+
+
+@pytest.mark.parametrize("case", PARAMETERS)
 def test_damage_is_one_line_nothing_is_lost_and_mended_the_same_command_goes_on(
     place: Path, call: Distill, case: Case
 ) -> None:

@@ -299,6 +299,7 @@ for reference in sys.argv[1:]:
 """
 
 
+@pytest.mark.slow
 def test_a_name_that_is_not_on_the_hub_is_one_line_without_a_network(place: Path) -> None:
     references = ["no-such-org/no-such-model", "runs/student@v1", "UPPER/bad name", "a/-b"]
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(place / "hub")}

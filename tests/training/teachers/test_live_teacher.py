@@ -200,6 +200,7 @@ def test_layers_and_relations_are_those_of_each_row_alone(
     assert step.loss == pytest.approx(parts, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_a_learnt_projection_is_trained_and_a_resumed_run_ends_with_the_same_losses(
     tmp_path, student, teacher, rows_for
 ) -> None:
@@ -320,6 +321,7 @@ def test_a_teacher_of_another_vocabulary_is_refused(
         sft([dataset], student.name, tmp_path / "s", OPTIONS, Run(), training)
 
 
+@pytest.mark.slow
 def test_the_weight_follows_the_held_out_loss_also_in_a_resumed_run(
     tmp_path, student, teacher, rows_for
 ) -> None:
