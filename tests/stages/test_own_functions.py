@@ -375,7 +375,7 @@ UNCALLABLE = {
     ("command", "fault"),
     [
         *(("filter", fault) for fault in UNCALLABLE),
-        ("generate", "file"), ("eval", "syntax"), ("import", "name"), ("rescore", "kind"), ("rule", "parameters"),
+        ("generate", "package"), ("eval", "syntax"), ("import", "name"), ("rescore", "kind"), ("rule", "parameters"),
         ("rescore", "form"), ("rule", "package"),
     ],
 )  # fmt: skip
