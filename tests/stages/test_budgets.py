@@ -73,6 +73,7 @@ def test_a_pilot_s_rows_and_those_of_a_run_that_went_on_are_those_of_an_undistur
     assert rows_of(tmp_path / "out") == rows_of(tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_another_budget_samples_other_rows_and_none_samples_those_that_there_were(
     sample: Callable[..., Any], tmp_path: Path
 ) -> None:

@@ -146,6 +146,7 @@ def test_the_same_command_is_up_to_date(
     assert again.path == labelled[0] / "v1"
 
 
+@pytest.mark.slow
 def test_fewer_labels_are_taken_over_and_more_are_made(
     traces: Path, teacher: str, tmp_path: Path
 ) -> None:

@@ -44,12 +44,15 @@ NUM_ROWS = 100
 def rows(
     tmp_path: Path, make_traces: Callable[..., list[Trace]], write_dataset: Callable[..., Any]
 ) -> Callable[..., str]:
-    """`rows(num_bad)`: a dataset of NUM_ROWS right traces, the first of which say BAD."""
+    """`rows(num_bad, num_rows)`: a dataset of right traces, the first of which say BAD.
 
-    def write(num_bad: int, **changes: Any) -> str:
+    Each call of a function is a process of its own: as many rows as it takes, NUM_ROWS where shares count.
+    """
+
+    def write(num_bad: int, num_rows: int = NUM_ROWS, **changes: Any) -> str:
         out = tmp_path / f"rows-{num_bad}"
         found = []
-        for number, trace in enumerate(make_traces(NUM_ROWS, **changes)):
+        for number, trace in enumerate(make_traces(num_rows, **changes)):
             *asked, answered = trace.messages
             word = "BAD " if number < num_bad else ""
             answered = msgspec.structs.replace(answered, content=f"{word}{answered.content}")
@@ -156,7 +159,7 @@ def test_verdicts_and_reasons_stand_in_the_rows(
     rows: Callable[..., str], own: Callable[..., FilterOptions], tmp_path: Path
 ) -> None:
     options = own(VERIFIER, bad="return 'unverifiable', 'no unit'")
-    result = filter_traces([rows(3)], tmp_path / "out", options, Run())
+    result = filter_traces([rows(3, 10)], tmp_path / "out", options, Run())
     assert {(row.verifier, row.verdict, row.verdict_reason) for row in kept(result)} == {
         ("checks:check", "correct", "compared")
     }
@@ -172,7 +175,7 @@ def test_a_completion_that_was_cut_off_is_wrong_unasked(
         own("def check(response):\n    raise ValueError"),
         verdicts=("wrong",), ignored_rules=("unfinished",),
     )  # fmt: skip
-    result = filter_traces([rows(0, finish_reason="length")], tmp_path / "out", options, Run())
+    result = filter_traces([rows(0, 4, finish_reason="length")], tmp_path / "out", options, Run())
     assert {(row.verdict, row.verdict_reason) for row in kept(result)} == {("wrong", "truncated")}
 
 
@@ -181,7 +184,7 @@ def test_a_reason_of_a_rule_stands_in_the_funnel(
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     rules = RULES.replace("< 6", "< 7")  # "0+1=1." has six characters, "9+1=10." seven
-    traces = rows(0, verdict="wrong", answer="3")  # of an earlier command: rules see none
+    traces = rows(0, 20, verdict="wrong", answer="3")  # of an earlier command: rules see none
     result = filter_traces([traces], tmp_path / "out", own(rules=rules), Run())
     assert [(row.reason, row.measured) for row in rejected(result)] == [("short_thought", "6")] * 9
     assert re.search(r"9 rows .* short_thought", capsys.readouterr().err)
@@ -192,14 +195,14 @@ def test_rules_are_asked_in_their_order_and_all_with_explain(
 ) -> None:
     options = own(rules=RULES.replace("< 6", "< 7"), names=("short", "all_of_them"))
     options = msgspec.structs.replace(options, explain=True, verdicts=("wrong",))
-    with pytest.raises(Exception, match="no row of 100 is left"):
-        filter_traces([rows(0)], tmp_path / "out", options, Run())
+    with pytest.raises(Exception, match="no row of 20 is left"):
+        filter_traces([rows(0, 20)], tmp_path / "out", options, Run())
     (partial,) = versions.partials(tmp_path / "out")
     found = [
         (row.reason, row.other_reasons) for row in dataset.scan(partial, RejectedTrace, "rejected")
     ]
     assert found.count(("short_thought", ["not_wanted", "correct_answer"])) == 9
-    assert found.count(("not_wanted", ["correct_answer"])) == 91
+    assert found.count(("not_wanted", ["correct_answer"])) == 11
 
 
 @pytest.mark.parametrize("reason", ["duplicate", "wrong_answer", "internal_error", "refusal"])
@@ -229,7 +232,7 @@ def test_all_reasons_of_ours_are_known(repository: Path) -> None:
 def test_a_changed_file_makes_a_new_version_and_a_moved_one_does_not(
     rows: Callable[..., str], own: Callable[..., FilterOptions], tmp_path: Path
 ) -> None:
-    traces, out = rows(0), tmp_path / "out"
+    traces, out = rows(0, 4), tmp_path / "out"
     options = own(VERIFIER, RULES)
     first = filter_traces([traces], out, options, Run())
     assert sorted(first.manifest.user_code) == ["checks:check", "rules:short"]
@@ -268,10 +271,10 @@ def test_rows_of_a_users_verifier_need_its_file(
     filtering: FilterOptions,
     tmp_path: Path,
 ) -> None:
-    first = filter_traces([rows(0)], tmp_path / "out", own(VERIFIER), Run())
+    first = filter_traces([rows(0, 4)], tmp_path / "out", own(VERIFIER), Run())
     with pytest.raises(
         UsageError, match=r"judged by checks:check, .* --verifier PATH/checks\.py:check"
     ):
         filter_traces([str(first.path.parent)], tmp_path / "again", filtering, Run())
     again = filter_traces([str(first.path.parent)], tmp_path / "again", own(VERIFIER), Run())
-    assert len(kept(again)) == NUM_ROWS
+    assert len(kept(again)) == 4

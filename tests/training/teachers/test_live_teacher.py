@@ -153,6 +153,7 @@ def test_a_student_that_is_its_own_teacher_has_nothing_to_learn_from_it(
         assert step.loss == pytest.approx(0.3 * step.hard_loss, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_several_teachers_are_learnt_from_by_their_weights(
     tmp_path, student, teacher, padded, rows_for
 ) -> None:
