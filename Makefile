@@ -47,7 +47,7 @@ test: .venv/installed ## the default tests: CPU, offline, two minutes
 	$(PYTEST)
 
 test-slow: .venv/installed ## what takes seconds to minutes a test, or kills real processes
-	$(PYTEST) -m 'slow and not reference' --dist worksteal --durations 15
+	$(PYTEST) -m 'slow and not long and not reference' --dist worksteal --durations 15
 
 test-reference: .venv/installed ## what reads other people's data, in ../shared
 	$(PYTEST) -m 'reference and not long' --durations 5
