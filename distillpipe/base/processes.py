@@ -24,6 +24,7 @@ from distillpipe.base.interrupts import leave_to_parent, leave_with_parent, shie
 T = TypeVar("T")
 R = TypeVar("R")
 _AHEAD = 4  # items per process that are read ahead
+_STEP_SECONDS = 0.1  # that an interrupt may have to wait
 
 _function: Callable[[Any], Any]  # set in worker processes
 
@@ -38,6 +39,18 @@ def available_cores() -> list[int]:
     if hasattr(os, "sched_getaffinity"):
         return sorted(os.sched_getaffinity(0))
     return list(range(os.cpu_count() or 1))
+
+
+def result_of(future: Future[R]) -> R:
+    """Wait for the result of a future; raises what it raises. An interrupt is raised while nothing is locked.
+
+    `Future.result` holds a lock. A signal handler that raises just then can leave it locked, and whoever sets the
+    result waits for it forever: the process never ends. A signal just before a long wait would be noticed behind it.
+    """
+    while True:
+        with shielded():
+            if wait([future], timeout=_STEP_SECONDS).done:
+                return future.result()
 
 
 class Processes(Generic[T, R]):
@@ -62,10 +75,11 @@ class Processes(Generic[T, R]):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._pool.shutdown(wait=False, cancel_futures=True)
-        if kind is not None:
-            for child in self._children:
-                child.kill()
+        with shielded():
+            self._pool.shutdown(wait=False, cancel_futures=True)
+            if kind is not None:
+                for child in self._children:
+                    child.kill()
         self._pool.shutdown()
 
     def map(self, items: Iterable[T]) -> Iterator[R]:
@@ -76,23 +90,17 @@ class Processes(Generic[T, R]):
         waiting: deque[Future[R]] = deque()
         try:
             for item in items:
-                waiting.append(self._pool.submit(_call, item))
+                with shielded():
+                    waiting.append(self._pool.submit(_call, item))
                 if len(waiting) >= self._num_ahead:
-                    yield _result(waiting.popleft())
+                    yield result_of(waiting.popleft())
             while waiting:
-                yield _result(waiting.popleft())
+                yield result_of(waiting.popleft())
         except BrokenProcessPool as error:
             raise EngineError(
                 "a worker process was killed, by hand or because memory ran out: the same command resumes; "
                 "a smaller --num-workers needs less memory"
             ) from error
-
-
-def _result(future: Future[R]) -> R:
-    # Python notices a signal between two steps: one that arrives just before an endless wait would be lost in it
-    while not future.done():
-        wait([future], timeout=1.0)
-    return future.result()
 
 
 def _begin(function: Callable[[Any], Any], parent: int) -> None:

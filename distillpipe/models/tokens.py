@@ -9,7 +9,8 @@ import msgspec
 
 from distillpipe.base.errors import UsageError
 from distillpipe.base.hashing import content_hash
-from distillpipe.base.processes import num_cores
+from distillpipe.base.interrupts import shielded
+from distillpipe.base.processes import num_cores, result_of
 from distillpipe.base.records import TokenCounts, Trace
 from distillpipe.base.rowguard import InternalError, guarded
 from distillpipe.data.store import versions
@@ -54,7 +55,8 @@ def counted(traces: Iterable[Trace], chat: Chat, failed: Failed | None = None) -
     pending: deque[tuple[list[Trace], Future[list[Counted]]]] = deque()
     with ThreadPoolExecutor(num_threads) as threads:  # the Rust tokenizer releases the GIL
         for batch in _batches(traces):
-            pending.append((batch, threads.submit(_counts_or_errors, batch, chat)))
+            with shielded():  # see `result_of`
+                pending.append((batch, threads.submit(_counts_or_errors, batch, chat)))
             if len(pending) > 2 * num_threads:
                 yield from _with_counts(*pending.popleft(), failed)
         while pending:
@@ -82,7 +84,7 @@ def _batches(traces: Iterable[Trace]) -> Iterator[list[Trace]]:
 def _with_counts(
     batch: list[Trace], counts: Future[list[Counted]], failed: Failed | None
 ) -> Iterator[Trace]:
-    for trace, num_tokens in zip(batch, counts.result(), strict=True):
+    for trace, num_tokens in zip(batch, result_of(counts), strict=True):
         if isinstance(num_tokens, InternalError):
             if failed is None:
                 yield trace

@@ -16,7 +16,7 @@ from typing import Any, Self, TypeVar
 
 from distillpipe.base import workers
 from distillpipe.base.interrupts import shielded
-from distillpipe.base.processes import num_cores
+from distillpipe.base.processes import num_cores, result_of
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -71,9 +71,10 @@ class Judge:
         A single pending row gets `_MOMENT_SECONDS`: most verdicts take no longer, and then the row is saved at once.
         """
         if len(self._waiting) == 1:
-            wait(self._waiting, timeout=_MOMENT_SECONDS)
+            with shielded():  # see `result_of`
+                wait(self._waiting, timeout=_MOMENT_SECONDS)
         while self._waiting and (
-            self._waiting[0].done() or len(self._waiting) >= _AHEAD * self.num_workers
+            self._is_oldest_done() or len(self._waiting) >= _AHEAD * self.num_workers
         ):
             yield self._oldest()
 
@@ -82,7 +83,7 @@ class Judge:
         error: Exception | None = None
         while self._waiting:
             try:
-                found = self._waiting[0].result()
+                found = result_of(self._waiting[0])
             except Exception as raised:  # noqa: BLE001 - raised again below
                 error = error or raised
                 self._waiting.popleft()
@@ -96,7 +97,11 @@ class Judge:
     def num_waiting(self) -> int:
         return len(self._waiting)
 
+    def _is_oldest_done(self) -> bool:
+        with shielded():
+            return self._waiting[0].done()
+
     def _oldest(self) -> Any:
-        found = self._waiting[0].result()  # stays in the queue while we wait, for `__exit__`
+        found = result_of(self._waiting[0])  # stays in the queue while we wait, for `__exit__`
         self._waiting.popleft()
         return found

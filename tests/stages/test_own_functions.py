@@ -205,7 +205,13 @@ def test_rules_are_asked_in_their_order_and_all_with_explain(
     assert found.count(("not_wanted", ["correct_answer"])) == 11
 
 
-@pytest.mark.parametrize("reason", ["duplicate", "wrong_answer", "internal_error", "refusal"])
+@pytest.mark.parametrize(
+    "reason",
+    [
+        "wrong_answer",
+        *(pytest.param(one, marks=pytest.mark.slow) for one in ("duplicate", "internal_error", "refusal")),
+    ],
+)  # fmt: skip
 def test_a_rule_may_not_give_a_reason_of_ours(
     reason: str, rows: Callable[..., str], own: Callable[..., FilterOptions], tmp_path: Path
 ) -> None:

@@ -15,6 +15,8 @@ from typing import NamedTuple
 import msgspec
 
 from distillpipe.base.errors import DataError
+from distillpipe.base.interrupts import shielded
+from distillpipe.base.processes import result_of
 from distillpipe.base.records import SoftLabels, Trace
 from distillpipe.base.rowguard import InternalError, guarded
 from distillpipe.models.chat import Chat
@@ -131,12 +133,13 @@ def rows_of(traces: Iterable[Trace], chat: Chat) -> Iterator[tuple[Trace, RowOut
     with ThreadPoolExecutor(os.cpu_count()) as threads:
         ahead: deque[tuple[Trace, Future[RowOutcome]]] = deque()
         for trace in traces:
-            ahead.append((trace, threads.submit(guarded, _attempt, trace, chat)))
+            with shielded():  # see `result_of`
+                ahead.append((trace, threads.submit(guarded, _attempt, trace, chat)))
             if len(ahead) == ROWS_AHEAD:
                 first, future = ahead.popleft()
-                yield first, future.result()
+                yield first, result_of(future)
         for first, future in ahead:
-            yield first, future.result()
+            yield first, result_of(future)
 
 
 def _attempt(trace: Trace, chat: Chat) -> Row | DataError:
