@@ -34,10 +34,9 @@ from distillpipe.verify.math.latex import normalized
 from distillpipe.verify.math.parser import variable_names
 from distillpipe.verify.math.rationals import normalized_digits, plain_number
 from distillpipe.verify.math.reals import is_interval_set, same_set
-from distillpipe.verify.math.structure import Parsed, Structure, read_structure
+from distillpipe.verify.math.structure import EQUALITIES, Parsed, Structure, read_structure
 from distillpipe.verify.math.value import Value, equal_values, read_value
 
-_EQUALITIES = frozenset(["=", r"\approx"])
 _CONNECTIVE = re.compile(r"\\l(?:and|or)(?![a-zA-Z])")
 _RELATION = re.compile(r"[<>=]|\\(?:le|ge|neq|in)(?![a-zA-Z])")
 _ONLY_DIGITS = re.compile(r"[0-9]{1,9}")
@@ -261,7 +260,7 @@ def _equal_to_relation(relation: Structure, other: Parsed) -> bool | None:
     signs = set(relation.detail)
     if signs == {r"\in"}:
         return equal_parsed(relation.parts[-1], other)
-    if not signs <= _EQUALITIES:
+    if not signs <= EQUALITIES:
         interval = interval_of(relation)
         return None if interval is None else equal_parsed(interval[1], other)
     is_named = is_name(relation.texts[0])
@@ -294,7 +293,7 @@ def _equal_relations(left: Structure, right: Structure) -> bool | None:
     if intervals[0] and intervals[1]:
         has_same_variable = intervals[0][0] == intervals[1][0]
         return equal_parsed(intervals[0][1], intervals[1][1]) if has_same_variable else False
-    if set(left.detail) <= _EQUALITIES and set(right.detail) <= _EQUALITIES:
+    if set(left.detail) <= EQUALITIES and set(right.detail) <= EQUALITIES:
         return _equal_equations(left, right)
     if len(left.detail) == len(right.detail) == 1:
         return same_inequality(left, right)

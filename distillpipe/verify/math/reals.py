@@ -73,14 +73,11 @@ def same_set(left: Parsed, right: Parsed) -> bool | None:
     left_intervals, right_intervals = _merged(left_intervals), _merged(right_intervals)
     if len(left_intervals) != len(right_intervals):
         return False
-    return all(_same_interval(*pair) for pair in zip(left_intervals, right_intervals, strict=True))
-
-
-def _same_interval(left: Interval, right: Interval) -> bool:
-    if left.has_low != right.has_low or left.has_high != right.has_high:
-        return False
-    return _same_end(left.low, right.low, left.low_value, right.low_value) and _same_end(
-        left.high, right.high, left.high_value, right.high_value
+    return all(
+        (part.has_low, part.has_high) == (other.has_low, other.has_high)
+        and _same_end(part.low, other.low, part.low_value, other.low_value)
+        and _same_end(part.high, other.high, part.high_value, other.high_value)
+        for part, other in zip(left_intervals, right_intervals, strict=True)
     )
 
 
