@@ -98,6 +98,12 @@ class Predictions(msgspec.Struct):
         return self.problems.keys() | self.left_out.keys()
 
     @property
+    def has_programs(self) -> bool:
+        """Whether a verifier that runs programs judged one of the problems."""
+        verifiers = {problem.verifier for problem in self.problems.values()}
+        return any(verify.rule_of(name).runs_code for name in verifiers)
+
+    @property
     def num_left_out(self) -> int:
         return sum(self.left_out.values())
 
@@ -248,10 +254,7 @@ def _pass_at(k: int, judged: list[Judged]) -> dict[str, Any]:
 def _majorities(predictions: Predictions, extras: Mapping[str, str | None]) -> dict[str, Any]:
     """maj@k for k samples of each problem; {} if their numbers differ or programs were judged."""
     fewest, most = predictions.num_samples
-    runs_code = any(
-        verify.rule_of(problem.verifier).runs_code for problem in predictions.problems.values()
-    )
-    if fewest != most or most < 2 or runs_code:
+    if fewest != most or most < 2 or predictions.has_programs:
         return {}
     shares = [
         majority(
@@ -266,9 +269,7 @@ def _majorities(predictions: Predictions, extras: Mapping[str, str | None]) -> d
 
 def _lost_programs(predictions: Predictions) -> dict[str, Any]:
     """Programs that failed for a missing package, and the packages; {} if no programs were judged."""
-    if not any(
-        verify.rule_of(problem.verifier).runs_code for problem in predictions.problems.values()
-    ):
+    if not predictions.has_programs:
         return {}
     counts = predictions.missing_modules
     return {"num_missing_modules": counts.total(), "missing_modules": dict(counts.most_common())}
