@@ -30,7 +30,7 @@ def requirements() -> dict[str, "Requirement"]:
     except metadata.PackageNotFoundError:
         return {}
     parsed = [Requirement(line) for line in lines]
-    return {one.name: one for one in parsed if 'extra == "dev"' not in str(one.marker)}
+    return {needed.name: needed for needed in parsed if 'extra == "dev"' not in str(needed.marker)}
 
 
 def install_command(*packages: str) -> str:

@@ -34,11 +34,11 @@ def split(text: str, *, opened: bool = False, tags: Tags = THINK) -> Split:
     without an opening one ends a thought that the prompt had opened, whatever `opened` says. No tag
     at all, in a thought that was not opened, is all response.
     """
-    found = re.match(rf"\s*{re.escape(tags.open)}\s*", text)
-    start = found.end() if found else _end_of_space(text, 0)
+    opening = re.match(rf"\s*{re.escape(tags.open)}\s*", text)
+    start = opening.end() if opening else _end_of_space(text, 0)
     closing = text.find(tags.close, start)
     if closing < 0:
-        is_thought = opened or found is not None
+        is_thought = opened or opening is not None
         return Split(text[:start], text[start:], "", "") if is_thought else Split("", "", "", text)
     reasoning = text[start:closing].rstrip()
     end = _end_of_space(text, closing + len(tags.close))

@@ -179,10 +179,10 @@ class _Worker:
 
 def is_ready(descriptor: int, event: int, deadline: float) -> bool:
     """Whether a descriptor can be read or written, or its other end is closed, before the deadline."""
-    left = deadline - time.monotonic()
+    seconds = deadline - time.monotonic()
     poll = select.poll()
     poll.register(descriptor, event)
-    return left > 0 and bool(poll.poll(left * 1000))
+    return seconds > 0 and bool(poll.poll(seconds * 1000))
 
 
 class _State:
@@ -201,7 +201,7 @@ _state = _State()
 def _taken(program: Program) -> tuple[int, _Worker]:
     """An idle worker that lives, else a new one; and the number of times that all were closed."""
     with _state.lock:
-        for worker in [one for one in _state.idle if one.program == program]:
+        for worker in [idle for idle in _state.idle if idle.program == program]:
             _state.idle.remove(worker)
             if worker.is_alive:
                 return _state.epoch, worker
