@@ -32,9 +32,10 @@ from distillpipe.data.store.jsonl import SYNC_ROWS
 from distillpipe.data.store.versions import Header
 from distillpipe.data.store.writer import Writer
 
-WORDS = (
-    "we have so the sum of x and y is \\frac{1}{2} therefore 3+4=7 wait let me check é 漢".split()
-)
+WORDS = [
+    "we", "have", "so", "the", "sum", "of", "x", "and", "y", "is", "\\frac{1}{2}", "therefore",
+    "3+4=7", "wait", "let", "me", "check", "é", "漢",
+]  # fmt: skip
 MEGABYTE = 1e6
 
 
