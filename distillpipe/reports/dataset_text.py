@@ -68,19 +68,13 @@ def teacher_lines(counts: Counts) -> list[str]:
     """A line for each of several teachers: `R1: 600 of 1,000 rows kept (wrong_answer 400)`."""
     if len(counts.teachers) < 2:
         return []
-    return [
-        printable(
-            f"{name}: {teacher.rows_kept:,} of {teacher.rows_read:,} rows kept"
-            + (f" ({', '.join(_by_rows(teacher.dropped))})" if teacher.dropped else "")
-        )
-        for name, teacher in sorted(counts.teachers.items())
-    ]
-
-
-def _by_rows(dropped: dict[str, int]) -> list[str]:
-    return [
-        f"{reason} {rows:,}" for reason, rows in sorted(dropped.items(), key=lambda item: -item[1])
-    ]
+    lines = []
+    for name, teacher in sorted(counts.teachers.items()):
+        by_rows = sorted(teacher.dropped.items(), key=lambda item: -item[1])
+        dropped = ", ".join(f"{reason} {rows:,}" for reason, rows in by_rows)
+        kept = f"{name}: {teacher.rows_kept:,} of {teacher.rows_read:,} rows kept"
+        lines.append(printable(f"{kept} ({dropped})" if dropped else kept))
+    return lines
 
 
 def row_lines(row: Trace, *, whole: bool) -> Iterator[str]:

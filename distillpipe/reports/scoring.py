@@ -198,7 +198,8 @@ def measure(
         Fraction(problem.num_correct + problem.num_unverifiable, len(problem.samples))
         for problem in judged
     ]
-    parts = metrics.error_parts([(problem.num_correct, len(problem.samples)) for problem in judged])
+    correct_of = [(problem.num_correct, len(problem.samples)) for problem in judged]
+    parts = metrics.error_parts(correct_of)
     wanted = sorted({*wanted_k} or {2**power for power in range(1, most.bit_length())} | {most})
     tokens = distribution(predictions.reasoning_tokens)
     content = {
@@ -212,7 +213,11 @@ def measure(
             "unpaired": metrics.detectable_difference(math.sqrt(2) * first.standard_error),
             "paired": parts and metrics.detectable_difference(math.sqrt(2) * parts.sampling),
         },
-        "pass@k": {str(k): _pass_at(k, judged) for k in wanted if 1 < k <= fewest},
+        "pass@k": {
+            str(k): _as_data(metrics.score([metrics.pass_at(k, *pair) for pair in correct_of]))
+            for k in wanted
+            if 1 < k <= fewest
+        },
         "maj@k": _majorities(predictions, extras),
         "num_problems": len(judged),
         "num_samples": most,
@@ -241,14 +246,6 @@ def budget_metrics(counts: Counts) -> dict[str, Any] | None:
         "num_waits": counts.num_waits,
         "num_forced_ends": counts.forced_ends,
     }
-
-
-def _pass_at(k: int, judged: list[Judged]) -> dict[str, Any]:
-    return _as_data(
-        metrics.score(
-            [metrics.pass_at(k, problem.num_correct, len(problem.samples)) for problem in judged]
-        )
-    )
 
 
 def _majorities(predictions: Predictions, extras: Mapping[str, str | None]) -> dict[str, Any]:

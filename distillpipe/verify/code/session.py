@@ -83,7 +83,11 @@ class Session:
         self._is_isolated = seccomp is not None
         inside, self._requests = os.pipe()
         self._replies, answers = os.pipe()
-        filter_end = None if seccomp is None else _full_pipe(seccomp)
+        filter_end = None
+        if seccomp is not None:  # a pipe that holds the filter, which is at most 64 KB
+            filter_end, writing = os.pipe()
+            os.write(writing, seccomp)
+            os.close(writing)
         ends = [inside, answers] + ([] if filter_end is None else [filter_end])
         try:
             self.process = subprocess.Popen(
@@ -261,14 +265,6 @@ def _innermost(process: int) -> int:
         process = int(children[0])
         path = f"/proc/{process}/task/{process}/children"
     return process
-
-
-def _full_pipe(data: bytes) -> int:
-    """The read end of a pipe that holds `data`, at most 64 KB."""
-    reading, writing = os.pipe()
-    os.write(writing, data)
-    os.close(writing)
-    return reading
 
 
 def _write(pipe: int, data: memoryview) -> int:

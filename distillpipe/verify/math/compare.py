@@ -98,7 +98,9 @@ def _equal_kind(left: Structure, right: Structure) -> bool | None:
     if left.kind in ("list", "set", "union"):
         return _equal_parts_unordered(left, right)
     if left.kind == "group":
-        return _equal_groups(left, right)
+        # Two parts may be an interval, whose brackets count.
+        is_same_kind = left.detail == right.detail or min(len(left.parts), len(right.parts)) > 2
+        return is_same_kind and _equal_parts_in_order(left.parts, right.parts)
     if left.kind == "ratio":
         if _clock(left) is not None and _clock(right) is not None:
             return _clock(left) == _clock(right)  # as ratios 4:15 would equal 8:30
@@ -202,13 +204,6 @@ def _intervals(several: Structure) -> Structure | None:
     if len(intervals) < len(several.parts) or len({name for name, _ in intervals}) != 1:
         return None
     return Structure("union", tuple(values for _, values in intervals))
-
-
-def _equal_groups(left: Structure, right: Structure) -> bool | None:
-    # Two parts may be an interval, whose brackets count.
-    if left.detail == right.detail or (len(left.parts) > 2 and len(right.parts) > 2):
-        return _equal_parts_in_order(left.parts, right.parts)
-    return False
 
 
 def _equal_list_and_group(several: Structure, group: Structure) -> bool | None:

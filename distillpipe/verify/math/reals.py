@@ -216,8 +216,10 @@ def _merged(parts: Intervals) -> Intervals:
     """The same set as sorted intervals that do not touch each other."""
     merged: Intervals = []
     for part in sorted(parts, key=lambda interval: (interval.low, not interval.has_low)):
-        last = merged[-1] if merged else None
-        if last is None or not _touch(last, part):
+        last = merged[-1] if merged else part
+        gap = _order(last.high, part.low)
+        is_touching = gap > 0 or (gap == 0 and (last.has_high or part.has_low))
+        if not merged or not is_touching:
             merged.append(part)
             continue
         order = _order(last.high, part.high)
@@ -229,11 +231,6 @@ def _merged(parts: Intervals) -> Intervals:
             last = last._replace(has_low=last.has_low or part.has_low)
         merged[-1] = last
     return merged
-
-
-def _touch(last: Interval, part: Interval) -> bool:
-    order = _order(last.high, part.low)
-    return order > 0 or (order == 0 and (last.has_high or part.has_low))
 
 
 def _complement(parts: Intervals) -> Intervals:

@@ -32,6 +32,7 @@ _ORDINAL_ENDS = frozenset(["st", "nd", "rd", "th"])
 # Symbols that may be written in any case.
 _TWO_LETTERS = frozenset(["cm", "mm", "km", "kg", "ft", "lb", "hr", "oz", "ml", "ha"])
 _COPULAS = ("是", "为", "為", "は")  # the words before them name the number
+_TABLES = (SCALES, UNITS, PERCENT, MODIFIERS, NEUTRAL_WORDS)
 _WRAPPER = re.compile(r"\\text|[{}\s]")
 
 
@@ -296,7 +297,7 @@ class UnitReader:
         while position < len(run):
             lengths = range(min(_MAX_WORD_CHARS, len(run) - position), 0, -1)
             words = (run[position : position + length] for length in lengths)
-            word = next(filter(_is_table_word, words), "")
+            word = next((word for word in words if any(word in table for table in _TABLES)), "")
             if word:
                 self.nouns += [name] if name else []
                 name = ""
@@ -356,7 +357,3 @@ def is_ideograph(char: str) -> bool:
     return (
         "\u3040" <= char <= "\u30ff" or "\u4e00" <= char <= "\u9fff" or "\uac00" <= char <= "\ud7a3"
     )
-
-
-def _is_table_word(word: str) -> bool:
-    return any(word in table for table in (SCALES, UNITS, PERCENT, MODIFIERS, NEUTRAL_WORDS))
