@@ -206,7 +206,7 @@ def _attend(  # noqa: PLR0913 - the interface of transformers
 ) -> tuple[torch.Tensor, None]:
     """Attention of the tokens of a prompt, or of one new token per slot."""
     if s_aux is not None:
-        return _attend_with_sinks(query, key, value, attention_mask, scaling, s_aux), None
+        return attend_with_sinks(query, key, value, attention_mask, scaling, s_aux), None
     if query.shape[2] != 1 or attention_mask is None:
         result: tuple[torch.Tensor, None] = sdpa_attention_forward(
             module, query, key, value, attention_mask, scaling=scaling, **others
@@ -221,7 +221,7 @@ def _attend(  # noqa: PLR0913 - the interface of transformers
     return output.reshape(num_slots, 1, num_heads, value.shape[3]), None
 
 
-def _attend_with_sinks(
+def attend_with_sinks(
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,

@@ -102,13 +102,15 @@ def _masks(
     config: Any,
     queries: torch.Tensor,  # (1 or A, Q): positions of the tokens of this pass
     keys: torch.Tensor,  # (L): positions that are stored
-) -> torch.Tensor | dict[str, torch.Tensor | None]:
+) -> torch.Tensor | dict[str, torch.Tensor | None] | None:
     """The bool mask (1 or A, 1, Q, L) of all layers, or a mask by kind of layer as transformers' models take it."""
     query, key = queries[:, None, :, None], keys[None, None, None, :]
     causal = key <= query
     kinds = _kinds(config)
     if set(kinds) == {FULL}:
         return causal
+    if set(kinds) <= set(WITHOUT_MASK):
+        return None
     window = getattr(config, "sliding_window", None)
     chunk = getattr(config, "attention_chunk_size", None)
     by_kind: dict[str, torch.Tensor | None] = dict.fromkeys(WITHOUT_MASK)
