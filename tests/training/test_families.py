@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM
 
 from distillpipe.base.records import Trace
 from distillpipe.base.training_options import TrainingOptions
-from distillpipe.models import lookup
+from distillpipe.models import loading, lookup
 from distillpipe.models.chat import Chat
 from distillpipe.training import loop, states
 from distillpipe.training.rows.rows import row_of
@@ -22,7 +22,7 @@ from distillpipe.training.rows.stored_rows import StoredRows
 from distillpipe.training.student import adapted_layers
 
 OPTIONS = TrainingOptions(
-    method="full", rank=4, alpha=32, learning_rate=3e-3, scheduler="constant", epochs=4, batch_size=4,
+    method="full", rank=4, alpha=32, learning_rate=3e-3, scheduler="constant", epochs=3, batch_size=4,
     max_length=512, dtype="fp32", seed=1,
 )  # fmt: skip
 SHAPE: dict[str, Any] = {
@@ -42,6 +42,10 @@ VISION = {
     "intermediate_size": 16,
     "out_hidden_size": 32,
 }
+SMALL_VISION = {
+    "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
+    "image_size": 28, "patch_size": 14,
+}  # fmt: skip
 FAMILIES: dict[str, Any] = {
     "qwen3_moe": transformers.Qwen3MoeConfig(**SHAPE, **EXPERTS, num_experts=4),
     "gpt_oss": transformers.GptOssConfig(
@@ -56,7 +60,24 @@ FAMILIES: dict[str, Any] = {
     ),
     "granite": transformers.GraniteConfig(**SHAPE, logits_scaling=4.0),
     "smollm3": transformers.SmolLM3Config(**SHAPE),
+    "gemma4_text": transformers.Gemma4TextConfig(
+        **SHAPE,
+        sliding_window=16,
+        hidden_size_per_layer_input=8,
+        vocab_size_per_layer_input=512,
+        global_head_dim=16,
+        final_logit_softcapping=20.0,
+    ),
+    "gemma3": transformers.Gemma3Config(
+        text_config={"model_type": "gemma3_text", **SHAPE, "sliding_window": 16},
+        vision_config=SMALL_VISION,
+    ),
+    "mistral3": transformers.Mistral3Config(
+        text_config={"model_type": "ministral3", **SHAPE},
+        vision_config={"model_type": "pixtral", **SMALL_VISION},
+    ),
 }
+DAILY = ("qwen3_5", "gpt_oss")  # all others are slow tests
 ROUTERS = {"qwen3_moe": "mlp.gate", "gpt_oss": "mlp.router", "qwen3_next": "mlp.gate"}
 
 
@@ -80,7 +101,7 @@ def student_of(tmp_path: Path, repository: Path) -> Callable[[str], lookup.Model
         if family == "qwen3_5":  # as it is published, with a tower for images
             model: Any = transformers.Qwen3_5ForConditionalGeneration(config)
         else:
-            model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+            model = loading.build(config, dtype=torch.float32)
         model.save_pretrained(folder)
         shipped = repository / "data/quickstart/student-qwen"
         for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
@@ -95,7 +116,10 @@ def losses(folder: Path) -> list[float]:
 
 
 @pytest.mark.parametrize("method", ["full", "lora"])
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(
+    "family",
+    [one if one in DAILY else pytest.param(one, marks=pytest.mark.slow) for one in FAMILIES],
+)
 def test_a_family_learns_and_its_checkpoint_computes_the_same(
     family: str, method: str, tmp_path: Path, student_of: Callable[[str], lookup.Model],
     rows: StoredRows,
@@ -108,8 +132,8 @@ def test_a_family_learns_and_its_checkpoint_computes_the_same(
 
     assert losses(folder)[-1] < 0.995 * losses(folder)[0]
     if method == "full":
-        trained = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
-        before = AutoModelForCausalLM.from_pretrained(student.folder, dtype=torch.float32).eval()
+        trained = loading.load_model(folder, "trained", dtype=torch.float32).eval()
+        before = loading.load_model(student.folder, "student", dtype=torch.float32).eval()
         ids = torch.tensor([[5, 17, 90, 3]])
         with torch.no_grad():
             assert not torch.allclose(trained(ids).logits, before(ids).logits, atol=1e-3)

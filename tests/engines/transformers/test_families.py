@@ -1,6 +1,6 @@
 """Small random models of today's families: what the slots decode is what transformers' `generate` decodes."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import pytest
@@ -95,6 +95,21 @@ RECURRENT: dict[str, tuple[str, dict[str, Any]]] = {
     "olmo_hybrid": ("OlmoHybridConfig", DELTA_NET),
 }  # fmt: skip
 FAMILIES = FULL_ATTENTION | SLIDING | RECURRENT
+DAILY = (
+    "gemma4",
+    "gpt_oss",
+    "qwen3_5",
+    "granite",
+)  # a family of each kind of layer; all others are slow tests
+
+
+def each(families: Iterable[str]) -> list[Any]:
+    return [
+        family if family in DAILY else pytest.param(family, marks=pytest.mark.slow)
+        for family in families
+    ]
+
+
 PROMPTS = [[7, 3, 9, 11, 200, 5, 8, 4, 1, 2, 33, 44][:length] for length in (12, 5, 5, 9, 12, 2)]
 
 
@@ -144,7 +159,7 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", each(FAMILIES))
 def test_slots_decode_what_generate_decodes(family: str) -> None:
     model = random_model(family)
     completions = decoded(model, max_tokens=14)
@@ -155,7 +170,7 @@ def test_slots_decode_what_generate_decodes(family: str) -> None:
         assert completions[str(at)] == whole[0, len(prompt) :].tolist()
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", each(FAMILIES))
 def test_labels_are_the_probabilities_of_the_model_itself(family: str) -> None:
     model = random_model(family)
     text = Text(PROMPTS[0], [5, 17, 90, 3])
@@ -173,7 +188,7 @@ def test_labels_are_the_probabilities_of_the_model_itself(family: str) -> None:
     )
 
 
-@pytest.mark.parametrize("family", RECURRENT)
+@pytest.mark.parametrize("family", each(RECURRENT))
 def test_a_round_goes_on_in_its_slot_only_behind_all_it_read(family: str) -> None:
     model = random_model(family)
     model.set_attn_implementation(ATTENTION)
