@@ -30,8 +30,8 @@ from distillpipe.base.errors import DistillError, MissingDependencyError, UsageE
 from distillpipe.base.hashing import uniform
 from distillpipe.base.requirements import install_command
 from distillpipe.base.student_t import student_quantile
+from distillpipe.data.store import dataset, versions
 from distillpipe.data.store import manifest as manifests
-from distillpipe.data.store import versions
 from distillpipe.data.store.manifest import Manifest
 from distillpipe.reports import metrics, paired, scoring
 from distillpipe.reports.comparison_text import MIN_P
@@ -184,7 +184,7 @@ def _read(folder: Path) -> tuple[Manifest, Point]:
         raise UsageError(f"{folder} holds {held}: name a folder with one finished benchmark")
     version = versions.resolve(str(inside[0]))
     manifest = manifests.read(version)
-    found = scoring.read(version)
+    found = scoring.read(dataset.find(str(version)))
     num_waits, least, most = (manifest.options[name].value for name in BUDGET)
     if not found.reasoning_tokens:
         raise UsageError(f"{version}: its completions have no token counts, so there is no curve")

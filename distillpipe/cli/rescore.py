@@ -33,8 +33,11 @@ def rescore(
     Example:
       distill rescore runs/example/eval-teacher --answer-form any
     """
-    from distillpipe.stages.compare import folders_of
+    from distillpipe.data.store.dataset import find_versions
     from distillpipe.stages.rescore import rescore as stage
 
-    folders = [str(folder) for one in predictions for folder in folders_of(one).values()]
-    return [stage(one, made.run, answer_form, verifier, made[Judging]) for one in folders]
+    datasets = [
+        version for reference in predictions for version in find_versions(reference).values()
+    ]
+    judging = made[Judging]
+    return [stage(version, made.run, answer_form, verifier, judging) for version in datasets]

@@ -12,6 +12,7 @@ from distillpipe.base.records import Trace
 from distillpipe.base.rowguard import InternalError, check_share, guarded
 from distillpipe.data.formats.outgoing import FORMATS, Format, ReasoningAs, turns_of
 from distillpipe.data.store import dataset
+from distillpipe.data.store.dataset import Dataset
 from distillpipe.data.store.jsonl import encoder
 
 
@@ -41,11 +42,12 @@ def export(
     for place in out.parents:
         if place.exists() and not place.is_dir():
             raise UsageError(f"--out {out}: {place} is a file: name a .jsonl file in a folder")
+    source = dataset.find(reference)
     out.parent.mkdir(parents=True, exist_ok=True)
     temporary = out.with_name(f".{out.name}.new")
     try:
         num_rows, num_unfinished, num_labelled = _write(
-            temporary, reference, layout, reasoning, allow_benchmark
+            temporary, source, layout, reasoning, allow_benchmark
         )
         there = out.exists()
         if there and not filecmp.cmp(temporary, out, shallow=False):
@@ -70,14 +72,14 @@ def export(
 
 
 def _write(
-    path: Path, reference: str, layout: Format, reasoning: ReasoningAs, allow_benchmark: bool
+    path: Path, source: Dataset, layout: Format, reasoning: ReasoningAs, allow_benchmark: bool
 ) -> tuple[int, int, int]:
     """Write all rows, durably: how many, how many of them were cut off, and how many have soft labels."""
     num_rows = num_unfinished = num_labelled = 0
     failed: list[str] = []
     path.unlink(missing_ok=True)  # what a killed run left, or a link that somebody laid there
     with path.open("xb") as file:
-        for trace in dataset.read_training_traces([reference], allow_benchmark=allow_benchmark):
+        for trace in dataset.read_training_traces([source], allow_benchmark=allow_benchmark):
             line = guarded(_line, trace, layout, reasoning)
             if isinstance(line, InternalError):
                 if not failed:
@@ -90,11 +92,11 @@ def _write(
             num_labelled += trace.soft_labels is not None
         check_share(
             len(failed), num_rows + len(failed), accepted=False,
-            show=f"distill show {reference} --row {next(iter(failed), '')}",
+            show=f"distill show {source.name} --row {next(iter(failed), '')}",
             way_out="nothing is written: leave these rows out, `distill filter` may tell them",
         )  # fmt: skip
         if not num_rows:
-            raise DataError(f"{reference}: no rows to export")
+            raise DataError(f"{source.name}: no rows to export")
         file.flush()
         sync_file(file.fileno(), path)
     return num_rows, num_unfinished, num_labelled
