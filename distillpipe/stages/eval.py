@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -42,50 +43,44 @@ from distillpipe.stages.run import (
 from distillpipe.verify.code.packages import versions_of
 
 
+@dataclass
 class EvalPlan:
     """What `eval` is asked for: a run executes it, a dry run reports it.
 
-    Each reference is looked up once, when it is first used: a run stops at one that names nothing, a dry run goes on.
+    A reference is looked up once, when it is first used: a run stops at one that names nothing, a dry run goes on.
     """
 
-    def __init__(  # noqa: PLR0913 - all that a run depends on
-        self,
-        model: str,
-        benchmark: str,
-        out: Path,
-        options: SamplingOptions,
-        run: Run,
-        adapter: str | None = None,
-        *,
-        weights: bool = True,
-    ) -> None:
-        """Without `weights`, those of a hub model are not downloaded."""
-        check_prompt_template(options.prompting.prompt_template)
-        self.options, self.verifier = with_verifier(options)
-        self.name = benchmark_name(benchmark)
-        self.out = out / self.name
-        self.run = run
-        self._benchmark = benchmark
-        self._model = model
-        self._adapter = adapter
-        self._weights = weights
+    model_reference: str
+    benchmark_reference: str
+    out: Path
+    options: SamplingOptions
+    run: Run
+    adapter: str | None
+    weights: bool = True
+    "whether the weights of a hub model are downloaded"
+
+    def __post_init__(self) -> None:
+        check_prompt_template(self.options.prompting.prompt_template)
+        self.options, self.verifier = with_verifier(self.options)
+        self.name = benchmark_name(self.benchmark_reference)
+        self.out = self.out / self.name
 
     @cached_property
     def model(self) -> AnyModel:
         """The model, with the adapter on it if there is one."""
-        model = find_model(self._model, "MODEL", self.options.engine, weights=self._weights)
-        if self._adapter is None:
+        model = find_model(self.model_reference, "MODEL", self.options.engine, weights=self.weights)
+        if self.adapter is None:
             return model
         if isinstance(model, Served):
             raise UsageError(
                 "--adapter is for a model on this machine: give the name that the server has for it as "
                 "MODEL"
             )
-        return with_adapter(model, self._adapter)
+        return with_adapter(model, self.adapter)
 
     @cached_property
     def problems(self) -> Problems:
-        return sources.find(self._benchmark)
+        return sources.find(self.benchmark_reference)
 
     @cached_property
     def header(self) -> Header:

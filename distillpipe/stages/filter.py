@@ -3,6 +3,7 @@
 Two passes over the input, so that no text stays in memory: the first decides on each row, the second writes.
 """
 
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -57,29 +58,30 @@ from distillpipe.verify.code.verifier import missing_modules
 SYNC_ROWS = 4096  # a row that is lost in a power cut is written again from its decision
 
 
+@dataclass
 class FilterPlan:
     """What `filter` is asked for: a run executes it, a dry run reports it.
 
-    Each reference is looked up once, when it is first used.
+    A reference is looked up once, when it is first used.
     """
 
-    def __init__(
-        self, inputs: list[str], out: Path, options: FilterOptions, run: Run, others: FilterInputs
-    ) -> None:
-        name, self.verifier = verify.find_own(options.verifier)
-        self.rules = find_rules(options.rules)
+    references: list[str]
+    out: Path
+    options: FilterOptions
+    run: Run
+    others: FilterInputs
+
+    def __post_init__(self) -> None:
+        name, self.verifier = verify.find_own(self.options.verifier)
+        self.rules = find_rules(self.options.rules)
         # names in place of files: no place of a file is in a row or in a fingerprint
-        rule_names = tuple(rule.name for rule in self.rules)
-        self.options = msgspec.structs.replace(options, verifier=name, rules=rule_names)
-        others.check(self.options)
-        self.out = out
-        self.run = run
-        self.others = others
-        self._inputs = inputs
+        rules = tuple(rule.name for rule in self.rules)
+        self.options = msgspec.structs.replace(self.options, verifier=name, rules=rules)
+        self.others.check(self.options)
 
     @cached_property
     def inputs(self) -> list[Dataset]:
-        return [dataset.find(reference) for reference in self._inputs]
+        return [dataset.find(reference) for reference in self.references]
 
     @cached_property
     def predictions(self) -> list[Dataset]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -31,43 +32,39 @@ from distillpipe.stages.run import (
 )
 
 
+@dataclass
 class GeneratePlan:
     """What `generate` is asked for: a run executes it, a dry run reports it.
 
-    Each reference is looked up once, when it is first used: a run stops at one that names nothing, a dry run goes on.
+    A reference is looked up once, when it is first used: a run stops at one that names nothing, a dry run goes on.
     """
 
-    def __init__(
-        self,
-        problems: str,
-        teacher: str,
-        out: Path,
-        options: SamplingOptions,
-        run: Run,
-        *,
-        weights: bool = True,
-    ) -> None:
-        """Without `weights`, those of a hub model are not downloaded."""
-        check_prompt_template(options.prompting.prompt_template)
-        self.options, self.verifier = with_verifier(options)
-        self.out = out
-        self.run = run
-        self._problems = problems
-        self._teacher = teacher
-        self._weights = weights
+    problems_reference: str
+    teacher_reference: str
+    out: Path
+    options: SamplingOptions
+    run: Run
+    weights: bool = True
+    "whether the weights of a hub model are downloaded"
+
+    def __post_init__(self) -> None:
+        check_prompt_template(self.options.prompting.prompt_template)
+        self.options, self.verifier = with_verifier(self.options)
 
     @cached_property
     def teacher(self) -> AnyModel:
         """The teacher. Raises UsageError for one that cannot give the labels that are asked for."""
         options = self.options
-        teacher = find_model(self._teacher, "--teacher", options.engine, weights=self._weights)
+        teacher = find_model(
+            self.teacher_reference, "--teacher", options.engine, weights=self.weights
+        )
         if options.soft_labels is not None:
             check_soft_labels(teacher, options.soft_labels)
         return teacher
 
     @cached_property
     def problems(self) -> Problems:
-        return sources.find(self._problems)
+        return sources.find(self.problems_reference)
 
     @cached_property
     def header(self) -> Header:

@@ -5,6 +5,7 @@ once, with the fields of its first row.
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain, islice
 from pathlib import Path
@@ -50,28 +51,31 @@ from distillpipe.verify import find_own
 FIRST_ROWS = 20  # rows from which the format is detected
 
 
+@dataclass
 class ImportPlan:
     """What `import` is asked for: a run executes it, a dry run reports it.
 
-    Each reference is looked up once, when it is first used.
+    A reference is looked up once, when it is first used.
     """
 
-    def __init__(self, reference: str, out: Path, options: ImportOptions, run: Run) -> None:
-        name, self.verifier = find_own(options.choices.verifier)
-        choices = msgspec.structs.replace(options.choices, verifier=name)
-        self.options = msgspec.structs.replace(options, choices=choices)
-        self.out = out
-        self.run = run
-        self._reference = reference
+    reference: str
+    out: Path
+    options: ImportOptions
+    run: Run
+
+    def __post_init__(self) -> None:
+        name, self.verifier = find_own(self.options.choices.verifier)
+        choices = msgspec.structs.replace(self.options.choices, verifier=name)
+        self.options = msgspec.structs.replace(self.options, choices=choices)
 
     @cached_property
     def source(self) -> Problems:
         """The file, hub dataset or benchmark with the traces. Raises UsageError for a dataset of ours."""
-        if sources.is_dataset(self._reference):
+        if sources.is_dataset(self.reference):
             raise UsageError(
-                f"{self._reference} is a dataset already: give it to `distill filter` or `distill sft` as it is"
+                f"{self.reference} is a dataset already: give it to `distill filter` or `distill sft` as it is"
             )
-        return sources.find(self._reference)
+        return sources.find(self.reference)
 
     @cached_property
     def tokenizer(self) -> Model | None:

@@ -1,5 +1,6 @@
 """`label`: a teacher's soft labels for existing text, whoever wrote it."""
 
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -27,29 +28,20 @@ from distillpipe.stages.run import (
 )
 
 
+@dataclass
 class LabelPlan:
     """What `label` is asked for: a run executes it, a dry run reports it.
 
-    Each reference is looked up once, when it is first used: a run stops at one that names nothing, a dry run goes on.
+    A reference is looked up once, when it is first used: a run stops at one that names nothing, a dry run goes on.
     """
 
-    def __init__(
-        self,
-        inputs: list[str],
-        teacher: str,
-        out: Path,
-        options: LabelOptions,
-        run: Run,
-        *,
-        weights: bool = True,
-    ) -> None:
-        """Without `weights`, those of a hub model are not downloaded."""
-        self.out = out
-        self.options = options
-        self.run = run
-        self._inputs = inputs
-        self._teacher = teacher
-        self._weights = weights
+    references: list[str]
+    teacher_reference: str
+    out: Path
+    options: LabelOptions
+    run: Run
+    weights: bool = True
+    "whether the weights of a hub model are downloaded"
 
     @cached_property
     def teacher(self) -> Model:
@@ -60,14 +52,16 @@ class LabelPlan:
                 "--engine openai: a server gives no log-probabilities for existing text: label with the "
                 "model's files, --engine transformers or vllm"
             )
-        teacher = find_model(self._teacher, "--teacher", options.engine, weights=self._weights)
+        teacher = find_model(
+            self.teacher_reference, "--teacher", options.engine, weights=self.weights
+        )
         assert isinstance(teacher, Model)  # servers are refused above
         check_soft_labels(teacher, options.soft_labels)
         return teacher
 
     @cached_property
     def inputs(self) -> list[Dataset]:
-        return [dataset.find(reference) for reference in self._inputs]
+        return [dataset.find(reference) for reference in self.references]
 
     @cached_property
     def header(self) -> Header:

@@ -1,6 +1,7 @@
 """`sft`: fine-tune a student on traces. The version that it writes is a checkpoint that AutoModel can load."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -46,39 +47,32 @@ if TYPE_CHECKING:
 ROWS = "rows"  # the folder of the tokenized rows in a draft
 
 
+@dataclass
 class TrainingPlan:
     """What `sft` is asked for: a run executes it, a dry run and a preview report it.
 
-    Each reference is looked up once, when it is first used: a run stops at one that names nothing, a dry run goes on.
+    A reference is looked up once, when it is first used: a run stops at one that names nothing, a dry run goes on.
     """
 
-    def __init__(
-        self,
-        inputs: list[str],
-        student: str,
-        options: TrainingOptions,
-        run: Run,
-        training: TrainingRun,
-        *,
-        weights: bool = True,
-    ) -> None:
-        """Without `weights`, those of a hub model are not downloaded."""
-        _check_options(inputs, options, training)
-        self.training = training
-        self.allow_benchmark = run.allow_benchmark_training
-        self._inputs = inputs
-        self._student = student
-        self._options = options
-        self._run = run
-        self._weights = weights
+    references: list[str]
+    student_reference: str
+    given: TrainingOptions
+    "the options as given; `options` has a learning rate"
+    run: Run
+    training: TrainingRun
+    weights: bool = True
+    "whether the weights of hub models are downloaded"
+
+    def __post_init__(self) -> None:
+        _check_options(self.references, self.given, self.training)
 
     @cached_property
     def inputs(self) -> list[Dataset]:
-        return [dataset.find(reference) for reference in self._inputs]
+        return [dataset.find(reference) for reference in self.references]
 
     @cached_property
     def student(self) -> Model:
-        student = lookup.find(self._student, "--student", weights=self._weights)
+        student = lookup.find(self.student_reference, "--student", weights=self.weights)
         if (student.folder / lookup.ADAPTER).is_file():
             raise UsageError(
                 f"--student {student.name} is an adapter: give the model that it belongs to, "
@@ -90,16 +84,16 @@ class TrainingPlan:
     def teachers(self) -> list[Model]:
         """The live teachers."""
         references = self.training.teacher
-        return [lookup.find(name, "--teacher", weights=self._weights) for name in references]
+        return [lookup.find(name, "--teacher", weights=self.weights) for name in references]
 
     @cached_property
     def learning_rate(self) -> LearningRate:
         """The learning rate, the student's default if none is given, and why."""
-        given, lowest = self._options.learning_rate, self._options.min_learning_rate
+        given, lowest = self.given.learning_rate, self.given.min_learning_rate
         if given is not None:
             learning_rate = LearningRate(given, "")
         else:
-            learning_rate = default_learning_rate(self.student, self._options)
+            learning_rate = default_learning_rate(self.student, self.given)
         if not lowest <= learning_rate.rate:  # also false for nan
             raise UsageError(
                 f"--min-learning-rate {lowest:g} is above the learning rate, {learning_rate.rate:g}: give a "
@@ -109,15 +103,15 @@ class TrainingPlan:
 
     @property
     def options(self) -> TrainingOptions:
-        return msgspec.structs.replace(self._options, learning_rate=self.learning_rate.rate)
+        return msgspec.structs.replace(self.given, learning_rate=self.learning_rate.rate)
 
     @property
     def resolved_options(self) -> dict[str, ResolvedOption]:
         """All options of the command, as the manifest stores them."""
-        if self._options.learning_rate is not None:
-            return self._run.options
+        if self.given.learning_rate is not None:
+            return self.run.options
         derived = ResolvedOption(self.learning_rate.rate, "derived")
-        return {**self._run.options, "learning_rate": derived}
+        return {**self.run.options, "learning_rate": derived}
 
     def header(self, out: Path) -> Header:
         """The header of a version under `out`."""
@@ -136,26 +130,26 @@ class TrainingPlan:
                 *(lookup.used("teacher", teacher, out) for teacher in teachers),
             ],
             options=self.resolved_options,
-            fresh=self._run.fresh,
+            fresh=self.run.fresh,
             licences=tuple(dict.fromkeys(known)),
         )
 
     def chat_and_limits(self) -> tuple[Chat, StudentLimits]:
         """The student's chat template, and the lengths that its config allows."""
-        chat = load_chat(self.student.folder, self.student.name, self._options.chat_template)
-        return chat, limits_of(student_config(self.student, self._options))
+        chat = load_chat(self.student.folder, self.student.name, self.given.chat_template)
+        return chat, limits_of(student_config(self.student, self.given))
 
     def soft_rows(self) -> "SoftRows | None":
         """The reader of the rows' soft labels; None if they are not trained on."""
-        if self._options.distillation is None:
+        if self.given.distillation is None:
             return None
         from distillpipe.training.teachers.teaching import soft_rows_of
 
-        return soft_rows_of(self.student, self._options, self.teachers)
+        return soft_rows_of(self.student, self.given, self.teachers)
 
     def check_layers(self) -> None:
         """Raise UsageError for a layer in --feature-layers that the student or a teacher does not have."""
-        check_layers(self.student, self.teachers, self._options)
+        check_layers(self.student, self.teachers, self.given)
 
 
 def sft(
@@ -287,7 +281,9 @@ def forecast_sft(
         with forecast.noting(result):
             plan.check_layers()
             if (soft_rows := plan.soft_rows()) and not teachers:
-                traces = (_traces(source, plan.allow_benchmark) for source in plan.inputs)
+                traces = (
+                    _traces(source, plan.run.allow_benchmark_training) for source in plan.inputs
+                )
                 training_forecast.add_soft_labels(result, traces, soft_rows)
         with forecast.noting(result):
             machine = training_forecast.detect_machine(training.num_processes, training.sharding)
@@ -311,7 +307,7 @@ def _rows(plan: TrainingPlan, check: Preflight) -> Iterator[Row]:
     with progress("reading", dataset.count_rows(plan.inputs)) as advance:
         for source in plan.inputs:
             rows_before = check.counts.rows_kept
-            yield from check.rows(_traces(source, plan.allow_benchmark), advance)
+            yield from check.rows(_traces(source, plan.run.allow_benchmark_training), advance)
             check.counts.rows_by_input.append(check.counts.rows_kept - rows_before)
 
 
