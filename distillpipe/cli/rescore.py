@@ -4,13 +4,13 @@ from typing import Annotated
 
 from distillpipe.base.option import Option
 from distillpipe.base.options import JUDGING, AnswerForm, Judging, Verifier
-from distillpipe.cli.parameters import Json, Made, argument, command
+from distillpipe.cli.parameters import Json, OptionValues, argument, command
 from distillpipe.stages.run import Result, Run
 
 
 @command(Judging, Run, without={"accept_errors", "allow_benchmark_training"})
 def rescore(
-    made: Made,
+    values: OptionValues,
     predictions: Annotated[
         list[str], argument("Datasets of predictions (PATH, PATH@v1), or OUT folders of eval.")
     ],
@@ -39,5 +39,5 @@ def rescore(
     datasets = [
         version for reference in predictions for version in find_versions(reference).values()
     ]
-    judging = made[Judging]
-    return [stage(version, made.run, answer_form, verifier, judging) for version in datasets]
+    judging = values[Judging]
+    return [stage(version, values.run, answer_form, verifier, judging) for version in datasets]

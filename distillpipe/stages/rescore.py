@@ -43,9 +43,9 @@ def rescore(
     """
     folder, out = predictions.path, predictions.path.parent
     source_manifest = scoring.manifest_of(predictions)
-    given = {"answer_form": answer_form, "verifier": verifier}
+    flags = {"answer_form": answer_form, "verifier": verifier}
     options = source_manifest.options | {
-        name: ResolvedOption(value, "flag") for name, value in given.items() if value is not None
+        name: ResolvedOption(value, "flag") for name, value in flags.items() if value is not None
     }
 
     def value(option: str, default: Any) -> Any:

@@ -56,15 +56,15 @@ class TrainingPlan:
 
     references: list[str]
     student_reference: str
-    given: TrainingOptions
-    "the options as given; `options` has a learning rate"
+    given_options: TrainingOptions
+    "as the user gave them; `options` always has a learning rate"
     run: Run
     training: TrainingRun
     weights: bool = True
     "whether the weights of hub models are downloaded"
 
     def __post_init__(self) -> None:
-        _check_options(self.references, self.given, self.training)
+        _check_options(self.references, self.given_options, self.training)
 
     @cached_property
     def inputs(self) -> list[Dataset]:
@@ -89,11 +89,11 @@ class TrainingPlan:
     @cached_property
     def learning_rate(self) -> LearningRate:
         """The learning rate, the student's default if none is given, and why."""
-        given, lowest = self.given.learning_rate, self.given.min_learning_rate
-        if given is not None:
-            learning_rate = LearningRate(given, "")
+        rate, lowest = self.given_options.learning_rate, self.given_options.min_learning_rate
+        if rate is not None:
+            learning_rate = LearningRate(rate, "")
         else:
-            learning_rate = default_learning_rate(self.student, self.given)
+            learning_rate = default_learning_rate(self.student, self.given_options)
         if not lowest <= learning_rate.rate:  # also false for nan
             raise UsageError(
                 f"--min-learning-rate {lowest:g} is above the learning rate, {learning_rate.rate:g}: give a "
@@ -103,12 +103,12 @@ class TrainingPlan:
 
     @property
     def options(self) -> TrainingOptions:
-        return msgspec.structs.replace(self.given, learning_rate=self.learning_rate.rate)
+        return msgspec.structs.replace(self.given_options, learning_rate=self.learning_rate.rate)
 
     @property
     def resolved_options(self) -> dict[str, ResolvedOption]:
         """All options of the command, as the manifest stores them."""
-        if self.given.learning_rate is not None:
+        if self.given_options.learning_rate is not None:
             return self.run.options
         derived = ResolvedOption(self.learning_rate.rate, "derived")
         return {**self.run.options, "learning_rate": derived}
@@ -136,20 +136,20 @@ class TrainingPlan:
 
     def chat_and_limits(self) -> tuple[Chat, StudentLimits]:
         """The student's chat template, and the lengths that its config allows."""
-        chat = load_chat(self.student.folder, self.student.name, self.given.chat_template)
-        return chat, limits_of(student_config(self.student, self.given))
+        chat = load_chat(self.student.folder, self.student.name, self.given_options.chat_template)
+        return chat, limits_of(student_config(self.student, self.given_options))
 
     def soft_rows(self) -> "SoftRows | None":
         """The reader of the rows' soft labels; None if they are not trained on."""
-        if self.given.distillation is None:
+        if self.given_options.distillation is None:
             return None
         from distillpipe.training.teachers.teaching import soft_rows_of
 
-        return soft_rows_of(self.student, self.given, self.teachers)
+        return soft_rows_of(self.student, self.given_options, self.teachers)
 
     def check_layers(self) -> None:
         """Raise UsageError for a layer in --feature-layers that the student or a teacher does not have."""
-        check_layers(self.student, self.teachers, self.given)
+        check_layers(self.student, self.teachers, self.given_options)
 
 
 def sft(

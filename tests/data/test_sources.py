@@ -354,7 +354,7 @@ def test_a_name_of_the_table_is_read_from_the_folder_of_benchmarks(benchmarks: P
     assert (named.benchmark, plain.benchmark) == ("math500", None)
     assert msgspec.structs.replace(named, benchmark=None) == plain
     assert describe(find("math500"), benchmarks / "out") == describe(
-        str(benchmarks / "math500.jsonl"), benchmarks / "out"
+        find(str(benchmarks / "math500.jsonl")), benchmarks / "out"
     )
 
 
