@@ -23,7 +23,7 @@ from distillpipe.data.store.manifest import InputDataset, Manifest
 
 
 class Dataset(msgspec.Struct, frozen=True):
-    """A version of a dataset, or a plain .jsonl file of rows."""
+    """A version of a dataset, or a plain file of rows."""
 
     name: str
     "the reference that the user gave"

@@ -9,7 +9,16 @@ import pytest
 from distillpipe.base.errors import DataError, UsageError
 from distillpipe.base.records import TokenCounts, Trace
 from distillpipe.data.store import versions
-from distillpipe.data.store.dataset import RowKeys, find, read_traces, row_files, scan, scan_lines
+from distillpipe.data.store.dataset import (
+    RowKeys,
+    count_rows,
+    describe,
+    find,
+    read_traces,
+    row_files,
+    scan,
+    scan_lines,
+)
 from distillpipe.data.store.manifest import Manifest
 from distillpipe.data.store.reuse import sampled_before
 from distillpipe.data.store.versions import Header
@@ -64,6 +73,19 @@ def test_scan_checks_a_dataset_but_not_a_folder(
     assert list(scan(tmp_path / "v1", Trace)) == [two]
     with pytest.raises(DataError, match=r"v1/part-00000.jsonl was changed|bytes, .* were written"):
         list(scan(find(str(tmp_path)), Trace))
+
+
+def test_a_dataset_stays_the_version_that_was_found(
+    tmp_path: Path, make_traces: MakeTraces, write_dataset: WriteDataset
+) -> None:
+    one, two = make_traces(2)
+    write_dataset(tmp_path, [one], name="A")
+    source = find(str(tmp_path))
+    write_dataset(tmp_path, [one, two], name="B")
+
+    assert list(scan(source, Trace)) == [one]
+    assert (count_rows([source]), describe(source, tmp_path).version) == (1, "v1")
+    assert count_rows([find(str(tmp_path))]) == 2
 
 
 def test_scan_can_skip_a_torn_last_line(
