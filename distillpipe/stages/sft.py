@@ -139,18 +139,6 @@ class TrainingPlan:
         chat = load_chat(self.student.folder, self.student.name, self.given_options.chat_template)
         return chat, limits_of(student_config(self.student, self.given_options))
 
-    def soft_rows(self) -> "SoftRows | None":
-        """The reader of the rows' soft labels; None if they are not trained on."""
-        if self.given_options.distillation is None:
-            return None
-        from distillpipe.training.teachers.teaching import soft_rows_of
-
-        return soft_rows_of(self.student, self.given_options, self.teachers)
-
-    def check_layers(self) -> None:
-        """Raise UsageError for a layer in --feature-layers that the student or a teacher does not have."""
-        check_layers(self.student, self.teachers, self.given_options)
-
 
 def sft(
     inputs: list[str],
@@ -171,7 +159,7 @@ def sft(
     if finished is not None and (not training.merge or (finished / MERGED).is_dir()):
         return say_up_to_date(finished)
 
-    plan.check_layers()
+    check_layers(plan.student, plan.teachers, plan.options)
     licences.warn(header.licences)
     with versions.draft(out, header) as draft:
         # numpy and torch are loaded only if there is work to do
@@ -180,7 +168,8 @@ def sft(
 
         # Tokenize and check all rows before the first step.
         chat, limits = plan.chat_and_limits()
-        check = Preflight(chat, plan.options, limits, soft_rows=plan.soft_rows())
+        soft_rows = _soft_rows(plan.student, plan.options, plan.teachers)
+        check = Preflight(chat, plan.options, limits, soft_rows=soft_rows)
         try:
             rows = stored_rows.store(draft.path / ROWS, _checked_rows(plan, check, draft))
             batches = Batches(rows, plan.options, draft.manifest.counts.rows_by_input)
@@ -247,8 +236,9 @@ def preview_sft(
     """The first rows as they would be trained on, after all rows were checked; nothing is written."""
     plan = TrainingPlan(inputs, student, options, run, training, weights=False)
     chat, limits = plan.chat_and_limits()
-    plan.check_layers()
-    check = Preflight(chat, options, limits, num_rows, plan.soft_rows())
+    check_layers(plan.student, plan.teachers, options)
+    soft_rows = _soft_rows(plan.student, options, plan.teachers)
+    check = Preflight(chat, options, limits, num_rows, soft_rows)
     for _ in _rows(plan, check):
         pass
     result = preview.preview_of(check)
@@ -279,8 +269,8 @@ def forecast_sft(
         lengths, num_rows = training_forecast.add_rows(result, plan.inputs, options)
     if model is not None:
         with forecast.noting(result):
-            plan.check_layers()
-            if (soft_rows := plan.soft_rows()) and not teachers:
+            check_layers(model, teachers, options)
+            if (soft_rows := _soft_rows(model, options, teachers)) and not teachers:
                 traces = (
                     _traces(source, plan.run.allow_benchmark_training) for source in plan.inputs
                 )
@@ -309,6 +299,17 @@ def _rows(plan: TrainingPlan, check: Preflight) -> Iterator[Row]:
             rows_before = check.counts.rows_kept
             yield from check.rows(_traces(source, plan.run.allow_benchmark_training), advance)
             check.counts.rows_by_input.append(check.counts.rows_kept - rows_before)
+
+
+def _soft_rows(
+    student: Model, options: TrainingOptions, teachers: list[Model]
+) -> "SoftRows | None":
+    """The reader of the rows' soft labels; None if they are not trained on."""
+    if options.distillation is None:
+        return None
+    from distillpipe.training.teachers.teaching import soft_rows_of
+
+    return soft_rows_of(student, options, teachers)
 
 
 def _traces(source: Dataset, allow_benchmark: bool) -> Iterator[Trace]:
