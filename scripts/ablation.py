@@ -18,8 +18,8 @@ from typing import NamedTuple
 
 from distillpipe.base.errors import DistillError
 from distillpipe.data.forecast import size
+from distillpipe.data.store import dataset, versions
 from distillpipe.data.store import manifest as manifests
-from distillpipe.data.store import versions
 from distillpipe.reports import metrics, paired, scoring
 
 BENCHMARK = "problems-test"
@@ -97,7 +97,8 @@ def table(arms: Arms, trained: dict[str, list[Trained]], against: Sequence[str])
 
 def read_rates(reference: Path) -> Rates:
     """The pass rate of each problem, from a dataset of predictions."""
-    return {problem: judged.rate for problem, judged in scoring.read(reference).problems.items()}
+    predictions = scoring.read(dataset.find(str(reference)))
+    return {problem: judged.rate for problem, judged in predictions.problems.items()}
 
 
 def read_trained(checkpoint: Path) -> Trained:

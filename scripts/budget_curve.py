@@ -30,8 +30,8 @@ from distillpipe.base.errors import DistillError, MissingDependencyError, UsageE
 from distillpipe.base.hashing import uniform
 from distillpipe.base.requirements import install_command
 from distillpipe.base.student_t import student_quantile
+from distillpipe.data.store import dataset, versions
 from distillpipe.data.store import manifest as manifests
-from distillpipe.data.store import versions
 from distillpipe.data.store.manifest import Manifest
 from distillpipe.reports import metrics, paired, scoring
 from distillpipe.reports.comparison_text import MIN_P
@@ -190,7 +190,7 @@ def _read(folder: Path) -> tuple[Manifest, Point]:
         raise UsageError(f"{folder} has {names}: name a folder with one finished benchmark")
     version = versions.resolve(str(datasets[0]))
     manifest = manifests.read(version)
-    predictions = scoring.read(version)
+    predictions = scoring.read(dataset.find(str(version)))
     lengths = predictions.reasoning_tokens
     if not lengths:
         raise UsageError(f"{version}: its completions have no token counts, so there is no curve")

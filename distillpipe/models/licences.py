@@ -15,7 +15,7 @@ import msgspec
 
 from distillpipe.base.progress import say
 from distillpipe.data.store import manifest as manifests
-from distillpipe.data.store import versions
+from distillpipe.data.store.dataset import Dataset
 from distillpipe.models.lookup import AnyModel, Model
 
 FILE = Path(__file__).with_name("licences.toml")
@@ -68,11 +68,11 @@ def of_teacher(model: AnyModel, given: str | None) -> tuple[str, ...]:
     return ()
 
 
-def of_inputs(references: Iterable[str]) -> tuple[str, ...]:
+def of_inputs(inputs: Iterable[Dataset]) -> tuple[str, ...]:
     """The licences in the manifests of a stage's inputs, each once."""
-    datasets = (name for name in references if versions.plain_file(name) is None)
-    folders = [versions.resolve(name) for name in datasets]
-    licences = (licence for folder in folders for licence in manifests.read(folder).licences)
+    licences = (
+        licence for dataset in inputs if dataset.manifest for licence in dataset.manifest.licences
+    )
     return tuple(dict.fromkeys(licences))
 
 

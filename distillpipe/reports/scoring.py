@@ -21,19 +21,20 @@ from array import array
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from distillpipe import verify
 from distillpipe.base.encoding import escaped
-from distillpipe.base.errors import DataError
+from distillpipe.base.errors import DataError, UsageError
 from distillpipe.base.memory import peak_gpu_memory, peak_memory
 from distillpipe.base.records import Problem, RejectedTrace, Trace
 from distillpipe.base.rowguard import REASON, InternalError, guarded, is_internal_error
 from distillpipe.data.store import dataset
 from distillpipe.data.store.counts import Counts, distribution
+from distillpipe.data.store.dataset import Dataset
+from distillpipe.data.store.manifest import Manifest
 from distillpipe.data.store.versions import ENGINE_ERROR
 from distillpipe.models.lookup import AnyModel, Served
 from distillpipe.reports import metrics
@@ -117,9 +118,24 @@ class Predictions(msgspec.Struct):
         return msgspec.structs.replace(self, problems=kept)
 
 
-def read(reference: Path | str) -> Predictions:
+def manifest_of(predictions: Dataset) -> Manifest:
+    """The manifest of a version of predictions. Raises UsageError for other kinds and for an unfinished version."""
+    manifest, folder = predictions.manifest, predictions.path
+    assert manifest is not None  # a version, not a file
+    if manifest.kind != "predictions":
+        raise UsageError(
+            f"{folder} holds {manifest.kind}, not predictions: `distill eval` makes them"
+        )
+    if manifest.finished is None:
+        raise UsageError(f"{folder} is unfinished: run the command that makes it again")
+    return manifest
+
+
+def read(predictions: Dataset) -> Predictions:
     """Read the predictions of a finished version, or of a .jsonl file, which has no rejected rows."""
-    return collect(dataset.read_traces(str(reference)), dataset.read_rejected(str(reference)))
+    return collect(
+        dataset.scan(predictions, Trace), dataset.scan(predictions, RejectedTrace, "rejected")
+    )
 
 
 def collect(traces: Iterable[Trace], rejected: Iterable[RejectedTrace] = ()) -> Predictions:

@@ -22,6 +22,7 @@ from distillpipe.base.records import SoftLabels, Trace, trace_id, with_source
 from distillpipe.base.rowguard import REASON, InternalError, guarded
 from distillpipe.data.forecast import TEXT_BYTES_PER_TOKEN, Forecast, weight_bytes
 from distillpipe.data.store import dataset, versions
+from distillpipe.data.store.dataset import Dataset
 from distillpipe.data.store.jsonl import encoder
 from distillpipe.data.store.label_carry import are_intact
 from distillpipe.data.store.labels import LabelSource, label_bytes, read_labels
@@ -54,7 +55,7 @@ class Labeller:
     """Reuses and computes the labels of one run."""
 
     def __init__(
-        self, inputs: list[str], model: Model, chat: Chat, options: LabelOptions, writer: Writer
+        self, inputs: list[Dataset], model: Model, chat: Chat, options: LabelOptions, writer: Writer
     ) -> None:
         self._inputs = inputs
         self._model = model
@@ -185,7 +186,7 @@ def labelled_row(row: Trace, model: Model, options: LabelOptions) -> Trace:
 
 def forecast_labels(
     forecast: Forecast,
-    inputs: list[str],
+    inputs: list[Dataset],
     model: Model | None,
     out: Path,
     options: LabelOptions,
@@ -220,11 +221,11 @@ def forecast_labels(
         estimate.memory_bytes = weight_bytes(model.weights_folder)
 
 
-def distinct_rows(inputs: list[str]) -> Iterator[Trace]:
+def distinct_rows(inputs: list[Dataset]) -> Iterator[Trace]:
     """The rows of several datasets, each once. Raises DataError for one id with two contents, apart from labels."""
     content_of: dict[str, str] = {}
-    for reference in inputs:
-        for trace in dataset.read_traces(reference):
+    for source in inputs:
+        for trace in dataset.scan(source, Trace):
             content = bytes_hash(encoder.encode(msgspec.structs.replace(trace, soft_labels=None)))
             if (earlier := content_of.setdefault(trace.id, content)) is not content:
                 if earlier != content:

@@ -15,6 +15,7 @@ from distillpipe.base.records import Message, Problem, trace_id
 from distillpipe.base.rowguard import InternalError, guarded
 from distillpipe.data import sources
 from distillpipe.data.formats.fields import extra_of
+from distillpipe.data.sources import Problems
 from distillpipe.data.store import spending
 from distillpipe.data.store.jsonl import Spool
 from distillpipe.models.chat import Chat, load_chat, with_template_text
@@ -118,10 +119,10 @@ class RowPlan:
                 f"{self.num_duplicates:,} rows have the same prompt as another row: each is sampled once"
             )
 
-    def read(self, reference: str) -> None:
-        """Read and plan the problems of a reference; one that meets an internal error is skipped."""
+    def read(self, problems: Problems) -> None:
+        """Read and plan problems; one that meets an internal error is skipped."""
         prompting, limit = self.options.prompting, self.options.plan.limit
-        self.add(sources.read_problems(reference, prompting, limit, self.skip))
+        self.add(sources.read_problems(problems, prompting, limit, self.skip))
 
     def skip(self, problem: Problem, error: InternalError) -> None:
         """Record a problem that cannot be planned."""

@@ -29,7 +29,7 @@ import torch
 from distillpipe import verify
 from distillpipe.base.hashing import seed_of
 from distillpipe.base.options import EngineOptions, Plan, Prompting, Sampling, SamplingOptions
-from distillpipe.data.sources import read_problems
+from distillpipe.data.sources import find, read_problems
 from distillpipe.data.store import dataset
 from distillpipe.engines.base import Request
 from distillpipe.engines.transformers.engine import TransformersEngine
@@ -68,7 +68,7 @@ class Ours:
         stage.open_engine = lambda *_: self.engine  # type: ignore[assignment]  # loading is not measured
         self.folder = tempfile.TemporaryDirectory()
         plan = RowPlan(model, chat, self.options, Path(self.folder.name))
-        plan.add(read_problems(PROBLEMS, self.options.prompting, arguments.problems))
+        plan.add(read_problems(find(PROBLEMS), self.options.prompting, arguments.problems))
         self.asked = [(key, plan.prompt(key)) for key in plan.rows]
         self.texts = [(chat.decode(one.prompt_ids), one.problem) for _, one in self.asked]
 

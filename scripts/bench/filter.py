@@ -36,7 +36,7 @@ from distillpipe.base.records import Trace
 from distillpipe.data.store import dataset, integrity, versions
 from distillpipe.data.store.jsonl import encoder, lines
 from distillpipe.filters.decide import RowFilter
-from distillpipe.filters.problems import NO_INPUTS, ProblemExtras, read_problem_facts
+from distillpipe.filters.problems import ProblemExtras, read_problem_facts
 from distillpipe.models.chat import Chat, load_chat
 from distillpipe.models.tokens import counted
 from distillpipe.stages.filter import filter_traces
@@ -78,9 +78,9 @@ def report_core(bench: Bench) -> None:
     """CPU seconds of decoding, rules (with hashes and answer) and encoding, separately and together."""
     corpus = bench.corpus("s1", bench.rows, bench.megabytes)
     arguments = [
-        line for path in dataset.row_files(str(corpus)) for _, line in islice(lines(path), 3_000)
+        line for path in dataset.row_files(corpus) for _, line in islice(lines(path), 3_000)
     ][:3_000]
-    known = read_problem_facts([], NO_INPUTS, OPTIONS)
+    known = read_problem_facts([], [], [], OPTIONS)
     with tempfile.TemporaryDirectory() as folder:
         examiner = RowFilter(
             OPTIONS, known, ProblemExtras([], OPTIONS, Path(folder)), None, verify.PLAIN
@@ -131,7 +131,7 @@ def ran(bench: Bench, corpus: Path) -> str:
     """The cost of a run of the command: seconds, MB/s, peak memory of all its processes together."""
     out = bench.folder / "clean"
     shutil.rmtree(out, ignore_errors=True)
-    size = dataset.count_bytes([str(corpus)]) / MEGABYTE
+    size = dataset.count_bytes([dataset.find(str(corpus))]) / MEGABYTE
     command = [str(Path(sys.executable).with_name("distill")), "filter", str(corpus), *FLAGS]
     command += ["--out", str(out)]
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -211,7 +211,7 @@ def report_peer(bench: Bench) -> None:
         return
     mean = bench.megabytes / bench.rows
     corpus = bench.corpus("peer", round(bench.peer_megabytes / mean), bench.peer_megabytes)
-    (part,) = dataset.row_files(str(corpus))
+    (part,) = dataset.row_files(corpus)
     size = part.stat().st_size / MEGABYTE
     options = msgspec.structs.replace(OPTIONS, dedup="near")
     with (

@@ -34,7 +34,7 @@ import psutil
 
 from distillpipe.base.hashing import uniform
 from distillpipe.base.options import EngineOptions, Plan, Prompting, Sampling, SamplingOptions
-from distillpipe.data.sources import read_problems
+from distillpipe.data.sources import find
 from distillpipe.data.store import versions
 from distillpipe.data.store.versions import Header
 from distillpipe.data.store.writer import Writer
@@ -116,8 +116,7 @@ def ours(
         source = None if k is None else label_source(model, chat, k)
         with versions.draft(out, header) as draft, Writer(draft, soft_labels=source) as writer:
             sampler = Sampler(model, chat, options, draft.path)
-            problems = SHIPPED / "problems-train.jsonl"
-            sampler.plan(read_problems(str(problems), PROMPTING, options.plan.limit))
+            sampler.read(find(str(SHIPPED / "problems-train.jsonl")))
             started = clock()
             sampler.sample(writer, lambda: engine, lambda trace, _problem: trace)
             writer.sync()

@@ -76,8 +76,7 @@ def sample(
         Writer(draft, soft_labels=source or None) as writer,
     ):
         sampler = Sampler(model, chat, options, draft.path)
-        problems = str(SHIPPED / "problems-train.jsonl")
-        sampler.plan(sources.read_problems(problems, options.prompting, options.plan.limit))
+        sampler.read(sources.find(str(SHIPPED / "problems-train.jsonl")))
         started = clock()
         sampler.sample(writer, lambda: engine, lambda trace, _: trace)
         writer.sync()

@@ -16,7 +16,7 @@ from distillpipe.base.training_options import TrainingOptions, TrainingRun
 from distillpipe.cli import recipe
 from distillpipe.cli.app import COMMANDS, app
 from distillpipe.cli.other_names import OTHER_NAMES, our_name
-from distillpipe.cli.parameters import Command, Made, command
+from distillpipe.cli.parameters import Command, OptionValues, command
 from distillpipe.data.formats.traces import ImportOptions
 from distillpipe.reports.rows import RowQuery
 from distillpipe.stages.run import Run
@@ -273,9 +273,9 @@ def test_a_strategy_option_given_twice_is_refused() -> None:
 
 
 @command(FilterOptions, EngineOptions, without={"replicas"}, dedup="near")
-def probe(made: Made) -> Made:
-    """Give back what was made."""
-    return made
+def probe(values: OptionValues) -> OptionValues:
+    """Give back the values."""
+    return values
 
 
 def test_keywords_give_what_the_same_flags_give() -> None:

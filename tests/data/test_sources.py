@@ -12,8 +12,8 @@ import pytest
 from distillpipe.base.errors import DataError, UsageError
 from distillpipe.base.options import Prompting
 from distillpipe.base.records import Problem, problem_id
-from distillpipe.data.sources import describe, place_of, read_problems
-from distillpipe.data.store import versions
+from distillpipe.data.sources import describe, find, place_of, read_problems
+from distillpipe.data.store import dataset
 from distillpipe.data.store.manifest import Manifest
 
 NOTHING_GIVEN: dict[str, Any] = dict.fromkeys(Prompting.__struct_fields__)
@@ -21,7 +21,9 @@ PROMPTING = Prompting(**{**NOTHING_GIVEN, "prompt_template": "{problem}"})
 
 
 def read(path: Path | str, limit: int | None = None, **prompting: Any) -> list[Problem]:
-    return list(read_problems(str(path), msgspec.structs.replace(PROMPTING, **prompting), limit))
+    return list(
+        read_problems(find(str(path)), msgspec.structs.replace(PROMPTING, **prompting), limit)
+    )
 
 
 def write(path: Path, *rows: object) -> Path:
@@ -351,8 +353,8 @@ def test_a_name_of_the_table_is_read_from_the_folder_of_benchmarks(benchmarks: P
 
     assert (named.benchmark, plain.benchmark) == ("math500", None)
     assert msgspec.structs.replace(named, benchmark=None) == plain
-    assert describe("math500", benchmarks / "out") == describe(
-        str(benchmarks / "math500.jsonl"), benchmarks / "out"
+    assert describe(find("math500"), benchmarks / "out") == describe(
+        find(str(benchmarks / "math500.jsonl")), benchmarks / "out"
     )
 
 
@@ -450,9 +452,9 @@ def test_an_input_is_described_by_its_content(
     path = write(tmp_path / "p.jsonl", {"problem": "1+1?"})
     out = tmp_path / "out"
 
-    assert describe(str(path), out) == versions.describe_input(str(path), out)
-    assert describe(str(tmp_path / "traces"), out).id == manifest.id
-    assert describe(f"{tmp_path}/traces@v1", out).version == "v1"
+    assert describe(find(str(path)), out) == dataset.describe(dataset.find(str(path)), out)
+    assert describe(find(str(tmp_path / "traces")), out).id == manifest.id
+    assert describe(find(f"{tmp_path}/traces@v1"), out).version == "v1"
 
 
 @pytest.mark.parametrize("reference", ["none.jsonl", "none", "hub"])
@@ -460,7 +462,7 @@ def test_a_missing_input_is_an_error_that_lists_what_to_give(
     tmp_path: Path, reference: str
 ) -> None:
     with pytest.raises(UsageError) as raised:
-        describe(f"{tmp_path}/{reference}", tmp_path / "out")
+        describe(find(f"{tmp_path}/{reference}"), tmp_path / "out")
     assert str(raised.value) == (
         f"{tmp_path}/{reference} does not exist: give a dataset's folder, PATH@vN, or a .jsonl file "
         "(or .json, .csv, .parquet, .gz), hub:ORG/NAME, or the name of a benchmark (math500, aime24, aime25, "

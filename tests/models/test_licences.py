@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from distillpipe.base.records import Trace
+from distillpipe.data.store import dataset, versions
 from distillpipe.data.store import manifest as manifests
-from distillpipe.data.store import versions
 from distillpipe.data.store.cards import dataset_card, model_card
 from distillpipe.data.store.writer import Writer
 from distillpipe.models import licences
@@ -134,8 +134,8 @@ def test_inputs_carry_their_licences_on_each_once(
         write_dataset(tmp_path / name, make_traces(1), licences=given)
     (tmp_path / "d.jsonl").write_text("")
 
-    references = [str(tmp_path / name) for name in ("b", "a", "c", "d.jsonl")]
-    assert of_inputs(references) == ("qwen", "mit")
+    inputs = [dataset.find(str(tmp_path / name)) for name in ("b", "a", "c", "d.jsonl")]
+    assert of_inputs(inputs) == ("qwen", "mit")
 
 
 def test_filter_counts_each_teacher_and_carries_all_licences(

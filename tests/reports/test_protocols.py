@@ -26,7 +26,7 @@ from distillpipe.data.benchmarks import (
     LIVECODEBENCH_PROMPT,
     SIMPLE_EVALS_CHOICE_PROMPT,
 )
-from distillpipe.data.sources import read_problems
+from distillpipe.data.sources import find, read_problems
 from distillpipe.data.store.manifest import ResolvedOption
 from distillpipe.reports.protocols import PROTOCOLS, apply_options, report, resolve_options
 from distillpipe.reports.published import published_score, tables
@@ -273,7 +273,7 @@ def test_of_livecodebench_a_protocol_asks_what_was_published(
     monkeypatch.setenv("DISTILL_DATA", str(tmp_path))
     prompting = options(resolve_options(given(protocol), "livecodebench")).prompting
 
-    found = read_problems("livecodebench", prompting, None)
+    found = read_problems(find("livecodebench"), prompting, None)
 
     assert [problem.problem for problem in found] == [f"Problem {day}" for day in days]
 

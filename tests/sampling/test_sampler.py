@@ -29,7 +29,7 @@ from distillpipe.base.records import (
     trace_id,
 )
 from distillpipe.data.store import versions
-from distillpipe.data.store.dataset import read_problems, read_traces, scan
+from distillpipe.data.store.dataset import find, read_problems, read_traces, scan
 from distillpipe.data.store.manifest import InputDataset, Manifest, ModelUsed
 from distillpipe.data.store.versions import Header
 from distillpipe.data.store.writer import Writer
@@ -267,7 +267,7 @@ def test_equal_problems_are_planned_once(sample: Sample, out: Path) -> None:
 
     assert sampled.num_requests == 4
     assert keys(out) == [(asked.problem, number) for asked in (one, two) for number in (0, 1)]
-    assert list(read_problems(str(out))) == [one, two]
+    assert list(read_problems(find(str(out)))) == [one, two]
 
 
 def test_the_number_of_duplicates_counts_rows(teacher_chat: Chat, tmp_path: Path) -> None:
@@ -409,7 +409,7 @@ def test_another_reference_answer_reuses_the_row_under_the_new_problem(
         domain="algebra",
         verdict="correct",
     )
-    assert list(read_problems(str(out))) == [new]
+    assert list(read_problems(find(str(out)))) == [new]
 
 
 def test_verdict_and_answer_of_a_row_that_is_taken_over_are_made_anew(

@@ -78,7 +78,7 @@ def test_rows_are_kept_once_and_what_does_not_fit_is_rejected_with_its_reason(
 def test_a_problem_stands_once_and_a_row_that_says_more_of_it_keeps_that(tmp_path: Path) -> None:
     run(write(tmp_path / "raw.jsonl", *ROWS), tmp_path / "out")
 
-    problems = list(dataset.read_problems(str(tmp_path / "out")))
+    problems = list(dataset.read_problems(dataset.find(str(tmp_path / "out"))))
     assert [(problem.problem, problem.reference_answer) for problem in problems] == [
         ("1+1?", "2"),
         ("2+1?", "3"),

@@ -313,7 +313,7 @@ def test_the_commands_take_a_verifier_and_rules_of_the_users_own(
     )
     assert made.code == 0, made.err
     assert json.loads(made.out)["versions"][0]["up_to_date"] is False
-    problems = list(dataset.read_problems("t"))
+    problems = list(dataset.read_problems(dataset.find("t")))
     assert {one.verifier for one in problems} == {"checks:check"}
     assert all(isinstance(one, Problem) for one in problems)
 
@@ -487,7 +487,9 @@ def test_scores_count_what_a_users_verifier_could_not_judge(
     assert found is not None
     assert [found[f"num_{name}"] for name in ("correct", "wrong", "unverifiable")] == [2, 1, 1]
     assert (found["num_problems"], found["pass@1"], found["upper_bound"]) == (4, 0.5, 0.75)
-    again = rescore(str(result.path.parent), Run(), verifier=f"{tmp_path}/checks.py:check")
+    again = rescore(
+        dataset.find_version(str(result.path.parent)), Run(), verifier=f"{tmp_path}/checks.py:check"
+    )
     assert again.manifest.metrics is not None
     assert again.manifest.metrics["pass@1"] == 0.5
     assert again.manifest.user_code == result.manifest.user_code != {}

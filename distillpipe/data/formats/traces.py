@@ -223,7 +223,7 @@ def _is_index(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
-class Problems:
+class ImportedProblems:
     """The distinct problems of imported traces, each as in its first row.
 
     Their text is on disk. Memory holds an id and a hash of each.
