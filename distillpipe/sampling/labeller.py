@@ -163,7 +163,8 @@ class Labeller:
 
 def _token_ids(trace: Trace, chat: Chat) -> tuple[list[int], list[int]]:
     """Token ids of the prompt and of the completion."""
-    return chat.prompt_ids(trace.messages[:-1]), completion_ids(trace, chat)
+    mode = chat.mode_of(trace.messages[-1])
+    return chat.prompt_ids(trace.messages[:-1], mode), completion_ids(trace, chat, mode)
 
 
 def label_source(model: Model, chat: Chat, k: int) -> LabelSource:

@@ -101,8 +101,9 @@ RowOutcome = Row | DataError | InternalError
 
 def row_of(trace: Trace, chat: Chat) -> Row:
     """Tokenize a trace. Raises DataError if its text would train the student wrongly."""
-    prompt = chat.prompt_ids(trace.messages[:-1])
-    completion = chat.completion_ids(trace.messages[-1])
+    mode = chat.mode_of(trace.messages[-1])
+    prompt = chat.prompt_ids(trace.messages[:-1], mode)
+    completion = chat.completion_ids(trace.messages[-1], mode)
     if not chat.end_ids.isdisjoint(completion[:-1]):
         raise DataError(
             f"row {trace.id}: an end token is inside the completion, so the student would learn "
