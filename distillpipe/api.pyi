@@ -66,6 +66,8 @@ class _SamplingOptions(TypedDict, total=False):
     "Limit on a completion, in tokens."
     min_reasoning_tokens: int
     "Replace an earlier end of reasoning too, as often as needed."
+    no_thinking: bool
+    "Use the mode without thinking of a model that has both modes."
     num_samples: int
     "Completions for each problem."
     num_waits: int
@@ -88,8 +90,16 @@ class _SamplingOptions(TypedDict, total=False):
     "System message; default: none."
     temperature: float
     "0 is greedy."
+    template_name: str | None
+    "Which chat template of a tokenizer that has several; default: default."
+    template_option: Sequence[str] | Mapping[str, Any] | None
+    "KEY=VALUE for the chat template, repeated: enable_thinking=false, reasoning_effort=high."
     tensor_parallel_size: int
     "GPUs that share one copy of the model (vllm)."
+    think_close: str | None
+    "What closes a thought; goes with --think-open."
+    think_open: str | None
+    "What opens a thought, where the chat template does not show it."
     tokenizer: Reference | None
     "Tokenizer of the served model: render prompts here, and ask /completions; a budget needs it."
     top_p: float
@@ -262,8 +272,16 @@ class _LabelOptions(TypedDict, total=False):
     "Labels for each token: the most likely tokens and their log-probabilities."
     teacher_licence: str | None
     "Licence of what the teacher writes; default: that of its files, or of our table."
+    template_name: str | None
+    "Which chat template of a tokenizer that has several; default: default."
+    template_option: Sequence[str] | Mapping[str, Any] | None
+    "KEY=VALUE for the chat template, repeated: enable_thinking=false, reasoning_effort=high."
     tensor_parallel_size: int
     "GPUs that share one copy of the model (vllm)."
+    think_close: str | None
+    "What closes a thought; goes with --think-open."
+    think_open: str | None
+    "What opens a thought, where the chat template does not show it."
 
 @overload
 def label(
@@ -369,6 +387,14 @@ class _SftOptions(TypedDict, total=False):
     "A model that is loaded beside the student, and whose whole distribution is learnt from in place of stored labels; several: the mean of their losses."
     teacher_weight: Sequence[float] | None
     "Weight of each --teacher, in their order."
+    template_name: str | None
+    "Which chat template of a tokenizer that has several; default: default."
+    template_option: Sequence[str] | Mapping[str, Any] | None
+    "KEY=VALUE for the chat template, repeated: enable_thinking=false, reasoning_effort=high."
+    think_close: str | None
+    "What closes a thought; goes with --think-open."
+    think_open: str | None
+    "What opens a thought, where the chat template does not show it."
     train_on_prompt: bool
     "Have a loss on the prompt too; its tokens have no soft labels."
     warmup: float

@@ -167,6 +167,9 @@ class TemplateOptions(Options, frozen=True, kw_only=True):
         return template_variables(self.template_option)
 
 
+NO_TEMPLATE_OPTIONS = TemplateOptions()
+
+
 class Sampling(Options, frozen=True, kw_only=True):
     """How tokens are drawn: part of every row's key."""
 
@@ -240,7 +243,15 @@ class Prompting(Options, frozen=True, kw_only=True):
     system_prompt: Annotated[str | None, Option("System message; default: none.", PROBLEMS)] = None
     chat_template: ChatTemplate = None
     ADDED_LATER: ClassVar = frozenset(
-        {"code_rules", "code_packages", "answer_form", "min_date", "max_date", "tokenizer", "template"}
+        {
+            "code_rules",
+            "code_packages",
+            "answer_form",
+            "min_date",
+            "max_date",
+            "tokenizer",
+            "template",
+        }
     )
     code_rules: CodeRulesOption = "plain"
     code_packages: CodePackages = ()
@@ -362,13 +373,11 @@ def row_key(
     seed: int,
     sample: int,
     budget: Budget | None = None,
-    template_option: tuple[str, ...] = (),
 ) -> str:
     """The key of a sampled row, 32 hex digits: equal keys are never sampled twice.
 
-    `prompt` is the list of prompt token ids, or the messages where a server renders them.
+    `prompt` is the list of prompt token ids, or the messages where a server renders them, with the variables of
+    the chat template where they are given.
     """
-    more: tuple[Any, ...] = () if budget is None else (hashed(budget),)
-    if template_option:
-        more = (*more, "template_option", template_option)
-    return content_hash(prompt, hashed(sampling), model_identity, seed, sample, *more)
+    bounded_by = () if budget is None else (hashed(budget),)
+    return content_hash(prompt, hashed(sampling), model_identity, seed, sample, *bounded_by)

@@ -18,7 +18,7 @@ import msgspec
 
 from distillpipe.base.errors import CannotRenderError, UsageError, first_line
 from distillpipe.base.filesystem import say_once
-from distillpipe.base.options import Prompting, TemplateOptions
+from distillpipe.base.options import NO_TEMPLATE_OPTIONS, Prompting, TemplateOptions
 from distillpipe.base.records import Message, TokenCounts
 from distillpipe.base.thinking import Split, split
 from distillpipe.base.training_options import TrainingOptions
@@ -87,7 +87,7 @@ class Chat:
         source: str,
         more_end_ids: Iterable[int] = (),
         chat_template: str | None = None,
-        options: TemplateOptions = TemplateOptions(),
+        options: TemplateOptions = NO_TEMPLATE_OPTIONS,
     ) -> None:
         self.tokenizer = tokenizer
         self._renderer = Renderer(tokenizer)
@@ -173,6 +173,22 @@ class Chat:
         turn = (mode or self.mode).turn
         text = turn.completion(message.reasoning_content or "", message.content)
         return self.start_ids(text) + self.ending_ids
+
+    def renders_otherwise(self, messages: list[Message], prompt: str) -> str | None:
+        """What the template writes in place of a conversation with reasoning, where that is not what a row holds.
+
+        `prompt` is the rendered prompt of the conversation. None if it writes the same up to the end of the answer, if it drops the reasoning, or if it trims white space.
+        """
+        answer = messages[-1]
+        if self.mode.form is None or not answer.reasoning_content:
+            return None
+        try:
+            rendered = self.render(messages, add_generation_prompt=False)
+        except CannotRenderError as error:
+            return str(error)
+        completion = self.turn.completion(answer.reasoning_content, answer.content)
+        same = "".join(rendered.split()).startswith("".join((prompt + completion).split()))
+        return None if same else rendered
 
     def split(self, text: str) -> Split:
         """Split the text of a completion into reasoning and response, at this chat's thinking tags."""
@@ -336,7 +352,7 @@ def load_chat(
     folder: Path,
     source: str,
     chat_template: str | None = None,
-    options: TemplateOptions = TemplateOptions(),
+    options: TemplateOptions = NO_TEMPLATE_OPTIONS,
 ) -> Chat:
     """Load the tokenizer and chat template of the model in `folder`. `source` names it in errors.
 

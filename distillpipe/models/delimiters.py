@@ -16,8 +16,8 @@ If a template drops the reasoning and shows no mark of its own, we write the tur
 that cannot be read whole is an error that quotes it; `--think-open` and `--think-close` then name the pair.
 """
 
-import os
 from collections.abc import Callable
+from itertools import takewhile
 from typing import Any, NamedTuple
 
 from distillpipe.base.errors import UsageError
@@ -56,7 +56,9 @@ Render = Callable[[Conversation, bool], str | None]
 
 # Texts that no template contains, trims or splits.
 QUESTION, REASONING, RESPONSE = "qzQuestionqz", "qzReasoningqz", "qzResponseqz"
-_DUMPED = "qzDumpedqz"  # in each part of a content: a template that writes it prints the list as it is
+_DUMPED = (
+    "qzDumpedqz"  # in each part of a content: a template that writes it prints the list as it is
+)
 ASKED = {"role": "user", "content": QUESTION}
 _CALL = {"id": "call12345", "type": "function", "function": {"name": "qzf", "arguments": {"a": 1}}}
 _NAMED_MORE = {"<|channel>": "<|channel>thought"}
@@ -79,7 +81,11 @@ def _parts(name: str, *parts: dict[str, Any]) -> Form:
     """Content of typed parts; R and C stand for reasoning and response."""
 
     def write(message: dict[str, Any], reasoning: str) -> dict[str, Any]:
-        texts = {"R": reasoning, "C": message["content"], "RS": [{"type": "text", "text": reasoning}]}
+        texts = {
+            "R": reasoning,
+            "C": message["content"],
+            "RS": [{"type": "text", "text": reasoning}],
+        }
         filled = [{key: texts.get(value, value) for key, value in part.items()} for part in parts]
         if reasoning == REASONING:
             filled = [{**part, "note": _DUMPED} for part in filled]
@@ -155,7 +161,9 @@ def learn_turn(
         )
     marks = AnswerMarks(layout.after_thought, alone, _mark_at_end(ending, prompt))
     next_mark = "" if ending.strip() else _next_mark(render)
-    turn = Turn(layout.tags, opened, layout.opening, layout.middle, before, ending, marks, next_mark)
+    turn = Turn(
+        layout.tags, opened, layout.opening, layout.middle, before, ending, marks, next_mark
+    )
     return Learnt(turn, form, shows_marks, layout.is_closed)
 
 
@@ -338,8 +346,14 @@ class _Seen(NamedTuple):
 
 def _common(one: str, other: str) -> int:
     """The length of the common beginning of two texts, without a part of a mark."""
-    length = len(os.path.commonprefix([one, other]))
-    cut = [mark.start() for text in (one, other) for mark in MARK.finditer(text) if mark.start() < length < mark.end()]
+    pairs = takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False))
+    length = sum(1 for _ in pairs)
+    cut = [
+        mark.start()
+        for text in (one, other)
+        for mark in MARK.finditer(text)
+        if mark.start() < length < mark.end()
+    ]
     return min(cut, default=length)
 
 
@@ -390,7 +404,9 @@ def is_closing(text: str) -> bool:
 
 def _is_tag(mark: str) -> bool:
     """Whether a mark is none that closes."""
-    is_closing_form = mark[1:2] == "/" or mark[1:3] == "|/" or (mark[1] != "|" and mark.endswith("|>"))
+    is_closing_form = (
+        mark[1:2] == "/" or mark[1:3] == "|/" or (mark[1] != "|" and mark.endswith("|>"))
+    )
     words = mark.strip("<>[]|◁▷").lower()
     return not is_closing_form and not words.startswith(("end", "/")) and not words.endswith("_end")
 

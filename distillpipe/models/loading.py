@@ -156,7 +156,7 @@ def load_tokenizer(folder: Path, name: str, template_name: str | None = None) ->
             templates = {DEFAULT_TEMPLATE: templates}
         templates = dict(templates or {})
     wanted = template_name or DEFAULT_TEMPLATE
-    if templates and wanted not in templates or (template_name is not None and not templates):
+    if (templates and wanted not in templates) or (template_name is not None and not templates):
         names = ", ".join(map(str, templates)) or "none"
         raise UsageError(
             f"{name} has no chat template of the name {wanted!r}: give --template-name one of those that it has "

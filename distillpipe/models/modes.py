@@ -7,7 +7,15 @@ from typing import Any, NamedTuple
 from distillpipe.base.errors import UsageError
 from distillpipe.base.options import TemplateOptions
 from distillpipe.base.thinking import Tags
-from distillpipe.models.delimiters import ASKED, RESPONSE, Conversation, Form, Render, Turn, learn_turn
+from distillpipe.models.delimiters import (
+    ASKED,
+    RESPONSE,
+    Conversation,
+    Form,
+    Render,
+    Turn,
+    learn_turn,
+)
 from distillpipe.models.rendering import Renderer
 from distillpipe.models.switches import Variables, find_switch
 from distillpipe.models.template_source import hints_of
@@ -48,7 +56,10 @@ def learn_modes(
     def render_with(variables: Mapping[str, Any], moment: datetime = now) -> Render:
         def render(messages: Conversation, add_generation_prompt: bool) -> str | None:
             return renderer.render(
-                messages, add_generation_prompt=add_generation_prompt, variables=variables, now=moment
+                messages,
+                add_generation_prompt=add_generation_prompt,
+                variables=variables,
+                now=moment,
             ).text
 
         return render
@@ -65,7 +76,9 @@ def learn_modes(
     if learnt.is_closed:
         prompt = render_with(on)([ASKED], True) or ""
         thinking, plain = None, _plain(render_with(on), on, learnt.turn, prompt)
-    reads_clock = len({render_with(on, time)([ASKED], True) for time in (_ONE_TIME, _OTHER_TIME)}) > 1
+    reads_clock = (
+        len({render_with(on, time)([ASKED], True) for time in (_ONE_TIME, _OTHER_TIME)}) > 1
+    )
     return Modes(thinking, plain, {} if switch is None else switch.on, reads_clock)
 
 
@@ -88,5 +101,3 @@ def _plain(render: Render, variables: Variables, thinking: Turn, prompt: str) ->
         opened=False, opening=f"{thinking.tags.open}\n", bare=bare, ending=ending
     )
     return Mode(variables, turn, None)
-
-

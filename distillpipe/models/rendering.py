@@ -85,7 +85,13 @@ class Renderer:
         with self._lock:
             template = self._tokenizer.chat_template
             is_known = self._fork is not None and template == self._template
-            job = _Job(None if is_known else template, messages, add_generation_prompt, variables or {}, now)
+            job = _Job(
+                None if is_known else template,
+                messages,
+                add_generation_prompt,
+                variables or {},
+                now,
+            )
             self._template = template
             if self._fork is None:
                 self._fork = _begin(self._tokenizer)

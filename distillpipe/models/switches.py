@@ -1,4 +1,4 @@
-"""Find the variables of a chat template that switch thinking on and off, by rendering prompts.
+r"""Find the variables of a chat template that switch thinking on and off, by rendering prompts.
 
 Qwen3 thinks unless `enable_thinking` is false, Gemma 4 only if it is true, DeepSeek V3.1 only if `thinking` is. The
 source of the template says which variables and values are worth a try. What a variable does is seen in the prompt:
@@ -17,9 +17,21 @@ RenderWith = Callable[[Variables], Render]
 Prompt = Callable[[Any], str | None]
 "The prompt with a value of the variable."
 
-_OFF_VALUES = ("none", "off", "no", "false", "disabled", "chat", "no_think", "nothink", "non-thinking")
+_OFF_VALUES = (
+    "none",
+    "off",
+    "no",
+    "false",
+    "disabled",
+    "chat",
+    "no_think",
+    "nothink",
+    "non-thinking",
+)
 _ON_VALUES = ("thinking", "think", "on", "true", "enabled", "high", "medium", "low")
-_NEGATED = re.compile(r"^no(?:_|think|reason)|(?:^|_)(?:not?|non|disable|skip|without|hide|exclude)_", re.I)
+_NEGATED = re.compile(
+    r"^no(?:_|think|reason)|(?:^|_)(?:not?|non|disable|skip|without|hide|exclude)_", re.I
+)
 _NO_SWITCH = re.compile(r"effort|budget|token|max|preserve|keep|clear|history|past|truncate", re.I)
 _TEXT = "qzValueqz"
 

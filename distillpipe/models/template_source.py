@@ -34,7 +34,9 @@ class Hints(NamedTuple):
 def hints_of(template: str) -> Hints:
     """Read the hints of a template. Nothing is rendered; a template that cannot be read gives none."""
     try:
-        tokens = [(one.type, str(one.value)) for one in jinja2.Environment().lexer.tokenize(template)]
+        tokens = [
+            (one.type, str(one.value)) for one in jinja2.Environment().lexer.tokenize(template)
+        ]
     except (jinja2.TemplateError, RecursionError, ValueError):
         return Hints({}, [])
     switches: dict[str, list[str]] = {name: [] for name in _FIRST_NAMES}
@@ -57,8 +59,8 @@ def _compared(tokens: list[tuple[str, str]], position: int) -> Iterator[str]:
     kinds = [kind for kind, _ in tokens[position + 1 : position + 3]]
     if kinds in (["eq", "string"], ["ne", "string"]):
         yield tokens[position + 2][1]
-    following = tokens[position + 1 : position + 4]
-    is_list = [("name", "in")] == following[:1] or [("name", "not"), ("name", "in")] == following[:2]
+    words = [value for kind, value in tokens[position + 1 : position + 3] if kind == "name"]
+    is_list = words[:1] == ["in"] or words == ["not", "in"]
     if is_list:
         for kind, value in tokens[position + 2 : position + 20]:
             if kind == "string":

@@ -20,7 +20,7 @@ from distillpipe.data.store import dataset, versions
 from distillpipe.data.store.versions import Header
 from distillpipe.data.store.writer import Writer
 from distillpipe.engines import find_model, open_engine
-from distillpipe.models import licences, lookup
+from distillpipe.models import clock, licences, lookup
 from distillpipe.models.lookup import AnyModel, Served, with_adapter
 from distillpipe.reports import protocols, scoring, tables
 from distillpipe.sampling.estimate import forecast_rows
@@ -70,6 +70,7 @@ def evaluate(
         ExitStack() as opened,
     ):
         chat = load_model_chat(found, options)
+        clock.set_clock(chat, draft)
         sampler = Sampler(found, chat, options, draft.path, judge)
         sampler.read(benchmark)
         packages = options.prompting.code_packages
@@ -95,7 +96,12 @@ def evaluate(
         writer.counts.rows_read = len(sampler.rows)
         sampled_before = writer.counts.tokens_sampled
         sampler.take_over(writer, out, judged)
-        sampler.sample(writer, lambda: open_engine(found, chat, options.engine, draft), judged)
+        template = options.prompting.template
+        sampler.sample(
+            writer,
+            lambda: open_engine(found, chat, options.engine, draft, template=template),
+            judged,
+        )
         check_internal_errors(writer, accepted=options.accept_errors)
         draft.manifest.libraries |= versions_of(packages)
         draft.manifest.user_code = user_code(own).get("user_code", {})
@@ -153,12 +159,13 @@ def forecast_eval(
         own.check()
     out = out / benchmark_name(benchmark)
     forecasted = forecast.begin("eval", out, run.options, [sources.place_of(benchmark)])
-    found = None
+    found = header = None
     with forecast.noting(forecasted):
         found = _model(model, adapter, options, weights=False)
-        forecast.add_output(forecasted, out, _header(benchmark, found, out, options, own, run))
+        header = _header(benchmark, found, out, options, own, run)
+        forecast.add_output(forecasted, out, header)
     with forecast.noting(forecasted):
-        forecast_rows(forecasted, benchmark, found, out, options, run.fresh)
+        forecast_rows(forecasted, benchmark, found, out, options, header)
     return forecasted
 
 

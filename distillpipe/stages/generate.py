@@ -13,7 +13,7 @@ from distillpipe.data.store import versions
 from distillpipe.data.store.versions import Header
 from distillpipe.data.store.writer import Writer
 from distillpipe.engines import check_soft_labels, find_model, open_engine
-from distillpipe.models import licences, lookup
+from distillpipe.models import clock, licences, lookup
 from distillpipe.models.chat import Chat
 from distillpipe.models.lookup import AnyModel, Model
 from distillpipe.sampling.estimate import forecast_rows
@@ -71,9 +71,9 @@ def forecast_generate(
     found = forecast.begin("generate", out, run.options, [sources.place_of(problems)])
     if pilot is not None:
         sampled = _teacher(teacher, options)
-        header = _header(problems, sampled, out, options, run)
-        found.pilot = _sample_pilot(problems, sampled, out, options, header, pilot)
-    model = None
+        wanted = _header(problems, sampled, out, options, run)
+        found.pilot = _sample_pilot(problems, sampled, out, options, wanted, pilot)
+    model = header = None
     with forecast.noting(found):
         model = _teacher(teacher, options, weights=False)
         header = _header(problems, model, out, options, run)
@@ -81,7 +81,7 @@ def forecast_generate(
         if pilot is None:
             licences.warn(header.licences)
     with forecast.noting(found):
-        forecast_rows(found, problems, model, out, options, run.fresh)
+        forecast_rows(found, problems, model, out, options, header)
     return found
 
 
@@ -123,6 +123,7 @@ def _begun(
     chat = load_model_chat(model, options)
     source = _label_source(model, chat, options.soft_labels)
     with versions.draft(out, header) as draft, Writer(draft, soft_labels=source) as writer:
+        clock.set_clock(chat, draft)
         sampler = Sampler(model, chat, options, draft.path)
         sampler.read(problems)
         writer.counts.rows_read = len(sampler.rows)
@@ -146,7 +147,14 @@ def _sample(sampler: Sampler, writer: Writer, only: list[str] | None = None) -> 
     model, chat, options = sampler.model, sampler.chat, sampler.options
     sampler.sample(
         writer,
-        lambda: open_engine(model, chat, options.engine, writer.draft, options.soft_labels),
+        lambda: open_engine(
+            model,
+            chat,
+            options.engine,
+            writer.draft,
+            options.soft_labels,
+            options.prompting.template,
+        ),
         _unjudged,
         only,
     )

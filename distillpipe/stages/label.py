@@ -1,9 +1,10 @@
 """`label`: the log-probabilities that a teacher gives to text that is there, whoever wrote it."""
 
 from pathlib import Path
+from typing import Any
 
 from distillpipe.base.errors import DataError, UsageError
-from distillpipe.base.options import LabelOptions
+from distillpipe.base.options import NO_TEMPLATE_OPTIONS, LabelOptions
 from distillpipe.data import forecast
 from distillpipe.data.forecast import Forecast
 from distillpipe.data.store import dataset, versions
@@ -11,7 +12,7 @@ from distillpipe.data.store.versions import Header
 from distillpipe.data.store.writer import Writer
 from distillpipe.engines import check_soft_labels, find_model, open_engine
 from distillpipe.filters.problems import problems_of
-from distillpipe.models import licences, lookup
+from distillpipe.models import clock, licences, lookup
 from distillpipe.models.chat import load_chat
 from distillpipe.models.lookup import Model
 from distillpipe.sampling.labeller import Labeller, forecast_labels, label_source, template_text
@@ -39,9 +40,10 @@ def label(inputs: list[str], teacher: str, out: Path, options: LabelOptions, run
         raise DataError(f"{', '.join(inputs)}: no rows to label")
 
     licences.warn(header.licences)
-    chat = load_chat(model.tokenizer_folder, model.name, options.chat_template)
+    chat = load_chat(model.tokenizer_folder, model.name, options.chat_template, options.template)
     source = label_source(model, chat, options.soft_labels)
     with versions.draft(out, header) as draft, Writer(draft, soft_labels=source) as writer:
+        clock.set_clock(chat, draft)
         labeller = Labeller(inputs, model, chat, options, writer)
         labeller.take_over(out)
         labeller.label(lambda: open_engine(model, chat, options.engine, draft, options.soft_labels))
@@ -77,7 +79,11 @@ def _find(teacher: str, options: LabelOptions, *, weights: bool = True) -> Model
 
 
 def _header(inputs: list[str], model: Model, out: Path, options: LabelOptions, run: Run) -> Header:
-    given = {} if options.teacher_licence is None else {"teacher_licence": options.teacher_licence}
+    given: dict[str, Any] = {}
+    if options.teacher_licence is not None:
+        given["teacher_licence"] = options.teacher_licence
+    if options.template != NO_TEMPLATE_OPTIONS:
+        given["template"] = options.template
     found = (*licences.of_inputs(inputs), *licences.of_teacher(model, options.teacher_licence))
     return Header(
         kind="traces",

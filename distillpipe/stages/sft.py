@@ -18,7 +18,7 @@ from distillpipe.data.store import dataset, versions
 from distillpipe.data.store.cards import model_card
 from distillpipe.data.store.manifest import ResolvedOption
 from distillpipe.data.store.versions import Draft, Header
-from distillpipe.models import licences, lookup
+from distillpipe.models import clock, licences, lookup
 from distillpipe.models.chat import load_chat, with_template_text
 from distillpipe.models.lookup import MERGED, Model
 from distillpipe.stages.run import Result, Run, content_of, say_finished, say_up_to_date
@@ -66,7 +66,8 @@ def sft(
     check_layers(model, teachers, options)
     licences.warn(header.licences)
     with versions.draft(out, header) as draft:
-        chat = load_chat(model.folder, student, options.chat_template)
+        chat = load_chat(model.folder, student, options.chat_template, options.template)
+        clock.set_clock(chat, draft)
         limits = limits_of(student_config(model, options))
         soft_rows = _soft_rows(model, options, teachers)
         check = Preflight(chat, options, limits, soft_rows=soft_rows)
@@ -146,7 +147,7 @@ def preview_sft(
     """The first rows as they would be trained on, once all rows were checked; nothing is written."""
     _check_options(inputs, options, training)
     model = _find_student(student, weights=False)
-    chat = load_chat(model.folder, student, options.chat_template)
+    chat = load_chat(model.folder, student, options.chat_template, options.template)
     limits = limits_of(student_config(model, options))
     teachers = _find_teachers(training, weights=False)
     check_layers(model, teachers, options)

@@ -112,7 +112,7 @@ def _literal(value: Any) -> str:
     if isinstance(value, bool) or value is None:
         return str(value).lower()
     if isinstance(value, dict):
-        pairs = (f"{ascii(str(key))}: {_literal(one)}" for key, one in value.items())
+        pairs = (f"{str(key)!a}: {_literal(one)}" for key, one in value.items())
         return "{" + ", ".join(pairs) + "}"
     if isinstance(value, list):
         return "[" + ", ".join(map(_literal, value)) + "]"
