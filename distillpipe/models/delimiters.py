@@ -140,11 +140,8 @@ def learn_turn(
     before_response, _, ending = bare.rpartition(RESPONSE)
     before = before_response.removeprefix(prompt) if before_response.startswith(prompt) else ""
     seen = _Seen(render, template, hints, prompt, before_response, prompt_off)
-    form, layout = seen.from_turns()
+    form, layout = seen.from_turns() if tags is None else seen.from_turns_in(tags)
     layout = layout or seen.from_what_it_drops()
-    if tags is not None and (layout is None or layout.tags != tags):
-        layout = _named(tags, prompt)
-        form = None
     if layout is None:
         seen.check_no_other_mark()
     shows_marks = layout is not None
@@ -218,6 +215,16 @@ class _Seen(NamedTuple):
         if error is not None:
             raise error
         return None, None
+
+    def from_turns_in(self, tags: Tags) -> tuple[Form | None, _Layout]:
+        """As `from_turns`, with a pair that the user names: in the usual layout, unless the template writes it."""
+        try:
+            form, layout = self.from_turns()
+        except UsageError:
+            form, layout = None, None
+        if layout is not None and layout.tags == tags:
+            return form, layout
+        return None, _named(tags, self.prompt)
 
     def _from_turn(self, rendered: str) -> _Layout | None:
         """The layout of a turn that shows its reasoning. None if nothing stands around the reasoning."""
