@@ -359,10 +359,10 @@ class LabelOptions(Options, frozen=True):
         Option("Labels for each token: the most likely tokens and their log-probabilities.", min=1),
     ] = 20
     chat_template: ChatTemplate = None
-    template: TemplateOptions = TemplateOptions()
     engine: EngineOptions = EngineOptions()
     accept_errors: AcceptErrors = False
     teacher_licence: TeacherLicence = None
+    template: TemplateOptions = TemplateOptions()
 
 
 def row_key(
