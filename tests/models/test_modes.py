@@ -68,7 +68,7 @@ def test_what_is_switched_on_is_said_once(chat_of, capsys) -> None:
 
 @pytest.mark.parametrize("name", ["kimi-vl", "apertus", "r1-strict"])
 def test_no_thinking_needs_a_mode_without_thinking(chat_of, name) -> None:
-    with pytest.raises(UsageError, match="--no-thinking: .* has no mode without thinking"):
+    with pytest.raises(UsageError, match=r"--no-thinking: .* has no mode without thinking"):
         chat_of(name, no_thinking=True)
 
 
@@ -130,7 +130,7 @@ def test_a_value_is_json_or_else_text(text, value) -> None:
 
 @pytest.mark.parametrize("given", [["a"], ["=1"], ["a b=1"], ["a=1", "a=2"], ["messages=1"]])
 def test_options_that_cannot_be_are_refused(given) -> None:
-    with pytest.raises(ValueError, match="give KEY=VALUE|given twice|is set when"):
+    with pytest.raises(ValueError, match=r"give KEY=VALUE|given twice|is set when"):
         template_variables(given)
 
 

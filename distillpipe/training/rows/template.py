@@ -7,12 +7,12 @@ change.
 """
 
 import re
-from typing import Any
+from typing import Any, NamedTuple
 
 from distillpipe.base.errors import UsageError
 from distillpipe.base.records import Message
 from distillpipe.models.chat import Chat
-from distillpipe.models.delimiters import QUESTION, REASONING, RESPONSE
+from distillpipe.models.delimiters import QUESTION, REASONING, RESPONSE, Form
 
 SPACE = "\n \n"  # around the test strings, to detect templates that trim
 
@@ -39,25 +39,41 @@ _PLACEHOLDERS = re.compile(
 )
 
 
+class _Text(NamedTuple):
+    """A conversation, and what training renders it as."""
+
+    messages: list[Message]
+    asks: bool
+    "whether it ends with a generation prompt"
+    text: str
+
+
 def writes_rows_exactly(chat: Chat) -> bool:
     """Whether the chat template, by itself, renders a last turn as training rows are, white space included."""
+    return _renders(chat, _rows_of_test(chat), chat.mode.form)
+
+
+def _rows_of_test(chat: Chat) -> list[_Text]:
+    """Test conversations as training writes them."""
     user_turn = Message(role="user", content=QUESTION)
+    texts = [_Text([user_turn], True, chat.prompt([user_turn]))]
     for reasoning in (f"{SPACE}{REASONING}{SPACE}", None):
         turn = Message(
             role="assistant", content=f"{SPACE}{RESPONSE}{SPACE}", reasoning_content=reasoning
         )
         mode = chat.mode_of(turn)
-        prompt = chat.prompt([user_turn], mode)
-        expected = prompt + mode.turn.completion(reasoning or "", turn.content) + _ending(chat)
-        if _by_itself(chat, [user_turn, turn], asks=False) != expected:
-            return False
-    return _by_itself(chat, [user_turn], asks=True) == chat.prompt([user_turn])
+        row = chat.prompt([user_turn], mode) + mode.turn.completion(reasoning or "", turn.content)
+        texts.append(_Text([user_turn, turn], False, row + _ending(chat)))
+    return texts
 
 
-def _by_itself(chat: Chat, messages: list[Message], *, asks: bool) -> str:
-    """Messages as the template renders them without variables."""
-    mode = chat.mode._replace(variables={})
-    return chat.render(messages, add_generation_prompt=asks, mode=mode)
+def _renders(chat: Chat, texts: list[_Text], form: Form | None) -> bool:
+    """Whether the chat template renders conversations so without variables; `form` is how it gets reasoning."""
+    mode = chat.mode._replace(variables={}, form=form)
+    return all(
+        chat.render(messages, add_generation_prompt=asks, mode=mode) == text
+        for messages, asks, text in texts
+    )
 
 
 def saved_template(chat: Chat) -> str:
@@ -69,7 +85,7 @@ def saved_template(chat: Chat) -> str:
     if writes_rows_exactly(chat):
         return own
     text = _wrapped(chat, own)
-    if not _writes_the_same_prompts(chat, own, text):
+    if not _is_faithful(chat, own, text):
         raise UsageError(
             "the student's chat template drops the reasoning, and a wrapper that keeps it changes the prompts: "
             "give another --chat-template"
@@ -119,16 +135,16 @@ def _literal(value: Any) -> str:
     return ascii(value)
 
 
-def _writes_the_same_prompts(chat: Chat, own: str, text: str) -> bool:
+def _is_faithful(chat: Chat, own: str, text: str) -> bool:
     """Whether the template `text` renders the same prompts as `own` does, and turns as training rows."""
     user_turn = Message(role="user", content=QUESTION)
     assistant_turn = Message(role="assistant", content=RESPONSE, reasoning_content=REASONING)
-    conversations = [[user_turn], [user_turn, assistant_turn, user_turn]]
-    before = [chat.prompt(conversation) for conversation in conversations]
+    several = [user_turn, assistant_turn, user_turn]
+    mode = chat.mode._replace(form=None)
+    expected = [*_rows_of_test(chat), _Text(several, True, chat.prompt(several, mode))]
     chat.tokenizer.chat_template = text
     try:
-        after = [_by_itself(chat, conversation, asks=True) for conversation in conversations]
-        return before == after and writes_rows_exactly(chat)
+        return _renders(chat, expected, None)
     except UsageError:
         return False
     finally:
