@@ -222,7 +222,9 @@ class Chat:
             first = None if opening is None else opening + 1
         if parts.middle:
             closing = self._index(sampled, self.close_id)
-        if first is None or closing is None:
+        # tokens of an answer's marks are no tokens of the response
+        has_marks = bool(self.turn.answer.after_thought or self.turn.answer.end)
+        if first is None or closing is None or has_marks:
             return len(self.ids(parts.reasoning)), len(self.ids(parts.response))
         return closing - first, len(sampled) - closing - 1 if parts.middle else 0
 

@@ -219,6 +219,10 @@ def load_model_chat(model: AnyModel, options: SamplingOptions) -> Chat | None:
     Raises UsageError for options that a server does not support, or that need a server.
     """
     prompting, sampling = options.prompting, options.sampling
+    if prompting.template.no_thinking and options.budget is not None:
+        raise UsageError(
+            "--no-thinking leaves no reasoning to bound: leave out the options of budget forcing"
+        )
     if isinstance(model, Model):
         if sampling.extra_body is not None:
             raise UsageError("--extra-body needs a server: give --base-url, or leave it out")

@@ -228,3 +228,13 @@ def test_a_turn_that_nothing_ends_ends_with_the_next_ones_mark(repository) -> No
     tokenizer.chat_template = (DATA / "glm.jinja").read_text("utf-8")
     assert Chat(tokenizer, "glm", [user]).ending_ids == [user]
     assert Chat(tokenizer, "glm").ending_ids == [tokenizer.eos_token_id]
+
+
+def test_marks_of_an_answer_are_no_tokens_of_it(chat_of) -> None:
+    chat = chat_of("harmony")
+    for answer in (REASONED, BARE):
+        ids = chat.completion_ids(answer)
+        parts = chat.split(chat.text(ids))
+        counts = chat.count([], ids, parts)
+        assert counts.response == len(chat.ids("It is 20."))
+        assert counts.reasoning == len(chat.ids(answer.reasoning_content or ""))

@@ -51,7 +51,11 @@ class ThoughtEditor:
         if not parts.middle:
             thought = ids[:-1] if ids and ids[-1] in self._chat.end_ids else ids
             return Thought(thought, num_reasoning, is_closed=False)
-        end = text.index(self._chat.turn.tags.close, len(parts.opening))
+        end = text.find(
+            self._chat.turn.tags.close, len(parts.opening) + len(parts.reasoning.rstrip())
+        )
+        if end < 0:  # an answer without a thought, behind its own mark
+            return Thought(self.opening_ids, 0, is_closed=True)
         return Thought(self._cut(ids, text, end), num_reasoning, is_closed=True)
 
     def close(self, thought: list[int]) -> list[int]:
