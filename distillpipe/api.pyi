@@ -66,6 +66,8 @@ class _SamplingOptions(TypedDict, total=False):
     "Maximum tokens of a completion."
     min_reasoning_tokens: int
     "Minimum tokens of reasoning: an earlier end is replaced with --wait-text."
+    no_thinking: bool
+    "Use the mode without thinking of a model that has both modes."
     num_samples: int
     "Completions per problem."
     num_waits: int
@@ -88,8 +90,16 @@ class _SamplingOptions(TypedDict, total=False):
     "System message; default: none."
     temperature: float
     "Sampling temperature; 0 is greedy decoding."
+    template_name: str | None
+    "Which chat template of a tokenizer that has several; default: default."
+    template_option: Sequence[str] | Mapping[str, Any] | None
+    "KEY=VALUE for the chat template, repeated: enable_thinking=false, reasoning_effort=high."
     tensor_parallel_size: int
     "GPUs per copy of the model (vllm)."
+    think_close: str | None
+    "What closes a thought; goes with --think-open."
+    think_open: str | None
+    "What opens a thought, where the chat template does not show it."
     tokenizer: Reference | None
     "Tokenizer of the served model: prompts are rendered here and sent to /completions. Required for a budget."
     top_p: float
@@ -262,8 +272,16 @@ class _LabelOptions(TypedDict, total=False):
     "Number of soft labels per token: the most likely tokens and their log-probabilities."
     teacher_licence: str | None
     "Licence of the teacher's output. Default: from the model's files, else from a built-in table."
+    template_name: str | None
+    "Which chat template of a tokenizer that has several; default: default."
+    template_option: Sequence[str] | Mapping[str, Any] | None
+    "KEY=VALUE for the chat template, repeated: enable_thinking=false, reasoning_effort=high."
     tensor_parallel_size: int
     "GPUs per copy of the model (vllm)."
+    think_close: str | None
+    "What closes a thought; goes with --think-open."
+    think_open: str | None
+    "What opens a thought, where the chat template does not show it."
 
 @overload
 def label(
@@ -369,6 +387,14 @@ class _SftOptions(TypedDict, total=False):
     "Model that is loaded beside the student. The student learns its full distribution instead of stored labels. Repeat the flag for several: their losses are averaged."
     teacher_weight: Sequence[float] | None
     "Weight of each --teacher, in the same order."
+    template_name: str | None
+    "Which chat template of a tokenizer that has several; default: default."
+    template_option: Sequence[str] | Mapping[str, Any] | None
+    "KEY=VALUE for the chat template, repeated: enable_thinking=false, reasoning_effort=high."
+    think_close: str | None
+    "What closes a thought; goes with --think-open."
+    think_open: str | None
+    "What opens a thought, where the chat template does not show it."
     train_on_prompt: bool
     "Train on the prompt tokens too; they have no soft labels."
     warmup: float

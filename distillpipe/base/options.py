@@ -5,8 +5,12 @@ field (see `option`). Types that several structs share are declared above them.
 """
 
 import datetime
+from collections.abc import Iterable
 from typing import Annotated, Any, ClassVar, Literal
 
+import msgspec
+
+from distillpipe.base.decoding import NOT_DECODED
 from distillpipe.base.errors import UsageError
 from distillpipe.base.hashing import content_hash
 from distillpipe.base.option import Option, Options, hashed
@@ -36,6 +40,44 @@ def _day(text: str | None) -> str | None:
         except ValueError:
             raise UsageError(f"{text!r} is not a date: give one like 2024-08-01") from None
     return text
+
+
+_OF_RENDERING = frozenset(
+    {
+        "messages", "conversation", "tools", "documents", "chat_template", "add_generation_prompt",
+        "continue_final_message", "tokenize", "padding", "truncation", "max_length", "return_tensors",
+        "return_dict", "return_assistant_tokens_mask", "tokenizer_kwargs", "strftime_now",
+    }
+)  # fmt: skip
+"What the renderer itself hands to a template."
+
+
+def _template_options(given: list[str] | None) -> tuple[str, ...]:
+    """KEY=VALUE in one order, so that the order of the flags changes no fingerprint."""
+    template_variables(given or ())
+    return tuple(sorted(given or ()))
+
+
+def template_variables(given: Iterable[str]) -> dict[str, Any]:
+    """The variables of `KEY=VALUE` texts. A value is JSON (true, 3, "text"), or else a text.
+
+    Raises ValueError for a text without a key, for a key that comes twice, and for one that the renderer sets.
+    """
+    variables: dict[str, Any] = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not equals or not name.isidentifier():
+            raise ValueError(f"{text!r}: give KEY=VALUE, like enable_thinking=true")
+        if name in variables:
+            raise ValueError(f"{name} is given twice: leave one out")
+        if name in _OF_RENDERING:
+            raise ValueError(f"{name} is set when a prompt is rendered: leave it out")
+        plain = {"True": "true", "False": "false", "None": "null"}.get(value, value)
+        try:
+            variables[name] = msgspec.json.decode(plain)
+        except NOT_DECODED:
+            variables[name] = value
+    return variables
 
 
 Seed = Annotated[int, Option("Seed of every random choice.", RUN, min=0)]
@@ -107,6 +149,43 @@ EndText = Annotated[
         BUDGET,
     ),
 ]
+
+
+class TemplateOptions(Options, frozen=True, kw_only=True):
+    """What a chat template is given besides the messages, and how its marks are read."""
+
+    template_option: Annotated[
+        tuple[str, ...],
+        Option(
+            "KEY=VALUE for the chat template, repeated: enable_thinking=false, reasoning_effort=high.",
+            PROBLEMS,
+            check=_template_options,
+            read=tuple,
+        ),
+    ] = ()
+    template_name: Annotated[
+        str | None,
+        Option("Which chat template of a tokenizer that has several; default: default.", PROBLEMS),
+    ] = None
+    think_open: Annotated[
+        str | None,
+        Option("What opens a thought, where the chat template does not show it.", PROBLEMS),
+    ] = None
+    think_close: Annotated[
+        str | None, Option("What closes a thought; goes with --think-open.", PROBLEMS)
+    ] = None
+    no_thinking: Annotated[
+        bool,
+        Option("Use the mode without thinking of a model that has both modes.", PROBLEMS),
+    ] = False
+
+    @property
+    def variables(self) -> dict[str, Any]:
+        """The variables of --template-option."""
+        return template_variables(self.template_option)
+
+
+NO_TEMPLATE_OPTIONS = TemplateOptions()
 
 
 class Sampling(Options, frozen=True, kw_only=True):
@@ -192,7 +271,15 @@ class Prompting(Options, frozen=True, kw_only=True):
     system_prompt: Annotated[str | None, Option("System message; default: none.", PROBLEMS)] = None
     chat_template: ChatTemplate = None
     ADDED_LATER: ClassVar = frozenset(
-        {"code_rules", "code_packages", "answer_form", "min_date", "max_date", "tokenizer"}
+        {
+            "code_rules",
+            "code_packages",
+            "answer_form",
+            "min_date",
+            "max_date",
+            "tokenizer",
+            "template",
+        }
     )
     code_rules: CodeRulesOption = "plain"
     code_packages: CodePackages = ()
@@ -211,6 +298,7 @@ class Prompting(Options, frozen=True, kw_only=True):
             SERVER,
         ),
     ] = None
+    template: TemplateOptions = TemplateOptions()
 
 
 class EngineOptions(Options, frozen=True, kw_only=True):
@@ -314,6 +402,7 @@ class LabelOptions(Options, frozen=True):
     engine: EngineOptions = EngineOptions()
     accept_errors: AcceptErrors = False
     teacher_licence: TeacherLicence = None
+    template: TemplateOptions = TemplateOptions()
 
 
 def row_key(
@@ -327,7 +416,8 @@ def row_key(
 ) -> str:
     """The key of a sampled row, 32 hex digits: equal keys are never sampled twice.
 
-    `prompt` is the list of prompt token ids, or the messages if a server renders them.
+    `prompt` is the list of prompt token ids, or the messages if a server renders them, with the template options
+    if any are given.
     """
     budgets = () if budget is None else (hashed(budget),)
     return content_hash(prompt, hashed(sampling), model_identity, seed, sample, *budgets)

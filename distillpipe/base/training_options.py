@@ -4,7 +4,7 @@ import math
 from typing import Annotated, ClassVar, Literal
 
 from distillpipe.base.option import Option, Options
-from distillpipe.base.options import RUN, ChatTemplate, Seed
+from distillpipe.base.options import RUN, ChatTemplate, Seed, TemplateOptions
 
 Divergence = Literal["forward", "reverse", "js"]
 Schedule = Literal["constant", "linear", "cosine"]
@@ -130,6 +130,7 @@ class TrainingOptions(Options, frozen=True, kw_only=True):
         {
             "over_length", "rope_theta", "gradient_checkpointing", "packing", "weight",
             "adam_beta1", "adam_beta2", "min_learning_rate", "train_on_prompt", "distillation",
+            "template",
         }
     )  # fmt: skip
     method: Annotated[
@@ -197,6 +198,7 @@ class TrainingOptions(Options, frozen=True, kw_only=True):
         ),
     ] = False
     chat_template: ChatTemplate = None
+    template: TemplateOptions = TemplateOptions()
     seed: Seed = 0
     packing: Annotated[
         bool | None,

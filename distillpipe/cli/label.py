@@ -18,7 +18,7 @@ OF_SERVERS = {
 }
 
 
-@command(LabelOptions, Run, without={*OF_SERVERS, "allow_benchmark_training"})
+@command(LabelOptions, Run, without={*OF_SERVERS, "allow_benchmark_training", "no_thinking"})
 def label(
     values: OptionValues,
     traces: Annotated[list[str], argument("Datasets (PATH, PATH@v1) or .jsonl files of traces.")],

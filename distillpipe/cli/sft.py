@@ -14,7 +14,7 @@ from distillpipe.training import distillation
 from distillpipe.training.preview import Preview
 
 
-@command(TrainingOptions, TrainingRun, Run, without={"accept_errors"})
+@command(TrainingOptions, TrainingRun, Run, without={"accept_errors", "no_thinking"})
 def sft(
     values: OptionValues,
     traces: Annotated[list[str], argument("Datasets (PATH, PATH@v1) or .jsonl files of traces.")],

@@ -34,6 +34,7 @@ CONFIG = "config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 INDEX = "model.safetensors.index.json"
 GENERATION_CONFIG = "generation_config.json"
+DEFAULT_TEMPLATE = "default"  # of a tokenizer with several chat templates
 POSITIVE = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads")
 MAX_NUMBER = 2**31  # in a config: no size, count or token id is larger
 MAX_LAYERS = 10_000
@@ -131,8 +132,11 @@ def text_config(folder: Path, name: str) -> dict[str, Any]:
         return dict(config.get("text_config") or config)
 
 
-def load_tokenizer(folder: Path, name: str) -> Any:
-    """Load the tokenizer of the model in `folder` and try it on a short text."""
+def load_tokenizer(folder: Path, name: str, template_name: str | None = None) -> Any:
+    """Load the tokenizer of the model in `folder` and try it on a short text.
+
+    `template_name` names one of several chat templates. Raises UsageError if there is none of that name.
+    """
     from transformers import AutoTokenizer
 
     if (folder / CONFIG).exists():  # from which transformers takes the class of the tokenizer
@@ -147,8 +151,18 @@ def load_tokenizer(folder: Path, name: str) -> Any:
         tokenizer.decode(ids)
         tokenizer.get_vocab()
         tokenizer.added_tokens_decoder  # noqa: B018 - computed on access
-        if not isinstance(tokenizer.chat_template, str | None):  # several, by name
-            tokenizer.chat_template = tokenizer.chat_template.get("default")
+        templates = tokenizer.chat_template
+        if isinstance(templates, str):
+            templates = {DEFAULT_TEMPLATE: templates}
+        templates = dict(templates or {})
+    wanted = template_name or DEFAULT_TEMPLATE
+    if (templates and wanted not in templates) or (template_name is not None and not templates):
+        names = ", ".join(map(str, templates)) or "none"
+        raise UsageError(
+            f"{name} has no chat template of the name {wanted!r}: give --template-name one of those that it has "
+            f"({names}), or --chat-template"
+        )
+    tokenizer.chat_template = templates.get(wanted)
     return tokenizer
 
 

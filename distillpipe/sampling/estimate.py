@@ -29,7 +29,9 @@ from distillpipe.data.store import manifest as manifests
 from distillpipe.data.store.jsonl import decode
 from distillpipe.data.store.manifest import Manifest
 from distillpipe.data.store.spending import Prices, dollars
+from distillpipe.data.store.versions import Header
 from distillpipe.models.chat import Chat
+from distillpipe.models.clock import set_clock_of_forecast
 from distillpipe.models.lookup import AnyModel, Model, Served
 from distillpipe.sampling.plan import RowPlan
 
@@ -58,13 +60,14 @@ def forecast_rows(
     model: AnyModel | None,
     chat: Chat | None,
     options: SamplingOptions,
-    fresh: bool,
+    header: Header | None,
 ) -> None:
     """Add to a forecast the number of rows, how many exist already, and the cost of the others.
 
     Without a model the prompts cannot be rendered: then every row counts as to be sampled. If
-    `forecast.pilot` lists rows, only these are used to estimate the cost.
+    `forecast.pilot` lists rows, only these are used to estimate the cost. `header` is that of the version.
     """
+    fresh = header is not None and header.fresh
     problems = sources.read_problems(source, options.prompting, options.plan.limit)
     out, longest_prompt = Path(forecast.out), 0
     folders = _folders(out, fresh=fresh)
@@ -72,6 +75,8 @@ def forecast_rows(
         num_rows = sum(1 for _ in problems) * options.plan.num_samples
         num_reused = reused_tokens = 0
     else:
+        if header is not None:
+            set_clock_of_forecast(chat, out, header)
         with tempfile.TemporaryDirectory() as folder:
             plan = RowPlan(model, chat, options, Path(folder))
             plan.add(problems)

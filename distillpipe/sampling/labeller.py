@@ -16,7 +16,8 @@ import msgspec
 
 from distillpipe.base.errors import DataError
 from distillpipe.base.hashing import bytes_hash, content_hash
-from distillpipe.base.options import LabelOptions, Sampling
+from distillpipe.base.option import hashed
+from distillpipe.base.options import NO_TEMPLATE_OPTIONS, LabelOptions, Sampling
 from distillpipe.base.progress import say
 from distillpipe.base.records import SoftLabels, Trace, trace_id, with_source
 from distillpipe.base.rowguard import REASON, InternalError, guarded
@@ -26,7 +27,7 @@ from distillpipe.data.store.dataset import Dataset
 from distillpipe.data.store.jsonl import encoder
 from distillpipe.data.store.label_carry import are_intact
 from distillpipe.data.store.labels import LabelSource, label_bytes, read_labels
-from distillpipe.data.store.writer import Writer, give_up_failed
+from distillpipe.data.store.writer import Writer, check_plan, give_up_failed
 from distillpipe.engines.base import Answer, Completion, Engine, Request
 from distillpipe.engines.drive import drive, metered
 from distillpipe.models.chat import Chat, chat_template_text
@@ -105,6 +106,8 @@ class Labeller:
             )
         for reason, dropped in writer.counts.dropped.items():
             say(f"{dropped.rows:,} rows rejected: {reason}")
+        rows = distinct_rows(self._inputs)
+        check_plan(writer, {labelled_row(row, self._model, self._options).id for row in rows})
 
     def _label(self, engine: Engine) -> None:
         writer, num_rows = self._writer, self._writer.counts.rows_read
@@ -164,7 +167,8 @@ class Labeller:
 
 def _token_ids(trace: Trace, chat: Chat) -> tuple[list[int], list[int]]:
     """Token ids of the prompt and of the completion."""
-    return chat.prompt_ids(trace.messages[:-1]), completion_ids(trace, chat)
+    mode = chat.mode_of(trace.messages[-1])
+    return chat.prompt_ids(trace.messages[:-1], mode), completion_ids(trace, chat, mode)
 
 
 def label_source(model: Model, chat: Chat, k: int) -> LabelSource:
@@ -174,9 +178,11 @@ def label_source(model: Model, chat: Chat, k: int) -> LabelSource:
 
 def labelled_row(row: Trace, model: Model, options: LabelOptions) -> Trace:
     """The labelled row, before its labels are added."""
+    # options that were added later leave no trace at their default, so that older rows keep their keys
+    more = () if options.template == NO_TEMPLATE_OPTIONS else (hashed(options.template),)
     key = content_hash(
         row.row_key, "label", row.messages, row.finish_reason, model.identity,
-        template_text(options),
+        template_text(options), *more,
     )  # fmt: skip
     return msgspec.structs.replace(
         row, row_key=key, id=trace_id(row.problem_id, key), soft_labels=None,

@@ -22,7 +22,7 @@ from distillpipe.data.store import dataset, versions
 from distillpipe.data.store.versions import Header
 from distillpipe.data.store.writer import Writer
 from distillpipe.engines import find_model, open_engine
-from distillpipe.models import licences, lookup
+from distillpipe.models import clock, licences, lookup
 from distillpipe.models.lookup import AnyModel, Served, with_adapter
 from distillpipe.reports import protocols, scoring, tables
 from distillpipe.sampling.estimate import forecast_rows
@@ -144,6 +144,7 @@ def evaluate(
     ):
         # Plan all rows, and refuse problems that cannot be judged before anything is sampled.
         chat = load_model_chat(plan.model, options)
+        clock.set_clock(chat, draft)
         sampler = Sampler(plan.model, chat, options, draft.path, judge)
         sampler.read(plan.problems)
         verifiers = {problem.verifier for problem in sampler.problems()}
@@ -160,7 +161,12 @@ def evaluate(
         writer.counts.rows_read = len(sampler.rows)
         sampled_before = writer.counts.tokens_sampled
         sampler.take_over(writer, plan.out, judged)
-        sampler.sample(writer, lambda: open_engine(plan.model, chat, options.engine, draft), judged)
+        template = options.prompting.template
+        sampler.sample(
+            writer,
+            lambda: open_engine(plan.model, chat, options.engine, draft, template=template),
+            judged,
+        )
         check_internal_errors(writer, accepted=options.accept_errors)
 
         # Score.
@@ -218,14 +224,15 @@ def forecast_eval(
     if plan.verifier is not None:
         plan.verifier.check()
     result = forecast.begin("eval", plan.out, run.options, [sources.place_of(benchmark)])
-    model_found, chat = None, None
+    model_found, chat, header = None, None, None
     with forecast.noting(result):
         model_found = plan.model
-        forecast.add_output(result, plan.out, plan.header)
+        header = plan.header
+        forecast.add_output(result, plan.out, header)
     with forecast.noting(result):
         if model_found is not None:
             chat = load_model_chat(model_found, plan.options)
-        forecast_rows(result, plan.problems, model_found, chat, plan.options, run.fresh)
+        forecast_rows(result, plan.problems, model_found, chat, plan.options, header)
     return result
 
 

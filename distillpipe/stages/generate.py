@@ -15,7 +15,7 @@ from distillpipe.data.store import versions
 from distillpipe.data.store.versions import Header
 from distillpipe.data.store.writer import Writer
 from distillpipe.engines import check_soft_labels, find_model, open_engine
-from distillpipe.models import licences, lookup
+from distillpipe.models import clock, licences, lookup
 from distillpipe.models.lookup import AnyModel, Model
 from distillpipe.sampling.estimate import forecast_rows
 from distillpipe.sampling.plan import content_of_sampling, load_model_chat
@@ -119,16 +119,17 @@ def forecast_generate(
     result = forecast.begin("generate", out, run.options, [sources.place_of(problems)])
     if pilot is not None:
         result.pilot = _sample_pilot(plan, pilot)
-    model, chat = None, None
+    model, chat, header = None, None, None
     with forecast.noting(result):
         model = plan.teacher
-        forecast.add_output(result, out, plan.header)
+        header = plan.header
+        forecast.add_output(result, out, header)
         if pilot is None:
-            licences.warn(plan.header.licences)
+            licences.warn(header.licences)
     with forecast.noting(result):
         if model is not None:
             chat = load_model_chat(model, plan.options)
-        forecast_rows(result, plan.problems, model, chat, plan.options, run.fresh)
+        forecast_rows(result, plan.problems, model, chat, plan.options, header)
     return result
 
 
@@ -163,6 +164,7 @@ def _planned_rows(plan: GeneratePlan) -> Iterator[tuple[Sampler, Writer]]:
         versions.draft(plan.out, plan.header) as draft,
         Writer(draft, soft_labels=source) as writer,
     ):
+        clock.set_clock(chat, draft)
         sampler = Sampler(teacher, chat, options, draft.path)
         sampler.read(plan.problems)
         writer.counts.rows_read = len(sampler.rows)
@@ -177,7 +179,12 @@ def _sample(
     sampler.sample(
         writer,
         lambda: open_engine(
-            plan.teacher, sampler.chat, options.engine, writer.draft, options.soft_labels
+            plan.teacher,
+            sampler.chat,
+            options.engine,
+            writer.draft,
+            options.soft_labels,
+            options.prompting.template,
         ),
         _unjudged,
         only,

@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from distillpipe.base.errors import DataError, UsageError
-from distillpipe.base.options import LabelOptions
+from distillpipe.base.options import NO_TEMPLATE_OPTIONS, LabelOptions
 from distillpipe.data import forecast
 from distillpipe.data.forecast import Forecast
 from distillpipe.data.store import dataset, versions
@@ -14,7 +15,7 @@ from distillpipe.data.store.versions import Header
 from distillpipe.data.store.writer import Writer
 from distillpipe.engines import check_soft_labels, find_model, open_engine
 from distillpipe.filters.problems import problems_of
-from distillpipe.models import licences, lookup
+from distillpipe.models import clock, licences, lookup
 from distillpipe.models.chat import load_chat
 from distillpipe.models.lookup import Model
 from distillpipe.sampling.labeller import Labeller, forecast_labels, label_source, template_text
@@ -68,7 +69,9 @@ class LabelPlan:
         options, teacher = self.options, self.teacher
         licence = options.teacher_licence
         # absent options leave no key, so that fingerprints of older versions stay the same
-        licence_content = {} if licence is None else {"teacher_licence": licence}
+        optional: dict[str, Any] = {} if licence is None else {"teacher_licence": licence}
+        if options.template != NO_TEMPLATE_OPTIONS:
+            optional["template"] = options.template
         known = (*licences.of_inputs(self.inputs), *licences.of_teacher(teacher, licence))
         return Header(
             kind="traces",
@@ -77,7 +80,7 @@ class LabelPlan:
                 soft_labels=options.soft_labels,
                 chat_template=template_text(options),
                 max_model_len=options.engine.max_model_len,
-                **licence_content,
+                **optional,
             ),
             inputs=[dataset.describe(source, self.out) for source in self.inputs],
             models=[lookup.used("teacher", teacher, self.out)],
@@ -102,9 +105,10 @@ def label(inputs: list[str], teacher: str, out: Path, options: LabelOptions, run
 
     licences.warn(plan.header.licences)
     model = plan.teacher
-    chat = load_chat(model.tokenizer_folder, model.name, options.chat_template)
+    chat = load_chat(model.tokenizer_folder, model.name, options.chat_template, options.template)
     source = label_source(model, chat, options.soft_labels)
     with versions.draft(out, plan.header) as draft, Writer(draft, soft_labels=source) as writer:
+        clock.set_clock(chat, draft)
         labeller = Labeller(plan.inputs, model, chat, options, writer)
         labeller.take_over(out)
         labeller.label(lambda: open_engine(model, chat, options.engine, draft, options.soft_labels))

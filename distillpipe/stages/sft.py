@@ -21,7 +21,7 @@ from distillpipe.data.store.cards import model_card
 from distillpipe.data.store.dataset import Dataset
 from distillpipe.data.store.manifest import ResolvedOption
 from distillpipe.data.store.versions import Draft, Header
-from distillpipe.models import licences, lookup
+from distillpipe.models import clock, licences, lookup
 from distillpipe.models.chat import Chat, load_chat, with_template_text
 from distillpipe.models.lookup import MERGED, Model
 from distillpipe.stages.run import Result, Run, content_of, say_finished, say_up_to_date
@@ -136,8 +136,9 @@ class TrainingPlan:
 
     def chat_and_limits(self) -> tuple[Chat, StudentLimits]:
         """The student's chat template, and the lengths that its config allows."""
-        chat = load_chat(self.student.folder, self.student.name, self.given_options.chat_template)
-        return chat, limits_of(student_config(self.student, self.given_options))
+        options, student = self.given_options, self.student
+        chat = load_chat(student.folder, student.name, options.chat_template, options.template)
+        return chat, limits_of(student_config(student, options))
 
 
 def sft(
@@ -168,6 +169,7 @@ def sft(
 
         # Tokenize and check all rows before the first step.
         chat, limits = plan.chat_and_limits()
+        clock.set_clock(chat, draft)
         soft_rows = _soft_rows(plan.student, plan.options, plan.teachers)
         check = Preflight(chat, plan.options, limits, soft_rows=soft_rows)
         try:

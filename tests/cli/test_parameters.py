@@ -35,13 +35,13 @@ TAKEN: dict[type[Options], dict[str, set[str]]] = {
     LabelOptions: {
         "label": {
             "base_url", "api_key_env", "price_input", "price_output", "max_cost",
-            "allow_no_reasoning",
+            "allow_no_reasoning", "no_thinking",
         }
     },
     FilterOptions: {"filter": set()},
     Forcing: {"filter": {"stop_loops", "extra_body", "allow_no_reasoning"}},
     Judging: {"filter": set(), "rescore": set()},
-    TrainingOptions: {"sft": set()},
+    TrainingOptions: {"sft": {"no_thinking"}},
     TrainingRun: {"sft": set()},
     ImportOptions: {"import": set()},
     RowQuery: {"show": set()},

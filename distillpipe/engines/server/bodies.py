@@ -12,6 +12,8 @@ completion can be continued:
  "return_token_ids": true, "skip_special_tokens": false, ...}
 """
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 import msgspec
@@ -20,6 +22,8 @@ from distillpipe.base.errors import EngineError
 from distillpipe.engines.base import Answer, Completion, Request
 from distillpipe.engines.server.replies import Reply, Response, Retry
 from distillpipe.engines.server.usage import UsageBounds, usage_bounds
+
+TEMPLATE_VARIABLES = "chat_template_kwargs"
 
 
 class Dialect(NamedTuple):
@@ -46,6 +50,8 @@ class Endpoint(NamedTuple):
     context_length: int
     end_ids: frozenset[int] | None
     "end tokens of the chat that renders prompts here; null if the server renders them"
+    template_variables: Mapping[str, Any] = MappingProxyType({})
+    "for the chat template of the server"
 
     @property
     def path(self) -> str:
@@ -61,6 +67,8 @@ class Endpoint(NamedTuple):
         if self.end_ids is None:
             messages = [{"role": item.role, "content": item.content} for item in request.messages]
             prompt = {"messages": messages}
+            if self.template_variables:
+                prompt[TEMPLATE_VARIABLES] = dict(self.template_variables)
             if is_bounded and request.max_tokens < self.context_length:
                 prompt[dialect.limit] = request.max_tokens
         else:
@@ -79,7 +87,10 @@ class Endpoint(NamedTuple):
         if dialect.has_seed:
             body["seed"] = request.seed
         if sampling.extra_body is not None:
-            body |= msgspec.json.decode(sampling.extra_body)
+            extra = msgspec.json.decode(sampling.extra_body)
+            if isinstance(more := extra.get(TEMPLATE_VARIABLES), dict):
+                extra[TEMPLATE_VARIABLES] = {**self.template_variables, **more}
+            body |= extra
             body = {name: value for name, value in body.items() if value is not None}
         return body
 

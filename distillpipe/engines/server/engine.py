@@ -98,7 +98,9 @@ class OpenAIEngine:
         self._billing = billing
         self._timeouts = timeouts
         self._needs_reasoning = needs_reasoning
-        self._endpoint = Endpoint(server.model, server.context_length, end_ids)
+        self._endpoint = Endpoint(
+            server.model, server.context_length, end_ids, server.template_variables
+        )
         self.context_length = server.context_length
         self.description = f"{server.model} at {server.base_url}"
 

@@ -2,7 +2,10 @@
 
 import sys
 import urllib.parse
+from collections.abc import Mapping
 from contextlib import suppress
+from types import MappingProxyType
+from typing import Any
 
 import msgspec
 from msgspec import Raw
@@ -40,9 +43,17 @@ class _ModelList(msgspec.Struct):
 class Server:
     """An OpenAI-compatible server and the model to request from it."""
 
-    def __init__(self, base_url: str, model: str, key_variable: str) -> None:
+    def __init__(
+        self,
+        base_url: str,
+        model: str,
+        key_variable: str,
+        template_variables: Mapping[str, Any] = MappingProxyType({}),
+    ) -> None:
+        """`template_variables` go to the chat template of the server with each request."""
         self.base_url = base_url.rstrip("/")
         self.model = model
+        self.template_variables = template_variables
         self._key_variable = key_variable
         self._key = read_key(key_variable)
         self.context_length = sys.maxsize

@@ -14,10 +14,11 @@ from typing import Any, NamedTuple
 
 import torch
 from torch.nn.functional import scaled_dot_product_attention
-from transformers import AttentionInterface, AutoModel
+from transformers import AttentionInterface
 from transformers.utils import is_flash_attn_2_available
 
 from distillpipe.engines.transformers.slot_cache import attend_with_sinks
+from distillpipe.models import loading
 
 varlen_attn: Any
 try:  # torch 2.10 and newer
@@ -112,9 +113,8 @@ def leaks(config: Any, device: torch.device, dtype: str, attention: str) -> bool
         torch.device(device),
     ):
         torch.manual_seed(0)
-        model = AutoModel.from_config(
-            small, dtype=torch.float32, attn_implementation=attention
-        ).eval()
+        model = loading.build(small, dtype=torch.float32, attn_implementation=attention)
+        layers = model.base_model.eval()
         first, second = (torch.randint(TRIAL_VOCABULARY, (1, length)) for length in TRIAL_LENGTHS)
         inputs = {
             name: value.to(device) if torch.is_tensor(value) else value
@@ -122,7 +122,7 @@ def leaks(config: Any, device: torch.device, dtype: str, attention: str) -> bool
         }
         with torch.autocast(device.type, torch.bfloat16, enabled=dtype == "bf16"):
             one, other = (
-                model(
+                layers(
                     input_ids=torch.cat([row, second], 1), use_cache=False, **inputs
                 ).last_hidden_state[:, TRIAL_LENGTHS[0] :]
                 for row in (first, (first + 1) % TRIAL_VOCABULARY)

@@ -399,3 +399,13 @@ def wait_for(happened: Callable[[], bool]) -> None:
     while not happened():
         assert time.monotonic() < deadline, "what was waited for did not happen"
         time.sleep(0.005)
+
+
+def test_options_of_the_template_go_to_the_server_only_if_given(serve: Any, sent: Any) -> None:
+    server = serve(lambda *_: sent())
+    variables = {"enable_thinking": False, "reasoning_effort": "low"}
+    asked = Server(server.url, "teacher", "NO_KEY_HERE", variables)
+    list(OpenAIEngine(asked, 1, timeouts=TIMEOUTS).complete(requests(1)))
+    outcomes_of(server, 1)
+    assert server.bodies[0]["chat_template_kwargs"] == variables
+    assert "chat_template_kwargs" not in server.bodies[1]
