@@ -14,6 +14,7 @@ from typing import Annotated, Any, NamedTuple
 import msgspec
 
 from distillpipe.base.decoding import json_object
+from distillpipe.base.finish import ending
 from distillpipe.base.hashing import content_hash
 from distillpipe.base.option import Option, Options
 from distillpipe.base.options import AnswerField, ProblemField, Verifier
@@ -39,11 +40,6 @@ from distillpipe.verify.code.problem_tests import TEST_KEYS, has_tests, tests_fo
 TEACHER_FIELDS = ("teacher", "model", "model_name")
 FINISH_FIELDS = ("finish_reason", "stop_reason")
 SAMPLE_FIELDS = ("sample", "sample_index", "sample_idx")
-FINISH_REASONS: dict[str, FinishReason] = {
-    "stop": "stop", "eos": "stop", "eos_token": "stop", "end_turn": "stop", "stop_sequence": "stop",
-    "length": "length", "max_tokens": "length", "max_length": "length", "abort": "length",
-    "error": "length", "content_filter": "length", "repetition": "repetition",
-}  # fmt: skip
 SHARED_KEYS = frozenset(
     ("solution", "ground_truth_solution", "options", "choices", "tests", "test_cases",
      "input_output", "starter_code", "reference_answer", "answer", "gold")
@@ -204,9 +200,11 @@ def _verifier(row: Row, choices: Choices) -> tuple[str, str | None]:
 def _finish_reason(row: Row, parsed: ParsedRow) -> tuple[FinishReason, str | None]:
     """The finish reason and its key. Without one: `length` if there is no response, else `stop`."""
     key = text_under(row, FINISH_FIELDS)
-    recorded = parsed.finish_reason or (row[key] if key else None)
-    if isinstance(recorded, str) and recorded.lower() in FINISH_REASONS:
-        return FINISH_REASONS[recorded.lower()], key
+    kind = ending(parsed.finish_reason or (row[key] if key else None))
+    if kind in ("stop", "length", "repetition"):
+        return kind, key
+    if kind in ("filtered", "failed"):
+        return "length", key
     # A completion without a response was cut off in its reasoning.
     return "stop" if parsed.completion.response.strip() else "length", None
 

@@ -109,7 +109,9 @@ class Endpoint(NamedTuple):
         """
         key, reason = request.key, reply.finish_reason
         if self.end_ids is None:
-            return Answer(key, reply.message, reason, reply.usage.stored, reply.served_by)
+            return Answer(
+                key, reply.message, reason, reply.usage.stored, reply.served_by, reply.notes
+            )
         if reply.token_ids is None:
             raise EngineError(
                 f"{self.model}: the server returns no token ids, which --tokenizer needs: serve the model "

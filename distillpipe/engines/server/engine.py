@@ -16,7 +16,8 @@ import msgspec
 from distillpipe.base.errors import EngineError, Incomplete
 from distillpipe.base.progress import say
 from distillpipe.base.redaction import redact
-from distillpipe.engines.base import Answer, Failure, Outcome, Refusal, Request
+from distillpipe.engines.base import Failure, Outcome, Refusal, Request
+from distillpipe.engines.server.alarm import require_reasoning
 from distillpipe.engines.server.billing import Billing
 from distillpipe.engines.server.bodies import Dialect, Endpoint, adapt_dialect
 from distillpipe.engines.server.connections import (
@@ -109,7 +110,9 @@ class OpenAIEngine:
         )
         outcomes = scheduler.outcomes()
         try:
-            yield from require_reasoning(outcomes) if self._needs_reasoning else outcomes
+            if self._needs_reasoning:
+                outcomes = require_reasoning(outcomes, self._server)
+            yield from outcomes
         finally:
             scheduler.close()
             if self._billing is not None:
@@ -348,34 +351,3 @@ class _Scheduler:
         names.add(served_by)
         if len(names) >= MAX_NAMES:
             say(f"the server has reported {len(names)} names: further new names are not shown")
-
-
-NUM_ROWS = 5  # answers without reasoning at the start of a run that stop it
-
-
-def require_reasoning(outcomes: Iterator[Outcome]) -> Iterator[Outcome]:
-    """Pass outcomes on, but hold answers back until one has reasoning.
-
-    Raises EngineError if the first `NUM_ROWS` answers have no reasoning. None of them becomes a row, so a
-    restarted server is asked again. If a run has fewer answers, they pass with a warning. An interrupted
-    run loses what is held back, at most four answers.
-    """
-    held: list[Answer] = []
-    has_reasoning = False
-    for outcome in outcomes:
-        if has_reasoning or not isinstance(outcome, Answer):
-            yield outcome
-            continue
-        held.append(outcome)
-        has_reasoning = outcome.message.reasoning_content is not None
-        if has_reasoning:
-            yield from held
-        elif len(held) >= NUM_ROWS:
-            raise EngineError(
-                f"the first {NUM_ROWS} answers hold no reasoning, and none of them was kept: start the "
-                "server with its reasoning parser (vllm serve --reasoning-parser ...), use a reasoning "
-                "model, or give --allow-no-reasoning"
-            )
-    if not has_reasoning and held:
-        say(f"warning: no reasoning in any of the {len(held)} answers")
-        yield from held
