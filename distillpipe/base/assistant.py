@@ -16,7 +16,7 @@ vLLM renamed its field (vllm-project/vllm#27755): a client that reads the old na
 """
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from distillpipe.base.marks import Marked, split_marked, without_marks, without_wrapper
 
@@ -26,7 +26,14 @@ REASONING_FIELDS = (
 )  # fmt: skip
 _NESTED = ("provider_specific_fields", "additional_kwargs", "model_extra")
 "objects in which clients keep the fields that they do not know"
-_THOUGHT_TYPES = ("thinking", "thought", "reasoning", "reasoning_text", "reasoning_content", "think")
+_THOUGHT_TYPES = (
+    "thinking",
+    "thought",
+    "reasoning",
+    "reasoning_text",
+    "reasoning_content",
+    "think",
+)
 _TEXT_KEYS = (
     "text", "thinking", "reasoning", "reasoning_text", "reasoningText", "reasoningContent", "thought",
     "content", "summary", "value",
@@ -110,20 +117,31 @@ def read_content(content: Any) -> Content:
         if not isinstance(part, dict):
             continue
         kind = part.get("type")
-        if kind in _TOOL_TYPES or "toolUse" in part:
-            has_tools = True
-        elif kind == "refusal":
-            refusal += _text(part.get("refusal"))
-        elif kind in _THOUGHT_TYPES or part.get("thought") is True or _is_thought(part):
-            if thought := _text(part):
-                thoughts.append(thought)
-        elif isinstance(part.get("text"), str | list):
-            texts.append(_text(part["text"]))
-        elif kind in ("text", "output_text"):
-            texts.append(_text(part.get("content")))
-        elif isinstance(kind, str) and kind != "redacted_thinking":
-            other = kind
+        match _kind_of(part):
+            case "tools":
+                has_tools = True
+            case "refusal":
+                refusal += _text(part.get("refusal"))
+            case "thought":
+                thoughts += [thought] if (thought := _text(part)) else []
+            case "text":
+                texts.append(_text(part.get("text") or part.get("content")))
+            case None if isinstance(kind, str) and kind != "redacted_thinking":
+                other = kind
     return Content(thoughts, "".join(texts), refusal, has_tools, other)
+
+
+def _kind_of(part: dict[str, Any]) -> Literal["tools", "refusal", "thought", "text"] | None:
+    """What a part of a content is, by its type or, without a known type, by its keys."""
+    kind = part.get("type")
+    if kind in _TOOL_TYPES or "toolUse" in part:
+        return "tools"
+    if kind == "refusal":
+        return "refusal"
+    if kind in _THOUGHT_TYPES or part.get("thought") is True or _is_thought(part):
+        return "thought"
+    is_text = isinstance(part.get("text"), str | list) or kind in ("text", "output_text")
+    return "text" if is_text else None
 
 
 def refusal_of(message: Mapping[str, Any]) -> str:

@@ -29,7 +29,9 @@ _WORDS: dict[Ending, str] = {
     "unexpected_tool_call malformed_response",
     "tool_call": "tool_calls tool_call tool_use function_call malformed_function_call",
 }  # fmt: skip
-ENDINGS: dict[str, Ending] = {word: kind for kind, words in _WORDS.items() for word in words.split()}
+ENDINGS: dict[str, Ending] = {
+    word: kind for kind, words in _WORDS.items() for word in words.split()
+}
 
 _SEPARATORS = re.compile(r"[\s.-]+")
 

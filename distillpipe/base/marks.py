@@ -1,4 +1,4 @@
-"""Known marks of reasoning inside a text, and the parts of a completion that they separate.
+r"""Known marks of reasoning inside a text, and the parts of a completion that they separate.
 
 Servers without a reasoning parser and published data sets hold a completion as one text. `split_marked` reads it
 whatever family of models wrote it; `thinking.split` reads the tags of one chat template that is at hand.
@@ -20,7 +20,7 @@ class Marked(NamedTuple):
     """A completion, split at the marks in it."""
 
     before: str
-    "text before the opening mark, "" for none; neither reasoning nor response"
+    "text before the opening mark,  for none; neither reasoning nor response"
     reasoning: str
     "several thoughts in a row are joined by an empty line"
     response: str
@@ -70,16 +70,17 @@ _RESPONSE_MARKS = (
 )
 _END_TOKENS = re.compile(
     r"(?:<\|(?:im_end|endoftext|eot_id|eom_id|end_of_text|END_OF_TURN_TOKEN|return|end|eot|eom|assistant_end)\|>"
-    r"|</s>|<turn\|>|<end_of_turn>|<｜end▁of▁sentence｜>|\[\|endofturn\|\]|\[END FINAL RESPONSE\])\Z"
+    r"|</s>|<turn\|>|<end_of_turn>|<\uff5cend▁of▁sentence\uff5c>|\[\|endofturn\|\]|\[END FINAL RESPONSE\])\Z"
 )
 _STRONG = re.compile(r"think|thinking|thoughts?|think_\w+|\w+[_:]think|reasoning", re.IGNORECASE)
-MAX_BEFORE = 400  # characters of text before an opening mark; more is an answer that speaks of the mark
+MAX_MARK = 64  # characters
+MAX_BEFORE = (
+    400  # characters of text before an opening mark; more is an answer that speaks of the mark
+)
 
 _OPEN = re.compile("|".join(f"(?P<{key}>{pair[0]})" for key, pair in PAIRS.items()), re.IGNORECASE)
 _CLOSE = re.compile(_OPENED_BY_PROMPT, re.IGNORECASE)
-_CLOSERS = {
-    key: re.compile(pair[1], re.IGNORECASE) for key, pair in PAIRS.items() if key != "xml"
-}
+_CLOSERS = {key: re.compile(pair[1], re.IGNORECASE) for key, pair in PAIRS.items() if key != "xml"}
 _WRAPPED = re.compile(rf"\s*<(?P<name>{'|'.join(WRAPPERS)})>", re.IGNORECASE)
 _RESPONSES = [(re.compile(rf"\s*{begin}"), re.compile(end)) for begin, end in _RESPONSE_MARKS]
 _HARMONY = re.compile(
@@ -161,8 +162,10 @@ def _first_thought(text: str) -> Marked:
         return Marked("", "", text)
     if opened is None:
         closed = _CLOSE.search(text)
-        found = _OPEN.search(text, start)
+        found = _OPEN.search(text, start, start + MAX_BEFORE + MAX_MARK)
         if closed is not None and (found is None or closed.start() < found.start()):
+            if closed[0].replace("/", "") in text[start : closed.start()]:
+                return Marked("", "", text)  # a mark deep inside an answer
             reasoning = text[start : closed.start()].rstrip()
             rest = text[_end_of_space(text, closed.end()) :]
             return Marked("", reasoning, rest, ("", closed[0]))

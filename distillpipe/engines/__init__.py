@@ -92,7 +92,7 @@ def check_soft_labels(model: AnyModel, soft_labels: int) -> None:
 def _open_server(
     model: Served, chat: Chat | None, options: EngineOptions, draft: Draft | None
 ) -> Engine:
-    from distillpipe.engines.server.engine import OpenAIEngine
+    from distillpipe.engines.server.engine import OpenAIEngine, Timeouts
     from distillpipe.engines.server.server import Server
 
     assert options.base_url is not None  # otherwise the model would not be a served one
@@ -107,6 +107,7 @@ def _open_server(
         server,
         options.concurrency or CONCURRENCY,
         billing,
+        Timeouts(stall_seconds=options.stall_seconds),
         needs_reasoning=not options.allow_no_reasoning,
         end_ids=None if chat is None else chat.end_ids,
     )

@@ -228,7 +228,6 @@ def load_model_chat(model: AnyModel, options: SamplingOptions) -> Chat | None:
     local_only = {
         "--chat-template": None if is_rendered_here else prompting.chat_template,
         "--max-model-len": sampling.max_model_len,
-        "--stop-loops": sampling.stop_loops,
     }
     if flags := [flag for flag, value in local_only.items() if value]:
         raise UsageError(f"{', '.join(flags)}: a server uses its own setting: leave the option out")

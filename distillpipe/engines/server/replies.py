@@ -55,6 +55,8 @@ class Retry(NamedTuple):
     "the header of this name"
     was_sent: bool = True
     "false if there was no connection"
+    is_silent: bool = False
+    "the server took the request and sent nothing of an answer for too long"
 
 
 class Refused(NamedTuple):
@@ -175,7 +177,7 @@ def _read_body(content: bytes, bounds: UsageBounds) -> Response:
     usage = read_usage(body.usage, answer, bounds, None if ids is None else len(ids))
     notes = [("finish_reason", finish.note)] if finish.note else []
     notes += [("text_before_reasoning", message.before)] if message.before else []
-    if num_replaced := num_lone_surrogates(choice.message) + num_lone_surrogates(choice.text):
+    if num_replaced := num_lone_surrogates(content):
         notes.append(("halves_of_characters_replaced", str(num_replaced)))
     served_by = _served_by(body)
     return Reply(answer, finish.reason, usage, served_by, ids, has_invalid_ids, tuple(notes))
@@ -249,7 +251,11 @@ def _message(choice: _Choice) -> Marked | str:
     except InvalidJson as error:
         return f"the answer is not valid JSON ({one_line(str(error))})"
     if not isinstance(fields, dict):
-        return read_assistant({"content": text}) if isinstance(text, str) else "the answer holds no message"
+        return (
+            read_assistant({"content": text})
+            if isinstance(text, str)
+            else "the answer holds no message"
+        )
     content = fields.get("content")
     message = read_assistant(fields)
     is_text = content is None or isinstance(content, str) or message.response

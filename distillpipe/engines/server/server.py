@@ -64,7 +64,7 @@ class Server:
             if not response.was_sent:
                 raise EngineError(f"{self.base_url}: {response.reason}; {_CHECK_ADDRESS}")
             return
-        refusal = read_response(*response) if response.status in (401, 403) else None
+        refusal = read_response(*response[:4]) if response.status in (401, 403) else None
         if isinstance(refusal, Fatal):
             raise EngineError(self.remedy(refusal))
         if response.status == 200 and response.body.lstrip().startswith(b"<"):
