@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from distillpipe import filters
+from distillpipe.base import assistant
 from distillpipe.base.filter_options import FilterOptions
 from distillpipe.base.records import Message, TokenCounts, Trace
 from distillpipe.data.formats import fields, incoming, traces, turns
-from distillpipe.base import assistant
 from distillpipe.filters import cut, decontaminate, near_duplicates, problems, rules, scripts
 from distillpipe.filters import rules as final_answers
 from distillpipe.filters.words import diagram_numbers, words_of

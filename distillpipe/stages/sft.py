@@ -103,7 +103,13 @@ def sft(
             stored_rows.remove(draft.path / ROWS)
             measured = draft.manifest.metrics or {}
             manifest = draft.finish(
-                model_card(draft.manifest, checkpoint.card_lines(draft.path, chat, merge, measured))
+                model_card(
+                    draft.manifest,
+                    [
+                        *licences.notices(draft.manifest.licences),
+                        *checkpoint.card_lines(draft.path, chat, merge, measured),
+                    ],
+                )
             )
     return say_finished(manifest, out)
 

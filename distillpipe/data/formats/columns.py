@@ -276,8 +276,10 @@ def _listed_item(row: Row, fields: Fields, value: Any, key: str) -> Outcome:
 
 def is_solution(row: Row, fields: Fields) -> bool:
     """Whether a worked solution is all that a row has: a reference solution is no stand-in for a trace."""
-    has_solution = problem_key(row, fields) is not None and _solution_key(row, fields) is not None
-    return has_solution and not thought_columns(row, fields)
+    if problem_key(row, fields) is None or _solution_key(row, fields) is None:
+        return False
+    is_trace = is_deepseek(row, fields) or bool(_raw_keys(row, fields))
+    return not is_trace and not thought_columns(row, fields)
 
 
 def thought_columns(row: Row, fields: Fields) -> list[str]:

@@ -194,7 +194,7 @@ class _Finish(NamedTuple):
 def _finish_reason(choice: _Choice, message: Marked) -> _Finish | str:
     """How an answer ended, or why it is none. A word that is not known costs no answer: it is kept with a note."""
     said = optional_value(choice.finish_reason)
-    shown = one_line(said) if isinstance(said, str) and said else summarize(said)
+    shown = one_line(said) if isinstance(said, str) and said else summarize(said) or "empty"
     kind = ending(said)
     has_text = bool(message.response.strip() or message.reasoning.strip())
     if kind == "failed" or (kind is None and not has_text):

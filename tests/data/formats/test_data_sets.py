@@ -13,12 +13,15 @@ from distillpipe.data.formats.fields import with_paths
 from distillpipe.data.formats.incoming import FORMATS, detect, reader_for
 from distillpipe.data.formats.traces import Choices, Imported, imported
 
-P, R, A, LONG = "What is 14+6?", "14+6=20. So it is 20.", "The answer is \\boxed{20}.", "It is $20$, see page 3."
+P, R, A, LONG = (
+    "What is 14+6?",
+    "14+6=20. So it is 20.",
+    "The answer is \\boxed{20}.",
+    "It is $20$, see page 3.",
+)
 T = f"<think>\n{R}\n</think>\n\n{A}"
 USER, SAID = {"role": "user", "content": P}, {"role": "assistant", "content": T}
-MARKED = (
-    f"<|begin_of_thought|>\n\n{R}\n\n<|end_of_thought|>\n\n<|begin_of_solution|>\n\n{A}\n\n<|end_of_solution|>"
-)
+MARKED = f"<|begin_of_thought|>\n\n{R}\n\n<|end_of_thought|>\n\n<|begin_of_solution|>\n\n{A}\n\n<|end_of_solution|>"
 INFO = {"source": "openR1", "reference_answer": "20", "test_case": None}
 
 SETS: dict[str, tuple[dict[str, Any], str | None, str | None]] = {

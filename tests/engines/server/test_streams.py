@@ -199,7 +199,9 @@ def test_a_server_that_never_answers_is_noticed(
 ) -> None:
     server = serve(lambda *_: sent(events=events, hang=60.0) if events else sent(stall=60.0))
     started = time.monotonic()
-    with pytest.raises(EngineError, match="takes requests and does not answer: the server fell silent"):
+    with pytest.raises(
+        EngineError, match="takes requests and does not answer: the server fell silent"
+    ):
         outcomes(server, request())
 
     assert time.monotonic() - started < 20
