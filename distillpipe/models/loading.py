@@ -183,12 +183,24 @@ class _EndIds(msgspec.Struct):
 
 def build(config: "PretrainedConfig", **options: Any) -> Any:
     """Build a model from a config, without loading weights, on torch's default device."""
-    from transformers import AutoModelForCausalLM
-
     with outside(f"{config.name_or_path} could not be loaded: {CONFIG}", REMEDY, UsageError):
-        return AutoModelForCausalLM.from_config(
-            deepcopy(config), trust_remote_code=False, **options
-        )
+        return _auto_class(config).from_config(deepcopy(config), trust_remote_code=False, **options)
+
+
+def _auto_class(config: "PretrainedConfig") -> Any:
+    """The class of transformers that makes a language model of a config.
+
+    Some families (Ministral 3, Muse) are published with a tower for images and have no class for text alone.
+    """
+    from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
+
+    has_text_class = type(config) in AutoModelForCausalLM._model_mapping
+    has_image_class = type(config) in AutoModelForImageTextToText._model_mapping
+    return (
+        AutoModelForImageTextToText
+        if has_image_class and not has_text_class
+        else AutoModelForCausalLM
+    )
 
 
 def load_model(folder: Path, name: str, **options: Any) -> Any:
@@ -196,18 +208,19 @@ def load_model(folder: Path, name: str, **options: Any) -> Any:
 
     Raises EngineError if the files lack a weight, because transformers would fill it with random numbers.
     """
-    from transformers import AutoModelForCausalLM
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()  # it would break our own progress bar
     _check_index(folder, name)
-    _check_size(folder, name, options.get("config") or load_config(folder, name))
+    config = options.pop("config", None) or load_config(folder, name)
+    _check_size(folder, name, config)
     with outside(f"{name} could not be loaded", REMEDY):
-        model, info = AutoModelForCausalLM.from_pretrained(
+        model, info = _auto_class(config).from_pretrained(
             folder,
             trust_remote_code=False,
             use_safetensors=True,  # never read a pickle: it may run code
             output_loading_info=True,
+            config=config,
             **options,
         )
     if missing := sorted(info["missing_keys"]):

@@ -24,6 +24,7 @@ from torch.profiler import ProfilerActivity, profile
 from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig
 
 from distillpipe.base.training_options import TrainingOptions
+from distillpipe.engines.transformers.output_head import LogitChange
 from distillpipe.training.forecast import (
     LOGITS_COPIES,
     Length,
@@ -122,8 +123,8 @@ def measure(pipe: Connection, text: str) -> None:
     torch.manual_seed(0)
     accelerator = Accelerator(mixed_precision="bf16" if case.options.dtype == "bf16" else "no")
     model = load(case, accelerator.device)
-    passes = passes_of(model, accelerator.device, case.options)
-    wrapped, optimizer = StudentLoss(model), make_optimizer(model, case.options)
+    passes = passes_of(model, accelerator.device, case.options, print)
+    wrapped, optimizer = StudentLoss(model, LogitChange()), make_optimizer(model, case.options)
     wrapped, optimizer = accelerator.prepare(wrapped, optimizer)
     wrapped.train()
     rows = [
