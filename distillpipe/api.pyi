@@ -82,6 +82,8 @@ class _SamplingOptions(TypedDict, total=False):
     "Copies of the model, one process each (vllm)."
     seed: int
     "Seed of every random choice."
+    stall_seconds: float
+    "A server that sends nothing for so long is asked again."
     stop_loops: bool
     "End a completion that repeats the same 1 to 64 tokens 32 times."
     system_prompt: str | None
@@ -205,6 +207,8 @@ class _FilterOptions(TypedDict, total=False):
     "Seed of every random choice."
     select: int | None
     "Keep N rows in the end."
+    stall_seconds: float
+    "A server that sends nothing for so long is asked again."
     strategy: Literal["random", "shortest", "longest", "diverse", "s1"]
     "Which rows --select keeps: random, by length; diverse: as many of each domain; s1: of each domain, long ones first, of clear problems."
     strategy_option: Sequence[str] | Mapping[str, Any] | None
@@ -260,6 +264,8 @@ class _LabelOptions(TypedDict, total=False):
     "Copies of the model, one process each (vllm)."
     soft_labels: int
     "Labels for each token: the most likely tokens and their log-probabilities."
+    stall_seconds: float
+    "A server that sends nothing for so long is asked again."
     teacher_licence: str | None
     "Licence of what the teacher writes; default: that of its files, or of our table."
     tensor_parallel_size: int
