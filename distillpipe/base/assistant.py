@@ -170,6 +170,8 @@ def _text(value: Any, separator: str = "", depth: int = 0) -> str:
         return ""
     if isinstance(value, list):
         texts = (_text(item, "", depth + 1) for item in value)
+        if value and all(isinstance(item, str) for item in value):  # steps, not pieces of a stream
+            separator = "\n"
         return separator.join(text for text in texts if text)
     if "effort" in value:  # the settings of a request, sent back
         return ""

@@ -33,11 +33,19 @@ class Marked(NamedTuple):
 
 _NAMES = (
     r"think|thinking|thoughts?|think_\w{1,12}|\w{1,12}[_:]think|reasoning|reason|analysis|scratchpad|reflection|cot"
-    r"|chain_of_thought|inner_monologue|internal_monologue|rationale|antthinking"
+    r"|chain_of_thought|inner_monologue|internal_monologue|inner_thoughts|thought_process|thinking_process|reasoning_process"
+    r"|rationale|antthinking"
 )
 PAIRS: dict[str, tuple[str, str]] = {
     "xml": (rf"<(?P<name>{_NAMES})>", ""),  # </name>
-    "mistral": (r"\[THINK\]", r"\[/THINK\]"),
+    "mistral": (
+        r"\[(?:THINK|THINKING|THOUGHT|REASONING)\]",
+        r"\[/(?:THINK|THINKING|THOUGHT|REASONING)\]",
+    ),
+    "piped": (
+        r"<\|(?:thinking|thought|reasoning|begin_of_thinking|begin_of_reasoning)\|>",
+        r"<\|(?:/(?:thinking|thought|reasoning)|end_of_thinking|end_of_reasoning)\|>",
+    ),
     "cohere": (r"<\|START_THINKING\|>", r"<\|END_THINKING\|>"),
     "kimi": (r"◁think▷", r"◁/think▷"),
     "openthoughts": (r"<\|begin_of_thought\|>", r"<\|end_of_thought\|>"),
@@ -47,7 +55,7 @@ PAIRS: dict[str, tuple[str, str]] = {
     "granite": (r"Here is my thought process:", r"Here is my response:"),
     "solar": (
         r"<\|think\|>",
-        r"<\|end\|>\s{0,8}<\|begin\|>\s{0,8}assistant\s{0,8}<\|content\|>",
+        r"<\|/think\|>|<\|end\|>\s{0,8}<\|begin\|>\s{0,8}assistant\s{0,8}<\|content\|>",
     ),
     "clova": (
         r"/think\n",
@@ -242,18 +250,19 @@ def _harmony(text: str) -> Marked | None:
 def _harmony_text(text: str) -> Marked | None:
     """Read gpt-oss's channels where the special tokens were left out: `analysis...assistantfinal...`."""
     start = _end_of_space(text, 0)
-    if not text.startswith("analysis", start):
+    name = next((one for one in ("analysis", "commentary") if text.startswith(one, start)), None)
+    if name is None:
         return None
     heads = list(_HARMONY_TEXT.finditer(text))
-    first = start + len("analysis")
+    first = start + len(name)
     if not heads:  # cut off while thinking: the channel's name and the first word are one
-        is_cut = text[first : first + 1].isupper()
-        return Marked("", text[first:], "", ("analysis", "")) if is_cut else None
+        is_cut = name == "analysis" and text[first : first + 1].isupper()
+        return Marked("", text[first:], "", (name, "")) if is_cut else None
     parts = [(False, text[first : heads[0].start()])]
     for number, head in enumerate(heads):
         until = heads[number + 1].start() if number + 1 < len(heads) else len(text)
         parts.append((head[1] == "final", text[head.end() + len(head[1]) : until]))
-    return _joined(parts, "", ("analysis", "assistantfinal"))
+    return _joined(parts, "", (name, "assistantfinal"))
 
 
 def _atem(text: str) -> Marked | None:

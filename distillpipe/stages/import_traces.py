@@ -67,7 +67,7 @@ def import_traces(reference: str, out: Path, options: ImportOptions, run: Run) -
     tokenizer = _tokenizer(options)
     header = _header(reference, tokenizer, out, options, run)
     if (finished := versions.up_to_date(out, header)) is not None:
-        return say_up_to_date(finished)
+        return _say_up_to_date(finished)
     if own is not None:
         own.check()  # it judges nothing here, but whoever filters the rows needs it
 
@@ -108,6 +108,13 @@ def import_traces(reference: str, out: Path, options: ImportOptions, run: Run) -
                 "counts those of another exactly"
             )
         return say_finished(writer.finish(problems), out)
+
+
+def _say_up_to_date(finished: Path) -> Result:
+    result = say_up_to_date(finished)
+    if result.manifest.counts.rows_uncounted:  # made before tokens were counted by default
+        say("import: its rows have no token counts: --fresh reads them again, with counts")
+    return result
 
 
 def _estimated(trace: Trace) -> Trace:

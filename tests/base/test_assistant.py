@@ -69,6 +69,9 @@ BOTH: dict[str, dict[str, Any]] = {
                            f"<|message|>{A}<|return|>"},
     "harmony, no end": {"content": f"<|channel|>analysis<|message|>{R}<|start|>assistant<|channel|>final"
                                    f"<|message|>{A}"},
+    "piped": {"content": f"<|thinking|>{R}<|/thinking|>{A}"},
+    "brackets": {"content": f"[THINKING]\n{R}\n[/THINKING]\n{A}"},
+    "process": {"content": f"<reasoning_process>{R}</reasoning_process>\n{A}"},
     "harmony text": {"content": f"analysis{R}assistantfinal{A}"},
     "muse": {"content": f"to=self<|message|>{R}<|eom|><|start|>assistant to=user<|message|>{A}<|eot|>"},
     # wrappers around the response

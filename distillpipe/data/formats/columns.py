@@ -43,14 +43,16 @@ RAW_FIELDS = (
     "model_output", "assistant_response", "completion_text",
 )  # fmt: skip
 CONTENT_FIELDS = ("content", "response", "answer_text")
-PAIRS = (
-    ("Complex_CoT", "Response"), ("model_reasoning", "model_answer"), ("reasoning", "deepseek_solution"),
-    ("reasoning", "solution_text"), ("thinking", "attempt"), ("thinking_trajectory", "attempt"),
-    ("reasoning", "final_response"), ("reasoning", "output"), ("cot", "response"), ("cot", "output"),
-    ("think", "answer"), ("thinking", "answer"), ("reasoning", "answer"), ("reasoning_content", "answer"),
-    ("cot", "answer"), ("chain_of_thought", "answer"), ("thought", "answer"), ("thoughts", "answer"),
+THOUGHT_NAMES = (
+    *REASONING_FIELDS, "complex_cot", "model_reasoning", "cot", "chain_of_thought", "thought", "thoughts",
+    "think", "thinking_trajectory", "thinking_process", "thought_process", "reasoning_process",
+    "reasoning_trace", "reasoning_text", "model_thinking", "thinking_content",
 )  # fmt: skip
-"Columns of reasoning and response that belong together, the most telling first."
+RESPONSE_NAMES = (
+    "deepseek_solution", "model_answer", "attempt", "final_response", "response", "content", "answer_text",
+    "output", "completion", "generation", "model_response", "answer",
+)  # fmt: skip
+"Columns of reasoning and response, in lower case, the most telling first. A `solution` is a reference."
 LIST_FIELDS = (
     "responses",
     "completions",
@@ -81,12 +83,12 @@ _SUGGESTIVE = re.compile(
 
 
 def is_openr1(row: Row, _fields: Fields) -> bool:
-    return isinstance(row.get("generations"), list)
+    return isinstance(decoded_text(row.get("generations")), list)
 
 
 def openr1(row: Row, fields: Fields) -> Iterator[Outcome]:
     """Read one trace per generation. `messages` is skipped, because it repeats one of them."""
-    generations = row.get("generations")
+    generations = decoded_text(row.get("generations"))
     if not isinstance(generations, list) or not generations:
         yield Rejection("no_completion", "generations")
         return
@@ -172,10 +174,10 @@ def _pair(row: Row, fields: Fields) -> tuple[str, str] | None:
         return (
             None if is_switch and is_text(row[content]) else (reasoning or usual_reasoning, content)
         )
-    for thought, response in PAIRS:
-        if _is_thought(row.get(thought)) and is_text(row.get(response)):
-            return thought, response
-    return None
+    keys = {name.lower(): name for name in reversed(row)}
+    thoughts = [keys[name] for name in THOUGHT_NAMES if _is_thought(row.get(keys.get(name, "")))]
+    responses = [keys[name] for name in RESPONSE_NAMES if is_text(row.get(keys.get(name, "")))]
+    return (thoughts[0], responses[0]) if thoughts and responses else None
 
 
 def _is_thought(value: Any) -> bool:

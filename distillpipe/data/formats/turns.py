@@ -6,6 +6,8 @@
 
 from typing import Any, NamedTuple
 
+import msgspec
+
 from distillpipe.base.assistant import calls_tools, parts_of, read_content, reasoning_field
 from distillpipe.base.marks import Marked, mark_inside, split_marked
 from distillpipe.base.records import Message
@@ -22,6 +24,7 @@ ROLES = {
     "assistant": "assistant", "gpt": "assistant", "model": "assistant", "chatgpt": "assistant",
     "bot": "assistant", "ai": "assistant",
 }  # fmt: skip
+THOUGHT_ROLES = ("reasoning", "thinking", "thought")  # of a turn that belongs to the next answer
 REASONING_FIELDS = ("reasoning_content", "reasoning", "thinking")
 PLACEHOLDERS = frozenset(
     ("-", "--", "---", ".", "..", "...", "n/a", "na", "nan", "none", "null", "nil", "?", "empty", "unknown")
@@ -92,10 +95,17 @@ def messages_of(turns: object) -> list[Message] | Rejection:
     if not isinstance(turns, list) or not turns:
         return Rejection("not_a_conversation", type(turns).__name__)
     messages: list[Message] = []
+    thought = ""
     for turn in turns:
+        if isinstance(turn, dict) and str(_first(turn, ("role", "from"))).lower() in THOUGHT_ROLES:
+            thought = read_content(_first(turn, ("content", "value"))).text
+            continue
         message = _message(turn)
         if isinstance(message, Rejection):
             return message
+        if thought and message.role == "assistant" and not message.reasoning_content:
+            message = msgspec.structs.replace(message, reasoning_content=thought)
+            thought = ""
         messages.append(message)
     return messages
 

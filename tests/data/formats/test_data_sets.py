@@ -108,6 +108,11 @@ SETS: dict[str, tuple[dict[str, Any], str | None, str | None]] = {
     "reasoning and answer": ({"question": P, "reasoning": R, "answer": A}, None, None),
     "stored response": ({"custom_id": "1", "problem": P, "response": {"body": {"model": "R1", "choices": [
         {"index": 0, "finish_reason": "stop", "message": {"content": A, "reasoning_content": R}}]}}}, None, "R1"),
+    "capital columns": ({"Instruction": P, "Reasoning": R, "Answer": A}, None, None),
+    "thinking and output": ({"instruction": P, "thinking": R, "output": A}, None, None),
+    "a turn that thinks": ({"messages": [USER, {"role": "reasoning", "content": R},
+        {"role": "assistant", "content": A}]}, None, None),
+    "generations as JSON text": ({"problem": P, "generations": json.dumps([T]), "answer": "20"}, "20", "DeepSeek-R1"),
     "harmony text": ({"problem": P, "completion": f"analysis{R}assistantfinal{A}"}, None, None),
     "a column that nobody knows": ({"question": P, "solution": LONG, "my_model_said": T}, None, None),
 }  # fmt: skip
