@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 
 class Tags(NamedTuple):
-    """What opens and closes a thought, without the white space beside it."""
+    """The opening and the closing delimiter, without the white space around them."""
 
     open: str
     close: str
@@ -16,29 +16,28 @@ _SPACE = re.compile(r"\s*")
 
 
 class Split(NamedTuple):
-    """The parts of a completion, delimiters with the white space beside them."""
+    """The parts of a completion; delimiters include the white space around them."""
 
     opening: str
-    "white space alone, or nothing, where the prompt had opened the thought"
+    "only white space, or empty, if the prompt had opened the reasoning"
     reasoning: str
     middle: str
-    "empty where the thought was never closed"
+    "empty if the reasoning was not closed"
     response: str
 
 
 def split(text: str, *, opened: bool = False, tags: Tags = THINK) -> Split:
-    """Split a completion's text (end token removed) at its delimiters.
+    """Split the text of a completion (without its end token) at its delimiters.
 
-    A thought that is not closed is all reasoning and has no response. `opened` says that the prompt
-    ended inside a thought; an opening tag that the model repeats is a delimiter still. A closing tag
-    without an opening one ends a thought that the prompt had opened, whatever `opened` says. No tag
-    at all, in a thought that was not opened, is all response.
+    If the reasoning is not closed, all text is reasoning and there is no response. `opened` says that the prompt ended
+    with an opening tag; if the model repeats it, it is a delimiter too. A closing tag without an opening one ends
+    reasoning that the prompt opened, whatever `opened` says. Without any tag, and unless `opened`, all text is response.
     """
-    found = re.match(rf"\s*{re.escape(tags.open)}\s*", text)
-    start = found.end() if found else _end_of_space(text, 0)
+    opening = re.match(rf"\s*{re.escape(tags.open)}\s*", text)
+    start = opening.end() if opening else _end_of_space(text, 0)
     closing = text.find(tags.close, start)
     if closing < 0:
-        is_thought = opened or found is not None
+        is_thought = opened or opening is not None
         return Split(text[:start], text[start:], "", "") if is_thought else Split("", "", "", text)
     reasoning = text[start:closing].rstrip()
     end = _end_of_space(text, closing + len(tags.close))

@@ -94,7 +94,7 @@ class RowFilter(NamedTuple):
     """Applies the row rules; safe to use from several threads."""
 
     options: FilterOptions
-    known: ProblemFacts
+    facts: ProblemFacts
     extras: ProblemExtras
     count_tokens: Callable[[Trace], TokenCounts] | None
     "null if no row is cut"
@@ -119,7 +119,7 @@ class RowFilter(NamedTuple):
 
     def wants_problem(self, trace: Trace) -> bool:
         """Whether no rule rejects the problem of a row."""
-        return next(self.known.drops(trace, self.options), None) is None
+        return next(self.facts.drops(trace, self.options), None) is None
 
     def decide(self, trace: Trace) -> RowDecision:
         """Decide on a row; an internal error drops it."""
@@ -138,17 +138,17 @@ class RowFilter(NamedTuple):
         _, judged, cut, drops = self.examine(trace)
         decision = Decision(
             content, judged.answer, judged.verdict, judged.verdict_reason,
-            self.known.domain(judged), cut, drops,
+            self.facts.domain(judged), cut, drops,
         )  # fmt: skip
         candidate = None
         if not drops:
-            candidate = self.known.candidate(judged, self.options)._replace(id=trace.id)
+            candidate = self.facts.candidate(judged, self.options)._replace(id=trace.id)
         return RowDecision(trace.id, judged.problem_id, decision, candidate, judged.id)
 
     def _drops(self, trace: Trace) -> list[Drop]:
         drops = chain(
             filters.drops_by_text(trace, self.options),
-            self.known.drops(trace, self.options),
+            self.facts.drops(trace, self.options),
             own_drops(trace, self.rules),
         )
         return list(drops if self.options.explain else islice(drops, 1))
@@ -195,15 +195,14 @@ def decided(
         return
     slice_bytes = min(SLICE_BYTES, num_bytes // (num_workers * SLICES_A_WORKER))
     decide = partial(_decide, examiner, allow_benchmark)
+    parts = (
+        (reference, part)
+        for reference in inputs
+        for path in dataset.row_files(reference)
+        for part in slices(path, slice_bytes)
+    )
     with Processes(num_workers, decide) as processes:
-        yield chain.from_iterable(processes.map(_dataset_slices(inputs, slice_bytes)))
-
-
-def _dataset_slices(inputs: list[str], slice_bytes: int) -> Iterator[DatasetSlice]:
-    for reference in inputs:
-        for path in dataset.row_files(reference):
-            for part in slices(path, slice_bytes):
-                yield reference, part
+        yield chain.from_iterable(processes.map(parts))
 
 
 def _decide(examiner: RowFilter, allow_benchmark: bool, place: DatasetSlice) -> list[RowDecision]:

@@ -7,12 +7,11 @@ With several models the best one counts: a problem that one of them solves is no
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from pathlib import Path
 
 from distillpipe.base.errors import DataError, UsageError
 from distillpipe.base.filter_options import FilterOptions
-from distillpipe.base.records import Trace
 from distillpipe.data.store import dataset, versions
 from distillpipe.data.store import manifest as manifests
 from distillpipe.filters.rules import Drop
@@ -55,7 +54,8 @@ def read_pass_rates(references: Collection[str]) -> PassRates:
     seen: set[str] = set()
     num_judged: dict[str, Counter[str]] = {}
     num_correct: dict[str, Counter[str]] = {}
-    for reference, row in _predictions(references):
+    rows = ((name, row) for name in references for row in dataset.read_traces(name))
+    for reference, row in rows:
         if row.id in seen:
             continue
         seen.add(row.id)
@@ -118,9 +118,3 @@ def unwanted_difficulty(problem_id: str, rates: PassRates, options: FilterOption
     if best < lowest:
         return Drop("too_hard", f"{best:.4g}")
     return None
-
-
-def _predictions(references: Collection[str]) -> Iterator[tuple[str, Trace]]:
-    for reference in references:
-        for row in dataset.read_traces(reference):
-            yield reference, row

@@ -161,15 +161,20 @@ class Contamination:
     """Finds problems that are in the benchmarks; each problem is looked up once."""
 
     def __init__(self, references: Sequence[str], mode: Mode) -> None:
-        self._index = Decontaminator(_rows_of(references), mode) if references else None
-        self._found: dict[str, Match | None] = {}
+        rows = (
+            (reference, str(number), problem.problem)
+            for reference in references
+            for number, problem in enumerate(sources.read_problems(reference, AS_THEY_ARE, None), 1)
+        )
+        self._index = Decontaminator(rows, mode) if references else None
+        self._matches: dict[str, Match | None] = {}
 
     def drop(self, trace: Trace) -> Drop | None:
         if self._index is None:
             return None
-        if trace.problem_id not in self._found:
-            self._found[trace.problem_id] = self._index.match(trace.problem)
-        match = self._found[trace.problem_id]
+        if trace.problem_id not in self._matches:
+            self._matches[trace.problem_id] = self._index.match(trace.problem)
+        match = self._matches[trace.problem_id]
         if match is None:
             return None
         return Drop("contaminated", f"{match.benchmark} {match.row} {match.kind} {match.share:.2f}")
@@ -228,9 +233,8 @@ def near_problems(
     """With `--dedup near`, the near-duplicate problems by problem_id: the kept problem and the similarity."""
     if options.dedup != "near":
         return {}
-    from distillpipe.filters.near_duplicates import (
-        near_duplicates,  # numpy: not for an "up to date" answer
-    )
+    # imported late, because an "up to date" answer must not load numpy
+    from distillpipe.filters.near_duplicates import near_duplicates
 
     problem_ids = {candidate.problem_id for candidate in candidates}
     texts = ((number, text) for number, text in texts_of(inputs) if number in problem_ids)
@@ -238,10 +242,3 @@ def near_problems(
     return {
         duplicate: f"{other} {similarity:.2f}" for duplicate, (other, similarity) in near.items()
     }
-
-
-def _rows_of(references: Sequence[str]) -> Iterator[tuple[str, str, str]]:
-    """Benchmark, 1-based number of the row, and problem."""
-    for reference in references:
-        for number, problem in enumerate(sources.read_problems(reference, AS_THEY_ARE, None), 1):
-            yield reference, str(number), problem.problem

@@ -295,7 +295,7 @@ def _decide(
                 if row.decision.cut is not None:
                     cut_ids[row.id] = row.written_id
     candidates = _without_cut_before(candidates, cut_ids, decisions)
-    check_in_common(examiner.known.rates, problem_ids)
+    check_in_common(examiner.facts.rates, problem_ids)
     near = near_problems(inputs, candidates, options)
     dropped = dropped_among(candidates, options, near)
     for row_id, drop in dropped.items():

@@ -82,13 +82,12 @@ class Judge:
         error: Exception | None = None
         while self._waiting:
             try:
-                found = self._waiting[0].result()
+                result = self._oldest()
             except Exception as raised:  # noqa: BLE001 - raised again below
                 error = error or raised
                 self._waiting.popleft()
                 continue
-            self._waiting.popleft()
-            yield found
+            yield result
         if error is not None:
             raise error
 
@@ -97,6 +96,7 @@ class Judge:
         return len(self._waiting)
 
     def _oldest(self) -> Any:
-        found = self._waiting[0].result()  # stays in the queue while we wait, for `__exit__`
+        """The result of the oldest row; a row that failed stays in the queue."""
+        result = self._waiting[0].result()  # in the queue while we wait, for `__exit__`
         self._waiting.popleft()
-        return found
+        return result

@@ -244,7 +244,7 @@ def test_a_recipe_takes_strategy_options_as_list_or_table(tmp_path: Path, text: 
     ("given", "said"),
     [
         ("num_folow=3", "--strategy-option num_folow=3: no key 'num_folow': did you mean 'num_follow'?"),
-        ("num_follow", "--strategy-option num_follow: give KEY=VALUE, as num_follow=3"),
+        ("num_follow", "--strategy-option num_follow: give KEY=VALUE, for example num_follow=3"),
         ("num_follow=x", "--strategy-option num_follow=x: expected a whole number"),
         ("num_follow=-1", "--strategy-option num_follow=-1: give 0 or more"),
         ("num_follow=", "--strategy-option num_follow=: expected a whole number"),

@@ -425,4 +425,7 @@ def test_a_date_that_is_none_is_refused_with_the_form_that_is_meant(
     distill: Callable[..., Any], tmp_path: Path, date: str
 ) -> None:
     done = distill("eval", "none", "--benchmark", "math500", "--min-date", date, "--out", tmp_path)
-    assert (done.code, done.err) == (2, f"error: '{date}' is no date: give one like 2024-08-01\n")
+    assert (done.code, done.err) == (
+        2,
+        f"error: '{date}' is not a date: give one like 2024-08-01\n",
+    )

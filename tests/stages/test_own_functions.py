@@ -361,7 +361,7 @@ def test_the_commands_take_a_verifier_and_rules_of_the_users_own(
         ("def check(answer, trace): 1", "checks.py:nothing", "no nothing in checks.py, which has check"),
         ("def check(answer:", "checks.py:check", "checks.py:1: SyntaxError: "),
         ("import nowhere_at_all", "checks.py:check", "it needs the package nowhere_at_all, which is not"),
-        ("check = 3", "checks.py:check", "check is no function, but int"),
+        ("check = 3", "checks.py:check", "check is not a function, but int"),
         ("def check(gold, mine): 1", "checks.py:check", "check(gold, mine)"),
         ("", "missing.py:check", "missing.py does not exist"),
         ("", "checks:check", "expected FILE.py:FUNCTION"),
