@@ -84,6 +84,8 @@ class _SamplingOptions(TypedDict, total=False):
     "Copies of the model, each in its own process (vllm)."
     seed: int
     "Seed of every random choice."
+    stall_seconds: float
+    "A server that sends nothing for so long is asked again."
     stop_loops: bool
     "End a completion when it repeats the same 1 to 64 tokens 32 times."
     system_prompt: str | None
@@ -215,6 +217,8 @@ class _FilterOptions(TypedDict, total=False):
     "Seed of every random choice."
     select: int | None
     "Select N of the rows that passed all rules."
+    stall_seconds: float
+    "A server that sends nothing for so long is asked again."
     strategy: Literal["random", "shortest", "longest", "diverse", "s1"]
     "Rows that --select keeps. random. shortest, longest: by reasoning. diverse: equally many per domain. s1: domains at random, long reasoning preferred, unclear problems dropped."
     strategy_option: Sequence[str] | Mapping[str, Any] | None
@@ -270,6 +274,8 @@ class _LabelOptions(TypedDict, total=False):
     "Copies of the model, each in its own process (vllm)."
     soft_labels: int
     "Number of soft labels per token: the most likely tokens and their log-probabilities."
+    stall_seconds: float
+    "A server that sends nothing for so long is asked again."
     teacher_licence: str | None
     "Licence of the teacher's output. Default: from the model's files, else from a built-in table."
     template_name: str | None

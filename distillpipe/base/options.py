@@ -23,6 +23,8 @@ EngineName = Literal["auto", "openai", "transformers", "vllm"]
 SAMPLING, BUDGET, PROBLEMS = "Sampling", "Budget forcing", "Problems and prompts"
 JUDGING, ENGINE, SERVER, RUN = "Judging answers", "Engine", "Server", "Run"
 
+STALL_SECONDS = 600.0
+
 MATH_PROMPT = "{problem}\n\nPlease reason step by step, and put your final answer within \\boxed{}."
 
 
@@ -335,6 +337,10 @@ class EngineOptions(Options, frozen=True, kw_only=True):
     price_output: Annotated[
         float | None, Option("Dollars per million completion tokens.", SERVER, min=0)
     ] = None
+    stall_seconds: Annotated[
+        float,
+        Option("A server that sends nothing for so long is asked again.", SERVER, min=1),
+    ] = STALL_SECONDS
     max_cost: Annotated[
         float | None,
         Option(

@@ -183,4 +183,7 @@ def with_source(trace: Trace, name: str) -> str:
     return msgspec.json.encode({name: trace.id, **extra}).decode()
 
 
-REFUSALS = ("prompt_too_long", "refused_by_server", "prompt_token_unknown_to_model")
+REFUSALS = (
+    "prompt_too_long", "refused_by_server", "refused_by_model", "called_a_tool",
+    "prompt_token_unknown_to_model",
+)  # fmt: skip

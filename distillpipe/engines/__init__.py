@@ -98,7 +98,7 @@ def _open_server(
     draft: Draft | None,
     template: TemplateOptions,
 ) -> Engine:
-    from distillpipe.engines.server.engine import OpenAIEngine
+    from distillpipe.engines.server.engine import OpenAIEngine, Timeouts
     from distillpipe.engines.server.server import Server
 
     assert options.base_url is not None  # otherwise the model would not be a served one
@@ -113,6 +113,7 @@ def _open_server(
         server,
         options.concurrency or CONCURRENCY,
         billing,
+        Timeouts(stall_seconds=options.stall_seconds),
         needs_reasoning=not (options.allow_no_reasoning or template.no_thinking),
         end_ids=None if chat is None else chat.end_ids,
     )

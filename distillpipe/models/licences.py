@@ -38,6 +38,8 @@ class Terms(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     source: str
     date: datetime.date
     "when the source said it"
+    notice: str = ""
+    "what the card of a model trained on outputs has to show"
 
 
 class _File(msgspec.Struct, forbid_unknown_fields=True):
@@ -86,6 +88,17 @@ def warn(licences: Sequence[str]) -> None:
                 f"{kind}: licence {licence}: {terms.says} ({terms.source}, as of {terms.date}; "
                 "generate --teacher-licence states your own licence)"
             )
+
+
+def notices(licences: Sequence[str]) -> list[str]:
+    """What the card of a model trained on outputs under these licences has to show, each once."""
+    found = (
+        next((terms for terms in all_terms() if _matches(terms.names, licence)), None)
+        for licence in licences
+    )
+    return list(
+        dict.fromkeys(terms.notice for terms in found if terms is not None and terms.notice)
+    )
 
 
 def _matches(pattern: str, name: str) -> bool:

@@ -241,7 +241,6 @@ def load_model_chat(model: AnyModel, options: SamplingOptions) -> Chat | None:
         "--think-open": None if is_rendered_here else prompting.template.think_open,
         "--think-close": None if is_rendered_here else prompting.template.think_close,
         "--max-model-len": sampling.max_model_len,
-        "--stop-loops": sampling.stop_loops,
     }
     if flags := [flag for flag, value in local_only.items() if value]:
         raise UsageError(f"{', '.join(flags)}: a server uses its own setting: leave the option out")

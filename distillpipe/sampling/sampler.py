@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from distillpipe.base.decoding import json_object
 from distillpipe.base.errors import DataError, Interrupted
 from distillpipe.base.hashing import content_hash, seed_of
 from distillpipe.base.options import Budget, SamplingOptions
@@ -367,7 +368,7 @@ class Sampler(RowPlan):
             teacher=self.model.name,
             served_by=answer.served_by,
             seed=self.options.plan.seed,
-            extra=extra,
+            extra=_with_notes(extra, answer.notes),
             num_waits=completion.num_waits if completion else 0,
             forced_end=completion is not None and completion.forced_end,
         )
@@ -376,6 +377,13 @@ class Sampler(RowPlan):
 def _key_of_skipped(skipped: SkippedProblem, sample: int) -> str:
     """The key of a row whose prompt could not be rendered."""
     return content_hash(REASON, skipped.problem.problem_id, sample)[:32]
+
+
+def _with_notes(extra: str | None, notes: tuple[tuple[str, str], ...]) -> str | None:
+    """The `extra` of a row with what a server sent besides its answer, under `reply`."""
+    if not notes:
+        return extra
+    return msgspec.json.encode({**json_object(extra), "reply": dict(notes)}).decode()
 
 
 def _say_control(writer: Writer, budget: Budget) -> None:

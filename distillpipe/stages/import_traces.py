@@ -4,6 +4,7 @@ A row's id is a hash of its content, so a completion that is in the source twice
 once, with the fields of its first row.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,20 +14,26 @@ from pathlib import Path
 import msgspec
 
 from distillpipe.base.errors import DataError, UsageError
+from distillpipe.base.options import Prompting
 from distillpipe.base.progress import say
 from distillpipe.base.records import Trace
 from distillpipe.base.rowguard import REASON, InternalError, guarded
 from distillpipe.data import forecast, sources
 from distillpipe.data.forecast import Forecast
-from distillpipe.data.formats.files import readable
-from distillpipe.data.formats.incoming import CODE_VERSION, FORMATS, Reader, detect
+from distillpipe.data.formats.columns import thought_columns
+from distillpipe.data.formats.fields import with_paths
+from distillpipe.data.formats.files import Unreadable, readable, text_lines
+from distillpipe.data.formats.incoming import CODE_VERSION, FORMATS, Format, detect, reader_for
+from distillpipe.data.formats.token_estimate import estimated_counts
 from distillpipe.data.formats.traces import (
     Choices,
     Imported,
     ImportedProblems,
     ImportOptions,
+    References,
     failed_row,
     imported,
+    question,
 )
 from distillpipe.data.sources import Problems
 from distillpipe.data.store import versions
@@ -83,13 +90,29 @@ class ImportPlan:
         return None if self.options.tokenizer is None else find_tokenizer(self.options.tokenizer)
 
     @cached_property
+    def answers(self) -> References | None:
+        """The reference answers of `--answers`, from any reference that `generate` takes."""
+        if self.options.answers is None:
+            return None
+        answers = sources.find(self.options.answers)
+        references = References(sources.read_problems(answers, Prompting(), None))
+        if not references:
+            raise DataError(
+                f"--answers {self.options.answers} holds no reference answer: expected rows with problem and answer"
+            )
+        return references
+
+    @cached_property
     def header(self) -> Header:
-        options, tokenizer, source = self.options, self.tokenizer, self.source
+        options, tokenizer = self.options, self.tokenizer
+        inputs = [self.source]
+        if options.answers is not None:
+            inputs.append(sources.find(options.answers))
         return Header(
             kind="traces",
             stage="import",
             content=content_of(options=options, rules=[CODE_VERSION]),
-            inputs=[sources.describe(source, self.out)],
+            inputs=[sources.describe(one, self.out) for one in inputs],
             models=[] if tokenizer is None else [lookup.used("tokenizer", tokenizer, self.out)],
             options=self.run.options,
             fresh=self.run.fresh,
@@ -106,26 +129,32 @@ def import_traces(reference: str, out: Path, options: ImportOptions, run: Run) -
     """
     plan = ImportPlan(reference, out, options, run)
     if (finished := versions.up_to_date(out, plan.header)) is not None:
-        return say_up_to_date(finished)
+        result = say_up_to_date(finished)
+        if result.manifest.counts.rows_uncounted:  # made before tokens were counted by default
+            say("import: its rows have no token counts: --fresh reads them again, with counts")
+        return result
     if plan.verifier is not None:
         plan.verifier.check()  # it judges nothing here, but whoever filters the rows needs it
 
     with versions.draft(out, plan.header) as draft, Writer(_without_errors(draft)) as writer:
-        # Detect the format.
         options, tokenizer = plan.options, plan.tokenizer
+        problems = ImportedProblems(draft.path)
+        if options.choices.format == "lines":
+            return _import_lines(plan, problems, writer)
+
+        # Detect the format.
         rows = (row for _, row in islice(sources.rows_and_unreadable(plan.source), options.limit))
         first = list(islice(rows, FIRST_ROWS))
-        reader = _reader(reference, first, options.choices)
+        format_name = _format(reference, first, options.choices)
         chat = None if tokenizer is None else load_chat(tokenizer.folder, tokenizer.name)
 
         # Convert each row; reject rows that do not fit.
         def reject(trace: Trace, error: InternalError) -> None:
             writer.reject(trace, REASON, error.description)
 
-        problems = ImportedProblems(draft.path)
-        completions = _distinct(chain(first, rows), reader, plan)
+        completions = _distinct(chain(first, rows), format_name, plan)
         fitting = _fitting(completions, problems, writer)
-        for trace in fitting if chat is None else counted(fitting, chat, reject):
+        for trace in map(_estimated, fitting) if chat is None else counted(fitting, chat, reject):
             writer.append(trace)
 
         # Report and finish.
@@ -139,7 +168,40 @@ def import_traces(reference: str, out: Path, options: ImportOptions, run: Run) -
         if counts.rows_rejected:
             num_rejected, num_rows = counts.rows_rejected, counts.rows_read
             say(f"import: rejected {num_rejected:,} of {num_rows:,} rows", *lines)
+        if chat is None:
+            say(
+                "import: tokens are estimated as Qwen's tokenizer counts them (to some 3%); --tokenizer MODEL "
+                "counts those of another exactly"
+            )
         return say_finished(writer.finish(problems), out)
+
+
+def _estimated(trace: Trace) -> Trace:
+    counts = estimated_counts(trace.messages, is_truncated=trace.is_truncated)
+    return msgspec.structs.replace(trace, num_tokens=counts)
+
+
+def _import_lines(plan: ImportPlan, problems: ImportedProblems, writer: Writer) -> Result:
+    """Write the questions of a text, one a line, as problems for `generate`: there are no traces yet."""
+    reference, options = plan.reference, plan.options
+    path = Path(reference)
+    if not path.is_file():
+        raise UsageError(
+            f"{reference} does not exist: --format lines takes a text file, one question a line"
+        )
+    seen = set()
+    for _, row in islice(text_lines(path), options.limit):
+        if isinstance(row, Unreadable):
+            say(f"import: {row.error}")
+            continue
+        problem = question(row["problem"], options.choices, plan.answers)
+        if problem.problem_id not in seen:
+            seen.add(problem.problem_id)
+            problems.add_alone(problem)
+    if not seen:
+        raise DataError(f"{reference} holds no question: expected one a line")
+    say(f"import: {len(seen):,} problems: give {plan.out} to `distill generate`")
+    return say_finished(writer.finish(problems), plan.out)
 
 
 def _without_errors(draft: Draft) -> Draft:
@@ -159,8 +221,8 @@ def forecast_import(reference: str, out: Path, options: ImportOptions, run: Run)
     return result
 
 
-def _reader(reference: str, first: list[object], choices: Choices) -> Reader:
-    """The reader of the format in the options, or of the one that fits most of the first rows."""
+def _format(reference: str, first: list[object], choices: Choices) -> Format:
+    """The format in the options, or the one that fits most of the first rows."""
     objects = [row for row in first if isinstance(row, dict)]
     if not objects:  # another kind of file: raise for its first line that cannot be read
         for row in first:
@@ -170,16 +232,24 @@ def _reader(reference: str, first: list[object], choices: Choices) -> Reader:
             f"{reference} holds traces of distillpipe already: "
             "give it to `distill filter` or `distill sft` as it is"
         )
-    name = detect(first) if choices.format == "auto" else choices.format
+    if choices.format != "auto":
+        return choices.format
+    fields = choices.fields
+    objects = [with_paths(row, fields.named) for row in objects]
+    name = detect(objects, fields)
     if name is None:
         keys = ", ".join(objects[0]) if objects else "no object"
+        thoughts = list(
+            dict.fromkeys(key for row in objects for key in thought_columns(row, fields))
+        )
+        hint = f" ({', '.join(thoughts)} may hold the reasoning)" if thoughts else ""
         raise UsageError(
             f"{reference}: no format fits its first rows ({keys}): give --format, one of "
-            f"{', '.join(FORMATS)}, or --problem-field; problems alone go to `distill generate`"
+            f"{', '.join(FORMATS)}, or name its columns by --problem-field, --reasoning-field and "
+            f"--response-field{hint}; problems alone go to `distill generate`"
         )
-    if choices.format == "auto":
-        say(f"import: {reference} looks like --format {name}")
-    return FORMATS[name]
+    say(f"import: {reference} looks like --format {name}")
+    return name
 
 
 def _fitting(
@@ -200,15 +270,20 @@ def _fitting(
             writer.reject(trace, *completion.rejection)
 
 
-def _distinct(rows: Iterator[object], reader: Reader, plan: ImportPlan) -> Iterator[Imported]:
-    """The completions of the rows, each once."""
+def _distinct(rows: Iterator[object], format_name: Format, plan: ImportPlan) -> Iterator[Imported]:
+    """The completions of the rows, each once; says at the end what was changed in reading them."""
     choices = plan.options.choices
+    fields = choices.fields
     benchmark = None if plan.source.benchmark is None else plan.source.name
 
     def read(row: object) -> list[Imported]:
-        return [*imported(row, reader, choices, benchmark)]
+        reader = FORMATS[format_name]
+        if choices.format == "auto" and isinstance(row, dict):
+            reader = reader_for(with_paths(row, fields.named), format_name, fields)
+        return [*imported(row, reader, choices, benchmark, plan.answers)]
 
     seen: set[str] = set()
+    notes: Counter[str] = Counter()
     num_repeated = 0
     for row in rows:
         completions = guarded(read, row)
@@ -219,7 +294,10 @@ def _distinct(rows: Iterator[object], reader: Reader, plan: ImportPlan) -> Itera
                 num_repeated += 1
                 continue
             seen.add(completion.trace.id)
+            notes.update(completion.notes)
             yield completion
+    for note, count in notes.items():
+        say(f"import: {count:,} rows: {note}")
     if num_repeated:
         say(
             f"import: {num_repeated:,} rows stand twice (the same problem and completion): read once"

@@ -202,7 +202,10 @@ def sft(
             states.remove_states(draft.path)
             stored_rows.remove(draft.path / ROWS)
             metrics = draft.manifest.metrics or {}
-            card_lines = checkpoint.card_lines(draft.path, chat, merge, metrics)
+            card_lines = [
+                *licences.notices(draft.manifest.licences),
+                *checkpoint.card_lines(draft.path, chat, merge, metrics),
+            ]
             manifest = draft.finish(model_card(draft.manifest, card_lines))
     return say_finished(manifest, out)
 
