@@ -47,7 +47,7 @@ test: .venv/installed ## the default tests: CPU, offline, two minutes
 	$(PYTEST)
 
 test-slow: .venv/installed ## what takes seconds to minutes a test, or kills real processes
-	$(PYTEST) -m 'slow and not reference' --dist worksteal --durations 15
+	$(PYTEST) -m 'slow and not long and not reference' --dist worksteal --durations 15
 
 test-reference: .venv/installed ## what reads other people's data, in ../shared
 	$(PYTEST) -m 'reference and not long' --durations 5
@@ -58,9 +58,10 @@ test-all: .venv/installed ## all of these
 test-long: .venv/installed ## what takes many minutes: fuzz with millions of calls; run before an issue is closed
 	$(PYTEST) -m 'long and not vllm' --dist worksteal
 
+# By default vLLM binds the threads of every engine on a machine to the same cores, and leaves the others idle.
 test-vllm: setup-vllm ## the tests of the vllm engine, with vLLM on the CPU
-	PYTHONDONTWRITEBYTECODE= .venv-vllm/bin/python -m pytest -n 2 --dist loadfile -m 'vllm and not long' \
-		--durations 10 tests/engines
+	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 VLLM_CPU_OMP_THREADS_BIND=nobind .venv-vllm/bin/python -m pytest \
+		-n 2 --dist loadfile -m 'vllm and not long' --durations 10 tests/engines
 
 lint: .venv/installed
 	$(BIN)/ruff format --check .

@@ -91,6 +91,7 @@ def test_names_of_other_tools_are_answered_with_ours() -> None:
         dp.evaluate("x", benchmark="y", out="o", as_json=True)
 
 
+@pytest.mark.slow
 def test_a_dry_run_is_a_forecast_and_writes_nothing(shipped: Path, tmp_path: Path) -> None:
     problems = shipped / "problems-train.jsonl"
     found = dp.generate(

@@ -435,8 +435,12 @@ STAGES = {
 }  # fmt: skip
 
 
+# "generate with labels" makes every change that "generate" makes
 @pytest.mark.slow
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize(
+    "stage",
+    [pytest.param(stage, marks=[pytest.mark.long] * (stage == "generate")) for stage in STAGES],
+)
 def test_a_run_killed_before_any_change_of_a_name_on_disk_is_made_good_by_the_next_one(
     start: Start, finish: Finish, tmp_path: Path, stage: str
 ) -> None:

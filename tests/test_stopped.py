@@ -15,7 +15,7 @@ pytestmark = pytest.mark.slow
 
 DISTILL = str(Path(sys.executable).with_name("distill"))
 SHIPPED = Path("data/quickstart")
-NUM_ROWS = 300
+NUM_ROWS = 100
 GENERATE = [
     "generate", f"{SHIPPED}/problems-train.jsonl", "--teacher", f"{SHIPPED}/teacher",
     "--limit", str(NUM_ROWS), "--max-tokens", "160", "--prompt-template", "{problem}",
@@ -48,6 +48,7 @@ def wait_for_more_rows(out: Path, process: subprocess.Popen[bytes]) -> None:
         time.sleep(0.005)
 
 
+@pytest.mark.long  # test_kill.py kills more often; here the command is the installed one
 def test_the_installed_command_killed_goes_on_where_it_was(
     repository: Path, tmp_path: Path
 ) -> None:

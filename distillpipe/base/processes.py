@@ -13,7 +13,7 @@ import multiprocessing
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
@@ -78,14 +78,21 @@ class Processes(Generic[T, R]):
             for item in items:
                 waiting.append(self._pool.submit(_call, item))
                 if len(waiting) >= self._num_ahead:
-                    yield waiting.popleft().result()
+                    yield _result(waiting.popleft())
             while waiting:
-                yield waiting.popleft().result()
+                yield _result(waiting.popleft())
         except BrokenProcessPool as error:
             raise EngineError(
                 "a worker process was killed, by hand or because memory ran out: the same command resumes; "
                 "a smaller --num-workers needs less memory"
             ) from error
+
+
+def _result(future: Future[R]) -> R:
+    # Python notices a signal between two steps: one that arrives just before an endless wait would be lost in it
+    while not future.done():
+        wait([future], timeout=1.0)
+    return future.result()
 
 
 def _begin(function: Callable[[Any], Any], parent: int) -> None:

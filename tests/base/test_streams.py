@@ -37,8 +37,8 @@ def run(script: str, folder: Path, repository: Path) -> subprocess.CompletedProc
 @pytest.mark.parametrize(
     ("streams", "code"),
     [
-        ("2>&-", 0), ("1>&-", 0), ("0<&-", 0), ("0<&- 1>&- 2>&-", 0), ("2>/dev/full", 0),
-        ("2> >(true)", 0), ("--json 1>/dev/full", 1),
+        ("0<&- 1>&- 2>&-", 0), ("2>/dev/full", 0), ("--json 1>/dev/full", 1),
+        *(pytest.param(one, 0, marks=pytest.mark.slow) for one in ("2>&-", "1>&-", "0<&-", "2> >(true)")),
     ],
 )  # fmt: skip
 def test_a_stage_works_without_its_streams(
@@ -53,8 +53,12 @@ def test_a_stage_works_without_its_streams(
 
 
 @pytest.mark.parametrize(
-    ("streams", "code"), [("1>&-", 0), ("2>&-", 0), ("1>/dev/full", 1), ("1> >(true)", 1)]
-)
+    ("streams", "code"),
+    [
+        ("1>&-", 0), ("1>/dev/full", 1),
+        pytest.param("2>&-", 0, marks=pytest.mark.slow), pytest.param("1> >(true)", 1, marks=pytest.mark.slow),
+    ],
+)  # fmt: skip
 def test_show_ends_without_a_traceback(
     streams: str,
     code: int,

@@ -254,7 +254,10 @@ def test_a_reader_that_goes_away_is_no_traceback(
 MAIN = "from distillpipe.cli.app import main; main()"
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)],
+)
 def test_a_signal_ends_the_command_with_its_code_and_says_how_to_go_on(
     tmp_path: Path, number: int, code: int
 ) -> None:

@@ -27,17 +27,15 @@ MEND = (
 PUT_BACK = "restore the original file, or move the folder away and make the version again"
 
 
-@pytest.fixture
-def place(
-    tmp_path: Path,
+@pytest.fixture(scope="module")
+def prepared(
+    tmp_path_factory: pytest.TempPathFactory,
     make_traces: Callable[..., list[Trace]],
     write_dataset: Callable[..., Manifest],
     tiny_model: Path,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> Path:
-    """A folder, now the working one, with files of problems and traces and a dataset of two versions."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    """What `place` copies: files of problems and traces and a dataset of two versions."""
+    folder = tmp_path_factory.mktemp("prepared")
     traces = make_traces(4)
     problems = [
         Problem(
@@ -46,13 +44,22 @@ def place(
         )
         for trace in traces
     ]  # fmt: skip
-    write_dataset(tmp_path / "set", traces[:1], problems=problems[:1], name="A")
+    write_dataset(folder / "set", traces[:1], problems=problems[:1], name="A")
     write_dataset(
-        tmp_path / "set", traces[:3], [(traces[3], "duplicate", None)], problems=problems, name="B"
+        folder / "set", traces[:3], [(traces[3], "duplicate", None)], problems=problems, name="B"
     )
-    (tmp_path / "traces.jsonl").write_bytes(b"".join(map(line_of, traces)))
-    (tmp_path / "problems.jsonl").write_bytes(b"".join(map(line_of, problems)))
-    (tmp_path / "model").symlink_to(tiny_model)
+    (folder / "traces.jsonl").write_bytes(b"".join(map(line_of, traces)))
+    (folder / "problems.jsonl").write_bytes(b"".join(map(line_of, problems)))
+    (folder / "model").symlink_to(tiny_model)
+    return folder
+
+
+@pytest.fixture
+def place(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder, now the working one, with a copy of what was prepared."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    shutil.copytree(prepared, tmp_path, symlinks=True, dirs_exist_ok=True)
     return tmp_path
 
 
@@ -247,7 +254,15 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+# what a dataset's files are held against is the same code for every command: once in training is enough daily
+SLOW = ("one id with two contents to train on", "a part changed with equal size before training")
+PARAMETERS = [
+    pytest.param(case, id=name, marks=[pytest.mark.slow] * (name in SLOW))
+    for name, case in CASES.items()
+]
+
+
+@pytest.mark.parametrize("case", PARAMETERS)
 def test_damage_is_one_line_nothing_is_lost_and_mended_the_same_command_goes_on(
     place: Path, call: Distill, case: Case
 ) -> None:

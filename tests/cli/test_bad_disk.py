@@ -80,14 +80,12 @@ cp -r disk/out after
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("command", "size"),
     [
         ("distill filter traces.jsonl", "96k"),
-        pytest.param(
-            "distill generate problems.jsonl --teacher model --max-tokens 4 --concurrency 8", "160k",
-            marks=pytest.mark.slow,
-        ),
+        ("distill generate problems.jsonl --teacher model --max-tokens 4 --concurrency 8", "160k"),
     ],
     ids=["filter", "generate"],
 )  # fmt: skip

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -17,16 +18,15 @@ from distillpipe.data.store.manifest import Manifest
 Distill = Callable[..., Any]
 
 
-@pytest.fixture
-def place(
-    tmp_path: Path,
+@pytest.fixture(scope="module")
+def prepared(
+    tmp_path_factory: pytest.TempPathFactory,
     make_traces: Callable[..., list[Trace]],
     write_dataset: Callable[..., Manifest],
     tiny_model: Path,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> Path:
-    """A folder, now the working one, with inputs good and bad; see the tables for what each is for."""
-    monkeypatch.chdir(tmp_path)
+    """What `place` copies: inputs good and bad; see the tables for what each is for."""
+    folder = tmp_path_factory.mktemp("prepared")
     one, two = make_traces(2)
     good_trace = msgspec.json.encode(one) + b"\n"
     good_problem = b'{"problem": "1+1?", "answer": "2"}\n'
@@ -46,12 +46,20 @@ def place(
         "notes.txt": b"mine",
     }
     for name, content in files.items():
-        (tmp_path / name).write_bytes(content)
-    (tmp_path / "model").symlink_to(tiny_model)
-    (tmp_path / "folder").mkdir()
+        (folder / name).write_bytes(content)
+    (folder / "model").symlink_to(tiny_model)
+    (folder / "folder").mkdir()
     for name in ("aime", "math"):
-        write_dataset(tmp_path / "eval" / name, [one])
-    write_dataset(tmp_path / "set", [one, two])
+        write_dataset(folder / "eval" / name, [one])
+    write_dataset(folder / "set", [one, two])
+    return folder
+
+
+@pytest.fixture
+def place(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder, now the working one, with a copy of what was prepared."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(prepared, tmp_path, symlinks=True, dirs_exist_ok=True)
     return tmp_path
 
 
@@ -299,6 +307,7 @@ for reference in sys.argv[1:]:
 """
 
 
+@pytest.mark.slow
 def test_a_name_that_is_not_on_the_hub_is_one_line_without_a_network(place: Path) -> None:
     references = ["no-such-org/no-such-model", "runs/student@v1", "UPPER/bad name", "a/-b"]
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(place / "hub")}

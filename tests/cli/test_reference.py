@@ -59,10 +59,10 @@ def test_the_pages_made_from_the_code_are_written(repository: Path, tmp_path: Pa
 @pytest.mark.parametrize(
     ("words", "offered"),
     [
-        ("distill ge", ["generate"]),
-        ("distill sft --learn", ["--learning-rate"]),
         ("distill sft --method ", ["full", "lora", "qlora"]),
-        ("distill --rec", ["--recipe"]),
+        pytest.param("distill ge", ["generate"], marks=pytest.mark.slow),
+        pytest.param("distill sft --learn", ["--learning-rate"], marks=pytest.mark.slow),
+        pytest.param("distill --rec", ["--recipe"], marks=pytest.mark.slow),
     ],
 )
 def test_the_shell_completes_commands_flags_and_choices(

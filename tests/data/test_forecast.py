@@ -133,11 +133,21 @@ def test_inputs_are_described_by_what_they_hold(place: Path, dry: Distill) -> No
     ("command", "changes", "writes", "expected"),
     [
         (GENERATE, "--limit 3", "nothing: OUT/v1 is up to date", rows(3, 3, 0)),
-        (GENERATE, "--limit 2", "OUT/v2, which it begins", rows(2, 2, 0)),
+        pytest.param(
+            GENERATE, "--limit 2", "OUT/v2, which it begins", rows(2, 2, 0), marks=pytest.mark.slow
+        ),
         (GENERATE, "", "OUT/v2, which it begins", rows(5, 3, 2)),
         (GENERATE, "--num-samples 4", "OUT/v2, which it begins", rows(20, 3, 17)),
-        (GENERATE, "--seed 7", "OUT/v2, which it begins", rows(5, 0, 5)),
-        (EVAL, "--limit 3", "nothing: OUT/v1 is up to date", rows(3, 3, 0)),
+        pytest.param(
+            GENERATE, "--seed 7", "OUT/v2, which it begins", rows(5, 0, 5), marks=pytest.mark.slow
+        ),
+        pytest.param(
+            EVAL,
+            "--limit 3",
+            "nothing: OUT/v1 is up to date",
+            rows(3, 3, 0),
+            marks=pytest.mark.slow,
+        ),
         (EVAL, "", "OUT/v2, which it begins", rows(5, 3, 2)),
     ],
 )

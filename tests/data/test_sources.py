@@ -6,29 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 
 from distillpipe.base.errors import DataError, UsageError
-from distillpipe.base.options import Prompting
 from distillpipe.base.records import Problem, problem_id
-from distillpipe.data.sources import describe, find, place_of, read_problems
+from distillpipe.data.sources import describe, find
 from distillpipe.data.store import dataset
 from distillpipe.data.store.manifest import Manifest
-
-NOTHING_GIVEN: dict[str, Any] = dict.fromkeys(Prompting.__struct_fields__)
-PROMPTING = Prompting(**{**NOTHING_GIVEN, "prompt_template": "{problem}"})
-
-
-def read(path: Path | str, limit: int | None = None, **prompting: Any) -> list[Problem]:
-    return list(
-        read_problems(find(str(path)), msgspec.structs.replace(PROMPTING, **prompting), limit)
-    )
-
-
-def write(path: Path, *rows: object) -> Path:
-    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
-    return path
 
 
 @pytest.mark.parametrize(
@@ -52,7 +36,12 @@ def write(path: Path, *rows: object) -> Path:
     ],
 )
 def test_problem_and_answer_have_usual_keys_and_the_rest_is_extra(
-    tmp_path: Path, row: dict[str, object], answer: str | None, extra: object
+    tmp_path: Path,
+    row: dict[str, object],
+    answer: str | None,
+    extra: object,
+    read: Callable[..., list[Problem]],
+    write: Callable[..., Path],
 ) -> None:
     (found,) = read(write(tmp_path / "problems.jsonl", row))
 
@@ -66,7 +55,9 @@ def test_problem_and_answer_have_usual_keys_and_the_rest_is_extra(
     assert (None if found.extra is None else json.loads(found.extra)) == extra
 
 
-def test_fields_that_are_given_win_over_the_usual_names(tmp_path: Path) -> None:
+def test_fields_that_are_given_win_over_the_usual_names(
+    tmp_path: Path, read: Callable[..., list[Problem]], write: Callable[..., Path]
+) -> None:
     row = {"problem": "no", "answer": "no", "text": "1+1?", "solution": "2"}
     path = write(tmp_path / "problems.jsonl", row)
     (found,) = read(path, problem_field="text", answer_field="solution")
@@ -75,7 +66,9 @@ def test_fields_that_are_given_win_over_the_usual_names(tmp_path: Path) -> None:
     assert found.extra == '{"problem":"no","answer":"no"}'
 
 
-def test_verifier_and_domain_come_from_the_row_unless_given(tmp_path: Path) -> None:
+def test_verifier_and_domain_come_from_the_row_unless_given(
+    tmp_path: Path, read: Callable[..., list[Problem]], write: Callable[..., Path]
+) -> None:
     row = {"problem": "1+1?", "answer": "2", "verifier": "numeric", "domain": "algebra"}
     path = write(tmp_path / "problems.jsonl", row)
     (own,), (given,) = read(path), read(path, verifier="exact")
@@ -86,21 +79,27 @@ def test_verifier_and_domain_come_from_the_row_unless_given(tmp_path: Path) -> N
     assert given.problem_id == problem_id("1+1?", "2", "exact")
 
 
-def test_a_list_in_a_json_file_is_the_same_as_lines(tmp_path: Path) -> None:
+def test_a_list_in_a_json_file_is_the_same_as_lines(
+    tmp_path: Path, read: Callable[..., list[Problem]], write: Callable[..., Path]
+) -> None:
     rows = [{"problem": "1+1?", "answer": "2"}, {"problem": "2+1?", "answer": "3"}]
     (tmp_path / "problems.json").write_text(json.dumps(rows, indent=1))
 
     assert read(tmp_path / "problems.json") == read(write(tmp_path / "problems.jsonl", *rows))
 
 
-def test_empty_lines_and_windows_line_ends_are_passed_over(tmp_path: Path) -> None:
+def test_empty_lines_and_windows_line_ends_are_passed_over(
+    tmp_path: Path, read: Callable[..., list[Problem]]
+) -> None:
     path = tmp_path / "problems.jsonl"
     path.write_bytes(b'\r\n{"problem": "1+1?"}\r\n\n   \n{"problem": "2+1?"}')
 
     assert [problem.problem for problem in read(path)] == ["1+1?", "2+1?"]
 
 
-def test_a_limit_takes_the_first_problems_and_reads_no_further(tmp_path: Path) -> None:
+def test_a_limit_takes_the_first_problems_and_reads_no_further(
+    tmp_path: Path, read: Callable[..., list[Problem]], write: Callable[..., Path]
+) -> None:
     path = tmp_path / "problems.jsonl"
     path.write_text('{"problem": "1+1?"}\n{"problem": "2+1?"}\nbroken\n')
 
@@ -155,7 +154,11 @@ GOOD = '{"problem": "1+1?", "answer": "2"}'
     ],
 )
 def test_a_row_that_is_no_problem_is_an_error_with_file_and_line(
-    tmp_path: Path, lines: list[str], prompting: dict[str, str], message: str
+    tmp_path: Path,
+    lines: list[str],
+    prompting: dict[str, str],
+    message: str,
+    read: Callable[..., list[Problem]],
 ) -> None:
     path = tmp_path / "problems.jsonl"
     path.write_text("".join(f"{line}\n" for line in lines))
@@ -165,7 +168,9 @@ def test_a_row_that_is_no_problem_is_an_error_with_file_and_line(
     assert str(raised.value).startswith(f"{path}{message}")
 
 
-def test_a_line_that_is_not_utf_8_is_an_error_with_file_and_line(tmp_path: Path) -> None:
+def test_a_line_that_is_not_utf_8_is_an_error_with_file_and_line(
+    tmp_path: Path, read: Callable[..., list[Problem]]
+) -> None:
     path = tmp_path / "problems.jsonl"
     path.write_bytes(GOOD.encode() + b'\n{"problem": "caf\xe9"}\n')
 
@@ -184,7 +189,7 @@ def test_a_line_that_is_not_utf_8_is_an_error_with_file_and_line(tmp_path: Path)
     ],
 )
 def test_a_json_file_with_a_bad_item_is_an_error_that_names_it(
-    tmp_path: Path, content: str, message: str
+    tmp_path: Path, content: str, message: str, read: Callable[..., list[Problem]]
 ) -> None:
     path = tmp_path / "problems.json"
     path.write_text(content)
@@ -194,7 +199,9 @@ def test_a_json_file_with_a_bad_item_is_an_error_that_names_it(
     assert str(raised.value).startswith(f"{path}{message}")
 
 
-def test_a_missing_file_is_an_error_that_says_what_to_give(tmp_path: Path) -> None:
+def test_a_missing_file_is_an_error_that_says_what_to_give(
+    tmp_path: Path, read: Callable[..., list[Problem]]
+) -> None:
     with pytest.raises(
         UsageError,
         match=r"none.jsonl does not exist: give a dataset's folder, PATH@vN, or a .jsonl file",
@@ -206,7 +213,10 @@ def test_a_missing_file_is_an_error_that_says_what_to_give(tmp_path: Path) -> No
 
 
 def test_a_dataset_stands_for_its_problems(
-    tmp_path: Path, write_dataset: Callable[..., Manifest]
+    tmp_path: Path,
+    write_dataset: Callable[..., Manifest],
+    read: Callable[..., list[Problem]],
+    write: Callable[..., Path],
 ) -> None:
     problems = read(
         write(
@@ -224,7 +234,7 @@ def test_a_dataset_stands_for_its_problems(
 
 
 def test_a_checkpoint_has_no_problems(
-    tmp_path: Path, write_checkpoint: Callable[..., Manifest]
+    tmp_path: Path, write_checkpoint: Callable[..., Manifest], read: Callable[..., list[Problem]]
 ) -> None:
     write_checkpoint(tmp_path, "student")
 
@@ -233,7 +243,7 @@ def test_a_checkpoint_has_no_problems(
 
 
 def test_a_dataset_that_does_not_exist_is_an_error(
-    tmp_path: Path, write_dataset: Callable[..., Manifest]
+    tmp_path: Path, write_dataset: Callable[..., Manifest], read: Callable[..., list[Problem]]
 ) -> None:
     write_dataset(tmp_path / "traces", [])
 
@@ -242,7 +252,9 @@ def test_a_dataset_that_does_not_exist_is_an_error(
 
 
 @pytest.mark.parametrize("answer", [["12"], {"value": 12}, True])
-def test_an_answer_must_be_text_or_a_number(tmp_path: Path, answer: object) -> None:
+def test_an_answer_must_be_text_or_a_number(
+    tmp_path: Path, answer: object, read: Callable[..., list[Problem]], write: Callable[..., Path]
+) -> None:
     path = write(
         tmp_path / "p.jsonl", {"problem": "p", "answer": "1"}, {"problem": "q", "answer": answer}
     )
@@ -252,7 +264,7 @@ def test_an_answer_must_be_text_or_a_number(tmp_path: Path, answer: object) -> N
 
 @pytest.mark.parametrize("verifier", ["maths", ["math"]])
 def test_a_verifier_that_does_not_exist_is_named_with_its_line(
-    tmp_path: Path, verifier: object
+    tmp_path: Path, verifier: object, read: Callable[..., list[Problem]], write: Callable[..., Path]
 ) -> None:
     path = write(tmp_path / "p.jsonl", {"problem": "p", "answer": "1", "verifier": verifier})
     with pytest.raises(DataError, match=f"{path}:1: no verifier .*there are exact, numeric, math"):
@@ -262,7 +274,9 @@ def test_a_verifier_that_does_not_exist_is_named_with_its_line(
 # ---------------------------------------------------------------- other files, worked solutions
 
 
-def test_problems_are_read_from_gzipped_and_parquet_files(tmp_path: Path) -> None:
+def test_problems_are_read_from_gzipped_and_parquet_files(
+    tmp_path: Path, read: Callable[..., list[Problem]], write: Callable[..., Path]
+) -> None:
     rows = [{"problem": "1+1?", "answer": "2"}, {"problem": "2+1?", "answer": "3"}]
     plain = write(tmp_path / "p.jsonl", *rows)
     (tmp_path / "p.jsonl.gz").write_bytes(gzip.compress(plain.read_bytes()))
@@ -295,7 +309,12 @@ def test_problems_are_read_from_gzipped_and_parquet_files(tmp_path: Path) -> Non
     ],
 )
 def test_the_answer_is_taken_from_a_solution_that_stays_in_extra(
-    tmp_path: Path, row: dict[str, object], answer: str, extra: object
+    tmp_path: Path,
+    row: dict[str, object],
+    answer: str,
+    extra: object,
+    read: Callable[..., list[Problem]],
+    write: Callable[..., Path],
 ) -> None:
     (found,) = read(write(tmp_path / "p.jsonl", row))
 
@@ -315,7 +334,7 @@ REAL = {
 @pytest.mark.reference
 @pytest.mark.parametrize("name", REAL)
 def test_real_files_load_as_they_are_every_row_with_a_reference(
-    reference_data: Callable[[str], Path], name: str
+    reference_data: Callable[[str], Path], name: str, read: Callable[..., list[Problem]]
 ) -> None:
     problems = read(reference_data(f"data/math/{name}"))
 
@@ -327,7 +346,10 @@ def test_real_files_load_as_they_are_every_row_with_a_reference(
 
 @pytest.mark.reference
 def test_the_last_box_of_a_real_solution_is_its_answer(
-    tmp_path: Path, reference_rows: Callable[[str], list[dict[str, Any]]]
+    tmp_path: Path,
+    reference_rows: Callable[[str], list[dict[str, Any]]],
+    read: Callable[..., list[Problem]],
+    write: Callable[..., Path],
 ) -> None:
     rows = reference_rows("math/math500.jsonl")
     answers = [row.pop("answer") for row in rows]
@@ -337,116 +359,11 @@ def test_the_last_box_of_a_real_solution_is_its_answer(
     assert differing == [("\\frac{639}{40}", "15\\frac{39}{40}, \\frac{639}{40}")]
 
 
-# ---------------------------------------------------------------- benchmarks
-
-
-@pytest.fixture
-def benchmarks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder DISTILL_DATA with a MATH-500 of one problem."""
-    write(tmp_path / "math500.jsonl", {"problem": "1+1?", "answer": "2", "gold": "3"})
-    monkeypatch.setenv("DISTILL_DATA", str(tmp_path))
-    return tmp_path
-
-
-def test_a_name_of_the_table_is_read_from_the_folder_of_benchmarks(benchmarks: Path) -> None:
-    (named,), (plain,) = read("math500"), read(benchmarks / "math500.jsonl")
-
-    assert (named.benchmark, plain.benchmark) == ("math500", None)
-    assert msgspec.structs.replace(named, benchmark=None) == plain
-    assert describe(find("math500"), benchmarks / "out") == describe(
-        find(str(benchmarks / "math500.jsonl")), benchmarks / "out"
-    )
-
-
-def test_a_benchmark_in_another_format_is_found_by_its_name(benchmarks: Path) -> None:
-    (benchmarks / "gpqa_diamond.json").write_text("[]")
-    (benchmarks / "HumanEval.jsonl").write_text("")
-
-    assert place_of("gpqa_diamond") == f"{benchmarks}/gpqa_diamond.json"
-    assert place_of("humaneval") == f"{benchmarks}/HumanEval.jsonl"
-    (benchmarks / "HumanEval.jsonl.gz").write_bytes(b"")
-    assert place_of("humaneval") == f"{benchmarks}/HumanEval.jsonl.gz"
-
-
-def test_the_place_of_a_benchmark_is_its_file_others_are_unchanged(
-    benchmarks: Path,
-) -> None:
-    assert place_of("math500") == f"{benchmarks}/math500.jsonl"
-    assert place_of("none.jsonl") == "none.jsonl"
-
-
-def test_fields_that_are_given_win_over_those_of_the_table(benchmarks: Path) -> None:
-    (found,) = read("math500", answer_field="gold", verifier="exact")
-
-    assert (found.reference_answer, found.verifier) == ("3", "exact")
-
-
-@pytest.mark.parametrize("folder", [None, "empty"])
-def test_a_missing_benchmark_says_what_to_download_and_where_to(
-    distill_process: Callable[..., Any], tmp_path: Path, folder: str | None
-) -> None:
-    data = "" if folder is None else str(tmp_path)
-    done = distill_process(
-        "import", "gsm8k", "--out", tmp_path / "out",
-        DISTILL_DATA=data, HF_HUB_OFFLINE="1", HF_HOME=str(tmp_path),
-    )  # fmt: skip
-
-    assert (done.code, done.out) == (2, "")
-    assert done.err == (
-        f"error: benchmark gsm8k is neither in the folder DISTILL_DATA ({data or 'not set'}) nor "
-        "available from the hub: download openai/gsm8k:main:test as gsm8k_test.jsonl (or as .json, .csv or "
-        ".parquet) into that folder (hub:openai/gsm8k: never loaded on this machine, and HF_HUB_OFFLINE is set: unset it, or give a "
-        "file)\n"
-    )
-
-
-# ---------------------------------------------------------------- windows of dates
-
-DATED = [
-    {"problem": f"{day}?", "answer": "2", "contest_date": f"{day}T18:30:00"}
-    for day in ("2024-07-31", "2024-08-01", "2025-01-31", "2025-02-01")
-]
-
-
-@pytest.mark.parametrize(
-    ("window", "numbers"),
-    [
-        ({}, [0, 1, 2, 3]),
-        ({"min_date": "2024-08-01"}, [1, 2, 3]),
-        ({"max_date": "2025-01-31"}, [0, 1, 2]),
-        ({"min_date": "2024-08-01", "max_date": "2025-01-31"}, [1, 2]),
-    ],
-)
-def test_a_window_of_dates_holds_its_first_and_its_last_day(
-    tmp_path: Path,
-    write_dataset: Callable[..., Manifest],
-    window: dict[str, str],
-    numbers: list[int],
-) -> None:
-    path = write(tmp_path / "p.jsonl", *DATED)
-    write_dataset(tmp_path / "traces", [], problems=read(path))
-
-    for source in (path, tmp_path / "traces"):
-        found = [problem.problem for problem in read(source, **window)]
-        assert found == [DATED[number]["problem"] for number in numbers]
-    assert len(read(path, limit=1, min_date="2025-01-01")) == 1
-
-
-def test_no_problem_within_the_dates_or_no_date_is_an_error(tmp_path: Path) -> None:
-    path = write(tmp_path / "p.jsonl", *DATED, {"problem": "undated?", "date": "last May"})
-    with pytest.raises(DataError, match=f"{path}:5: no date like 2024-08-01 under contest_date or"):
-        read(path, min_date="2024-01-01")
-    with pytest.raises(
-        DataError, match=r"no problem is dated 2026-01-01 to \.\.\. \(--min-date, --max-date"
-    ):
-        read(write(path, *DATED), min_date="2026-01-01")
-
-
 # ---------------------------------------------------------------- what a manifest says of an input
 
 
 def test_an_input_is_described_by_its_content(
-    tmp_path: Path, write_dataset: Callable[..., Manifest]
+    tmp_path: Path, write_dataset: Callable[..., Manifest], write: Callable[..., Path]
 ) -> None:
     manifest = write_dataset(tmp_path / "traces", [])
     path = write(tmp_path / "p.jsonl", {"problem": "1+1?"})

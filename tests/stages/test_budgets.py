@@ -73,6 +73,7 @@ def test_a_pilot_s_rows_and_those_of_a_run_that_went_on_are_those_of_an_undistur
     assert rows_of(tmp_path / "out") == rows_of(tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_another_budget_samples_other_rows_and_none_samples_those_that_there_were(
     sample: Callable[..., Any], tmp_path: Path
 ) -> None:
@@ -104,6 +105,7 @@ def test_a_thought_of_nothing_is_scored(sample: Callable[..., Any], tmp_path: Pa
     assert "|   waits, ends forced | 0, 4 |" in lines
 
 
+@pytest.mark.slow
 def test_control_is_shown_and_compared_where_there_was_a_budget(
     sample: Callable[..., Any], distill: Callable[..., Any], tmp_path: Path
 ) -> None:
@@ -120,6 +122,7 @@ def test_control_is_shown_and_compared_where_there_was_a_budget(
     assert line == ["control", "100.0%", "-"]
 
 
+@pytest.mark.slow
 def test_eval_ends_at_the_token_and_generate_at_the_step(
     sample: Callable[..., Any], tmp_path: Path
 ) -> None:

@@ -76,6 +76,7 @@ CHOICES = [
 ]
 
 
+@pytest.mark.slow
 def test_options_are_shown_in_an_order_of_each_sample_that_the_row_records(
     shipped: Path, tiny_model: Path, tmp_path: Path, sampling: SamplingOptions
 ) -> None:

@@ -153,6 +153,7 @@ def test_rows_without_labels_are_labelled_by_their_text_beside_new_ones_that_are
     assert sum(close(labels, before[key][1]) for key, (_, labels) in after.items()) >= 3
 
 
+@pytest.mark.slow
 def test_what_forcing_may_have_inserted_into_a_row_without_labels_gets_none(
     run: Generate, labelled: SamplingOptions, tmp_path: Path, teacher_chat: Chat
 ) -> None:

@@ -84,6 +84,7 @@ def test_labels_are_those_of_a_fresh_pass_over_the_text_as_it_was_sampled(
         assert total_variation(labels, fresh).max() <= 1e-3
 
 
+@pytest.mark.slow
 def test_generate_and_label_give_a_row_the_same_labels_up_to_the_rounding_of_fp16(
     shipped: Path, teacher: str, sampling: SamplingOptions, tmp_path: Path
 ) -> None:
@@ -145,6 +146,7 @@ def test_the_same_command_is_up_to_date(
     assert again.path == labelled[0] / "v1"
 
 
+@pytest.mark.slow
 def test_fewer_labels_are_taken_over_and_more_are_made(
     traces: Path, teacher: str, tmp_path: Path
 ) -> None:
@@ -163,6 +165,7 @@ def test_fewer_labels_are_taken_over_and_more_are_made(
         assert nine[row_id].k == 9
 
 
+@pytest.mark.slow
 def test_labels_that_were_changed_on_disk_are_not_taken_over_but_made_anew(
     traces: Path, teacher: str, tmp_path: Path
 ) -> None:

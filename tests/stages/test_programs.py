@@ -149,6 +149,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], 
     return install
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("sandbox")
 def test_filter_lets_programs_import_packages_and_notes_their_versions(
     distill: Distill, package: Callable[[str], None], tmp_path: Path
@@ -188,6 +189,7 @@ def test_filter_lets_programs_import_packages_and_notes_their_versions(
     assert "--code-packages not-here: the package 'not-here' is not installed here" in line
 
 
+@pytest.mark.slow
 def test_a_package_that_a_protocol_asks_for_names_the_protocol() -> None:
     packages = ("not-here",)
     options = {

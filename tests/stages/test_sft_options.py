@@ -100,6 +100,7 @@ def test_a_floor_that_cannot_be_one_is_refused(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_sft_trains_on_prompts_where_it_is_asked_to(
     inputs: list[str], tiny_model: Path, tmp_path: Path, training: TrainingOptions, capsys
 ) -> None:
@@ -216,6 +217,7 @@ def test_a_forecast_says_the_derived_rate_and_counts_the_steps_of_weighted_input
     assert found.rows["steps"] == 2 * 7  # 24 + 3 rows in steps of 4, two epochs
 
 
+@pytest.mark.slow
 def test_padded_rows_give_the_losses_of_packed_ones(
     inputs: list[str], tiny_model: Path, tmp_path: Path, training: TrainingOptions
 ) -> None:

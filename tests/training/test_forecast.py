@@ -352,6 +352,7 @@ def test_a_model_of_32_billion_weights_is_forecast_without_torch(place: Path) ->
     )
 
 
+@pytest.mark.slow
 def test_qlora_is_forecast_to_need_less_than_lora(place: Path) -> None:
     lora, qlora = (
         dry(place, "--method", method)["estimate"]["memory_bytes"] for method in ("lora", "qlora")

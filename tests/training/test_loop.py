@@ -93,7 +93,7 @@ RECIPE = msgspec.structs.replace(
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("scheduler", ["cosine", "linear"])
+@pytest.mark.parametrize("scheduler", ["cosine", pytest.param("linear", marks=pytest.mark.slow)])
 def test_the_recipe_of_others_is_trained_as_they_train_it(
     tmp_path: Path, student: lookup.Model, rows: StoredRows, stored: Any, scheduler: Any
 ) -> None:
@@ -224,7 +224,7 @@ def test_a_process_can_train_twice_each_time_in_a_precision_of_its_own(
     assert first == last != half
 
 
-@pytest.mark.parametrize("method", ["full", "lora"])
+@pytest.mark.parametrize("method", ["full", pytest.param("lora", marks=pytest.mark.slow)])
 def test_activations_made_twice_give_the_same_losses(
     tmp_path: Path, student: lookup.Model, rows: StoredRows, method: str
 ) -> None:
@@ -240,7 +240,7 @@ def test_activations_made_twice_give_the_same_losses(
     assert [(step.loss, step.grad_norm) for step in states.steps_in(again)] == wanted
 
 
-@pytest.mark.parametrize("method", ["full", "lora"])
+@pytest.mark.parametrize("method", ["full", pytest.param("lora", marks=pytest.mark.slow)])
 def test_an_interrupted_run_goes_on_with_the_losses_of_an_undisturbed_one(
     tmp_path: Path, student: lookup.Model, rows: StoredRows, method: str
 ) -> None:

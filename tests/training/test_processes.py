@@ -106,8 +106,13 @@ def after_steps(folder: Path, number: int, act: Callable[[], None]) -> threading
     return watcher
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("sharding", ["ddp", "fsdp"])
+@pytest.mark.parametrize(
+    "sharding",
+    [
+        pytest.param("ddp", marks=pytest.mark.long),  # killed beside a live teacher: slow
+        pytest.param("fsdp", marks=pytest.mark.slow),
+    ],
+)
 def test_two_processes_of_which_one_is_killed_end_with_the_losses_and_weights_of_one(
     make_job: Callable[..., processes.Job], sharding: str
 ) -> None:

@@ -20,27 +20,17 @@ from distillpipe.data.store.versions import Header
 from distillpipe.data.store.writer import Writer
 
 MakeTraces = Callable[..., list[Trace]]
+AppendAndStop = Callable[..., Path]
+AsLine = Callable[[msgspec.Struct], bytes]
 MakeHeader = Callable[..., Header]
 WriteDataset = Callable[..., Manifest]
-
-
-def append_and_stop(out: Path, header: Header, rows: list[Trace]) -> Path:
-    """Leave a draft with these rows. Returns its folder."""
-    with versions.draft(out, header) as draft, Writer(draft) as writer:
-        for row in rows:
-            writer.append(row)
-        return draft.path
-
-
-def as_line(row: msgspec.Struct) -> bytes:
-    return msgspec.json.encode(row) + b"\n"
 
 
 # ---------------------------------------------------------------- write and read
 
 
 def test_rows_are_read_back_as_they_were_appended(
-    tmp_path: Path, make_traces: MakeTraces, write_dataset: WriteDataset
+    tmp_path: Path, make_traces: MakeTraces, write_dataset: WriteDataset, as_line: AsLine
 ) -> None:
     first, second = make_traces(2, served_by="r1-0528", domain="algebra", extra='{"a": 1}')
     manifest = write_dataset(tmp_path / "out", [second, first])
@@ -133,7 +123,7 @@ def test_counts_of_the_manifest_are_those_of_the_rows(
 
 
 def test_the_manifest_lists_every_file_with_rows_bytes_and_sha256(
-    tmp_path: Path, make_traces: MakeTraces, write_dataset: WriteDataset
+    tmp_path: Path, make_traces: MakeTraces, write_dataset: WriteDataset, as_line: AsLine
 ) -> None:
     one, two, three = make_traces(3)
     problem = Problem(problem_id="p", problem="1+1?", reference_answer="2", verifier="math")
@@ -193,7 +183,11 @@ def test_the_id_of_a_dataset_ignores_rejected_rows(
 
 
 def test_the_id_after_a_resume_is_that_of_an_undisturbed_run(
-    tmp_path: Path, make_traces: MakeTraces, make_header: MakeHeader, write_dataset: WriteDataset
+    tmp_path: Path,
+    make_traces: MakeTraces,
+    make_header: MakeHeader,
+    write_dataset: WriteDataset,
+    append_and_stop: AppendAndStop,
 ) -> None:
     one, two, three = make_traces(3)
     undisturbed = write_dataset(tmp_path / "a", [one, two], [(three, "duplicate", None)])
@@ -208,7 +202,7 @@ def test_the_id_after_a_resume_is_that_of_an_undisturbed_run(
 
 
 def test_a_resumed_draft_knows_its_rows_and_keeps_their_bytes(
-    tmp_path: Path, make_traces: MakeTraces, make_header: MakeHeader
+    tmp_path: Path, make_traces: MakeTraces, make_header: MakeHeader, as_line: AsLine
 ) -> None:
     one, two, three = make_traces(3)
     with versions.draft(tmp_path, make_header()) as draft, Writer(draft) as writer:
@@ -229,7 +223,12 @@ def test_a_resumed_draft_knows_its_rows_and_keeps_their_bytes(
 
 @pytest.mark.parametrize("kept_bytes", [1, 20, -2, -1], ids=["one", "some", "two short", "no end"])
 def test_a_torn_last_line_is_dropped_and_redone(
-    tmp_path: Path, make_traces: MakeTraces, make_header: MakeHeader, kept_bytes: int
+    tmp_path: Path,
+    make_traces: MakeTraces,
+    make_header: MakeHeader,
+    kept_bytes: int,
+    append_and_stop: AppendAndStop,
+    as_line: AsLine,
 ) -> None:
     one, two = make_traces(2)
     path = append_and_stop(tmp_path, make_header(), [one]) / "part-00000.jsonl"
@@ -247,7 +246,11 @@ def test_a_torn_last_line_is_dropped_and_redone(
 
 
 def test_a_draft_with_nothing_but_a_torn_line_starts_with_no_row(
-    tmp_path: Path, make_traces: MakeTraces, make_header: MakeHeader
+    tmp_path: Path,
+    make_traces: MakeTraces,
+    make_header: MakeHeader,
+    append_and_stop: AppendAndStop,
+    as_line: AsLine,
 ) -> None:
     (one,) = make_traces(1)
     path = append_and_stop(tmp_path, make_header(), [one]) / "part-00000.jsonl"
@@ -262,7 +265,11 @@ def test_a_draft_with_nothing_but_a_torn_line_starts_with_no_row(
 
 
 def test_a_torn_line_longer_than_one_read_is_cut_off_whole(
-    tmp_path: Path, make_traces: MakeTraces, make_header: MakeHeader
+    tmp_path: Path,
+    make_traces: MakeTraces,
+    make_header: MakeHeader,
+    append_and_stop: AppendAndStop,
+    as_line: AsLine,
 ) -> None:
     (one,) = make_traces(1)
     path = append_and_stop(tmp_path, make_header(), [one]) / "part-00000.jsonl"
@@ -277,7 +284,12 @@ def test_a_torn_line_longer_than_one_read_is_cut_off_whole(
 
 @pytest.mark.parametrize("line", [b'{"schema": "trace/1", ', b"\xff\xfe", b"\0\0\0\0", b"[]"])
 def test_a_bad_line_within_a_draft_is_named_and_nothing_is_lost(
-    tmp_path: Path, make_traces: MakeTraces, make_header: MakeHeader, line: bytes
+    tmp_path: Path,
+    make_traces: MakeTraces,
+    make_header: MakeHeader,
+    line: bytes,
+    append_and_stop: AppendAndStop,
+    as_line: AsLine,
 ) -> None:
     one, two = map(as_line, make_traces(2))
     path = append_and_stop(tmp_path, make_header(), []) / "part-00000.jsonl"
@@ -292,7 +304,7 @@ def test_a_bad_line_within_a_draft_is_named_and_nothing_is_lost(
 
 
 def test_a_row_that_met_a_full_disk_is_made_again_others_are_intact(
-    tmp_path: Path, make_traces: MakeTraces, make_header: MakeHeader
+    tmp_path: Path, make_traces: MakeTraces, make_header: MakeHeader, as_line: AsLine
 ) -> None:
     one, two = make_traces(2)
     unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -337,6 +349,8 @@ def test_parts_have_bounded_size_and_a_resume_appends_to_the_last(
     make_header: MakeHeader,
     write_dataset: WriteDataset,
     monkeypatch: pytest.MonkeyPatch,
+    append_and_stop: AppendAndStop,
+    as_line: AsLine,
 ) -> None:
     rows = make_traces(6)
     size = len(as_line(rows[0]))
@@ -361,6 +375,8 @@ def test_a_resume_after_a_full_part_begins_the_next_one(
     make_header: MakeHeader,
     write_dataset: WriteDataset,
     monkeypatch: pytest.MonkeyPatch,
+    append_and_stop: AppendAndStop,
+    as_line: AsLine,
 ) -> None:
     one, two = make_traces(2)
     monkeypatch.setattr(jsonl, "PART_BYTES", len(as_line(one)))

@@ -8,7 +8,6 @@ import pytest
 
 from distillpipe.base.errors import DataError, UsageError
 from distillpipe.base.records import TokenCounts, Trace
-from distillpipe.data.store import versions
 from distillpipe.data.store.dataset import (
     RowKeys,
     count_rows,
@@ -22,30 +21,19 @@ from distillpipe.data.store.dataset import (
 from distillpipe.data.store.manifest import Manifest
 from distillpipe.data.store.reuse import sampled_before
 from distillpipe.data.store.versions import Header
-from distillpipe.data.store.writer import Writer
 
 MakeTraces = Callable[..., list[Trace]]
+AppendAndStop = Callable[..., Path]
+AsLine = Callable[[msgspec.Struct], bytes]
 MakeHeader = Callable[..., Header]
 WriteDataset = Callable[..., Manifest]
-
-
-def append_and_stop(out: Path, header: Header, rows: list[Trace]) -> Path:
-    """Leave a draft with these rows. Returns its folder."""
-    with versions.draft(out, header) as draft, Writer(draft) as writer:
-        for row in rows:
-            writer.append(row)
-        return draft.path
-
-
-def as_line(row: msgspec.Struct) -> bytes:
-    return msgspec.json.encode(row) + b"\n"
 
 
 # ---------------------------------------------------------------- scan
 
 
 def test_scan_reads_datasets_folders_and_files(
-    tmp_path: Path, make_traces: MakeTraces, write_dataset: WriteDataset
+    tmp_path: Path, make_traces: MakeTraces, write_dataset: WriteDataset, as_line: AsLine
 ) -> None:
     kept, rejected = make_traces(2)
     out, file = tmp_path / "traces", tmp_path / "traces.jsonl"
@@ -64,7 +52,7 @@ def test_scan_reads_datasets_folders_and_files(
 
 
 def test_scan_checks_a_dataset_but_not_a_folder(
-    tmp_path: Path, make_traces: MakeTraces, write_dataset: WriteDataset
+    tmp_path: Path, make_traces: MakeTraces, write_dataset: WriteDataset, as_line: AsLine
 ) -> None:
     one, two = make_traces(2)
     write_dataset(tmp_path, [one])
@@ -89,7 +77,11 @@ def test_a_dataset_stays_the_version_that_was_found(
 
 
 def test_scan_can_skip_a_torn_last_line(
-    tmp_path: Path, make_traces: MakeTraces, make_header: MakeHeader
+    tmp_path: Path,
+    make_traces: MakeTraces,
+    make_header: MakeHeader,
+    append_and_stop: AppendAndStop,
+    as_line: AsLine,
 ) -> None:
     one, two = make_traces(2)
     folder = append_and_stop(tmp_path, make_header(), [one])
@@ -116,7 +108,7 @@ def test_scan_can_skip_a_torn_last_line(
     ],
 )
 def test_a_line_that_is_no_trace_is_an_error_with_file_and_line(
-    tmp_path: Path, make_traces: MakeTraces, line: bytes, complaint: str
+    tmp_path: Path, make_traces: MakeTraces, line: bytes, complaint: str, as_line: AsLine
 ) -> None:
     path = tmp_path / "traces.jsonl"
     one, two = map(as_line, make_traces(2))
@@ -145,7 +137,11 @@ def test_a_missing_dataset_is_an_error_that_says_what_to_give(tmp_path: Path) ->
 
 
 def test_rows_of_versions_and_drafts_are_reused_each_once(
-    tmp_path: Path, make_traces: MakeTraces, make_header: MakeHeader, write_dataset: WriteDataset
+    tmp_path: Path,
+    make_traces: MakeTraces,
+    make_header: MakeHeader,
+    write_dataset: WriteDataset,
+    append_and_stop: AppendAndStop,
 ) -> None:
     one, two, three, four = make_traces(4)
     write_dataset(tmp_path, [one, two], name="A")
@@ -159,7 +155,7 @@ def test_rows_of_versions_and_drafts_are_reused_each_once(
 
 
 def test_a_torn_last_line_of_another_draft_is_passed_over(
-    tmp_path: Path, make_traces: MakeTraces, make_header: MakeHeader
+    tmp_path: Path, make_traces: MakeTraces, make_header: MakeHeader, append_and_stop: AppendAndStop
 ) -> None:
     one, two = make_traces(2)
     path = append_and_stop(tmp_path, make_header(), [one, two]) / "part-00000.jsonl"
@@ -181,7 +177,7 @@ def test_a_row_rejected_before_sampling_is_not_reused(
 
 
 def test_a_broken_line_in_rows_to_reuse_is_an_error_with_its_place(
-    tmp_path: Path, make_traces: MakeTraces, write_dataset: WriteDataset
+    tmp_path: Path, make_traces: MakeTraces, write_dataset: WriteDataset, as_line: AsLine
 ) -> None:
     one, two = make_traces(2)
     write_dataset(tmp_path, [one])

@@ -32,7 +32,9 @@ def start() -> Callable[..., subprocess.Popen[str]]:
     return run
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
+)
 def test_a_signal_ends_it_at_once_and_the_same_command_goes_on(
     serve: Any, sent: Any, start: Distill, problems: Path, generate_from: Callable[..., list[str]],
     tmp_path: Path, number: signal.Signals,

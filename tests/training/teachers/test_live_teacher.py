@@ -154,6 +154,7 @@ def test_a_student_that_is_its_own_teacher_has_nothing_to_learn_from_it(
         assert step.loss == pytest.approx(0.3 * step.hard_loss, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_several_teachers_are_learnt_from_by_their_weights(
     tmp_path, student, teacher, padded, rows_for
 ) -> None:
@@ -201,6 +202,7 @@ def test_layers_and_relations_are_those_of_each_row_alone(
     assert step.loss == pytest.approx(parts, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_a_learnt_projection_is_trained_and_a_resumed_run_ends_with_the_same_losses(
     tmp_path, student, teacher, rows_for
 ) -> None:
@@ -321,6 +323,7 @@ def test_a_teacher_of_another_vocabulary_is_refused(
         sft([dataset], student.name, tmp_path / "s", OPTIONS, Run(), training)
 
 
+@pytest.mark.slow
 def test_the_weight_follows_the_held_out_loss_also_in_a_resumed_run(
     tmp_path, student, teacher, rows_for
 ) -> None:

@@ -15,27 +15,16 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from distillpipe.base import interrupts
-from distillpipe.base.errors import DataError, Interrupted, UsageError
-from distillpipe.base.hashing import seed_of
+from distillpipe.base.errors import DataError, Interrupted
 from distillpipe.base.records import SoftLabels, Trace
-from distillpipe.base.training_options import Distillation, TrainingOptions, TrainingRun
-from distillpipe.data.store import versions
+from distillpipe.base.training_options import Distillation, TrainingOptions
 from distillpipe.data.store.labels import (
     INSERTED,
     NO_TOKEN,
-    SAMPLED,
     Labels,
-    LabelSource,
-    Vocabulary,
 )
-from distillpipe.data.store.manifest import Manifest
-from distillpipe.data.store.versions import Header
-from distillpipe.data.store.writer import Writer
-from distillpipe.models import lookup
 from distillpipe.models.chat import Chat
 from distillpipe.models.vocabulary import vocabulary_of
-from distillpipe.stages.run import Run, content_of
-from distillpipe.stages.sft import forecast_sft, preview_sft, sft
 from distillpipe.training import loop, states
 from distillpipe.training.losses.soft_losses import read_logits, top_k_divergence
 from distillpipe.training.rows.batches import Batches
@@ -53,74 +42,6 @@ OPTIONS = TrainingOptions(
     weight_decay=0.0, max_grad_norm=1.0, epochs=2, max_steps=None, batch_size=4, max_length=512,
     dtype="fp32", chat_template=None, seed=1, distillation=KD,
 )  # fmt: skip
-
-
-def labels_of(ids: list[int], name: str, vocabulary_size: int, k: int = K) -> Labels:
-    """Labels that no other row has, those of its own tokens among them."""
-    draw = np.random.default_rng(seed_of(name))
-    tops = np.stack([draw.permutation(vocabulary_size)[:k] for _ in ids])
-    for row, token in zip(tops, ids, strict=True):
-        if token not in row:
-            row[0] = token
-    logprobs = -np.sort(-np.log(draw.dirichlet(np.ones(k + 1), len(ids))[:, :k]))[:, ::-1]
-    return Labels(
-        np.array(ids, np.uint32),
-        np.full(len(ids), SAMPLED, np.uint8),
-        tops.astype(np.uint32),
-        (-np.abs(logprobs)).astype(np.float16),
-        np.zeros(len(ids), np.float16),
-    )
-
-
-@pytest.fixture(scope="session")
-def write_labelled(make_header: Callable[..., Header]) -> Callable[..., Manifest]:
-    """`write_labelled(out, [(trace, labels or None)], vocabulary)` finishes a version."""
-
-    def write(out: Path, rows: list[tuple[Trace, Labels | None]], vocabulary: Vocabulary):
-        k = next((labels.k for _, labels in rows if labels is not None), K)
-        source = LabelSource(k=k, teacher="teacher", identity="t", vocabulary=vocabulary)
-        with (
-            versions.draft(out, make_header()) as draft,
-            Writer(draft, soft_labels=source) as writer,
-        ):
-            for trace, labels in rows:
-                writer.append(trace, labels)
-            return writer.finish([])
-
-    return write
-
-
-@pytest.fixture(scope="module")
-def student(tiny_model: Path) -> lookup.Model:
-    return lookup.find(str(tiny_model), "--student")
-
-
-@pytest.fixture(scope="module")
-def traces(additions: Callable[[range, range], list[Trace]]) -> list[Trace]:
-    return additions(range(3, 6), range(2, 5))
-
-
-@pytest.fixture(scope="module")
-def completions(traces, teacher_chat: Chat) -> dict[str, list[int]]:
-    return {trace.id: teacher_chat.completion_ids(trace.messages[-1]) for trace in traces}
-
-
-@pytest.fixture(scope="module")
-def given(traces, completions) -> dict[str, Labels]:
-    """Labels of each row but every third."""
-    return {
-        trace.id: labels_of(completions[trace.id], trace.id, 400)
-        for number, trace in enumerate(traces)
-        if number % 3
-    }
-
-
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory, traces, given, teacher_chat, write_labelled) -> Path:
-    out = tmp_path_factory.mktemp("labelled") / "traces"
-    rows = [(trace, given.get(trace.id)) for trace in traces]
-    write_labelled(out, rows, vocabulary_of(teacher_chat))
-    return out / "v1"
 
 
 def located(trace: Trace, folder: Path) -> Trace:
@@ -295,7 +216,13 @@ def test_weights_and_temperature_go_to_their_ends_and_the_loss_is_mixed_by_them(
 
 
 def test_what_forcing_put_there_has_no_label(
-    tmp_path, traces, completions, teacher_chat, write_labelled, soft_rows
+    tmp_path,
+    traces,
+    completions,
+    teacher_chat,
+    write_labelled,
+    soft_rows,
+    labels_of: Callable[..., Labels],
 ) -> None:
     trace = traces[0]
     labels = labels_of(completions[trace.id], trace.id, 400)
@@ -308,7 +235,13 @@ def test_what_forcing_put_there_has_no_label(
 
 
 def test_rows_with_fewer_labels_and_missing_tokens_share_a_pass(
-    tmp_path, traces, completions, teacher_chat, write_labelled, soft_rows
+    tmp_path,
+    traces,
+    completions,
+    teacher_chat,
+    write_labelled,
+    soft_rows,
+    labels_of: Callable[..., Labels],
 ) -> None:
     made = []
     for trace, k in zip(traces, (2, 5), strict=False):
@@ -325,103 +258,6 @@ def test_rows_with_fewer_labels_and_missing_tokens_share_a_pass(
     assert (targets.tokens[:length, 1:] == -1).all()
     assert (targets.tokens[length:] >= 0).all()
     assert torch.isfinite(targets.logprobs).all()
-
-
-# the stage
-
-
-@pytest.fixture
-def short() -> TrainingOptions:
-    return msgspec.structs.replace(OPTIONS, max_steps=2)
-
-
-def test_sft_says_how_many_rows_are_labelled_and_trains_the_others_too(
-    tmp_path, student, dataset, short, given, completions, capsys
-) -> None:
-    manifest = sft([str(dataset)], student.name, tmp_path / "s", short, Run()).manifest
-    assert (manifest.counts.rows_kept, manifest.counts.rows_taught) == (9, 6)
-    labelled = sum(len(completions[name]) for name in given)
-    assert manifest.counts.tokens_taught == labelled
-    share = labelled / sum(map(len, completions.values()))
-    said = f"with teacher targets: 6 of 9 rows, {share:.1%} of the supervised tokens"
-    assert said in capsys.readouterr().err
-
-
-def test_soft_labels_are_part_of_the_fingerprint_and_without_them_nothing_changes(
-    tmp_path, student, dataset, short
-) -> None:
-    plain = msgspec.structs.replace(short, distillation=None)
-    assert "distillation" not in content_of(options=plain)["options"]
-    out = tmp_path / "s"
-    first = sft([str(dataset)], student.name, out, short, Run())
-    assert not sft([str(dataset)], student.name, out, plain, Run()).up_to_date
-    assert sft([str(dataset)], student.name, out, short, Run()).path == first.path
-    assert {step.soft_loss for step in states.steps_in(out / "v2")} == {None}
-
-
-def test_labels_of_another_text_are_refused_before_any_training(
-    tmp_path, student, traces, completions, teacher_chat, write_labelled, short
-) -> None:
-    rows = [(trace, labels_of(completions[trace.id], trace.id, 400)) for trace in traces[:3]]
-    edited = msgspec.structs.replace(
-        traces[1],
-        messages=[
-            traces[1].messages[0],
-            msgspec.structs.replace(traces[1].messages[1], reasoning_content="3+3=7."),
-        ],
-    )
-    rows[1] = (edited, rows[1][1])
-    write_labelled(tmp_path / "t", rows, vocabulary_of(teacher_chat))
-    with pytest.raises(
-        DataError, match=f"row {edited.id}: its soft labels in .* belong to another text"
-    ):
-        sft([str(tmp_path / "t")], student.name, tmp_path / "s", short, Run())
-    assert not list((tmp_path / "s").glob("v*"))
-
-
-def test_rows_without_any_label_are_refused(tmp_path, student, traces, write_dataset, short):
-    write_dataset(tmp_path / "t", traces[:3])
-    with pytest.raises(DataError, match="none of the 3 rows has soft labels: make them with"):
-        sft([str(tmp_path / "t")], student.name, tmp_path / "s", short, Run())
-
-
-def test_labels_whose_files_are_gone_are_refused_with_their_path(
-    tmp_path, student, traces, completions, teacher_chat, write_labelled, short
-) -> None:
-    labels = labels_of(completions[traces[0].id], traces[0].id, 400)
-    write_labelled(tmp_path / "t", [(traces[0], labels)], vocabulary_of(teacher_chat))
-    (path,) = (tmp_path / "t" / "v1").glob("*.labels")
-    copied = tmp_path / "copy" / "rows.jsonl"
-    copied.parent.mkdir()
-    copied.write_bytes((path.parent / "part-00000.jsonl").read_bytes())
-    with pytest.raises(DataError, match=r"copy/labels-.* copy the version again, with its label"):
-        sft([str(copied)], student.name, tmp_path / "s", short, Run())
-
-
-def test_another_ordinary_vocabulary_is_refused_with_an_explanation(
-    tmp_path, student, traces, completions, teacher_chat, write_labelled, short
-) -> None:
-    other = msgspec.structs.replace(
-        vocabulary_of(teacher_chat), ordinary="of other tokens", num_ordinary=128_000
-    )
-    labels = labels_of(completions[traces[0].id], traces[0].id, 400)
-    write_labelled(tmp_path / "t", [(traces[0], labels)], other)
-    with pytest.raises(
-        UsageError,
-        match=r"labels-.*, given by teacher: another vocabulary than .* \(128,000 ordinary tokens",
-    ):
-        preview_sft([str(tmp_path / "t")], student.name, short, Run(), TrainingRun(), 1)
-    with pytest.raises(UsageError, match="choose a student of the teacher's family"):
-        sft([str(tmp_path / "t")], student.name, tmp_path / "s", short, Run())
-    found = forecast_sft([str(tmp_path / "t")], student.name, tmp_path / "s", short, Run())
-    assert any("another vocabulary than the student's" in note for note in found.notes)
-
-
-def test_a_dry_run_says_how_many_rows_have_soft_labels(
-    tmp_path, student, dataset, traces, given, short
-) -> None:
-    found = forecast_sft([str(dataset.parent)], student.name, tmp_path / "s", short, Run())
-    assert f"{len(given)} of the first {len(traces)} rows have soft labels" in found.notes
 
 
 def test_a_cut_row_keeps_the_labels_of_what_is_left(
@@ -469,26 +305,28 @@ def real_trace(reference_rows, make_trace) -> Trace:
 
 
 def test_labels_teach_a_student_of_a_smaller_padded_vocabulary(
-    tmp_path, family_chat, make_trace, write_labelled
+    tmp_path, family_chat, make_trace, write_labelled, labels_of
 ) -> None:
     chats = family_chat("opened"), family_chat("spelt")
-    check_labels_of_another_family(make_trace(), *chats, (474, 575, 512), write_labelled, tmp_path)
+    check_labels_of_another_family(
+        make_trace(), *chats, (474, 575, 512), write_labelled, labels_of, tmp_path
+    )
 
 
 @pytest.mark.reference
 def test_labels_of_r1_distill_teach_a_qwen_student(
-    tmp_path, family_chat, real_trace, write_labelled
+    tmp_path, family_chat, real_trace, write_labelled, labels_of
 ) -> None:
     chats, sizes = (
         [family_chat(name) for name in ("r1-distill-qwen", "qwen2.5")],
         (151_643, 152_063, 151_936),
     )
-    check_labels_of_another_family(real_trace, *chats, sizes, write_labelled, tmp_path)
+    check_labels_of_another_family(real_trace, *chats, sizes, write_labelled, labels_of, tmp_path)
 
 
 def check_labels_of_another_family(
     trace: Trace, teacher: Chat, student: Chat, sizes: tuple[int, int, int], write_labelled: Any,
-    tmp_path: Path,
+    labels_of: Callable[..., Labels], tmp_path: Path,
 ) -> None:  # fmt: skip
     num_ordinary, last_of_teacher, size_of_student = sizes
     ids = teacher.completion_ids(trace.messages[-1])
