@@ -1,16 +1,16 @@
-# The pipeline, for the Makefile of a recipe to include. A stage that is up to date says so and ends at
-# once, so every target is always run and no file times are compared.
+# The pipeline, which the Makefile of a recipe includes. Every target always runs: a stage that is up to date says so
+# and ends at once, so no file times are compared.
 #
-#   NAME              the recipe's folder: recipes/$(NAME)/recipe.toml, runs/$(NAME)
-#   PROBLEMS          problems to distil on
-#   BENCHMARK         problems to evaluate on: one or several files or names of benchmarks
-#   TEACHER           model reference
-#   STUDENT           short name of the student: part of the folder names
-#   STUDENT_MODEL     model reference of it
-#   RECIPE            the recipe's file, if it is not recipe.toml
-#   FILTER_FLAGS      what filter is told besides
-#   TEACHER_FLAGS     what generate and the teacher's eval are told besides: a server's address, say
-#   BASE_FLAGS        what the eval of the student before training is told besides: a chat template, say
+#   NAME              folder of the recipe: recipes/$(NAME)/recipe.toml, runs/$(NAME)
+#   PROBLEMS          training problems
+#   BENCHMARK         evaluation problems: one or several files or names of benchmarks
+#   TEACHER           model reference of the teacher
+#   STUDENT           short name of the student, used in folder names
+#   STUDENT_MODEL     model reference of the student
+#   RECIPE            recipe file, if it is not recipe.toml
+#   FILTER_FLAGS      more flags for filter
+#   TEACHER_FLAGS     more flags for generate and for the eval of the teacher, such as the address of a server
+#   BASE_FLAGS        more flags for the eval of the student before training, such as a chat template
 
 ROOT := ../..
 RUNS := runs/$(NAME)

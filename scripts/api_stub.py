@@ -1,6 +1,6 @@
-"""The signatures of the Python API for type checkers and the documentation: distillpipe/api.pyi.
+"""Write the signatures of the Python API for type checkers and the documentation: distillpipe/api.pyi.
 
-python scripts/api_stub.py           rewrites it; a test compares
+python scripts/api_stub.py           rewrites the file; a test checks that it is up to date
 """
 
 import json
@@ -63,32 +63,32 @@ def stub() -> str:
     parts += _options("_SamplingOptions(TypedDict, total=False)", sorted(shared))
     for name, command in COMMANDS.items():
         fields = [field for field, _ in api.parameters_of(command) if field.name != "dry_run"]
-        stated = [one for one in fields if one.is_required]
+        required = [field for field in fields if field.is_required]
         options, own = f"_{name.capitalize()}Options", _optional(command)
         base = "_SamplingOptions" if own >= shared else "TypedDict"
         own -= shared if own >= shared else set()
         parts += _options(f"{options}({base}, total=False)", sorted(own))
-        made = ("Evaluation", "Forecast") if name == "evaluate" else ("Result", "Forecast")
-        for dry_run, what in zip(("Literal[False] = ...", "Literal[True]"), made, strict=True):
+        results = ("Evaluation", "Forecast") if name == "evaluate" else ("Result", "Forecast")
+        for dry_run, result in zip(("Literal[False] = ...", "Literal[True]"), results, strict=True):
             for many in (False, True) if name == "evaluate" else (False,):
-                words = [f"{one.name}: {_type(one, many=many)}" for one in stated]
-                words.insert(1, "*")
-                words += [f"dry_run: {dry_run}", f"**options: Unpack[{options}]"]
-                result = f"list[{what}]" if many else what
-                parts += ["@overload", f"def {name}({', '.join(words)}) -> {result}: ..."]
+                parameters = [f"{field.name}: {_type(field, many=many)}" for field in required]
+                parameters.insert(1, "*")
+                parameters += [f"dry_run: {dry_run}", f"**options: Unpack[{options}]"]
+                returned = f"list[{result}]" if many else result
+                parts += ["@overload", f"def {name}({', '.join(parameters)}) -> {returned}: ..."]
     ruff = [sys.executable, "-m", "ruff", "format", "--stdin-filename", "api.pyi", "-"]
-    done = subprocess.run(
-        ruff, input="\n".join(parts), capture_output=True, encoding="utf-8", check=True
-    )
-    return done.stdout
+    text = "\n".join(parts)
+    return subprocess.run(
+        ruff, input=text, stdout=subprocess.PIPE, encoding="utf-8", check=True
+    ).stdout
 
 
 def _optional(command: Command) -> set[tuple[str, str, str]]:
     """Name, type and help of each keyword that has a default."""
     return {
-        (one.name, _type(one), one.option.help)
-        for one, _ in api.parameters_of(command)
-        if not one.is_required and one.name != "dry_run"
+        (field.name, _type(field), field.option.help)
+        for field, _ in api.parameters_of(command)
+        if not field.is_required and field.name != "dry_run"
     }
 
 
@@ -100,7 +100,7 @@ def _options(head: str, options: list[tuple[str, str, str]]) -> list[str]:
 
 
 def _type(field: Field, *, many: bool = False) -> str:
-    """The type of a keyword; `many` benchmarks are a list, and one is a reference."""
+    """The type of a keyword; with `many` the benchmarks are a list, otherwise a single reference."""
     item = field.item
     if field.name == "verifier":
         return "str | Callable[..., Any] | None"

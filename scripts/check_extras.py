@@ -1,4 +1,4 @@
-"""Fail for an extra that pyproject.toml does not have: pip would only warn, and install nothing for it.
+"""Fail for an extra that pyproject.toml does not have, because pip only warns and does not install it.
 
 python scripts/check_extras.py vllm,wandb
 """
@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 def main() -> None:
-    """Exit 1 with the names that there are."""
+    """Exit with 1 and the known names."""
     project = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))["project"]
     known = project["optional-dependencies"]
     for name in filter(None, map(str.strip, sys.argv[1].split(","))):

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Install the wheel of dist/ into an empty environment, with the tested versions, and use it from a folder outside of
-# the checkout: `distill doctor`, then `distill generate` with the shipped teacher. Fails at the first thing that is wrong.
-# A folder given as the argument is used for it and kept, so that a second run installs only the wheel.
+# Install the wheel of dist/ into an empty environment with the tested versions, and use it from a folder outside the
+# checkout: `distill doctor`, then `distill generate` with the shipped teacher. Stops at the first failure.
+# With a folder as the argument, the environment is made there and kept, so that a second run only installs the wheel.
 set -euo pipefail
 checkout=$(cd "$(dirname "$0")/.." && pwd)
 wheels=("$checkout"/dist/*.whl)
 if [ ${#wheels[@]} != 1 ] || [ ! -f "${wheels[0]}" ]; then
-    echo "dist/ holds no wheel, or several: make dist" >&2
+    echo "dist/ has no wheel, or several: run make dist" >&2
     exit 1
 fi
 
@@ -24,7 +24,7 @@ export HF_HUB_OFFLINE=1
 packed=$(python3 -m zipfile -l "${wheels[0]}" | awk '{print $1}' | grep '^distillpipe/' | sort)
 tracked=$(cd "$checkout" && git ls-files --cached --others --exclude-standard distillpipe | sort)
 if ! diff <(echo "$packed") <(echo "$tracked"); then
-    echo "the wheel does not hold what distillpipe/ holds: see package-data in pyproject.toml" >&2
+    echo "the files of the wheel and of distillpipe/ differ: see package-data in pyproject.toml" >&2
     exit 1
 fi
 
@@ -39,11 +39,11 @@ cd "$folder/elsewhere"
 ../env/bin/python -m pip install --quiet --constraint ../constraints.txt ../distillpipe-*.whl
 ../env/bin/python -m pip check
 
-# what runs is the wheel, and its metadata is read
-where=$(../env/bin/python -c 'import distillpipe; print(distillpipe.__file__)')
-case $where in
+# the wheel is used, not the checkout, and its metadata can be read
+path=$(../env/bin/python -c 'import distillpipe; print(distillpipe.__file__)')
+case $path in
     "$folder"/env/*) ;;
-    *) echo "distillpipe is not that of the wheel: $where" >&2; exit 1 ;;
+    *) echo "distillpipe is imported from elsewhere than the wheel: $path" >&2; exit 1 ;;
 esac
 ../env/bin/distill doctor | tee doctor.txt
 grep -q '^engine transformers *works' doctor.txt

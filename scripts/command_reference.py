@@ -1,4 +1,4 @@
-"""The command line as data and as text: the snapshot that a test compares, and a page of the documentation.
+"""The command line as data, for the snapshot that a test compares, and as text, for a page of the documentation.
 
 python scripts/command_reference.py           rewrites the snapshot; scripts/docs_pages.py writes the page
 """
@@ -31,13 +31,13 @@ def reference() -> str:
     program: Any = typer.main.get_command(app)
     parts: list[str] = []
     for name, command in program.commands.items():
-        arguments = [one for one in command.params if one.param_type_name == "argument"]
-        usage = " ".join(["distill", name, *(_usage(one) for one in arguments), "[OPTIONS]"])
+        arguments = [item for item in command.params if item.param_type_name == "argument"]
+        usage = " ".join(["distill", name, *map(_usage, arguments), "[OPTIONS]"])
         purpose, _, example = command.help.partition("Example:")
         parts += [f"## `{usage}` {{ #{name} }}", "", _paragraph(purpose), ""]
         if example:
             parts += ["```bash", textwrap.dedent(example.replace("\b\n", "")).strip(), "```", ""]
-        parts += [f"- `{_usage(one)}`: {one.help}" for one in arguments]
+        parts += [f"- `{_usage(argument)}`: {argument.help}" for argument in arguments]
         for panel, options in _panels(command).items():
             parts += ["", f"**{panel}**", "", "| option | default | meaning |", "|---|---|---|"]
             parts += map(_row, options)
@@ -46,11 +46,12 @@ def reference() -> str:
 
 
 def _panels(command: Any) -> dict[str, list[Any]]:
-    """The options by the panel of the help that they stand in, in the order of the help."""
+    """The options by panel, in the order of the help."""
     panels: dict[str, list[Any]] = {}
-    for one in command.params:
-        if one.param_type_name == "option":
-            panels.setdefault(getattr(one, "rich_help_panel", None) or "Options", []).append(one)
+    for option in command.params:
+        if option.param_type_name == "option":
+            panel = getattr(option, "rich_help_panel", None) or "Options"
+            panels.setdefault(panel, []).append(option)
     return panels
 
 
@@ -88,8 +89,8 @@ def _type(parameter: Any) -> str:
 
 
 def _default(parameter: Any) -> Any:
-    found = parameter.default
-    return found if isinstance(found, bool | int | float | str | None) else str(found)
+    default = parameter.default
+    return default if isinstance(default, bool | int | float | str | None) else str(default)
 
 
 def _usage(argument: Any) -> str:
@@ -98,7 +99,7 @@ def _usage(argument: Any) -> str:
 
 
 def _paragraph(text: str) -> str:
-    """Text of a help, which breaks its lines for the terminal, as one line."""
+    """A help text as one line, without the line breaks for the terminal."""
     return re.sub(r"\s+", " ", text.replace("\b", "")).strip()
 
 

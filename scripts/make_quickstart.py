@@ -1,13 +1,13 @@
-"""Make what ships in `data/quickstart/`: problems, a tokenizer, a tiny teacher, three tiny base students.
+"""Make the files of `data/quickstart/`: problems, a tokenizer, a tiny teacher, three tiny base students.
 
     python scripts/make_quickstart.py                 # all, about 40 minutes on two cores
     python scripts/make_quickstart.py --only problems teacher
 
-The teacher learns worked solutions, with the habits of real teachers: it slips and says "Wait", it
-sometimes checks a finished solution over and over, and now and then it loops until it is cut off. The
-bases learn chains of equations, to retell stories, stories of one step with reasoning, and longer
-stories with the bare answer: they know every part but were never shown how to put them together. Everything is drawn from one seed; on another
-processor the last bits of the weights, and so the accuracies, can differ a little.
+The teacher learns worked solutions with the habits of real teachers: it makes mistakes and says "Wait", it sometimes
+checks a finished solution several times, and sometimes it loops until it is truncated. The bases learn chains of
+equations, retelling of stories, one-step stories with reasoning, and longer stories with only the answer. So they know
+all parts, but not how to combine them. Everything is drawn from one seed. On another processor the last bits of the
+weights can differ, and so can the accuracies.
 """
 
 import argparse
@@ -37,7 +37,7 @@ from transformers.models.qwen2.tokenization_qwen2 import PRETOKENIZE_REGEX
 
 OUT = Path(__file__).parent.parent / "data" / "quickstart"
 SPECIAL_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<think>", "</think>")
-VOCABULARY_SIZE = 512  # merges of the byte-level BPE fill what the bytes and specials leave
+VOCABULARY_SIZE = 512  # bytes, special tokens, and as many merges of the BPE as fit
 MAX_POSITIONS = 1024
 NUM_TRAIN_PROBLEMS, NUM_TEST_PROBLEMS = 6000, 1000
 NUM_STEPS = {  # of 64 texts
@@ -64,7 +64,7 @@ CHAT_TEMPLATE = """\
 
 
 def chat(problem: str, completion: str) -> str:
-    """Training text: what the chat template renders, checked against it in `make_tokenizer`."""
+    """A training text, as the chat template renders it (`make_tokenizer` checks that)."""
     return f"<|im_start|>user\n{problem}<|im_end|>\n<|im_start|>assistant\n{completion}<|im_end|>\n"
 
 
@@ -72,7 +72,7 @@ def thought(reasoning_text: str, response_text: str) -> str:
     return f"<think>\n{reasoning_text}\n</think>\n\n{response_text}"
 
 
-# ---------------------------------------------------------------- what the models read
+# ---------------------------------------------------------------- training texts
 
 
 def draw_train_story(rng: random.Random, num_steps: int | None = None) -> Story:
@@ -84,7 +84,7 @@ def draw_train_story(rng: random.Random, num_steps: int | None = None) -> Story:
 
 
 def teacher_text(rng: random.Random) -> str:
-    """One worked solution; a share slips, a share checks itself again and again, a few loop."""
+    """One worked solution; some have mistakes, some are checked several times, a few loop."""
     story = draw_train_story(rng)
     draw = rng.random()
     worked = reasoning(story, rng, slip_probability=0.08)
@@ -100,18 +100,18 @@ def teacher_text(rng: random.Random) -> str:
 
 
 def base_text(rng: random.Random) -> str:
-    """What a base knows: chains of equations, how to retell, single steps, and bare answers."""
+    """A training text of a base: chains of equations, a retold story, a single step, or a bare answer."""
     draw = rng.random()
     story = draw_train_story(rng)
     if draw < 0.5:
         stories = [story, draw_train_story(rng), draw_train_story(rng)]
-        steps = [step for one in stories for step in one.steps]
+        steps = [step for each_story in stories for step in each_story.steps]
         pairs = [pair for step in steps for pair in zip(step.equations, step.results, strict=True)]
         return "\n".join(f"{left}={result}." for left, result in pairs) + "<|endoftext|>"
     if draw < 0.65:
-        told = story.problem.rpartition("How many")[0]
+        facts = story.problem.rpartition("How many")[0]
         retold = [f"{story.name} starts with {story.start}.", *(f"{s.label}." for s in story.steps)]
-        return chat(f"{told}What happens?", "\n".join(retold))
+        return chat(f"{facts}What happens?", "\n".join(retold))
     if draw < 0.8:
         story = draw_train_story(rng, 1)
         return chat(story.problem, thought(reasoning(story, rng), response(story)))
@@ -122,28 +122,28 @@ def base_text(rng: random.Random) -> str:
 
 
 def make_problems(seed: int) -> None:
-    """Distinct problems: the test file from the test share of number sequences, train from the rest."""
+    """Write distinct problems: test problems use the number sequences reserved for testing, train the others."""
     rng = random.Random(seed)
-    wanted = {"train": NUM_TRAIN_PROBLEMS, "test": NUM_TEST_PROBLEMS}
+    sizes = {"train": NUM_TRAIN_PROBLEMS, "test": NUM_TEST_PROBLEMS}
     rows: dict[str, dict[str, dict[str, object]]] = {"train": {}, "test": {}}
     test_numbers: set[tuple[int, ...]] = set()
-    while any(len(rows[split]) < wanted[split] for split in wanted):
+    while any(len(rows[split]) < sizes[split] for split in sizes):
         num_steps = rng.choices(list(STEP_WEIGHTS), weights=STEP_WEIGHTS.values())[0]
         story = draw_story(rng, num_steps)
         split = "test" if is_test_story(story) else "train"
-        if len(rows[split]) == wanted[split] or story.numbers in test_numbers:
+        if len(rows[split]) == sizes[split] or story.numbers in test_numbers:
             continue
         if split == "test":
             test_numbers.add(story.numbers)
         row = {"problem": story.problem, "answer": str(story.answer), "num_steps": num_steps}
         rows[split][story.problem] = row
-    for split, found in rows.items():
-        lines = [json.dumps(row, ensure_ascii=False) for row in found.values()]
+    for split, by_problem in rows.items():
+        lines = [json.dumps(row, ensure_ascii=False) for row in by_problem.values()]
         (OUT / f"problems-{split}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def make_tokenizer(seed: int) -> Qwen2Tokenizer:
-    """A byte-level BPE with Qwen2's own pattern, so that AutoTokenizer rebuilds exactly this one."""
+    """A byte-level BPE with the pattern of Qwen2, so that AutoTokenizer loads exactly this tokenizer."""
     rng = random.Random(seed)
     corpus = [teacher_text(rng) for _ in range(8000)] + ["What happens?"] * 8000
     for special in SPECIAL_TOKENS:
@@ -215,7 +215,7 @@ def batches(
     rng: random.Random,
     batch_size: int,
 ) -> Iterator[torch.Tensor]:
-    """Endless fresh batches of rows of like length, right-padded with -1: (batch, tokens)."""
+    """An endless sequence of new batches of rows of similar length, right-padded with -1: (batch, tokens)."""
     while True:
         rows = tokenizer([draw_text(rng) for _ in range(batch_size * 32)])["input_ids"]
         rows = sorted(rows, key=len)
@@ -265,7 +265,7 @@ def train(name: str, tokenizer: PreTrainedTokenizerBase, seed: int) -> PreTraine
 def accuracy(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, temperature: float, limit: int
 ) -> float:
-    """Share of the first `limit` test problems whose completion ends in the right box."""
+    """The share of the first `limit` test problems whose completion ends with the correct box."""
     lines = (OUT / "problems-test.jsonl").read_text(encoding="utf-8").splitlines()[:limit]
     rows = [json.loads(line) for line in lines]
     model = model.float().eval()
@@ -294,18 +294,18 @@ def say(text: str) -> None:
 
 
 def make_model(name: str, seed: int) -> None:
-    """Train and save one model, on one thread: two models at once use two cores better."""
+    """Train and save one model on one thread, since two models in parallel use two cores better."""
     torch.set_num_threads(1)
     tokenizer = AutoTokenizer.from_pretrained(OUT / name)
     model = train(name, tokenizer, seed)
     model.save_pretrained(OUT / name)
     for temperature in (0.0, 0.6, 1.0):
         score = accuracy(model, tokenizer, temperature, NUM_TEST_PROBLEMS)
-        say(f"{name}: {score:.3f} right at temperature {temperature}")
+        say(f"{name}: {score:.3f} correct at temperature {temperature}")
 
 
 def main() -> None:
-    """Make the parts that are asked for."""
+    """Make the parts named by --only."""
     model_names = tuple(NUM_STEPS)
     parts = ("problems", "tokenizer", *model_names)
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -321,8 +321,8 @@ def main() -> None:
             make_tokenizer(arguments.seed).save_pretrained(OUT / name)
     processes = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(os.cpu_count(), mp_context=processes) as pool:
-        wanted = [name for name in model_names if name in arguments.only]
-        list(pool.map(make_model, wanted, [arguments.seed] * len(wanted)))
+        names = [name for name in model_names if name in arguments.only]
+        list(pool.map(make_model, names, [arguments.seed] * len(names)))
 
 
 if __name__ == "__main__":

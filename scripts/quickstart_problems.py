@@ -1,8 +1,8 @@
 """Word problems with worked solutions, for the tiny models that ship in `data/quickstart/`.
 
-A story has a start and one to five steps on small integers. The numbers of a story, in order and
-without its names and things, decide by a hash whether it may be used for testing: `is_test_story`.
-So no test problem, nor its numbers under other names, is ever seen in training, by construction.
+A story has a start and one to five steps on small integers. A hash of its numbers, in order and without names and
+things, decides whether the story is reserved for testing (`is_test_story`). So by construction no test problem occurs
+in training, not even with other names.
 
     Tom has 14 coins. Tom finds 6 coins. Tom gets 3 boxes with 4 coins each. Then the number of coins
     doubles. How many coins does Tom have now?
@@ -23,7 +23,7 @@ TEST_SHARE = 6  # one number sequence in six is kept for testing
 
 @dataclass(frozen=True)
 class Step:
-    """One thing that happens in a story: what the problem says, and how the solution works it out."""
+    """One event of a story: its sentence in the problem, and its part of the solution."""
 
     story: str
     "the sentence of the problem"
@@ -32,14 +32,14 @@ class Step:
     equations: tuple[str, ...]
     "left sides: `14+6`"
     results: tuple[int, ...]
-    "right sides, one an equation; the last one is the new number of things"
+    "right sides, one per equation; the last one is the new number of things"
     numbers: tuple[int, ...]
     "the operands that the story gives"
 
 
 @dataclass(frozen=True)
 class Story:
-    """A problem and all that is needed to solve it."""
+    """A problem and its solution."""
 
     name: str
     thing: str
@@ -56,9 +56,9 @@ class Story:
 
     @property
     def problem(self) -> str:
-        told = " ".join(step.story for step in self.steps)
+        events = " ".join(step.story for step in self.steps)
         question = f"How many {self.thing} does {self.name} have now?"
-        return f"{self.name} has {self.start} {self.thing}. {told} {question}"
+        return f"{self.name} has {self.start} {self.thing}. {events} {question}"
 
 
 def is_test_story(story: Story) -> bool:
@@ -124,7 +124,7 @@ def _draw_step(rng: random.Random, name: str, friend: str, thing: str, number: i
 
 
 def reasoning(story: Story, rng: random.Random, slip_probability: float = 0.0) -> str:
-    """The worked solution, a line a step; some steps slip, say "Wait" and are mended at once."""
+    """The worked solution, one line per step; some steps have a mistake, then "Wait" and the correction."""
     lines = [f"{story.name} starts with {story.start}."]
     lines += [_worked(step, rng, slip_probability) for step in story.steps]
     return "\n".join(lines)

@@ -182,5 +182,5 @@ def test_functions_of_the_users_own_judge(
     (trace,) = dp.read_traces(result)
     assert (trace.verifier, trace.verdict) == ("verifier:same_number", "correct")
     assert set(result.manifest.user_code) == {"verifier:same_number", "rule:answer_first"}
-    with pytest.raises(dp.DistillError, match="is a lambda, which has no name to import it by"):
+    with pytest.raises(dp.DistillError, match="is a lambda, which cannot be imported by name"):
         dp.filter(imported.path, out=tmp_path / "other", verifier=lambda answer: answer == "2")

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from distillpipe import filters
+from distillpipe.base import assistant
 from distillpipe.base.filter_options import FilterOptions
 from distillpipe.base.records import Message, TokenCounts, Trace
 from distillpipe.data.formats import fields, incoming, traces, turns
-from distillpipe.engines.server import reasoning_fields
 from distillpipe.filters import cut, decontaminate, near_duplicates, problems, rules, scripts
 from distillpipe.filters import rules as final_answers
 from distillpipe.filters.words import diagram_numbers, words_of
@@ -109,8 +109,8 @@ FUNCTIONS: dict[str, Callable[[str], object]] = {
     "same_text": lambda text: exact.same_text(text, text + " a"),
     "same_value, too long": lambda text: math.same_value(text + " " * LIMIT, "42"),
     "split": chat.split,
-    "read_message": lambda text: reasoning_fields.read_message({"content": text}),
-    "read_message, apart": lambda text: reasoning_fields.read_message(
+    "read_message": lambda text: assistant.read_assistant({"content": text}),
+    "read_message, apart": lambda text: assistant.read_assistant(
         {"content": text, "reasoning": text}
     ),
     "final_answer": fields.final_answer,

@@ -28,61 +28,61 @@ RULES, SELECTION, FORCING = "Rules", "Difficulty and selection", "Forcing"
 
 
 class StrategyOptions(Options, frozen=True, kw_only=True):
-    """What replays the drawing of s1K: keys of `--strategy-option KEY=VALUE`, values parted by commas."""
+    """The keys of `--strategy-option KEY=VALUE`, which reproduce the selection of s1K."""
 
     preselect: tuple[str, ...] = ()
-    "sources whose correct rows are taken before any is drawn"
+    "sources whose correct rows are taken before any row is drawn"
     preselect_min_tokens: tuple[int, ...] = ()
-    "reasoning tokens that such a row needs, one for each source"
+    "minimum reasoning tokens of such a row, for each source"
     follow: tuple[str, ...] = ()
-    "sources whose domains weigh how often the last rows draw a domain"
+    "sources that set the probabilities of the domains for the last rows"
     follow_weight: tuple[float, ...] = ()
-    "one for each source; none: all the same"
+    "weight of each of these sources; empty: equal weights"
     num_follow: int = 0
-    "how many rows are the last ones"
+    "number of these last rows"
 
 
-def read_strategy(given: Sequence[str]) -> StrategyOptions:
-    """`["preselect=AIME,gpqa", "num_follow=3"]` as options; a UsageError names a key or value that does not fit."""
-    fields = {one.name: one for one in msgspec.structs.fields(StrategyOptions)}
-    found: dict[str, object] = {}
-    for text in given:
+def read_strategy(arguments: Sequence[str]) -> StrategyOptions:
+    """Parse `["preselect=AIME,gpqa", "num_follow=3"]`. Raises UsageError for an unknown key or a wrong value."""
+    fields = {field.name: field for field in msgspec.structs.fields(StrategyOptions)}
+    values: dict[str, object] = {}
+    for text in arguments:
         key, equals, value = text.partition("=")
         key = key.strip().replace("-", "_")
         if not equals:
-            raise UsageError(f"--strategy-option {text}: give KEY=VALUE, as num_follow=3")
+            raise UsageError(f"--strategy-option {text}: give KEY=VALUE, for example num_follow=3")
         if key not in fields:
             raise UsageError(f"--strategy-option {text}: no key {key!r}{nearest(key, fields)}")
-        if key in found:
+        if key in values:
             raise UsageError(
                 f"--strategy-option {key} is given twice: separate its values by commas"
             )
         kind = fields[key].type
         is_list = typing.get_origin(kind) is tuple
         try:
-            parts = [one.strip() for one in value.split(",")] if is_list else value.strip()
+            parts = [item.strip() for item in value.split(",")] if is_list else value.strip()
             if "" in (parts if is_list else [parts]):
                 raise msgspec.ValidationError("a value is empty")
-            found[key] = msgspec.convert(parts, kind, strict=False)
+            values[key] = msgspec.convert(parts, kind, strict=False)
         except msgspec.ValidationError:
             item = typing.get_args(kind)[0] if is_list else kind
-            wanted = {str: "names", int: "whole numbers", float: "numbers"}[item]
-            shape = f"{wanted}, separated by commas" if is_list else "a whole number"
-            raise UsageError(f"--strategy-option {text}: expected {shape}") from None
-    if found.get("num_follow", 0) < 0:  # type: ignore[operator]
-        raise UsageError(f"--strategy-option num_follow={found['num_follow']}: give 0 or more")
-    return StrategyOptions(**found)  # type: ignore[arg-type]
+            plural = {str: "names", int: "whole numbers", float: "numbers"}[item]
+            expected = f"{plural}, separated by commas" if is_list else "a whole number"
+            raise UsageError(f"--strategy-option {text}: expected {expected}") from None
+    if values.get("num_follow", 0) < 0:  # type: ignore[operator]
+        raise UsageError(f"--strategy-option num_follow={values['num_follow']}: give 0 or more")
+    return StrategyOptions(**values)  # type: ignore[arg-type]
 
 
 class FilterOptions(Options, frozen=True, kw_only=True):
-    """What `filter` keeps."""
+    """Which rows `filter` keeps."""
 
     verdicts: Annotated[
         tuple[Verdict, ...],
         Option(
-            "Verdict to keep: correct, wrong or unverifiable; repeat for several. Default: correct.",
+            "Verdict to keep: correct, wrong or unverifiable. Repeat the flag for several. Default: correct.",
             name="verdict",
-            given=tuple[str, ...],
+            kind=tuple[str, ...],
             check=lambda names: check_names(names, typing.get_args(Verdict)),
         ),
     ] = ("correct",)
@@ -97,21 +97,25 @@ class FilterOptions(Options, frozen=True, kw_only=True):
     code_rules: CodeRulesOption = "plain"
     code_packages: CodePackages = ()
     answer_form: AnswerFormOption = "boxed"
-    min_reasoning_tokens: Annotated[int, Option("Drop shorter reasoning.", RULES, min=0)] = 1
-    max_reasoning_tokens: Annotated[int | None, Option("Drop longer reasoning.", min=1)] = None
+    min_reasoning_tokens: Annotated[
+        int, Option("Drop rows with fewer reasoning tokens.", RULES, min=0)
+    ] = 1
+    max_reasoning_tokens: Annotated[
+        int | None, Option("Drop rows with more reasoning tokens (see --over-budget).", min=1)
+    ] = None
     over_budget: Annotated[
         Literal["drop", "cut", "force"],
         Option(
-            "What becomes of longer reasoning. cut: end it at the last whole step that fits, if the "
-            "correct answer was reached there. force: end it there, and have --teacher answer.",
+            "What to do with longer reasoning. drop: drop the row. cut: keep the steps that fit, if they "
+            "reach the correct answer. force: keep the steps that fit, and let --teacher write the response.",
             RULES,
         ),
     ] = "drop"
     max_repetition: Annotated[
         float,
         Option(
-            "Drop traces that go in circles: share of the worst 2,000 bytes that was said four times "
-            "before; 1 keeps all.",
+            "Drop traces that repeat themselves: maximum share of repeated text in the most repetitive "
+            "2,000 bytes (repeated: it occurred four times before). 1 keeps all.",
             RULES,
             min=0,
             max=1,
@@ -120,7 +124,8 @@ class FilterOptions(Options, frozen=True, kw_only=True):
     max_foreign_letters: Annotated[
         int | None,
         Option(
-            "Drop traces with more letters of another script; formulas, quotes and names do not count.",
+            "Drop traces with more letters of another script, such as Chinese in an English trace. Formulas, "
+            "quotes and names do not count.",
             RULES,
             min=0,
         ),
@@ -128,7 +133,7 @@ class FilterOptions(Options, frozen=True, kw_only=True):
     ignored_rules: Annotated[
         tuple[str, ...],
         Option(
-            "Drop no row by this rule, for example unfinished_response; repeat for several.",
+            "Turn off this rule, for example unfinished_response. Repeat the flag for several.",
             RULES,
             name="ignore_rule",
         ),
@@ -136,7 +141,7 @@ class FilterOptions(Options, frozen=True, kw_only=True):
     rules: Annotated[
         tuple[str, ...],
         Option(
-            "Drop what a rule of your own rejects, FILE.py:FUNCTION; repeat for several.",
+            "Rule of your own, FILE.py:FUNCTION: drops the rows that it rejects. Repeat the flag for several.",
             RULES,
             name="rule",
         ),
@@ -144,15 +149,15 @@ class FilterOptions(Options, frozen=True, kw_only=True):
     dedup: Annotated[
         Literal["exact", "near", "none"],
         Option(
-            "exact: of rows with the same problem and completion keep one. near: also of problems in "
-            "nearly the same words.",
+            "Duplicates to remove. exact: rows with the same problem and completion. near: also rows whose "
+            "problems have nearly the same words.",
             RULES,
         ),
     ] = "exact"
     near_threshold: Annotated[
         float,
         Option(
-            "Share of word pairs in common from which problems are near; 0.9 is strict.",
+            "With --dedup near: minimum share of common word pairs. 0.9 removes only very similar problems.",
             RULES,
             min=0.5,
             max=1,
@@ -161,57 +166,62 @@ class FilterOptions(Options, frozen=True, kw_only=True):
     decontaminate_mode: Annotated[
         Literal["share", "ngram8"],
         Option(
-            "share: the same question in other spelling; ngram8: eight words in common, the rule of "
-            "s1 and open-r1.",
+            "How to find problems of a benchmark. share: the same question, also in other words. ngram8: eight "
+            "consecutive words in common, the rule of s1 and open-r1.",
             RULES,
         ),
     ] = "share"
     explain: Annotated[
         bool,
-        Option("Ask every rule about every row: which others would have dropped it too.", RULES),
+        Option("Apply all rules to each row, and record every rule that would drop it.", RULES),
     ] = False
-    per_problem: Annotated[
-        int | None, Option("Keep at most N rows of a problem.", RULES, min=1)
-    ] = None
+    per_problem: Annotated[int | None, Option("Keep at most N rows per problem.", RULES, min=1)] = (
+        None
+    )
     prefer: Annotated[
-        Preference, Option("Which rows of a problem stay, by length of reasoning.", RULES)
+        Preference, Option("Rows to keep with --per-problem, by length of reasoning.", RULES)
     ] = "random"
     min_pass_rate: Annotated[
-        float | None, Option("Drop harder problems.", SELECTION, min=0, max=1)
+        float | None,
+        Option(
+            "Drop problems with a lower pass rate (needs --difficulty).", SELECTION, min=0, max=1
+        ),
     ] = None
     max_pass_rate: Annotated[
         float | None,
         Option(
-            "Drop easier problems; 0 with --strategy s1 if no bound is given.",
+            "Drop problems with a higher pass rate (needs --difficulty). Default with --strategy s1: 0.",
             SELECTION,
             min=0,
             max=1,
         ),
     ] = None
-    select: Annotated[int | None, Option("Keep N rows in the end.", SELECTION, min=1)] = None
+    select: Annotated[
+        int | None, Option("Select N of the rows that passed all rules.", SELECTION, min=1)
+    ] = None
     strategy: Annotated[
         Strategy,
         Option(
-            "Which rows --select keeps: random, by length; diverse: as many of each domain; s1: of "
-            "each domain, long ones first, of clear problems.",
+            "Rows that --select keeps. random. shortest, longest: by reasoning. diverse: equally many per domain. "
+            "s1: domains at random, long reasoning preferred, unclear problems dropped.",
             SELECTION,
         ),
     ] = "random"
     strategy_options: Annotated[
         StrategyOptions,
         Option(
-            "KEY=VALUE, repeated, for --strategy s1: preselect, preselect_min_tokens, follow, "
-            "follow_weight (values separated by commas), num_follow. They replay the drawing of s1K.",
+            "KEY=VALUE for --strategy s1, to reproduce the selection of s1K: preselect, preselect_min_tokens, "
+            "follow, follow_weight (values separated by commas), num_follow. Repeat the flag for several.",
             SELECTION,
             name="strategy_option",
-            given=tuple[str, ...],
+            kind=tuple[str, ...],
             read=read_strategy,
         ),
     ] = StrategyOptions()
     num_clusters: Annotated[
         int | None,
         Option(
-            "Make N domains from the words of the problems, in place of the rows' own.",
+            "Replace the domains of the rows with N clusters of problems by their words.",
             SELECTION,
             min=2,
         ),
@@ -220,18 +230,20 @@ class FilterOptions(Options, frozen=True, kw_only=True):
 
 
 class Forcing(Options, frozen=True):
-    """Who answers with `--over-budget force`, and how."""
+    """The model that answers with `--over-budget force`, and how it samples."""
 
     PANEL: ClassVar = FORCING
-    teacher: Annotated[str | None, Option("Model that answers with --over-budget force.")] = None
+    teacher: Annotated[
+        str | None, Option("Model that writes the response with --over-budget force.")
+    ] = None
     sampling: Sampling = Sampling()
     engine: EngineOptions = EngineOptions()
     end_text: EndText = ""
     tokenizer: Annotated[
         str | None,
         Option(
-            "With --over-budget cut: model whose tokens are counted, by which the rows were counted, "
-            "usually the teacher. With force: tokenizer of a served teacher.",
+            "With --over-budget cut: model whose tokenizer counted the tokens of the rows, usually the teacher. "
+            "With force: tokenizer of a teacher behind a server.",
         ),
     ] = None
     accept_errors: AcceptErrors = False

@@ -101,9 +101,8 @@ def _cache_entry(path: Path, state: _State) -> Path | None:
 def _read_entry(entry: Path) -> str | None:
     """The hash in a cache file; None if there is none. Files of other users and special files are not trusted."""
     try:
-        descriptor = os.open(
-            entry, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
-        )  # a named pipe must not block us
+        # O_NONBLOCK, because a named pipe must not block us
+        descriptor = os.open(entry, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
         return None
     with suppress(OSError), os.fdopen(descriptor, "rb") as file:

@@ -19,9 +19,8 @@ def check_room(name: str, num_bytes: int, total: int) -> None:
 
 def limit_memory(num_bytes: int) -> None:
     """Let this process allocate `num_bytes` beyond its present size, if the system can limit it."""
-    with suppress(
-        OSError, ValueError
-    ):  # there is no /proc, as on macOS, or the limit is lower already
+    # OSError: there is no /proc, as on macOS; ValueError: the limit is lower already
+    with suppress(OSError, ValueError):
         pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
         limit = pages * resource.getpagesize() + num_bytes
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
@@ -45,7 +44,7 @@ def peak_memory() -> int:
     """Peak resident bytes of this process, or of its largest child process that has ended."""
     unit = 1 if sys.platform == "darwin" else 1024
     who = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-    return unit * max(resource.getrusage(one).ru_maxrss for one in who)
+    return unit * max(resource.getrusage(target).ru_maxrss for target in who)
 
 
 def peak_gpu_memory() -> int | None:

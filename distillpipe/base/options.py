@@ -1,12 +1,16 @@
-"""The options of commands that sample and judge: one frozen struct a concern.
+"""The options of commands that sample and judge: one frozen struct for each group.
 
-Training's are in `training_options`, those of `filter` in `filter_options`. A field is the one declaration of an
-option, see `option`; a type that several structs share is declared once, above them.
+`training_options` has those of training, `filter_options` those of `filter`. An option is declared only here, as a
+field (see `option`). Types that several structs share are declared above them.
 """
 
 import datetime
+from collections.abc import Iterable
 from typing import Annotated, Any, ClassVar, Literal
 
+import msgspec
+
+from distillpipe.base.decoding import NOT_DECODED
 from distillpipe.base.errors import UsageError
 from distillpipe.base.hashing import content_hash
 from distillpipe.base.option import Option, Options, hashed
@@ -15,16 +19,18 @@ AnswerForm = Literal["boxed", "any"]
 CodeRules = Literal["plain", "livecodebench"]
 EngineName = Literal["auto", "openai", "transformers", "vllm"]
 
-# Headings of the help; options without one are the basic ones.
+# Headings of the help. Options without a heading are the basic ones.
 SAMPLING, BUDGET, PROBLEMS = "Sampling", "Budget forcing", "Problems and prompts"
 JUDGING, ENGINE, SERVER, RUN = "Judging answers", "Engine", "Server", "Run"
+
+STALL_SECONDS = 600.0
 
 MATH_PROMPT = "{problem}\n\nPlease reason step by step, and put your final answer within \\boxed{}."
 
 
-def _package_names(given: list[str] | None) -> tuple[str, ...]:
-    """In one order, so that the order of the flags changes no fingerprint; no name holds a comma."""
-    names = {name.strip() for one in given or [] for name in one.split(",")}
+def _package_names(values: list[str] | None) -> tuple[str, ...]:
+    """The names, sorted, so that the order of the flags does not change the fingerprint."""
+    names = {name.strip() for value in values or [] for name in value.split(",")}
     return tuple(sorted(names - {""}))
 
 
@@ -34,67 +40,162 @@ def _day(text: str | None) -> str | None:
             if datetime.date.fromisoformat(text).isoformat() != text:
                 raise ValueError
         except ValueError:
-            raise UsageError(f"{text!r} is no date: give one like 2024-08-01") from None
+            raise UsageError(f"{text!r} is not a date: give one like 2024-08-01") from None
     return text
+
+
+_OF_RENDERING = frozenset(
+    {
+        "messages", "conversation", "tools", "documents", "chat_template", "add_generation_prompt",
+        "continue_final_message", "tokenize", "padding", "truncation", "max_length", "return_tensors",
+        "return_dict", "return_assistant_tokens_mask", "tokenizer_kwargs", "strftime_now",
+    }
+)  # fmt: skip
+"What the renderer itself hands to a template."
+
+
+def _template_options(given: list[str] | None) -> tuple[str, ...]:
+    """KEY=VALUE in one order, so that the order of the flags changes no fingerprint."""
+    template_variables(given or ())
+    return tuple(sorted(given or ()))
+
+
+def template_variables(given: Iterable[str]) -> dict[str, Any]:
+    """The variables of `KEY=VALUE` texts. A value is JSON (true, 3, "text"), or else a text.
+
+    Raises ValueError for a text without a key, for a key that comes twice, and for one that the renderer sets.
+    """
+    variables: dict[str, Any] = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not equals or not name.isidentifier():
+            raise ValueError(f"{text!r}: give KEY=VALUE, like enable_thinking=true")
+        if name in variables:
+            raise ValueError(f"{name} is given twice: leave one out")
+        if name in _OF_RENDERING:
+            raise ValueError(f"{name} is set when a prompt is rendered: leave it out")
+        plain = {"True": "true", "False": "false", "None": "null"}.get(value, value)
+        try:
+            variables[name] = msgspec.json.decode(plain)
+        except NOT_DECODED:
+            variables[name] = value
+    return variables
 
 
 Seed = Annotated[int, Option("Seed of every random choice.", RUN, min=0)]
 ChatTemplate = Annotated[
     str | None,
-    Option("chatml, llama3, plain or a jinja file; default: the model's own.", PROBLEMS),
+    Option(
+        "Chat template: chatml, llama3, plain or a jinja file. Default: the model's own.", PROBLEMS
+    ),
 ]
 MaxModelLen = Annotated[
     int | None,
-    Option("Limit on prompt and completion together; default: the model's own.", ENGINE, min=2),
+    Option(
+        "Maximum tokens of prompt and completion together. Default: the model's own limit.",
+        ENGINE,
+        min=2,
+    ),
 ]
 ProblemField = Annotated[
     str | None,
-    Option("Key of the problem's text; default: problem, question or prompt.", PROBLEMS),
+    Option("Field with the problem text. Default: problem, question or prompt.", PROBLEMS),
 ]
 AnswerField = Annotated[
     str | None,
-    Option("Key of the reference answer; default: reference_answer, answer or gold.", PROBLEMS),
+    Option("Field with the reference answer. Default: reference_answer, answer or gold.", PROBLEMS),
 ]
 Verifier = Annotated[
     str | None,
     Option(
-        "math, numeric, exact, choice, code or your own FILE.py:FUNCTION, for all rows; default: each "
-        "row's own.",
+        "Verifier for all rows: math, numeric, exact, choice, code or your own FILE.py:FUNCTION. "
+        "Default: the verifier that each row names.",
         JUDGING,
     ),
 ]
 CodeRulesOption = Annotated[
     CodeRules,
-    Option("How programs are found and run: plain, or as LiveCodeBench's harness does.", JUDGING),
+    Option(
+        "How programs are extracted and run: plain, or livecodebench as in its harness.", JUDGING
+    ),
 ]
 CodePackages = Annotated[
     tuple[str, ...],
     Option(
-        "Package that programs may import (numpy); repeat for several, or separate them by commas.",
+        "Package that programs may import, for example numpy. Repeat the flag, or separate names by commas.",
         JUDGING,
         check=_package_names,
     ),
 ]
 AnswerFormOption = Annotated[
     AnswerForm,
-    Option("Where the answer stands: boxed, or any: also after 'the final answer is'.", JUDGING),
+    Option(
+        "Where to look for the answer. boxed: in \\boxed{}. any: also after 'the final answer is'.",
+        JUDGING,
+    ),
 ]
 AcceptErrors = Annotated[
-    bool, Option("Finish without the rows that fail again; they are rejected.", RUN)
+    bool, Option("Finish even if some rows fail again; those rows are rejected.", RUN)
 ]
 TeacherLicence = Annotated[
     str | None,
-    Option("Licence of what the teacher writes; default: that of its files, or of our table.", RUN),
+    Option(
+        "Licence of the teacher's output. Default: from the model's files, else from a built-in table.",
+        RUN,
+    ),
 ]
 EndText = Annotated[
-    str, Option("What begins the response after a forced end; s1: 'Final Answer:'.", BUDGET)
+    str,
+    Option(
+        "Text that starts the response after a forced end of the reasoning; s1 uses 'Final Answer:'.",
+        BUDGET,
+    ),
 ]
+
+
+class TemplateOptions(Options, frozen=True, kw_only=True):
+    """What a chat template is given besides the messages, and how its marks are read."""
+
+    template_option: Annotated[
+        tuple[str, ...],
+        Option(
+            "KEY=VALUE for the chat template, repeated: enable_thinking=false, reasoning_effort=high.",
+            PROBLEMS,
+            check=_template_options,
+            read=tuple,
+        ),
+    ] = ()
+    template_name: Annotated[
+        str | None,
+        Option("Which chat template of a tokenizer that has several; default: default.", PROBLEMS),
+    ] = None
+    think_open: Annotated[
+        str | None,
+        Option("What opens a thought, where the chat template does not show it.", PROBLEMS),
+    ] = None
+    think_close: Annotated[
+        str | None, Option("What closes a thought; goes with --think-open.", PROBLEMS)
+    ] = None
+    no_thinking: Annotated[
+        bool,
+        Option("Use the mode without thinking of a model that has both modes.", PROBLEMS),
+    ] = False
+
+    @property
+    def variables(self) -> dict[str, Any]:
+        """The variables of --template-option."""
+        return template_variables(self.template_option)
+
+
+NO_TEMPLATE_OPTIONS = TemplateOptions()
 
 
 class Sampling(Options, frozen=True, kw_only=True):
-    """How tokens are drawn: part of every row's key."""
+    """How tokens are sampled: part of every row's key."""
 
-    temperature: Annotated[float, Option("0 is greedy.", min=0, max=2)] = 0.6
+    temperature: Annotated[
+        float, Option("Sampling temperature; 0 is greedy decoding.", min=0, max=2)
+    ] = 0.6
     top_p: Annotated[
         float,
         Option(
@@ -104,107 +205,131 @@ class Sampling(Options, frozen=True, kw_only=True):
             max=1,
         ),
     ] = 0.95
-    max_tokens: Annotated[int, Option("Limit on a completion, in tokens.", min=1)] = 32768
+    max_tokens: Annotated[int, Option("Maximum tokens of a completion.", min=1)] = 32768
     ADDED_LATER: ClassVar = frozenset({"max_model_len", "stop_loops", "extra_body"})
     max_model_len: MaxModelLen = None
     stop_loops: Annotated[
         bool,
-        Option("End a completion that repeats the same 1 to 64 tokens 32 times.", SAMPLING),
+        Option("End a completion when it repeats the same 1 to 64 tokens 32 times.", SAMPLING),
     ] = False
     extra_body: Annotated[
         str | None,
         Option(
-            "JSON object of other fields for each request; null leaves out top_p, temperature or seed.",
+            "JSON object with more fields for each request; null removes top_p, temperature or seed.",
             SERVER,
         ),
     ] = None
 
 
 class Budget(Options, frozen=True, kw_only=True):
-    """How long reasoning may and has to be: part of every row's key where there is a budget."""
+    """How long the reasoning may be and must be: part of a row's key if there is a budget."""
 
     num_waits: Annotated[
-        int, Option("Replace the first N ends of reasoning by --wait-text.", BUDGET, min=0)
+        int, Option("Replace the first N ends of the reasoning with --wait-text.", BUDGET, min=0)
     ] = 0
     min_reasoning_tokens: Annotated[
         int,
-        Option("Replace an earlier end of reasoning too, as often as needed.", BUDGET, min=0),
+        Option(
+            "Minimum tokens of reasoning: an earlier end is replaced with --wait-text.",
+            BUDGET,
+            min=0,
+        ),
     ] = 0
     max_reasoning_tokens: Annotated[
         int | None,
-        Option("End the reasoning there, and go on to the response.", BUDGET, min=0),
+        Option(
+            "Maximum tokens of reasoning: then it is ended, and the response starts.", BUDGET, min=0
+        ),
     ] = None
     wait_text: Annotated[
-        str, Option("What the reasoning goes on with in place of its end.", BUDGET)
+        str, Option("Text that replaces an end of the reasoning, so that it continues.", BUDGET)
     ] = "Wait"
     end_text: EndText = ""
     end_at: Annotated[
         Literal["step", "token"],
-        Option("Where a forced end falls: on the last whole step, or on the very token.", BUDGET),
+        Option(
+            "Where to end the reasoning: after the last whole step, or at the exact token.", BUDGET
+        ),
     ] = "step"
 
 
 class Plan(Options, frozen=True, kw_only=True):
-    """Which rows are wanted: part of a version's fingerprint, and the seed of each row's key."""
+    """Which rows to sample: part of a version's fingerprint; the seed is part of each row's key."""
 
-    num_samples: Annotated[int, Option("Completions for each problem.", min=1)] = 1
-    limit: Annotated[int | None, Option("Only the first N problems.", min=1)] = None
+    num_samples: Annotated[int, Option("Completions per problem.", min=1)] = 1
+    limit: Annotated[int | None, Option("Use only the first N problems.", min=1)] = None
     seed: Seed = 0
 
 
 class Prompting(Options, frozen=True, kw_only=True):
-    """How a row of a source becomes a conversation, and how eval judges what comes of it."""
+    """How a row of a source becomes a conversation, and how eval judges the completion."""
 
     problem_field: ProblemField = None
     answer_field: AnswerField = None
     verifier: Verifier = None
     prompt_template: Annotated[
-        str, Option("What is asked; {problem} stands for the problem.", PROBLEMS)
+        str, Option("The user message; {problem} is replaced with the problem.", PROBLEMS)
     ] = MATH_PROMPT
     system_prompt: Annotated[str | None, Option("System message; default: none.", PROBLEMS)] = None
     chat_template: ChatTemplate = None
     ADDED_LATER: ClassVar = frozenset(
-        {"code_rules", "code_packages", "answer_form", "min_date", "max_date", "tokenizer"}
+        {
+            "code_rules",
+            "code_packages",
+            "answer_form",
+            "min_date",
+            "max_date",
+            "tokenizer",
+            "template",
+        }
     )
     code_rules: CodeRulesOption = "plain"
     code_packages: CodePackages = ()
     answer_form: AnswerFormOption = "boxed"
     min_date: Annotated[
         str | None,
-        Option("Only problems of this day (2024-08-01) or later.", PROBLEMS, check=_day),
+        Option("Use only problems dated on this day (2024-08-01) or later.", PROBLEMS, check=_day),
     ] = None
     max_date: Annotated[
-        str | None, Option("Only problems of this day or earlier.", PROBLEMS, check=_day)
+        str | None, Option("Use only problems dated on this day or earlier.", PROBLEMS, check=_day)
     ] = None
     tokenizer: Annotated[
         str | None,
         Option(
-            "Tokenizer of the served model: render prompts here, and ask /completions; a budget needs it.",
+            "Tokenizer of the served model: prompts are rendered here and sent to /completions. Required for a budget.",
             SERVER,
         ),
     ] = None
+    template: TemplateOptions = TemplateOptions()
 
 
 class EngineOptions(Options, frozen=True, kw_only=True):
-    """Where and how fast tokens come: stored, but no part of any id."""
+    """Which engine samples, and how fast: recorded, but not part of any id."""
 
-    engine: Annotated[EngineName, Option("Where tokens come from.", ENGINE)] = "auto"
+    engine: Annotated[EngineName, Option("Engine that samples tokens.", ENGINE)] = "auto"
     concurrency: Annotated[
-        int | None, Option("Sequences in flight; default: what vLLM runs, or 256.", ENGINE, min=1)
+        int | None,
+        Option(
+            "Sequences sampled at the same time. Default: as many as vLLM runs, else 256.",
+            ENGINE,
+            min=1,
+        ),
     ] = None
     tensor_parallel_size: Annotated[
-        int, Option("GPUs that share one copy of the model (vllm).", ENGINE, min=1)
+        int, Option("GPUs per copy of the model (vllm).", ENGINE, min=1)
     ] = 1
     replicas: Annotated[
-        int, Option("Copies of the model, one process each (vllm).", ENGINE, min=1)
+        int, Option("Copies of the model, each in its own process (vllm).", ENGINE, min=1)
     ] = 1
     max_model_len: MaxModelLen = None
     base_url: Annotated[
         str | None,
-        Option("Address of an OpenAI-compatible server: http://localhost:8000/v1.", SERVER),
+        Option(
+            "Address of an OpenAI-compatible server, for example http://localhost:8000/v1.", SERVER
+        ),
     ] = None
     api_key_env: Annotated[
-        str, Option("Name of the environment variable that holds the server's key.", SERVER)
+        str, Option("Environment variable with the API key of the server.", SERVER)
     ] = "OPENAI_API_KEY"
     price_input: Annotated[
         float | None, Option("Dollars per million prompt tokens.", SERVER, min=0)
@@ -212,27 +337,33 @@ class EngineOptions(Options, frozen=True, kw_only=True):
     price_output: Annotated[
         float | None, Option("Dollars per million completion tokens.", SERVER, min=0)
     ] = None
+    stall_seconds: Annotated[
+        float,
+        Option("A server that sends nothing for so long is asked again.", SERVER, min=1),
+    ] = STALL_SECONDS
     max_cost: Annotated[
         float | None,
         Option(
-            "Dollars that a version may cost, over all its runs; needs both prices.", SERVER, min=0
+            "Maximum cost of a version in dollars, over all its runs; needs both prices.",
+            SERVER,
+            min=0,
         ),
     ] = None
     allow_no_reasoning: Annotated[
-        bool, Option("Go on where a server returns no reasoning.", SERVER)
+        bool, Option("Continue if the server returns no reasoning.", SERVER)
     ] = True
 
 
 class Judging(Options, frozen=True):
-    """How verdicts are made: no part of any id."""
+    """How rows are judged: not part of any id."""
 
     num_workers: Annotated[
-        int | None, Option("Rows judged at a time; default: one for each core.", RUN, min=1)
+        int | None, Option("Rows judged at the same time. Default: one per core.", RUN, min=1)
     ] = None
     unsafe: Annotated[
         bool,
         Option(
-            "Run programs that models wrote with all your rights.",
+            "Run programs written by models without a sandbox, with all your permissions.",
             RUN,
             name="unsafe_run_model_code_without_sandbox",
         ),
@@ -248,19 +379,19 @@ class SamplingOptions(Options, frozen=True):
     engine: EngineOptions = EngineOptions()
     accept_errors: AcceptErrors = False
     budget: Budget | None = None
-    "None where reasoning is as long as it is"
+    "None if the length of the reasoning is not bounded"
     soft_labels: Annotated[
         int | None,
         Option(
-            "Keep the N most likely tokens for each token, with their log-probabilities.",
+            "Store the N most likely tokens at each position with their log-probabilities.",
             SAMPLING,
             min=1,
         ),
     ] = None
-    "part of the fingerprint, but of no row's key"
+    "part of the fingerprint, but not of a row's key"
     teacher_licence: TeacherLicence = None
     judging: Judging = Judging()
-    "of eval"
+    "used by eval"
 
 
 class LabelOptions(Options, frozen=True):
@@ -268,12 +399,16 @@ class LabelOptions(Options, frozen=True):
 
     soft_labels: Annotated[
         int,
-        Option("Labels for each token: the most likely tokens and their log-probabilities.", min=1),
+        Option(
+            "Number of soft labels per token: the most likely tokens and their log-probabilities.",
+            min=1,
+        ),
     ] = 20
     chat_template: ChatTemplate = None
     engine: EngineOptions = EngineOptions()
     accept_errors: AcceptErrors = False
     teacher_licence: TeacherLicence = None
+    template: TemplateOptions = TemplateOptions()
 
 
 def row_key(
@@ -287,7 +422,8 @@ def row_key(
 ) -> str:
     """The key of a sampled row, 32 hex digits: equal keys are never sampled twice.
 
-    `prompt` is the list of prompt token ids, or the messages where a server renders them.
+    `prompt` is the list of prompt token ids, or the messages if a server renders them, with the template options
+    if any are given.
     """
-    bounded_by = () if budget is None else (hashed(budget),)
-    return content_hash(prompt, hashed(sampling), model_identity, seed, sample, *bounded_by)
+    budgets = () if budget is None else (hashed(budget),)
+    return content_hash(prompt, hashed(sampling), model_identity, seed, sample, *budgets)

@@ -1,4 +1,4 @@
-"""The records that stages hand over, and the options that are hashed into their ids.
+"""The records that stages read and write, and their ids.
 
 One line of a dataset of traces:
 
@@ -12,9 +12,9 @@ One line of a dataset of traces:
      "teacher": "...", "served_by": null, "seed": 123, "num_waits": 0, "forced_end": false,
      "verdict": null, "verdict_reason": null, "answer": null, "soft_labels": null, "extra": null}
 
-Every key is in every row, null where it is not filled, so that other tools can read the types. What we
-do not know of a source row is one JSON string, `extra`. Ids are content: a row is found again by what
-it was sampled from, never by its place in a file.
+Every row has every key, with null for a missing value, so that other tools can infer the types. Unknown keys of a source
+row are stored as one JSON string, `extra`. Ids are hashes of content: a row is identified by what it was sampled from,
+not by its position in a file.
 """
 
 from typing import Annotated, Any, Literal
@@ -29,11 +29,11 @@ FinishReason = Literal["stop", "length", "repetition"]
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
-    """What a line of a JSONL file decodes to."""
+    """The base of the types of lines in JSONL files."""
 
 
 class Problem(Record, frozen=True, kw_only=True):
-    """A thing to solve, with an optional reference answer."""
+    """A problem with an optional reference answer."""
 
     schema: Literal["problem/1"] = "problem/1"
     problem_id: str
@@ -41,15 +41,15 @@ class Problem(Record, frozen=True, kw_only=True):
     problem: str
     reference_answer: str | None
     verifier: str
-    "the name of the rule that compares an answer with the reference"
+    "name of the verifier, which compares an answer with the reference"
     domain: str | None = None
     benchmark: str | None = None
-    "set for entries of the benchmark table only: such problems are not for training"
+    "set only for entries of the benchmark table, whose problems must not be used for training"
     extra: str | None = None
     "all other keys of the source row, as one JSON string"
 
     def row_fields(self) -> dict[str, Any]:
-        """The fields that a trace repeats of its problem."""
+        """The fields of the problem that a trace repeats."""
         return {
             "problem_id": self.problem_id,
             "benchmark": self.benchmark,
@@ -66,16 +66,16 @@ def problem_id(
     verifier: str,
     tests: dict[str, Any] | None = None,
 ) -> str:
-    """The id of a problem: 16 hex digits of a hash of what has to be solved and how it is judged.
+    """The id of a problem: 16 hex digits of the hash of the problem and of how it is judged.
 
-    `tests` are what the answers to a programming problem are judged by.
+    `tests` are the tests of a programming problem.
     """
     judged_by = (verifier,) if tests is None else (verifier, tests)
     return content_hash(problem, reference_answer, *judged_by)[:16]
 
 
 class Message(Record, frozen=True, kw_only=True):
-    """One turn of a conversation; reasoning stands apart from content, both without delimiters."""
+    """One turn of a conversation; reasoning and content are separate, both without delimiters."""
 
     role: str
     content: str
@@ -83,7 +83,7 @@ class Message(Record, frozen=True, kw_only=True):
 
 
 class TokenCounts(Record, frozen=True, kw_only=True):
-    """Tokens of one row. `total` counts the prompt, the delimiters and the end token too."""
+    """Token counts of a row. `total` includes the prompt, the delimiters and the end token."""
 
     prompt: int
     reasoning: int
@@ -92,7 +92,7 @@ class TokenCounts(Record, frozen=True, kw_only=True):
 
 
 class SoftLabels(Record, frozen=True, kw_only=True):
-    """Where the teacher's distribution for a row lies: a slice of a label file."""
+    """The location of the teacher's distribution for a row: a slice of a label file."""
 
     file: str
     offset: Annotated[int, msgspec.Meta(ge=0)]
@@ -108,7 +108,7 @@ class Trace(Record, frozen=True, kw_only=True):
     "problem_id/first 16 hex digits of row_key"
     problem_id: str
     row_key: str
-    "hash of all that the completion was sampled from: see `row_key`"
+    "hash of prompt, sampling options, model and seed: see `options.row_key`"
     sample: int
     "0-based index among the samples of its problem"
     benchmark: str | None
@@ -117,23 +117,23 @@ class Trace(Record, frozen=True, kw_only=True):
     verifier: str
     domain: str | None
     messages: list[Message]
-    "as sent, then the completion as the last, assistant's, message"
+    "the prompt as sent, then the completion as the last message, of the assistant"
     finish_reason: FinishReason
     num_tokens: TokenCounts | None
     "null for imported rows that were not counted"
     teacher: str | None
-    "null for imported rows whose source does not say"
+    "null for imported rows without this information"
     served_by: str | None = None
-    "what the server called itself, where there was one"
+    "the name that the server reported; null without a server"
     seed: int | None
     "of the run that sampled it; null for imported rows"
     num_waits: int = 0
-    "ends of its reasoning that were replaced; see `Budget`"
+    "number of ends of its reasoning that were replaced; see `Budget`"
     forced_end: bool = False
-    "its reasoning was ended for the model"
+    "whether its reasoning was ended by budget forcing"
     verdict: Verdict | None = None
     verdict_reason: str | None = None
-    "why, where the answer alone does not say it: `no_answer`, `wrong_value: test 3: ...`"
+    "the reason of the verdict, if the answer does not show it: `no_answer`, `wrong_value: test 3: ...`"
     answer: str | None = None
     soft_labels: SoftLabels | None = None
     extra: str | None = None
@@ -145,7 +145,7 @@ class Trace(Record, frozen=True, kw_only=True):
 
     @property
     def reasoning(self) -> str:
-        """The text inside the delimiters, "" where there was none."""
+        """The text inside the delimiters; "" if there is none."""
         return self.messages[-1].reasoning_content or ""
 
     @property
@@ -154,19 +154,19 @@ class Trace(Record, frozen=True, kw_only=True):
 
     @property
     def num_completion_tokens(self) -> int | None:
-        """Reasoning, response, delimiters and end token together; None where nothing was counted."""
+        """The tokens of reasoning, response, delimiters and end token; None if the row was not counted."""
         return None if self.num_tokens is None else self.num_tokens.total - self.num_tokens.prompt
 
 
 class RejectedTrace(Trace, frozen=True, kw_only=True):
-    """A row that a stage dropped: it decodes as a `Trace` too, so it can be filtered again."""
+    """A row that a stage dropped. It also decodes as a `Trace`, so it can be filtered again."""
 
     reason: str
-    "a stable name of what is wrong: `too_few_reasoning_tokens`"
+    "a stable name of the fault: `too_few_reasoning_tokens`"
     measured: str | None
-    "the value that the rule looked at"
+    "the value that the rule measured"
     other_reasons: list[str] | None = None
-    "of the rules that would have dropped it too; null where nobody asked (--explain)"
+    "reasons of other rules that would have dropped it too; null without --explain"
 
 
 def trace_id(problem: str, key: str) -> str:
@@ -175,7 +175,7 @@ def trace_id(problem: str, key: str) -> str:
 
 
 def with_source(trace: Trace, name: str) -> str:
-    """The extra keys of a row that was rewritten, under `name` the id of the row that it was made of."""
+    """The extra keys of a rewritten row; the key `name` holds the id of the original row."""
     try:
         extra = msgspec.json.decode(trace.extra or "{}", type=dict[str, object])
     except NOT_DECODED:
@@ -183,4 +183,7 @@ def with_source(trace: Trace, name: str) -> str:
     return msgspec.json.encode({name: trace.id, **extra}).decode()
 
 
-REFUSALS = ("prompt_too_long", "refused_by_server", "prompt_token_unknown_to_model")
+REFUSALS = (
+    "prompt_too_long", "refused_by_server", "refused_by_model", "called_a_tool",
+    "prompt_token_unknown_to_model",
+)  # fmt: skip

@@ -21,7 +21,7 @@ DISTRIBUTION = "distillpipe"
 def requirements() -> dict[str, "Requirement"]:
     """Each package that distillpipe or one of its extras requires, by its name; the extra `dev` is left out.
 
-    Empty where distillpipe is not installed, as where only its folder is on the path.
+    Empty if distillpipe is not installed, for example if only its folder is on the path.
     """
     from packaging.requirements import Requirement
 
@@ -30,7 +30,7 @@ def requirements() -> dict[str, "Requirement"]:
     except metadata.PackageNotFoundError:
         return {}
     parsed = [Requirement(line) for line in lines]
-    return {one.name: one for one in parsed if 'extra == "dev"' not in str(one.marker)}
+    return {needed.name: needed for needed in parsed if 'extra == "dev"' not in str(needed.marker)}
 
 
 def install_command(*packages: str) -> str:
@@ -42,7 +42,7 @@ def install_command(*packages: str) -> str:
 
 
 def installed_version(package: str) -> str | None:
-    """The version of an installed package, None where it is not installed."""
+    """The version of an installed package; None if it is not installed."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:

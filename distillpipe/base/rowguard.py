@@ -81,10 +81,10 @@ def too_many(num_errors: int, num_rows: int) -> bool:
     return num_errors > MAX_SHARE * num_rows
 
 
-def whose(said: str) -> str:
-    """Whose an internal error is: `distillpipe itself`, or a function of the user, `user code checks:check`."""
-    said = said.removeprefix(f"{REASON}: ")
-    return said.partition(": ")[0] if said.startswith(USER_CODE) else "distillpipe itself"
+def whose(message: str) -> str:
+    """The source of an internal error: `distillpipe itself`, or a function of the user, `user code checks:check`."""
+    message = message.removeprefix(f"{REASON}: ")
+    return message.partition(": ")[0] if message.startswith(USER_CODE) else "distillpipe itself"
 
 
 def check_share(

@@ -18,7 +18,7 @@ from distillpipe.base.redaction import redact
 
 _BYTES = range(
     0xDC80, 0xDD00
-)  # surrogates by which Python keeps bytes of a file name that are not UTF-8
+)  # surrogates in which Python keeps the bytes of a file name that are not UTF-8
 _CONTROL = (
     *range(0x20), *range(0x7F, 0xA0),  # C0, DEL and C1
     0x2028, 0x2029,  # line and paragraph separator

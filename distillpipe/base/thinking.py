@@ -1,48 +1,95 @@
-"""The delimiters of reasoning, and the two parts of a completion that they separate."""
+"""The delimiters of reasoning and answer, and the parts of a completion that they separate."""
 
 import re
 from typing import NamedTuple
 
 
 class Tags(NamedTuple):
-    """What opens and closes a thought, without the white space beside it."""
+    """The opening and the closing delimiter, without the white space around them."""
 
     open: str
     close: str
 
 
+class AnswerMarks(NamedTuple):
+    """What stands around an answer besides the tags of the thought, without white space; mostly nothing.
+
+    gpt-oss writes all three channels: `<|channel|>analysis<|message|>R<|end|>`, then
+    `<|start|>assistant<|channel|>final<|message|>C`, or `<|channel|>final<|message|>C` alone.
+    """
+
+    after_thought: str = ""
+    "behind the closing tag of a thought, before the answer"
+    alone: str = ""
+    "before an answer without a thought"
+    end: str = ""
+    "behind the answer, before the end token"
+
+
 THINK = Tags("<think>", "</think>")
+NO_MARKS = AnswerMarks()
 _SPACE = re.compile(r"\s*")
 
 
 class Split(NamedTuple):
-    """The parts of a completion, delimiters with the white space beside them."""
+    """The parts of a completion; delimiters include the white space around them."""
 
     opening: str
-    "white space alone, or nothing, where the prompt had opened the thought"
+    "only white space, or empty, if the prompt had opened the reasoning"
     reasoning: str
     middle: str
-    "empty where the thought was never closed"
+    "empty if the reasoning was not closed"
     response: str
+    ending: str = ""
+    "the mark that closes the answer, where the family has one"
 
 
-def split(text: str, *, opened: bool = False, tags: Tags = THINK) -> Split:
-    """Split a completion's text (end token removed) at its delimiters.
+def split(
+    text: str, *, opened: bool = False, tags: Tags = THINK, answer: AnswerMarks = NO_MARKS
+) -> Split:
+    """Split the text of a completion (without its end token) at its delimiters.
 
-    A thought that is not closed is all reasoning and has no response. `opened` says that the prompt
-    ended inside a thought; an opening tag that the model repeats is a delimiter still. A closing tag
-    without an opening one ends a thought that the prompt had opened, whatever `opened` says. No tag
-    at all, in a thought that was not opened, is all response.
+    If the reasoning is not closed, all text is reasoning and there is no response. `opened` says that the prompt ended
+    with an opening tag; if the model repeats it, it is a delimiter too. A closing tag without an opening one ends
+    reasoning that the prompt opened, whatever `opened` says. Without any tag, and unless `opened`, all text is response.
     """
-    found = re.match(rf"\s*{re.escape(tags.open)}\s*", text)
-    start = found.end() if found else _end_of_space(text, 0)
-    closing = text.find(tags.close, start)
+    opening = re.match(rf"\s*{re.escape(tags.open)}\s*", text)
+    if opening is None and answer.alone:
+        header = re.match(rf"\s*{re.escape(answer.alone)}\s*", text)
+        if header is not None:
+            return Split("", "", header[0], *_response(text[header.end() :], answer))
+    start = opening.end() if opening else _end_of_space(text, 0)
+    closing, end = _closing(text, start, tags, answer)
     if closing < 0:
-        is_thought = opened or found is not None
-        return Split(text[:start], text[start:], "", "") if is_thought else Split("", "", "", text)
+        is_thought = opened or opening is not None
+        if is_thought:
+            return Split(text[:start], text[start:], "", "")
+        return Split("", "", "", *_response(text, answer))
     reasoning = text[start:closing].rstrip()
-    end = _end_of_space(text, closing + len(tags.close))
-    return Split(text[:start], reasoning, text[start + len(reasoning) : end], text[end:])
+    middle = text[start + len(reasoning) : end]
+    return Split(text[:start], reasoning, middle, *_response(text[end:], answer))
+
+
+def _closing(text: str, start: int, tags: Tags, answer: AnswerMarks) -> tuple[int, int]:
+    """Where the closing tag begins, -1 if there is none, and where the answer begins.
+
+    The tag may close other things too (`<|end|>` does), so one that the answer's mark follows comes first.
+    """
+    if answer.after_thought:
+        close, mark = re.escape(tags.close), re.escape(answer.after_thought)
+        both = re.compile(rf"{close}\s*{mark}\s*").search(text, start)
+        if both is not None:
+            return both.span()
+    closing = text.find(tags.close, start)
+    return closing, _end_of_space(text, max(closing, 0) + len(tags.close))
+
+
+def _response(text: str, answer: AnswerMarks) -> tuple[str, str]:
+    """The response, and the mark that closes it with the white space beside it."""
+    if answer.end and text.rstrip().endswith(answer.end):
+        response = text.rstrip().removesuffix(answer.end).rstrip()
+        return response, text[len(response) :]
+    return text, ""
 
 
 def _end_of_space(text: str, start: int) -> int:

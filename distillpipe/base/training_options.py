@@ -4,7 +4,7 @@ import math
 from typing import Annotated, ClassVar, Literal
 
 from distillpipe.base.option import Option, Options
-from distillpipe.base.options import RUN, ChatTemplate, Seed
+from distillpipe.base.options import RUN, ChatTemplate, Seed, TemplateOptions
 
 Divergence = Literal["forward", "reverse", "js"]
 Schedule = Literal["constant", "linear", "cosine"]
@@ -17,18 +17,18 @@ METHOD, OPTIMIZATION, SOFT_LABELS = "Method", "Optimization", "Soft labels"
 def _weights(weights: list[float] | None) -> list[float] | None:
     for weight in weights or []:
         if not 0 < weight < math.inf:
-            raise ValueError(f"{weight:g} is no number of times: give one above 0")
+            raise ValueError(f"a weight of {weight:g}: give a number above 0")
     return weights
 
 
 def _share(share: float) -> float:
     if not 0 <= share < 1:
-        raise ValueError(f"{share:g} is no share: give 0 or more, and less than 1")
+        raise ValueError(f"{share:g}: give a share of 0 or more, and less than 1")
     return share
 
 
 class Distillation(Options, frozen=True, kw_only=True):
-    """What `sft` learns of a teacher's distribution, beside the text; see `training.losses`."""
+    """How `sft` learns from a teacher's distribution in addition to the text; see `training.losses`."""
 
     ADDED_LATER: ClassVar = frozenset(
         {
@@ -39,75 +39,84 @@ class Distillation(Options, frozen=True, kw_only=True):
     kd_weight: Annotated[
         float,
         Option(
-            "Weight w of the soft loss at a token with a soft label; the hard loss has 1 - w.",
+            "Weight w of the soft loss at tokens with soft labels; the hard loss has the weight 1 - w.",
             SOFT_LABELS,
             min=0,
             max=1,
         ),
     ] = 0.0
     kd_weight_end: Annotated[
-        float | None, Option("Value of --kd-weight in the last step.", SOFT_LABELS, min=0, max=1)
+        float | None,
+        Option("Weight w at the last step (see --kd-schedule).", SOFT_LABELS, min=0, max=1),
     ] = None
     kd_divergence: Annotated[
         Divergence,
         Option(
-            "forward: KL(teacher || student), reverse: KL(student || teacher), js: both to a mixture.",
+            "Soft loss. forward: KL(teacher || student). reverse: KL(student || teacher). js: generalized "
+            "Jensen-Shannon divergence (see --kd-beta).",
             SOFT_LABELS,
         ),
     ] = "forward"
-    kd_beta: Annotated[float, Option("Share of the teacher in the mixture of js.", SOFT_LABELS)] = (
-        0.5
-    )
+    kd_beta: Annotated[
+        float, Option("Weight of the teacher in the mixture of js.", SOFT_LABELS)
+    ] = 0.5
     kd_temperature: Annotated[
         float,
         Option(
-            "Of both distributions; the loss is multiplied by its square. Other than 1, stored labels "
-            "are compared among the top-k alone.",
+            "Temperature of both distributions; the loss is multiplied by its square. Unless it is 1, stored "
+            "labels are compared among their top-k tokens only.",
             SOFT_LABELS,
         ),
     ] = 1.0
     kd_temperature_end: Annotated[
-        float | None, Option("Value of --kd-temperature in the last step.", SOFT_LABELS)
+        float | None, Option("Temperature at the last step (see --kd-schedule).", SOFT_LABELS)
     ] = None
     kd_schedule: Annotated[
         Schedule,
-        Option("Schedule of weight and temperature to their end values.", SOFT_LABELS),
+        Option(
+            "Schedule from the first to the last values of weight and temperature.", SOFT_LABELS
+        ),
     ] = "linear"
     kd_adaptive: Annotated[
         int | None,
         Option(
-            "Scale the weight by the held-out loss as a share of the first one (needs --eval-split; "
-            "measured every --save-every steps).",
+            "Multiply the weight by held-out loss / first held-out loss, measured every --save-every steps "
+            "(needs --eval-split).",
             SOFT_LABELS,
-            given=bool,
+            kind=bool,
         ),
     ] = None
-    "steps between the measurements that the weight follows; None: it does not"
+    "steps between the measurements of the held-out loss; None: the weight is not adapted"
     teacher_weight: Annotated[
-        tuple[float, ...], Option("Weight of each --teacher, in their order.", SOFT_LABELS)
+        tuple[float, ...], Option("Weight of each --teacher, in the same order.", SOFT_LABELS)
     ] = ()
     feature_weight: Annotated[
         float,
         Option(
-            "Weight of the distance of hidden states to those of a --teacher.", SOFT_LABELS, min=0
+            "Weight of the loss between the hidden states of student and --teacher.",
+            SOFT_LABELS,
+            min=0,
         ),
     ] = 0.0
     feature_layers: Annotated[
         tuple[str, ...],
         Option(
-            "Layers that are compared, STUDENT:TEACHER, 1 is the first. Default: all of the student, "
-            "evenly spaced over the teacher's (fewer take less memory).",
+            "Pair of layers to compare, STUDENT:TEACHER; 1 is the first layer. Default: every student layer with "
+            "evenly spaced teacher layers. Fewer pairs need less memory.",
             SOFT_LABELS,
         ),
     ] = ()
     feature_loss: Annotated[
         FeatureLoss,
-        Option("mse: mean squared difference, cosine: 1 - cosine similarity.", SOFT_LABELS),
+        Option(
+            "Loss between hidden states. mse: mean squared error. cosine: 1 - cosine similarity.",
+            SOFT_LABELS,
+        ),
     ] = "mse"
     relation_weight: Annotated[
         float,
         Option(
-            "Weight of the distance of the similarities of tokens, and of rows, to those of a --teacher.",
+            "Weight of the loss between student and --teacher in the similarities of tokens and of rows.",
             SOFT_LABELS,
             min=0,
         ),
@@ -115,17 +124,20 @@ class Distillation(Options, frozen=True, kw_only=True):
 
 
 class TrainingOptions(Options, frozen=True, kw_only=True):
-    """How `sft` trains; all of it is part of the fingerprint. The defaults are s1's."""
+    """How `sft` trains: all fields are part of the fingerprint. The defaults are those of s1."""
 
     ADDED_LATER: ClassVar = frozenset(
         {
             "over_length", "rope_theta", "gradient_checkpointing", "packing", "weight",
             "adam_beta1", "adam_beta2", "min_learning_rate", "train_on_prompt", "distillation",
+            "template",
         }
     )  # fmt: skip
     method: Annotated[
         Literal["full", "lora", "qlora"],
-        Option("Train all weights, an adapter, or an adapter on weights of 4 bits."),
+        Option(
+            "full: train all weights. lora: train an adapter. qlora: an adapter on 4-bit weights."
+        ),
     ] = "full"
     rank: Annotated[int, Option("LoRA rank.", METHOD, min=1)] = 32
     alpha: Annotated[
@@ -134,62 +146,71 @@ class TrainingOptions(Options, frozen=True, kw_only=True):
     learning_rate: Annotated[
         float | None,
         Option(
-            "Peak learning rate. Default: 1e-5; for adapters it is derived from the student's width.",
+            "Peak learning rate. Default: 1e-5, for adapters a value that depends on the student's hidden size.",
             min=0,
         ),
     ] = None
-    "None: derived from the student before anything is hashed, see `training.student_config`"
+    "None: computed from the student before options are hashed, see `training.student_config`"
     scheduler: Annotated[
         Literal["cosine", "linear", "constant"],
-        Option("Learning-rate schedule, to --min-learning-rate at the end.", OPTIMIZATION),
+        Option("Learning-rate schedule; it ends at --min-learning-rate.", OPTIMIZATION),
     ] = "cosine"
     warmup: Annotated[
-        float, Option("Warmup ratio: share of the steps.", OPTIMIZATION, min=0, max=1)
+        float,
+        Option(
+            "Warmup ratio: share of the steps with a rising learning rate.",
+            OPTIMIZATION,
+            min=0,
+            max=1,
+        ),
     ] = 0.05
     weight_decay: Annotated[float, Option("Weight decay of AdamW.", OPTIMIZATION, min=0)] = 1e-4
-    max_grad_norm: Annotated[
-        float, Option("Gradients are clipped to this norm.", OPTIMIZATION, min=0)
-    ] = 1.0
+    max_grad_norm: Annotated[float, Option("Clip gradients to this norm.", OPTIMIZATION, min=0)] = (
+        1.0
+    )
     epochs: Annotated[int, Option("Passes over all traces.", min=1)] = 5
     max_steps: Annotated[int | None, Option("Stop after N steps.", OPTIMIZATION, min=1)] = None
-    batch_size: Annotated[int, Option("Traces per optimizer step.", min=1)] = 16
-    max_length: Annotated[int, Option("Tokens of a row, prompt included.", min=1)] = 32768
+    batch_size: Annotated[int, Option("Traces per optimizer step, over all processes.", min=1)] = 16
+    max_length: Annotated[int, Option("Maximum tokens of a row, including the prompt.", min=1)] = (
+        32768
+    )
     over_length: Annotated[
         Literal["refuse", "drop", "cut"],
-        Option("What becomes of longer rows; a cut row loses its end token too.", OPTIMIZATION),
+        Option("What to do with longer rows; a cut row also loses its end token.", OPTIMIZATION),
     ] = "refuse"
     rope_theta: Annotated[
         float | None,
         Option(
-            "Base of the rotary embeddings, to train on rows longer than the student's context.",
+            "RoPE base (rope_theta), to train on rows longer than the student's context.",
             METHOD,
             min=1,
         ),
     ] = None
     dtype: Annotated[
         Literal["bf16", "fp32"],
-        Option("Of the arithmetic; weights are trained in fp32.", METHOD),
+        Option("Precision of the computation; trained weights are always fp32.", METHOD),
     ] = "bf16"
     gradient_checkpointing: Annotated[
         bool,
         Option(
-            "Recompute activations in the backward pass: much less memory, a third more time.",
+            "Recompute activations in the backward pass: much less memory, about a third more time.",
             METHOD,
         ),
     ] = False
     chat_template: ChatTemplate = None
+    template: TemplateOptions = TemplateOptions()
     seed: Seed = 0
     packing: Annotated[
         bool | None,
         Option(
-            "Pack rows one behind the other instead of padding them. Default: where the model can.",
+            "Pack several rows into one sequence instead of padding. Default: if the model supports it.",
             METHOD,
         ),
     ] = None
     weight: Annotated[
         tuple[float, ...],
         Option(
-            "How often a row of an input comes in an epoch, once for each input: 0.5, 2. Default: 1.",
+            "How often each row of an input is used per epoch, such as 0.5 or 2; one value per input. Default: 1.",
             OPTIMIZATION,
             check=_weights,
         ),
@@ -197,19 +218,19 @@ class TrainingOptions(Options, frozen=True, kw_only=True):
     eval_split: Annotated[
         float,
         Option(
-            "Share of the problems to measure the loss on and never train on.",
+            "Share of the problems that are held out to measure the loss.",
             OPTIMIZATION,
             check=_share,
         ),
     ] = 0.0
     adam_beta1: Annotated[
         float,
-        Option("Of AdamW: decay of the mean of gradients.", OPTIMIZATION, check=_share),
+        Option("AdamW beta1: decay of the mean of gradients.", OPTIMIZATION, check=_share),
     ] = 0.9
     adam_beta2: Annotated[
         float,
         Option(
-            "Of AdamW: decay of the mean of squared gradients; 0.95 is s1's, 0.999 transformers' default.",
+            "AdamW beta2: decay of the mean of squared gradients. s1 uses 0.95, transformers 0.999.",
             OPTIMIZATION,
             check=_share,
         ),
@@ -217,44 +238,48 @@ class TrainingOptions(Options, frozen=True, kw_only=True):
     min_learning_rate: Annotated[
         float,
         Option(
-            "Where cosine and linear end: a learning rate, not a share of one.", OPTIMIZATION, min=0
+            "Learning rate at the end of cosine and linear schedules (not a ratio).",
+            OPTIMIZATION,
+            min=0,
         ),
     ] = 0.0
     train_on_prompt: Annotated[
         bool,
-        Option("Have a loss on the prompt too; its tokens have no soft labels.", METHOD),
+        Option("Train on the prompt tokens too; they have no soft labels.", METHOD),
     ] = False
     distillation: Distillation | None = None
-    "None: the text alone is learnt"
+    "None: train on the text only"
 
 
 class TrainingRun(Options, frozen=True):
-    """How a training is run: no part of the fingerprint, but for the identities of the teachers."""
+    """How a training runs: not part of the fingerprint, except the identities of the teachers."""
 
     teacher: Annotated[
         tuple[str, ...],
         Option(
-            "A model that is loaded beside the student, and whose whole distribution is learnt from in "
-            "place of stored labels; several: the mean of their losses.",
+            "Model that is loaded beside the student. The student learns its full distribution instead of stored "
+            "labels. Repeat the flag for several: their losses are averaged.",
             SOFT_LABELS,
         ),
     ] = ()
     merge: Annotated[
-        bool, Option("Write the merged model of an adapter too: OUT/vN/merged.", METHOD)
+        bool, Option("Also write the model with the adapter merged: OUT/vN/merged.", METHOD)
     ] = False
     report_to: Annotated[
-        tuple[str, ...], Option("tensorboard, wandb or trackio: tracks every step.", RUN)
+        tuple[str, ...], Option("Experiment tracker: tensorboard, wandb or trackio.", RUN)
     ] = ()
     num_processes: Annotated[
-        int, Option("Processes that train together, one for each GPU.", RUN, min=1)
+        int, Option("Processes that train together, one per GPU.", RUN, min=1)
     ] = 1
     sharding: Annotated[
         Sharding,
-        Option("What each process holds: all weights, or its share of them.", RUN),
+        Option("ddp: each process holds all weights. fsdp: each holds a share of them.", RUN),
     ] = "ddp"
     save_every: Annotated[
         int,
         Option(
-            "Steps between states to resume from; the held-out loss is measured there.", RUN, min=1
+            "Steps between checkpoints to resume from; the held-out loss is measured at each.",
+            RUN,
+            min=1,
         ),
     ] = 100

@@ -1,11 +1,11 @@
 """Worker processes that are started when needed, kept, and killed when a question takes too long.
 
-A worker is a Python module that reads a line of JSON and writes one, until its input ends. Its first line
-says `{"outcome": "ready"}`, or why it cannot work.
+A worker is a Python module that reads lines of JSON and answers each with a line, until its input ends. Its first
+line is `{"outcome": "ready"}`, or the reason why it cannot work.
 
-`ask` may be called from several threads: each takes an idle worker or starts one, so that there are as
-many as callers at a time. A worker is killed by the clock of `ask`, at the end of this process, by `close`,
-and by the kernel where this process is killed. A fork of this process starts workers of its own.
+`ask` may be called from several threads: each takes an idle worker or starts one, so there are as many workers as
+simultaneous callers. A worker is killed when `ask` runs out of time, by `close`, at the end of this process, and by the
+kernel if this process is killed. A fork of this process starts its own workers.
 """
 
 import atexit
@@ -28,32 +28,32 @@ _ROOT = str(Path(__file__).resolve().parents[2])
 
 
 class Program(NamedTuple):
-    """What a worker runs: a module, with the process id of its parent as first argument, then these."""
+    """The module that a worker runs, and its arguments after the first, which is the process id of its parent."""
 
     module: str
     arguments: tuple[str, ...] = ()
 
 
 class NotStartedError(Exception):
-    """A worker that could not begin to work."""
+    """A worker could not start."""
 
     def __init__(self, program: Program, reply: dict[str, Any] | None, status: int | None) -> None:
         super().__init__(program.module)
         self.reply = reply
-        "its first line; null where it wrote none"
+        "its first line; None if it wrote none"
         self.status = status
-        "that it ended with; null where it ran out of time"
+        "its exit status; None if it ran out of time"
         self.command = f"{sys.executable} -m {program.module} {os.getpid()}"
 
 
 class Closed(Abandoned):
-    """The workers were closed while a question was open: nobody wants its verdict any more."""
+    """The workers were closed before the answer to a question, which nobody needs any more."""
 
 
 def ask(program: Program, question: dict[str, Any], seconds: float) -> dict[str, Any] | None:
-    """The reply of a worker; null where it ended, or took longer than `seconds`.
+    """The reply of a worker; None if it ended or took longer than `seconds`.
 
-    Raises NotStartedError where no worker can be started.
+    Raises NotStartedError if no worker can be started.
     """
     line = json.dumps(question).encode() + b"\n"
     epoch, worker = _taken(program)
@@ -78,9 +78,9 @@ def ask(program: Program, question: dict[str, Any], seconds: float) -> dict[str,
 
 
 def start(program: Program) -> dict[str, Any]:
-    """Start a worker, or take an idle one, and leave it for the first question; what it said at its start.
+    """Start a worker, unless one is idle, and keep it for the first question. Returns its first line.
 
-    Raises NotStartedError where it cannot work.
+    Raises NotStartedError if it cannot work.
     """
     _, worker = _taken(program)
     try:
@@ -109,30 +109,32 @@ class _Worker:
     def __init__(self, program: Program) -> None:
         self.program = program
         self.began: dict[str, Any] = {}
-        "what it said when it was ready; empty before"
+        "its first line; empty until it is ready"
         self.process = subprocess.Popen(
             [sys.executable, "-m", program.module, str(os.getpid()), *program.arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             bufsize=0,
-            start_new_session=True,  # Ctrl-C is for us to handle
+            start_new_session=True,  # Ctrl-C must reach only this process
             env={
                 **os.environ,
                 "OMP_NUM_THREADS": "1",
-                "PYTHONSAFEPATH": "1",  # a json.py in the user's folder is not ours
+                "PYTHONSAFEPATH": "1",  # do not import a json.py of the user's folder
                 "PYTHONPATH": os.pathsep.join(filter(None, [_ROOT, os.environ.get("PYTHONPATH")])),
             },
         )
         assert self.process.stdin is not None
-        os.set_blocking(self.process.stdin.fileno(), False)  # a worker that reads nothing: no reply
+        os.set_blocking(
+            self.process.stdin.fileno(), False
+        )  # a worker that reads nothing must not block us
 
     @property
     def is_alive(self) -> bool:
         return self.process.poll() is None
 
     def ask(self, line: bytes, seconds: float) -> dict[str, Any] | None:
-        """The reply; None where the process ended or the time did."""
+        """The reply; None if the process ended or the time is over."""
         deadline = time.monotonic() + seconds
         return self._read(deadline) if self._write(line, deadline) else None
 
@@ -179,14 +181,14 @@ class _Worker:
 
 def is_ready(descriptor: int, event: int, deadline: float) -> bool:
     """Whether a descriptor can be read or written, or its other end is closed, before the deadline."""
-    left = deadline - time.monotonic()
+    seconds = deadline - time.monotonic()
     poll = select.poll()
     poll.register(descriptor, event)
-    return left > 0 and bool(poll.poll(left * 1000))
+    return seconds > 0 and bool(poll.poll(seconds * 1000))
 
 
 class _State:
-    """What this process knows of its workers."""
+    """The workers of this process."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -199,9 +201,9 @@ _state = _State()
 
 
 def _taken(program: Program) -> tuple[int, _Worker]:
-    """An idle worker that lives, else a new one; and the number of times that all were closed."""
+    """An idle worker that is alive, else a new one; and the number of calls of `close` so far."""
     with _state.lock:
-        for worker in [one for one in _state.idle if one.program == program]:
+        for worker in [idle for idle in _state.idle if idle.program == program]:
             _state.idle.remove(worker)
             if worker.is_alive:
                 return _state.epoch, worker
@@ -213,7 +215,7 @@ def _taken(program: Program) -> tuple[int, _Worker]:
 
 def _give_back(worker: _Worker) -> None:
     with _state.lock:
-        if worker in _state.all:  # else all were closed meanwhile
+        if worker in _state.all:  # else `close` was called
             _state.idle.append(worker)
 
 
@@ -225,7 +227,7 @@ def _drop(worker: _Worker) -> None:
 
 
 def _forget() -> None:
-    """In a fork: the workers are the parent's; only our copies of the pipes are closed."""
+    """In a fork: close our copies of the pipes; the workers belong to the parent."""
     for worker in _state.all:
         for stream in (worker.process.stdin, worker.process.stdout):
             if stream is not None:

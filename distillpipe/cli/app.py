@@ -1,4 +1,4 @@
-"""The command `distill`: its subcommands, the recipe, and what an error looks like."""
+"""The command `distill`: its subcommands, the recipe, and how errors are printed."""
 
 import io
 import logging
@@ -38,7 +38,7 @@ COMMANDS: dict[str, Command] = {
 
 class _Commands(TyperGroup):
     def make_context(self, *args: Any, **kwargs: Any) -> Any:
-        terminal.guard()  # here, since Typer replaces Python's hook for tracebacks when it begins
+        terminal.guard()  # after Typer has replaced Python's hook for tracebacks
         return super().make_context(*args, **kwargs)
 
 
@@ -100,13 +100,13 @@ def distill(
 
 
 def _use_utf8() -> None:
-    """Begin anew in Python's UTF-8 mode where the locale has another encoding.
+    """Restart in Python's UTF-8 mode if the locale has another encoding.
 
-    Else arguments, names of files and of models would be other texts than they are everywhere else, and a text
-    that the locale lacks could neither be written nor shown. What cannot be shown still is shown escaped.
+    Otherwise arguments and file names would be decoded differently than on other machines, and some characters could
+    not be written or printed. Characters that the terminal cannot print are escaped.
     """
     if sys.getfilesystemencoding().lower() != "utf-8" and not sys.flags.utf8_mode:
-        os.environ["PYTHONUTF8"] = "1"  # for the processes that we start, too
+        os.environ["PYTHONUTF8"] = "1"  # for the processes that we start
         os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -114,24 +114,24 @@ def _use_utf8() -> None:
 
 
 def main() -> None:
-    """Run `distill`: a mistake that the user can mend is one line, a bug keeps its traceback."""
+    """Run `distill`. An error that the user can correct is one line; a bug keeps its traceback."""
     streams.open_closed()
     _use_utf8()
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it warns of a kernel to be had
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it warns of a missing kernel
     interrupts.install()
     try:
         app(prog_name="distill")
     except DistillError as error:
-        said, *more = error.args
-        say(f"error: {said}", *more)
+        message, *more_lines = error.args
+        say(f"error: {message}", *more_lines)
         sys.exit(error.exit_code)
     except Interrupted as interrupted:
         say("stopped: what was done is safe; the same command goes on from here")
         sys.exit(interrupted.exit_code)
-    except BrokenPipeError:  # whoever read the output has gone
+    except BrokenPipeError:  # the reader of the output, such as `head`, has ended
         streams.silence(sys.stdout)
         sys.exit(1)
     except OSError as error:

@@ -5,12 +5,12 @@ from typing import Annotated
 
 from distillpipe.base.option import Option
 from distillpipe.base.terminal import put, put_json
-from distillpipe.cli.parameters import Json, Made, argument, command
+from distillpipe.cli.parameters import Json, OptionValues, argument, command
 
 
 @command()
 def compare(
-    _made: Made,
+    _values: OptionValues,
     predictions: Annotated[
         list[str], argument("Two or more datasets of predictions, or OUT folders of eval.")
     ],
@@ -48,4 +48,4 @@ def compare(
     if as_json:
         put_json({"comparisons": comparisons})
     else:
-        put(line for one in comparisons for line in terminal_lines(one))
+        put(line for comparison in comparisons for line in terminal_lines(comparison))

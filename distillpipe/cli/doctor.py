@@ -1,10 +1,10 @@
 """`distill doctor`."""
 
-from distillpipe.cli.parameters import Json, Made, command
+from distillpipe.cli.parameters import Json, OptionValues, command
 
 
 @command()
-def doctor(_made: Made, *, as_json: Json = False) -> None:
+def doctor(_values: OptionValues, *, as_json: Json = False) -> None:
     """Say what this machine can run, and how to get the rest.
 
     Which engines, training methods and verdicts work here, with their versions, and

@@ -7,7 +7,7 @@ import msgspec
 from distillpipe.base.errors import UsageError
 from distillpipe.base.option import Option
 from distillpipe.base.options import ENGINE, SamplingOptions
-from distillpipe.cli.parameters import DryRun, Json, Made, Out, argument, command
+from distillpipe.cli.parameters import DryRun, Json, OptionValues, Out, argument, command
 from distillpipe.data.forecast import Forecast
 from distillpipe.engines.budget import policy
 from distillpipe.stages.run import Result, Run
@@ -26,7 +26,7 @@ from distillpipe.stages.run import Result, Run
     end_at="token",
 )
 def evaluate(
-    made: Made,
+    values: OptionValues,
     model: Annotated[
         str,
         argument(
@@ -73,15 +73,17 @@ def evaluate(
     names = [benchmark_name(name) for name in benchmark]
     if len(set(names)) < len(names):
         raise UsageError(f"--benchmark: two files have one name ({', '.join(names)}): rename one")
-    options, run = policy.checked(made[SamplingOptions]), made.run
+    options, run = policy.checked(values[SamplingOptions]), values.run
     results, forecasts = [], []
-    for reference, name in [(one, resolve_options(run.options, one)) for one in benchmark]:
-        given = (
-            model, reference, out, apply_options(options, name),
-            msgspec.structs.replace(run, options=name), adapter,
+    # the options of all benchmarks first: a mistake is reported before the first one is run
+    resolved = [(reference, resolve_options(run.options, reference)) for reference in benchmark]
+    for reference, resolved_options in resolved:
+        arguments = (
+            model, reference, out, apply_options(options, resolved_options),
+            msgspec.structs.replace(run, options=resolved_options), adapter,
         )  # fmt: skip
         if dry_run:
-            forecasts.append(forecast_eval(*given))
+            forecasts.append(forecast_eval(*arguments))
         else:
-            results.append(stage(*given))
+            results.append(stage(*arguments))
     return forecasts if dry_run else results

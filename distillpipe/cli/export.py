@@ -7,14 +7,14 @@ import msgspec
 
 from distillpipe.base.option import Option
 from distillpipe.base.terminal import put_json
-from distillpipe.cli.parameters import Json, Made, argument, command
+from distillpipe.cli.parameters import Json, OptionValues, argument, command
 from distillpipe.data.formats.outgoing import Format, ReasoningAs
 from distillpipe.stages.run import Run
 
 
 @command(Run, without={"fresh", "accept_errors"})
 def export(
-    made: Made,
+    values: OptionValues,
     dataset: Annotated[str, argument("A dataset (PATH, PATH@v1) or a .jsonl file of traces.")],
     *,
     format: Annotated[
@@ -42,7 +42,7 @@ def export(
     """
     from distillpipe.stages.export import export as stage
 
-    allow = made.run.allow_benchmark_training
+    allow = values.run.allow_benchmark_training
     done = stage(dataset, out, format, reasoning, allow_benchmark=allow)
     if as_json:
         put_json(msgspec.structs.asdict(done))

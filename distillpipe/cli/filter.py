@@ -5,7 +5,7 @@ from typing import Annotated
 from distillpipe.base.filter_options import RULES, SELECTION, FilterOptions, Forcing
 from distillpipe.base.option import Option
 from distillpipe.base.options import Judging
-from distillpipe.cli.parameters import DryRun, Json, Made, Out, argument, command
+from distillpipe.cli.parameters import DryRun, Json, OptionValues, Out, argument, command
 from distillpipe.data.forecast import Forecast
 from distillpipe.stages.run import Result, Run
 
@@ -14,7 +14,7 @@ from distillpipe.stages.run import Result, Run
     FilterOptions, Judging, Run, Forcing, without={"stop_loops", "extra_body", "allow_no_reasoning"}
 )
 def filter_traces(
-    made: Made,
+    values: OptionValues,
     traces: Annotated[list[str], argument("Datasets (PATH, PATH@v1) or .jsonl files of traces.")],
     *,
     out: Out,
@@ -49,13 +49,12 @@ def filter_traces(
     from distillpipe.stages.filter import filter_traces as stage
     from distillpipe.stages.filter import forecast_filter
 
-    options, forcing = made[FilterOptions], made[Forcing]
-    counts_tokens = options.over_budget != "force"
+    options, forcing = values[FilterOptions], values[Forcing]
     others = FilterInputs(
-        difficulty or [],
-        decontaminate or [],
-        forcing.tokenizer if counts_tokens else None,
-        None if forcing.teacher is None else forcing,
+        predictions=difficulty or [],
+        benchmarks=decontaminate or [],
+        tokenizer=None if options.over_budget == "force" else forcing.tokenizer,
+        forcing=None if forcing.teacher is None else forcing,
     )
-    given = (traces, out, options, made.run, others)
-    return [forecast_filter(*given)] if dry_run else [stage(*given, made[Judging])]
+    arguments = (traces, out, options, values.run, others)
+    return [forecast_filter(*arguments)] if dry_run else [stage(*arguments, values[Judging])]

@@ -5,7 +5,7 @@ from typing import Annotated
 from distillpipe.base.errors import UsageError
 from distillpipe.base.option import Option
 from distillpipe.base.options import RUN, SamplingOptions
-from distillpipe.cli.parameters import DryRun, Json, Made, Out, argument, command
+from distillpipe.cli.parameters import DryRun, Json, OptionValues, Out, argument, command
 from distillpipe.data.forecast import Forecast
 from distillpipe.engines.budget import policy
 from distillpipe.stages.run import Result, Run
@@ -23,7 +23,7 @@ JUDGED_BY_FILTER = {
     allow_no_reasoning=False,
 )
 def generate(
-    made: Made,
+    values: OptionValues,
     problems: Annotated[
         str, argument("A .jsonl, .json or .parquet file, a dataset, or hub:ORG/NAME.")
     ],
@@ -63,5 +63,5 @@ def generate(
             "--pilot samples rows for the estimate of --dry-run: give both; "
             "the same command without the two goes on with these rows"
         )
-    given = (problems, teacher, out, policy.checked(made[SamplingOptions]), made.run)
-    return [forecast_generate(*given, pilot)] if dry_run else [stage(*given)]
+    arguments = (problems, teacher, out, policy.checked(values[SamplingOptions]), values.run)
+    return [forecast_generate(*arguments, pilot)] if dry_run else [stage(*arguments)]

@@ -1,6 +1,6 @@
-"""What `--help` looks like: basic options first, the others under the heading of their panel, no flag cut short.
+"""The format of `--help`: basic options first, the others under the heading of their panel.
 
-It is a plain listing: tables would cut the longest flags on a terminal of 80 columns.
+It is a plain list, because a table would cut the longest flags on a terminal of 80 columns.
 """
 
 from typing import Any
@@ -18,7 +18,7 @@ INDENT = 4
 
 
 class PanelCommand(TyperCommand):
-    """A command whose help has panels, and which knows what other tools call its options."""
+    """A command whose help has panels. It knows the names of its options in other tools."""
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         panels: dict[str, list[tuple[str, str]]] = {"Arguments": [], BASIC: []}
@@ -31,7 +31,7 @@ class PanelCommand(TyperCommand):
                     if is_argument
                     else getattr(parameter, "rich_help_panel", None) or BASIC
                 )
-                if len(record[0]) > formatter.width - INDENT:  # choices that fill more than a line
+                if len(record[0]) > formatter.width - INDENT:  # the choices are longer than a line
                     flag, _, choices = record[0].partition(" ")
                     text = f"{record[1]} One of {choices.strip('<>').replace('|', ', ')}."
                     record = (f"{flag} <choice>", text)
@@ -50,12 +50,12 @@ class PanelCommand(TyperCommand):
             flag: str | None = getattr(error, "option_name", None)
             if flag is None:
                 raise
-            other = our_name(flag.lstrip("-"), [str(one.name) for one in self.params])
+            other = our_name(flag.lstrip("-"), [str(parameter.name) for parameter in self.params])
             if other is None:
                 raise
             what, ours = other
-            (place,) = [one for one in self.params if one.name == ours]
-            is_argument = place.param_type_name == "argument"
-            name = ours.upper() if is_argument else max(place.opts, key=len)
+            (known_parameter,) = [parameter for parameter in self.params if parameter.name == ours]
+            is_argument = known_parameter.param_type_name == "argument"
+            name = ours.upper() if is_argument else max(known_parameter.opts, key=len)
             behind = ", given without a flag" if is_argument else ""
             raise UsageError(f"no option {flag}: {what} is {name}{behind}") from None

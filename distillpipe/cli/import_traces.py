@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from distillpipe.cli.parameters import DryRun, Json, Made, Out, argument, command
+from distillpipe.cli.parameters import DryRun, Json, OptionValues, Out, argument, command
 from distillpipe.data.forecast import Forecast
 from distillpipe.data.formats.traces import ImportOptions
 from distillpipe.stages.run import Result, Run
@@ -10,7 +10,7 @@ from distillpipe.stages.run import Result, Run
 
 @command(ImportOptions, Run, without={"allow_benchmark_training"})
 def import_traces(
-    made: Made,
+    values: OptionValues,
     source: Annotated[
         str, argument("A .jsonl, .json, .gz or .parquet file, or hub:ORG/NAME[:SPLIT].")
     ],
@@ -19,7 +19,7 @@ def import_traces(
     dry_run: DryRun = False,
     as_json: Json = False,
 ) -> list[Result] | list[Forecast]:
-    """Take in traces that others made.
+    """Take in traces that others values.
 
     Reads what open-r1, s1, OpenThoughts, TRL, LLaMA-Factory and APIs write, and
     worked solutions. What does not fit stands in rejected-*.jsonl, with the reason.
@@ -32,5 +32,5 @@ def import_traces(
     from distillpipe.stages.import_traces import forecast_import
     from distillpipe.stages.import_traces import import_traces as stage
 
-    given = (source, out, made[ImportOptions], made.run)
-    return [forecast_import(*given)] if dry_run else [stage(*given)]
+    arguments = (source, out, values[ImportOptions], values.run)
+    return [forecast_import(*arguments)] if dry_run else [stage(*arguments)]

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from distillpipe.base.option import Option
 from distillpipe.base.options import LabelOptions
-from distillpipe.cli.parameters import DryRun, Json, Made, Out, argument, command
+from distillpipe.cli.parameters import DryRun, Json, OptionValues, Out, argument, command
 from distillpipe.data.forecast import Forecast
 from distillpipe.stages.run import Result, Run
 
@@ -18,9 +18,9 @@ OF_SERVERS = {
 }
 
 
-@command(LabelOptions, Run, without={*OF_SERVERS, "allow_benchmark_training"})
+@command(LabelOptions, Run, without={*OF_SERVERS, "allow_benchmark_training", "no_thinking"})
 def label(
-    made: Made,
+    values: OptionValues,
     traces: Annotated[list[str], argument("Datasets (PATH, PATH@v1) or .jsonl files of traces.")],
     *,
     teacher: Annotated[str, Option("Model folder, checkpoint of ours, or ORG/NAME on the hub.")],
@@ -41,5 +41,5 @@ def label(
     from distillpipe.stages.label import forecast_label
     from distillpipe.stages.label import label as stage
 
-    given = (traces, teacher, out, made[LabelOptions], made.run)
-    return [forecast_label(*given)] if dry_run else [stage(*given)]
+    arguments = (traces, teacher, out, values[LabelOptions], values.run)
+    return [forecast_label(*arguments)] if dry_run else [stage(*arguments)]

@@ -1,4 +1,4 @@
-"""What other tools call our options: they are no aliases, but an error that says the right name.
+"""Names of our options in other tools. They are not aliases: the error message gives our name.
 
 Names of TRL and transformers, open-r1, LLaMA-Factory, axolotl, ms-swift, lighteval, vLLM and OpenAI's API.
 """
@@ -96,7 +96,7 @@ OTHER_NAMES: dict[str, tuple[str, tuple[str, ...]]] = {
 
 
 def our_name(name: str, known: Collection[str]) -> tuple[str, str] | None:
-    """What the option `name` of another tool is, and ours of the `known` names: None for a name that no tool has."""
+    """A description of the option `name` of another tool, and our name of it; None if it is not in `known`."""
     name = name.replace("-", "_")
     for ours, (what, others) in OTHER_NAMES.items():
         if ours in known and name in (ours, *others):

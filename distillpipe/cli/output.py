@@ -1,31 +1,28 @@
-"""What a command prints on stdout: data only; stages talk on stderr."""
+"""What a command prints on stdout: data only. Messages go to stderr."""
 
 from typing import Any
 
 from distillpipe.base.terminal import put, put_json
 from distillpipe.data.forecast import Forecast, lines_of
-from distillpipe.stages.run import Result
 from distillpipe.training.preview import Preview, print_preview
 
 
-def put_found(found: Any, *, as_json: bool) -> None:
-    """Print what a command returned: results only as JSON, forecasts and previews for a person too."""
-    if isinstance(found, Preview):
+def put_result(result: Any, *, as_json: bool) -> None:
+    """Print what a command returned: versions only as JSON, forecasts and previews as text too."""
+    if isinstance(result, Preview):
         if as_json:
-            put_json({"preview": found})
+            put_json({"preview": result})
         else:
-            print_preview(found)
+            print_preview(result)
         return
-    forecasts = [one for one in found or [] if isinstance(one, Forecast)]
+    forecasts = [item for item in result or [] if isinstance(item, Forecast)]
     if forecasts and as_json:
         put_json({"dry_run": forecasts})
     elif forecasts:
-        put(line for one in forecasts for line in lines_of(one))
-    elif found is not None and as_json:
-        put_json({"versions": [_version(one) for one in found]})
-
-
-def _version(result: Result) -> dict[str, Any]:
-    return {
-        "path": str(result.path), "up_to_date": result.up_to_date, "manifest": result.manifest,
-    }  # fmt: skip
+        put(line for forecast in forecasts for line in lines_of(forecast))
+    elif result is not None and as_json:
+        versions = [
+            {"path": str(path), "up_to_date": up_to_date, "manifest": manifest}
+            for path, manifest, up_to_date in result
+        ]
+        put_json({"versions": versions})

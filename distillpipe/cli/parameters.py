@@ -1,13 +1,13 @@
-"""Commands whose parameters are made from structs of options: for the command line, recipes and Python.
+"""Commands whose parameters are the fields of options structs, for the command line, recipes and Python.
 
-A command is a function with arguments of its own; the structs that it takes give it the rest:
+A command is a function with a few parameters of its own; the structs add the others:
 
     @command(SamplingOptions, Run, without={"min_date"}, end_at="step")
-    def generate(made: Made, problems: Annotated[str, argument("A file.")], *, out: Out) -> list[Result]:
-        return [stage(problems, out, made[SamplingOptions], made.run)]
+    def generate(values: OptionValues, problems: Annotated[str, argument("A file.")], *, out: Out) -> list[Result]:
+        return [stage(problems, out, values[SamplingOptions], values.run)]
 
-Their fields are its parameters, by name, but for those named by `without`; keywords are defaults other than the
-struct's. `Made` has the structs, built of what was given.
+Their fields are its parameters, except those named by `without`; keywords replace defaults of the structs.
+`OptionValues` builds the structs from the values that were given.
 """
 
 import inspect
@@ -58,7 +58,7 @@ SOURCES = {
 
 
 def argument(help: str) -> Option:
-    """Beside the type of a parameter that is given by its place."""
+    """The option of a positional parameter."""
     return Option(help, is_argument=True)
 
 
@@ -90,8 +90,8 @@ CHECKS: dict[str, Callable[[Any], Any]] = {
 }
 
 
-class Made:
-    """What a command was given: its structs, and how it was called."""
+class OptionValues:
+    """The values of a command's options, and where each came from."""
 
     def __init__(self, values: Mapping[str, Any], options: dict[str, ResolvedOption]) -> None:
         self.values = values
@@ -120,52 +120,53 @@ class Command:
         self.structs = structs
         self.__name__, self.__doc__ = body.__name__, body.__doc__
         self.own = list(_own_fields(body))
-        found = {one.name: one for one in self.own}
-        of_structs = [one for kind in structs for one in fields_of(kind)]
-        for field in of_structs:
-            if field.name not in without and field.name not in found:
+        struct_fields = [field for kind in structs for field in fields_of(kind)]
+        self.fields = {field.name: field for field in self.own}
+        for field in struct_fields:
+            if field.name not in without and field.name not in self.fields:
                 default = defaults.get(field.name, field.default)
-                found[field.name] = _with_check(field)._replace(default=default)
-        self.fields = found
-        unknown = {*defaults, *without} - {one.name for one in of_structs}
+                self.fields[field.name] = _with_check(field)._replace(default=default)
+        unknown = {*defaults, *without} - {field.name for field in struct_fields}
         assert not unknown, f"{self.__name__}: no struct has {unknown}"
-        made = [_typer_parameter(one) for one in found.values()]
         context = inspect.Parameter(
             "ctx", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context
         )
-        self.__signature__ = inspect.Signature([context, *made, _RECIPE])
-        self.__annotations__ = {
-            one.name: one.annotation for one in self.__signature__.parameters.values()
-        }
+        parameters = [context, *map(_typer_parameter, self.fields.values()), _RECIPE]
+        self.__signature__ = inspect.Signature(parameters)
+        self.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
 
     def __call__(self, ctx: typer.Context, **values: Any) -> None:
         def source(name: str) -> str:
-            found = ctx.get_parameter_source(name)
-            return SOURCES.get(found.name if found else "DEFAULT", "default")
+            place = ctx.get_parameter_source(name)
+            return SOURCES.get(place.name if place else "DEFAULT", "default")
 
-        # Typer makes None of an empty list that a check returned: ctx.params has what it was
+        # Typer replaces an empty list that a check returned by None; ctx.params still has the list
         params = {name: ctx.params[name] for name in self.fields}
-        own = {one.name: values[one.name] for one in self.own}
+        own = {field.name: values[field.name] for field in self.own}
         sources = {name: source(name) for name in self.fields}
-        output.put_found(self._run(params, sources, own), as_json=bool(values.get("as_json")))
+        result = self._run(params, sources, own)
+        output.put_result(result, as_json=bool(values.get("as_json")))
 
     def bound(self, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> dict[str, Any]:
-        """What is given from Python, by name; a UsageError names one that is not known."""
-        places = [one.name for one in self.own if one.option.is_argument]
-        if len(arguments) > len(places):
-            taken = f"{len(places)} argument by its place: {', '.join(places)}"
+        """The values that a call from Python gives, by name. Raises UsageError for an unknown name."""
+        positional = [field.name for field in self.own if field.option.is_argument]
+        if len(arguments) > len(positional):
+            taken = f"{len(positional)} argument by its place: {', '.join(positional)}"
             raise UsageError(f"{self.__name__}() takes {taken}; give the others by name")
-        given = dict(zip(places, arguments, strict=False)) | dict(keywords)
+        values = dict(zip(positional, arguments, strict=False)) | dict(keywords)
         known = {name: self.fields[name] for name in self.fields if name not in NOT_IN_PYTHON}
-        for name in given:
+        for name in values:
             if name not in known:
                 other = our_name(name, known)
-                said = f": {other[0]} is {other[1]}" if other else nearest(name, known)
-                raise UsageError(f"{self.__name__}() has no {name!r}{said}")
-        return given
+                hint = f": {other[0]} is {other[1]}" if other else nearest(name, known)
+                raise UsageError(f"{self.__name__}() has no {name!r}{hint}")
+        return values
 
     def call(self, *arguments: Any, **keywords: Any) -> Any:
-        """The command from Python: what it returns, or a DistillError; the names are those of the flags."""
+        """Run the command from Python, with the names of the flags. Returns what the function of the command returns.
+
+        Raises DistillError.
+        """
         given = self.bound(arguments, keywords)
         values, sources = {}, {}
         for name, field in self.fields.items():
@@ -174,7 +175,7 @@ class Command:
             is_given = name in given and not (given[name] is None and field.default is None)
             values[name] = checked(field, given[name]) if is_given else _default(field)
             sources[name] = "flag" if is_given else "default"
-        return self._run(values, sources, {one.name: values[one.name] for one in self.own})
+        return self._run(values, sources, {field.name: values[field.name] for field in self.own})
 
     def _run(
         self, values: dict[str, Any], sources: Mapping[str, Any], own: Mapping[str, Any]
@@ -183,28 +184,30 @@ class Command:
         options = {}
         for name, value in values.items():
             if name not in NOT_STORED:
-                shown = redact_all(str(value) if isinstance(value, Path) else value)
-                options[name] = ResolvedOption(shown, sources[name])
-        return self.body(Made(values, options), **own)
+                stored = redact_all(str(value) if isinstance(value, Path) else value)
+                options[name] = ResolvedOption(stored, sources[name])
+        return self.body(OptionValues(values, options), **own)
 
 
 def command(
     *structs: type[Options], without: Collection[str] = (), **defaults: Any
 ) -> Callable[[Callable[..., Any]], Command]:
-    """Make a command of a function, see the module."""
+    """Make a command from a function, see the docstring of the module."""
     return lambda body: Command(body, structs, without, defaults)
 
 
 def _own_fields(body: Callable[..., Any]) -> list[Field]:
+    """The parameters of a command's function that are options."""
     hints = typing.get_type_hints(body, include_extras=True)
-    found = []
+    fields = []
     for name, parameter in inspect.signature(body).parameters.items():
         kind, option = declared(hints[name])
         if option is not None:
-            lists = [one for one in typing.get_args(kind) if typing.get_origin(one) is list]
-            kind = lists[0] if lists else kind  # of `list[str] | None`
-            found.append(_with_check(Field(name, kind, option, parameter.default)))
-    return found
+            # the list of `list[str] | None`
+            lists = [item for item in typing.get_args(kind) if typing.get_origin(item) is list]
+            kind = lists[0] if lists else kind
+            fields.append(_with_check(Field(name, kind, option, parameter.default)))
+    return fields
 
 
 def _with_check(field: Field) -> Field:
@@ -240,27 +243,29 @@ def _typer_parameter(field: Field) -> inspect.Parameter:
             kind, default = kind | None, None
     callback = None if option.check is None else _callback(option.check)
     if option.is_argument:
-        made: Any = typer.Argument(help=option.help, callback=callback, metavar=field.name.upper())
+        parameter: Any = typer.Argument(
+            help=option.help, callback=callback, metavar=field.name.upper()
+        )
     else:
         flag = option.flag or f"--{field.name.replace('_', '-')}"
         if kind == bool | None:
             flag = f"{flag}/--no-{flag.removeprefix('--')}"
-        made = typer.Option(
+        parameter = typer.Option(
             flag, help=option.help, min=option.min, max=option.max, callback=callback,
             rich_help_panel=option.panel, show_envvar=False,
         )  # fmt: skip
     return inspect.Parameter(
         field.name, inspect.Parameter.KEYWORD_ONLY, default=default,
-        annotation=Annotated[kind, made, option],
+        annotation=Annotated[kind, parameter, option],
     )  # fmt: skip
 
 
 def _use_recipe(ctx: typer.Context, path: Path | None) -> None:
-    """The defaults of a recipe that stands behind the command; the context's object has all commands."""
+    """Set the defaults from a recipe that is given behind the command. The context's object has all commands."""
     if path is None:
         return
-    before = ctx.parent
-    if before is not None and str(before.get_parameter_source(recipe.PARAMETER)).endswith("LINE"):
+    parent = ctx.parent
+    if parent is not None and str(parent.get_parameter_source(recipe.PARAMETER)).endswith("LINE"):
         raise UsageError("--recipe is given twice: before and behind the command; leave one out")
     ctx.default_map = recipe.read(path, ctx.obj).get(ctx.info_name or "", {})
 

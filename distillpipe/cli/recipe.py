@@ -4,9 +4,9 @@
     num_samples = 2
     temperature = 0.6
 
-Keys are the parameters of the command; the command's signature is the only schema. What Typer would take
-in silence is refused here: unknown tables and keys, a list for a scalar, `true` for a number. A parameter of
-`KEY=VALUE` takes a list or a table of its own: `[filter.strategy_option]`.
+Keys are the parameters of the command; the command's signature is the schema. We refuse what Typer would accept
+silently: unknown tables and keys, a list for a scalar, `true` for a number. A parameter of `KEY=VALUE` takes a list
+or a table: `[filter.strategy_option]`.
 """
 
 import inspect
@@ -22,7 +22,7 @@ from distillpipe.base.errors import UsageError
 from distillpipe.base.option import declared, key_values, nearest
 from distillpipe.cli.other_names import our_name
 
-PARAMETER = "recipe"  # of every command: it stands in no recipe
+PARAMETER = "recipe"  # a parameter of every command, never a key of a recipe
 
 
 def read(path: Path, commands: Mapping[str, Callable[..., Any]]) -> dict[str, dict[str, Any]]:
@@ -45,8 +45,8 @@ def read(path: Path, commands: Mapping[str, Callable[..., Any]]) -> dict[str, di
         for key, value in table.items():
             if key not in parameters:
                 other = our_name(key, parameters)
-                said = f": {other[0]} is {other[1]!r}" if other else nearest(key, parameters)
-                raise UsageError(f"{path}: [{command}] has no {key!r}{said}")
+                hint = f": {other[0]} is {other[1]!r}" if other else nearest(key, parameters)
+                raise UsageError(f"{path}: [{command}] has no {key!r}{hint}")
             kind, option = declared(parameters[key])
             if option is not None and option.read is not None and isinstance(value, dict):
                 table[key] = value = key_values(value)
@@ -62,7 +62,7 @@ def _parameters(command: Callable[..., Any]) -> dict[str, Any]:
 
 def _check_value(where: str, value: Any, kind: Any) -> None:
     kinds = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
-    takes_list = any(typing.get_origin(one) is list for one in kinds)
+    takes_list = any(typing.get_origin(item) is list for item in kinds)
     if isinstance(value, list) != takes_list:
         wanted = "a list" if takes_list else "a single value"
         raise UsageError(f"{where} = {value!r}: expected {wanted}")

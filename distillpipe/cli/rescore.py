@@ -4,13 +4,13 @@ from typing import Annotated
 
 from distillpipe.base.option import Option
 from distillpipe.base.options import JUDGING, AnswerForm, Judging, Verifier
-from distillpipe.cli.parameters import Json, Made, argument, command
+from distillpipe.cli.parameters import Json, OptionValues, argument, command
 from distillpipe.stages.run import Result, Run
 
 
 @command(Judging, Run, without={"accept_errors", "allow_benchmark_training"})
 def rescore(
-    made: Made,
+    values: OptionValues,
     predictions: Annotated[
         list[str], argument("Datasets of predictions (PATH, PATH@v1), or OUT folders of eval.")
     ],
@@ -33,8 +33,11 @@ def rescore(
     Example:
       distill rescore runs/example/eval-teacher --answer-form any
     """
-    from distillpipe.stages.compare import folders_of
+    from distillpipe.data.store.dataset import find_versions
     from distillpipe.stages.rescore import rescore as stage
 
-    folders = [str(folder) for one in predictions for folder in folders_of(one).values()]
-    return [stage(one, made.run, answer_form, verifier, made[Judging]) for one in folders]
+    datasets = [
+        version for reference in predictions for version in find_versions(reference).values()
+    ]
+    judging = values[Judging]
+    return [stage(version, values.run, answer_form, verifier, judging) for version in datasets]

@@ -7,16 +7,16 @@ import msgspec
 from distillpipe.base.option import Option
 from distillpipe.base.options import RUN
 from distillpipe.base.training_options import TrainingOptions, TrainingRun
-from distillpipe.cli.parameters import DryRun, Json, Made, Out, argument, command
+from distillpipe.cli.parameters import DryRun, Json, OptionValues, Out, argument, command
 from distillpipe.data.forecast import Forecast
 from distillpipe.stages.run import Result, Run
 from distillpipe.training import distillation
 from distillpipe.training.preview import Preview
 
 
-@command(TrainingOptions, TrainingRun, Run, without={"accept_errors"})
+@command(TrainingOptions, TrainingRun, Run, without={"accept_errors", "no_thinking"})
 def sft(
-    made: Made,
+    values: OptionValues,
     traces: Annotated[list[str], argument("Datasets (PATH, PATH@v1) or .jsonl files of traces.")],
     *,
     student: Annotated[str, Option("Model folder, checkpoint of ours, or ORG/NAME on the hub.")],
@@ -43,14 +43,14 @@ def sft(
     from distillpipe.stages.sft import forecast_sft, preview_sft
     from distillpipe.stages.sft import sft as stage
 
-    options, run, training = made[TrainingOptions], made.run, made[TrainingRun]
-    assert options.distillation is not None  # or it was not built
+    options, run, training = values[TrainingOptions], values.run, values[TrainingRun]
+    assert options.distillation is not None  # every command line has it
     every = training.save_every if options.distillation.kd_adaptive else None
-    asked = msgspec.structs.replace(options.distillation, kd_adaptive=every)
-    distillation.check_unused(asked, run.options)
-    taught = distillation.check(asked, len(training.teacher), options.eval_split)
-    options = msgspec.structs.replace(options, distillation=taught)
+    soft_options = msgspec.structs.replace(options.distillation, kd_adaptive=every)
+    distillation.check_unused(soft_options, run.options)
+    checked = distillation.check(soft_options, len(training.teacher), options.eval_split)
+    options = msgspec.structs.replace(options, distillation=checked)
     if preview is not None:
         return preview_sft(traces, student, options, run, training, preview)
-    given = (traces, student, out, options, run, training)
-    return [forecast_sft(*given)] if dry_run else [stage(*given)]
+    arguments = (traces, student, out, options, run, training)
+    return [forecast_sft(*arguments)] if dry_run else [stage(*arguments)]

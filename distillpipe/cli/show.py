@@ -2,13 +2,13 @@
 
 from typing import Annotated
 
-from distillpipe.cli.parameters import Json, Made, argument, command
+from distillpipe.cli.parameters import Json, OptionValues, argument, command
 from distillpipe.reports.rows import RowQuery
 
 
 @command(RowQuery)
 def show(
-    made: Made,
+    values: OptionValues,
     datasets: Annotated[
         list[str], argument("Datasets, checkpoints, or the OUT folder of an eval.")
     ],
@@ -27,4 +27,4 @@ def show(
     """
     from distillpipe.stages.show import show as stage
 
-    stage(datasets, made[RowQuery], as_json=as_json)
+    stage(datasets, values[RowQuery], as_json=as_json)

@@ -17,8 +17,7 @@ import msgspec
 
 from distillpipe.base.errors import DistillError
 from distillpipe.base.terminal import printable
-from distillpipe.data.store import manifest as manifests
-from distillpipe.data.store import versions
+from distillpipe.data.store import dataset, versions
 from distillpipe.data.store.manifest import ResolvedOption
 from distillpipe.data.store.spending import say_dollars
 from distillpipe.data.store.versions import Header
@@ -64,7 +63,7 @@ class Forecast(msgspec.Struct):
 def begin(
     stage: str, out: Path, options: dict[str, ResolvedOption], references: Sequence[str]
 ) -> Forecast:
-    """A forecast with its options and inputs."""
+    """A forecast with its options and inputs. A reference that names nothing yet is said to be missing."""
     return Forecast(stage, str(out), options, [_input(reference) for reference in references])
 
 
@@ -154,14 +153,14 @@ def size(num_bytes: float) -> str:
 def _input(reference: str) -> str:
     if reference.startswith("hub:"):
         return reference
-    if (path := versions.plain_file(reference)) is not None:
-        return f"{reference}: {size(path.stat().st_size)}"
     try:
-        folder = versions.resolve(reference)
-        manifest = manifests.read(folder)
+        source = dataset.find(reference)
     except DistillError:
         return (
             f"{reference}: {'not a dataset' if Path(reference).exists() else 'does not exist yet'}"
         )
-    num_bytes = sum(entry.bytes for entry in manifest.files)
-    return f"{reference} ({folder.name}): {manifest.counts.rows_kept:,} rows, {size(num_bytes)}"
+    if source.manifest is None:
+        return f"{reference}: {size(source.path.stat().st_size)}"
+    num_bytes = sum(entry.bytes for entry in source.manifest.files)
+    num_rows = source.manifest.counts.rows_kept
+    return f"{reference} ({source.path.name}): {num_rows:,} rows, {size(num_bytes)}"

@@ -2,7 +2,7 @@ r"""Read problems from files, datasets, the Hugging Face Hub and the table of be
 
     {"problem": "Tom has 14 coins. ...", "answer": "20", "num_steps": 2}
 
-A reference is one of these:
+A reference is one of these; `find` makes `Problems` of it, once, and everything else takes them:
 
     problems.jsonl       a file: .jsonl, .json, .csv (all also .gz), .parquet
     runs/traces@v1       a dataset of ours: the problems of its rows
@@ -44,6 +44,7 @@ from distillpipe.data.formats.fields import (
 )
 from distillpipe.data.formats.files import Placed, readable
 from distillpipe.data.store import dataset, versions
+from distillpipe.data.store.dataset import Dataset
 from distillpipe.data.store.manifest import InputDataset
 from distillpipe.verify import VERIFIERS
 from distillpipe.verify.code.problem_tests import tests_for
@@ -56,40 +57,65 @@ Failed = Callable[[Problem, InternalError], None]
 _DAY = re.compile(r"\d{4}-\d\d-\d\d")
 
 
+class Problems(msgspec.Struct, frozen=True):
+    """Where problems, or rows of other tools, are read from."""
+
+    name: str
+    "the reference that the user gave"
+    place: Dataset | str
+    "a file, a version of a dataset of ours, or a hub dataset (`hub:ORG/NAME`)"
+    benchmark: Benchmark | None = None
+    "null for what is not in the table of benchmarks"
+
+
+def find(reference: str) -> Problems:
+    """The problems that a reference names. Raises UsageError if there are none."""
+    location = _located(reference)
+    benchmark = BENCHMARKS.get(reference)
+    if location.startswith(hub.PREFIX):
+        return Problems(reference, location, benchmark)
+    if not is_dataset(location) and not Path(location).is_file():
+        raise UsageError(
+            f"{location} does not exist: give a dataset's folder, PATH@vN, or a .jsonl file (or .json, "
+            f".csv, .parquet, .gz), hub:ORG/NAME, or the name of a benchmark ({', '.join(BENCHMARKS)})"
+        )
+    return Problems(reference, dataset.find(location), benchmark)
+
+
 def read_problems(
-    reference: str,
+    source: Problems,
     prompting: Prompting,
     limit: int | None,
     failed: Failed | None = None,
 ) -> Iterator[Problem]:
-    """Yield the first `limit` problems of a reference, all for None, within the dates of `prompting`.
+    """Yield the first `limit` problems of a source, all for None, within the dates of `prompting`.
 
     A row that raises an internal error is passed to `failed`, with what is known of its problem; without
     `failed` it raises DataError. Raises DataError with file and line for a row that is broken or has no
     problem, and if no problem is within the dates.
     """
     number = 0
-    for problem in islice(_problems(reference, prompting, failed), limit):
+    for problem in islice(_problems(source, prompting, failed), limit):
         number += 1
         yield problem
     if not number and (prompting.min_date or prompting.max_date):
         window = f"{prompting.min_date or '...'} to {prompting.max_date or '...'}"
         raise DataError(
-            f"{reference}: no problem is dated {window} (--min-date, --max-date; --protocol may have set them)"
+            f"{source.name}: no problem is dated {window} (--min-date, --max-date; --protocol may have set them)"
         )
 
 
-def _problems(reference: str, prompting: Prompting, failed: Failed | None) -> Iterator[Problem]:
-    if is_dataset(reference):
-        for problem in dataset.read_problems(reference):
+def _problems(source: Problems, prompting: Prompting, failed: Failed | None) -> Iterator[Problem]:
+    if isinstance(source.place, Dataset) and not source.place.is_file:
+        for problem in dataset.read_problems(source.place):
             if _is_in_window(json_object(problem.extra), problem.problem_id, prompting):
                 yield judged_by(problem, prompting.verifier or problem.verifier)
         return
-    benchmark = BENCHMARKS.get(reference)
+    benchmark = source.benchmark
     if benchmark is not None:
         prompting = _prompting_of(benchmark, prompting)
     name = None if benchmark is None else benchmark.name
-    for where, row in rows(reference, "problem"):
+    for where, row in rows(source, "problem"):
         problem_or_error = guarded(_problem_in, row, where, benchmark, prompting)
         if isinstance(problem_or_error, InternalError):
             error = problem_or_error
@@ -124,31 +150,27 @@ def _stub(row: Any, where: str, prompting: Prompting) -> Problem:
     )
 
 
-def rows(reference: str, holds: str = "row") -> Iterator[Placed]:
-    """Yield place and value of each row of a file, a hub dataset or a benchmark.
+def rows(source: Problems, holds: str = "row") -> Iterator[Placed]:
+    """Yield place and value of each row of a file or a hub dataset.
 
     `holds` is the noun for a row in error messages: "row" or "problem".
     """
-    for where, row in rows_and_unreadable(reference, holds):
+    for where, row in rows_and_unreadable(source, holds):
         yield where, readable(row)
 
 
-def rows_and_unreadable(reference: str, holds: str = "row") -> Iterator[Placed]:
+def rows_and_unreadable(source: Problems, holds: str = "row") -> Iterator[Placed]:
     """As `rows`, but yield an `Unreadable` for a single row that cannot be read."""
-    location = _located(reference)
-    if location.startswith(hub.PREFIX):
-        return hub.hub_rows(location)
-    return files.rows_and_unreadable(_existing(location), holds)
+    if isinstance(source.place, Dataset):
+        return files.rows_and_unreadable(source.place.path, holds)
+    return hub.hub_rows(source.place)
 
 
-def describe(reference: str, out: Path) -> InputDataset:
-    """The manifest entry for a reference that a version under `out` reads. A hub dataset has its commit as id."""
-    location = _located(reference)
-    if location.startswith(hub.PREFIX):
-        return InputDataset(path=location, version=None, id=hub.identity(location))
-    if not is_dataset(location):
-        _existing(location)
-    return versions.describe_input(location, out)
+def describe(source: Problems, out: Path) -> InputDataset:
+    """The manifest entry for problems that a version under `out` reads. A hub dataset has its commit as id."""
+    if isinstance(source.place, Dataset):
+        return dataset.describe(source.place, out)
+    return InputDataset(path=source.place, version=None, id=hub.identity(source.place))
 
 
 def place_of(reference: str) -> str:
@@ -165,16 +187,6 @@ def is_dataset(reference: str) -> bool:
         versions.follow_latest(Path(reference)).is_dir()
         or versions.split_reference(reference)[1] is not None
     )
-
-
-def _existing(reference: str) -> Path:
-    path = Path(reference)
-    if not path.is_file():
-        raise UsageError(
-            f"{reference} does not exist: give a dataset's folder, PATH@vN, or a .jsonl file (or .json, "
-            f".csv, .parquet, .gz), hub:ORG/NAME, or the name of a benchmark ({', '.join(BENCHMARKS)})"
-        )
-    return path
 
 
 def _located(reference: str) -> str:

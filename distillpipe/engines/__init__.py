@@ -6,7 +6,7 @@ Each engine's module has one heavy import and is imported only when it is used.
 from importlib.util import find_spec
 
 from distillpipe.base.errors import MissingDependencyError, UsageError
-from distillpipe.base.options import EngineOptions
+from distillpipe.base.options import NO_TEMPLATE_OPTIONS, EngineOptions, TemplateOptions
 from distillpipe.base.progress import say
 from distillpipe.base.requirements import install_command
 from distillpipe.data.store.spending import Ledger, prices_of
@@ -48,15 +48,17 @@ def open_engine(
     options: EngineOptions,
     draft: Draft | None = None,
     soft_labels: int | None = None,
+    template: TemplateOptions = NO_TEMPLATE_OPTIONS,
 ) -> Engine:
     """Load the model and open the engine that `options` select. The cost of a server is kept in `draft`.
 
-    `soft_labels` is the largest number that a request will ask for; see `check_soft_labels`.
+    `soft_labels` is the largest number that a request will ask for; see `check_soft_labels`. `template` goes to a
+    server that renders prompts itself.
     """
     if soft_labels is not None:
         check_soft_labels(model, soft_labels)
     if isinstance(model, Served):
-        return _open_server(model, chat, options, draft)
+        return _open_server(model, chat, options, draft, template)
     assert chat is not None  # only a server renders prompts itself
     match choose_engine(options):
         case "transformers":
@@ -90,15 +92,19 @@ def check_soft_labels(model: AnyModel, soft_labels: int) -> None:
 
 
 def _open_server(
-    model: Served, chat: Chat | None, options: EngineOptions, draft: Draft | None
+    model: Served,
+    chat: Chat | None,
+    options: EngineOptions,
+    draft: Draft | None,
+    template: TemplateOptions,
 ) -> Engine:
-    from distillpipe.engines.server.engine import OpenAIEngine
+    from distillpipe.engines.server.engine import OpenAIEngine, Timeouts
     from distillpipe.engines.server.server import Server
 
     assert options.base_url is not None  # otherwise the model would not be a served one
     if options.engine == "auto":
         say("engine: openai (--base-url)")
-    server = Server(options.base_url, model.name, options.api_key_env)
+    server = Server(options.base_url, model.name, options.api_key_env, template.variables)
     server.check()
     billing = None
     if draft is not None and (prices := prices_of(options)) is not None:
@@ -107,7 +113,8 @@ def _open_server(
         server,
         options.concurrency or CONCURRENCY,
         billing,
-        needs_reasoning=not options.allow_no_reasoning,
+        Timeouts(stall_seconds=options.stall_seconds),
+        needs_reasoning=not (options.allow_no_reasoning or template.no_thinking),
         end_ids=None if chat is None else chat.end_ids,
     )
 

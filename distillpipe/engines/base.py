@@ -65,6 +65,8 @@ class Answer(NamedTuple):
     num_tokens: TokenCounts | None
     served_by: str | None
     "the model name that the server reports"
+    notes: tuple[tuple[str, str], ...] = ()
+    "name and text of what the server sent besides, for the row's `extra`"
 
 
 class Failure(NamedTuple):

@@ -12,40 +12,30 @@ import msgspec
 
 from distillpipe.base.filter_options import FilterOptions
 from distillpipe.base.records import Trace
-from distillpipe.filters.rules import (
-    Drop,
-    answer_only_in_reasoning,
-    contradicting_answers,
-    missing_reasoning,
-    missing_response,
-    refusal,
-    repetitive,
-    template_text,
-    too_few_reasoning_tokens,
-    too_many_reasoning_tokens,
-    unfinished,
-    unfinished_reasoning,
-    unfinished_response,
-    unwanted_verdict,
-)
+from distillpipe.filters import rules
+from distillpipe.filters.rules import Drop
 from distillpipe.filters.scripts import mixed_scripts
 
 ROW_RULES: dict[str, Callable[[Trace, FilterOptions], Drop | None]] = {
-    "unfinished": unfinished,
-    "missing_reasoning": missing_reasoning,
-    "too_few_reasoning_tokens": too_few_reasoning_tokens,
-    "too_many_reasoning_tokens": too_many_reasoning_tokens,
-    "missing_response": missing_response,
-    "refusal": refusal,
-    "unfinished_response": unfinished_response,
-    "unfinished_reasoning": unfinished_reasoning,
-    "answer_only_in_reasoning": answer_only_in_reasoning,
-    "contradicting_answers": contradicting_answers,
-    "template_text": template_text,
-    "mixed_scripts": mixed_scripts,
-    "repetitive": repetitive,
-    "unwanted_verdict": unwanted_verdict,
+    rule.__name__: rule
+    for rule in (
+        rules.unfinished,
+        rules.missing_reasoning,
+        rules.too_few_reasoning_tokens,
+        rules.too_many_reasoning_tokens,
+        rules.missing_response,
+        rules.refusal,
+        rules.unfinished_response,
+        rules.unfinished_reasoning,
+        rules.answer_only_in_reasoning,
+        rules.contradicting_answers,
+        rules.template_text,
+        mixed_scripts,
+        rules.repetitive,
+        rules.unwanted_verdict,
+    )
 }
+"By name, which is also the drop reason (but for the verdict, whose reason is `wrong_answer` and the like)."
 CODE_VERSION = 5  # part of the fingerprint: increase it when a rule decides differently
 
 

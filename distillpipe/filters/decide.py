@@ -19,7 +19,8 @@ from distillpipe.base.processes import Processes, num_cores
 from distillpipe.base.records import SoftLabels, TokenCounts, Trace, Verdict
 from distillpipe.base.rowguard import REASON, InternalError, guarded, is_internal_error
 from distillpipe.base.user_code.functions import UserFunction
-from distillpipe.data.store import dataset, versions
+from distillpipe.data.store import dataset
+from distillpipe.data.store.dataset import Dataset
 from distillpipe.data.store.jsonl import Slice, decode, decoded_slice, slices
 from distillpipe.filters.cut import Cut, cut_row, find_cut, judged_conclusion
 from distillpipe.filters.own_rules import own_drops
@@ -33,7 +34,7 @@ SLICE_BYTES = 1_000_000  # at most, unless a row is longer
 SLICES_A_WORKER = 16  # at least, so that all workers are busy until the end
 
 DatasetSlice = tuple[str, Slice]
-"A slice of a file and the dataset that it belongs to"
+"The name of a dataset and a slice of one of its files"
 
 
 class ExaminedRow(NamedTuple):
@@ -94,7 +95,7 @@ class RowFilter(NamedTuple):
     """Applies the row rules; safe to use from several threads."""
 
     options: FilterOptions
-    known: ProblemFacts
+    facts: ProblemFacts
     extras: ProblemExtras
     count_tokens: Callable[[Trace], TokenCounts] | None
     "null if no row is cut"
@@ -119,7 +120,7 @@ class RowFilter(NamedTuple):
 
     def wants_problem(self, trace: Trace) -> bool:
         """Whether no rule rejects the problem of a row."""
-        return next(self.known.drops(trace, self.options), None) is None
+        return next(self.facts.drops(trace, self.options), None) is None
 
     def decide(self, trace: Trace) -> RowDecision:
         """Decide on a row; an internal error drops it."""
@@ -138,17 +139,17 @@ class RowFilter(NamedTuple):
         _, judged, cut, drops = self.examine(trace)
         decision = Decision(
             content, judged.answer, judged.verdict, judged.verdict_reason,
-            self.known.domain(judged), cut, drops,
+            self.facts.domain(judged), cut, drops,
         )  # fmt: skip
         candidate = None
         if not drops:
-            candidate = self.known.candidate(judged, self.options)._replace(id=trace.id)
+            candidate = self.facts.candidate(judged, self.options)._replace(id=trace.id)
         return RowDecision(trace.id, judged.problem_id, decision, candidate, judged.id)
 
     def _drops(self, trace: Trace) -> list[Drop]:
         drops = chain(
             filters.drops_by_text(trace, self.options),
-            self.known.drops(trace, self.options),
+            self.facts.drops(trace, self.options),
             own_drops(trace, self.rules),
         )
         return list(drops if self.options.explain else islice(drops, 1))
@@ -180,7 +181,7 @@ class RowFilter(NamedTuple):
 
 @contextmanager
 def decided(
-    examiner: RowFilter, inputs: list[str], num_workers: int | None, *, allow_benchmark: bool
+    examiner: RowFilter, inputs: list[Dataset], num_workers: int | None, *, allow_benchmark: bool
 ) -> Iterator[Iterator[RowDecision]]:
     """The decisions of `examiner` on each row of `inputs`; workers end with the block.
 
@@ -195,21 +196,20 @@ def decided(
         return
     slice_bytes = min(SLICE_BYTES, num_bytes // (num_workers * SLICES_A_WORKER))
     decide = partial(_decide, examiner, allow_benchmark)
+    parts = (
+        (source.name, part)
+        for source in inputs
+        for path in dataset.row_files(source)
+        for part in slices(path, slice_bytes)
+    )
     with Processes(num_workers, decide) as processes:
-        yield chain.from_iterable(processes.map(_dataset_slices(inputs, slice_bytes)))
-
-
-def _dataset_slices(inputs: list[str], slice_bytes: int) -> Iterator[DatasetSlice]:
-    for reference in inputs:
-        for path in dataset.row_files(reference):
-            for part in slices(path, slice_bytes):
-                yield reference, part
+        yield chain.from_iterable(processes.map(parts))
 
 
 def _decide(examiner: RowFilter, allow_benchmark: bool, place: DatasetSlice) -> list[RowDecision]:
-    reference, part = place
+    dataset_name, part = place
     return [
-        examiner.decide(trace if allow_benchmark else dataset.for_training(trace, reference))
+        examiner.decide(trace if allow_benchmark else dataset.for_training(trace, dataset_name))
         for trace in decoded_slice(part, Trace)
     ]
 
@@ -229,7 +229,7 @@ class _Written(Trace, frozen=True, kw_only=True):
 
 
 def rows_once(
-    inputs: list[str],
+    inputs: list[Dataset],
     decisions: dict[str, Decision],
     options: FilterOptions,
     moved: dict[str, SoftLabels | None],
@@ -240,10 +240,10 @@ def rows_once(
     """
     pending = set(decisions)
     full_decoder = msgspec.json.Decoder(Trace)
-    for reference in inputs:
-        record: type[Trace] = Trace if versions.plain_file(reference) else _Written
+    for source in inputs:
+        record: type[Trace] = Trace if source.is_file else _Written
         raw_decoder = msgspec.json.Decoder(record)
-        for where, line in dataset.scan_lines(reference):
+        for where, line in dataset.scan_lines(source):
             row = decode(line, raw_decoder, where)
             if row.id not in pending:
                 continue

@@ -90,9 +90,9 @@ class Decontaminator:
     """
 
     def __init__(self, rows: Iterable[tuple[str, str, str]], mode: Mode = "share") -> None:
-        self._split = words_of if mode == "share" else _plain_words
+        self._split = words_of if mode == "share" else lambda text: text.lower().split()
         self._length = RUN if mode == "share" else 8
-        self._found = self._found_by_share if mode == "share" else self._found_by_run
+        self._matches = self._matches_by_share if mode == "share" else self._matches_by_run
         self._names: list[tuple[str, str]] = []
         self._texts: list[_ProblemFeatures] = []
         self._having: defaultdict[Run, list[int]] = defaultdict(list)
@@ -117,9 +117,9 @@ class Decontaminator:
 
     def match(self, problem: str) -> Match | None:
         """The row with the largest share, the first one of equals; None without a match."""
-        return max(self._found(problem), key=lambda match: match.share, default=None)
+        return max(self._matches(problem), key=lambda match: match.share, default=None)
 
-    def _found_by_run(self, problem: str) -> Iterator[Match]:
+    def _matches_by_run(self, problem: str) -> Iterator[Match]:
         shared: set[Run] = set()
         for piece, is_first, is_last in _pieces(problem, self._overlap):
             words = self._split(piece)
@@ -127,7 +127,7 @@ class Decontaminator:
         for index, num_shared in sorted(self._num_shared(shared).items()):
             yield Match(*self._names[index], "held", num_shared / self._texts[index].num_runs)
 
-    def _found_by_share(self, problem: str) -> Iterator[Match]:
+    def _matches_by_share(self, problem: str) -> Iterator[Match]:
         for piece, _, _ in _pieces(problem, self._overlap):
             words = self._split(piece)
             num_shared = self._num_shared(self._shared(words))
@@ -168,7 +168,12 @@ def _kind(
         if num_in_both < DIAGRAM_SHARE * row.diagram.total():
             return None
     share = num_shared / row.num_runs if row.num_runs else 1.0
-    if _holds(row, problem, share):
+    least = HELD_SHARE if row.is_numbered else HELD_SHARE_UNNUMBERED
+    if row.is_short or (share == 1 and len(row.words) < SHORT_UNNUMBERED):
+        is_held = _stands_in(row.words, problem.words)
+    else:
+        is_held = share >= least and row.numbers <= problem.numbers
+    if is_held:
         return "held", share
     if (
         share >= CUT_LEAST
@@ -185,13 +190,6 @@ def _kind(
     return None
 
 
-def _holds(row: _ProblemFeatures, problem: _ProblemFeatures, share: float) -> bool:
-    if row.is_short or (share == 1 and len(row.words) < SHORT_UNNUMBERED):
-        return _stands_in(row.words, problem.words)
-    least = HELD_SHARE if row.is_numbered else HELD_SHARE_UNNUMBERED
-    return share >= least and row.numbers <= problem.numbers
-
-
 def _stands_in(short: list[str], words: list[str]) -> bool:
     """Whether `words` contain `short` contiguously, and not as a part of a longer formula."""
     for start in range(len(words) - len(short) + 1):
@@ -205,10 +203,6 @@ def _stands_in(short: list[str], words: list[str]) -> bool:
 
 def _runs(words: list[str], length: int) -> Iterator[Run]:
     return zip(*(words[start:] for start in range(length)), strict=False)
-
-
-def _plain_words(text: str) -> list[str]:
-    return text.lower().split()
 
 
 def _pieces(text: str, overlap: int) -> Iterator[tuple[str, bool, bool]]:

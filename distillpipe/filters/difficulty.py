@@ -7,14 +7,14 @@ With several models the best one counts: a problem that one of them solves is no
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from pathlib import Path
 
 from distillpipe.base.errors import DataError, UsageError
 from distillpipe.base.filter_options import FilterOptions
 from distillpipe.base.records import Trace
-from distillpipe.data.store import dataset, versions
-from distillpipe.data.store import manifest as manifests
+from distillpipe.data.store import dataset
+from distillpipe.data.store.dataset import Dataset
 from distillpipe.filters.rules import Drop
 
 PassRates = dict[str, dict[str, float]]  # by model, by problem_id
@@ -22,31 +22,27 @@ PassRates = dict[str, dict[str, float]]  # by model, by problem_id
 HOW_TO_EVALUATE = "distill eval MODEL --benchmark PROBLEMS --out FOLDER"
 
 
-def predictions_in(references: Collection[str]) -> list[str]:
+def find_predictions(references: Collection[str]) -> list[Dataset]:
     """The datasets of predictions; a folder of several evaluations gives one for each evaluation.
 
     Raises UsageError for a dataset that holds no predictions.
     """
-    datasets: list[str] = []
+    datasets: list[Dataset] = []
     for reference in references:
-        path = Path(reference)
-        evaluations = []
-        if path.is_dir() and not versions.holds_versions(path) and not versions.partials(path):
-            evaluations = sorted(str(child) for child in path.iterdir() if versions.finished(child))
-        datasets += evaluations or [reference]
-    for reference in datasets:
-        if versions.plain_file(reference):
-            continue
-        kind = manifests.read(versions.resolve(reference)).kind
-        if kind != "predictions":
+        is_folder = Path(reference).is_dir()
+        datasets += (
+            dataset.find_versions(reference).values() if is_folder else [dataset.find(reference)]
+        )
+    for source in datasets:
+        if source.manifest is not None and source.manifest.kind != "predictions":
             raise UsageError(
-                f"--difficulty {reference} holds {kind}, not predictions: make some with "
+                f"--difficulty {source.name} holds {source.manifest.kind}, not predictions: make some with "
                 f"`{HOW_TO_EVALUATE}`"
             )
     return datasets
 
 
-def read_pass_rates(references: Collection[str]) -> PassRates:
+def read_pass_rates(predictions: Collection[Dataset]) -> PassRates:
     """The pass rate of each problem for each model, from datasets or files of predictions.
 
     A row in several datasets counts once. Unverifiable answers do not count, and a problem without other answers has no
@@ -55,16 +51,17 @@ def read_pass_rates(references: Collection[str]) -> PassRates:
     seen: set[str] = set()
     num_judged: dict[str, Counter[str]] = {}
     num_correct: dict[str, Counter[str]] = {}
-    for reference, row in _predictions(references):
+    rows = ((source.name, row) for source in predictions for row in dataset.scan(source, Trace))
+    for name, row in rows:
         if row.id in seen:
             continue
         seen.add(row.id)
         if row.verdict is None:
             raise DataError(
-                f"--difficulty {reference}: row {row.id} has no verdict: make predictions with "
+                f"--difficulty {name}: row {row.id} has no verdict: make predictions with "
                 f"`{HOW_TO_EVALUATE}`"
             )
-        model = row.teacher or reference
+        model = row.teacher or name
         judged = num_judged.setdefault(model, Counter())
         judged[row.problem_id] += row.verdict != "unverifiable"
         num_correct.setdefault(model, Counter())[row.problem_id] += row.verdict == "correct"
@@ -118,9 +115,3 @@ def unwanted_difficulty(problem_id: str, rates: PassRates, options: FilterOption
     if best < lowest:
         return Drop("too_hard", f"{best:.4g}")
     return None
-
-
-def _predictions(references: Collection[str]) -> Iterator[tuple[str, Trace]]:
-    for reference in references:
-        for row in dataset.read_traces(reference):
-            yield reference, row

@@ -20,8 +20,8 @@ from distillpipe.base.progress import say
 from distillpipe.base.records import Trace, trace_id, with_source
 from distillpipe.base.rowguard import InternalError, guarded
 from distillpipe.data.store import dataset, reuse, spending
+from distillpipe.data.store.dataset import Dataset
 from distillpipe.data.store.jsonl import Stream, decode, encoder
-from distillpipe.data.store.manifest import ModelUsed
 from distillpipe.data.store.writer import Writer, incomplete
 from distillpipe.engines import find_model, open_engine
 from distillpipe.engines.base import (
@@ -37,7 +37,6 @@ from distillpipe.engines.budget import policy
 from distillpipe.engines.budget.thoughts import ThoughtEditor
 from distillpipe.engines.drive import drive, metered
 from distillpipe.filters.rules import too_many_reasoning_tokens
-from distillpipe.models import lookup
 from distillpipe.models.chat import Chat, load_chat
 from distillpipe.models.lookup import AnyModel, Model
 from distillpipe.models.tokens import find_tokenizer
@@ -55,8 +54,11 @@ def budget_of(forcing: Forcing, options: FilterOptions) -> Budget:
     )
 
 
-def find_teacher(forcing: Forcing, *, weights: bool = True) -> AnyModel:
-    """The teacher. Raises UsageError for a server without --tokenizer, which cannot continue a text."""
+def find_teacher(forcing: Forcing, *, weights: bool) -> AnyModel:
+    """The teacher. Raises UsageError for a server without --tokenizer, which cannot continue a text.
+
+    Without `weights`, those of a hub model are not downloaded.
+    """
     assert forcing.teacher is not None  # otherwise nothing is forced
     model = find_model(forcing.teacher, "--teacher", forcing.engine, weights=weights)
     if not isinstance(model, Model) and forcing.tokenizer is None:
@@ -65,11 +67,6 @@ def find_teacher(forcing: Forcing, *, weights: bool = True) -> AnyModel:
             "continued over the server's /completions"
         )
     return model
-
-
-def teacher_used(forcing: Forcing, out: Path) -> ModelUsed:
-    """The teacher, as recorded in the manifests under `out`."""
-    return lookup.used("teacher", find_teacher(forcing, weights=False), out)
 
 
 def _chat(forcing: Forcing, model: AnyModel) -> Chat:
@@ -94,13 +91,19 @@ class Forcer:
     """Samples new responses for the rows of one run."""
 
     def __init__(
-        self, forcing: Forcing, options: FilterOptions, writer: Writer, *, allow_benchmark: bool
+        self,
+        forcing: Forcing,
+        teacher: AnyModel,
+        options: FilterOptions,
+        writer: Writer,
+        *,
+        allow_benchmark: bool,
     ) -> None:
         self._forcing = forcing
         self._options = options
         self._budget = budget_of(forcing, options)
         self._writer = writer
-        self._model = find_teacher(forcing)
+        self._model = teacher
         self._allow_benchmark = allow_benchmark
         self._in_flight: dict[str, _Started] = {}
         self._done: set[str] = set()
@@ -108,7 +111,7 @@ class Forcer:
         self.errors: dict[str, InternalError] = {}
         "by the id of the source row"
 
-    def force(self, inputs: list[str], out: Path, selects: Selects) -> list[str]:
+    def force(self, inputs: list[Dataset], out: Path, selects: Selects) -> list[Dataset]:
         """Sample new responses for the rows of `inputs` that are too long and that `selects` accepts.
 
         Returns the files of the new rows. Raises Incomplete if requests failed, unless errors are accepted.
@@ -129,9 +132,10 @@ class Forcer:
         say(
             f"filter: {len(self._done):,} of {len(keys):,} rows over the budget have a new response"
         )
-        return [str(draft.path / part.name) for part in stream.parts]
+        paths = [draft.path / part.name for part in stream.parts]
+        return [Dataset(str(path), path) for path in paths]
 
-    def _over_budget(self, inputs: list[str], selects: Selects) -> Iterator[tuple[str, Trace]]:
+    def _over_budget(self, inputs: list[Dataset], selects: Selects) -> Iterator[tuple[str, Trace]]:
         """The rows to continue, each once, with the keys of the new rows."""
         seen: set[str] = set()
         for trace in dataset.read_training_traces(inputs, allow_benchmark=self._allow_benchmark):
@@ -152,7 +156,7 @@ class Forcer:
         self._done.add(decode(line, msgspec.json.Decoder(dataset.RowKeys), where).row_key)
 
     def _sample(
-        self, inputs: list[str], selects: Selects, missing: set[str], stream: Stream
+        self, inputs: list[Dataset], selects: Selects, missing: set[str], stream: Stream
     ) -> None:
         writer = self._writer
         chat = _chat(self._forcing, self._model)

@@ -13,7 +13,9 @@ from distillpipe.base.filter_options import FilterOptions, Forcing
 from distillpipe.base.options import Prompting
 from distillpipe.base.records import Problem, Trace
 from distillpipe.data import sources
+from distillpipe.data.sources import Problems
 from distillpipe.data.store import dataset
+from distillpipe.data.store.dataset import Dataset
 from distillpipe.data.store.jsonl import Spool
 from distillpipe.filters.decontaminate import Decontaminator, Match, Mode
 from distillpipe.filters.difficulty import PassRates, read_pass_rates, unwanted_difficulty
@@ -37,12 +39,12 @@ class ProblemOfRow(msgspec.Struct, frozen=True):
 class ProblemExtras:
     """The other keys of problems whose verifier reads them; kept on disk, because tests of programs may be large."""
 
-    def __init__(self, inputs: list[str], options: FilterOptions, folder: Path) -> None:
+    def __init__(self, inputs: list[Dataset], options: FilterOptions, folder: Path) -> None:
         self.verifiers: set[str] = set()
         self._spool = Spool(folder, Problem)
         self._numbers: dict[str, int] = {}
-        for reference in inputs:
-            for problem in dataset.read_problems(reference):
+        for source in inputs:
+            for problem in dataset.read_problems(source):
                 verifier = options.verifier or problem.verifier
                 verify.check_name(verifier)
                 self.verifiers.add(verifier)
@@ -56,11 +58,11 @@ class ProblemExtras:
         return None if number is None else self._spool[number].extra
 
 
-def problems_of(inputs: list[str], folder: Path) -> Iterator[Problem]:
+def problems_of(inputs: list[Dataset], folder: Path) -> Iterator[Problem]:
     """The distinct problems of the rows in `folder`, from the inputs' list of problems, else from the rows."""
     pending = {row.problem_id: row.domain for row in dataset.scan(folder, ProblemOfRow)}
-    for reference in inputs:
-        for problem in dataset.read_problems(reference):
+    for source in inputs:
+        for problem in dataset.read_problems(source):
             if problem.problem_id in pending:
                 yield msgspec.structs.replace(problem, domain=pending.pop(problem.problem_id))
     if not pending:
@@ -71,10 +73,10 @@ def problems_of(inputs: list[str], folder: Path) -> Iterator[Problem]:
             yield Problem(**msgspec.structs.asdict(row))
 
 
-def texts_of(inputs: list[str]) -> Iterator[tuple[str, str]]:
+def texts_of(inputs: list[Dataset]) -> Iterator[tuple[str, str]]:
     """The id and the text of the problem of each row."""
-    for reference in inputs:
-        for row in dataset.scan(reference, ProblemOfRow):
+    for source in inputs:
+        for row in dataset.scan(source, ProblemOfRow):
             yield row.problem_id, row.problem
 
 
@@ -160,16 +162,21 @@ NO_INPUTS = FilterInputs(predictions=[], benchmarks=[])
 class Contamination:
     """Finds problems that are in the benchmarks; each problem is looked up once."""
 
-    def __init__(self, references: Sequence[str], mode: Mode) -> None:
-        self._index = Decontaminator(_rows_of(references), mode) if references else None
-        self._found: dict[str, Match | None] = {}
+    def __init__(self, benchmarks: Sequence[Problems], mode: Mode) -> None:
+        rows = (
+            (benchmark.name, str(number), problem.problem)
+            for benchmark in benchmarks
+            for number, problem in enumerate(sources.read_problems(benchmark, AS_THEY_ARE, None), 1)
+        )
+        self._index = Decontaminator(rows, mode) if benchmarks else None
+        self._matches: dict[str, Match | None] = {}
 
     def drop(self, trace: Trace) -> Drop | None:
         if self._index is None:
             return None
-        if trace.problem_id not in self._found:
-            self._found[trace.problem_id] = self._index.match(trace.problem)
-        match = self._found[trace.problem_id]
+        if trace.problem_id not in self._matches:
+            self._matches[trace.problem_id] = self._index.match(trace.problem)
+        match = self._matches[trace.problem_id]
         if match is None:
             return None
         return Drop("contaminated", f"{match.benchmark} {match.row} {match.kind} {match.share:.2f}")
@@ -205,12 +212,15 @@ class ProblemFacts(NamedTuple):
 
 
 def read_problem_facts(
-    inputs: list[str], others: FilterInputs, options: FilterOptions
+    inputs: list[Dataset],
+    predictions: list[Dataset],
+    benchmarks: list[Problems],
+    options: FilterOptions,
 ) -> ProblemFacts:
-    """Read the facts that `options` need from the traces `inputs` and from the other datasets."""
+    """Read the facts that `options` need from the traces `inputs`, the predictions and the benchmarks."""
     origins, domains = {}, {}
     if options.strategy == "s1":
-        problems = (problem for reference in inputs for problem in dataset.read_problems(reference))
+        problems = (problem for source in inputs for problem in dataset.read_problems(source))
         origins = {
             problem.problem_id: source
             for problem in problems
@@ -218,19 +228,18 @@ def read_problem_facts(
         }
     if options.num_clusters is not None:
         domains = cluster_domains(texts_of(inputs), options.num_clusters, options.seed)
-    contamination = Contamination(others.benchmarks, options.decontaminate_mode)
-    return ProblemFacts(contamination, read_pass_rates(others.predictions), origins, domains)
+    contamination = Contamination(benchmarks, options.decontaminate_mode)
+    return ProblemFacts(contamination, read_pass_rates(predictions), origins, domains)
 
 
 def near_problems(
-    inputs: list[str], candidates: Iterable[Candidate], options: FilterOptions
+    inputs: list[Dataset], candidates: Iterable[Candidate], options: FilterOptions
 ) -> dict[str, str]:
     """With `--dedup near`, the near-duplicate problems by problem_id: the kept problem and the similarity."""
     if options.dedup != "near":
         return {}
-    from distillpipe.filters.near_duplicates import (
-        near_duplicates,  # numpy: not for an "up to date" answer
-    )
+    # imported late, because an "up to date" answer must not load numpy
+    from distillpipe.filters.near_duplicates import near_duplicates
 
     problem_ids = {candidate.problem_id for candidate in candidates}
     texts = ((number, text) for number, text in texts_of(inputs) if number in problem_ids)
@@ -238,10 +247,3 @@ def near_problems(
     return {
         duplicate: f"{other} {similarity:.2f}" for duplicate, (other, similarity) in near.items()
     }
-
-
-def _rows_of(references: Sequence[str]) -> Iterator[tuple[str, str, str]]:
-    """Benchmark, 1-based number of the row, and problem."""
-    for reference in references:
-        for number, problem in enumerate(sources.read_problems(reference, AS_THEY_ARE, None), 1):
-            yield reference, str(number), problem.problem

@@ -57,9 +57,8 @@ def repetitive(trace: Trace, options: FilterOptions) -> Drop | None:
     """The share of repetitions in the most repetitive stretch exceeds the maximum; a maximum of 1 allows all."""
     if options.max_repetition >= 1:
         return None
-    from distillpipe.filters.repetition import (
-        repeated_share,  # numpy: not for an "up to date" answer
-    )
+    # imported late, because an "up to date" answer must not load numpy
+    from distillpipe.filters.repetition import repeated_share
 
     share = repeated_share(f"{trace.reasoning}\n{trace.response}")
     return Drop("repetitive", f"{share:.2f}") if share > options.max_repetition else None
@@ -124,16 +123,8 @@ _REFUSAL = re.compile(
     re.IGNORECASE,
 )
 _REFUSAL_SIGNS = (
-    "can't",
-    "can\u2019t",
-    "cannot",
-    "unable",
-    "able to",
-    "decline",
-    "refuse",
-    "我不能",
-    "我无法",
-)
+    "can't", "can\u2019t", "cannot", "unable", "able to", "decline", "refuse", "我不能", "我无法",
+)  # fmt: skip
 _AS_AN_AI = re.compile(
     r"\bas an? (?:AI|artificial intelligence|large language|language)(?: language)? (?:model|assistant)\b"
     r"|作为一个?(?:AI|人工智能|语言模型)",
@@ -163,18 +154,13 @@ def refusal(trace: Trace, _options: FilterOptions) -> Drop | None:
 def template_text(trace: Trace, _options: FilterOptions) -> Drop | None:
     """The text has template tokens, roles, tool calls or a system prompt that are not in the problem."""
     for text in (trace.response, trace.reasoning):
-        if _has_sign(text):
+        # plain searches are ten times as fast as the pattern
+        has_tag = "<" in text and any(sign in text for sign in _TAG_SIGNS)
+        if has_tag or any(sign in text for sign in _SIGNS):
             for match in _TEMPLATE.finditer(text):
                 if match[0].strip() not in trace.problem:
                     return Drop("template_text", match[0].strip())
     return None
-
-
-def _has_sign(text: str) -> bool:
-    """Whether the pattern can match; plain searches are ten times as fast."""
-    if "<" in text and any(sign in text for sign in _TAG_SIGNS):
-        return True
-    return any(sign in text for sign in _SIGNS)
 
 
 def _about_itself(text: str) -> re.Match[str] | None:

@@ -27,7 +27,7 @@ def check_options(
     """Raise UsageError for options that need another option, or exclude each other."""
     bounds = (options.min_pass_rate, options.max_pass_rate)
     no_bounds = bounds == (None, None) and options.strategy != "s1"
-    given = options.strategy_options
+    strategy = options.strategy_options
     over_budget = options.over_budget
     is_cut = over_budget == "cut"
     complaints = [
@@ -64,23 +64,23 @@ def check_options(
             "--prefer needs --per-problem",
         ),
         (
-            given != StrategyOptions() and options.strategy != "s1",
+            strategy != StrategyOptions() and options.strategy != "s1",
             "--strategy-option needs --strategy s1",
         ),
         (
-            bool(given.follow) != bool(given.num_follow),
+            bool(strategy.follow) != bool(strategy.num_follow),
             "--strategy-option follow needs num_follow, and the reverse",
         ),
         (
-            len(given.preselect_min_tokens) not in (0, len(given.preselect)),
+            len(strategy.preselect_min_tokens) not in (0, len(strategy.preselect)),
             "--strategy-option preselect_min_tokens: give none, or one for each of preselect",
         ),
         (
-            len(given.follow_weight) not in (0, len(given.follow)),
+            len(strategy.follow_weight) not in (0, len(strategy.follow)),
             "--strategy-option follow_weight: give none, or one for each of follow",
         ),
         (
-            any(weight <= 0 for weight in given.follow_weight),
+            any(weight <= 0 for weight in strategy.follow_weight),
             "--strategy-option follow_weight: give numbers above 0",
         ),
     ]
@@ -139,8 +139,8 @@ def selection_warnings(
             f"--strategy {options.strategy}: {num_without:,} of {len(remaining):,} rows have no domain and "
             "count as one domain: --num-clusters K assigns domains"
         )
-    given = options.strategy_options
-    for key, sources in (("preselect", given.preselect), ("follow", given.follow)):
+    strategy = options.strategy_options
+    for key, sources in (("preselect", strategy.preselect), ("follow", strategy.follow)):
         messages += [
             f"--strategy-option {key}={source}: no row has such a source"
             for source in sources

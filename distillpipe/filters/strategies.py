@@ -79,7 +79,9 @@ def not_selected(
     ordered = _in_order(rows, options)
     if options.strategy not in BY_DOMAIN:
         return {row.id: rank for rank, row in enumerate(ordered) if rank >= num_wanted}
-    pool = _by_domain(ordered)
+    pool: Pool = {}
+    for row in ordered:
+        pool.setdefault(row.domain, []).append(row)
     ranks = {row.id: rank for of_domain in pool.values() for rank, row in enumerate(of_domain)}
     for row_id in _drawn_by_domains(pool, ordered, num_wanted, options):
         del ranks[row_id]
@@ -94,13 +96,6 @@ def _in_order(rows: Iterable[Candidate], options: FilterOptions) -> list[Candida
         return length, uniform(options.seed, "select", row.id), row.id
 
     return sorted(rows, key=key)
-
-
-def _by_domain(ordered: list[Candidate]) -> Pool:
-    pool: Pool = defaultdict(list)
-    for row in ordered:
-        pool[row.domain].append(row)
-    return dict(pool)
 
 
 def _drawn_by_domains(
@@ -164,7 +159,7 @@ def _halving(rows: list[Candidate], seed: int, turn: int) -> int:
 
 def preselected(ordered: list[Candidate], options: FilterOptions) -> list[Candidate]:
     """The correct rows of the sources named by `preselect` that are long enough, in random order."""
-    given = options.strategy_options
+    strategy = options.strategy_options
     rows = [
         row
         for row in ordered
@@ -173,8 +168,8 @@ def preselected(ordered: list[Candidate], options: FilterOptions) -> list[Candid
             source in row.source
             and (not minimum or row.length_for("preselect_min_tokens") >= minimum)
             for source, minimum in zip(
-                given.preselect,
-                given.preselect_min_tokens or (0,) * len(given.preselect),
+                strategy.preselect,
+                strategy.preselect_min_tokens or (0,) * len(strategy.preselect),
                 strict=True,
             )
         )
@@ -184,10 +179,10 @@ def preselected(ordered: list[Candidate], options: FilterOptions) -> list[Candid
 
 def weights_of_domains(rows: list[Candidate], options: FilterOptions) -> dict[str, float]:
     """The frequencies of domains in the sources named by `follow`, weighted by source."""
-    given = options.strategy_options
+    strategy = options.strategy_options
     weights: dict[str, float] = defaultdict(float)
-    of_sources = given.follow_weight or (1.0,) * len(given.follow)
-    for source, weight in zip(given.follow, of_sources, strict=True):
+    of_sources = strategy.follow_weight or (1.0,) * len(strategy.follow)
+    for source, weight in zip(strategy.follow, of_sources, strict=True):
         counts = Counter(row.domain for row in rows if source in row.source)
         for domain, number in counts.items():
             weights[domain] += weight * number / counts.total()

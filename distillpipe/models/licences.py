@@ -15,7 +15,7 @@ import msgspec
 
 from distillpipe.base.progress import say
 from distillpipe.data.store import manifest as manifests
-from distillpipe.data.store import versions
+from distillpipe.data.store.dataset import Dataset
 from distillpipe.models.lookup import AnyModel, Model
 
 FILE = Path(__file__).with_name("licences.toml")
@@ -38,6 +38,8 @@ class Terms(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     source: str
     date: datetime.date
     "when the source said it"
+    notice: str = ""
+    "what the card of a model trained on outputs has to show"
 
 
 class _File(msgspec.Struct, forbid_unknown_fields=True):
@@ -68,11 +70,11 @@ def of_teacher(model: AnyModel, given: str | None) -> tuple[str, ...]:
     return ()
 
 
-def of_inputs(references: Iterable[str]) -> tuple[str, ...]:
+def of_inputs(inputs: Iterable[Dataset]) -> tuple[str, ...]:
     """The licences in the manifests of a stage's inputs, each once."""
-    datasets = (name for name in references if versions.plain_file(name) is None)
-    folders = [versions.resolve(name) for name in datasets]
-    licences = (licence for folder in folders for licence in manifests.read(folder).licences)
+    licences = (
+        licence for dataset in inputs if dataset.manifest for licence in dataset.manifest.licences
+    )
     return tuple(dict.fromkeys(licences))
 
 
@@ -86,6 +88,17 @@ def warn(licences: Sequence[str]) -> None:
                 f"{kind}: licence {licence}: {terms.says} ({terms.source}, as of {terms.date}; "
                 "generate --teacher-licence states your own licence)"
             )
+
+
+def notices(licences: Sequence[str]) -> list[str]:
+    """What the card of a model trained on outputs under these licences has to show, each once."""
+    found = (
+        next((terms for terms in all_terms() if _matches(terms.names, licence)), None)
+        for licence in licences
+    )
+    return list(
+        dict.fromkeys(terms.notice for terms in found if terms is not None and terms.notice)
+    )
 
 
 def _matches(pattern: str, name: str) -> bool:

@@ -34,6 +34,7 @@ CONFIG = "config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 INDEX = "model.safetensors.index.json"
 GENERATION_CONFIG = "generation_config.json"
+DEFAULT_TEMPLATE = "default"  # of a tokenizer with several chat templates
 POSITIVE = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads")
 MAX_NUMBER = 2**31  # in a config: no size, count or token id is larger
 MAX_LAYERS = 10_000
@@ -131,8 +132,11 @@ def text_config(folder: Path, name: str) -> dict[str, Any]:
         return dict(config.get("text_config") or config)
 
 
-def load_tokenizer(folder: Path, name: str) -> Any:
-    """Load the tokenizer of the model in `folder` and try it on a short text."""
+def load_tokenizer(folder: Path, name: str, template_name: str | None = None) -> Any:
+    """Load the tokenizer of the model in `folder` and try it on a short text.
+
+    `template_name` names one of several chat templates. Raises UsageError if there is none of that name.
+    """
     from transformers import AutoTokenizer
 
     if (folder / CONFIG).exists():  # from which transformers takes the class of the tokenizer
@@ -147,8 +151,18 @@ def load_tokenizer(folder: Path, name: str) -> Any:
         tokenizer.decode(ids)
         tokenizer.get_vocab()
         tokenizer.added_tokens_decoder  # noqa: B018 - computed on access
-        if not isinstance(tokenizer.chat_template, str | None):  # several, by name
-            tokenizer.chat_template = tokenizer.chat_template.get("default")
+        templates = tokenizer.chat_template
+        if isinstance(templates, str):
+            templates = {DEFAULT_TEMPLATE: templates}
+        templates = dict(templates or {})
+    wanted = template_name or DEFAULT_TEMPLATE
+    if (templates and wanted not in templates) or (template_name is not None and not templates):
+        names = ", ".join(map(str, templates)) or "none"
+        raise UsageError(
+            f"{name} has no chat template of the name {wanted!r}: give --template-name one of those that it has "
+            f"({names}), or --chat-template"
+        )
+    tokenizer.chat_template = templates.get(wanted)
     return tokenizer
 
 
@@ -183,12 +197,24 @@ class _EndIds(msgspec.Struct):
 
 def build(config: "PretrainedConfig", **options: Any) -> Any:
     """Build a model from a config, without loading weights, on torch's default device."""
-    from transformers import AutoModelForCausalLM
-
     with outside(f"{config.name_or_path} could not be loaded: {CONFIG}", REMEDY, UsageError):
-        return AutoModelForCausalLM.from_config(
-            deepcopy(config), trust_remote_code=False, **options
-        )
+        return _auto_class(config).from_config(deepcopy(config), trust_remote_code=False, **options)
+
+
+def _auto_class(config: "PretrainedConfig") -> Any:
+    """The class of transformers that makes a language model of a config.
+
+    Some families (Ministral 3, Muse) are published with a tower for images and have no class for text alone.
+    """
+    from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
+
+    has_text_class = type(config) in AutoModelForCausalLM._model_mapping
+    has_image_class = type(config) in AutoModelForImageTextToText._model_mapping
+    return (
+        AutoModelForImageTextToText
+        if has_image_class and not has_text_class
+        else AutoModelForCausalLM
+    )
 
 
 def load_model(folder: Path, name: str, **options: Any) -> Any:
@@ -196,18 +222,19 @@ def load_model(folder: Path, name: str, **options: Any) -> Any:
 
     Raises EngineError if the files lack a weight, because transformers would fill it with random numbers.
     """
-    from transformers import AutoModelForCausalLM
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()  # it would break our own progress bar
     _check_index(folder, name)
-    _check_size(folder, name, options.get("config") or load_config(folder, name))
+    config = options.pop("config", None) or load_config(folder, name)
+    _check_size(folder, name, config)
     with outside(f"{name} could not be loaded", REMEDY):
-        model, info = AutoModelForCausalLM.from_pretrained(
+        model, info = _auto_class(config).from_pretrained(
             folder,
             trust_remote_code=False,
             use_safetensors=True,  # never read a pickle: it may run code
             output_loading_info=True,
+            config=config,
             **options,
         )
     if missing := sorted(info["missing_keys"]):

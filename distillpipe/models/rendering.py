@@ -13,6 +13,7 @@ import threading
 import weakref
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from datetime import datetime
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
@@ -45,6 +46,8 @@ class _Job(NamedTuple):
     "None: the template of the previous job"
     messages: Messages
     add_generation_prompt: bool
+    variables: Mapping[str, Any]
+    now: datetime | None
 
 
 class _Fork(NamedTuple):
@@ -65,14 +68,30 @@ class Renderer:
         self._lock = threading.Lock()
         self._owner = os.getpid()
 
-    def render(self, messages: Messages, *, add_generation_prompt: bool) -> Rendered:
-        """Render a conversation with the current template of the tokenizer."""
+    def render(
+        self,
+        messages: Messages,
+        *,
+        add_generation_prompt: bool,
+        variables: Mapping[str, Any] | None = None,
+        now: datetime | None = None,
+    ) -> Rendered:
+        """Render a conversation with the current template of the tokenizer.
+
+        `variables` are handed to it besides the messages. `now` is what its clock shows; None: the time of day.
+        """
         if self._owner != os.getpid():  # we were forked: lock and pipe belong to the parent
             self._lock, self._fork, self._owner = threading.Lock(), None, os.getpid()
         with self._lock:
             template = self._tokenizer.chat_template
             is_known = self._fork is not None and template == self._template
-            job = _Job(None if is_known else template, messages, add_generation_prompt)
+            job = _Job(
+                None if is_known else template,
+                messages,
+                add_generation_prompt,
+                variables or {},
+                now,
+            )
             self._template = template
             if self._fork is None:
                 self._fork = _begin(self._tokenizer)
@@ -156,12 +175,14 @@ def _isolate(pipe: int) -> None:
 def _rendered(tokenizer: Any, job: _Job) -> Rendered:
     if job.template is not None:
         tokenizer.chat_template = job.template
+    clock = {} if job.now is None else {"strftime_now": job.now.strftime}
     try:
         with outside(""):
             text = tokenizer.apply_chat_template(
                 list(job.messages),
                 tokenize=False,
                 add_generation_prompt=job.add_generation_prompt,
+                **{**job.variables, **clock},
             )
     except DistillError as error:
         lineno = getattr(error.__cause__, "lineno", None)

@@ -15,7 +15,9 @@ from distillpipe.base.records import TokenCounts, Trace
 from distillpipe.base.rowguard import InternalError, guarded
 from distillpipe.data.store import versions
 from distillpipe.models.chat import Chat, load_chat
+from distillpipe.models.delimiters import Turn
 from distillpipe.models.lookup import Model, hub_folder, model_texts
+from distillpipe.models.modes import Mode
 
 OPTION = "--tokenizer"
 BATCH_CHARACTERS = 200_000  # characters per task of a thread
@@ -63,9 +65,12 @@ def counted(traces: Iterable[Trace], chat: Chat, failed: Failed | None = None) -
             yield from _with_counts(*pending.popleft(), failed)
 
 
-def completion_ids(trace: Trace, chat: Chat) -> list[int]:
-    """Token ids of a row's completion, as a model would sample it. Without end token if it was cut off."""
-    return chat.ids(_completion(trace, chat)) + _ending(trace, chat)
+def completion_ids(trace: Trace, chat: Chat, mode: Mode | None = None) -> list[int]:
+    """Token ids of a row's completion, as a model would sample it. Without end token if it was cut off.
+
+    `mode` is the chat's own if none is given.
+    """
+    return chat.start_ids(_completion(trace, (mode or chat.mode).turn)) + _ending(trace, chat)
 
 
 def _batches(traces: Iterable[Trace]) -> Iterator[list[Trace]]:
@@ -84,7 +89,8 @@ def _batches(traces: Iterable[Trace]) -> Iterator[list[Trace]]:
 def _with_counts(
     batch: list[Trace], counts: Future[list[Counted]], failed: Failed | None
 ) -> Iterator[Trace]:
-    for trace, num_tokens in zip(batch, result_of(counts), strict=True):
+    results = result_of(counts)
+    for trace, num_tokens in zip(batch, results, strict=True):
         if isinstance(num_tokens, InternalError):
             if failed is None:
                 yield trace
@@ -105,10 +111,11 @@ def _counts_or_errors(traces: list[Trace], chat: Chat) -> list[Counted]:
 
 
 def _counts(traces: list[Trace], chat: Chat) -> list[TokenCounts]:
-    texts = [_completion(trace, chat) for trace in traces]
+    texts = [_completion(trace, chat.turn) for trace in traces]
     prompts = _ids([chat.prompt(trace.messages[:-1]) for trace in traces], chat)
+    completions = map(chat.start_ids, texts) if chat.has_dummy_prefix else _ids(texts, chat)
     counts = []
-    for trace, text, prompt, ids in zip(traces, texts, prompts, _ids(texts, chat), strict=True):
+    for trace, text, prompt, ids in zip(traces, texts, prompts, completions, strict=True):
         counts.append(chat.count(prompt, ids + _ending(trace, chat), chat.split(text)))
     return counts
 
@@ -126,8 +133,8 @@ def _ending(trace: Trace, chat: Chat) -> list[int]:
     return [] if trace.is_truncated else chat.ending_ids
 
 
-def _completion(trace: Trace, chat: Chat) -> str:
+def _completion(trace: Trace, turn: Turn) -> str:
     """The text of a completion. Without the closing tag if it was cut off in its reasoning."""
-    text = chat.turn.completion(trace.reasoning, trace.response)
+    text = turn.completion(trace.reasoning, trace.response)
     is_cut_reasoning = trace.is_truncated and not trace.response
-    return text.removesuffix(chat.turn.middle) if is_cut_reasoning else text
+    return text.removesuffix(turn.middle) if is_cut_reasoning else text

@@ -10,6 +10,7 @@ from distillpipe.data.store.manifest import Manifest
 from distillpipe.data.store.spending import say_spent
 from distillpipe.reports.disk import Folder, Partial
 from distillpipe.reports.lineage import FunnelStep
+from distillpipe.reports.tables import columns
 
 BAR_WIDTH = 40
 MAX_CHARACTERS = 2000  # of a text of a row, unless the row was selected by id
@@ -32,20 +33,20 @@ def _details(
     yield from _section("funnel", funnel_lines(funnel))
     yield from _section(
         "inputs",
-        _columns(
+        columns(
             [[item.path, item.version or "file", item.id[:ID_DIGITS]] for item in manifest.inputs]
         ),
     )
     yield from _section(
-        "models", _columns([[item.role, item.name, item.identity] for item in manifest.models])
+        "models", columns([[item.role, item.name, item.identity] for item in manifest.models])
     )
     own = [[name, digest] for name, digest in manifest.user_code.items()]
-    yield from _section("verifiers and rules of your own", _columns(own))
+    yield from _section("verifiers and rules of your own", columns(own))
     yield from _section("dropped", _dropped(counts))
     yield from _section("teachers", teacher_lines(counts))
     if counts.verdicts:
-        known = [f"{verdict} {rows:,}" for verdict, rows in sorted(counts.verdicts.items())]
-        yield from _section("verdicts of the rows kept", [", ".join(known)])
+        verdicts = [f"{verdict} {rows:,}" for verdict, rows in sorted(counts.verdicts.items())]
+        yield from _section("verdicts of the rows kept", [", ".join(verdicts)])
     yield from _section("budget of the thought", _budget(counts))
     yield from _lengths(counts)
     yield from _section("on disk", _disk(folder))
@@ -60,32 +61,26 @@ def funnel_lines(steps: Sequence[FunnelStep]) -> list[str]:
         if step.inputs not in ([], [position - 1]):
             made_of = f", from {' and '.join(labels[number] for number in step.inputs)}"
         table.append(["->" if step.inputs else "", labels[position], _description(step) + made_of])
-    return _columns(table)
+    return columns(table)
 
 
 def teacher_lines(counts: Counts) -> list[str]:
     """A line for each of several teachers: `R1: 600 of 1,000 rows kept (wrong_answer 400)`."""
     if len(counts.teachers) < 2:
         return []
-    return [
-        printable(
-            f"{name}: {teacher.rows_kept:,} of {teacher.rows_read:,} rows kept"
-            + (f" ({', '.join(_by_rows(teacher.dropped))})" if teacher.dropped else "")
-        )
-        for name, teacher in sorted(counts.teachers.items())
-    ]
-
-
-def _by_rows(dropped: dict[str, int]) -> list[str]:
-    return [
-        f"{reason} {rows:,}" for reason, rows in sorted(dropped.items(), key=lambda item: -item[1])
-    ]
+    lines = []
+    for name, teacher in sorted(counts.teachers.items()):
+        by_rows = sorted(teacher.dropped.items(), key=lambda item: -item[1])
+        dropped = ", ".join(f"{reason} {rows:,}" for reason, rows in by_rows)
+        kept = f"{name}: {teacher.rows_kept:,} of {teacher.rows_read:,} rows kept"
+        lines.append(printable(f"{kept} ({dropped})" if dropped else kept))
+    return lines
 
 
 def row_lines(row: Trace, *, whole: bool) -> Iterator[str]:
     """The lines of a row; unless `whole`, long texts lose their middle. Control characters are escaped."""
     yield printable(f"=== {row.id}")
-    yield from _columns(_facts(row))
+    yield from columns(_facts(row))
     texts = {"problem": row.problem, "reasoning": row.reasoning, "response": row.response}
     for title, text in texts.items():
         if text or title != "reasoning":
@@ -113,7 +108,7 @@ def histogram_lines(distribution: Distribution) -> list[str]:
         values = f"{bin_.low:>{width},}" + (f" - {last:,}" if last > bin_.low else "")
         bar = "#" * -(-bin_.rows * BAR_WIDTH // most)
         table.append([values, f"{bin_.rows:,}", bar])
-    return _columns(table, right={1})
+    return columns(table, right={1})
 
 
 def _heading(name: str, manifest: Manifest, folder: Folder) -> Iterator[str]:
@@ -175,28 +170,23 @@ def _dropped(counts: Counts) -> list[str]:
         [f"{dropped.rows:,}", "rows", f"{dropped.tokens:,}", "tokens", reason]
         for reason, dropped in by_rows
     ]
-    return _columns(table, right={0, 2})
+    return columns(table, right={0, 2})
 
 
 def _lengths(counts: Counts) -> Iterator[str]:
     """Quantiles of the token counts, and the histogram of the reasoning tokens, if there are any."""
     measured = {"reasoning": counts.reasoning_tokens, "completion": counts.completion_tokens}
-    known = {
-        name: distribution for name, distribution in measured.items() if distribution is not None
-    }
-    if not known:
+    counted = {name: lengths for name, lengths in measured.items() if lengths is not None}
+    if not counted:
         return
     table = [["", "mean", *QUANTILES]]
-    for name, distribution in known.items():
+    for name, distribution in counted.items():
         numbers = [f"{getattr(distribution, quantile):,}" for quantile in QUANTILES]
         table.append([name, f"{distribution.sum / distribution.rows:,.1f}", *numbers])
     right = set(range(1, len(table[0])))
-    yield from _section("tokens of the rows kept", _columns(table, right))
-    name, shown = next(
-        ((n, distribution) for n, distribution in known.items() if distribution.max > 0),
-        next(iter(known.items())),
-    )
-    yield from _section(f"{name} tokens", histogram_lines(shown))
+    yield from _section("tokens of the rows kept", columns(table, right))
+    shown = next((pair for pair in counted.items() if pair[1].max > 0), next(iter(counted.items())))
+    yield from _section(f"{shown[0]} tokens", histogram_lines(shown[1]))
 
 
 def _budget(counts: Counts) -> list[str]:
@@ -217,7 +207,7 @@ def _disk(folder: Folder) -> list[str]:
         table.append([name, size(num_bytes), state])
     if len(table) > 1:
         table.append(["all", size(folder.total_bytes), ""])
-    return _columns(table, right={1})
+    return columns(table, right={1})
 
 
 def _unfinished(partial: Partial) -> str:
@@ -266,17 +256,3 @@ def _section(title: str, lines: Sequence[str]) -> Iterator[str]:
         yield ""
         yield title
         yield from (f"  {line}" for line in lines)
-
-
-def _columns(table: Sequence[Sequence[str]], right: set[int] | None = None) -> list[str]:
-    """Rows of cells as lines with aligned columns; the columns in `right` are right-aligned."""
-    table = [[printable(cell) for cell in cells] for cells in table]
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    lines = []
-    for cells in table:
-        padded = [
-            cell.rjust(width) if number in (right or ()) else cell.ljust(width)
-            for number, (cell, width) in enumerate(zip(cells, widths, strict=True))
-        ]
-        lines.append("  ".join(padded).rstrip())
-    return lines

@@ -7,6 +7,7 @@ there. For a missing or changed ancestor, we use what the manifest of its reader
 import os
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -59,15 +60,15 @@ class _Location(NamedTuple):
 
 
 def _follow(
-    folder: Path, manifest: Manifest, steps: list[FunnelStep], known: dict[Path, int | None]
+    folder: Path, manifest: Manifest, steps: list[FunnelStep], positions: dict[Path, int | None]
 ) -> int:
     """Add a version after all its ancestors and return its position.
 
-    `known` maps paths to positions; None while the ancestors of a path are being followed.
+    `positions` maps paths to positions; None while the ancestors of a path are being followed.
     """
     resolved = folder.resolve()
-    known[resolved] = None
-    inputs = [_add(parent, folder, manifest, steps, known) for parent in _parents(manifest)]
+    positions[resolved] = None
+    inputs = [_add(parent, folder, manifest, steps, positions) for parent in _parents(manifest)]
     counts = manifest.counts
     by_rows = sorted(counts.dropped.items(), key=lambda item: -item[1].rows)
     step = FunnelStep(
@@ -82,7 +83,7 @@ def _follow(
         dropped={reason: dropped.rows for reason, dropped in by_rows},
         inputs=inputs,
     )
-    known[resolved] = len(steps)
+    positions[resolved] = len(steps)
     steps.append(step)
     return len(steps) - 1
 
@@ -92,23 +93,23 @@ def _add(
     reader: Path,
     reading: Manifest,
     steps: list[FunnelStep],
-    known: dict[Path, int | None],
+    positions: dict[Path, int | None],
 ) -> int:
     """Add an input of the version in the folder `reader`, with its ancestors, and return its position."""
     path, state, manifest = _find(source, reader.parent)
     resolved = path.resolve()
-    if (position := known.get(resolved)) is not None:
+    if (position := positions.get(resolved)) is not None:
         if manifest is None:  # several stages may have read different parts of a file
             read = [steps[position].rows, _unread_step(source, path, state, reading).rows]
             steps[position].rows = max((rows for rows in read if rows is not None), default=None)
         return position
-    if manifest is not None and resolved not in known:
-        return _follow(path, manifest, steps, known)
+    if manifest is not None and resolved not in positions:
+        return _follow(path, manifest, steps, positions)
     if manifest is not None:
         # a version cannot be its own ancestor, so the path holds another version now
         state = "changed"
     if state in ("found", "remote"):
-        known[resolved] = len(steps)
+        positions[resolved] = len(steps)
     steps.append(_unread_step(source, path, state, reading))
     return len(steps) - 1
 
@@ -191,10 +192,9 @@ def _shortest(path: Path, as_given: Path) -> Path:
 
 
 def _read(folder: Path) -> Manifest | None:
-    try:
+    with suppress(DataError):
         return manifests.read(folder)
-    except DataError:
-        return None
+    return None
 
 
 def _unread_step(source: InputDataset, path: Path, state: State, reading: Manifest) -> FunnelStep:

@@ -75,12 +75,7 @@ def score(
     if n == 1:
         return Score(p, math.nan, *_including(p, wilson_interval(p, 1.0, q=q)))
     variance = _variance(means, weights)
-    spread = None
-    if variance:  # some means are above 0 and some below 1, so neither product is 0
-        carrying = min(
-            n * value**2 / ((n - 1) * variance / n + value**2) for value in (mean, 1 - mean)
-        )
-        spread = Spread(float(variance / (mean * (1 - mean))), float(carrying))
+    spread = _spread(mean, variance, n)
     return Score(p, math.sqrt(variance / n), *_interval((p, q), spread, n, num_samples))
 
 
@@ -103,14 +98,16 @@ def interval(
     one sample a problem, to Student's with `PRIOR_SHARE`, for many. It is never wider than the first, because more
     samples of the same problems cannot reduce what we know.
     """
-    spread = None
-    if variance > 0 and mean * (1 - mean) > 0:
-        carrying = min(
-            num_problems * value**2 / ((num_problems - 1) / num_problems * variance + value**2)
-            for value in (mean, 1 - mean)
-        )
-        spread = Spread(variance / (mean * (1 - mean)), carrying)
+    spread = _spread(mean, variance, num_problems)
     return _interval((mean, 1 - mean), spread, num_problems, num_samples)
+
+
+def _spread(mean: Share, variance: Share, n: int) -> Spread | None:
+    """The spread of `n` problem means; None without variance, or if the mean is 0 or 1."""
+    if not variance or not 0 < mean < 1:
+        return None
+    carrying = min(n * x**2 / ((n - 1) * variance / n + x**2) for x in (mean, 1 - mean))
+    return Spread(float(variance / (mean * (1 - mean))), float(carrying))
 
 
 def _interval(

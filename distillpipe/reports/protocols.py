@@ -129,22 +129,22 @@ PROTOCOLS = {
 
 
 def resolve_options(
-    given: Mapping[str, ResolvedOption], benchmark: str
+    from_command: Mapping[str, ResolvedOption], benchmark: str
 ) -> dict[str, ResolvedOption]:
     """The options of an evaluation on one benchmark, with defaults replaced by those of protocol and benchmark.
 
-    `given` has the options as the command resolved them, including `protocol`.
+    `from_command` has the options as the command resolved them, including `protocol`.
     """
     entry = BENCHMARKS.get(benchmark)
-    resolved = dict(given)
+    resolved = dict(from_command)
     if entry is not None:
         _set(resolved, {PROMPT: entry.prompt}, "benchmark")
-    if (protocol := _protocol(given)) is not None:
+    if (protocol := _protocol(from_command)) is not None:
         verifier = resolved["verifier"].value or (entry.verifier if entry else "math")
         protocol_values = _values(protocol, benchmark, verifier)
         if entry is None and isinstance(protocol.num_samples, dict):
             protocol_values.pop(NUM_SAMPLES, None)  # unknown for this file: --num-samples applies
-        _set(resolved, {**protocol_values}, "protocol", original=given)
+        _set(resolved, {**protocol_values}, "protocol", original=from_command)
     return resolved
 
 
@@ -166,10 +166,10 @@ def apply_options(
 
 
 def report(
-    given: Mapping[str, ResolvedOption], options: SamplingOptions, model: str, benchmark: str
+    resolved: Mapping[str, ResolvedOption], options: SamplingOptions, model: str, benchmark: str
 ) -> dict[str, Any]:
     """The parts `protocol` and `published` (null without a published score) of metrics.json."""
-    protocol = _protocol(given)
+    protocol = _protocol(resolved)
     parts = [options.prompting, options.plan, options.sampling, options.budget]
     used = {
         name: value
@@ -225,8 +225,8 @@ def protocol_after_rescore(
     return {"protocol": after, "published": published}
 
 
-def _protocol(given: Mapping[str, ResolvedOption]) -> Protocol | None:
-    name = given["protocol"].value if "protocol" in given else None
+def _protocol(resolved: Mapping[str, ResolvedOption]) -> Protocol | None:
+    name = resolved["protocol"].value if "protocol" in resolved else None
     if name is None:
         return None
     if name not in PROTOCOLS:

@@ -143,12 +143,10 @@ def _no_such_reason(folder: Path, manifest: Manifest, reason: str) -> UsageError
         return UsageError(f"{folder} has no rejected rows: leave --reason out")
     close = difflib.get_close_matches(reason, dropped, n=1)
     meant = f"did you mean {close[0]!r}? " if close else ""
-    known = ", ".join(
-        f"{name} {dropped_rows.rows:,}"
-        for name, dropped_rows in sorted(dropped.items(), key=lambda d: -d[1].rows)
-    )
+    by_rows = sorted(dropped.items(), key=lambda item: -item[1].rows)
+    reasons = ", ".join(f"{name} {dropped_rows.rows:,}" for name, dropped_rows in by_rows)
     return UsageError(
-        f"{folder} has no row rejected for {reason!r}: {meant}its reasons are {known}"
+        f"{folder} has no row rejected for {reason!r}: {meant}its reasons are {reasons}"
     )
 
 

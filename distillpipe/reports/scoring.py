@@ -21,19 +21,20 @@ from array import array
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from distillpipe import verify
 from distillpipe.base.encoding import escaped
-from distillpipe.base.errors import DataError
+from distillpipe.base.errors import DataError, UsageError
 from distillpipe.base.memory import peak_gpu_memory, peak_memory
 from distillpipe.base.records import Problem, RejectedTrace, Trace
 from distillpipe.base.rowguard import REASON, InternalError, guarded, is_internal_error
 from distillpipe.data.store import dataset
 from distillpipe.data.store.counts import Counts, distribution
+from distillpipe.data.store.dataset import Dataset
+from distillpipe.data.store.manifest import Manifest
 from distillpipe.data.store.versions import ENGINE_ERROR
 from distillpipe.models.lookup import AnyModel, Served
 from distillpipe.reports import metrics
@@ -98,6 +99,12 @@ class Predictions(msgspec.Struct):
         return self.problems.keys() | self.left_out.keys()
 
     @property
+    def has_programs(self) -> bool:
+        """Whether a verifier that runs programs judged one of the problems."""
+        verifiers = {problem.verifier for problem in self.problems.values()}
+        return any(verify.rule_of(name).runs_code for name in verifiers)
+
+    @property
     def num_left_out(self) -> int:
         return sum(self.left_out.values())
 
@@ -111,9 +118,24 @@ class Predictions(msgspec.Struct):
         return msgspec.structs.replace(self, problems=kept)
 
 
-def read(reference: Path | str) -> Predictions:
+def manifest_of(predictions: Dataset) -> Manifest:
+    """The manifest of a version of predictions. Raises UsageError for other kinds and for an unfinished version."""
+    manifest, folder = predictions.manifest, predictions.path
+    assert manifest is not None  # a version, not a file
+    if manifest.kind != "predictions":
+        raise UsageError(
+            f"{folder} holds {manifest.kind}, not predictions: `distill eval` makes them"
+        )
+    if manifest.finished is None:
+        raise UsageError(f"{folder} is unfinished: run the command that makes it again")
+    return manifest
+
+
+def read(predictions: Dataset) -> Predictions:
     """Read the predictions of a finished version, or of a .jsonl file, which has no rejected rows."""
-    return collect(dataset.read_traces(str(reference)), dataset.read_rejected(str(reference)))
+    return collect(
+        dataset.scan(predictions, Trace), dataset.scan(predictions, RejectedTrace, "rejected")
+    )
 
 
 def collect(traces: Iterable[Trace], rejected: Iterable[RejectedTrace] = ()) -> Predictions:
@@ -192,7 +214,8 @@ def measure(
         Fraction(problem.num_correct + problem.num_unverifiable, len(problem.samples))
         for problem in judged
     ]
-    parts = metrics.error_parts([(problem.num_correct, len(problem.samples)) for problem in judged])
+    correct_of = [(problem.num_correct, len(problem.samples)) for problem in judged]
+    parts = metrics.error_parts(correct_of)
     wanted = sorted({*wanted_k} or {2**power for power in range(1, most.bit_length())} | {most})
     tokens = distribution(predictions.reasoning_tokens)
     content = {
@@ -206,7 +229,11 @@ def measure(
             "unpaired": metrics.detectable_difference(math.sqrt(2) * first.standard_error),
             "paired": parts and metrics.detectable_difference(math.sqrt(2) * parts.sampling),
         },
-        "pass@k": {str(k): _pass_at(k, judged) for k in wanted if 1 < k <= fewest},
+        "pass@k": {
+            str(k): _as_data(metrics.score([metrics.pass_at(k, *pair) for pair in correct_of]))
+            for k in wanted
+            if 1 < k <= fewest
+        },
         "maj@k": _majorities(predictions, extras),
         "num_problems": len(judged),
         "num_samples": most,
@@ -237,21 +264,10 @@ def budget_metrics(counts: Counts) -> dict[str, Any] | None:
     }
 
 
-def _pass_at(k: int, judged: list[Judged]) -> dict[str, Any]:
-    return _as_data(
-        metrics.score(
-            [metrics.pass_at(k, problem.num_correct, len(problem.samples)) for problem in judged]
-        )
-    )
-
-
 def _majorities(predictions: Predictions, extras: Mapping[str, str | None]) -> dict[str, Any]:
     """maj@k for k samples of each problem; {} if their numbers differ or programs were judged."""
     fewest, most = predictions.num_samples
-    runs_code = any(
-        verify.rule_of(problem.verifier).runs_code for problem in predictions.problems.values()
-    )
-    if fewest != most or most < 2 or runs_code:
+    if fewest != most or most < 2 or predictions.has_programs:
         return {}
     shares = [
         majority(
@@ -266,9 +282,7 @@ def _majorities(predictions: Predictions, extras: Mapping[str, str | None]) -> d
 
 def _lost_programs(predictions: Predictions) -> dict[str, Any]:
     """Programs that failed for a missing package, and the packages; {} if no programs were judged."""
-    if not any(
-        verify.rule_of(problem.verifier).runs_code for problem in predictions.problems.values()
-    ):
+    if not predictions.has_programs:
         return {}
     counts = predictions.missing_modules
     return {"num_missing_modules": counts.total(), "missing_modules": dict(counts.most_common())}

@@ -1,7 +1,7 @@
 """The tables of `distill show` and of metrics.md: stages and scores."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from distillpipe.base.markdown import inline
@@ -89,14 +89,24 @@ def score_table(named: Sequence[tuple[str, dict[str, Any]]]) -> Table:
     ]
 
 
-def aligned(table: Table) -> list[str]:
-    """Cells as aligned columns, with a rule under the heading."""
+def columns(table: Sequence[Sequence[str]], right: Collection[int] = ()) -> list[str]:
+    """Rows of cells as lines with aligned columns; the columns in `right` are right-aligned."""
     table = [[printable(cell) for cell in cells] for cells in table]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    return [
-        "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
-        for cells in (table[0], ["-" * width for width in widths], *table[1:])
-    ]
+    lines = []
+    for cells in table:
+        padded = [
+            cell.rjust(width) if number in right else cell.ljust(width)
+            for number, (cell, width) in enumerate(zip(cells, widths, strict=True))
+        ]
+        lines.append("  ".join(padded).rstrip())
+    return lines
+
+
+def aligned(table: Table) -> list[str]:
+    """Cells as aligned columns, with a rule under the heading."""
+    rule = ["-" * max(len(printable(cell)) for cell in cells) for cells in zip(*table, strict=True)]
+    return columns([table[0], rule, *table[1:]])
 
 
 def markdown(table: Table) -> list[str]:

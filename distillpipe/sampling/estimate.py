@@ -23,13 +23,17 @@ from distillpipe.base.redaction import redact_all
 from distillpipe.base.student_t import student_quantile
 from distillpipe.data import sources
 from distillpipe.data.forecast import TEXT_BYTES_PER_TOKEN, Forecast, size, weight_bytes
+from distillpipe.data.sources import Problems
 from distillpipe.data.store import dataset, spending, versions
 from distillpipe.data.store import manifest as manifests
 from distillpipe.data.store.jsonl import decode
 from distillpipe.data.store.manifest import Manifest
 from distillpipe.data.store.spending import Prices, dollars
+from distillpipe.data.store.versions import Header
+from distillpipe.models.chat import Chat
+from distillpipe.models.clock import set_clock_of_forecast
 from distillpipe.models.lookup import AnyModel, Model, Served
-from distillpipe.sampling.plan import RowPlan, load_model_chat
+from distillpipe.sampling.plan import RowPlan
 
 ROW_BYTES = 1200  # keys, ids and options of a row, besides its text
 MIN_ROWS = 5  # needed for a prediction interval
@@ -52,25 +56,27 @@ class RowCost(NamedTuple):
 
 def forecast_rows(
     forecast: Forecast,
-    source: str,
+    source: Problems,
     model: AnyModel | None,
-    out: Path,
+    chat: Chat | None,
     options: SamplingOptions,
-    fresh: bool,
+    header: Header | None,
 ) -> None:
     """Add to a forecast the number of rows, how many exist already, and the cost of the others.
 
     Without a model the prompts cannot be rendered: then every row counts as to be sampled. If
-    `forecast.pilot` lists rows, only these are used to estimate the cost.
+    `forecast.pilot` lists rows, only these are used to estimate the cost. `header` is that of the version.
     """
+    fresh = header is not None and header.fresh
     problems = sources.read_problems(source, options.prompting, options.plan.limit)
-    longest_prompt = 0
+    out, longest_prompt = Path(forecast.out), 0
     folders = _folders(out, fresh=fresh)
     if model is None:
         num_rows = sum(1 for _ in problems) * options.plan.num_samples
         num_reused = reused_tokens = 0
     else:
-        chat = load_model_chat(model, options)
+        if header is not None:
+            set_clock_of_forecast(chat, out, header)
         with tempfile.TemporaryDirectory() as folder:
             plan = RowPlan(model, chat, options, Path(folder))
             plan.add(problems)

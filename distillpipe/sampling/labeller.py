@@ -16,16 +16,18 @@ import msgspec
 
 from distillpipe.base.errors import DataError
 from distillpipe.base.hashing import bytes_hash, content_hash
-from distillpipe.base.options import LabelOptions, Sampling
+from distillpipe.base.option import hashed
+from distillpipe.base.options import NO_TEMPLATE_OPTIONS, LabelOptions, Sampling
 from distillpipe.base.progress import say
 from distillpipe.base.records import SoftLabels, Trace, trace_id, with_source
 from distillpipe.base.rowguard import REASON, InternalError, guarded
 from distillpipe.data.forecast import TEXT_BYTES_PER_TOKEN, Forecast, weight_bytes
 from distillpipe.data.store import dataset, versions
+from distillpipe.data.store.dataset import Dataset
 from distillpipe.data.store.jsonl import encoder
 from distillpipe.data.store.label_carry import are_intact
 from distillpipe.data.store.labels import LabelSource, label_bytes, read_labels
-from distillpipe.data.store.writer import Writer, give_up_failed
+from distillpipe.data.store.writer import Writer, check_plan, give_up_failed
 from distillpipe.engines.base import Answer, Completion, Engine, Request
 from distillpipe.engines.drive import drive, metered
 from distillpipe.models.chat import Chat, chat_template_text
@@ -54,7 +56,7 @@ class Labeller:
     """Reuses and computes the labels of one run."""
 
     def __init__(
-        self, inputs: list[str], model: Model, chat: Chat, options: LabelOptions, writer: Writer
+        self, inputs: list[Dataset], model: Model, chat: Chat, options: LabelOptions, writer: Writer
     ) -> None:
         self._inputs = inputs
         self._model = model
@@ -104,6 +106,8 @@ class Labeller:
             )
         for reason, dropped in writer.counts.dropped.items():
             say(f"{dropped.rows:,} rows rejected: {reason}")
+        rows = distinct_rows(self._inputs)
+        check_plan(writer, {labelled_row(row, self._model, self._options).id for row in rows})
 
     def _label(self, engine: Engine) -> None:
         writer, num_rows = self._writer, self._writer.counts.rows_read
@@ -163,7 +167,8 @@ class Labeller:
 
 def _token_ids(trace: Trace, chat: Chat) -> tuple[list[int], list[int]]:
     """Token ids of the prompt and of the completion."""
-    return chat.prompt_ids(trace.messages[:-1]), completion_ids(trace, chat)
+    mode = chat.mode_of(trace.messages[-1])
+    return chat.prompt_ids(trace.messages[:-1], mode), completion_ids(trace, chat, mode)
 
 
 def label_source(model: Model, chat: Chat, k: int) -> LabelSource:
@@ -173,9 +178,11 @@ def label_source(model: Model, chat: Chat, k: int) -> LabelSource:
 
 def labelled_row(row: Trace, model: Model, options: LabelOptions) -> Trace:
     """The labelled row, before its labels are added."""
+    # options that were added later leave no trace at their default, so that older rows keep their keys
+    more = () if options.template == NO_TEMPLATE_OPTIONS else (hashed(options.template),)
     key = content_hash(
         row.row_key, "label", row.messages, row.finish_reason, model.identity,
-        template_text(options),
+        template_text(options), *more,
     )  # fmt: skip
     return msgspec.structs.replace(
         row, row_key=key, id=trace_id(row.problem_id, key), soft_labels=None,
@@ -185,7 +192,7 @@ def labelled_row(row: Trace, model: Model, options: LabelOptions) -> Trace:
 
 def forecast_labels(
     forecast: Forecast,
-    inputs: list[str],
+    inputs: list[Dataset],
     model: Model | None,
     out: Path,
     options: LabelOptions,
@@ -220,11 +227,11 @@ def forecast_labels(
         estimate.memory_bytes = weight_bytes(model.weights_folder)
 
 
-def distinct_rows(inputs: list[str]) -> Iterator[Trace]:
+def distinct_rows(inputs: list[Dataset]) -> Iterator[Trace]:
     """The rows of several datasets, each once. Raises DataError for one id with two contents, apart from labels."""
     content_of: dict[str, str] = {}
-    for reference in inputs:
-        for trace in dataset.read_traces(reference):
+    for source in inputs:
+        for trace in dataset.scan(source, Trace):
             content = bytes_hash(encoder.encode(msgspec.structs.replace(trace, soft_labels=None)))
             if (earlier := content_of.setdefault(trace.id, content)) is not content:
                 if earlier != content:

@@ -3,7 +3,7 @@
 import heapq
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -15,6 +15,7 @@ from distillpipe.base.records import Message, Problem, trace_id
 from distillpipe.base.rowguard import InternalError, guarded
 from distillpipe.data import sources
 from distillpipe.data.formats.fields import extra_of
+from distillpipe.data.sources import Problems
 from distillpipe.data.store import spending
 from distillpipe.data.store.jsonl import Spool
 from distillpipe.models.chat import Chat, load_chat, with_template_text
@@ -118,10 +119,10 @@ class RowPlan:
                 f"{self.num_duplicates:,} rows have the same prompt as another row: each is sampled once"
             )
 
-    def read(self, reference: str) -> None:
-        """Read and plan the problems of a reference; one that meets an internal error is skipped."""
+    def read(self, problems: Problems) -> None:
+        """Read and plan problems; one that meets an internal error is skipped."""
         prompting, limit = self.options.prompting, self.options.plan.limit
-        self.add(sources.read_problems(reference, prompting, limit, self.skip))
+        self.add(sources.read_problems(problems, prompting, limit, self.skip))
 
     def skip(self, problem: Problem, error: InternalError) -> None:
         """Record a problem that cannot be planned."""
@@ -187,8 +188,11 @@ class RowPlan:
         return [by_order[order] for order in orders]
 
     def _key(self, prompt: _Prompt, sample: int) -> str:
+        rendered: Any = prompt.ids or prompt.messages
+        if given := self.options.prompting.template.template_option:
+            rendered = (rendered, given)
         return row_key(
-            prompt.ids or prompt.messages,
+            rendered,
             self.options.sampling,
             self.model.identity,
             seed=self.options.plan.seed,
@@ -216,6 +220,10 @@ def load_model_chat(model: AnyModel, options: SamplingOptions) -> Chat | None:
     Raises UsageError for options that a server does not support, or that need a server.
     """
     prompting, sampling = options.prompting, options.sampling
+    if prompting.template.no_thinking and options.budget is not None:
+        raise UsageError(
+            "--no-thinking leaves no reasoning to bound: leave out the options of budget forcing"
+        )
     if isinstance(model, Model):
         if sampling.extra_body is not None:
             raise UsageError("--extra-body needs a server: give --base-url, or leave it out")
@@ -223,18 +231,29 @@ def load_model_chat(model: AnyModel, options: SamplingOptions) -> Chat | None:
             raise UsageError(
                 "--tokenizer needs a server: a local model has its own tokenizer, leave it out"
             )
-        return load_chat(model.tokenizer_folder, model.name, prompting.chat_template)
+        return load_chat(
+            model.tokenizer_folder, model.name, prompting.chat_template, prompting.template
+        )
     is_rendered_here = prompting.tokenizer is not None
     local_only = {
         "--chat-template": None if is_rendered_here else prompting.chat_template,
+        "--template-name": None if is_rendered_here else prompting.template.template_name,
+        "--think-open": None if is_rendered_here else prompting.template.think_open,
+        "--think-close": None if is_rendered_here else prompting.template.think_close,
         "--max-model-len": sampling.max_model_len,
-        "--stop-loops": sampling.stop_loops,
     }
     if flags := [flag for flag, value in local_only.items() if value]:
         raise UsageError(f"{', '.join(flags)}: a server uses its own setting: leave the option out")
     if prompting.tokenizer is not None:
         tokenizer = find_tokenizer(prompting.tokenizer)
-        return load_chat(tokenizer.folder, tokenizer.name, prompting.chat_template)
+        return load_chat(
+            tokenizer.folder, tokenizer.name, prompting.chat_template, prompting.template
+        )
+    if prompting.template.no_thinking and not prompting.template.template_option:
+        raise UsageError(
+            "--no-thinking: which variable of the server's chat template switches thinking off is not known: give "
+            "--tokenizer MODEL to learn it, or name it with --template-option KEY=VALUE"
+        )
     if options.budget is not None:
         raise UsageError(
             "budget forcing on a server needs --tokenizer MODEL: prompts are then rendered here and reasoning "

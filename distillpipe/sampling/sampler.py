@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from distillpipe.base.decoding import json_object
 from distillpipe.base.errors import DataError, Interrupted
 from distillpipe.base.hashing import content_hash, seed_of
 from distillpipe.base.options import Budget, SamplingOptions
@@ -20,7 +21,7 @@ from distillpipe.data.store import reuse, spending
 from distillpipe.data.store.jsonl import decode, encoder, rewrite
 from distillpipe.data.store.spending import Bill
 from distillpipe.data.store.versions import Draft
-from distillpipe.data.store.writer import Writer, give_up_failed
+from distillpipe.data.store.writer import Writer, check_plan, give_up_failed
 from distillpipe.engines.base import (
     Answer,
     Completion,
@@ -36,7 +37,7 @@ from distillpipe.engines.budget.engine import BudgetedEngine
 from distillpipe.engines.drive import drive, metered
 from distillpipe.models.chat import Chat
 from distillpipe.models.lookup import AnyModel
-from distillpipe.sampling.plan import RowPlan, RowPrompt
+from distillpipe.sampling.plan import RowPlan, RowPrompt, SkippedProblem
 from distillpipe.verify.judge import Judge
 
 if TYPE_CHECKING:  # these import numpy, which an "up to date" answer does not need
@@ -100,7 +101,7 @@ class Sampler(RowPlan):
         for number in range(len(self.skipped)):
             problem, error = msgspec.structs.astuple(self.skipped[number])
             for sample in samples:
-                key = content_hash(REASON, problem.problem_id, sample)[:32]
+                key = _key_of_skipped(self.skipped[number], sample)
                 empty = Message(role="assistant", content="")
                 question = Message(role="user", content=problem.problem)
                 self._in_flight[key] = RowPrompt(problem, sample, [question], [], None)
@@ -213,6 +214,23 @@ class Sampler(RowPlan):
             say(f"{dropped.rows:,} rows rejected: {reason}")
         if self.options.budget is not None and writer.counts.rows_kept:
             _say_control(writer, self.options.budget)
+        if only is None:
+            self._check_plan(writer)
+
+    def _check_plan(self, writer: Writer) -> None:
+        """Raise DataError unless the draft holds each row of the plan once, and no other."""
+        planned = {self.row_id(key) for key in self.rows} | self._ids_of_skipped()
+        check_plan(writer, planned)
+
+    def _ids_of_skipped(self) -> set[str]:
+        return {
+            trace_id(
+                self.skipped[number].problem.problem_id,
+                _key_of_skipped(self.skipped[number], sample),
+            )
+            for number in range(len(self.skipped))
+            for sample in range(self.options.plan.num_samples)
+        }
 
     def _sample(
         self, writer: Writer, engine: Engine, missing: set[str], num_rows: int, finish: Finish
@@ -350,10 +368,22 @@ class Sampler(RowPlan):
             teacher=self.model.name,
             served_by=answer.served_by,
             seed=self.options.plan.seed,
-            extra=extra,
+            extra=_with_notes(extra, answer.notes),
             num_waits=completion.num_waits if completion else 0,
             forced_end=completion is not None and completion.forced_end,
         )
+
+
+def _key_of_skipped(skipped: SkippedProblem, sample: int) -> str:
+    """The key of a row whose prompt could not be rendered."""
+    return content_hash(REASON, skipped.problem.problem_id, sample)[:32]
+
+
+def _with_notes(extra: str | None, notes: tuple[tuple[str, str], ...]) -> str | None:
+    """The `extra` of a row with what a server sent besides its answer, under `reply`."""
+    if not notes:
+        return extra
+    return msgspec.json.encode({**json_object(extra), "reply": dict(notes)}).decode()
 
 
 def _say_control(writer: Writer, budget: Budget) -> None:

@@ -1,13 +1,14 @@
-"""`compare`: models on the same problems: their scores, and what each has more than the first."""
+"""`compare`: the scores of models on the same problems, and the difference of each to the first."""
 
+from itertools import chain
 from pathlib import Path
 
 import msgspec
 
 from distillpipe.base.errors import DataError, UsageError
 from distillpipe.base.progress import say
-from distillpipe.data.store import dataset, versions
-from distillpipe.data.store import manifest as manifests
+from distillpipe.data.store import dataset
+from distillpipe.data.store.dataset import Dataset
 from distillpipe.data.store.manifest import Manifest
 from distillpipe.reports import comparison, scoring
 from distillpipe.reports.comparison_text import Comparison, ScoredModel, markdown_lines
@@ -20,18 +21,20 @@ WHERE_IT_RAN = {
     "max_cost", "adapter", "tokenizer", "num_workers", "unsafe_run_model_code_without_sandbox",
     "problem_field", "answer_field", "num_samples", "min_date", "max_date", "protocol",
 }  # fmt: skip
-"Options of eval that are no part of a protocol, or are seen in the rows."
+"Options of eval that do not belong to a protocol, or whose effect the rows show."
 
 
-class _Read(msgspec.Struct):
+class _Model(msgspec.Struct):
+    """The predictions of a model on a benchmark."""
+
     name: str
-    folder: Path
+    source: Dataset
     manifest: Manifest
-    found: Predictions
+    predictions: Predictions
 
 
 def compare(references: list[str], pass_at: list[int]) -> list[Comparison]:
-    """Each benchmark that all references hold; the first reference is what the others are held against.
+    """A comparison for each benchmark that all references hold, of all models with that of the first reference.
 
     Raises UsageError for fewer than two, for what holds no predictions, and for predictions of different
     problems; DataError where a file is not as it was written.
@@ -40,141 +43,126 @@ def compare(references: list[str], pass_at: list[int]) -> list[Comparison]:
         raise UsageError("compare takes two datasets of predictions or more: name another one")
     if len(set(references)) < len(references):
         raise UsageError("compare: one dataset is named twice")
-    folders = [folders_of(reference) for reference in references]
+    by_benchmark = [dataset.find_versions(reference) for reference in references]
     names = _names(references)
-    if all(len(one) == 1 for one in folders):
-        benchmarks = [[next(iter(one.values())) for one in folders]]
+    if all(len(datasets) == 1 for datasets in by_benchmark):
+        benchmarks = [[next(iter(datasets.values())) for datasets in by_benchmark]]
     else:
-        shared = [name for name in folders[0] if all(name in one for one in folders)]
+        first, *others = by_benchmark
+        shared = [name for name in first if all(name in datasets for datasets in others)]
         if not shared:
-            held = "; ".join(
-                f"{ref}: {', '.join(one)}" for ref, one in zip(references, folders, strict=True)
-            )
-            raise UsageError(f"no benchmark is in all of them: {held}")
-        if left_out := sorted({name for one in folders for name in one} - set(shared)):
+            pairs = zip(references, by_benchmark, strict=True)
+            lists = (f"{reference}: {', '.join(datasets)}" for reference, datasets in pairs)
+            raise UsageError(f"no benchmark is in all of them: {'; '.join(lists)}")
+        if left_out := sorted({*chain(*by_benchmark)} - {*shared}):
             say(f"compare: not in all of them, left out: {', '.join(left_out)}")
-        benchmarks = [[one[name] for one in folders] for name in shared]
-    return [_compared(names, paths, pass_at) for paths in benchmarks]
+        benchmarks = [[datasets[name] for datasets in by_benchmark] for name in shared]
+    return [_compared(names, datasets, pass_at) for datasets in benchmarks]
 
 
-def _compared(names: list[str], folders: list[Path], pass_at: list[int]) -> Comparison:
-    read = [_read(name, folder) for name, folder in zip(names, folders, strict=True)]
-    for other in read[1:]:
-        _check_paired(read[0], other)
-    warnings = [line for other in read[1:] for line in _other_protocol(read[0], other)]
-    fewest = min(one.found.num_samples[0] for one in read)
+def _compared(names: list[str], datasets: list[Dataset], pass_at: list[int]) -> Comparison:
+    models = [_read(name, source) for name, source in zip(names, datasets, strict=True)]
+    first, *others = models
+    for other in others:
+        _check_paired(first, other)
+    warnings = [line for other in others for line in _other_protocol(first, other)]
+    fewest = min(model.predictions.num_samples[0] for model in models)
     if above := sorted({k for k in pass_at if k > fewest}):
         listed = ", ".join(f"pass@{k}" for k in above)
         warnings.append(
             f"{listed} left out where a problem has fewer samples (the fewest: {fewest})"
         )
-    scored = [_scored(one, pass_at) for one in read]
-    in_all = set.intersection(*(set(one.found.problems) for one in read))
+    scored = [_scored(model, pass_at) for model in models]
+    in_all = set.intersection(*(set(model.predictions.problems) for model in models))
     if not in_all:
         raise DataError("no problem has a completion in all of them: there is nothing to compare")
-    warnings += _left_out(read, len(in_all))
-    pairs = comparison.compare([(one.name, one.found.only(in_all)) for one in read])
+    warnings += _left_out(models, len(in_all))
+    pairs = comparison.compare([(model.name, model.predictions.only(in_all)) for model in models])
     return Comparison(scored[0].metrics["benchmark"], scored, pairs, warnings)
 
 
-def _left_out(read: list[_Read], num_in_all: int) -> list[str]:
-    """Lines that say of which completions and problems nothing is known, since requests had failed."""
+def _left_out(models: list[_Model], num_in_all: int) -> list[str]:
+    """A line for each model with completions that are left out because requests failed, and one for problems."""
     lines = []
-    for one in read:
-        if left_out := one.found.num_left_out:
-            asked = sum(one.found.counts.values()) + left_out
+    for model in models:
+        if left_out := model.predictions.num_left_out:
+            asked = sum(model.predictions.counts.values()) + left_out
             lines.append(
-                f"{one.name} was scored over {asked - left_out:,} of {asked:,} completions: the others "
+                f"{model.name} was scored over {asked - left_out:,} of {asked:,} completions: the others "
                 "failed on the way and were left out (--accept-errors)"
             )
-    if num_in_all < (asked := len(read[0].found.asked)):
+    if num_in_all < (asked := len(models[0].predictions.asked)):
         lines.append(
             f"the models are compared over {num_in_all:,} of {asked:,} problems, which have a completion of each"
         )
     return lines
 
 
-def _scored(read: _Read, pass_at: list[int]) -> ScoredModel:
-    """Made anew from the rows, so that all models are measured by the same code."""
-    before = read.manifest.metrics or {}
-    problems = dataset.read_problems(str(read.folder))
-    benchmark = before.get("benchmark", read.folder.parent.name)
-    found = scoring.measure(benchmark, read.found, scoring.choice_options(problems), pass_at)
+def _scored(model: _Model, pass_at: list[int]) -> ScoredModel:
+    """The scores, computed again from the rows, so that all models are measured by the same code."""
+    folder, predictions = model.source.path, model.predictions
+    stored = model.manifest.metrics or {}
+    benchmark = stored.get("benchmark", folder.parent.name)
+    options = scoring.choice_options(dataset.read_problems(model.source))
+    metrics = scoring.measure(benchmark, predictions, options, pass_at)
     kept = ("protocol", "published", "verifier_version", "budget", "resources")
-    found |= {name: before.get(name) for name in kept}
-    texts = (one.problem for one in read.found.problems.values())
-    return ScoredModel(
-        name=read.name,
-        path=str(read.folder),
-        metrics=found,
-        training_overlap=training_overlap(read.folder, read.manifest, texts),
-    )
-
-
-def folders_of(reference: str) -> dict[str, Path]:
-    """The versions that a reference stands for, by benchmark; eval's OUT stands for all in it."""
-    path = Path(reference)
-    if path.is_dir() and not versions.holds_versions(path):
-        inside = [child for child in sorted(path.iterdir()) if versions.finished(child)]
-        if inside:
-            return {child.name: versions.resolve(str(child)) for child in inside}
-    folder = versions.resolve(reference)
-    return {folder.parent.name: folder}
+    metrics |= {name: stored.get(name) for name in kept}
+    texts = (problem.problem for problem in predictions.problems.values())
+    overlap = training_overlap(folder, model.manifest, texts)
+    return ScoredModel(name=model.name, path=str(folder), metrics=metrics, training_overlap=overlap)
 
 
 def _names(references: list[str]) -> list[str]:
     """The last part of each reference, or more of them where these are not all different."""
     parts = [Path(reference).parts for reference in references]
     for length in range(1, max(map(len, parts))):
-        names = ["/".join(one[-length:]) for one in parts]
+        names = ["/".join(own_parts[-length:]) for own_parts in parts]
         if len(set(names)) == len(names):
             return names
     return references
 
 
-def _read(name: str, folder: Path) -> _Read:
-    manifest = manifests.read(folder)
-    if manifest.kind != "predictions":
-        raise UsageError(
-            f"{folder} holds {manifest.kind}, not predictions: `distill eval` makes them"
-        )
-    if manifest.finished is None:
-        raise UsageError(f"{folder} is unfinished: run the command that makes it again")
-    found = scoring.read(folder)
-    if not found.problems:
-        raise DataError(f"{folder} holds no predictions: there is nothing to compare")
-    return _Read(name, folder, manifest, found)
+def _read(name: str, source: Dataset) -> _Model:
+    manifest = scoring.manifest_of(source)
+    predictions = scoring.read(source)
+    if not predictions.problems:
+        raise DataError(f"{source.path} holds no predictions: there is nothing to compare")
+    return _Model(name, source, manifest, predictions)
 
 
-def _check_paired(first: _Read, other: _Read) -> None:
-    mine, theirs = first.found.asked, other.found.asked
+def _check_paired(first: _Model, other: _Model) -> None:
+    """Raise UsageError for predictions of different problems."""
+    mine, theirs = first.predictions.asked, other.predictions.asked
     missing, added = mine - theirs, theirs - mine
     if not missing and not added:
         return
     same_text = _texts(first, missing) & _texts(other, added)
-    said = (
+    message = (
         f"{first.name} and {other.name} are predictions of different problems: {len(missing):,} of "
         f"{len(mine):,} are in the first alone, {len(added):,} of {len(theirs):,} in the second alone"
     )
     if same_text:
-        said += f"; {len(same_text):,} have the same text, but another reference answer or verifier"
-    for one in (first, other):
-        if one.manifest.counts.dropped:
-            said += f"; {one.manifest.counts.rows_rejected:,} rows of {one.name} were rejected ("
-            said += f"{', '.join(one.manifest.counts.dropped)})"
+        message += (
+            f"; {len(same_text):,} have the same text, but another reference answer or verifier"
+        )
+    for model in (first, other):
+        counts = model.manifest.counts
+        if counts.dropped:
+            reasons = ", ".join(counts.dropped)
+            message += f"; {counts.rows_rejected:,} rows of {model.name} were rejected ({reasons})"
     raise UsageError(
-        f"{said}: run `distill eval` of both with the same --benchmark, --limit and --verifier, which "
+        f"{message}: run `distill eval` of both with the same --benchmark, --limit and --verifier, which "
         "takes over what was sampled"
     )
 
 
-def _texts(read: _Read, problem_ids: set[str]) -> set[str]:
-    found = read.found.problems
-    return {found[one].problem for one in problem_ids if one in found}
+def _texts(model: _Model, problem_ids: set[str]) -> set[str]:
+    problems = model.predictions.problems
+    return {problems[key].problem for key in problem_ids if key in problems}
 
 
-def _other_protocol(first: _Read, other: _Read) -> list[str]:
-    """A line for what makes the two scores no fair comparison."""
+def _other_protocol(first: _Model, other: _Model) -> list[str]:
+    """A line for each difference that makes the comparison of two scores unfair."""
     lines = []
     mine, theirs = first.manifest.options, other.manifest.options
     for name in sorted((mine.keys() & theirs.keys()) - WHERE_IT_RAN):
@@ -184,13 +172,14 @@ def _other_protocol(first: _Read, other: _Read) -> list[str]:
                 f"{flag} differs: {mine[name].value!r} for {first.name}, "
                 f"{theirs[name].value!r} for {other.name}"
             )
-    judged_by = [(one.manifest.metrics or {}).get("verifier_version") for one in (first, other)]
+    models = (first, other)
+    judged_by = [(model.manifest.metrics or {}).get("verifier_version") for model in models]
     if judged_by[0] != judged_by[1] or first.manifest.user_code != other.manifest.user_code:
         lines.append(
             f"{first.name} and {other.name} were judged by different versions of the verifiers: run "
             "`distill eval` again, which takes over what was sampled"
         )
-    samples = {first.found.num_samples, other.found.num_samples}
+    samples = {model.predictions.num_samples for model in models}
     if len(samples) > 1 or any(fewest != most for fewest, most in samples):
         tested = min(fewest for fewest, _ in samples)
         lines.append(
@@ -201,8 +190,8 @@ def _other_protocol(first: _Read, other: _Read) -> list[str]:
 
 
 def write(out: Path, comparisons: list[Comparison]) -> None:
-    """Write comparisons as markdown; a UsageError where the file holds something else."""
-    content = "\n".join(line for one in comparisons for line in markdown_lines(one))
+    """Write comparisons as markdown. Raises UsageError if the file holds something else."""
+    content = "\n".join(line for item in comparisons for line in markdown_lines(item))
     if out.suffix != ".md":
         raise UsageError(f"--out {out}: name a .md file")
     if out.exists() and (not out.is_file() or out.read_text(encoding="utf-8") != content):

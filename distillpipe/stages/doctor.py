@@ -1,6 +1,6 @@
-"""`doctor`: what this machine can run, found by trying where it is cheap, and how to get the rest.
+"""`doctor`: what this machine can run, and how to install the rest.
 
-Nothing heavy is imported: versions come from the packages' metadata, graphics cards from nvidia-smi.
+No heavy library is imported: versions come from the metadata of packages, GPUs from nvidia-smi.
 """
 
 import os
@@ -56,11 +56,11 @@ class Machine(Record, frozen=True, kw_only=True):
 
     engines: dict[str, Check]
     auto_engine: str
-    "what --engine auto is here, without --base-url"
+    "the engine that --engine auto selects without --base-url"
     methods: dict[str, Check]
     "of sft"
     sandbox: Check
-    "where programs that models wrote are run"
+    "which runs programs that models wrote"
     extras: dict[str, Check]
     packages: dict[str, str | None]
     "name: version, null where it is not installed"
@@ -73,17 +73,17 @@ class Machine(Record, frozen=True, kw_only=True):
     memory_bytes: int
     available_memory_bytes: int
     free_disk_bytes: int
-    "where the command was called"
+    "of the current directory"
     model_cache: str
-    "where models of the hub are kept"
+    "the folder for models of the hub"
     model_cache_free_bytes: int
     is_offline: bool
-    "whether HF_HUB_OFFLINE keeps the hub from being asked"
+    "whether HF_HUB_OFFLINE is set"
     gpus: list[Gpu]
 
 
 def doctor(*, as_json: bool) -> None:
-    """Print what was found. A part that is missing is a line in the answer, never an error."""
+    """Print what this machine can run. A missing part is a line of the output, never an error."""
     machine = examine()
     if as_json:
         terminal.put_json(machine)
@@ -119,17 +119,17 @@ def examine() -> Machine:
 
 
 def lines(machine: Machine) -> list[str]:
-    """The same for people: a line each."""
+    """The same as text, one line for each item."""
     gpus = ", ".join(f"{gpu.name} ({size(gpu.memory_bytes)})" for gpu in machine.gpus)
     offline = ", and the hub is not asked: HF_HUB_OFFLINE" if machine.is_offline else ""
     memory = f"{size(machine.memory_bytes)}, {size(machine.available_memory_bytes)} available"
     cache = f"{machine.model_cache}, {size(machine.model_cache_free_bytes)} free{offline}"
     rows = [
-        *((f"engine {name}", _said(check)) for name, check in machine.engines.items()),
+        *((f"engine {name}", _text_of(check)) for name, check in machine.engines.items()),
         ("engine auto", f"is {machine.auto_engine} here, and openai with --base-url"),
-        *((f"method {name}", _said(check)) for name, check in machine.methods.items()),
-        ("sandbox", _said(machine.sandbox)),
-        *((name, _said(check)) for name, check in machine.extras.items()),
+        *((f"method {name}", _text_of(check)) for name, check in machine.methods.items()),
+        ("sandbox", _text_of(machine.sandbox)),
+        *((name, _text_of(check)) for name, check in machine.extras.items()),
         ("python", machine.python),
         *((name, version or "not installed") for name, version in machine.packages.items()),
         *(("warning", sentence) for sentence in machine.newer_than_tested),
@@ -144,7 +144,7 @@ def lines(machine: Machine) -> list[str]:
     return [terminal.printable(f"{name:<{width}}  {value}") for name, value in rows]
 
 
-def _said(check: Check) -> str:
+def _text_of(check: Check) -> str:
     return f"works, {check.detail}" if check.works else f"does not work: {check.detail}"
 
 
@@ -157,7 +157,7 @@ def _sandbox() -> Check:
 
 
 def _check(packages: tuple[str, ...], needs_gpu: bool, gpus: list[Gpu]) -> Check:
-    """Whether all packages are installed, and a CUDA GPU is there where one is needed."""
+    """Whether all packages are installed, and a CUDA GPU exists if one is needed."""
     versions = {name: installed_version(name) for name in packages}
     if missing := [name for name, version in versions.items() if version is None]:
         install = install_command(*missing)
@@ -169,14 +169,14 @@ def _check(packages: tuple[str, ...], needs_gpu: bool, gpus: list[Gpu]) -> Check
 
 
 def _model_cache() -> Path:
-    """As huggingface_hub finds it: HF_HUB_CACHE, else below HF_HOME, else below the user's cache."""
-    if given := os.environ.get("HF_HUB_CACHE"):
-        return Path(given).expanduser()
+    """The folder that huggingface_hub uses: HF_HUB_CACHE, else in HF_HOME, else in the user's cache."""
+    if folder := os.environ.get("HF_HUB_CACHE"):
+        return Path(folder).expanduser()
     user = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface"
     return Path(os.environ.get("HF_HOME") or user).expanduser() / "hub"
 
 
 def _free_bytes(folder: Path) -> int:
-    """Of the disk that a folder lies on, or would lie on."""
-    there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
-    return shutil.disk_usage(there).free
+    """Free bytes on the disk of a folder, which need not exist."""
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    return shutil.disk_usage(existing).free

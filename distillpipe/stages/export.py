@@ -1,4 +1,4 @@
-"""`export`: the kept rows of a dataset as one file that other tools train on."""
+"""`export`: write the kept rows of a dataset to one file in the format of another training tool."""
 
 import filecmp
 from pathlib import Path
@@ -12,21 +12,22 @@ from distillpipe.base.records import Trace
 from distillpipe.base.rowguard import InternalError, check_share, guarded
 from distillpipe.data.formats.outgoing import FORMATS, Format, ReasoningAs, turns_of
 from distillpipe.data.store import dataset
+from distillpipe.data.store.dataset import Dataset
 from distillpipe.data.store.jsonl import encoder
 
 
 class Exported(msgspec.Struct, frozen=True):
-    """What came of an export."""
+    """The result of an export."""
 
     path: str
     rows: int
     rows_unfinished: int
-    "cut off, so their last turn breaks off too"
+    "truncated rows, whose last turn is incomplete"
     rows_labelled: int
-    "with soft labels, which are left out"
+    "rows with soft labels, which are left out"
     bytes: int
     up_to_date: bool
-    "whether the file was there before"
+    "whether the file existed before"
 
 
 def export(
@@ -34,25 +35,26 @@ def export(
 ) -> Exported:
     """Write the kept rows of a dataset to the file `out`, all or nothing.
 
-    Raises UsageError where the file is there with other content, DataError where there is no row.
+    Raises UsageError if the file exists with other content, DataError if there is no row.
     """
     if out.is_dir() or out.suffix != ".jsonl":
         raise UsageError(f"--out {out}: name a .jsonl file")
-    for place in out.parents:
-        if place.exists() and not place.is_dir():
-            raise UsageError(f"--out {out}: {place} is a file: name a .jsonl file in a folder")
+    for parent in out.parents:
+        if parent.exists() and not parent.is_dir():
+            raise UsageError(f"--out {out}: {parent} is a file: name a .jsonl file in a folder")
+    source = dataset.find(reference)
     out.parent.mkdir(parents=True, exist_ok=True)
     temporary = out.with_name(f".{out.name}.new")
     try:
         num_rows, num_unfinished, num_labelled = _write(
-            temporary, reference, layout, reasoning, allow_benchmark
+            temporary, source, layout, reasoning, allow_benchmark
         )
-        there = out.exists()
-        if there and not filecmp.cmp(temporary, out, shallow=False):
+        exists = out.exists()
+        if exists and not filecmp.cmp(temporary, out, shallow=False):
             raise UsageError(
                 f"--out {out} holds something else: name another file, or move that one away"
             )
-        if not there:
+        if not exists:
             temporary.replace(out)
             sync_folder(out.parent)
     finally:
@@ -65,19 +67,19 @@ def export(
         say(
             f"export: the soft labels of {num_labelled:,} rows are left out: no other format holds them"
         )
-    say(f"export: {'up to date' if there else f'{num_rows:,} rows'}: {out}")
-    return Exported(str(out), num_rows, num_unfinished, num_labelled, out.stat().st_size, there)
+    say(f"export: {'up to date' if exists else f'{num_rows:,} rows'}: {out}")
+    return Exported(str(out), num_rows, num_unfinished, num_labelled, out.stat().st_size, exists)
 
 
 def _write(
-    path: Path, reference: str, layout: Format, reasoning: ReasoningAs, allow_benchmark: bool
+    path: Path, source: Dataset, layout: Format, reasoning: ReasoningAs, allow_benchmark: bool
 ) -> tuple[int, int, int]:
-    """Write all rows, durably: how many, how many of them were cut off, and how many have soft labels."""
+    """Write all rows, durably. Returns the numbers of rows, of truncated rows, and of rows with soft labels."""
     num_rows = num_unfinished = num_labelled = 0
     failed: list[str] = []
-    path.unlink(missing_ok=True)  # what a killed run left, or a link that somebody laid there
+    path.unlink(missing_ok=True)  # of a killed run, or a link: we do not write through links
     with path.open("xb") as file:
-        for trace in dataset.read_training_traces([reference], allow_benchmark=allow_benchmark):
+        for trace in dataset.read_training_traces([source], allow_benchmark=allow_benchmark):
             line = guarded(_line, trace, layout, reasoning)
             if isinstance(line, InternalError):
                 if not failed:
@@ -90,11 +92,11 @@ def _write(
             num_labelled += trace.soft_labels is not None
         check_share(
             len(failed), num_rows + len(failed), accepted=False,
-            show=f"distill show {reference} --row {next(iter(failed), '')}",
+            show=f"distill show {source.name} --row {next(iter(failed), '')}",
             way_out="nothing is written: leave these rows out, `distill filter` may tell them",
         )  # fmt: skip
         if not num_rows:
-            raise DataError(f"{reference}: no rows to export")
+            raise DataError(f"{source.name}: no rows to export")
         file.flush()
         sync_file(file.fileno(), path)
     return num_rows, num_unfinished, num_labelled

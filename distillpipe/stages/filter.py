@@ -1,10 +1,11 @@
 """`filter`: verify, bound and clean traces; what is dropped is kept with its reason.
 
-Two passes over the input, so that text is never held: the first decides on each row, the second writes.
+Two passes over the input, so that no text stays in memory: the first decides on each row, the second writes.
 """
 
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
 
 import msgspec
 
@@ -14,15 +15,17 @@ from distillpipe.base.filter_options import FilterOptions
 from distillpipe.base.options import Judging
 from distillpipe.base.progress import progress, say
 from distillpipe.base.rowguard import REASON, InternalError, check_share, too_many
-from distillpipe.base.user_code.functions import UserFunction
 from distillpipe.data import forecast, sources
 from distillpipe.data.forecast import Forecast
+from distillpipe.data.sources import Problems
 from distillpipe.data.store import dataset, versions
+from distillpipe.data.store.dataset import Dataset
+from distillpipe.data.store.manifest import ModelUsed
 from distillpipe.data.store.versions import Header
 from distillpipe.data.store.writer import Writer
 from distillpipe.filters.decide import Decision, RowFilter, decided, rows_once
-from distillpipe.filters.difficulty import check_in_common, predictions_in
-from distillpipe.filters.force import Forcer, teacher_used
+from distillpipe.filters.difficulty import check_in_common, find_predictions
+from distillpipe.filters.force import Forcer, find_teacher
 from distillpipe.filters.own_rules import find_rules
 from distillpipe.filters.problems import (
     NO_INPUTS,
@@ -52,7 +55,88 @@ from distillpipe.stages.run import (
 from distillpipe.verify.code.packages import versions_of
 from distillpipe.verify.code.verifier import missing_modules
 
-SYNC_ROWS = 4096  # a row that a power cut takes is written again from its decision
+SYNC_ROWS = 4096  # a row that is lost in a power cut is written again from its decision
+
+
+@dataclass
+class FilterPlan:
+    """What `filter` is asked for: a run executes it, a dry run reports it.
+
+    A reference is looked up once, when it is first used.
+    """
+
+    references: list[str]
+    out: Path
+    options: FilterOptions
+    run: Run
+    others: FilterInputs
+
+    def __post_init__(self) -> None:
+        name, self.verifier = verify.find_own(self.options.verifier)
+        self.rules = find_rules(self.options.rules)
+        # names in place of files: no place of a file is in a row or in a fingerprint
+        rules = tuple(rule.name for rule in self.rules)
+        self.options = msgspec.structs.replace(self.options, verifier=name, rules=rules)
+        self.others.check(self.options)
+
+    @cached_property
+    def inputs(self) -> list[Dataset]:
+        return [dataset.find(reference) for reference in self.references]
+
+    @cached_property
+    def predictions(self) -> list[Dataset]:
+        """The datasets of --difficulty; the folder of an eval stands for all in it."""
+        return find_predictions(self.others.predictions)
+
+    @cached_property
+    def benchmarks(self) -> list[Problems]:
+        return [sources.find(reference) for reference in self.others.benchmarks]
+
+    @cached_property
+    def tokenizer(self) -> Model | None:
+        """The tokenizer that counts tokens when reasoning is cut."""
+        return None if self.others.tokenizer is None else find_tokenizer(self.others.tokenizer)
+
+    @cached_property
+    def header(self) -> Header:
+        options, out, forcing = self.options, self.out, self.others.forcing
+        predictions = self.predictions
+        return Header(
+            kind="traces",
+            stage="filter",
+            content=content_of(
+                options=options,
+                rules=[verify.CODE_VERSION, filters.CODE_VERSION],
+                **code_packages(options.code_packages),
+                **user_code(self.verifier, *self.rules),
+                num_others=[len(predictions), len(self.others.benchmarks)],
+                **({} if forcing is None else {"force": [forcing.sampling, forcing.end_text]}),
+            ),
+            inputs=[
+                *(dataset.describe(source, out) for source in [*self.inputs, *predictions]),
+                *(sources.describe(source, out) for source in self.benchmarks),
+            ],
+            models=self._models(),
+            accept_errors=self.run.accept_errors,
+            options=self.run.options,
+            fresh=self.run.fresh,
+            licences=licences.of_inputs(self.inputs),
+        )
+
+    def _models(self) -> list[ModelUsed]:
+        models = []
+        if self.tokenizer is not None:
+            models.append(lookup.used("tokenizer", self.tokenizer, self.out))
+        if self.others.forcing is not None:  # the fingerprint needs no weights
+            teacher = find_teacher(self.others.forcing, weights=False)
+            models.append(lookup.used("teacher", teacher, self.out))
+        return models
+
+    def check_functions(self) -> None:
+        """Raise UsageError for a verifier or rule of the user's own that cannot be called."""
+        for function in (self.verifier, *self.rules):
+            if function is not None:
+                function.check()
 
 
 def filter_traces(
@@ -65,93 +149,60 @@ def filter_traces(
 ) -> Result:
     """Write the rows of `inputs` that every rule keeps as a new version under `out`, the rest beside them.
 
-    Rows that are too long are answered once more where there is a `forcing`: then the new ones are input, too.
-    Raises DataError, with the funnel, where no row is left; the draft then stays, unfinished.
+    With a `forcing`, rows that are too long get a new response first; the new rows are then part of the input.
+    Raises DataError, with the funnel, if no row is kept; the draft then stays, unfinished.
     """
-    own = _own(options)
-    options = own.options
-    others = _checked(others, options)
-    header = _header(inputs, out, own, run, others)
-    if (finished := versions.up_to_date(out, header)) is not None:
+    plan = FilterPlan(inputs, out, options, run, others)
+    if (finished := versions.up_to_date(out, plan.header)) is not None:
         return say_up_to_date(finished)
-    own.check()
+    plan.check_functions()
+    options = plan.options
 
-    from distillpipe.data.store.label_carry import (
-        carry,  # it loads numpy, which "up to date" has no use for
-    )
+    from distillpipe.data.store.label_carry import carry  # numpy: not for an "up to date" answer
 
-    with versions.draft(out, header) as draft, Writer(draft, SYNC_ROWS) as writer:
-        examiner = _examiner(inputs, own, draft.path, judging, others)
-        rows, failed = inputs, dict[str, InternalError]()
+    with versions.draft(out, plan.header) as draft, Writer(draft, SYNC_ROWS) as writer:
+        # Read what the rules need to know of all problems.
+        examiner = _examiner(plan, judging, draft.path)
+
+        # Sample new responses for the rows that are too long.
+        rows, forcing_errors = plan.inputs, dict[str, InternalError]()
         writer.forget_failed()
         if others.forcing is not None:
+            teacher = find_teacher(others.forcing, weights=True)
             forcer = Forcer(
-                others.forcing, options, writer, allow_benchmark=run.allow_benchmark_training
+                others.forcing,
+                teacher,
+                options,
+                writer,
+                allow_benchmark=run.allow_benchmark_training,
             )
-            rows = [*inputs, *forcer.force(inputs, out, examiner.wants_problem)]
-            failed = forcer.errors
-        decisions = _decide(rows, inputs, options, run, judging, examiner)
-        _check_errors(decisions, failed, inputs, writer, run)
+            rows = [*rows, *forcer.force(rows, out, examiner.wants_problem)]
+            forcing_errors = forcer.errors
+
+        # First pass: decide on each row.
+        decisions = _decide(rows, plan, judging, examiner)
+        _check_errors(decisions, forcing_errors, plan, writer)
         writer.counts.rows_read = len(decisions)
-        moved = carry(rows, {row for row, one in decisions.items() if not one.drops}, draft)
-        for judged, decision in rows_once(rows, decisions, options, moved):
-            if judged.id in writer.done:
+
+        # Second pass: write each row according to its decision.
+        kept = {row_id for row_id, decision in decisions.items() if not decision.drops}
+        moved_labels = carry(rows, kept, draft)
+        for row, decision in rows_once(rows, decisions, options, moved_labels):
+            if row.id in writer.done:
                 continue
             if not decision.drops:
-                writer.append(judged)
+                writer.append(row)
                 continue
-            first, *more = decision.drops
-            also = [drop.reason for drop in more] if options.explain else None
-            writer.reject(judged, first.reason, first.measured, also)
+            first, *others_true = decision.drops
+            other_reasons = [drop.reason for drop in others_true] if options.explain else None
+            writer.reject(row, first.reason, first.measured, other_reasons)
         writer.sync()
+
+        # Report and finish.
         draft.manifest.libraries |= versions_of(options.code_packages)
-        draft.manifest.user_code = own.hashes
-        reasons = (one.verdict_reason for one in decisions.values())
-        report = [*funnel(draft.manifest), *missing_modules(reasons)]
-        if options.explain:
-            drops = ([drop.reason for drop in one.drops] for one in decisions.values())
-            report += overlap(drops)
-        if not writer.counts.rows_kept:
-            raise DataError(f"no row of {len(decisions):,} is left:", *report)
-        if options.over_budget == "cut":
-            num_cut = sum(one.cut is not None and not one.drops for one in decisions.values())
-            say(
-                f"filter: cut the reasoning of {num_cut:,} of the {writer.counts.rows_kept:,} rows kept"
-            )
-        if report:
-            num_dropped = writer.counts.rows_rejected
-            say(f"filter: dropped {num_dropped:,} of {len(decisions):,} rows", *report)
-        return say_finished(writer.finish(problems_of(inputs, draft.path)), out)
-
-
-def _check_errors(
-    decisions: dict[str, Decision],
-    failed: dict[str, InternalError],
-    inputs: list[str],
-    writer: Writer,
-    run: Run,
-) -> None:
-    """Refuse to write a version where too many rows met internal errors: what is kept depends on all rows.
-
-    `failed` are those that met one when they were to be answered again.
-    """
-    for row_id, error in failed.items():
-        decisions[row_id].drops.insert(0, Drop(REASON, error.description))
-    errors = {row: one.error for row, one in decisions.items() if one.error is not None}
-    if not errors:
-        return
-    path = writer.draft.path
-    if too_many(len(errors), len(decisions)) and not run.accept_errors:
-        for row_id, said in errors.items():
-            writer.fail_id(row_id, str(said))
-    first = next(iter(errors))
-    check_share(
-        len(errors), len(decisions), accepted=run.accept_errors, first=str(errors[first]),
-        show=f"distill show {inputs[0]} --row {first}",
-        way_out=f"nothing is written, {path / versions.ERRORS_FILE} lists them, the first with "
-        f"{errors[first]}. When it is mended the same command goes on; with --accept-errors it finishes "
-        "without these rows",
-    )  # fmt: skip
+        draft.manifest.user_code = user_code(plan.verifier, *plan.rules).get("user_code", {})
+        _report(decisions, writer, options)
+        return say_finished(writer.finish(problems_of(plan.inputs, draft.path)), out)
 
 
 def forecast_filter(
@@ -162,130 +213,48 @@ def forecast_filter(
     others: FilterInputs = NO_INPUTS,
 ) -> Forecast:
     """What `filter_traces` would do."""
-    own = _own(options)
-    own.check()
-    options = own.options
-    others.check(options)
-    found = forecast.begin("filter", out, run.options, inputs)
-    with forecast.noting(found):
-        others = _checked(others, options)
-        forecast.add_output(found, out, _header(inputs, out, own, run, others))
-        found.rows = {"to read": dataset.count_rows(inputs)}
-        found.estimate.disk_bytes = dataset.count_bytes(inputs)
-        found.estimate.basis = "what is kept and what is rejected is written again"
-    return found
+    plan = FilterPlan(inputs, out, options, run, others)
+    plan.check_functions()
+    result = forecast.begin("filter", out, run.options, inputs)
+    with forecast.noting(result):
+        forecast.add_output(result, out, plan.header)
+        result.rows = {"to read": dataset.count_rows(plan.inputs)}
+        result.estimate.disk_bytes = dataset.count_bytes(plan.inputs)
+        result.estimate.basis = "what is kept and what is rejected is written again"
+    return result
 
 
-class Own(NamedTuple):
-    """What of the user's own code decides on rows."""
-
-    options: FilterOptions
-    "with names in place of files, whose places are in no row and no fingerprint"
-    verifier: UserFunction | None
-    rules: tuple[UserFunction, ...]
-
-    @property
-    def hashes(self) -> dict[str, str]:
-        return user_code(self.verifier, *self.rules).get("user_code", {})
-
-    def check(self) -> None:
-        """Raise UsageError for a function that cannot be called."""
-        for one in (self.verifier, *self.rules):
-            if one is not None:
-                one.check()
-
-
-def _own(options: FilterOptions) -> Own:
-    name, verifier = verify.find_own(options.verifier)
-    rules = find_rules(options.rules)
-    names = tuple(rule.name for rule in rules)
-    named = msgspec.structs.replace(options, verifier=name, rules=names)
-    return Own(named, verifier, rules)
-
-
-def _checked(others: FilterInputs, options: FilterOptions) -> FilterInputs:
-    """The other inputs, with the datasets that a folder of an eval stands for."""
-    others.check(options)
-    return others._replace(predictions=predictions_in(others.predictions))
-
-
-def _header(
-    inputs: list[str],
-    out: Path,
-    own: Own,
-    run: Run,
-    others: FilterInputs,
-) -> Header:
-    forcing = others.forcing
-    by_teacher = {} if forcing is None else {"force": [forcing.sampling, forcing.end_text]}
-    return Header(
-        kind="traces",
-        stage="filter",
-        content=content_of(
-            options=own.options,
-            rules=[verify.CODE_VERSION, filters.CODE_VERSION],
-            **code_packages(own.options.code_packages),
-            **user_code(own.verifier, *own.rules),
-            num_others=[len(others.predictions), len(others.benchmarks)],
-            **by_teacher,
-        ),
-        inputs=[
-            *(versions.describe_input(reference, out) for reference in inputs),
-            *(versions.describe_input(reference, out) for reference in others.predictions),
-            *(sources.describe(reference, out) for reference in others.benchmarks),
-        ],
-        models=[
-            *(lookup.used("tokenizer", one, out) for one in _tokenizer(others)),
-            *([] if forcing is None else [teacher_used(forcing, out)]),
-        ],
-        accept_errors=run.accept_errors,
-        options=run.options,
-        fresh=run.fresh,
-        licences=licences.of_inputs(inputs),
-    )
-
-
-def _tokenizer(others: FilterInputs) -> list[Model]:
-    return [] if others.tokenizer is None else [find_tokenizer(others.tokenizer)]
-
-
-def _examiner(
-    inputs: list[str], own: Own, folder: Path, judging: Judging, others: FilterInputs
-) -> RowFilter:
-    """All that rows are looked at by; what has to be held for it lies in `folder`."""
+def _examiner(plan: FilterPlan, judging: Judging, folder: Path) -> RowFilter:
+    """Everything that the rules need; other keys of problems are stored in `folder`."""
+    options, inputs = plan.options, plan.inputs
     if not dataset.count_rows(inputs):
-        raise DataError(f"{', '.join(inputs)}: no rows to filter")
-    options = own.options
+        raise DataError(f"{', '.join(source.name for source in inputs)}: no rows to filter")
     extras = ProblemExtras(inputs, options, folder)
     programs = verify.Programs(options.code_rules, options.code_packages, judging.unsafe)
-    verify.check_runnable(extras.verifiers, programs, own.verifier)
-    known = read_problem_facts(inputs, others, options)
-    count = next((counter(tokenizer) for tokenizer in _tokenizer(others)), None)
-    return RowFilter(options, known, extras, count, programs, own.verifier, own.rules)
+    verify.check_runnable(extras.verifiers, programs, plan.verifier)
+    facts = read_problem_facts(inputs, plan.predictions, plan.benchmarks, options)
+    count_tokens = None if plan.tokenizer is None else counter(plan.tokenizer)
+    return RowFilter(options, facts, extras, count_tokens, programs, plan.verifier, plan.rules)
 
 
 def _decide(
-    rows: list[str],
-    inputs: list[str],
-    options: FilterOptions,
-    run: Run,
-    judging: Judging,
-    examiner: RowFilter,
+    rows: list[Dataset], plan: FilterPlan, judging: Judging, examiner: RowFilter
 ) -> dict[str, Decision]:
-    """A decision for every distinct row, by row id; the problems of `rows` are those of `inputs`."""
+    """A decision for every distinct row, by row id; the problems of `rows` are those of the plan's inputs."""
+    options = plan.options
     decisions: dict[str, Decision] = {}
     candidates: list[Candidate] = []
     problem_ids: set[str] = set()
     cut_ids: dict[str, str] = {}
-    allow = run.allow_benchmark_training
+    allow = plan.run.allow_benchmark_training
     with (
-        decided(examiner, rows, judging.num_workers, allow_benchmark=allow) as found,
+        decided(examiner, rows, judging.num_workers, allow_benchmark=allow) as decided_rows,
         progress("filter", dataset.count_rows(rows)) as advance,  # its thread starts last
     ):
-        for row in found:
+        for row in decided_rows:
             advance(1)
-            if (before := decisions.get(row.id)) is not None:
-                if before.content != row.decision.content:
+            if (earlier := decisions.get(row.id)) is not None:
+                if earlier.content != row.decision.content:
                     raise dataset.conflict(row.id)
                 continue
             decisions[row.id] = row.decision
@@ -294,22 +263,71 @@ def _decide(
                 candidates.append(row.candidate)
                 if row.decision.cut is not None:
                     cut_ids[row.id] = row.written_id
-    candidates = _without_cut_before(candidates, cut_ids, decisions)
-    check_in_common(examiner.known.rates, problem_ids)
-    near = near_problems(inputs, candidates, options)
-    dropped = dropped_among(candidates, options, near)
-    for row_id, drop in dropped.items():
-        decisions[row_id].drops.append(drop)
-    for remark in selection_warnings(candidates, dropped, options):
-        say(f"filter: {remark}")
-    return decisions
-
-
-def _without_cut_before(
-    candidates: list[Candidate], cut_ids: dict[str, str], decisions: dict[str, Decision]
-) -> list[Candidate]:
-    """The candidates but for those that are cut to a row which the inputs hold too."""
+    # a row that is cut may become a row that the inputs hold too
     for row_id, cut_id in cut_ids.items():
         if cut_id in decisions:
             decisions[row_id].drops.append(Drop("duplicate", cut_id))
-    return [one for one in candidates if not decisions[one.id].drops]
+    candidates = [candidate for candidate in candidates if not decisions[candidate.id].drops]
+    check_in_common(examiner.facts.rates, problem_ids)
+
+    # The rules that need all rows.
+    near = near_problems(plan.inputs, candidates, options)
+    drops = dropped_among(candidates, options, near)
+    for row_id, drop in drops.items():
+        decisions[row_id].drops.append(drop)
+    for warning in selection_warnings(candidates, drops, options):
+        say(f"filter: {warning}")
+    return decisions
+
+
+def _check_errors(
+    decisions: dict[str, Decision],
+    forcing_errors: dict[str, InternalError],
+    plan: FilterPlan,
+    writer: Writer,
+) -> None:
+    """Refuse to write a version if too many rows met internal errors: what is kept depends on all rows.
+
+    `forcing_errors` are those of rows that were to get a new response.
+    """
+    for row_id, error in forcing_errors.items():
+        decisions[row_id].drops.insert(0, Drop(REASON, error.description))
+    errors = {
+        row_id: decision.error
+        for row_id, decision in decisions.items()
+        if decision.error is not None
+    }
+    if not errors:
+        return
+    path, accepted = writer.draft.path, plan.run.accept_errors
+    if too_many(len(errors), len(decisions)) and not accepted:
+        for row_id, description in errors.items():
+            writer.fail_id(row_id, str(description))
+    first = next(iter(errors))
+    check_share(
+        len(errors), len(decisions), accepted=accepted, first=str(errors[first]),
+        show=f"distill show {plan.inputs[0].name} --row {first}",
+        way_out=f"nothing is written, {path / versions.ERRORS_FILE} lists them, the first with "
+        f"{errors[first]}. When it is mended the same command goes on; with --accept-errors it finishes "
+        "without these rows",
+    )  # fmt: skip
+
+
+def _report(decisions: dict[str, Decision], writer: Writer, options: FilterOptions) -> None:
+    """Print how many rows each rule dropped. Raises DataError, with the same lines, if no row is kept."""
+    verdict_reasons = (decision.verdict_reason for decision in decisions.values())
+    lines = [*funnel(writer.draft.manifest), *missing_modules(verdict_reasons)]
+    if options.explain:
+        reasons = ([drop.reason for drop in decision.drops] for decision in decisions.values())
+        lines += overlap(reasons)
+    num_kept = writer.counts.rows_kept
+    if not num_kept:
+        raise DataError(f"no row of {len(decisions):,} is left:", *lines)
+    if options.over_budget == "cut":
+        num_cut = sum(
+            decision.cut is not None and not decision.drops for decision in decisions.values()
+        )
+        say(f"filter: cut the reasoning of {num_cut:,} of the {num_kept:,} rows kept")
+    if lines:
+        num_dropped = writer.counts.rows_rejected
+        say(f"filter: dropped {num_dropped:,} of {len(decisions):,} rows", *lines)

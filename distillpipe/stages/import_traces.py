@@ -1,33 +1,41 @@
-"""`import`: traces that others made, as a dataset; what does not fit stands beside, with the reason.
+"""`import`: traces that others made, as a dataset; rows that do not fit are rejected with the reason.
 
-Rows are known by their content, so a completion that stands twice in the source is read once. A problem
-is written once, with what its rows say of it.
+A row's id is a hash of its content, so a completion that is in the source twice is read once. A problem is written
+once, with the fields of its first row.
 """
 
+from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain, islice
 from pathlib import Path
 
 import msgspec
 
 from distillpipe.base.errors import DataError, UsageError
+from distillpipe.base.options import Prompting
 from distillpipe.base.progress import say
 from distillpipe.base.records import Trace
 from distillpipe.base.rowguard import REASON, InternalError, guarded
-from distillpipe.base.user_code.functions import UserFunction
 from distillpipe.data import forecast, sources
-from distillpipe.data.benchmarks import BENCHMARKS
 from distillpipe.data.forecast import Forecast
-from distillpipe.data.formats.files import readable
-from distillpipe.data.formats.incoming import CODE_VERSION, FORMATS, Reader, detect
+from distillpipe.data.formats.columns import thought_columns
+from distillpipe.data.formats.fields import with_paths
+from distillpipe.data.formats.files import Unreadable, readable, text_lines
+from distillpipe.data.formats.incoming import CODE_VERSION, FORMATS, Format, detect, reader_for
+from distillpipe.data.formats.token_estimate import estimated_counts
 from distillpipe.data.formats.traces import (
     Choices,
     Imported,
+    ImportedProblems,
     ImportOptions,
-    Problems,
+    References,
     failed_row,
     imported,
+    question,
 )
+from distillpipe.data.sources import Problems
 from distillpipe.data.store import versions
 from distillpipe.data.store.jsonl import rewrite
 from distillpipe.data.store.versions import Draft, Header
@@ -47,104 +55,176 @@ from distillpipe.stages.run import (
 )
 from distillpipe.verify import find_own
 
-FIRST_ROWS = 20  # that the format is told from
+FIRST_ROWS = 20  # rows from which the format is detected
+
+
+@dataclass
+class ImportPlan:
+    """What `import` is asked for: a run executes it, a dry run reports it.
+
+    A reference is looked up once, when it is first used.
+    """
+
+    reference: str
+    out: Path
+    options: ImportOptions
+    run: Run
+
+    def __post_init__(self) -> None:
+        name, self.verifier = find_own(self.options.choices.verifier)
+        choices = msgspec.structs.replace(self.options.choices, verifier=name)
+        self.options = msgspec.structs.replace(self.options, choices=choices)
+
+    @cached_property
+    def source(self) -> Problems:
+        """The file, hub dataset or benchmark with the traces. Raises UsageError for a dataset of ours."""
+        if sources.is_dataset(self.reference):
+            raise UsageError(
+                f"{self.reference} is a dataset already: give it to `distill filter` or `distill sft` as it is"
+            )
+        return sources.find(self.reference)
+
+    @cached_property
+    def tokenizer(self) -> Model | None:
+        """The tokenizer that counts tokens; null if none is counted."""
+        return None if self.options.tokenizer is None else find_tokenizer(self.options.tokenizer)
+
+    @cached_property
+    def answers(self) -> References | None:
+        """The reference answers of `--answers`, from any reference that `generate` takes."""
+        if self.options.answers is None:
+            return None
+        answers = sources.find(self.options.answers)
+        references = References(sources.read_problems(answers, Prompting(), None))
+        if not references:
+            raise DataError(
+                f"--answers {self.options.answers} holds no reference answer: expected rows with problem and answer"
+            )
+        return references
+
+    @cached_property
+    def header(self) -> Header:
+        options, tokenizer = self.options, self.tokenizer
+        inputs = [self.source]
+        if options.answers is not None:
+            inputs.append(sources.find(options.answers))
+        return Header(
+            kind="traces",
+            stage="import",
+            content=content_of(options=options, rules=[CODE_VERSION]),
+            inputs=[sources.describe(one, self.out) for one in inputs],
+            models=[] if tokenizer is None else [lookup.used("tokenizer", tokenizer, self.out)],
+            options=self.run.options,
+            fresh=self.run.fresh,
+            accept_errors=self.run.accept_errors,
+            licences=() if options.teacher_licence is None else (options.teacher_licence,),
+        )
 
 
 def import_traces(reference: str, out: Path, options: ImportOptions, run: Run) -> Result:
     """Write the traces of a file or of a hub dataset as a new version under `out`.
 
-    Raises UsageError where no format fits; DataError, with the funnel, where no row fits the format: the
-    draft then stays, unfinished.
+    Raises UsageError if no format fits; DataError, with the funnel, if no row fits the format: the draft then
+    stays, unfinished.
     """
-    options, own = _with_verifier(options)
-    tokenizer = _tokenizer(options)
-    header = _header(reference, tokenizer, out, options, run)
-    if (finished := versions.up_to_date(out, header)) is not None:
-        return say_up_to_date(finished)
-    if own is not None:
-        own.check()  # it judges nothing here, but whoever filters the rows needs it
+    plan = ImportPlan(reference, out, options, run)
+    if (finished := versions.up_to_date(out, plan.header)) is not None:
+        result = say_up_to_date(finished)
+        if result.manifest.counts.rows_uncounted:  # made before tokens were counted by default
+            say("import: its rows have no token counts: --fresh reads them again, with counts")
+        return result
+    if plan.verifier is not None:
+        plan.verifier.check()  # it judges nothing here, but whoever filters the rows needs it
 
-    with versions.draft(out, header) as draft, Writer(_without_errors(draft)) as writer:
-        rows = (row for _, row in islice(sources.rows_and_unreadable(reference), options.limit))
+    with versions.draft(out, plan.header) as draft, Writer(_without_errors(draft)) as writer:
+        options, tokenizer = plan.options, plan.tokenizer
+        problems = ImportedProblems(draft.path)
+        if options.choices.format == "lines":
+            return _import_lines(plan, problems, writer)
+
+        # Detect the format.
+        rows = (row for _, row in islice(sources.rows_and_unreadable(plan.source), options.limit))
         first = list(islice(rows, FIRST_ROWS))
-        reader = _reader(reference, first, options.choices)
+        format_name = _format(reference, first, options.choices)
         chat = None if tokenizer is None else load_chat(tokenizer.folder, tokenizer.name)
-        problems = Problems(draft.path)
-        found = _distinct(chain(first, rows), reader, reference, options)
-        fitting = _fitting(found, problems, writer)
 
-        def failed(trace: Trace, error: InternalError) -> None:
+        # Convert each row; reject rows that do not fit.
+        def reject(trace: Trace, error: InternalError) -> None:
             writer.reject(trace, REASON, error.description)
 
-        for trace in fitting if chat is None else counted(fitting, chat, failed):
+        completions = _distinct(chain(first, rows), format_name, plan)
+        fitting = _fitting(completions, problems, writer)
+        for trace in map(_estimated, fitting) if chat is None else counted(fitting, chat, reject):
             writer.append(trace)
+
+        # Report and finish.
         counts = writer.counts
         counts.rows_read = counts.rows_kept + counts.rows_rejected
         writer.sync()
-        report = funnel(draft.manifest)
+        lines = funnel(draft.manifest)
         if not counts.rows_kept:
-            raise DataError(
-                f"{reference}: no row of {counts.rows_read:,} fits the format:", *report
-            )
+            raise DataError(f"{reference}: no row of {counts.rows_read:,} fits the format:", *lines)
         check_internal_errors(writer, accepted=run.accept_errors)
         if counts.rows_rejected:
-            say(f"import: rejected {counts.rows_rejected:,} of {counts.rows_read:,} rows", *report)
+            num_rejected, num_rows = counts.rows_rejected, counts.rows_read
+            say(f"import: rejected {num_rejected:,} of {num_rows:,} rows", *lines)
+        if chat is None:
+            say(
+                "import: tokens are estimated as Qwen's tokenizer counts them (to some 3%); --tokenizer MODEL "
+                "counts those of another exactly"
+            )
         return say_finished(writer.finish(problems), out)
 
 
+def _estimated(trace: Trace) -> Trace:
+    counts = estimated_counts(trace.messages, is_truncated=trace.is_truncated)
+    return msgspec.structs.replace(trace, num_tokens=counts)
+
+
+def _import_lines(plan: ImportPlan, problems: ImportedProblems, writer: Writer) -> Result:
+    """Write the questions of a text, one a line, as problems for `generate`: there are no traces yet."""
+    reference, options = plan.reference, plan.options
+    path = Path(reference)
+    if not path.is_file():
+        raise UsageError(
+            f"{reference} does not exist: --format lines takes a text file, one question a line"
+        )
+    seen = set()
+    for _, row in islice(text_lines(path), options.limit):
+        if isinstance(row, Unreadable):
+            say(f"import: {row.error}")
+            continue
+        problem = question(row["problem"], options.choices, plan.answers)
+        if problem.problem_id not in seen:
+            seen.add(problem.problem_id)
+            problems.add_alone(problem)
+    if not seen:
+        raise DataError(f"{reference} holds no question: expected one a line")
+    say(f"import: {len(seen):,} problems: give {plan.out} to `distill generate`")
+    return say_finished(writer.finish(problems), plan.out)
+
+
 def _without_errors(draft: Draft) -> Draft:
-    """The draft without rows that met an internal error: they are read again."""
+    """The draft without the rows that met an internal error, which are read again."""
     rewrite(draft.path, "rejected", f'"reason":"{REASON}"'.encode(), lambda *_: None)
     return draft
 
 
 def forecast_import(reference: str, out: Path, options: ImportOptions, run: Run) -> Forecast:
     """What `import_traces` would do."""
-    options, own = _with_verifier(options)
-    if own is not None:
-        own.check()
-    found = forecast.begin("import", out, run.options, [sources.place_of(reference)])
-    with forecast.noting(found):
-        tokenizer = _tokenizer(options)
-        forecast.add_output(found, out, _header(reference, tokenizer, out, options, run))
-    return found
+    plan = ImportPlan(reference, out, options, run)
+    if plan.verifier is not None:
+        plan.verifier.check()
+    result = forecast.begin("import", out, run.options, [sources.place_of(reference)])
+    with forecast.noting(result):
+        forecast.add_output(result, out, plan.header)
+    return result
 
 
-def _with_verifier(options: ImportOptions) -> tuple[ImportOptions, UserFunction | None]:
-    """The options with the verifier's name as rows have it, and its function where it is the user's own."""
-    name, own = find_own(options.choices.verifier)
-    choices = msgspec.structs.replace(options.choices, verifier=name)
-    return msgspec.structs.replace(options, choices=choices), own
-
-
-def _tokenizer(options: ImportOptions) -> Model | None:
-    return None if options.tokenizer is None else find_tokenizer(options.tokenizer)
-
-
-def _header(
-    reference: str, tokenizer: Model | None, out: Path, options: ImportOptions, run: Run
-) -> Header:
-    if sources.is_dataset(reference):
-        raise UsageError(
-            f"{reference} is a dataset already: give it to `distill filter` or `distill sft` as it is"
-        )
-    return Header(
-        kind="traces",
-        stage="import",
-        content=content_of(options=options, rules=[CODE_VERSION]),
-        inputs=[sources.describe(reference, out)],
-        models=[] if tokenizer is None else [lookup.used("tokenizer", tokenizer, out)],
-        options=run.options,
-        fresh=run.fresh,
-        accept_errors=run.accept_errors,
-        licences=() if options.teacher_licence is None else (options.teacher_licence,),
-    )
-
-
-def _reader(reference: str, first: list[object], choices: Choices) -> Reader:
-    """The format that was given, or the one that fits most of the first rows."""
+def _format(reference: str, first: list[object], choices: Choices) -> Format:
+    """The format in the options, or the one that fits most of the first rows."""
     objects = [row for row in first if isinstance(row, dict)]
-    if not objects:  # not one bad line among good ones, but another kind of file
+    if not objects:  # another kind of file: raise for its first line that cannot be read
         for row in first:
             readable(row)
     if any(str(row.get("schema")).startswith("trace/") for row in objects):
@@ -152,49 +232,73 @@ def _reader(reference: str, first: list[object], choices: Choices) -> Reader:
             f"{reference} holds traces of distillpipe already: "
             "give it to `distill filter` or `distill sft` as it is"
         )
-    name = detect(first) if choices.format == "auto" else choices.format
+    if choices.format != "auto":
+        return choices.format
+    fields = choices.fields
+    objects = [with_paths(row, fields.named) for row in objects]
+    name = detect(objects, fields)
     if name is None:
         keys = ", ".join(objects[0]) if objects else "no object"
+        thoughts = list(
+            dict.fromkeys(key for row in objects for key in thought_columns(row, fields))
+        )
+        hint = f" ({', '.join(thoughts)} may hold the reasoning)" if thoughts else ""
         raise UsageError(
             f"{reference}: no format fits its first rows ({keys}): give --format, one of "
-            f"{', '.join(FORMATS)}, or --problem-field; problems alone go to `distill generate`"
+            f"{', '.join(FORMATS)}, or name its columns by --problem-field, --reasoning-field and "
+            f"--response-field{hint}; problems alone go to `distill generate`"
         )
-    if choices.format == "auto":
-        say(f"import: {reference} looks like --format {name}")
-    return FORMATS[name]
+    say(f"import: {reference} looks like --format {name}")
+    return name
 
 
-def _fitting(found: Iterator[Imported], problems: Problems, writer: Writer) -> Iterator[Trace]:
-    """The traces that are to be kept and not yet written; what does not fit is rejected here."""
-    for one in found:
-        added = guarded(problems.add, one.problem, one.trace) if one.problem else one.trace
-        trace = one.trace if isinstance(added, InternalError) else added
+def _fitting(
+    completions: Iterator[Imported], problems: ImportedProblems, writer: Writer
+) -> Iterator[Trace]:
+    """The traces to keep that are not yet written; others are rejected here."""
+    for completion in completions:
+        trace, problem = completion.trace, completion.problem
+        added = guarded(problems.add, problem, trace) if problem else trace
+        trace = trace if isinstance(added, InternalError) else added
         if trace.id in writer.done:
             continue
         if isinstance(added, InternalError):
             writer.reject(trace, REASON, added.description)
-        elif one.rejection is None:
+        elif completion.rejection is None:
             yield trace
         else:
-            writer.reject(trace, *one.rejection)
+            writer.reject(trace, *completion.rejection)
 
 
-def _distinct(
-    rows: Iterator[object], reader: Reader, reference: str, options: ImportOptions
-) -> Iterator[Imported]:
-    """What the rows hold, each completion once."""
-    benchmark = reference if reference in BENCHMARKS else None
+def _distinct(rows: Iterator[object], format_name: Format, plan: ImportPlan) -> Iterator[Imported]:
+    """The completions of the rows, each once; says at the end what was changed in reading them."""
+    choices = plan.options.choices
+    fields = choices.fields
+    benchmark = None if plan.source.benchmark is None else plan.source.name
+
+    def read(row: object) -> list[Imported]:
+        reader = FORMATS[format_name]
+        if choices.format == "auto" and isinstance(row, dict):
+            reader = reader_for(with_paths(row, fields.named), format_name, fields)
+        return [*imported(row, reader, choices, benchmark, plan.answers)]
+
     seen: set[str] = set()
-    num_again = 0
+    notes: Counter[str] = Counter()
+    num_repeated = 0
     for row in rows:
-        made = guarded(lambda given: [*imported(given, reader, options.choices, benchmark)], row)
-        if isinstance(made, InternalError):
-            made = [failed_row(row, made, options.choices)]
-        for found in made:
-            if found.trace.id in seen:
-                num_again += 1
+        completions = guarded(read, row)
+        if isinstance(completions, InternalError):
+            completions = [failed_row(row, completions, choices)]
+        for completion in completions:
+            if completion.trace.id in seen:
+                num_repeated += 1
                 continue
-            seen.add(found.trace.id)
-            yield found
-    if num_again:
-        say(f"import: {num_again:,} rows stand twice (the same problem and completion): read once")
+            seen.add(completion.trace.id)
+            notes.update(completion.notes)
+            yield completion
+    for note, count in notes.items():
+        say(f"import: {count:,} rows: {note}")
+    if num_repeated:
+        say(
+            f"import: {num_repeated:,} rows stand twice (the same problem and completion): read once"
+        )

@@ -1,6 +1,5 @@
-"""`rescore`: the completions of a finished eval are judged and scored anew; no model is looked for."""
+"""`rescore`: judge and score the completions of a finished eval again, without its model."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +9,11 @@ from distillpipe import verify
 from distillpipe.base.errors import DataError, UsageError
 from distillpipe.base.hashing import content_hash
 from distillpipe.base.options import AnswerForm, Judging
-from distillpipe.base.records import Problem, Trace
-from distillpipe.base.user_code.functions import UserFunction
+from distillpipe.base.records import Problem, RejectedTrace, Trace
 from distillpipe.data import sources
 from distillpipe.data.store import dataset, integrity, versions
-from distillpipe.data.store import manifest as manifests
-from distillpipe.data.store.manifest import Manifest, ResolvedOption
+from distillpipe.data.store.dataset import Dataset
+from distillpipe.data.store.manifest import ResolvedOption
 from distillpipe.data.store.versions import Header
 from distillpipe.data.store.writer import Writer
 from distillpipe.reports import protocols, scoring
@@ -32,7 +30,7 @@ from distillpipe.stages.run import (
 
 
 def rescore(
-    predictions: str,
+    predictions: Dataset,
     run: Run,
     answer_form: AnswerForm | None = None,
     verifier: str | None = None,
@@ -40,25 +38,29 @@ def rescore(
 ) -> Result:
     """Judge the rows of a version of predictions by today's rules; the scores are a new version beside it.
 
-    Form of the answers and verifier are those of the version where none are given. Needs neither the model
-    nor the benchmark: prompts, completions and problems lie in the version. Raises UsageError for what
-    holds no finished predictions.
+    Without `answer_form` or `verifier`, those of the version are used. Needs neither the model nor the benchmark:
+    prompts, completions and problems are in the version. Raises UsageError for what holds no finished predictions.
     """
-    folder = versions.resolve(predictions)
-    before = _finished_predictions(folder)
-    given = {"answer_form": answer_form, "verifier": verifier}
-    options = before.options | {
-        name: ResolvedOption(value, "flag") for name, value in given.items() if value is not None
+    folder, out = predictions.path, predictions.path.parent
+    source_manifest = scoring.manifest_of(predictions)
+    flags = {"answer_form": answer_form, "verifier": verifier}
+    options = source_manifest.options | {
+        name: ResolvedOption(value, "flag") for name, value in flags.items() if value is not None
     }
 
-    def value(option: str, otherwise: Any) -> Any:
-        return options[option].value if option in options else otherwise
+    def value(option: str, default: Any) -> Any:
+        return options[option].value if option in options else default
 
     form: Any = value("answer_form", "boxed")
-    name, own = _verifier(folder, value("verifier", None), verifier)
+    stored_verifier = value("verifier", None)
+    if verifier is None and stored_verifier is not None and ":" in stored_verifier:
+        raise UsageError(  # no manifest says what code to run
+            f"{folder} was judged by {stored_verifier}, a verifier of the user's own: give its file again, "
+            "--verifier FILE.py:FUNCTION, or another verifier"
+        )
+    name, own = verify.find_own(stored_verifier if verifier is None else verifier)
     rules: Any = value("code_rules", "plain")
     packages = tuple(value("code_packages", None) or ())
-    programs = verify.Programs(rules, packages, judging.unsafe)
     header = Header(
         kind="predictions",
         stage="eval",
@@ -66,49 +68,54 @@ def rescore(
             "rows": _rows_id(folder), "answer_form": form, "verifier": name,
             "rules": [verify.CODE_VERSION], "code_rules": rules, **code_packages(packages), **user_code(own),
         },
-        inputs=before.inputs,
-        models=before.models,
+        inputs=source_manifest.inputs,
+        models=source_manifest.models,
         options=options,
         fresh=run.fresh,
-        accept_errors=True,  # what was given up then is not asked again
-        licences=tuple(before.licences),
+        accept_errors=True,  # rows that were given up are not requested again
+        licences=tuple(source_manifest.licences),
     )  # fmt: skip
-    if (finished := versions.up_to_date(folder.parent, header)) is not None:
+    if (finished := versions.up_to_date(out, header)) is not None:
         return say_up_to_date(finished)
     if own is not None:
         own.check()
 
-    problems = dict(_problems(folder, name))
-    verify.check_runnable({one.verifier for one in problems.values()}, programs, own)
+    # The problems by their ids in the version, with the verifier of today.
+    problems = {
+        problem.problem_id: sources.judged_by(problem, name or problem.verifier)
+        for problem in dataset.read_problems(predictions)
+    }
+    programs = verify.Programs(rules, packages, judging.unsafe)
+    verify.check_runnable({problem.verifier for problem in problems.values()}, programs, own)
 
     def judged(trace: Trace) -> Trace:
         problem = _problem_of(trace, problems, folder)
-        trace = with_problem(trace, problem, trace.sample)
         return verify.verified(
-            trace, extra=problem.extra, answer_form=form, programs=programs, own=own
+            with_problem(trace, problem, trace.sample),
+            extra=problem.extra, answer_form=form, programs=programs, own=own,
         )  # fmt: skip
 
     with (
-        versions.draft(folder.parent, header) as draft,
+        versions.draft(out, header) as draft,
         Writer(draft) as writer,
         verify.Judge(judging.num_workers) as judge,
     ):
-        rows = dataset.read_traces(str(folder))
-        for trace in judge.map(judged, rows):
+        # Judge the kept rows again; rejected rows keep their reason.
+        for trace in judge.map(judged, dataset.scan(predictions, Trace)):
             if trace.id not in writer.done:
                 writer.append(trace)
                 writer.counts.rows_reused += 1
-        for row in dataset.read_rejected(str(folder)):
+        for row in dataset.scan(predictions, RejectedTrace, "rejected"):
             trace = with_problem(row, _problem_of(row, problems, folder), row.sample)
             if trace.id not in writer.done:
                 writer.reject(trace, row.reason, row.measured)
-        check_internal_errors(
-            writer, accepted=True
-        )  # they are counted and said; the rows are there
-        writer.counts.rows_read = before.counts.rows_read
-        writer.counts.rows_within_budget = before.counts.rows_within_budget
+        check_internal_errors(writer, accepted=True)  # prints their number
+
+        # Score. What only the run of eval could measure is copied.
+        writer.counts.rows_read = source_manifest.counts.rows_read
+        writer.counts.rows_within_budget = source_manifest.counts.rows_within_budget
         draft.manifest.user_code = user_code(own).get("user_code", {})
-        metrics = before.metrics or {}
+        metrics = source_manifest.metrics or {}
         facts = {
             "num_duplicates": metrics.get("num_duplicates"),
             **protocols.protocol_after_rescore(metrics, {"answer_form": form, "verifier": name}),
@@ -117,43 +124,19 @@ def rescore(
             **user_code(own),
             "resources": metrics.get("resources"),
         }
-        benchmark = metrics.get("benchmark", folder.parent.name)
-        model = before.models[0].name
+        benchmark = metrics.get("benchmark", out.name)
+        model = source_manifest.models[0].name
         return finish_scored(writer, model, benchmark, lambda: iter(problems.values()), facts)
 
 
-def _verifier(
-    folder: Path, before: str | None, given: str | None
-) -> tuple[str | None, UserFunction | None]:
-    """Name and function of the verifier that rows are judged by now; null where each names its own.
-
-    Raises UsageError where that was a user's own and its file is not given: no manifest says what code to run.
-    """
-    if given is None and before is not None and ":" in before:
-        raise UsageError(
-            f"{folder} was judged by {before}, a verifier of the user's own: give its file again, "
-            "--verifier FILE.py:FUNCTION, or another verifier"
-        )
-    return verify.find_own(given if given is not None else before)
-
-
-def _finished_predictions(folder: Path) -> Manifest:
-    found = manifests.read(folder)
-    if found.kind != "predictions":
-        raise UsageError(f"{folder} holds {found.kind}, not predictions: `distill eval` makes them")
-    if found.finished is None:
-        raise UsageError(f"{folder} is unfinished: run the command that makes it again")
-    return found
-
-
 class _Key(msgspec.Struct):
-    """What of a row says which completion it is."""
+    """The field of a row that identifies its completion."""
 
     row_key: str
 
 
 def _rows_id(folder: Path) -> str:
-    """Equal for versions with the same completions, however these were judged."""
+    """A hash that is equal for versions with the same completions, however they were judged."""
     integrity.check_content(folder)
     return content_hash(
         *(
@@ -161,13 +144,6 @@ def _rows_id(folder: Path) -> str:
             for prefix in ("part", "rejected")
         )
     )
-
-
-def _problems(folder: Path, verifier: str | None) -> Iterator[tuple[str, Problem]]:
-    """The problems of a version by their ids there, as another verifier has them where one is given."""
-    for problem in dataset.read_problems(str(folder)):
-        verifier_now = verifier or problem.verifier
-        yield problem.problem_id, sources.judged_by(problem, verifier_now)
 
 
 def _problem_of(trace: Trace, problems: dict[str, Problem], folder: Path) -> Problem:

@@ -1,4 +1,4 @@
-"""How a command was called, and what a stage says when it ends."""
+"""What all stages share: how a command was called, the content of fingerprints, and the messages at the end."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -25,10 +25,10 @@ from distillpipe.verify.code.packages import versions_of
 
 
 class Run(Options, frozen=True):
-    """How any command was called; what one stage alone is told stands in a struct of its own."""
+    """How a command was called: options that several commands have."""
 
     options: dict[str, ResolvedOption] = msgspec.field(default_factory=dict)
-    "all of the command's, with where each value came from"
+    "all options of the command, with the source of each value"
     fresh: Annotated[bool, Option("Make a new version and take nothing over.", RUN)] = False
     accept_errors: AcceptErrors = False
     allow_benchmark_training: Annotated[
@@ -37,18 +37,19 @@ class Run(Options, frozen=True):
 
 
 class Result(NamedTuple):
-    """What came of a stage: the version that now is what was asked for."""
+    """The result of a stage: the version that was asked for."""
 
     path: Path
     manifest: Manifest
     up_to_date: bool
-    "whether it was there before"
+    "whether it existed before"
 
 
 def content_of(**parts: Any) -> dict[str, Any]:
-    """Structs and values as plain data, as they enter a fingerprint.
+    """Structs and values as plain data, for a fingerprint.
 
-    Options that a struct got later are left out at their defaults, or finished versions would be made again.
+    Options that were added to a struct later are left out at their defaults, so that finished versions stay up to
+    date.
     """
     return {name: msgspec.to_builtins(hashed(part)) for name, part in parts.items()}
 
@@ -56,9 +57,9 @@ def content_of(**parts: Any) -> dict[str, Any]:
 def code_packages(
     names: tuple[str, ...], options: Mapping[str, ResolvedOption] = MappingProxyType({})
 ) -> dict[str, dict[str, str]]:
-    """The packages that programs may import, with their versions; nothing where there are none.
+    """The packages that programs may import, with their versions; an empty dict without packages.
 
-    `options` are those of a command, of which a protocol may have set the packages: an error then says so.
+    `options` are those of the command: if --protocol has set the packages, an error says so.
     """
     try:
         return {"code_packages": versions_of(names)} if names else {}
@@ -73,7 +74,7 @@ def code_packages(
 
 
 def with_verifier(options: SamplingOptions) -> tuple[SamplingOptions, UserFunction | None]:
-    """The options with the verifier's name as rows have it, and its function where it is the user's own.
+    """The options with the verifier's name as rows store it, and the function of a verifier of the user's own.
 
     Raises UsageError for a verifier that does not exist.
     """
@@ -83,20 +84,20 @@ def with_verifier(options: SamplingOptions) -> tuple[SamplingOptions, UserFuncti
 
 
 def user_code(*functions: UserFunction | None) -> dict[str, dict[str, str]]:
-    """Names and hashes of the functions of the user's own that decide on rows; nothing where there are none."""
-    found = {one.name: one.digest for one in functions if one is not None}
-    return {"user_code": found} if found else {}
+    """Names and hashes of the functions of the user's own that decide on rows; an empty dict without any."""
+    digests = {function.name: function.digest for function in functions if function is not None}
+    return {"user_code": digests} if digests else {}
 
 
 def say_up_to_date(path: Path) -> Result:
-    """Say that a finished version already is what was asked for."""
-    found = manifests.read(path)
-    say(f"{found.stage}: up to date: {path}")
-    return Result(path, found, up_to_date=True)
+    """Print that the finished version in `path` is up to date."""
+    manifest = manifests.read(path)
+    say(f"{manifest.stage}: up to date: {path}")
+    return Result(path, manifest, up_to_date=True)
 
 
 def check_internal_errors(writer: Writer, *, accepted: bool) -> None:
-    """Say how many rows of a version met internal errors; InternalErrors where these are too many to finish it."""
+    """Print how many rows of a version met internal errors. Raises InternalErrors if they are too many to finish it."""
     counts, draft = writer.counts, writer.draft
     draft.save()
     num_errors, num_rows = counts.num_internal_errors, counts.rows_kept + counts.rows_rejected
@@ -114,7 +115,7 @@ def check_internal_errors(writer: Writer, *, accepted: bool) -> None:
 
 
 def say_finished(manifest: Manifest, out: Path) -> Result:
-    """Say what a stage has written, and how fast."""
+    """Print what a stage has written, and how fast."""
     counts = manifest.counts
     parts = [f"{counts.rows_kept:,} rows"]
     if counts.rows_rejected:
@@ -137,7 +138,7 @@ def say_finished(manifest: Manifest, out: Path) -> Result:
 
 
 def funnel(manifest: Manifest) -> list[str]:
-    """Lines that say what each reason cost, most rows first, then what each of several teachers gave."""
+    """Lines with the rows and tokens that each reason dropped, most rows first, then with those of each teacher."""
     by_rows = sorted(manifest.counts.dropped.items(), key=lambda item: -item[1].rows)
     reasons = [
         printable(f"  {dropped.rows:>8,} rows  {dropped.tokens:>10,} tokens  {reason}")
@@ -147,12 +148,12 @@ def funnel(manifest: Manifest) -> list[str]:
 
 
 def overlap(reasons: Iterable[list[str]]) -> list[str]:
-    """Lines that say of how many rows each reason is true, and of how many no other is; `reasons` by row."""
+    """Lines with the number of rows that each reason drops, and that it drops alone; `reasons` are those of each row."""
     rows, alone = Counter[str](), Counter[str]()
-    for found in reasons:
-        rows.update(found)
-        if len(found) == 1:
-            alone.update(found)
+    for of_row in reasons:
+        rows.update(of_row)
+        if len(of_row) == 1:
+            alone.update(of_row)
     return [
         printable(f"  {number:>8,} rows  {alone[reason]:>10,} by it alone  {reason}")
         for reason, number in rows.most_common()

@@ -1,4 +1,4 @@
-"""`show`: what datasets hold, from their manifests; no file of rows is opened unless rows are asked for."""
+"""`show`: describe datasets from their manifests. Files of rows are read only if rows are asked for."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 from distillpipe.base import terminal
 from distillpipe.base.errors import UsageError
 from distillpipe.base.progress import say
-from distillpipe.base.records import Trace
 from distillpipe.base.rowguard import InternalError, guarded
 from distillpipe.data.store import manifest as manifests
 from distillpipe.data.store import versions
@@ -17,7 +16,7 @@ from distillpipe.reports.rows import RowQuery
 
 
 class Shown(NamedTuple):
-    """A version that a reference stands for."""
+    """A version that a reference names."""
 
     name: str
     folder: Path
@@ -25,25 +24,25 @@ class Shown(NamedTuple):
 
 
 def show(references: list[str], query: RowQuery, *, as_json: bool) -> None:
-    """Print a table of the stages, one of the scores, and all details where one version is meant.
+    """Print a table of stages and one of scores; for a single version also its details.
 
-    Where `query` selects rows, they are printed instead. Raises UsageError for what is no dataset, and
-    for rows of several versions or of a checkpoint.
+    If `query` selects rows, print them instead. Raises UsageError for a reference that names no dataset, and for rows
+    of several versions or of a checkpoint.
     """
     flag = query.flag
-    found = [
+    versions_shown = [
         Shown(name, folder, manifests.read(folder))
         for reference in references
         for name, folder in _folders(reference)
     ]
     if flag is not None:
-        _show_rows(_only(found, flag), query, as_json)
+        _show_rows(_only(versions_shown, flag), query, as_json)
     elif as_json:
-        terminal.put_json({"versions": [_as_data(shown) for shown in found]})
+        terminal.put_json({"versions": [_as_data(shown) for shown in versions_shown]})
     else:
-        tables.print_tables([(shown.name, shown.manifest) for shown in found])
-        if len(found) == len(references) == 1:
-            name, folder, manifest = found[0]
+        tables.print_tables([(shown.name, shown.manifest) for shown in versions_shown])
+        if len(versions_shown) == len(references) == 1:
+            name, folder, manifest = versions_shown[0]
             lines = dataset_text.details(
                 name, manifest, ancestry(folder, manifest), disk.describe(folder)
             )
@@ -51,7 +50,7 @@ def show(references: list[str], query: RowQuery, *, as_json: bool) -> None:
 
 
 def _folders(reference: str) -> list[tuple[str, Path]]:
-    """Name and folder of each version that a reference stands for; eval's OUT stands for all in it."""
+    """Name and folder of each version that a reference names: for the OUT of an eval, those of all benchmarks."""
     path = Path(reference).absolute()
     if path.is_dir() and not versions.holds_versions(path):
         if versions.partials(path):
@@ -70,21 +69,21 @@ def _folders(reference: str) -> list[tuple[str, Path]]:
 
 
 def _newest(path: Path) -> Path:
-    """The latest version in a folder that holds some, else the newest draft."""
+    """The latest version in a folder, the newest draft if no version is finished."""
     if versions.finished(path):
         return versions.resolve(str(path))
     say(f"{path}: unfinished, the command that makes it goes on with it")
     return versions.partials(path)[-1]
 
 
-def _only(found: list[Shown], flag: str) -> Shown:
-    """The one version whose rows can be shown."""
-    if len(found) != 1:
-        names = ", ".join(f"{shown.name} {shown.manifest.version}" for shown in found)
+def _only(versions_shown: list[Shown], flag: str) -> Shown:
+    """The single version, whose rows can be shown."""
+    if len(versions_shown) != 1:
+        names = ", ".join(f"{shown.name} {shown.manifest.version}" for shown in versions_shown)
         raise UsageError(f"{flag} shows rows of one dataset, not of {names}: name one")
-    if found[0].manifest.kind == "checkpoint":
-        raise UsageError(f"{flag}: {found[0].folder} is a checkpoint, which holds no rows")
-    return found[0]
+    if versions_shown[0].manifest.kind == "checkpoint":
+        raise UsageError(f"{flag}: {versions_shown[0].folder} is a checkpoint, which holds no rows")
+    return versions_shown[0]
 
 
 def _show_rows(shown: Shown, query: RowQuery, as_json: bool) -> None:
@@ -94,29 +93,26 @@ def _show_rows(shown: Shown, query: RowQuery, as_json: bool) -> None:
     if as_json:
         terminal.put_json({"rows": chosen.rows})
         return
+    whole = query.row is not None
     for row in chosen.rows:
-        parts = guarded(_parts_of, row, whole=query.row is not None)
-        if isinstance(parts, InternalError):
-            parts = [
-                f"{row.id}: cannot be shown ({parts.reason}): please report it; --json shows it"
+        texts = guarded(lambda shown: [*dataset_text.row_lines(shown, whole=whole)], row)
+        if isinstance(texts, InternalError):
+            texts = [
+                f"{row.id}: cannot be shown ({texts.reason}): please report it; --json shows it"
             ]
-        terminal.put(line for part in parts for line in part.split("\n"))
-
-
-def _parts_of(row: Trace, *, whole: bool) -> list[str]:
-    return list(dataset_text.row_lines(row, whole=whole))
+        terminal.put(line for text in texts for line in text.split("\n"))
 
 
 def _as_data(shown: Shown) -> dict[str, Any]:
     name, folder, manifest = shown
-    around = disk.describe(folder)
+    on_disk = disk.describe(folder)
     return {
         "name": name,
         "path": str(folder),
         "manifest": manifest,
         "funnel": ancestry(folder, manifest),
-        "latest": around.latest,
-        "disk_bytes": around.disk_bytes[folder.name],
-        "dataset_disk_bytes": around.disk_bytes,
-        "partials": around.partials,
+        "latest": on_disk.latest,
+        "disk_bytes": on_disk.disk_bytes[folder.name],
+        "dataset_disk_bytes": on_disk.disk_bytes,
+        "partials": on_disk.partials,
     }

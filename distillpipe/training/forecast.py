@@ -28,6 +28,7 @@ from distillpipe.base.records import Trace
 from distillpipe.base.training_options import TrainingOptions
 from distillpipe.data.forecast import TEXT_BYTES_PER_TOKEN, Forecast, size
 from distillpipe.data.store import dataset
+from distillpipe.data.store.dataset import Dataset
 from distillpipe.models import loading, lookup
 from distillpipe.models.lookup import Model
 from distillpipe.training.passes import CHUNK_LOGITS, best_fit, capacity
@@ -92,13 +93,13 @@ def detect_machine(num_processes: int, sharding: str) -> Machine:
 
 
 def add_rows(
-    forecast: Forecast, inputs: list[str], options: TrainingOptions
+    forecast: Forecast, inputs: list[Dataset], options: TrainingOptions
 ) -> tuple[list[Length], float]:
     """Add the number of rows and steps to `forecast`.
 
     Returns the lengths of the first rows, and the number of rows to train on, repeats included.
     """
-    rows = [dataset.count_rows([reference]) for reference in inputs]
+    rows = [dataset.count_rows([source]) for source in inputs]
     an_epoch = _rows_an_epoch(rows, options)
     steps = math.ceil(an_epoch / options.batch_size) * options.epochs
     steps = min(steps, options.max_steps or steps)
@@ -385,11 +386,11 @@ def product_speed(*sizes: int) -> float:
     return 2 * rows * width * inner / max(min(seconds), 1e-9)
 
 
-def _first_lengths(inputs: list[str], options: TrainingOptions) -> list[Length]:
+def _first_lengths(inputs: list[Dataset], options: TrainingOptions) -> list[Length]:
     """Lengths of the first rows of each input: as the teacher counted them, else estimated from the text."""
     lengths = []
-    for reference in inputs:
-        for trace in islice(dataset.read_traces(reference), FIRST_ROWS):
+    for source in inputs:
+        for trace in islice(dataset.scan(source, Trace), FIRST_ROWS):
             if (num_tokens := trace.num_tokens) is not None:
                 tokens, prompt = num_tokens.total, num_tokens.prompt
             else:

@@ -19,6 +19,7 @@ from distillpipe.base.errors import Interrupted
 from distillpipe.base.interrupts import shielded
 from distillpipe.base.progress import progress, say
 from distillpipe.base.training_options import TrainingOptions
+from distillpipe.engines.transformers.output_head import output_head
 from distillpipe.models.lookup import Model
 from distillpipe.training import speed, states
 from distillpipe.training.rows.batches import Batches, Numbers, share_of
@@ -28,7 +29,14 @@ from distillpipe.training.rows.stored_rows import StoredRows
 from distillpipe.training.setup import Setup
 from distillpipe.training.states import LOSSES, Step
 from distillpipe.training.step import StudentLoss, held_out_loss_sum, passes_of, take_step
-from distillpipe.training.student import load_student, make_optimizer, make_schedule, save_student
+from distillpipe.training.student import (
+    has_experts,
+    load_student,
+    make_optimizer,
+    make_schedule,
+    save_student,
+    without_adapter,
+)
 from distillpipe.training.teachers.teaching import DistillationLoss, StepDistillation
 from distillpipe.training.trackers import Trackers
 
@@ -135,7 +143,13 @@ class TrainingSession:
         )
         self._student, self._rows, self._options = student, rows, options
         model: Any = load_student(student, options, self.accelerator.device)
-        self._passes = passes_of(model, self.accelerator.device, options)
+        if options.method != "full" and has_experts(model):
+            self.say(
+                "the adapter is on attention and recurrent layers only: experts and routers stay as they are; "
+                "--method full trains them"
+            )
+        logit_change = output_head(without_adapter(model), f"--student {student.name}").change
+        self._passes = passes_of(model, self.accelerator.device, options, self.say)
         self._work = speed.operation_counts(model)
         self._peak = speed.device_peak(self.accelerator.device, options.dtype)
         self._distillation, projections = None, None
@@ -144,7 +158,7 @@ class TrainingSession:
             self._distillation = DistillationLoss(student, model, setup.teachers, options, device)
             projections = self._distillation.projections
         self._num_steps = num_steps
-        self.model: Any = StudentLoss(model, projections)
+        self.model: Any = StudentLoss(model, logit_change, projections)
         self._sharded = setup.sharding == "fsdp"
         if self._sharded:
             from distillpipe.training import sharding

@@ -112,6 +112,11 @@ def summary(check: Preflight) -> list[str]:
         f"{_end_tokens(check.chat)}; {turn.tags.close} is supervised in {check.num_reasoned:,} rows"
         + (f", {bare:,} have no reasoning" if bare else ""),
     ]
+    if bare and check.chat.plain is not None:
+        lines.append(
+            f"{bare:,} rows without reasoning train the mode without thinking, {check.num_reasoned:,} the one with it "
+            "(`distill eval --no-thinking` measures the former)"
+        )
     if check.options.train_on_prompt:
         lines.append(
             "the prompts are supervised too (--train-on-prompt): the student learns to write problems"

@@ -38,7 +38,10 @@ class OperationCounts(NamedTuple):
 
 
 def operation_counts(model: Any) -> OperationCounts | None:
-    """The operations of training `model`; None if it has matrices outside plain linear layers, such as experts."""
+    """The operations of training `model`; None if it has experts, or layers other than full attention."""
+    config = model.config.get_text_config()
+    if set(getattr(config, "layer_types", None) or ["full_attention"]) != {"full_attention"}:
+        return None
     head, counted, of_token, of_label = model.get_output_embeddings(), set[int](), 0, 0
     for module in model.modules():
         if isinstance(module, torch.nn.Linear):
@@ -53,7 +56,6 @@ def operation_counts(model: Any) -> OperationCounts | None:
             counted.add(id(module.weight))
     if any(weight.ndim > 1 and id(weight) not in counted for weight in model.parameters()):
         return None
-    config = model.config.get_text_config()
     heads = config.num_attention_heads
     size = getattr(config, "head_dim", None) or config.hidden_size // heads
     return OperationCounts(of_token, of_label, 6 * config.num_hidden_layers * heads * size)

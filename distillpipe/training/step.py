@@ -15,12 +15,13 @@ from accelerate import Accelerator
 
 from distillpipe.base.errors import EngineError, UsageError
 from distillpipe.base.training_options import TrainingOptions
+from distillpipe.engines.transformers.output_head import LogitChange, OutputHead
 from distillpipe.training.losses.token_losses import loss_sums
 from distillpipe.training.passes import capacity
 from distillpipe.training.rows.attention import implementation
 from distillpipe.training.rows.packing import Pass, packed_passes, padded_passes
 from distillpipe.training.rows.rows import Row
-from distillpipe.training.student import base_model
+from distillpipe.training.student import without_adapter
 from distillpipe.training.teachers.teaching import HiddenSums, PassTargets, StepDistillation
 
 
@@ -50,22 +51,25 @@ class StepLosses(NamedTuple):
 class StudentLoss(torch.nn.Module):
     """A student and its loss as one module, because DDP and FSDP hook into the forward of the outermost module."""
 
-    def __init__(self, model: Any, projections: torch.nn.Module | None = None) -> None:
+    def __init__(
+        self, model: Any, logit_change: LogitChange, projections: torch.nn.Module | None = None
+    ) -> None:
         """`projections`: learned maps between hidden sizes, see `teaching`."""
         super().__init__()
         self.model = model
         self.projections = projections
+        self._logit_change = logit_change
 
     def forward(self, batch: Pass, teachers: PassTargets | None = None) -> PassSums:
         """The losses of a pass; without targets of teachers, only the hard loss."""
         soft = None if teachers is None else teachers.soft
-        out = base_model(self.model)(
+        out = without_adapter(self.model).base_model(
             input_ids=batch.ids,
             use_cache=False,
             output_hidden_states=teachers is not None and teachers.step.loss.compares_layers,
             **batch.model_inputs,
         )
-        head = self.model.get_output_embeddings()
+        head = OutputHead(self.model.get_output_embeddings(), self._logit_change)
         tokens = loss_sums(out.last_hidden_state, head, batch.labels, soft)
         total = tokens.total
         hidden = HiddenSums(*torch.zeros(2, device=total.device))
@@ -86,23 +90,24 @@ class StudentLoss(torch.nn.Module):
 
 
 def passes_of(
-    model: Any, device: torch.device, options: TrainingOptions
+    model: Any, device: torch.device, options: TrainingOptions, say: Callable[[str], None]
 ) -> Callable[[list[Row]], list[Pass]]:
     """Return the function that packs or pads rows into passes; sets the model's attention to match.
 
-    Raises UsageError if --packing is given and the model needs padding.
+    `say` is called with the reason if rows have to be padded. Raises UsageError if --packing is given and the model needs padding.
     """
-    attention = None
+    split = padded_passes
     if options.packing is not False:
-        attention = implementation(model.config, device, options.dtype)
-    if attention is not None:
-        model.set_attn_implementation(attention)
-    elif options.packing:
-        raise UsageError(
-            f"--packing: a {model.config.model_type} on {device.type} in {options.dtype} does not support packed "
-            "rows: leave --packing out, and rows are padded"
-        )
-    split = padded_passes if attention is None else packed_passes
+        packing = implementation(model.config, device, options.dtype)
+        if packing.attention is not None:
+            model.set_attn_implementation(packing.attention)
+            split = packed_passes
+        elif options.packing:
+            raise UsageError(
+                f"--packing: {packing.reason}: leave --packing out, and rows are padded"
+            )
+        else:
+            say(f"rows are padded, not packed: {packing.reason}")
     return lambda rows: list(split(rows, capacity(options.max_length))) if rows else []
 
 

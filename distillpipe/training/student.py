@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import torch
 from transformers import get_scheduler
+from transformers.pytorch_utils import Conv1D
 
 from distillpipe.base.errors import MissingDependencyError
 from distillpipe.base.requirements import install_command
@@ -14,6 +15,9 @@ from distillpipe.base.training_options import TrainingOptions
 from distillpipe.models import loading
 from distillpipe.models.lookup import Model
 from distillpipe.training.student_config import student_config
+
+ROUTERS = ("router", "gate")  # parts of names of layers that choose experts; `gate_proj` is none
+FEED_FORWARD = ("gate_proj", "up_proj", "down_proj", "gate_up_proj", "w1", "w2", "w3")
 
 logging.getLogger("accelerate").setLevel(logging.ERROR)  # it warns about tied weights at every save
 
@@ -38,15 +42,52 @@ def load_student(
 
 
 def add_adapter(model: Any, options: TrainingOptions) -> Any:
-    """The model to train: the model itself for --method full, else with a LoRA adapter on all linear layers."""
+    """The model to train: its text layers for --method full, else with a LoRA adapter on their linear layers."""
     if options.method == "full":
+        freeze_towers(model)
         return model
     from peft import LoraConfig, get_peft_model
 
     config = LoraConfig(
-        r=options.rank, lora_alpha=options.alpha, target_modules="all-linear", task_type="CAUSAL_LM"
+        r=options.rank,
+        lora_alpha=options.alpha,
+        target_modules=adapted_layers(model),
+        task_type="CAUSAL_LM",
     )
     return get_peft_model(model, config)
+
+
+def freeze_towers(model: Any) -> None:
+    """Train the text model and its head only: images and sounds are never read, so their towers get no gradient."""
+    trained = {id(weight) for weight in model.get_decoder().parameters()}
+    trained |= {id(weight) for weight in model.get_output_embeddings().parameters()}
+    for weight in model.parameters():
+        if id(weight) not in trained:
+            weight.requires_grad_(False)
+
+
+def adapted_layers(model: Any) -> list[str]:
+    """Names of the linear layers that get an adapter: of attention, recurrent layers and feed-forward layers.
+
+    The head, routers and the towers of other inputs are left as they are, and in a mixture of experts all
+    feed-forward layers: peft takes their names for the experts, whose weights are one tensor and no layers.
+    """
+    head = model.get_output_embeddings()
+    inside = {id(module) for module in model.get_decoder().modules()}
+    left_out = (*ROUTERS, *FEED_FORWARD) if has_experts(model) else ROUTERS
+    return [
+        name
+        for name, module in model.named_modules()
+        if id(module) in inside
+        and module is not head
+        and isinstance(module, torch.nn.Linear | Conv1D)
+        and not any(part in left_out or part.endswith("_gate") for part in name.split(".")[-2:])
+    ]
+
+
+def has_experts(model: Any) -> bool:
+    """Whether the model is a mixture of experts."""
+    return any(name.endswith(".experts") for name, _ in model.named_modules())
 
 
 def _four_bits() -> Any:
@@ -66,10 +107,9 @@ def _four_bits() -> Any:
     )
 
 
-def base_model(model: Any) -> Any:
-    """The transformer without its head, including the adapter's layers."""
-    unwrapped = model.get_base_model() if hasattr(model, "get_base_model") else model
-    return unwrapped.base_model
+def without_adapter(model: Any) -> Any:
+    """The causal language model inside a PEFT model, whose layers are the adapter's; or the model itself."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
 def make_optimizer(model: Any, options: TrainingOptions) -> torch.optim.Optimizer:

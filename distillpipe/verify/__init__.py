@@ -104,7 +104,7 @@ def _of_user(answer: str | None, question: Question) -> Judgement:
     if question.response is None:
         return Judgement("wrong", "no_answer")
     assert question.own is not None  # ensured by `check_runnable`
-    found = question.own.call(
+    result = question.own.call(
         {
             "response": question.response,
             "answer": answer,
@@ -113,7 +113,7 @@ def _of_user(answer: str | None, question: Question) -> Judgement:
             "extra": json_object(question.extra),
         }
     )
-    verdict, reason = found["verdict"], found["reason"]
+    verdict, reason = result["verdict"], result["reason"]
     if reason is not None and reason.startswith(REASON):  # this prefix marks rows that failed
         reason = f"said: {reason}"
     return Judgement(verdict, reason)
@@ -157,9 +157,8 @@ def _named(verdict: Verdict, reference: str) -> Judgement:
 
 def _code(program: str, question: Question) -> Judgement:
     programs = question.programs
-    sandbox = find_sandbox(
-        unsafe=programs.unsafe, code_packages=programs.packages
-    )  # tested only once
+    # the sandbox is tested only once in a process
+    sandbox = find_sandbox(unsafe=programs.unsafe, code_packages=programs.packages)
     tests = tests_in(question.extra, question.problem)
     result = judge_code(program, tests, sandbox=sandbox, rules=programs.rules)
     return Judgement(result.verdict, result.summary)
@@ -209,7 +208,6 @@ __all__ = [
     "judgement",
     "rule_of",
     "verified",
-    "escaped",
 ]
 
 
@@ -249,9 +247,9 @@ def _verified(
     own: UserFunction | None,
 ) -> Trace:
     rule = rule_of(name)
-    found = rule.answer if answer_form == "boxed" else rule.any_answer
+    extract = rule.answer if answer_form == "boxed" else rule.any_answer
     if rule.runs_code and programs.rules == "livecodebench":
-        found = extract_last_fenced
+        extract = extract_last_fenced
     question = Question(
         trace.reference_answer or "",
         trace.problem,
@@ -264,7 +262,7 @@ def _verified(
     answer = None
     if not trace.is_truncated:
         response = trace.response
-        answer = rule.answer_to(response, question) if rule.answer_to else found(response)
+        answer = rule.answer_to(response, question) if rule.answer_to else extract(response)
     verdict, reason = judgement(answer, question, name)
     if answer is not None:
         answer = rule.recorded(answer, question)
@@ -322,9 +320,9 @@ def find_own(verifier: str | None) -> tuple[str | None, UserFunction | None]:
 def check_name(verifier: str) -> None:
     """Raise UsageError if there is no verifier with this name; `checks:check` names one of a user's own."""
     if verifier not in VERIFIERS and not is_user_name(verifier):
-        known = ", ".join(VERIFIERS)
+        names = ", ".join(VERIFIERS)
         raise UsageError(
-            f"no verifier {verifier!r}: there are {known}, or your own FILE.py:FUNCTION"
+            f"no verifier {verifier!r}: there are {names}, or your own FILE.py:FUNCTION"
         )
 
 

@@ -48,18 +48,14 @@ def chosen(
     if boxed is not None and letters(boxed, options) is not None:
         return boxed
     stated = stated_letters(response, options)
-    earlier_box = None if boxed is None else _earlier_box(response, options)
+    boxes = [] if boxed is None else boxed_answers(response)[-_MAX_BOXES:]
+    earlier_boxes = (box for _, box in reversed(boxes) if letters(box, options) is not None)
+    earlier_box = next(earlier_boxes, None)
     if stated is not None and earlier_box is not None:
         return stated if letters(earlier_box, options) == letters(stated, options) else boxed
     if stated is not None or earlier_box is not None:
         return stated or earlier_box
     return _fallback_choice(response, options, boxed)
-
-
-def _earlier_box(response: str, options: Sequence[str] | None) -> str | None:
-    """The last box that names an option."""
-    boxes = [answer for _, answer in boxed_answers(response)[-_MAX_BOXES:]]
-    return next((box for box in reversed(boxes) if letters(box, options) is not None), None)
 
 
 def _fallback_choice(response: str, options: Sequence[str] | None, boxed: str | None) -> str | None:

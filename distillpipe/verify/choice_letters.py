@@ -29,9 +29,8 @@ _ITEM = r"(?>(?:[(（\[{]\s?)?(?<![A-Za-z])([A-Za-z])(?![A-Za-z'\u2019])(?:\s?[)
 _SEPARATOR = (
     r"(?>\s*+(?:[,;，、；]\s*+(?i:and\b|or\b|&)?|&|\+|/|\b(?i:and|or)\b|和|与|及|以及|或)\s*+)"
 )
-_SEVERAL = re.compile(
-    rf"[(（\[{{]?+{_ITEM}(?:{_SEPARATOR}{_ITEM})++[)）\]}}]?"
-)  # possessive: no backtracking, so that the time is linear
+# possessive: no backtracking, so that the time is linear
+_SEVERAL = re.compile(rf"[(（\[{{]?+{_ITEM}(?:{_SEPARATOR}{_ITEM})++[)）\]}}]?")
 _SPACED = re.compile(r"[A-Z](?:\s++[A-Z])++|[A-J]{2,10}|\([A-Z]\)(?:\s*+\([A-Z]\))++")
 _AFTER_LETTERS = re.compile(
     r"\s*(?:only|(?:are|is)(?: both| all)? (?:correct|right|true))?[\s.。]*\Z", re.IGNORECASE
@@ -107,11 +106,9 @@ def is_only_letters(text: str) -> bool:
     """Whether a text consists only of letters of options: `**(C)**`, `A, C`."""
     plain = _plain(text[:MAX_CHARACTERS])
     rest = plain[_start(plain) :]
-    return bool(
-        _ALONE.fullmatch(rest)
-        or _SPACED.fullmatch(rest.rstrip(". "))
-        or _SEVERAL.fullmatch(rest.rstrip(". "))
-    )
+    without_stop = rest.rstrip(". ")
+    patterns = ((_ALONE, rest), (_SPACED, without_stop), (_SEVERAL, without_stop))
+    return any(pattern.fullmatch(part) for pattern, part in patterns)
 
 
 def label_and_text(text: str) -> tuple[str, str] | None:

@@ -9,6 +9,7 @@ or a final formula or bold text. It is used only on request.
 
 import itertools
 import re
+from typing import NamedTuple
 
 _BEGIN, _END = "<|begin_of_box|>", "<|end_of_box|>"  # special tokens of GLM
 _TOKEN = re.compile(
@@ -135,15 +136,12 @@ def _leading_marks_end(text: str) -> int:
     return match.end() if match else 0
 
 
-class _Box:
-    """The start and the end of a box, and those of its content."""
+class _Box(NamedTuple):
+    """Positions in the text."""
 
-    __slots__ = ("content", "end", "start")
-
-    def __init__(self, start: int, end: int, content: tuple[int, int]) -> None:
-        self.start = start
-        self.end = end
-        self.content = content
+    start: int
+    end: int
+    content: tuple[int, int]
 
 
 def _box_content(text: str, box: _Box) -> str:

@@ -83,13 +83,12 @@ class Judge:
         error: Exception | None = None
         while self._waiting:
             try:
-                found = result_of(self._waiting[0])
+                result = self._oldest()
             except Exception as raised:  # noqa: BLE001 - raised again below
                 error = error or raised
                 self._waiting.popleft()
                 continue
-            self._waiting.popleft()
-            yield found
+            yield result
         if error is not None:
             raise error
 
@@ -102,6 +101,7 @@ class Judge:
             return self._waiting[0].done()
 
     def _oldest(self) -> Any:
-        found = result_of(self._waiting[0])  # stays in the queue while we wait, for `__exit__`
+        """The result of the oldest row; a row that failed stays in the queue."""
+        result = result_of(self._waiting[0])  # in the queue while we wait, for `__exit__`
         self._waiting.popleft()
-        return found
+        return result

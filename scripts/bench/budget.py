@@ -1,13 +1,14 @@
-"""What budget forcing costs: tokens a second with a budget against without, on the same engine and prompts.
+"""The cost of budget forcing: tokens per second with and without a budget, on the same engine and prompts.
 
     python scripts/bench/budget.py --engine transformers
     python scripts/bench/budget.py --engine vllm                the shipped teacher's shape on the CPU
 
-The model has the shipped teacher's shape and random weights, so that it ends a thought by chance, about once
-in --vocabulary tokens: one or two ends are replaced in each thought, then it is ended. Without a budget all
-completions have --max-tokens tokens. Thoughts end at the token: of random text hardly anything is a whole step,
-and what an end at a step cuts off has to be sampled again. Rounds alternate; the median of the ratios and its range are printed.
-`--processor-time` counts the seconds that all processes really had, for machines that others use.
+The model has the shape of the shipped teacher and random weights, so it ends its reasoning at random, about once per
+vocabulary size. One or two ends are replaced in each completion, then the reasoning is ended. Without a budget all
+completions have --max-tokens tokens. Reasoning is ended at the exact token, because random text has hardly any whole
+steps, and tokens after the last whole step would have to be sampled again. The order alternates between rounds. Prints
+the median of the ratios and their range. `--processor-time` measures the CPU time of all processes, for a machine that
+others use too.
 """
 
 import argparse
@@ -57,7 +58,7 @@ def requests_of(chat: Chat, number: int, max_tokens: int) -> list[Request]:
 def sample(
     engine: Engine, requests: list[Request], clock: Callable[[], float]
 ) -> tuple[float, list[Completion]]:
-    """Tokens a second, and what was sampled."""
+    """Tokens per second, and the completions."""
     started = clock()
     with closing(engine.complete(iter(requests))) as outcomes:
         found = [one for one in outcomes if isinstance(one, Completion)]
@@ -71,11 +72,11 @@ def clock_of(engine: Any, *, is_vllm: bool, of_processors: bool) -> Callable[[],
 
 
 def compare(
-    plain: Engine, budgeted: Engine, requests: list[Request], given: Any, clock: Any
+    plain: Engine, budgeted: Engine, requests: list[Request], arguments: Any, clock: Any
 ) -> None:
     ratios = []
     sample(budgeted, requests[:16], clock)  # a warm-up
-    for number in range(given.pairs):
+    for number in range(arguments.pairs):
         sides = {"without": plain, "with": budgeted}
         order = list(sides) if number % 2 == 0 else list(sides)[::-1]
         rates, found = {}, {}
@@ -93,27 +94,29 @@ def compare(
 
 
 def main() -> None:
-    given = parse()
+    arguments = parse()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         place = random_model(Path(folder) / "random")
         chat = load_chat(place, "the model")
-        options = EngineOptions(engine=given.engine, concurrency=given.concurrency)
+        options = EngineOptions(engine=arguments.engine, concurrency=arguments.concurrency)
         model = lookup.find(str(place), "--teacher")
         budget = Budget(
-            num_waits=given.num_waits, min_reasoning_tokens=0,
-            max_reasoning_tokens=given.max_reasoning_tokens, wait_text="Wait", end_text="", end_at="token",
+            num_waits=arguments.num_waits, min_reasoning_tokens=0,
+            max_reasoning_tokens=arguments.max_reasoning_tokens, wait_text="Wait", end_text="", end_at="token",
         )  # fmt: skip
         ends = chat.end_ids
         chat.end_ids = frozenset()  # of the engine: no completion ends before its limit
         engine = open_engine(model, chat, options)
         chat.end_ids = ends
-        clock = clock_of(engine, is_vllm=given.engine == "vllm", of_processors=given.processor_time)
-        requests = requests_of(chat, given.requests, given.max_tokens)
-        print(f"{engine.description}: {len(requests)} requests of {given.max_tokens} tokens, at most "
-              f"{given.max_reasoning_tokens} of reasoning, {given.num_waits} waits; {given.pairs} pairs; "
+        clock = clock_of(
+            engine, is_vllm=arguments.engine == "vllm", of_processors=arguments.processor_time
+        )
+        requests = requests_of(chat, arguments.requests, arguments.max_tokens)
+        print(f"{engine.description}: {len(requests)} requests of {arguments.max_tokens} tokens, at most "
+              f"{arguments.max_reasoning_tokens} of reasoning, {arguments.num_waits} waits; {arguments.pairs} pairs; "
               f"{psutil.cpu_count()} cores", flush=True)  # fmt: skip
-        compare(engine, BudgetedEngine(engine, chat, budget), requests, given, clock)
+        compare(engine, BudgetedEngine(engine, chat, budget), requests, arguments, clock)
 
 
 def parse() -> argparse.Namespace:

@@ -1,13 +1,13 @@
-"""How fast rows go to disk and come back, beside what the disk and the language do without us.
+"""The speed of writing and reading rows, compared with plain files.
 
-    python scripts/bench/dataset.py                    pairs of 200 MB, then 5 GB for the memory
+    python scripts/bench/dataset.py                    pairs of 200 MB, then 5 GB to measure memory
     python scripts/bench/dataset.py --gigabytes 0      the pairs only
-    python scripts/bench/dataset.py --up-to-date       the answer "up to date" over a million rows, too
+    python scripts/bench/dataset.py --up-to-date       also the answer "up to date" for a million rows
 
-One core: the process binds itself to the first one it may use. Every pair writes and reads the same typed
-rows of 20 KB: ours through `Writer` (encoded, hashed, fsync at the latest every 64 rows) and `read_traces`
-(checked against the manifest, decoded), the other one as plain bytes with the same fsyncs, and as plain
-lines. The order alternates; medians and the range of the pairs' ratios are printed.
+One core: the process binds itself to the first one that it may use. Each pair writes and reads the same typed rows of
+20 KB. Ours uses `Writer` (encoding, hashing, fsync after at most 64 rows) and `read_traces` (checks against the
+manifest, decoding). The other side writes plain bytes with the same fsyncs, and reads plain lines. The order
+alternates. Prints medians and the range of the ratios.
 """
 
 import argparse
@@ -33,31 +33,14 @@ from distillpipe.data.store.versions import Header
 from distillpipe.data.store.writer import Writer
 
 WORDS = [
-    "we",
-    "have",
-    "so",
-    "the",
-    "sum",
-    "of",
-    "x",
-    "and",
-    "y",
-    "is",
-    "\\frac{1}{2}",
-    "therefore",
-    "3+4=7",
-    "wait",
-    "let",
-    "me",
-    "check",
-    "é",
-    "漢",
-]
+    "we", "have", "so", "the", "sum", "of", "x", "and", "y", "is", "\\frac{1}{2}", "therefore",
+    "3+4=7", "wait", "let", "me", "check", "é", "漢",
+]  # fmt: skip
 MEGABYTE = 1e6
 
 
 def rows(count: int, num_bytes: int) -> Iterator[Trace]:
-    """Traces of about `num_bytes` a line; the text is shared, ids are not."""
+    """Traces of about `num_bytes` each; they share their text but not their ids."""
     rng = random.Random(0)
     text = " ".join(rng.choices(WORDS, k=num_bytes))
     body = text.encode()[: max(0, num_bytes - 900)].decode(errors="ignore")
@@ -128,15 +111,15 @@ def read_plain(path: Path) -> float:
 
 
 def pairs(folder: Path, num_pairs: int, num_rows: int) -> None:
-    """Alternated pairs of the same rows, ours and plain."""
-    given = list(rows(num_rows, 20_000))
-    lines = [msgspec.json.encode(row) + b"\n" for row in given]
+    """Measure alternating pairs of the same rows, ours and plain."""
+    traces = list(rows(num_rows, 20_000))
+    lines = [msgspec.json.encode(row) + b"\n" for row in traces]
     size = sum(map(len, lines)) / MEGABYTE
     rates: dict[str, list[float]] = {name: [] for name in ("write", "disk", "read", "lines")}
     for number in range(num_pairs):
         ours, plain = folder / f"ours-{number}", folder / f"plain-{number}"
         steps = {
-            "write": lambda ours=ours: write_ours(ours, iter(given)),
+            "write": lambda ours=ours: write_ours(ours, iter(traces)),
             "disk": lambda plain=plain: write_plain(plain, lines),
             "read": lambda ours=ours: read_ours(ours),
             "lines": lambda plain=plain: read_plain(plain),
@@ -159,7 +142,7 @@ def pairs(folder: Path, num_pairs: int, num_rows: int) -> None:
 
 
 def long_run(folder: Path, gigabytes: float) -> None:
-    """One version of several gigabytes, and the peak memory while it is written and read."""
+    """Write and read one version of several gigabytes, and measure the peak memory."""
     num_rows = int(gigabytes * 1e9 / 20_000)
     out = folder / "long"
     print(f"{num_rows:,} rows, {gigabytes:g} GB, each a tenth of the rows apart:")
@@ -185,7 +168,7 @@ def long_run(folder: Path, gigabytes: float) -> None:
 
 
 def up_to_date(folder: Path, num_rows: int) -> None:
-    """Whole processes that find their result there: filter, over a dataset and over a plain file."""
+    """Time whole processes of filter whose result exists, for a dataset and for a plain file."""
     traces, clean = folder / "traces", folder / "clean"
     write_ours(traces, rows(num_rows, 1000))
     plain = folder / "plain.jsonl"
@@ -226,10 +209,10 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--pairs", type=int, default=7)
-    parser.add_argument("--rows", type=int, default=10_000, help="of 20 KB, in a pair")
+    parser.add_argument("--rows", type=int, default=10_000, help="rows of 20 KB in a pair")
     parser.add_argument("--gigabytes", type=float, default=5.0)
     parser.add_argument("--up-to-date", action="store_true")
-    parser.add_argument("--folder", type=Path, default=None, help="on the disk that is meant")
+    parser.add_argument("--folder", type=Path, default=None, help="folder on the disk to measure")
     arguments = parser.parse_args()
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:

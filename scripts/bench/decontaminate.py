@@ -1,11 +1,11 @@
-"""What decontamination and the near-duplicate rule find on real problems spelled otherwise, and how fast.
+"""Recall, false positives and speed of decontamination and of the near-duplicate rule, on perturbed real problems.
 
-    python scripts/bench/decontaminate.py            found, flagged, speed (../shared/data/math)
-    python scripts/bench/decontaminate.py --list     and each problem that was flagged or missed
+    python scripts/bench/decontaminate.py            recall, false positives, speed (../shared/data/math)
+    python scripts/bench/decontaminate.py --list     also each problem that was flagged or missed
 
-Problems of a benchmark are perturbed (perturbed_problems.py), hidden among a pool of others, and looked for. Rules
-and thresholds were tuned on SPELLINGS and on the rows with an even number; EDITS and HELD_OUT are reported on the odd
-ones. Times are processor seconds of one core.
+Problems of a benchmark are perturbed (perturbed_problems.py), mixed with a pool of other problems, and searched. Rules
+and thresholds were tuned on SPELLINGS and on the rows with an even number; EDITS and HELD_OUT are reported for the odd
+rows. Times are CPU seconds of one core.
 """
 
 import argparse
@@ -51,7 +51,7 @@ def main() -> None:
 
 
 def report_found(name: str, problems: list[str], pool: list[str], is_listing: bool) -> None:
-    """The share of perturbed problems that are found as their own row, and the others that are flagged."""
+    """Print the share of perturbed problems that match their own row, and the other problems that are flagged."""
     index = Decontaminator((name, str(at), problem) for at, problem in enumerate(problems))
     print(f"\n{name}: {len(problems)} problems, found as themselves among {len(pool)} others")
 
@@ -103,7 +103,7 @@ def report_speed(benchmarks: dict[str, list[str]], pool: list[str], num_rows: in
 
 
 def report_near(problems: list[str], is_listing: bool) -> None:
-    """Recall on injected near-duplicates, and what the rule finds among the problems themselves."""
+    """Print the recall for injected near-duplicates, and the near-duplicates among the problems themselves."""
     print(f"\nnear-duplicates: a perturbed copy beside each eleventh of {len(problems)} problems")
     originals = [(str(at), problem) for at, problem in enumerate(problems)]
     kinds = [perturbed.SPELLINGS[:3], [perturbed.plain], [perturbed.typo], [perturbed.other_names]]

@@ -1,15 +1,15 @@
-"""What an evaluation costs beside sampling alone and beside lm-eval, and where its GSM8K rule differs.
+"""The cost of an evaluation compared with sampling alone and with lm-eval, and differences to its GSM8K rule.
 
     python scripts/bench/eval.py --only overhead
     python -m venv lmenv; lmenv/bin/pip install lm-eval==0.4.13 -c constraints.txt
     python scripts/bench/eval.py --only peer rules --peer-python lmenv/bin/python
 
-overhead: `distill eval` (plan, sample, judge, write, score) over the engine alone on the same requests.
-peer: the same model, prompts, token limit, batch and threads, greedy, or drawn where lengths shall differ
-as those of reasoning do (--temperature 1 --max-tokens 512); models loaded before, lm-eval's task too.
-rules: the same texts scored by lm-eval's GSM8K rule, strict and flexible, and by ours; all differences
-are listed. Pairs alternate; medians of the ratios with their range, of the clock and of processor time,
-which says more where the machine is shared.
+overhead: `distill eval` (plan, sample, judge, write, score) divided by the engine alone on the same requests.
+peer: the same model, prompts, token limit, batch size and threads. Decoding is greedy; or sampled, for lengths that
+differ as those of reasoning do (--temperature 1 --max-tokens 512). Models and lm-eval's task are loaded before.
+rules: the same texts scored by lm-eval's GSM8K rule, strict and flexible, and by ours; prints all differences.
+Pairs alternate. Prints medians of the ratios with their range, for wall-clock and for CPU time. CPU time is more
+reliable on a shared machine.
 """
 
 import argparse
@@ -29,7 +29,7 @@ import torch
 from distillpipe import verify
 from distillpipe.base.hashing import seed_of
 from distillpipe.base.options import EngineOptions, Plan, Prompting, Sampling, SamplingOptions
-from distillpipe.data.sources import read_problems
+from distillpipe.data.sources import find, read_problems
 from distillpipe.data.store import dataset
 from distillpipe.engines.base import Request
 from distillpipe.engines.transformers.engine import TransformersEngine
@@ -44,31 +44,31 @@ TEACHER, PROBLEMS = str(QUICKSTART / "teacher"), str(QUICKSTART / "problems-test
 Seconds = tuple[float, float]  # by the clock, of the processor
 
 
-def options(given: argparse.Namespace, temperature: float) -> SamplingOptions:
+def options(arguments: argparse.Namespace, temperature: float) -> SamplingOptions:
     return SamplingOptions(
         prompting=Prompting(
             problem_field=None, answer_field=None, verifier=None, prompt_template="{problem}",
             system_prompt=None, chat_template=None,
         ),
-        plan=Plan(num_samples=1, limit=given.problems, seed=0),
-        sampling=Sampling(temperature=temperature, top_p=0.95, max_tokens=given.max_tokens),
-        engine=EngineOptions(engine="transformers", concurrency=given.batch_size),
+        plan=Plan(num_samples=1, limit=arguments.problems, seed=0),
+        sampling=Sampling(temperature=temperature, top_p=0.95, max_tokens=arguments.max_tokens),
+        engine=EngineOptions(engine="transformers", concurrency=arguments.batch_size),
         accept_errors=False,
     )  # fmt: skip
 
 
 class Ours:
-    """The teacher, loaded once, evaluated whole or only sampled."""
+    """The teacher, loaded once, for evaluation or for sampling alone."""
 
-    def __init__(self, given: argparse.Namespace, temperature: float) -> None:
-        self.options = options(given, temperature)
+    def __init__(self, arguments: argparse.Namespace, temperature: float) -> None:
+        self.options = options(arguments, temperature)
         chat = load_chat(Path(TEACHER), "the teacher")
         model = lookup.find(TEACHER, "MODEL")
-        self.engine = TransformersEngine(model, chat, given.batch_size)
+        self.engine = TransformersEngine(model, chat, arguments.batch_size)
         stage.open_engine = lambda *_: self.engine  # type: ignore[assignment]  # loading is not measured
         self.folder = tempfile.TemporaryDirectory()
         plan = RowPlan(model, chat, self.options, Path(self.folder.name))
-        plan.add(read_problems(PROBLEMS, self.options.prompting, given.problems))
+        plan.add(read_problems(find(PROBLEMS), self.options.prompting, arguments.problems))
         self.asked = [(key, plan.prompt(key)) for key in plan.rows]
         self.texts = [(chat.decode(one.prompt_ids), one.problem) for _, one in self.asked]
 
@@ -86,18 +86,21 @@ class Ours:
 
 
 def timed(run: Callable[[], Any]) -> Seconds:
-    """Seconds of a run, and of the processor, with those of the processes that it started and ended."""
+    """Wall-clock and CPU seconds of a run; CPU time includes processes that it started and ended."""
     started, worked = time.perf_counter(), sum(os.times()[:4])
     run()
     return time.perf_counter() - started, sum(os.times()[:4]) - worked
 
 
 def pairs(
-    name: str, given: argparse.Namespace, one: Callable[[], Seconds], other: Callable[[], Seconds]
+    name: str,
+    arguments: argparse.Namespace,
+    one: Callable[[], Seconds],
+    other: Callable[[], Seconds],
 ) -> None:
-    """Print the ratio of one to the other: medians and ranges of alternated pairs."""
+    """Print the ratio of two functions: medians and ranges over alternating pairs."""
     ratios: list[Seconds] = []
-    for pair in range(-1, given.pairs):  # the first one is a warm-up
+    for pair in range(-1, arguments.pairs):  # the first one is a warm-up
         first = pair % 2 == 0
         mine = one() if first else None
         theirs = other()
@@ -112,7 +115,7 @@ def pairs(
 
 
 class Peer:
-    """lm-eval in its own process."""
+    """lm-eval in a separate process."""
 
     def __init__(self, python: str) -> None:
         script = Path(__file__).with_name("eval_peer.py")
@@ -134,8 +137,8 @@ class Peer:
         self.process.wait()
 
 
-def beside_peer(given: argparse.Namespace, peer: Peer) -> None:
-    ours = Ours(given, given.temperature)
+def beside_peer(arguments: argparse.Namespace, peer: Peer) -> None:
+    ours = Ours(arguments, arguments.temperature)
     rows = Path(ours.folder.name) / "prompts.jsonl"
     rows.write_text(
         "".join(
@@ -144,29 +147,29 @@ def beside_peer(given: argparse.Namespace, peer: Peer) -> None:
         ),
         encoding="utf-8",
     )
-    peer.ask(do="load", model=TEACHER, rows=str(rows), batch_size=given.batch_size,
-             max_tokens=given.max_tokens, threads=given.threads, temperature=given.temperature)  # fmt: skip
+    peer.ask(do="load", model=TEACHER, rows=str(rows), batch_size=arguments.batch_size,
+             max_tokens=arguments.max_tokens, threads=arguments.threads, temperature=arguments.temperature)  # fmt: skip
     answers: list[dict[str, Any]] = []
 
     def theirs() -> Seconds:
         answers.append(peer.ask(do="evaluate"))
         return answers[-1]["seconds"], answers[-1]["processor_seconds"]
 
-    pairs("eval over lm-eval", given, ours.evaluated, theirs)
+    pairs("eval over lm-eval", arguments, ours.evaluated, theirs)
     print(f"lm-eval's last: {answers[-1]}")
 
 
-def rules(given: argparse.Namespace, peer: Peer) -> None:
-    """List every text on which the two rules of GSM8K and ours do not agree."""
+def rules(arguments: argparse.Namespace, peer: Peer) -> None:
+    """Print every text on which the two GSM8K rules and ours disagree."""
     with tempfile.TemporaryDirectory() as folder:
-        ours = Ours(given, temperature=0.6)
+        ours = Ours(arguments, temperature=0.6)
         result = stage.evaluate(TEACHER, PROBLEMS, Path(folder) / "eval", ours.options, Run())
         rows = [
             {"text": f"<think>{row.reasoning}</think>{row.response}", "reference": row.reference_answer,
              "verdict": row.verdict, "truncated": row.is_truncated, "answer": row.answer}
             for row in dataset.read_traces(str(result.path))
         ]  # fmt: skip
-        rows += [row for path in given.traces for row in of_others(Path(path))]
+        rows += [row for path in arguments.traces for row in of_others(Path(path))]
         path = Path(folder) / "answers.jsonl"
         path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
         found = peer.ask(do="rules", rows=str(path))
@@ -185,7 +188,7 @@ def rules(given: argparse.Namespace, peer: Peer) -> None:
 
 
 def of_others(path: Path) -> list[dict[str, Any]]:
-    """Real traces with a whole number for a reference, judged by us."""
+    """Real traces with a whole number as the reference, judged by us."""
     found = []
     for line in path.read_bytes().splitlines():
         row = json.loads(line)
@@ -202,7 +205,7 @@ def of_others(path: Path) -> list[dict[str, Any]]:
 
 
 def explained(row: dict[str, Any], taken: str, rule: str) -> str:
-    """Why the two do not agree."""
+    """Why two rules disagree."""
     if rule == "strict" and taken == "[invalid]":
         return "no ####"
     if row["truncated"]:
@@ -225,21 +228,21 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--pairs", type=int, default=7)
     parser.add_argument("--traces", nargs="*", default=[], help="files of real traces, for rules")
-    given = parser.parse_args()
-    torch.set_num_threads(given.threads)
-    print(f"{given.threads} thread, load {os.getloadavg()[0]:.1f}, {given.problems} problems, batches "
-          f"of {given.batch_size}, at most {given.max_tokens} tokens")  # fmt: skip
-    if "overhead" in given.only:
-        ours = Ours(given, temperature=0.6)
-        pairs("eval over sampling alone", given, ours.evaluated, ours.sampled)
-    if {"peer", "rules"} & set(given.only):
-        if given.peer_python is None:
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    print(f"{arguments.threads} thread, load {os.getloadavg()[0]:.1f}, {arguments.problems} problems, batches "
+          f"of {arguments.batch_size}, at most {arguments.max_tokens} tokens")  # fmt: skip
+    if "overhead" in arguments.only:
+        ours = Ours(arguments, temperature=0.6)
+        pairs("eval over sampling alone", arguments, ours.evaluated, ours.sampled)
+    if {"peer", "rules"} & set(arguments.only):
+        if arguments.peer_python is None:
             parser.error("--peer-python: name the Python of an environment with lm-eval")
-        peer = Peer(given.peer_python)
-        if "peer" in given.only:
-            beside_peer(given, peer)
-        if "rules" in given.only:
-            rules(given, peer)
+        peer = Peer(arguments.peer_python)
+        if "peer" in arguments.only:
+            beside_peer(arguments, peer)
+        if "rules" in arguments.only:
+            rules(arguments, peer)
         peer.close()
 
 

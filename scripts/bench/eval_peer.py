@@ -1,9 +1,9 @@
-"""lm-eval's side of `eval.py`: runs in an environment of its own, one JSON line in, one out.
+"""The lm-eval side of `eval.py`: runs in its own environment, reads and writes JSON lines.
 
 {"do": "load", "model": "...", "rows": "prompts.jsonl", "batch_size": 64, "max_tokens": 160,
-     "threads": 1, "temperature": 0}
-{"do": "evaluate"}                        seconds and processor seconds of one whole evaluation
-{"do": "rules", "rows": "answers.jsonl"}  what its GSM8K rule takes out of texts, and its scores
+ "threads": 1, "temperature": 0}
+{"do": "evaluate"}                        wall-clock and CPU seconds of a whole evaluation
+{"do": "rules", "rows": "answers.jsonl"}  the answers that its GSM8K rule extracts from texts, and its scores
 """
 
 import json
@@ -16,15 +16,15 @@ STRICT, FLEXIBLE = r"#### (\-?[0-9\.\,]+)", r"(-?[$0-9.,]{2,})|(-?[0-9]+)"
 IGNORED = [",", "\\$", "(?s).*#### ", "\\.$"]  # of task gsm8k, lm-eval 0.4.13
 
 
-def load(given: dict[str, Any]) -> Any:
-    """The model and a task with GSM8K's rule on our prompts, both ready."""
+def load(arguments: dict[str, Any]) -> Any:
+    """Load the model, and a task with GSM8K's rule on our prompts."""
     import torch
     from lm_eval.api.task import ConfigurableTask
     from lm_eval.models.huggingface import HFLM
 
-    torch.set_num_threads(given["threads"])
+    torch.set_num_threads(arguments["threads"])
     model = HFLM(
-        given["model"], device="cpu", dtype="float32", batch_size=given["batch_size"],
+        arguments["model"], device="cpu", dtype="float32", batch_size=arguments["batch_size"],
         max_length=1024,
     )  # fmt: skip
     filters = [
@@ -32,13 +32,13 @@ def load(given: dict[str, Any]) -> Any:
                                   {"function": "take_first"}]}
         for name, pattern, at in (("strict", STRICT, 0), ("flexible", FLEXIBLE, -1))
     ]  # fmt: skip
-    hot = {"do_sample": True, "temperature": given["temperature"], "top_p": 0.95, "top_k": 0}
-    drawn = hot if given["temperature"] else {"do_sample": False}
+    hot = {"do_sample": True, "temperature": arguments["temperature"], "top_p": 0.95, "top_k": 0}
+    drawn = hot if arguments["temperature"] else {"do_sample": False}
     task = ConfigurableTask(
         config={
             "task": "same_problems",
             "dataset_path": "json",
-            "dataset_kwargs": {"data_files": {"test": given["rows"]}},
+            "dataset_kwargs": {"data_files": {"test": arguments["rows"]}},
             "test_split": "test",
             "output_type": "generate_until",
             "doc_to_text": "{{prompt}}",
@@ -46,7 +46,7 @@ def load(given: dict[str, Any]) -> Any:
             "target_delimiter": "",
             "num_fewshot": 0,
             "generation_kwargs": {
-                "until": ["<|im_end|>"], **drawn, "max_gen_toks": given["max_tokens"],
+                "until": ["<|im_end|>"], **drawn, "max_gen_toks": arguments["max_tokens"],
             },
             "filter_list": filters,
             "metric_list": [{"metric": "exact_match", "aggregation": "mean", "higher_is_better": True,
@@ -78,7 +78,7 @@ def evaluate(model: Any, task: Any) -> dict[str, Any]:
 
 
 def rules(path: str) -> dict[str, Any]:
-    """Of each text what the strict and the flexible filter find, and whether it counts as right."""
+    """For each text: the answers of the strict and the flexible filter, and whether each is correct."""
     from lm_eval.api.metrics import exact_match_hf_evaluate
     from lm_eval.filters.extraction import RegexFilter
 
@@ -106,14 +106,14 @@ def main() -> None:
     os.dup2(2, 1)  # what a library prints is no answer of ours
     state: Any = None
     for line in sys.stdin:
-        given = json.loads(line)
+        arguments = json.loads(line)
         answer: dict[str, Any] = {}
-        if given["do"] == "load":
-            state = load(given)
-        elif given["do"] == "evaluate":
+        if arguments["do"] == "load":
+            state = load(arguments)
+        elif arguments["do"] == "evaluate":
             answer = evaluate(*state)
         else:
-            answer = rules(given["rows"])
+            answer = rules(arguments["rows"])
         print(json.dumps(answer), file=out, flush=True)
 
 

@@ -1,12 +1,12 @@
-"""How fast `distill filter` is on s1's scale: of a core, of the whole stage, by rows, in memory, beside others.
+"""The speed of `distill filter` at the size of s1's data: per core, whole stage, by rows, memory, and compared.
 
     python scripts/bench/filter.py                                  59,000 rows of 2,000 MB
     python scripts/bench/filter.py --rows 5900 --megabytes 200
     python scripts/bench/filter.py --only tokens --pairs 7
     python scripts/bench/filter.py --only peer --peer-python ENV/bin/python     see filter_datatrove.py
 
-The rows are made of the real ones in ../shared/data/traces (many_traces.py), tokens counted. Verdicts are made
-by the verifier `exact`, which compares strings: math is apart (verify.py).
+The rows are made from the real ones in ../shared/data/traces (many_traces.py), with counted tokens. The verifier is
+`exact`, which compares strings; verify.py measures the math verifier.
 """
 
 import argparse
@@ -36,7 +36,7 @@ from distillpipe.base.records import Trace
 from distillpipe.data.store import dataset, integrity, versions
 from distillpipe.data.store.jsonl import encoder, lines
 from distillpipe.filters.decide import RowFilter
-from distillpipe.filters.problems import NO_INPUTS, ProblemExtras, read_problem_facts
+from distillpipe.filters.problems import ProblemExtras, read_problem_facts
 from distillpipe.models.chat import Chat, load_chat
 from distillpipe.models.tokens import counted
 from distillpipe.stages.filter import filter_traces
@@ -64,7 +64,7 @@ class Bench:
     clock: Callable[[], float]
 
     def corpus(self, name: str, num_rows: int, megabytes: float) -> Path:
-        """A dataset of so many rows and bytes, made when it is first asked for."""
+        """A dataset of so many rows and bytes, made at the first call."""
         path = self.folder / name
         if not versions.finished(path):
             write_corpus(path, list(real_rows(self.folder)), num_rows, megabytes * MEGABYTE)
@@ -75,26 +75,26 @@ class Bench:
 
 
 def report_core(bench: Bench) -> None:
-    """Decode, rules with hashes and answer, encode: seconds of processor time, apart and together."""
+    """CPU seconds of decoding, rules (with hashes and answer) and encoding, separately and together."""
     corpus = bench.corpus("s1", bench.rows, bench.megabytes)
-    given = [
-        line for path in dataset.row_files(str(corpus)) for _, line in islice(lines(path), 3_000)
+    arguments = [
+        line for path in dataset.row_files(corpus) for _, line in islice(lines(path), 3_000)
     ][:3_000]
-    known = read_problem_facts([], NO_INPUTS, OPTIONS)
+    known = read_problem_facts([], [], [], OPTIONS)
     with tempfile.TemporaryDirectory() as folder:
         examiner = RowFilter(
             OPTIONS, known, ProblemExtras([], OPTIONS, Path(folder)), None, verify.PLAIN
         )
     decoder = msgspec.json.Decoder(Trace)
-    rows = [decoder.decode(line) for line in given]
+    rows = [decoder.decode(line) for line in arguments]
     parts: dict[str, Callable[[], object]] = {
-        "decode": lambda: [decoder.decode(line) for line in given],
+        "decode": lambda: [decoder.decode(line) for line in arguments],
         "rules": lambda: [examiner.decide(row) for row in rows],
         "encode": lambda: [encoder.encode(row) for row in rows],
     }
-    size = sum(map(len, given)) / MEGABYTE
+    size = sum(map(len, arguments)) / MEGABYTE
     seconds = {name: processor_seconds(part, bench.pairs) for name, part in parts.items()}
-    print(f"a core, {len(given):,} rows of {size:,.0f} MB, median of {bench.pairs}:")
+    print(f"a core, {len(arguments):,} rows of {size:,.0f} MB, median of {bench.pairs}:")
     for name, found in seconds.items():
         print(f"  {name:7} {size / found:7.0f} MB/s")
     print(f"  all     {size / sum(seconds.values()):7.0f} MB/s of processor time")
@@ -111,13 +111,13 @@ def processor_seconds(part: Callable[[], object], times: int) -> float:
 
 
 def report_whole(bench: Bench) -> None:
-    """The command from start to end."""
+    """Time the whole command."""
     corpus = bench.corpus("s1", bench.rows, bench.megabytes)
     print(f"{bench.rows:,} rows: {ran(bench, corpus)}")
 
 
 def report_rows(bench: Bench) -> None:
-    """The same text a row, ten times the rows; then the same rows with more text."""
+    """The same bytes in rows of a tenth of the size, then the same number of rows with more text."""
     for name, num_rows, row_bytes in (
         ("10k", 10_000, SMALL_ROW),
         ("100k", 100_000, SMALL_ROW),
@@ -128,10 +128,10 @@ def report_rows(bench: Bench) -> None:
 
 
 def ran(bench: Bench, corpus: Path) -> str:
-    """What a run of the command took: seconds, MB/s, peak memory of all its processes together."""
+    """The cost of a run of the command: seconds, MB/s, peak memory of all its processes together."""
     out = bench.folder / "clean"
     shutil.rmtree(out, ignore_errors=True)
-    size = dataset.count_bytes([str(corpus)]) / MEGABYTE
+    size = dataset.count_bytes([dataset.find(str(corpus))]) / MEGABYTE
     command = [str(Path(sys.executable).with_name("distill")), "filter", str(corpus), *FLAGS]
     command += ["--out", str(out)]
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -153,7 +153,7 @@ def ran(bench: Bench, corpus: Path) -> str:
 
 
 def tree_megabytes(pid: int) -> float:
-    """Memory of a process and its children now, what they share counted once."""
+    """Present memory of a process and its children; shared memory counts once."""
     total = 0
     for one in (pid, *children(pid)):
         try:
@@ -176,7 +176,7 @@ def children(pid: int) -> list[int]:
 
 
 def report_tokens(bench: Bench) -> None:
-    """Counting as `import --tokenizer` does it, beside the tokenizer on the same texts in as many threads."""
+    """Counting tokens as `import --tokenizer` does, compared with the tokenizer alone on the same texts and threads."""
     chat = load_chat(TOKENIZER, "tokenizer")
     rows = [row for at, row in enumerate(real_rows(bench.folder)) if at % 20 == 0]
     texts = [chat.turn.completion(row.reasoning, row.response) for row in rows]
@@ -193,7 +193,7 @@ def report_tokens(bench: Bench) -> None:
 
 
 def encode_all(chat: Chat, texts: list[str], num_threads: int) -> None:
-    """The texts in batches, one for each thread at a time; the tokenizer's own threads are off."""
+    """Encode the texts in batches, one per thread at a time, without the tokenizer's own threads."""
     rust = chat.tokenizer.backend_tokenizer
     batches = [texts[at : at + 16] for at in range(0, len(texts), 16)]
     with ThreadPoolExecutor(num_threads) as threads:
@@ -205,13 +205,13 @@ def encode_all(chat: Chat, texts: list[str], num_threads: int) -> None:
 
 
 def report_peer(bench: Bench) -> None:
-    """The whole stage beside datatrove's filters, one core each, in processes that are warm."""
+    """The whole stage compared with datatrove's filters, one core each, in warm processes."""
     if bench.peer_python is None:
         print("datatrove: give --peer-python, see filter_datatrove.py")
         return
     mean = bench.megabytes / bench.rows
     corpus = bench.corpus("peer", round(bench.peer_megabytes / mean), bench.peer_megabytes)
-    (part,) = dataset.row_files(str(corpus))
+    (part,) = dataset.row_files(corpus)
     size = part.stat().st_size / MEGABYTE
     options = msgspec.structs.replace(OPTIONS, dedup="near")
     with (
@@ -241,7 +241,7 @@ def report_peer(bench: Bench) -> None:
 def compare(
     label: str, ours: Callable[[], object], theirs: Callable[[], object], bench: Bench, size: float
 ) -> None:
-    """Alternated pairs after one to warm up; a float that comes back is the seconds."""
+    """Alternating pairs after a warm-up; a function may return its own seconds as a float."""
     rates: tuple[list[float], list[float]] = ([], [])
     for number in range(bench.pairs + 1):
         for side in (0, 1) if number % 2 else (1, 0):
@@ -259,7 +259,7 @@ def compare(
 
 @contextmanager
 def bound_to(num_cores: int) -> Iterator[None]:
-    """A block on so many cores, its children too."""
+    """Bind this process and its children to so many cores."""
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, set(sorted(before)[:num_cores]))
     yield
@@ -286,15 +286,15 @@ def main() -> None:
     )
     parser.add_argument("--only", nargs="+", choices=list(REPORTS), default=list(REPORTS))
     parser.add_argument("--folder", type=Path, help="where the rows are written, and left")
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    with tempfile.TemporaryDirectory(dir=given.folder) as scratch:
+    with tempfile.TemporaryDirectory(dir=arguments.folder) as scratch:
         bench = Bench(
-            given.folder or Path(scratch), given.rows, given.megabytes, given.pairs,
-            given.peer_python, given.peer_megabytes,
-            time.process_time if given.processor_time else time.perf_counter,
+            arguments.folder or Path(scratch), arguments.rows, arguments.megabytes, arguments.pairs,
+            arguments.peer_python, arguments.peer_megabytes,
+            time.process_time if arguments.processor_time else time.perf_counter,
         )  # fmt: skip
-        for name in given.only:
+        for name in arguments.only:
             REPORTS[name](bench)
 
 

@@ -1,11 +1,11 @@
-"""What datatrove has nearest to the rules of `distill filter`, timed for filter.py by a Python that has datatrove.
+"""The datatrove filters that are closest to the rules of `distill filter`, for the comparison in filter.py.
 
     python -m venv ENV; ENV/bin/pip install 'datatrove[io,processing]==0.10.*' 'spacy>=3.8'
     python scripts/bench/filter.py --only peer --peer-python ENV/bin/python
 
-Same file in, JSONL out, one process: MinHash over pairs of words of the problems (32 buckets of 4 values, as
-ours), then on the whole text of each row that is left the n-grams of Gopher's repetition rule. For each line
-on stdin, a new folder, it does it all and prints the seconds of a clock of `time`; the first is to warm up.
+Reads the same file and writes JSONL in one process. First MinHash over pairs of words of the problems (32 buckets of 4
+values, as ours), then the n-grams of Gopher's repetition rule on the whole text of the remaining rows. For each line
+on stdin, which names a new folder, it does all of this and prints the wall-clock seconds; the first run is a warm-up.
 """
 
 import sys
@@ -35,7 +35,7 @@ def row_of(_reader, row, _path, _number):
 
 
 def whole_text(rows, rank=0, world_size=1):
-    """From here on a row's text is its trace."""
+    """Replace the text of a row with its trace for the next steps."""
     for row in rows:
         row.text = row.metadata.pop("trace")
         yield row

@@ -1,15 +1,15 @@
-"""How many requests a second the openai engine makes, beside a bare asyncio loop over the same client.
+"""Requests per second of the openai engine, compared with a plain asyncio loop over the same client.
 
     python scripts/bench/generate_openai.py               seven pairs of 4,000 requests at concurrency 256
-    python scripts/bench/generate_openai.py --priced      with prices and a cap: a durable reservation each
-    python scripts/bench/generate_openai.py --openai      also the openai client's own calls, if installed
-    python scripts/bench/generate_openai.py --rows 200000 one run of so many rows, its memory by the way
+    python scripts/bench/generate_openai.py --priced      with prices and a cap: a durable reservation per request
+    python scripts/bench/generate_openai.py --openai      also the calls of the openai client, if it is installed
+    python scripts/bench/generate_openai.py --rows 200000 one run of so many rows, with its memory
 
-The server answers at once and runs in a process of its own. Ours is all of `generate` but the planning:
-sampler, engine, rows in a version with their fsyncs. The bare loop is httpx2 with 256 workers that post
-the same requests and decode the answers, and keeps nothing: once over one client (`bare`), once over as
-many clients with small pools as ours has (`pools`). The order alternates; medians and the range
-of the pairs' ratios are printed, and the same of processor time, which says more on a busy machine.
+The server answers at once and runs in its own process. Ours is all of `generate` except the planning: sampler, engine,
+rows in a version with their fsyncs. The plain loop is httpx2 with 256 workers that post the same requests, decode the
+answers and keep nothing: once with one client (`bare`), once with as many clients with small pools as ours (`pools`).
+The order alternates. Prints medians and the range of the ratios, for wall-clock and for CPU time, which is more reliable
+on a busy machine.
 """
 
 import argparse
@@ -186,7 +186,7 @@ def megabytes() -> float:
 
 
 def measure_memory(url: str, number: int) -> None:
-    """Resident memory while rows come in, at tenths of the way; the first tenth is the base."""
+    """Resident memory at each tenth of the rows; the first tenth is the baseline."""
     before = megabytes()
     import threading
 

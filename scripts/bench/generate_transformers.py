@@ -1,12 +1,12 @@
-"""Our transformers engine beside `model.generate` in static batches of the same size.
+"""Our transformers engine compared with `model.generate` in static batches of the same size.
 
     python scripts/bench/generate_transformers.py            the shipped teacher, 1,024 requests, 64 at a time
 
-Mixed lengths are the teacher's own at --temperature: most completions end after some 80 tokens, a few go on
-to --max-tokens, and a static batch lasts as long as its longest. Equal lengths ignore the end token and show
-what slots cost where they win nothing. Prompts, sampling, precision (fp32) and threads are the same;
-tokens count up to the end token. The order alternates; medians of the ratios and their range are printed.
-Where others use the machine, `--threads 1 --processor-time` counts the seconds that the process really had.
+Mixed lengths are those of the teacher at --temperature: most completions end after about 80 tokens, a few reach
+--max-tokens, and a static batch takes as long as its longest completion. With equal lengths (end tokens ignored) slots
+have no advantage, so that case shows their cost. Prompts, sampling, precision (fp32) and threads are the same; tokens
+are counted up to the end token. The order alternates. Prints medians of the ratios and their range. On a shared
+machine, `--threads 1 --processor-time` measures the CPU time of the process.
 """
 
 import argparse
@@ -32,7 +32,7 @@ TEACHER = Path(__file__).parents[2] / "data" / "quickstart" / "teacher"
 
 
 def ours(engine: TransformersEngine, requests: list[Request]) -> tuple[float, list[int]]:
-    """Tokens a second, and how long each completion was."""
+    """Tokens per second, and the length of each completion."""
     started = clock()
     lengths = [len(done.token_ids) for done in engine.complete(iter(requests))]
     return sum(lengths) / (clock() - started), lengths
@@ -42,7 +42,7 @@ def ours(engine: TransformersEngine, requests: list[Request]) -> tuple[float, li
 def static(
     model: Any, requests: list[Request], end_ids: list[int], pad: int, batch_size: int
 ) -> tuple[float, list[int]]:
-    """The same of `generate`, left-padded, one batch after the other."""
+    """The same for `generate`: left-padded, one batch after the other."""
     sampling = requests[0].sampling
     drawn = {"do_sample": True, "temperature": sampling.temperature, "top_p": sampling.top_p}
     started = clock()
@@ -68,23 +68,25 @@ def static(
     return sum(lengths) / (clock() - started), lengths
 
 
-def compare(given: argparse.Namespace, *, equal: bool) -> None:
+def compare(arguments: argparse.Namespace, *, equal: bool) -> None:
     chat = load_chat(TEACHER, "the teacher")
     found = lookup.find(str(TEACHER), "--teacher")
-    engine = TransformersEngine(found, chat, given.batch_size)
+    engine = TransformersEngine(found, chat, arguments.batch_size)
     end_ids = [] if equal else sorted(chat.end_ids)
     if equal:
         engine._end_ids = frozenset()
     model = AutoModelForCausalLM.from_pretrained(TEACHER, dtype=torch.float32)
     model.generation_config.eos_token_id = end_ids or None
     pad = AutoTokenizer.from_pretrained(TEACHER).pad_token_id
-    requests = read_requests(given, chat, given.equal_tokens if equal else given.max_tokens)
+    requests = read_requests(
+        arguments, chat, arguments.equal_tokens if equal else arguments.max_tokens
+    )
     name = "equal lengths" if equal else "mixed lengths"
     ratios = []
-    for pair in range(-1, given.pairs):  # the first one is a warm-up
+    for pair in range(-1, arguments.pairs):  # the first one is a warm-up
         runs = {
             "ours": lambda: ours(engine, requests),
-            "static": lambda: static(model, requests, end_ids, pad, given.batch_size),
+            "static": lambda: static(model, requests, end_ids, pad, arguments.batch_size),
         }
         order = ["ours", "static"] if pair % 2 else ["static", "ours"]
         rates = {}
@@ -103,9 +105,13 @@ def compare(given: argparse.Namespace, *, equal: bool) -> None:
           f"({min(ratios):.2f} to {max(ratios):.2f})")  # fmt: skip
 
 
-def read_requests(given: argparse.Namespace, chat: Any, max_tokens: int) -> list[Request]:
-    sampling = Sampling(temperature=given.temperature, top_p=given.top_p, max_tokens=max_tokens)
-    lines = (TEACHER.parent / "problems-train.jsonl").read_bytes().splitlines()[: given.requests]
+def read_requests(arguments: argparse.Namespace, chat: Any, max_tokens: int) -> list[Request]:
+    sampling = Sampling(
+        temperature=arguments.temperature, top_p=arguments.top_p, max_tokens=max_tokens
+    )
+    lines = (
+        (TEACHER.parent / "problems-train.jsonl").read_bytes().splitlines()[: arguments.requests]
+    )
     texts = [json.loads(line)["problem"] for line in lines]
     prompts = [chat.prompt_ids([Message(role="user", content=text)]) for text in texts]
     return [Request(str(number), ids, sampling, number) for number, ids in enumerate(prompts)]
@@ -122,16 +128,16 @@ def main() -> None:
     parser.add_argument("--threads", type=int, help="of both; fewer where the machine is shared")
     parser.add_argument("--pairs", type=int, default=7)
     parser.add_argument("--processor-time", action="store_true", help="with --threads 1")
-    given = parser.parse_args()
-    if given.processor_time:
+    arguments = parser.parse_args()
+    if arguments.processor_time:
         global clock
         clock = time.process_time
-    if given.threads:
-        torch.set_num_threads(given.threads)
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
     print(f"{torch.get_num_threads()} threads, load {os.getloadavg()[0]:.1f}, batches of "
-          f"{given.batch_size}, {given.requests:,} requests")  # fmt: skip
-    compare(given, equal=False)
-    compare(given, equal=True)
+          f"{arguments.batch_size}, {arguments.requests:,} requests")  # fmt: skip
+    compare(arguments, equal=False)
+    compare(arguments, equal=True)
 
 
 if __name__ == "__main__":

@@ -1,17 +1,17 @@
-"""Our vllm engine beside plain `LLM.generate`: the same prompts, parameters and engine, in one process life.
+"""Our vllm engine compared with plain `LLM.generate`: the same prompts, parameters and engine, in one process.
 
     python scripts/bench/generate_vllm.py                   CPU: the shipped teacher, 2,000 requests
-    python scripts/bench/generate_vllm.py --gpu             CUDA: Qwen2.5-7B's shape, dummy weights
+    python scripts/bench/generate_vllm.py --gpu             CUDA: the shape of Qwen2.5-7B, dummy weights
     python scripts/bench/generate_vllm.py --gpu --soft-labels 20
 
-Lengths are drawn for each request between --min-tokens and --max-tokens (log-uniform, end tokens ignored),
-so that both sides make the same number of tokens. Ours is the whole way of `distill generate`: prompts
-rendered, requests and completions through the pipe, text decoded and split, rows written and fsynced. Plain is
-`LLM.generate` in the very process that serves us, as it is called by default, which makes text of the tokens; with
-`--ids-only` also spared the text (`detokenize=False`). With --soft-labels K ours is held against ours without labels
-instead: what vLLM's log-probabilities, the pipe and the label files cost together. The order alternates; tokens a second of each round, the
-medians of the ratios and their ranges are printed. `--processor-time` counts the seconds that
-all processes really had, for machines that others use (one core for vLLM: VLLM_CPU_OMP_THREADS_BIND=0).
+The length of each request is drawn between --min-tokens and --max-tokens (log-uniform, end tokens ignored), so both
+sides sample the same number of tokens. Ours is all of `distill generate`: rendering prompts, sending requests and
+completions through the pipe, decoding and splitting text, writing rows with fsync. Plain is `LLM.generate` in the same
+process with its defaults, which include decoding; with `--ids-only` also without decoding (`detokenize=False`). With
+--soft-labels K the comparison is ours with and without labels: the total cost of vLLM's log-probabilities, the pipe and
+the label files. The order alternates. Prints tokens per second of each round, medians of the ratios and their ranges.
+`--processor-time` measures the CPU time of all processes, for a machine that others use too (one core for vLLM:
+VLLM_CPU_OMP_THREADS_BIND=0).
 """
 
 import argparse
@@ -34,7 +34,7 @@ import psutil
 
 from distillpipe.base.hashing import uniform
 from distillpipe.base.options import EngineOptions, Plan, Prompting, Sampling, SamplingOptions
-from distillpipe.data.sources import read_problems
+from distillpipe.data.sources import find
 from distillpipe.data.store import versions
 from distillpipe.data.store.versions import Header
 from distillpipe.data.store.writer import Writer
@@ -62,7 +62,7 @@ QWEN_7B = {
 
 
 class Clock:
-    """Seconds: of the wall, or of processor time of this process and of vLLM's."""
+    """Seconds of wall-clock time, or of CPU time of this process and of vLLM."""
 
     def __init__(self, engine: VllmEngine, *, of_processors: bool) -> None:
         self._replica = engine._replicas[0]._process.pid
@@ -77,14 +77,14 @@ class Clock:
 
 
 class Plain(NamedTuple):
-    """Asks the replica to run `LLM.generate` on these requests; it answers with their tokens."""
+    """Asks the replica to run `LLM.generate` on these requests; the answer is their tokens."""
 
     requests: list[Request]
     detokenize: bool
 
 
 class VariedLengths:
-    """The engine, but every request has a length of its own."""
+    """The engine, with a separate length for each request."""
 
     def __init__(self, engine: VllmEngine, shortest: int, longest: int) -> None:
         self._engine, self._shortest, self._longest = engine, shortest, longest
@@ -108,7 +108,7 @@ class VariedLengths:
 def ours(
     engine: VariedLengths, model: Model, chat: Chat, options: SamplingOptions, clock: Clock
 ) -> float:
-    """Tokens a second of sampling into a new dataset."""
+    """Tokens per second of sampling into a new dataset."""
     with tempfile.TemporaryDirectory(dir=SHIPPED.parents[1] / "runs") as folder:
         out = Path(folder) / "traces"
         header = Header(kind="traces", stage="bench", content={}, inputs=[], models=[], options={})
@@ -116,8 +116,7 @@ def ours(
         source = None if k is None else label_source(model, chat, k)
         with versions.draft(out, header) as draft, Writer(draft, soft_labels=source) as writer:
             sampler = Sampler(model, chat, options, draft.path)
-            problems = SHIPPED / "problems-train.jsonl"
-            sampler.plan(read_problems(str(problems), PROMPTING, options.plan.limit))
+            sampler.read(find(str(SHIPPED / "problems-train.jsonl")))
             started = clock()
             sampler.sample(writer, lambda: engine, lambda trace, _problem: trace)
             writer.sync()
@@ -125,7 +124,7 @@ def ours(
 
 
 def plain(engine: VllmEngine, requests: list[Request], clock: Clock, *, detokenize: bool) -> float:
-    """Tokens a second of `LLM.generate`."""
+    """Tokens per second of `LLM.generate`."""
     engine._replicas[0].send(Plain(requests, detokenize))
     engine._inbox.get()  # it has prepared them, and begins
     started = clock()
@@ -144,12 +143,12 @@ def run_plain(sampler: Any, asked: Plain, connection: Connection) -> None:
 
 
 def serve(descriptor: int, *, is_dummy: bool) -> None:
-    """The replica's process: as ours, but it also knows `Plain`."""
+    """The replica's process: as ours, but it also handles `Plain`."""
     from distillpipe.engines.vllm import process as vllm_process
 
     if is_dummy:
         real = vllm_process._arguments
-        vllm_process._arguments = lambda *given: {**real(*given), "load_format": "dummy"}
+        vllm_process._arguments = lambda *arguments: {**real(*arguments), "load_format": "dummy"}
     connection = Connection(descriptor)
     threading.Thread(target=vllm_process._exit_with, args=(descriptor,), daemon=True).start()
 
@@ -165,58 +164,58 @@ def serve(descriptor: int, *, is_dummy: bool) -> None:
 
 
 def dummy_7b(folder: Path) -> Path:
-    """A folder that is a model of Qwen2.5-7B's shape, but for its weights."""
+    """A model folder of the shape of Qwen2.5-7B without weights."""
     shutil.copytree(SHIPPED / "teacher", folder)
     (folder / "config.json").write_text(json.dumps(QWEN_7B), encoding="utf-8")
     return folder
 
 
 def main() -> None:
-    given = parse()
+    arguments = parse()
     import torch
 
-    if given.gpu and not torch.cuda.is_available():
+    if arguments.gpu and not torch.cuda.is_available():
         print("not run: no CUDA GPU here")
         return
-    replicas.COMMAND = [sys.executable, __file__, "--serve", *(["--gpu"] if given.gpu else [])]
+    replicas.COMMAND = [sys.executable, __file__, "--serve", *(["--gpu"] if arguments.gpu else [])]
     with tempfile.TemporaryDirectory() as folder:
-        place = dummy_7b(Path(folder) / "7b") if given.gpu else SHIPPED / "teacher"
+        place = dummy_7b(Path(folder) / "7b") if arguments.gpu else SHIPPED / "teacher"
         model = lookup.find(str(place), "--teacher")
         chat = load_chat(place, "the teacher")
-        engine_options = EngineOptions(engine="vllm", concurrency=given.concurrency)
+        engine_options = EngineOptions(engine="vllm", concurrency=arguments.concurrency)
         options = SamplingOptions(
             prompting=PROMPTING,
-            plan=Plan(num_samples=1, limit=given.requests, seed=0),
-            sampling=Sampling(temperature=0.8, top_p=0.95, max_tokens=given.max_tokens),
+            plan=Plan(num_samples=1, limit=arguments.requests, seed=0),
+            sampling=Sampling(temperature=0.8, top_p=0.95, max_tokens=arguments.max_tokens),
             engine=engine_options,
             accept_errors=False,
         )
-        engine = VllmEngine(model, frozenset(), engine_options, given.soft_labels)
-        varied = VariedLengths(engine, given.min_tokens, given.max_tokens)
-        clock = Clock(engine, of_processors=given.processor_time)
+        engine = VllmEngine(model, frozenset(), engine_options, arguments.soft_labels)
+        varied = VariedLengths(engine, arguments.min_tokens, arguments.max_tokens)
+        clock = Clock(engine, of_processors=arguments.processor_time)
         ours(varied, model, chat, options, clock)  # a warm-up, which also knows the requests
         asked = varied.asked
         plain(engine, asked, clock, detokenize=True)
-        print(f"{engine.description}: {len(asked):,} requests of {given.min_tokens} to "
-              f"{given.max_tokens} tokens, {sum(one.sampling.max_tokens for one in asked):,} in all, "
-              f"{given.pairs} rounds", flush=True)  # fmt: skip
+        print(f"{engine.description}: {len(asked):,} requests of {arguments.min_tokens} to "
+              f"{arguments.max_tokens} tokens, {sum(one.sampling.max_tokens for one in asked):,} in all, "
+              f"{arguments.pairs} rounds", flush=True)  # fmt: skip
         runs = {
             "ours": lambda: ours(varied, model, chat, options, clock),
             "plain": lambda: plain(engine, asked, clock, detokenize=True),
         }
-        if given.soft_labels:
-            labelled = msgspec.structs.replace(options, soft_labels=given.soft_labels)
+        if arguments.soft_labels:
+            labelled = msgspec.structs.replace(options, soft_labels=arguments.soft_labels)
             runs = {
                 "with labels": lambda: ours(varied, model, chat, labelled, clock),
                 "without": lambda: ours(varied, model, chat, options, clock),
             }
-        elif given.ids_only:
+        elif arguments.ids_only:
             runs["plain, ids only"] = lambda: plain(engine, asked, clock, detokenize=False)
-        compare(given.pairs, runs)
+        compare(arguments.pairs, runs)
 
 
 def compare(num_rounds: int, runs: dict[str, Callable[[], float]]) -> None:
-    """Run each in every round, the order reversed every time; print how the first compares to the others."""
+    """Run all sides in every round, in alternating order; print the ratios of the first to the others."""
     first = next(iter(runs))
     ratios: dict[str, list[float]] = {name: [] for name in list(runs)[1:]}
     for number in range(num_rounds):
@@ -242,11 +241,11 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--processor-time", action="store_true")
     parser.add_argument("--ids-only", action="store_true")
     parser.add_argument("--soft-labels", type=int, metavar="K")
-    given = parser.parse_args()
-    given.requests = given.requests or 2000
-    given.min_tokens = given.min_tokens or (2048 if given.gpu else 16)
-    given.max_tokens = given.max_tokens or (8192 if given.gpu else 512)
-    return given
+    arguments = parser.parse_args()
+    arguments.requests = arguments.requests or 2000
+    arguments.min_tokens = arguments.min_tokens or (2048 if arguments.gpu else 16)
+    arguments.max_tokens = arguments.max_tokens or (8192 if arguments.gpu else 512)
+    return arguments
 
 
 if __name__ == "__main__":

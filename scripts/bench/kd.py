@@ -1,14 +1,14 @@
-"""What soft labels cost: steps of sft with them beside plain steps on the same rows.
+"""The cost of soft labels: steps of sft with soft labels compared with plain steps on the same rows.
 
     OMP_NUM_THREADS=2 python scripts/bench/kd.py                        the shipped student; a minute or two
-    OMP_NUM_THREADS=1 python scripts/bench/kd.py --processor-time       where others use the machine
+    OMP_NUM_THREADS=1 python scripts/bench/kd.py --processor-time       on a machine that others use too
     python scripts/bench/kd.py --cuda                                   a Qwen2 of 1.5B shape, random weights, rows of
                                                                         4,096 tokens, on a GPU; five minutes
 
-Arms: plain; stored (K = 20 labels a token, read from their files, T = 1); stored-t2 (T = 2); live (the student's own
-weights as the teacher: as wide as the student); hidden (live, with features and relations). Each step has
-the same rows; every round runs all arms, in an order that turns. Seconds a step, without loading and saving: medians,
-extremes, and ratios to plain round by round. Random labels: what they say does not change what they cost.
+Arms: plain; stored (K = 20 labels per token, read from their files, T = 1); stored-t2 (T = 2); live (a copy of the
+student is the teacher); hidden (live, with features and relations). Each step has the same rows. Every round runs all
+arms, in rotating order. Seconds per step do not include loading and saving. Prints medians, extremes, and the ratios to
+plain of each round. Labels are random, because their values do not change the cost.
 """
 
 import argparse
@@ -53,14 +53,14 @@ ARMS = {
 LIVE = ("live", "hidden")
 
 
-def traces_of(given: argparse.Namespace) -> Iterator[Trace]:
-    """Traces of the shipped problems with a drawn reasoning; with --cuda ones of about 4,096 tokens."""
+def traces_of(arguments: argparse.Namespace) -> Iterator[Trace]:
+    """Traces of the shipped problems with a random reasoning; with --cuda of about 4,096 tokens."""
     lines = (QUICKSTART / "problems-train.jsonl").read_bytes().splitlines()
     draw = random.Random(0)
-    for at in range(given.rows):
+    for at in range(arguments.rows):
         problem = json.loads(lines[at % len(lines)])["problem"]
         total, steps = draw.randint(2, 20), []
-        for _ in range(given.reasoning_steps or draw.randint(2, 5)):
+        for _ in range(arguments.reasoning_steps or draw.randint(2, 5)):
             more = draw.randint(2, 9)
             steps.append(f"Finds {more}: {total}+{more}={total + more}.")
             total += more
@@ -75,15 +75,17 @@ def traces_of(given: argparse.Namespace) -> Iterator[Trace]:
         )  # fmt: skip
 
 
-def labelled(given: argparse.Namespace, chat: Chat, folder: Path) -> Iterator[Trace]:
+def labelled(arguments: argparse.Namespace, chat: Chat, folder: Path) -> Iterator[Trace]:
     """The traces with random labels in files."""
-    source = LabelSource(given.k, "itself", "none", vocabulary_of(chat))
+    source = LabelSource(arguments.k, "itself", "none", vocabulary_of(chat))
     writer = LabelWriter(folder, "0" * 16, source, [])
     draw = np.random.default_rng(0)
-    for trace in traces_of(given):
+    for trace in traces_of(arguments):
         ids = np.array(chat.completion_ids(trace.messages[-1]), np.uint32)
-        tops = draw.integers(0, len(chat.tokenizer), (len(ids), given.k)).astype(np.uint32)
-        logprobs = np.log(draw.dirichlet(np.ones(given.k + 1), len(ids))[:, 1:]).astype(np.float16)
+        tops = draw.integers(0, len(chat.tokenizer), (len(ids), arguments.k)).astype(np.uint32)
+        logprobs = np.log(draw.dirichlet(np.ones(arguments.k + 1), len(ids))[:, 1:]).astype(
+            np.float16
+        )
         flags = np.full(len(ids), SAMPLED, np.uint8)
         found = writer.append(Labels(ids, flags, tops, logprobs, logprobs[:, 0]))
         whole = msgspec.structs.replace(found, file=str(folder / found.file))
@@ -92,12 +94,12 @@ def labelled(given: argparse.Namespace, chat: Chat, folder: Path) -> Iterator[Tr
 
 
 def rows_of(
-    given: argparse.Namespace, arm: str, student: Model, options: TrainingOptions, folder: Path
+    arguments: argparse.Namespace, arm: str, student: Model, options: TrainingOptions, folder: Path
 ) -> StoredRows:
-    """The rows of an arm, the same tokens for all."""
+    """The rows of an arm; the tokens are the same for all arms."""
     chat = load_chat(student.folder, student.name)
     folder.mkdir()
-    made = list(labelled(given, chat, folder))
+    made = list(labelled(arguments, chat, folder))
     rows = [row_of(trace, chat) for trace in made]
     if ARMS[arm] is not None:
         teachers = [student] if arm in LIVE else []
@@ -125,29 +127,29 @@ def large_student(folder: Path) -> Model:
     return lookup.find(str(folder), "--student")
 
 
-def options_of(given: argparse.Namespace, arm: str) -> TrainingOptions:
+def options_of(arguments: argparse.Namespace, arm: str) -> TrainingOptions:
     return TrainingOptions(
         method="full", rank=32, alpha=32, learning_rate=1e-5, scheduler="constant", warmup=0.0,
-        weight_decay=1e-4, max_grad_norm=1.0, epochs=1, max_steps=None, batch_size=given.batch_size,
-        max_length=32768 if given.cuda else 512, dtype="bf16" if given.cuda else "fp32",
-        gradient_checkpointing=given.cuda, chat_template=None, seed=0, distillation=ARMS[arm],
+        weight_decay=1e-4, max_grad_norm=1.0, epochs=1, max_steps=None, batch_size=arguments.batch_size,
+        max_length=32768 if arguments.cuda else 512, dtype="bf16" if arguments.cuda else "fp32",
+        gradient_checkpointing=arguments.cuda, chat_template=None, seed=0, distillation=ARMS[arm],
     )  # fmt: skip
 
 
 def seconds_a_step(
-    given: argparse.Namespace, arm: str, student: Model, rows: StoredRows, folder: Path
+    arguments: argparse.Namespace, arm: str, student: Model, rows: StoredRows, folder: Path
 ) -> float:
-    options = options_of(given, arm)
+    options = options_of(arguments, arm)
     batches = Batches(rows, options)
     teachers = (student,) if arm in LIVE else ()
     session = TrainingSession(student, rows, options, batches.num_steps, Setup(teachers=teachers))
     steps = batches.steps()
     session.step(1, next(steps))  # kernels are chosen and memory is taken once
-    clock = time.process_time if given.processor_time else time.perf_counter
+    clock = time.process_time if arguments.processor_time else time.perf_counter
     began = clock()
     for number in range(2, batches.num_steps + 1):
         session.step(number, next(steps))
-    if given.cuda:
+    if arguments.cuda:
         torch.cuda.synchronize()
     return (clock() - began) / (batches.num_steps - 1)
 
@@ -161,25 +163,28 @@ def main() -> None:
     parser.add_argument("--k", type=int, default=20)
     parser.add_argument("--cuda", action="store_true")
     parser.add_argument("--processor-time", action="store_true")
-    given = parser.parse_args()
-    given.rows = given.rows or (40 if given.cuda else 160)
-    given.batch_size = given.batch_size or (4 if given.cuda else 16)
-    given.reasoning_steps = 240 if given.cuda else None
-    arms = given.arms.split(",")
+    arguments = parser.parse_args()
+    arguments.rows = arguments.rows or (40 if arguments.cuda else 160)
+    arguments.batch_size = arguments.batch_size or (4 if arguments.cuda else 16)
+    arguments.reasoning_steps = 240 if arguments.cuda else None
+    arms = arguments.arms.split(",")
     times: dict[str, list[float]] = {arm: [] for arm in arms}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         small = lookup.find(str(QUICKSTART / "student-qwen"), "--student")
-        student = large_student(folder / "model") if given.cuda else small
+        student = large_student(folder / "model") if arguments.cuda else small
         rows = {
-            arm: rows_of(given, arm, student, options_of(given, arm), folder / arm) for arm in arms
+            arm: rows_of(arguments, arm, student, options_of(arguments, arm), folder / arm)
+            for arm in arms
         }
         tokens = sum(len(row.ids) for row in rows[arms[0]])
-        print(f"{given.rows} rows of {tokens / given.rows:.0f} tokens, {given.batch_size} a step")
-        for number in range(given.rounds):
+        print(
+            f"{arguments.rows} rows of {tokens / arguments.rows:.0f} tokens, {arguments.batch_size} a step"
+        )
+        for number in range(arguments.rounds):
             turn = number % len(arms)
             for arm in arms[turn:] + arms[:turn]:
-                times[arm].append(seconds_a_step(given, arm, student, rows[arm], folder))
+                times[arm].append(seconds_a_step(arguments, arm, student, rows[arm], folder))
     for arm, found in times.items():
         line = f"{arm:10} {statistics.median(found):8.4f} s a step ({min(found):.4f} to {max(found):.4f})"
         if arm != "plain" and "plain" in times:

@@ -1,11 +1,11 @@
-"""The loss of a long row under a large vocabulary: our chunks beside all logits at once. Memory and time.
+"""Memory and time of the loss of a long row with a large vocabulary: our chunks compared with all logits at once.
 
-    python scripts/bench/loss.py                                     32,768 tokens of 151,936, as Qwen2.5 has them
-    python scripts/bench/loss.py --tokens 4096 --arms ours,plain     where all logits fit, too
+    python scripts/bench/loss.py                                     32,768 tokens of 151,936, as in Qwen2.5
+    python scripts/bench/loss.py --tokens 4096 --arms ours,plain     where all logits fit too
     python scripts/bench/loss.py --device cuda --dtype bfloat16 --hidden-size 1536
 
-Each arm runs in a process of its own, forward and backward, --rounds times in turn; printed are the peak of
-its memory above what it held before (resident on the CPU, allocated on CUDA) and the median of the seconds.
+Each arm runs forward and backward in its own process, --rounds times in turn. Prints the peak memory above the memory
+before (resident on the CPU, allocated on CUDA) and the median of the seconds.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from distillpipe.training.losses.token_losses import loss_sums
 def plain(
     hidden: torch.Tensor, head: torch.nn.Linear, labels: torch.Tensor
 ) -> torch.Tensor:  # a scalar
-    """All logits of all positions, as a model's own loss makes them."""
+    """All logits of all positions, as in the loss of a model in transformers."""
     logits = head(hidden[:, :-1]).float()
     return torch.nn.functional.cross_entropy(
         logits.flatten(0, 1), labels[:, 1:].flatten(), reduction="sum"
@@ -31,22 +31,24 @@ def plain(
 
 
 def ours(hidden: torch.Tensor, head: torch.nn.Linear, labels: torch.Tensor) -> torch.Tensor:
-    """The loss that `sft` trains on, in chunks."""
+    """The loss of `sft`, in chunks."""
     return loss_sums(hidden, head, labels).total
 
 
 ARMS = {"ours": ours, "plain": plain}
 
 
-def measure(pipe: Connection, arm: str, given: argparse.Namespace) -> None:
-    """Send seconds and peak bytes of one forward and backward pass."""
+def measure(pipe: Connection, arm: str, arguments: argparse.Namespace) -> None:
+    """Send the seconds and the peak bytes of one forward and backward pass."""
     torch.manual_seed(0)
-    device, dtype = torch.device(given.device), getattr(torch, given.dtype)
-    head = torch.nn.Linear(given.hidden_size, given.vocabulary, bias=False, device=device)
+    device, dtype = torch.device(arguments.device), getattr(torch, arguments.dtype)
+    head = torch.nn.Linear(arguments.hidden_size, arguments.vocabulary, bias=False, device=device)
     head.to(dtype)
-    shape = (1, given.tokens)
-    hidden = torch.randn(*shape, given.hidden_size, device=device, dtype=dtype, requires_grad=True)
-    labels = torch.randint(given.vocabulary, shape, device=device)
+    shape = (1, arguments.tokens)
+    hidden = torch.randn(
+        *shape, arguments.hidden_size, device=device, dtype=dtype, requires_grad=True
+    )
+    labels = torch.randint(arguments.vocabulary, shape, device=device)
     ARMS[arm](hidden[:, :64], head, labels[:, :64]).backward()  # whatever is made once
     before = peak_bytes(device)
     started = time.perf_counter()
@@ -72,14 +74,14 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--rounds", type=int, default=1)
-    given = parser.parse_args()
-    arms = given.arms.split(",")
+    arguments = parser.parse_args()
+    arms = arguments.arms.split(",")
     processes = multiprocessing.get_context("spawn")
     found: dict[str, list[tuple[float, int]]] = {arm: [] for arm in arms}
-    for number in range(given.rounds):
+    for number in range(arguments.rounds):
         for arm in arms if number % 2 == 0 else reversed(arms):
             receiver, sender = processes.Pipe(duplex=False)
-            child = processes.Process(target=measure, args=(sender, arm, given))
+            child = processes.Process(target=measure, args=(sender, arm, arguments))
             child.start()
             sender.close()
             try:
@@ -87,9 +89,9 @@ def main() -> None:
             except EOFError:
                 print(f"{arm}: did not end: out of memory?")
             child.join()
-    logits = given.tokens * given.vocabulary * 4 / 1e9
+    logits = arguments.tokens * arguments.vocabulary * 4 / 1e9
     print(
-        f"{given.tokens:,} tokens of {given.vocabulary:,}: all logits are {logits:.1f} GB in fp32"
+        f"{arguments.tokens:,} tokens of {arguments.vocabulary:,}: all logits are {logits:.1f} GB in fp32"
     )
     for arm in filter(found.get, arms):
         seconds = statistics.median(one for one, _ in found[arm])

@@ -1,7 +1,7 @@
-"""Many traces made of the real ones in ../shared/data/traces, for benchmarks.
+"""Many traces made from the real ones in ../shared/data/traces, for benchmarks.
 
-Rows are drawn, longer ones more often until the mean is right; ids are new, and the words of each problem
-stand in another order, so that no two rows are alike.
+Rows are drawn with weights that favour longer ones until the mean size is right. Ids are new, and the words of each
+problem are shuffled, so that no two rows are equal.
 """
 
 import random
@@ -45,7 +45,7 @@ def write_corpus(out: Path, real: list[Trace], num_rows: int, num_bytes: float) 
 
 
 def weights_for(sizes: list[int], mean: float) -> list[float]:
-    """How often to draw rows of these sizes so that the mean is so large: by a power of the size."""
+    """Weights for drawing rows of these sizes so that they have this mean: a power of the size."""
     low, high = -4.0, 8.0
     for _ in range(60):
         power = (low + high) / 2

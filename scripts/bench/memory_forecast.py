@@ -1,11 +1,11 @@
-"""What `sft --dry-run` forecasts of memory, beside what training takes and what counting tensors gives.
+"""The memory forecast of `sft --dry-run`, compared with the memory of training and with counting tensors.
 
     OMP_NUM_THREADS=2 python scripts/bench/memory_forecast.py              shapes that fit a laptop
     python scripts/bench/memory_forecast.py qwen2:1536x28x151936:8192x1:full:bf16     family:widthxlayersxvocabulary:tokensxrows
 
-Each model has random weights and takes two steps in a process of its own. Measured is the peak of what torch's allocator held
-in the second one: weights and moments, and all that the profiler saw allocated on the CPU since (on CUDA the allocator's own
-peak). "counted" is the other way to forecast: a forward pass of fake tensors, whose saved tensors are added up, with weights,
+Each model has random weights and takes two steps in its own process. "measured" is the peak of torch's allocator in the
+second step: weights, optimizer moments, and the allocations that the profiler saw on the CPU (on CUDA the allocator's
+own peak). "counted" is another way to forecast: the saved tensors of a forward pass of fake tensors, plus weights,
 gradients, moments, copies and three times the logits of a chunk.
 """
 
@@ -24,6 +24,7 @@ from torch.profiler import ProfilerActivity, profile
 from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig
 
 from distillpipe.base.training_options import TrainingOptions
+from distillpipe.engines.transformers.output_head import LogitChange
 from distillpipe.training.forecast import (
     LOGITS_COPIES,
     Length,
@@ -52,7 +53,7 @@ SHAPES = (
 
 
 class Case(NamedTuple):
-    """A model, and how it is trained."""
+    """A model and its training settings."""
 
     config: Any
     options: TrainingOptions
@@ -83,7 +84,7 @@ def case_of(text: str) -> Case:
 
 
 def load(case: Case, device: torch.device) -> Any:
-    """The model with random weights, as `student.load_student` loads one."""
+    """The model with random weights, loaded as by `student.load_student`."""
     with torch.device(device):
         model = AutoModelForCausalLM.from_config(case.config, dtype=torch.float32)
     if case.options.method == "qlora":
@@ -104,7 +105,7 @@ def load(case: Case, device: torch.device) -> Any:
 
 
 def held(model: Any, optimizer: Any) -> int:
-    """Bytes of weights, constants of quantization and moments."""
+    """Bytes of weights, quantization constants and moments."""
     found = {}
     for one in [*model.parameters(), *model.buffers()]:
         found[one.untyped_storage().data_ptr()] = one.untyped_storage().nbytes()
@@ -117,13 +118,13 @@ def held(model: Any, optimizer: Any) -> int:
 
 
 def measure(pipe: Connection, text: str) -> None:
-    """Send the peak of a step, and the seconds of the one before."""
+    """Send the peak of a step, and the seconds of the step before."""
     case = case_of(text)
     torch.manual_seed(0)
     accelerator = Accelerator(mixed_precision="bf16" if case.options.dtype == "bf16" else "no")
     model = load(case, accelerator.device)
-    passes = passes_of(model, accelerator.device, case.options)
-    wrapped, optimizer = StudentLoss(model), make_optimizer(model, case.options)
+    passes = passes_of(model, accelerator.device, case.options, print)
+    wrapped, optimizer = StudentLoss(model, LogitChange()), make_optimizer(model, case.options)
     wrapped, optimizer = accelerator.prepare(wrapped, optimizer)
     wrapped.train()
     rows = [
@@ -168,7 +169,7 @@ def lengths_of(case: Case) -> list[Length]:
 
 
 def counted(text: str) -> int:
-    """The forecast from a forward pass of fake tensors; it knows no qlora."""
+    """The forecast from a forward pass of fake tensors; it does not support qlora."""
     case = case_of(text)
     largest, _ = largest_pass(lengths_of(case), case.options)
     with torch.device("meta"):
@@ -202,17 +203,17 @@ def counted(text: str) -> int:
 
 
 def main() -> None:
-    """A process for each case; a line each, and the errors of all."""
+    """Run a process for each case; print a line for each, and the errors over all."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("cases", nargs="*", default=SHAPES)
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     processes = multiprocessing.get_context("spawn")
     machine = Machine(torch.cuda.is_available(), "")
     ratios = []
     print(
         "| case | measured, MB | forecast | ratio | counted | ratio | s a step |\n|---|---|---|---|---|---|---|"
     )
-    for text in given.cases:
+    for text in arguments.cases:
         receiver, sender = processes.Pipe(duplex=False)
         child = processes.Process(target=measure, args=(sender, text))
         child.start()

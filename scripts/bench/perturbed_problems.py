@@ -1,8 +1,8 @@
-r"""Problems spelled otherwise: what contamination and near-duplicates look like.
+"""Perturbed problems, as in contamination and near-duplicates.
 
-Every perturbation is `(problem, random) -> problem`. `SPELLINGS` keep the problem word by word: they were used to
-tune the rules. `HELD_OUT` also keep it; `EDITS` change some of its words. Both were made for the report only.
-`other_numbers` makes another problem of it.
+Every perturbation is `(problem, random) -> problem`. `SPELLINGS` keep all words of the problem and were used to tune
+the rules. `HELD_OUT` keep them too; `EDITS` change some words. Both were made only for the report. `other_numbers`
+makes a different problem.
 """
 
 # ruff: noqa: RUF001 - signs that look like others are what this is about
@@ -33,7 +33,7 @@ OTHER_WRAPPERS = [
 
 
 def case(problem: str, draw: random.Random) -> str:
-    """Capitals, small letters, titles, or any."""
+    """Upper case, lower case, title case, or random case."""
     how = draw.choice([str.upper, str.lower, str.title, None])
     if how is not None:
         return how(problem)
@@ -41,14 +41,14 @@ def case(problem: str, draw: random.Random) -> str:
 
 
 def spacing(problem: str, draw: random.Random) -> str:
-    """White space doubled or as new lines; space around the signs of formulas put in or taken away."""
+    """White space doubled or as line breaks; space around the signs of formulas added or removed."""
     around = draw.choice([" ", ""])
     problem = re.sub(r"(?<=[\w)}]) ?([+=<>]) ?(?=[\w({\\])", rf"{around}\1{around}", problem)
     return re.sub(r"\s+", lambda _: draw.choice([" ", "  ", "\n", "\n\n", "\t"]), problem)
 
 
 def latex(problem: str, draw: random.Random) -> str:
-    """The same formulas in other commands, delimiters and braces."""
+    """The same formulas with other commands, delimiters and braces."""
     fraction = draw.choice([r"\\frac", r"\\dfrac", r"\\tfrac"])
     problem = re.sub(r"\\[dt]?frac(?![a-z])", fraction, problem)
     problem = re.sub(r"\\(?:cdot|times)(?![a-z])", draw.choice([r"\\cdot", r"\\times"]), problem)
@@ -84,12 +84,12 @@ def _delimited(problem: str, draw: random.Random) -> str:
 
 
 def wrapped(problem: str, draw: random.Random) -> str:
-    """In a prompt for a model."""
+    """Inside a prompt for a model."""
     return draw.choice(WRAPPERS).format(problem)
 
 
 def wrapped_otherwise(problem: str, draw: random.Random) -> str:
-    """On an exam sheet, in a chat template, in a forum, behind another problem."""
+    """On an exam sheet, in a chat template, in a forum, after another problem."""
     return draw.choice(OTHER_WRAPPERS).format(problem)
 
 
@@ -112,14 +112,14 @@ def plain(problem: str, _draw: random.Random) -> str:
 
 
 def unpunctuated(problem: str, draw: random.Random) -> str:
-    """Without commas after words, full stops and question marks, or with others."""
+    """Without commas after words, full stops and question marks, or with other ones."""
     return re.sub(
         r"(?<=[a-z$])[.,;:?](?=\s|\$|\Z)", lambda _: draw.choice(["", " ", ";", "."]), problem
     )
 
 
 def other_verb(problem: str, draw: random.Random) -> str:
-    """Compute for find, what is for evaluate."""
+    """Compute instead of find, what is instead of evaluate."""
     verbs = ["Find", "Compute", "Calculate", "Determine", "Evaluate", "What is"]
     return re.sub(
         r"\b(?:Find|Compute|Evaluate|Determine|Calculate|What is)\b", draw.choice(verbs), problem
@@ -127,7 +127,7 @@ def other_verb(problem: str, draw: random.Random) -> str:
 
 
 def typo(problem: str, draw: random.Random) -> str:
-    """One letter of one long word in twenty is another."""
+    """A wrong letter in one of twenty long words."""
 
     def mistyped(found: re.Match[str]) -> str:
         word = found.group()
@@ -138,7 +138,7 @@ def typo(problem: str, draw: random.Random) -> str:
 
 
 def other_word(problem: str, draw: random.Random) -> str:
-    """One long word in twelve is another: renamed people, other things."""
+    """One of twelve long words replaced: other people, other things."""
     return _some_words(
         problem, draw, 12, lambda _: draw.choice(["Alice", "marbles", "object", "certain"])
     )
@@ -155,12 +155,12 @@ def _some_words(
 
 
 def other_names(problem: str, _draw: random.Random) -> str:
-    """Every word with a capital within a sentence is Quentin."""
+    """Every capitalized word within a sentence replaced with Quentin."""
     return re.sub(r"(?<=[a-z,] )[A-Z][a-z]{2,}", "Quentin", problem)
 
 
 def truncated(problem: str, draw: random.Random) -> str:
-    """The first 70 to 90% of its characters."""
+    """The first 70 to 90% of the characters."""
     return problem[: int(len(problem) * draw.uniform(0.7, 0.9))]
 
 
@@ -169,7 +169,7 @@ def without_diagram(problem: str, _draw: random.Random) -> str:
 
 
 def other_numbers(problem: str, draw: random.Random) -> str:
-    """Every number of two or more digits, and one of the others, is another; the problem itself without any."""
+    """All numbers of two or more digits, and one of the others, replaced; unchanged without numbers."""
     found = list(re.finditer(r"\d+", problem))
     if not found:
         return problem
@@ -191,7 +191,7 @@ EDITS: list[Perturbation] = [typo, other_word, other_names, truncated]
 
 
 def spelled_otherwise(problem: str, seed: int, kinds: list[Perturbation]) -> str:
-    """The problem after all of the kinds, in their order, with what they draw drawn by the seed."""
+    """The problem after all perturbations, in order; `seed` fixes their random choices."""
     draw = random.Random(seed)
     for perturb in kinds:
         problem = perturb(problem, draw)

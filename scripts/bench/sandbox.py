@@ -1,9 +1,9 @@
-"""How many short programs a second are judged, beside the machine's own limit for starting such sandboxes.
+"""Short programs judged per second, compared with the rate at which the machine can start such sandboxes.
 
 python scripts/bench/sandbox.py [--programs 60] [--pairs 9] [--threads 2]
 
-The limit is the same bubblewrap command with an empty program (`python ... -c pass`), started and awaited by
-as many threads. Both are measured in alternated pairs; printed are medians.
+The limit is the same bubblewrap command with an empty program (`python ... -c pass`), started and awaited by as many
+threads. Both are measured in alternating pairs. Prints medians.
 """
 
 import argparse
@@ -47,7 +47,7 @@ def main() -> None:
     parser.add_argument("--programs", type=int, default=60)
     parser.add_argument("--pairs", type=int, default=9)
     parser.add_argument("--threads", type=int, default=2)
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     sandbox = sandboxes.find_sandbox()
 
     def judge(number: int) -> None:
@@ -56,12 +56,12 @@ def main() -> None:
         assert result.verdict == "correct", result
 
     def per_second(work: Callable[[int], None]) -> float:
-        with ThreadPoolExecutor(given.threads) as pool:
+        with ThreadPoolExecutor(arguments.threads) as pool:
             begin = time.perf_counter()
-            list(pool.map(work, range(given.programs)))
-            return given.programs / (time.perf_counter() - begin)
+            list(pool.map(work, range(arguments.programs)))
+            return arguments.programs / (time.perf_counter() - begin)
 
-    pairs = [(per_second(judge), per_second(start_empty)) for _ in range(given.pairs)]
+    pairs = [(per_second(judge), per_second(start_empty)) for _ in range(arguments.pairs)]
     judged, empty = (statistics.median(column) for column in zip(*pairs, strict=True))
     ratio = statistics.median(one / other for one, other in pairs)
     print(f"{judged:.1f} programs/s judged ({len(CALLS.cases)} tests each), uid {os.geteuid()}")

@@ -1,15 +1,14 @@
-"""Our training loop beside TRL's SFTTrainer and a plain padded loop: same rows, model, precision, optimizer.
+"""Our training loop compared with TRL's SFTTrainer and a plain padded loop: same rows, model, precision, optimizer.
 
-    OMP_NUM_THREADS=2 python scripts/bench/sft.py                       the shipped student, seconds of the wall
-    OMP_NUM_THREADS=1 python scripts/bench/sft.py --processor-time      where others use the machine
+    OMP_NUM_THREADS=2 python scripts/bench/sft.py                       the shipped student, wall-clock seconds
+    OMP_NUM_THREADS=1 python scripts/bench/sft.py --processor-time      on a machine that others use too
     python scripts/bench/sft.py --data runs/quickstart/clean            rows of a dataset of ours
 
-Without --data the rows are worked solutions of the shipped problems, as long as the teacher's. Each arm trains
-one epoch in steps of --batch-size rows: ours as `distill sft` does it, loading and saving included; the
-plain loop in batches padded to their longest row, all logits, AdamW's default; TRL with what is asked of
-others switched off (checkpointing, saving, logging), in padded batches or packed (--trl-packed TOKENS; compare
-both once, they differ several times). Every round runs all arms, in an order that turns; medians, extremes
-and ratios round by round are printed.
+Without --data the rows are worked solutions of the shipped problems, as long as the teacher's. Each arm trains one epoch
+in steps of --batch-size rows. Ours is `distill sft`, including loading and saving. The plain loop pads each batch to its
+longest row, computes all logits, and uses AdamW with defaults. TRL runs without checkpointing, saving and logging, in
+padded or packed batches (--trl-packed TOKENS; compare both, they differ several times). Every round runs all arms, in
+rotating order. Prints medians, extremes and the ratios of each round.
 """
 
 import argparse
@@ -39,7 +38,7 @@ QUICKSTART = Path(__file__).parents[2] / "data" / "quickstart"
 
 
 def worked_solutions(chat: Chat, number: int) -> Iterator[Row]:
-    """Rows of the shipped problems with a drawn reasoning of two to five steps."""
+    """Rows of the shipped problems with a random reasoning of two to five steps."""
     lines = (QUICKSTART / "problems-train.jsonl").read_bytes().splitlines()
     draw = random.Random(0)
     for at in range(number):
@@ -56,20 +55,20 @@ def worked_solutions(chat: Chat, number: int) -> Iterator[Row]:
         yield Row(str(at), prompt + chat.completion_ids(answer), len(prompt))
 
 
-def ours(given: argparse.Namespace, rows: StoredRows) -> None:
+def ours(arguments: argparse.Namespace, rows: StoredRows) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        options = options_of(given)
-        loop.train(lookup.find(given.student, "--student"), rows, Path(folder), options, 10**9)
+        options = options_of(arguments)
+        loop.train(lookup.find(arguments.student, "--student"), rows, Path(folder), options, 10**9)
 
 
-def plain(given: argparse.Namespace, rows: StoredRows) -> None:
-    """What one writes in an afternoon: shuffled batches, padding and mask, the library's own loss."""
-    model = AutoModelForCausalLM.from_pretrained(given.student, dtype=torch.float32).train()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=given.learning_rate, weight_decay=1e-4)
+def plain(arguments: argparse.Namespace, rows: StoredRows) -> None:
+    """A simple loop: shuffled batches, padding and mask, the loss of the library."""
+    model = AutoModelForCausalLM.from_pretrained(arguments.student, dtype=torch.float32).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=arguments.learning_rate, weight_decay=1e-4)
     numbers = list(range(len(rows)))
     random.Random(0).shuffle(numbers)
-    for first in range(0, len(numbers), given.batch_size):
-        batch = [rows[number] for number in numbers[first : first + given.batch_size]]
+    for first in range(0, len(numbers), arguments.batch_size):
+        batch = [rows[number] for number in numbers[first : first + arguments.batch_size]]
         width = max(len(row.ids) for row in batch)
         ids = torch.zeros(len(batch), width, dtype=torch.long)
         labels = torch.full((len(batch), width), IGNORED)
@@ -77,7 +76,7 @@ def plain(given: argparse.Namespace, rows: StoredRows) -> None:
             ids[at, : len(row.ids)] = torch.tensor(row.ids)
             labels[at, row.num_prompt : len(row.ids)] = torch.tensor(row.ids[row.num_prompt :])
         mask = torch.arange(width) < torch.tensor([len(row.ids) for row in batch])[:, None]
-        with torch.autocast("cpu", torch.bfloat16, enabled=given.dtype == "bf16"):
+        with torch.autocast("cpu", torch.bfloat16, enabled=arguments.dtype == "bf16"):
             loss = model(input_ids=ids, attention_mask=mask.long(), labels=labels).loss
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -85,7 +84,9 @@ def plain(given: argparse.Namespace, rows: StoredRows) -> None:
         optimizer.zero_grad()
 
 
-def trl(given: argparse.Namespace, rows: StoredRows, packed_tokens: int = 0) -> Callable[[], None]:
+def trl(
+    arguments: argparse.Namespace, rows: StoredRows, packed_tokens: int = 0
+) -> Callable[[], None]:
     """TRL's trainer, made beforehand; its time is that of `train` alone.
 
     Packed, a step has as many lines of `packed_tokens` as hold --batch-size rows on average.
@@ -99,7 +100,7 @@ def trl(given: argparse.Namespace, rows: StoredRows, packed_tokens: int = 0) -> 
         columns["labels"].append([IGNORED] * row.num_prompt + row.ids[row.num_prompt :])
     tokens_a_row = sum(map(len, columns["input_ids"])) / len(rows)
     per_step = (
-        max(1, round(given.batch_size * tokens_a_row / packed_tokens)) if packed_tokens else 0
+        max(1, round(arguments.batch_size * tokens_a_row / packed_tokens)) if packed_tokens else 0
     )
     packing: dict[str, Any] = (
         {"packing": True, "max_length": packed_tokens, "completion_only_loss": False}
@@ -108,14 +109,14 @@ def trl(given: argparse.Namespace, rows: StoredRows, packed_tokens: int = 0) -> 
     )
     config = SFTConfig(
         output_dir=tempfile.mkdtemp(),
-        per_device_train_batch_size=per_step or given.batch_size,
+        per_device_train_batch_size=per_step or arguments.batch_size,
         num_train_epochs=1,
-        learning_rate=given.learning_rate,
+        learning_rate=arguments.learning_rate,
         lr_scheduler_type="cosine",
         weight_decay=1e-4,
         optim="adamw_torch_fused",
         gradient_checkpointing=False,
-        bf16=given.dtype == "bf16",
+        bf16=arguments.dtype == "bf16",
         use_cpu=True,
         save_strategy="no",
         logging_strategy="no",
@@ -125,38 +126,38 @@ def trl(given: argparse.Namespace, rows: StoredRows, packed_tokens: int = 0) -> 
         **packing,
     )
     trainer = SFTTrainer(
-        model=AutoModelForCausalLM.from_pretrained(given.student, dtype=torch.float32),
+        model=AutoModelForCausalLM.from_pretrained(arguments.student, dtype=torch.float32),
         args=config,
         train_dataset=Dataset.from_dict(columns),
-        processing_class=AutoTokenizer.from_pretrained(given.student),
+        processing_class=AutoTokenizer.from_pretrained(arguments.student),
     )
     return lambda: trainer.train()
 
 
-def options_of(given: argparse.Namespace) -> TrainingOptions:
+def options_of(arguments: argparse.Namespace) -> TrainingOptions:
     return TrainingOptions(
-        method="full", rank=32, alpha=32, learning_rate=given.learning_rate, scheduler="cosine",
+        method="full", rank=32, alpha=32, learning_rate=arguments.learning_rate, scheduler="cosine",
         warmup=0.05, weight_decay=1e-4, max_grad_norm=1.0, epochs=1, max_steps=None,
-        batch_size=given.batch_size, max_length=given.max_length, dtype=given.dtype,
+        batch_size=arguments.batch_size, max_length=arguments.max_length, dtype=arguments.dtype,
         chat_template=None, seed=0,
     )  # fmt: skip
 
 
-def measure(given: argparse.Namespace, rows: StoredRows) -> None:
-    clock = time.process_time if given.processor_time else time.perf_counter
-    arms = [name for name in given.arms.split(",") if name]
+def measure(arguments: argparse.Namespace, rows: StoredRows) -> None:
+    clock = time.process_time if arguments.processor_time else time.perf_counter
+    arms = [name for name in arguments.arms.split(",") if name]
     rates: dict[str, list[float]] = {name: [] for name in arms}
-    for number in range(given.rounds):
+    for number in range(arguments.rounds):
         turn = number % len(arms)
         for name in arms[turn:] + arms[:turn]:
             run: Callable[[], None] = {
-                "ours": lambda: ours(given, rows),
-                "plain": lambda: plain(given, rows),
+                "ours": lambda: ours(arguments, rows),
+                "plain": lambda: plain(arguments, rows),
                 "trl": lambda: None,
                 "trl-packed": lambda: None,
             }[name]
             if name.startswith("trl"):
-                run = trl(given, rows, given.trl_packed if name == "trl-packed" else 0)
+                run = trl(arguments, rows, arguments.trl_packed if name == "trl-packed" else 0)
             started = clock()
             run()
             rates[name].append(rows.num_supervised / (clock() - started))
@@ -184,20 +185,20 @@ def main() -> None:
     parser.add_argument("--trl-packed", type=int, default=1024, help="tokens of a packed line")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--processor-time", action="store_true")
-    given = parser.parse_args()
-    chat = load_chat(Path(given.student), "the student")
-    if given.data:
-        made = (row_of(trace, chat) for trace in dataset.read_traces(given.data))
-        source = (row for row, _ in zip(made, range(given.rows), strict=False))
+    arguments = parser.parse_args()
+    chat = load_chat(Path(arguments.student), "the student")
+    if arguments.data:
+        made = (row_of(trace, chat) for trace in dataset.read_traces(arguments.data))
+        source = (row for row, _ in zip(made, range(arguments.rows), strict=False))
     else:
-        source = worked_solutions(chat, given.rows)
+        source = worked_solutions(chat, arguments.rows)
     with tempfile.TemporaryDirectory() as folder:
         rows = store(Path(folder) / "rows", source)
         lengths = [len(row.ids) for row in rows]
         print(f"{len(rows):,} rows, {statistics.mean(lengths):.0f} tokens a row ({min(lengths)} to "
-              f"{max(lengths)}), {rows.num_supervised / len(rows):.0f} of them supervised; {given.dtype}, "
+              f"{max(lengths)}), {rows.num_supervised / len(rows):.0f} of them supervised; {arguments.dtype}, "
               f"{torch.get_num_threads()} threads, load {os.getloadavg()[0]:.1f}")  # fmt: skip
-        measure(given, rows)
+        measure(arguments, rows)
 
 
 if __name__ == "__main__":

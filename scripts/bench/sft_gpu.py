@@ -1,15 +1,15 @@
-"""Training at real shapes on a GPU: tokens a second, share of the peak (MFU) and memory, ours and TRL's.
+"""Training at real shapes on a GPU: tokens per second, MFU (share of the peak) and memory, ours and TRL's.
 
     python scripts/bench/sft_gpu.py --shape qwen2.5-1.5b --tokens 8192                     full, bf16
     python scripts/bench/sft_gpu.py --shape qwen2.5-7b --tokens 8192 --method lora
     python scripts/bench/sft_gpu.py --shape qwen2.5-1.5b --tokens 32768 --gradient-checkpointing
     python scripts/bench/sft_gpu.py --shape tiny --tokens 256 --steps 4                    on a laptop, to try it
 
-Weights are random, rows are of random tokens, a quarter of each is prompt. A step is --rows rows of
---tokens tokens, so that TRL, with the same attention, needs no packing; `--mixed` gives ours rows of uneven lengths that
-fill as many packs. Each arm runs in a process of its own, --rounds times in turn; the first three steps are left
-out. MFU counts 6N (an adapter 4N) and attention, as losses.jsonl does (`distillpipe/training/speed.py`); the speed of a large product of matrices
-stands beside it.
+Weights and rows are random; a quarter of each row is prompt. A step has --rows rows of --tokens tokens, so that TRL
+needs no packing with the same attention. `--mixed` gives ours rows of different lengths that fill as many packs. Each
+arm runs in its own process, --rounds times in turn, and the first three steps are not counted. MFU counts 6N operations
+(4N for an adapter) and attention, as losses.jsonl does (`distillpipe/training/speed.py`). The speed of a large matrix
+product is printed too.
 """
 
 import argparse
@@ -43,7 +43,7 @@ SHAPES = {  # hidden size, layers, heads, key and value heads, inner size, vocab
 
 
 class Measured(NamedTuple):
-    """Of the steps after the first ones."""
+    """The steps after the first ones."""
 
     tokens_per_second: float
     memory_bytes: int
@@ -58,34 +58,34 @@ def config_of(shape: str, tokens: int) -> Qwen2Config:
     )  # fmt: skip
 
 
-def options_of(given: argparse.Namespace) -> TrainingOptions:
+def options_of(arguments: argparse.Namespace) -> TrainingOptions:
     return TrainingOptions(
-        method=given.method, rank=32, alpha=32, learning_rate=1e-5, scheduler="constant", warmup=0.0,
-        weight_decay=1e-4, max_grad_norm=1.0, epochs=10**6, max_steps=given.steps + WARM_UP,
-        batch_size=given.rows, max_length=given.tokens, dtype=given.dtype, chat_template=None, seed=0,
-        gradient_checkpointing=given.gradient_checkpointing,
+        method=arguments.method, rank=32, alpha=32, learning_rate=1e-5, scheduler="constant", warmup=0.0,
+        weight_decay=1e-4, max_grad_norm=1.0, epochs=10**6, max_steps=arguments.steps + WARM_UP,
+        batch_size=arguments.rows, max_length=arguments.tokens, dtype=arguments.dtype, chat_template=None, seed=0,
+        gradient_checkpointing=arguments.gradient_checkpointing,
     )  # fmt: skip
 
 
-def rows_of(given: argparse.Namespace, mixed: bool) -> list[Row]:
+def rows_of(arguments: argparse.Namespace, mixed: bool) -> list[Row]:
     draw = random.Random(0)
-    vocabulary = SHAPES[given.shape][5]
+    vocabulary = SHAPES[arguments.shape][5]
     rows = []
-    for number in range(given.rows * 2):
-        left = given.tokens
+    for number in range(arguments.rows * 2):
+        left = arguments.tokens
         while left:
-            length = min(left, draw.randint(64, given.tokens)) if mixed else left
+            length = min(left, draw.randint(64, arguments.tokens)) if mixed else left
             ids = [draw.randrange(vocabulary) for _ in range(length)]
             rows.append(Row(f"{number}-{left}", ids, length // 4))
             left -= length
     return rows
 
 
-def ours(given: argparse.Namespace, model: Path, mixed: bool = False) -> Measured:
+def ours(arguments: argparse.Namespace, model: Path, mixed: bool = False) -> Measured:
     with tempfile.TemporaryDirectory() as folder:
-        rows = store(Path(folder) / "rows", rows_of(given, mixed))
+        rows = store(Path(folder) / "rows", rows_of(arguments, mixed))
         options = msgspec.structs.replace(
-            options_of(given), batch_size=max(1, len(rows) // 2), epochs=10**6
+            options_of(arguments), batch_size=max(1, len(rows) // 2), epochs=10**6
         )
         out = Path(folder) / "out"
         out.mkdir()
@@ -95,11 +95,11 @@ def ours(given: argparse.Namespace, model: Path, mixed: bool = False) -> Measure
     return Measured(found["tokens_per_second"], found["peak_memory_bytes"])
 
 
-def mixed(given: argparse.Namespace, model: Path) -> Measured:
-    return ours(given, model, mixed=True)
+def mixed(arguments: argparse.Namespace, model: Path) -> Measured:
+    return ours(arguments, model, mixed=True)
 
 
-def trl(given: argparse.Namespace, model: Path) -> Measured:
+def trl(arguments: argparse.Namespace, model: Path) -> Measured:
     """TRL's trainer, nothing saved or logged, with the attention that torch has; the time of its steps."""
     from datasets import Dataset
     from peft import LoraConfig
@@ -114,12 +114,12 @@ def trl(given: argparse.Namespace, model: Path) -> Measured:
                 torch.cuda.synchronize()
             ends.append(time.perf_counter())
 
-    rows = rows_of(given, mixed=False)
+    rows = rows_of(arguments, mixed=False)
     labels = [[IGNORED] * row.num_prompt + row.ids[row.num_prompt :] for row in rows]
     config = SFTConfig(
-        output_dir=tempfile.mkdtemp(), per_device_train_batch_size=1, gradient_accumulation_steps=given.rows,
-        max_steps=given.steps + WARM_UP, learning_rate=1e-5, optim="adamw_torch_fused", max_length=None,
-        gradient_checkpointing=given.gradient_checkpointing, bf16=given.dtype == "bf16",
+        output_dir=tempfile.mkdtemp(), per_device_train_batch_size=1, gradient_accumulation_steps=arguments.rows,
+        max_steps=arguments.steps + WARM_UP, learning_rate=1e-5, optim="adamw_torch_fused", max_length=None,
+        gradient_checkpointing=arguments.gradient_checkpointing, bf16=arguments.dtype == "bf16",
         use_cpu=not torch.cuda.is_available(), save_strategy="no", logging_strategy="no", report_to=[],
         disable_tqdm=True, dataset_kwargs={"skip_prepare_dataset": True},
     )  # fmt: skip
@@ -130,21 +130,24 @@ def trl(given: argparse.Namespace, model: Path) -> Measured:
         args=config,
         train_dataset=Dataset.from_dict({"input_ids": [row.ids for row in rows], "labels": labels}),
         peft_config=None
-        if given.method == "full"
+        if arguments.method == "full"
         else LoraConfig(r=32, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM"),
         callbacks=[Clock()],
     )
     trainer.train()
     seconds = ends[-1] - ends[WARM_UP - 1]
     return Measured(
-        given.steps * given.rows * given.tokens / seconds, peak_gpu_memory() or peak_memory()
+        arguments.steps * arguments.rows * arguments.tokens / seconds,
+        peak_gpu_memory() or peak_memory(),
     )
 
 
-def product_speed(config: Qwen2Config, given: argparse.Namespace, device: torch.device) -> float:
-    """Operations a second of a product of matrices as large as the model's, the quickest of some."""
-    dtype = torch.bfloat16 if given.dtype == "bf16" else torch.float32
-    rows, width, inner = min(given.tokens, 8192), config.hidden_size, config.intermediate_size
+def product_speed(
+    config: Qwen2Config, arguments: argparse.Namespace, device: torch.device
+) -> float:
+    """Operations per second of a matrix product as large as the model's; the fastest of several."""
+    dtype = torch.bfloat16 if arguments.dtype == "bf16" else torch.float32
+    rows, width, inner = min(arguments.tokens, 8192), config.hidden_size, config.intermediate_size
     states = torch.randn(rows, width, device=device, dtype=dtype)
     weights = torch.randn(width, inner, device=device, dtype=dtype)
     seconds = []
@@ -158,8 +161,8 @@ def product_speed(config: Qwen2Config, given: argparse.Namespace, device: torch.
 ARMS = {"ours": ours, "mixed": mixed, "trl": trl}
 
 
-def measure(pipe: Connection, arm: str, given: argparse.Namespace, model: Path) -> None:
-    pipe.send(ARMS[arm](given, model))
+def measure(pipe: Connection, arm: str, arguments: argparse.Namespace, model: Path) -> None:
+    pipe.send(ARMS[arm](arguments, model))
 
 
 def main() -> None:
@@ -173,31 +176,31 @@ def main() -> None:
     parser.add_argument("--gradient-checkpointing", action="store_true")
     parser.add_argument("--arms", default="ours,mixed,trl", help="of ours, mixed, trl")
     parser.add_argument("--rounds", type=int, default=1)
-    given = parser.parse_args()
-    config, options = config_of(given.shape, given.tokens), options_of(given)
+    arguments = parser.parse_args()
+    config, options = config_of(arguments.shape, arguments.tokens), options_of(arguments)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     with torch.device("meta"):
         work = speed.operation_counts(
             add_adapter(AutoModelForCausalLM.from_config(config), options)
         )
     assert work is not None
-    length = given.tokens
+    length = arguments.tokens
     per_token = work.of_token + work.of_label * 0.75 + work.of_square * length
-    peak = speed.device_peak(device, given.dtype)
-    ceiling = product_speed(config, given, device)
-    print(f"{given.shape}, {given.method}, {given.dtype}, {given.rows} rows of {length:,} tokens a step; "
+    peak = speed.device_peak(device, arguments.dtype)
+    ceiling = product_speed(config, arguments, device)
+    print(f"{arguments.shape}, {arguments.method}, {arguments.dtype}, {arguments.rows} rows of {length:,} tokens a step; "
           f"a product of matrices reaches {ceiling / 1e12:.1f} TFLOP/s")  # fmt: skip
     processes = multiprocessing.get_context("spawn")
-    found: dict[str, list[Measured]] = {arm: [] for arm in given.arms.split(",")}
+    found: dict[str, list[Measured]] = {arm: [] for arm in arguments.arms.split(",")}
     with tempfile.TemporaryDirectory() as folder:
         model = Path(folder) / "model"
         with torch.device(device):
             AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16).save_pretrained(model)
         torch.cuda.empty_cache()
-        for _ in range(given.rounds):
+        for _ in range(arguments.rounds):
             for arm in found:
                 receiver, sender = processes.Pipe(duplex=False)
-                child = processes.Process(target=measure, args=(sender, arm, given, model))
+                child = processes.Process(target=measure, args=(sender, arm, arguments, model))
                 child.start()
                 sender.close()
                 try:

@@ -1,11 +1,11 @@
-"""What soft labels cost: tokens a second of `generate` with --soft-labels K against without, on one engine.
+"""The cost of soft labels: tokens per second of `generate` with and without --soft-labels K, on one engine.
 
     python scripts/bench/soft_labels.py                         the shipped teacher, on the CPU
     python scripts/bench/soft_labels.py --vocabulary 151936     with the vocabulary of Qwen2.5
 
-The model has the shipped teacher's shape and random weights. What is timed is the sampling and the writing of
-rows and labels, all durable, not the loading. Rounds alternate; the median of the ratios and its range are
-printed. `--processor-time` counts the seconds that this process really had, for machines that others use.
+The model has the shape of the shipped teacher and random weights. The time includes sampling and durable writing of rows
+and labels, but not loading. Rounds alternate. Prints the median of the ratios and their range. `--processor-time`
+measures the CPU time of this process, for a machine that others use too.
 """
 
 import argparse
@@ -48,15 +48,15 @@ def random_model(folder: Path, vocabulary: int | None) -> Path:
     return folder
 
 
-def options_of(given: argparse.Namespace) -> SamplingOptions:
+def options_of(arguments: argparse.Namespace) -> SamplingOptions:
     return SamplingOptions(
         prompting=Prompting(
             problem_field=None, answer_field=None, verifier=None, prompt_template="{problem}",
             system_prompt=None, chat_template=None,
         ),
-        plan=Plan(num_samples=1, limit=given.requests, seed=0),
-        sampling=Sampling(temperature=1.0, top_p=1.0, max_tokens=given.max_tokens),
-        engine=EngineOptions(engine="transformers", concurrency=given.concurrency),
+        plan=Plan(num_samples=1, limit=arguments.requests, seed=0),
+        sampling=Sampling(temperature=1.0, top_p=1.0, max_tokens=arguments.max_tokens),
+        engine=EngineOptions(engine="transformers", concurrency=arguments.concurrency),
         accept_errors=False,
     )  # fmt: skip
 
@@ -64,7 +64,7 @@ def options_of(given: argparse.Namespace) -> SamplingOptions:
 def sample(
     model: Model, chat: Chat, engine: Engine, options: SamplingOptions, clock: Callable[[], float]
 ) -> tuple[float, int]:
-    """Tokens a second, and the bytes of all labels."""
+    """Tokens per second, and the bytes of all labels."""
     header = Header(
         kind="traces", stage="generate", content={}, inputs=[], models=[], options={},
     )  # fmt: skip
@@ -76,8 +76,7 @@ def sample(
         Writer(draft, soft_labels=source or None) as writer,
     ):
         sampler = Sampler(model, chat, options, draft.path)
-        problems = str(SHIPPED / "problems-train.jsonl")
-        sampler.plan(sources.read_problems(problems, options.prompting, options.plan.limit))
+        sampler.read(sources.find(str(SHIPPED / "problems-train.jsonl")))
         started = clock()
         sampler.sample(writer, lambda: engine, lambda trace, _: trace)
         writer.sync()
@@ -86,19 +85,19 @@ def sample(
 
 
 def main() -> None:
-    given = parse()
-    torch.set_num_threads(given.threads)
-    clock = time.process_time if given.processor_time else time.perf_counter
+    arguments = parse()
+    torch.set_num_threads(arguments.threads)
+    clock = time.process_time if arguments.processor_time else time.perf_counter
     with tempfile.TemporaryDirectory() as folder:
-        place = random_model(Path(folder) / "random", given.vocabulary)
+        place = random_model(Path(folder) / "random", arguments.vocabulary)
         model, chat = lookup.find(str(place), "--teacher"), load_chat(place, "the model")
-        plain = options_of(given)
-        labelled = msgspec.structs.replace(plain, soft_labels=given.k)
+        plain = options_of(arguments)
+        labelled = msgspec.structs.replace(plain, soft_labels=arguments.k)
         engine = open_engine(model, chat, plain.engine)
-        print(f"{engine.description}: {given.requests} rows of at most {given.max_tokens} tokens, K = "
-              f"{given.k}; {given.pairs} pairs; {psutil.cpu_count()} cores", flush=True)  # fmt: skip
+        print(f"{engine.description}: {arguments.requests} rows of at most {arguments.max_tokens} tokens, K = "
+              f"{arguments.k}; {arguments.pairs} pairs; {psutil.cpu_count()} cores", flush=True)  # fmt: skip
         ratios = []
-        for number in range(given.pairs + 1):  # the first one is a warm-up
+        for number in range(arguments.pairs + 1):  # the first one is a warm-up
             sides = {"with": labelled, "without": plain}
             rates, num_bytes = {}, 0
             for name in list(sides) if number % 2 else list(sides)[::-1]:

@@ -1,13 +1,13 @@
-"""How fast verdicts are, beside math-verify called straight, and where the two differ.
+"""The speed of verdicts compared with calling math-verify directly, and the pairs on which both differ.
 
     python scripts/bench/verify.py                     7 pairs of runs over ../shared/data/traces
     python scripts/bench/verify.py --pairs 3 --limit 200
-    python scripts/bench/verify.py --list              every pair on which the verdicts differ
+    python scripts/bench/verify.py --list              print every pair on which the verdicts differ
 
-The mix is what a filter sees: the boxed answers of real traces against their golds, in their real
-proportions. One core: this process and its worker bind themselves to the first one they may use. Both are
-warm; every run begins with empty caches. The order alternates; medians and the range of the pairs' ratios
-are printed, then the rate on simple pairs: distinct numbers in the spellings that models use.
+The data is what a filter sees: the boxed answers of real traces and their reference answers, in their real proportions.
+One core: this process and its worker bind themselves to the first one that they may use. Both sides are warm, and every
+run begins with empty caches. The order alternates. Prints medians and the range of the ratios, then the rate on simple
+pairs: distinct numbers in the spellings that models use.
 """
 
 import argparse
@@ -34,22 +34,22 @@ Pair = tuple[str, str]
 
 
 def main() -> None:
-    arguments = argparse.ArgumentParser(
+    parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    arguments.add_argument("--pairs", type=int, default=7)
-    arguments.add_argument("--limit", type=int)
-    arguments.add_argument("--list", action="store_true")
-    given = arguments.parse_args()
+    parser.add_argument("--pairs", type=int, default=7)
+    parser.add_argument("--limit", type=int)
+    parser.add_argument("--list", action="store_true")
+    arguments = parser.parse_args()
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     logging.disable(logging.WARNING)
 
-    mix = real_pairs()[: given.limit]
+    mix = real_pairs()[: arguments.limit]
     verifier.same_value(r"\sum_{k=1}^3 k", "6")
     straight(*mix[0])
     rates: dict[str, list[float]] = {"ours": [], "straight": []}
     verdicts: dict[str, list[bool]] = {}
-    for number in range(given.pairs):
+    for number in range(arguments.pairs):
         order = [("ours", ours), ("straight", straight)]
         for name, rule in order if number % 2 == 0 else order[::-1]:
             verdicts[name], rate = timed(rule, mix)
@@ -57,12 +57,12 @@ def main() -> None:
         print(
             f"pair {number + 1}: ours {rates['ours'][-1]:,.0f}, straight {rates['straight'][-1]:,.1f} pairs/s"
         )
-    ratios = [one / other for one, other in zip(rates["ours"], rates["straight"], strict=True)]
-    print(f"{len(mix)} real pairs, {given.pairs} pairs of runs, one core:")
-    for name, found in rates.items():
-        print(f"  {name:9} {statistics.median(found):10,.1f} pairs/s")
+    ratios = [mine / other for mine, other in zip(rates["ours"], rates["straight"], strict=True)]
+    print(f"{len(mix)} real pairs, {arguments.pairs} pairs of runs, one core:")
+    for name, per_second in rates.items():
+        print(f"  {name:9} {statistics.median(per_second):10,.1f} pairs/s")
     print(f"  ratio     {statistics.median(ratios):10.1f} [{min(ratios):.1f}, {max(ratios):.1f}]")
-    report_differences(mix, verdicts, listed=given.list)
+    report_differences(mix, verdicts, listed=arguments.list)
     report_simple()
     workers.close()
 
@@ -72,7 +72,7 @@ def ours(answer: str, gold: str) -> bool:
 
 
 def straight(answer: str, gold: str) -> bool:
-    r"""As its README says: the gold as LaTeX, the answer as it stood in its box; the defaults for all else."""
+    """As in its README: the reference as LaTeX, the answer with its box, and the defaults."""
     return bool(verify(parse(f"${gold}$"), parse(f"\\boxed{{{answer}}}")))
 
 
@@ -86,14 +86,16 @@ def timed(rule: Callable[[str, str], bool], pairs: list[Pair]) -> tuple[list[boo
 def report_differences(mix: list[Pair], verdicts: dict[str, list[bool]], *, listed: bool) -> None:
     differ = sorted(
         {
-            (found, *pair)
-            for pair, found, other in zip(mix, verdicts["ours"], verdicts["straight"], strict=True)
-            if found != other
+            (is_correct, *pair)
+            for pair, is_correct, other in zip(
+                mix, verdicts["ours"], verdicts["straight"], strict=True
+            )
+            if is_correct != other
         }
     )
     print(f"verdicts differ on {len(differ)} distinct pairs")
-    for found, answer, gold in differ if listed else []:
-        print(f"  ours {'correct' if found else 'wrong':8} {answer}  |  {gold}")
+    for is_correct, answer, gold in differ if listed else []:
+        print(f"  ours {'correct' if is_correct else 'wrong':8} {answer}  |  {gold}")
 
 
 def report_simple() -> None:
@@ -104,7 +106,7 @@ def report_simple() -> None:
 
 
 def simple_pair(draw: random.Random) -> Pair:
-    """A number and a spelling of it, or of another one: half of them whole, as in real golds."""
+    """A number, and a spelling of it or of another number; half of them whole, as in real data."""
     whole, below = draw.randint(-20_000, 20_000), draw.choice([1, 1, 1, 2, 3, 7])
     other = whole + draw.choice([0, 0, 1])
     sign = "-" if other < 0 else ""
@@ -115,7 +117,7 @@ def simple_pair(draw: random.Random) -> Pair:
 
 
 def real_pairs() -> list[Pair]:
-    """Boxed answers after the reasoning, with their golds."""
+    """Boxed answers after the reasoning, with their reference answers."""
     pairs = []
     for name in FILES:
         for line in (TRACES / f"{name}.jsonl").read_bytes().splitlines():

@@ -64,10 +64,10 @@ def test_a_file_latest_is_read_as_a_link_is(
     reference = str(tmp_path / name)
 
     assert versions.resolve(reference) == out / "v2"
-    assert versions.plain_file(reference) is None
+    assert not dataset.find(reference).is_file
     assert len(list(dataset.read_traces(reference))) == 2
-    assert dataset.count_rows([reference]) == 2
-    assert versions.describe_input(reference, tmp_path / "o").version == "v2"
+    assert dataset.count_rows([dataset.find(reference)]) == 2
+    assert dataset.describe(dataset.find(reference), tmp_path / "o").version == "v2"
 
 
 def test_a_path_goes_on_behind_a_file_latest(tmp_path: Path) -> None:
@@ -198,4 +198,4 @@ def test_paths_that_are_no_utf8_hold_versions(
     given.write_text("{}\n")
 
     assert len(list(dataset.read_traces(str(out)))) == 2
-    assert len(versions.describe_input(str(given), tmp_path / "o").id) == 64
+    assert len(dataset.describe(dataset.find(str(given)), tmp_path / "o").id) == 64

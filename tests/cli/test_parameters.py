@@ -16,7 +16,7 @@ from distillpipe.base.training_options import TrainingOptions, TrainingRun
 from distillpipe.cli import recipe
 from distillpipe.cli.app import COMMANDS, app
 from distillpipe.cli.other_names import OTHER_NAMES, our_name
-from distillpipe.cli.parameters import Command, Made, command
+from distillpipe.cli.parameters import Command, OptionValues, command
 from distillpipe.data.formats.traces import ImportOptions
 from distillpipe.reports.rows import RowQuery
 from distillpipe.stages.run import Run
@@ -35,13 +35,13 @@ TAKEN: dict[type[Options], dict[str, set[str]]] = {
     LabelOptions: {
         "label": {
             "base_url", "api_key_env", "price_input", "price_output", "max_cost",
-            "allow_no_reasoning",
+            "allow_no_reasoning", "no_thinking",
         }
     },
     FilterOptions: {"filter": set()},
     Forcing: {"filter": {"stop_loops", "extra_body", "allow_no_reasoning"}},
     Judging: {"filter": set(), "rescore": set()},
-    TrainingOptions: {"sft": set()},
+    TrainingOptions: {"sft": {"no_thinking"}},
     TrainingRun: {"sft": set()},
     ImportOptions: {"import": set()},
     RowQuery: {"show": set()},
@@ -244,7 +244,7 @@ def test_a_recipe_takes_strategy_options_as_list_or_table(tmp_path: Path, text: 
     ("given", "said"),
     [
         ("num_folow=3", "--strategy-option num_folow=3: no key 'num_folow': did you mean 'num_follow'?"),
-        ("num_follow", "--strategy-option num_follow: give KEY=VALUE, as num_follow=3"),
+        ("num_follow", "--strategy-option num_follow: give KEY=VALUE, for example num_follow=3"),
         ("num_follow=x", "--strategy-option num_follow=x: expected a whole number"),
         ("num_follow=-1", "--strategy-option num_follow=-1: give 0 or more"),
         ("num_follow=", "--strategy-option num_follow=: expected a whole number"),
@@ -273,9 +273,9 @@ def test_a_strategy_option_given_twice_is_refused() -> None:
 
 
 @command(FilterOptions, EngineOptions, without={"replicas"}, dedup="near")
-def probe(made: Made) -> Made:
-    """Give back what was made."""
-    return made
+def probe(values: OptionValues) -> OptionValues:
+    """Give back the values."""
+    return values
 
 
 def test_keywords_give_what_the_same_flags_give() -> None:

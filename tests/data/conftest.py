@@ -10,7 +10,7 @@ import pytest
 
 from distillpipe.base.options import Prompting
 from distillpipe.base.records import Problem
-from distillpipe.data.sources import read_problems
+from distillpipe.data.sources import find, read_problems
 
 
 @pytest.fixture(scope="session")
@@ -21,7 +21,7 @@ def read() -> Callable[..., list[Problem]]:
 
     def problems(path: Path | str, limit: int | None = None, **changes: Any) -> list[Problem]:
         options = msgspec.structs.replace(plain, **changes)
-        return list(read_problems(str(path), options, limit))
+        return list(read_problems(find(str(path)), options, limit))
 
     return problems
 

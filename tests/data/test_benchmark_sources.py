@@ -9,7 +9,7 @@ import pytest
 
 from distillpipe.base.errors import DataError
 from distillpipe.base.records import Problem
-from distillpipe.data.sources import describe, place_of
+from distillpipe.data.sources import describe, find, place_of
 from distillpipe.data.store.manifest import Manifest
 
 # ---------------------------------------------------------------- benchmarks
@@ -30,8 +30,8 @@ def test_a_name_of_the_table_is_read_from_the_folder_of_benchmarks(
 
     assert (named.benchmark, plain.benchmark) == ("math500", None)
     assert msgspec.structs.replace(named, benchmark=None) == plain
-    assert describe("math500", benchmarks / "out") == describe(
-        str(benchmarks / "math500.jsonl"), benchmarks / "out"
+    assert describe(find("math500"), benchmarks / "out") == describe(
+        find(str(benchmarks / "math500.jsonl")), benchmarks / "out"
     )
 
 

@@ -14,7 +14,7 @@ from distillpipe.base.errors import DataError
 from distillpipe.base.records import Problem
 from distillpipe.data.benchmarks import BENCHMARKS
 from distillpipe.data.formats import hub
-from distillpipe.data.sources import read_problems
+from distillpipe.data.sources import find, read_problems
 from distillpipe.filters.problems import AS_THEY_ARE
 from distillpipe.reports.protocols import PROTOCOLS
 from distillpipe.verify import VERIFIERS
@@ -44,7 +44,7 @@ def read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
                 writer.writerows(rows)
         else:
             path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
-        return list(read_problems(name, AS_THEY_ARE, None))
+        return list(read_problems(find(name), AS_THEY_ARE, None))
 
     return run
 
@@ -57,7 +57,7 @@ def test_a_real_benchmark_file_is_read_and_can_be_verified(
     file, number, first, last, num_domains = REAL[name]
     (tmp_path / BENCHMARKS[name].file).symlink_to(reference_data(f"data/{file}"))
     monkeypatch.setenv("DISTILL_DATA", str(tmp_path))
-    problems = list(read_problems(name, AS_THEY_ARE, None))
+    problems = list(read_problems(find(name), AS_THEY_ARE, None))
 
     assert len({problem.problem_id for problem in problems}) == len(problems) == number
     assert number == BENCHMARKS[name].num_problems or BENCHMARKS[name].tried == "part"

@@ -8,7 +8,7 @@ import pytest
 from distillpipe.base.errors import UsageError
 from distillpipe.base.hashing import file_sha256
 from distillpipe.base.records import Trace
-from distillpipe.data.store import versions
+from distillpipe.data.store import dataset, versions
 from distillpipe.data.store.manifest import InputDataset, Manifest
 from distillpipe.data.store.versions import Header
 
@@ -123,11 +123,13 @@ def test_an_input_is_described_by_its_version_and_id_or_by_its_hash(
 
     assert first.id is not None
     assert second.id is not None
-    assert versions.describe_input(path, out) == InputDataset(path, "v2", second.id, "../traces")
-    assert versions.describe_input(f"{path}@v1", out) == InputDataset(
+    assert dataset.describe(dataset.find(path), out) == InputDataset(
+        path, "v2", second.id, "../traces"
+    )
+    assert dataset.describe(dataset.find(f"{path}@v1"), out) == InputDataset(
         path, "v1", first.id, "../traces"
     )
-    assert versions.describe_input(str(file), out) == InputDataset(
+    assert dataset.describe(dataset.find(str(file)), out) == InputDataset(
         str(file), None, file_sha256(file), "../traces/v1/part-00000.jsonl"
     )
 
@@ -138,4 +140,4 @@ def test_an_unfinished_version_is_refused_as_an_input(
     draft = leave(tmp_path, make_header())
 
     with pytest.raises(UsageError, match=f"{draft} is unfinished: run the command"):
-        versions.describe_input(str(draft), tmp_path / "out")
+        dataset.describe(dataset.find(str(draft)), tmp_path / "out")

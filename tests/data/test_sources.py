@@ -10,8 +10,8 @@ import pytest
 
 from distillpipe.base.errors import DataError, UsageError
 from distillpipe.base.records import Problem, problem_id
-from distillpipe.data.sources import describe
-from distillpipe.data.store import versions
+from distillpipe.data.sources import describe, find
+from distillpipe.data.store import dataset
 from distillpipe.data.store.manifest import Manifest
 
 
@@ -369,9 +369,9 @@ def test_an_input_is_described_by_its_content(
     path = write(tmp_path / "p.jsonl", {"problem": "1+1?"})
     out = tmp_path / "out"
 
-    assert describe(str(path), out) == versions.describe_input(str(path), out)
-    assert describe(str(tmp_path / "traces"), out).id == manifest.id
-    assert describe(f"{tmp_path}/traces@v1", out).version == "v1"
+    assert describe(find(str(path)), out) == dataset.describe(dataset.find(str(path)), out)
+    assert describe(find(str(tmp_path / "traces")), out).id == manifest.id
+    assert describe(find(f"{tmp_path}/traces@v1"), out).version == "v1"
 
 
 @pytest.mark.parametrize("reference", ["none.jsonl", "none", "hub"])
@@ -379,7 +379,7 @@ def test_a_missing_input_is_an_error_that_lists_what_to_give(
     tmp_path: Path, reference: str
 ) -> None:
     with pytest.raises(UsageError) as raised:
-        describe(f"{tmp_path}/{reference}", tmp_path / "out")
+        describe(find(f"{tmp_path}/{reference}"), tmp_path / "out")
     assert str(raised.value) == (
         f"{tmp_path}/{reference} does not exist: give a dataset's folder, PATH@vN, or a .jsonl file "
         "(or .json, .csv, .parquet, .gz), hub:ORG/NAME, or the name of a benchmark (math500, aime24, aime25, "

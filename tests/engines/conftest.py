@@ -37,7 +37,11 @@ class Sent(NamedTuple):
     endless: bytes = b""
     "sent after it again and again, until the client leaves, or 3,000 times where there are pauses"
     pause: float = 0.0
-    "seconds between two of these"
+    "seconds between two of these, and between two events of a stream"
+    events: tuple[Body | str, ...] | None = None
+    "a streamed answer: its events, or lines as they are sent"
+    hang: float = 0.0
+    "seconds behind the last event, before the connection ends"
 
 
 def error(status: int, message: str, *headers: tuple[str, str]) -> Sent:
@@ -150,11 +154,33 @@ class FaultServer:
     async def _write(self, writer: asyncio.StreamWriter, sent: Sent, answer: bytes) -> bool:
         if sent.raw is not None:
             return await self._write_endless(writer, sent)
+        if sent.events is not None:
+            return await self._write_events(writer, sent)
         body = answer if sent.body is None else sent.body
         headers = "".join(f"{name}: {value}\r\n" for name, value in sent.headers)
         head = f"HTTP/1.1 {sent.status} X\r\ncontent-length: {len(body)}\r\n{headers}\r\n"
         writer.write(head.encode() + body[: sent.cut])
         await writer.drain()
+        return sent.cut is None
+
+    async def _write_events(self, writer: asyncio.StreamWriter, sent: Sent) -> bool:
+        """Send a stream event by event, and a last chunk at its end, so that the connection stays open."""
+        head = "HTTP/1.1 200 X\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+        writer.write(head.encode())
+        try:
+            for event in sent.events or ():
+                line = event if isinstance(event, str) else f"data: {json.dumps(event)}\n\n"
+                content = line.encode()
+                writer.write(b"%x\r\n%s\r\n" % (len(content), content))
+                await writer.drain()
+                if sent.pause:
+                    await asyncio.sleep(sent.pause)
+            await asyncio.sleep(sent.hang)
+            writer.write(b"0\r\n\r\n")
+            await writer.drain()
+        except ConnectionError:
+            self.num_broken += 1
+            return False
         return sent.cut is None
 
     async def _write_endless(self, writer: asyncio.StreamWriter, sent: Sent) -> bool:

@@ -10,9 +10,11 @@ import pytest
 from distillpipe.base.errors import DataError, UsageError
 from distillpipe.base.records import Trace
 from distillpipe.base.records import problem_id as id_of
+from distillpipe.data.store import dataset
+from distillpipe.data.store.dataset import Dataset
 from distillpipe.filters.difficulty import (
     check_in_common,
-    predictions_in,
+    find_predictions,
     read_pass_rates,
     unwanted_difficulty,
 )
@@ -40,9 +42,9 @@ def predict(make_trace: MakeTrace) -> Callable[..., list[Trace]]:
     return factory
 
 
-def write(path: Path, rows: list[Trace]) -> str:
+def write(path: Path, rows: list[Trace]) -> Dataset:
     path.write_bytes(b"".join(msgspec.json.encode(row) + b"\n" for row in rows))
-    return str(path)
+    return dataset.find(str(path))
 
 
 def test_a_pass_rate_is_the_share_of_right_answers_by_model_and_problem(tmp_path, predict) -> None:
@@ -67,7 +69,7 @@ def test_a_row_in_two_files_counts_once_and_a_model_in_two_files_is_one(tmp_path
 
 def test_rows_without_a_model_are_of_their_files(tmp_path, predict) -> None:
     path = write(tmp_path / "some.jsonl", predict(None, coins="c"))
-    assert read_pass_rates([path]) == {path: {COINS: 1.0}}
+    assert read_pass_rates([path]) == {path.name: {COINS: 1.0}}
 
 
 def test_no_predictions_are_no_rates() -> None:
@@ -90,20 +92,23 @@ def test_the_folder_of_an_eval_stands_for_all_its_datasets(
     write_dataset(tmp_path / "eval" / "a", predict("small", coins="w"), **header)
     whole, one = str(tmp_path / "eval"), str(tmp_path / "eval" / "a")
 
-    assert predictions_in([whole]) == [one, str(tmp_path / "eval" / "b")]
-    assert predictions_in([one, f"{one}@v1"]) == [one, f"{one}@v1"]
-    assert read_pass_rates(predictions_in([whole])) == {"small": {COINS: 0.0, BOOKS: 1.0}}
+    def names(*references: str) -> list[str]:
+        return [source.name for source in find_predictions(references)]
+
+    assert names(whole) == [one, str(tmp_path / "eval" / "b")]
+    assert names(one, f"{one}@v1") == [one, f"{one}@v1"]
+    assert read_pass_rates(find_predictions([whole])) == {"small": {COINS: 0.0, BOOKS: 1.0}}
 
 
 def test_a_dataset_of_traces_is_not_one_of_predictions(tmp_path, predict, write_dataset) -> None:
     write_dataset(tmp_path / "traces", predict("teacher", coins="c"))
     with pytest.raises(UsageError, match=r"traces holds traces, not predictions: .*`distill eval"):
-        predictions_in([str(tmp_path / "traces")])
+        find_predictions([str(tmp_path / "traces")])
 
 
 def test_what_does_not_exist_is_an_error_that_names_it(tmp_path) -> None:
     with pytest.raises(UsageError, match="nowhere does not exist"):
-        predictions_in([str(tmp_path / "nowhere")])
+        find_predictions([str(tmp_path / "nowhere")])
 
 
 # ---------------------------------------------------------------- what is dropped

@@ -98,7 +98,9 @@ def test_raw_files_are_read_whatever_script_the_dataset_has(hub: Hub, tmp_path: 
     assert (online.returncode, offline.returncode) == (0, 0), online.stderr + offline.stderr
     for out in (tmp_path / "a", tmp_path / "b"):
         version = out / "test" / "v1"
-        asked = [problem.problem for problem in dataset.read_problems(str(version.parent))]
+        asked = [
+            problem.problem for problem in dataset.read_problems(dataset.find(str(version.parent)))
+        ]
         assert asked == ["1+1?", "2+1?"]
         (given,) = manifests.read(version).inputs
         assert given.id == f"hub:open/raw/test*.jsonl@{COMMIT}"

@@ -107,13 +107,13 @@ def test_a_prompt_with_the_opening_tag_starts_within_the_reasoning(text: str, pa
 
 def test_other_tags_split_likewise_and_think_tags_are_then_text() -> None:
     tags = Tags("[THINK]", "[/THINK]")
-    assert split("[THINK]\na</think>b\n[/THINK] c", tags=tags) == (
+    assert split("[THINK]\na</think>b\n[/THINK] c", tags=tags) == Split(
         "[THINK]\n",
         "a</think>b",
         "\n[/THINK] ",
         "c",
     )
-    assert split("<think>a</think>b", tags=tags) == ("", "", "", "<think>a</think>b")
+    assert split("<think>a</think>b", tags=tags) == Split("", "", "", "<think>a</think>b")
 
 
 def test_a_thought_that_is_never_closed_has_no_response() -> None:
@@ -165,7 +165,7 @@ WORDS = st.text().map(str.strip).filter(lambda text: "think>" not in text)
 @given(WORDS.filter(bool), WORDS.filter(bool))
 def test_what_a_template_joins_is_split_again(reasoning: str, response: str) -> None:
     parts = split(f"<think>\n{reasoning}\n</think>\n\n{response}")
-    assert parts == ("<think>\n", reasoning, "\n</think>\n\n", response)
+    assert parts == Split("<think>\n", reasoning, "\n</think>\n\n", response)
 
 
 def prompting(template: str = "{problem}", system_prompt: str | None = None) -> Prompting:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from distillpipe.base.records import Message
-from distillpipe.base.thinking import split
+from distillpipe.base.thinking import Split, split
 
 REAL = ["qwen2.5", "qwen3", "r1-distill-qwen"]
 FAMILIES = [
@@ -122,12 +122,12 @@ UNCLOSED = "So \\boxed{20}, or is it"
 
 @pytest.mark.parametrize("family", OPENED)
 def test_an_opened_thought_that_is_not_closed_is_no_answer(family_chat, family) -> None:
-    assert family_chat(family).split(UNCLOSED) == ("", UNCLOSED, "", "")
+    assert family_chat(family).split(UNCLOSED) == Split("", UNCLOSED, "", "")
 
 
 @pytest.mark.parametrize("family", TAGGED)
 def test_where_the_model_opens_the_thought_it_is_an_answer(family_chat, family) -> None:
-    assert family_chat(family).split(UNCLOSED) == ("", "", "", UNCLOSED)
+    assert family_chat(family).split(UNCLOSED) == Split("", "", "", UNCLOSED)
 
 
 TRACES = ["math500_r1_family", "rl3b_think_greedy", "instruct3b_greedy"]

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from distillpipe.base.records import Trace
+from distillpipe.data.store import dataset, versions
 from distillpipe.data.store import manifest as manifests
-from distillpipe.data.store import versions
 from distillpipe.data.store.cards import dataset_card, model_card
 from distillpipe.data.store.writer import Writer
 from distillpipe.models import licences
@@ -71,12 +71,17 @@ NAMES = [
     ("openai/gpt-oss-120b", "apache-2.0"), ("anthropic/claude-sonnet-4", "anthropic-commercial-terms"),
     ("gemini-2.5-pro", "gemini-api-terms"), ("x-ai/grok-4", "xai-enterprise-terms"),
     ("meta-llama/Llama-3.3-70B-Instruct", "llama3.1"), ("llama3.1:8b", "llama3.1"),
-    ("Llama-4-Scout", "llama3.1"), ("meta-llama/Meta-Llama-3-70B", "llama3"),
+    ("Llama-4-Scout", "llama4"), ("llama-4-maverick", "llama4"), ("meta-llama/Meta-Llama-3-70B", "llama3"),
     ("deepseek-reasoner", "mit"), ("deepseek/deepseek-r1:free", "mit"),
     ("deepseek-ai/DeepSeek-R1-Distill-Llama-70B", "mit"), ("deepseek-ai/DeepSeek-V3.1", "mit"),
     ("Qwen/QwQ-32B", "apache-2.0"), ("Qwen/Qwen3-235B-A22B", "apache-2.0"),
     ("Qwen/Qwen2.5-72B-Instruct", "qwen"), ("Qwen/Qwen2.5-3B-Instruct", "qwen-research"),
     ("Qwen/Qwen2.5-32B-Instruct", "apache-2.0"), ("magistral-medium-latest", "mistral-terms"),
+    ("meta/muse-spark-open", "muse-model-license"), ("muse-glimmer-30b", "apache-2.0"),
+    ("MiniMaxAI/MiniMax-M3", "minimax-m3-community"), ("MiniMax-M2.5", "modified-mit"),
+    ("moonshotai/kimi-k3", "modified-mit"), ("zai-org/GLM-5.2", "mit"), ("deepseek-v4.1", "mit"),
+    ("nvidia/nemotron-3-super", "nvidia-open-model-license"), ("qwen3.8-32b", "apache-2.0"),
+    ("google/gemma-4-31b-it", "apache-2.0"), ("gemma-3-27b", "gemma"),
     ("my-own-model", None), ("teacher", None), ("qwen3-max", None),
 ]  # fmt: skip
 
@@ -134,8 +139,8 @@ def test_inputs_carry_their_licences_on_each_once(
         write_dataset(tmp_path / name, make_traces(1), licences=given)
     (tmp_path / "d.jsonl").write_text("")
 
-    references = [str(tmp_path / name) for name in ("b", "a", "c", "d.jsonl")]
-    assert of_inputs(references) == ("qwen", "mit")
+    inputs = [dataset.find(str(tmp_path / name)) for name in ("b", "a", "c", "d.jsonl")]
+    assert of_inputs(inputs) == ("qwen", "mit")
 
 
 def test_filter_counts_each_teacher_and_carries_all_licences(
@@ -204,3 +209,11 @@ def test_counts_of_teachers_are_the_same_after_a_kill(
         (found,) = writer.counts.teachers.items()
 
     assert (found[0], found[1].rows_kept, found[1].dropped) == ("R1", 2, {"wrong_answer": 1})
+
+
+def test_a_notice_is_shown_once_and_only_where_it_is_asked_for() -> None:
+    names = ("mit", "muse-model-license", "MUSE MODEL LICENSE", "llama4", "of our own")
+    muse, llama = licences.notices(names)
+    assert muse.startswith("Built with Muse Spark Open")
+    assert llama.startswith("Built with Llama")
+    assert licences.notices(()) == []

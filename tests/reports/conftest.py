@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from distillpipe.base.records import Problem, Trace
-from distillpipe.data.store import versions
+from distillpipe.data.store import dataset, versions
 from distillpipe.data.store.manifest import Manifest
 from distillpipe.data.store.versions import Header
 from distillpipe.data.store.writer import Writer
@@ -32,7 +32,7 @@ def make(
         **header: Any,
     ) -> Manifest:
         dropped = dropped or {}
-        described = [versions.describe_input(str(given), out) for given in inputs]
+        described = [dataset.describe(dataset.find(str(given)), out) for given in inputs]
         opened = make_header(inputs=described, **header)
         traces = make_traces(kept + sum(dropped.values()))
         problems = (

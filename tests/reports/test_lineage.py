@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from distillpipe.data.store import dataset, versions
 from distillpipe.data.store import manifest as manifests
-from distillpipe.data.store import versions
 from distillpipe.data.store.manifest import InputDataset, Manifest, ModelUsed
 from distillpipe.data.store.versions import Header
 from distillpipe.models import lookup
@@ -160,7 +160,7 @@ def write_checkpoint(out: Path, header: Header) -> Manifest:
 def test_a_model_of_ours_and_its_ancestors_stand_before_what_was_sampled_of_it(
     runs: Path, make: Make, make_header: Callable[..., Header]
 ) -> None:
-    inputs = [versions.describe_input("runs/clean", runs / "student")]
+    inputs = [dataset.describe(dataset.find("runs/clean"), runs / "student")]
     student = make_header(kind="checkpoint", stage="sft", inputs=inputs)
     write_checkpoint(runs / "student", student)
     used = ModelUsed("model", "runs/student", "checkpoint:the model's id")
@@ -229,7 +229,7 @@ NAMES = [
 @pytest.fixture
 def student(runs: Path, make_header: Callable[..., Header]) -> Path:
     """A checkpoint of ours with a merged model beside it, a copy of the version alone, and a link."""
-    inputs = [versions.describe_input("runs/clean", runs / "student")]
+    inputs = [dataset.describe(dataset.find("runs/clean"), runs / "student")]
     write_checkpoint(runs / "student", make_header(kind="checkpoint", stage="sft", inputs=inputs))
     merged = runs / "student/v1/merged"
     merged.mkdir()

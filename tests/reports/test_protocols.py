@@ -26,7 +26,7 @@ from distillpipe.data.benchmarks import (
     LIVECODEBENCH_PROMPT,
     SIMPLE_EVALS_CHOICE_PROMPT,
 )
-from distillpipe.data.sources import read_problems
+from distillpipe.data.sources import find, read_problems
 from distillpipe.data.store.manifest import ResolvedOption
 from distillpipe.reports.protocols import PROTOCOLS, apply_options, report, resolve_options
 from distillpipe.reports.published import published_score, tables
@@ -273,7 +273,7 @@ def test_of_livecodebench_a_protocol_asks_what_was_published(
     monkeypatch.setenv("DISTILL_DATA", str(tmp_path))
     prompting = options(resolve_options(given(protocol), "livecodebench")).prompting
 
-    found = read_problems("livecodebench", prompting, None)
+    found = read_problems(find("livecodebench"), prompting, None)
 
     assert [problem.problem for problem in found] == [f"Problem {day}" for day in days]
 
@@ -425,4 +425,7 @@ def test_a_date_that_is_none_is_refused_with_the_form_that_is_meant(
     distill: Callable[..., Any], tmp_path: Path, date: str
 ) -> None:
     done = distill("eval", "none", "--benchmark", "math500", "--min-date", date, "--out", tmp_path)
-    assert (done.code, done.err) == (2, f"error: '{date}' is no date: give one like 2024-08-01\n")
+    assert (done.code, done.err) == (
+        2,
+        f"error: '{date}' is not a date: give one like 2024-08-01\n",
+    )

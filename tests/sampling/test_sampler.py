@@ -21,7 +21,7 @@ from distillpipe.base.records import (
     Trace,
     trace_id,
 )
-from distillpipe.data.store.dataset import read_problems, read_traces, scan
+from distillpipe.data.store.dataset import find, read_problems, read_traces, scan
 from distillpipe.models.chat import Chat
 from distillpipe.sampling.sampler import Sampler
 
@@ -109,7 +109,7 @@ def test_equal_problems_are_planned_once(
 
     assert sampled.num_requests == 4
     assert keys(out) == [(asked.problem, number) for asked in (one, two) for number in (0, 1)]
-    assert list(read_problems(str(out))) == [one, two]
+    assert list(read_problems(find(str(out)))) == [one, two]
 
 
 def test_the_number_of_duplicates_counts_rows(

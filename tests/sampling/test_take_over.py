@@ -15,7 +15,7 @@ from distillpipe.base.records import (
     Problem,
     trace_id,
 )
-from distillpipe.data.store.dataset import read_problems, read_traces
+from distillpipe.data.store.dataset import find, read_problems, read_traces
 from distillpipe.models.chat import Chat
 from distillpipe.models.lookup import Model
 from distillpipe.sampling.sampler import Finish
@@ -109,7 +109,7 @@ def test_another_reference_answer_reuses_the_row_under_the_new_problem(
         domain="algebra",
         verdict="correct",
     )
-    assert list(read_problems(str(out))) == [new]
+    assert list(read_problems(find(str(out)))) == [new]
 
 
 def test_verdict_and_answer_of_a_row_that_is_taken_over_are_made_anew(

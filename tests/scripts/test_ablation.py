@@ -101,7 +101,7 @@ def test_the_table_is_of_the_seeds_that_every_arm_has(
     ("signs", "message"),
     [
         ({}, ": no seed is finished: run make -C recipes/"),
-        ({"all": "+-", "few": "+"}, "the predictions are of different problems"),
+        ({"all": "+-", "few": "+"}, "the predictions are for different problems"),
     ],
 )
 def test_what_cannot_be_compared_is_an_error_in_one_line(

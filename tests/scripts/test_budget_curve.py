@@ -134,7 +134,7 @@ def test_a_curve_of_real_evals_has_numbers_and_a_figure(
     curve.main()
     printed = capsys.readouterr().out
     assert (out / "budget-curve.md").read_text() == printed.rstrip("\n") + "\n"
-    assert "**Control** 100.0% of the completions under a budget" in printed
+    assert "**Control** 100.0% of the completions with a budget" in printed
     assert (out / "budget-curve.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
 
     found = json.loads((out / "budget-curve.json").read_text())
@@ -161,9 +161,9 @@ def test_what_is_no_curve_is_an_error(
     one = evaluate("one", "--max-reasoning-tokens", 20, limit=2)
     with pytest.raises(UsageError, match="two budgets or more"):
         curve.read([one])
-    with pytest.raises(UsageError, match="one budget is named twice"):
+    with pytest.raises(UsageError, match="two folders have the same budget"):
         curve.read([one, evaluate("again", "--max-reasoning-tokens", 20, limit=2)])
-    with pytest.raises(UsageError, match="is of other problems than"):
+    with pytest.raises(UsageError, match="is for other problems than"):
         curve.read([one, evaluate("more", "--max-reasoning-tokens", 30, limit=3)])
     with pytest.raises(UsageError, match=r"--temperature: 0\.5 in .*hot, 0\.0 in .*one"):
         curve.read(

@@ -124,16 +124,16 @@ FAILS = 'echo "{name} $*" >> "$CALLS"; echo no such package >&2; exit 100'
           "dnf install -y bubblewrap"],
          "bubblewrap: installed (dnf install -y bubblewrap)"),
         ({"apt-get": INSTALLS, "sudo": "exit 1"}, 1000, [],
-         "bubblewrap: not installed; to verify programs that models write, run: sudo apt-get install -y bubblewrap"),
+         "bubblewrap: not installed; to verify programs written by models, run: sudo apt-get install -y bubblewrap"),
         ({"apt-get": INSTALLS}, 1000, [],
-         "bubblewrap: not installed; to verify programs that models write, run: sudo apt-get install -y bubblewrap"),
+         "bubblewrap: not installed; to verify programs written by models, run: sudo apt-get install -y bubblewrap"),
         ({"apt-get": FAILS}, 0, ["apt-get update -qq", "apt-get install -y bubblewrap"],
-         "no such package\nbubblewrap: could not be installed; to verify programs that models write, "
+         "no such package\nbubblewrap: could not be installed; to verify programs written by models, "
          "run: apt-get install -y bubblewrap"),
         ({}, 0, [],
-         "bubblewrap: not installed; install the package bubblewrap to verify programs that models write"),
+         "bubblewrap: not installed; install the package bubblewrap to verify programs written by models"),
         ({"uname": "echo Darwin", "apt-get": INSTALLS}, 0, [],
-         "bubblewrap: only Linux has it, so programs that models write are not run here"),
+         "bubblewrap: it exists only for Linux, so programs written by models cannot run here"),
     ],
     ids=["there", "apt", "dnf", "sudo", "sudo asks", "no sudo", "fails", "neither", "macOS"],
 )  # fmt: skip

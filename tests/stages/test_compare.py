@@ -10,7 +10,7 @@ import pytest
 from distillpipe.base.errors import DataError, UsageError
 from distillpipe.base.hashing import content_hash
 from distillpipe.base.records import Trace
-from distillpipe.data.store import versions
+from distillpipe.data.store import dataset, versions
 from distillpipe.data.store.manifest import Manifest, ModelUsed, ResolvedOption
 from distillpipe.data.store.versions import Header
 from distillpipe.data.store.writer import Writer
@@ -79,7 +79,7 @@ def student_of(
     def factory(problems: list[str], suffix: str = "") -> list[ModelUsed]:
         traces = [make_trace(problem=one, row_key=content_hash(one)) for one in problems]
         write_dataset(tmp_path / "clean", traces)
-        inputs = [versions.describe_input(str(tmp_path / "clean"), tmp_path / "student")]
+        inputs = [dataset.describe(dataset.find(str(tmp_path / "clean")), tmp_path / "student")]
         header = make_header("student", kind="checkpoint", stage="sft", inputs=inputs)
         with versions.draft(tmp_path / "student", header) as draft:
             draft.manifest.id = "5eed"

@@ -89,7 +89,7 @@ def test_options_are_shown_in_an_order_of_each_sample_that_the_row_records(
         rows = list(dataset.read_traces(str(result.path)))
         assert len(rows) == 12
         assert {row.problem_id for row in rows} == {
-            problem.problem_id for problem in dataset.read_problems(str(result.path))
+            problem.problem_id for problem in dataset.read_problems(dataset.find(str(result.path)))
         }
         for row in rows:
             given = next(one for one in CHOICES if one["problem"] == row.problem)

@@ -16,7 +16,7 @@ from distillpipe.base.records import Problem, RejectedTrace, TokenCounts, Trace
 from distillpipe.data.store import manifest as manifests
 from distillpipe.data.store import versions
 from distillpipe.data.store.counts import Dropped
-from distillpipe.data.store.dataset import read_problems, read_traces, scan
+from distillpipe.data.store.dataset import find, read_problems, read_traces, scan
 from distillpipe.data.store.manifest import InputDataset, Manifest
 from distillpipe.stages.filter import filter_traces
 from distillpipe.stages.run import Run
@@ -241,7 +241,7 @@ def test_problems_of_the_rows_kept_keep_their_extra(
     write_dataset(tmp_path / "traces", [right, wrong], problems=problems)
     run([tmp_path / "traces"], tmp_path / "clean")
 
-    assert list(read_problems(str(tmp_path / "clean"))) == problems[:1]
+    assert list(read_problems(find(str(tmp_path / "clean")))) == problems[:1]
 
 
 def test_rows_that_were_rejected_can_be_filtered_again(

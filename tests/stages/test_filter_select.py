@@ -13,7 +13,7 @@ from distillpipe.base.filter_options import FilterOptions, StrategyOptions
 from distillpipe.base.records import Problem, RejectedTrace, TokenCounts, Trace
 from distillpipe.data.store import manifest as manifests
 from distillpipe.data.store import versions
-from distillpipe.data.store.dataset import read_problems, read_traces, scan
+from distillpipe.data.store.dataset import find, read_problems, read_traces, scan
 from distillpipe.data.store.manifest import Manifest
 from distillpipe.filters.problems import FilterInputs
 from distillpipe.stages.filter import filter_traces, forecast_filter
@@ -176,7 +176,7 @@ def test_clusters_are_written_as_domains_into_rows_and_problems(tmp_path, traces
     assert of_trains != of_circles
     assert {row.domain.split(": ")[0] for row in rows if row.domain} == {"cluster 0", "cluster 1"}
     domains = {row.problem_id: row.domain for row in kept(tmp_path / "clean")}
-    listed = {one.problem_id: one.domain for one in read_problems(str(tmp_path / "clean"))}
+    listed = {one.problem_id: one.domain for one in read_problems(find(str(tmp_path / "clean")))}
     assert listed == domains
 
     # a later selection goes by what was written

@@ -22,7 +22,7 @@ def test_filter_keeps_right_and_bounded_rows_and_says_why_it_drops(
     assert all(row.verdict == "correct" and row.answer == row.reference_answer for row in kept)
     assert len({row.problem_id for row in kept}) == len(kept)
     assert {"duplicate", "over_per_problem"} & {row.reason for row in rejected}
-    assert len(list(dataset.read_problems(str(clean)))) == len(kept)
+    assert len(list(dataset.read_problems(dataset.find(str(clean))))) == len(kept)
 
 
 def test_rejected_rows_can_be_filtered_again(

@@ -31,7 +31,7 @@ def test_token_counts_add_up_with_delimiters_and_end(traces: Path) -> None:
 
 
 def test_problems_stand_once_beside_the_rows_with_their_extra(traces: Path) -> None:
-    problems = list(dataset.read_problems(str(traces)))
+    problems = list(dataset.read_problems(dataset.find(str(traces))))
     assert len(problems) == 12
     assert json.loads(problems[0].extra or "") == {
         "num_steps": json.loads(problems[0].extra or "")["num_steps"]

@@ -335,7 +335,7 @@ def test_a_row_that_the_teacher_cannot_score_fails_and_is_given_up_only_where_th
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"engine": EngineOptions(engine="openai", concurrency=None)}, "a server does not"),
+        ({"engine": EngineOptions(engine="openai", concurrency=None)}, "a server gives no"),
         ({"soft_labels": 513}, "--soft-labels 513: the vocabulary of"),
         (
             {"engine": EngineOptions(engine="transformers", concurrency=None, replicas=2)},

@@ -66,7 +66,7 @@ def test_the_commands_take_a_verifier_and_rules_of_the_users_own(
     )
     assert made.code == 0, made.err
     assert json.loads(made.out)["versions"][0]["up_to_date"] is False
-    problems = list(dataset.read_problems("t"))
+    problems = list(dataset.read_problems(dataset.find("t")))
     assert {one.verifier for one in problems} == {"checks:check"}
     assert all(isinstance(one, Problem) for one in problems)
 
@@ -111,7 +111,7 @@ UNCALLABLE = {
     "name": ("def check(answer, trace): 1", "checks.py:nothing", "no nothing in checks.py, which has check"),
     "syntax": ("def check(answer:", "checks.py:check", "checks.py:1: SyntaxError: "),
     "package": ("import nowhere_at_all", "checks.py:check", "it needs the package nowhere_at_all, which is not"),
-    "kind": ("check = 3", "checks.py:check", "check is no function, but int"),
+    "kind": ("check = 3", "checks.py:check", "check is not a function, but int"),
     "parameters": ("def check(gold, mine): 1", "checks.py:check", "check(gold, mine)"),
     "file": ("", "missing.py:check", "missing.py does not exist"),
     "form": ("", "checks:check", "expected FILE.py:FUNCTION"),
@@ -247,7 +247,9 @@ def test_scores_count_what_a_users_verifier_could_not_judge(
     assert found is not None
     assert [found[f"num_{name}"] for name in ("correct", "wrong", "unverifiable")] == [2, 1, 1]
     assert (found["num_problems"], found["pass@1"], found["upper_bound"]) == (4, 0.5, 0.75)
-    again = rescore(str(result.path.parent), Run(), verifier=f"{tmp_path}/checks.py:check")
+    again = rescore(
+        dataset.find_version(str(result.path.parent)), Run(), verifier=f"{tmp_path}/checks.py:check"
+    )
     assert again.manifest.metrics is not None
     assert again.manifest.metrics["pass@1"] == 0.5
     assert again.manifest.user_code == result.manifest.user_code != {}

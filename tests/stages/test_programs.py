@@ -11,7 +11,7 @@ import pytest
 from distillpipe.base.errors import MissingDependencyError, UsageError
 from distillpipe.base.records import RejectedTrace
 from distillpipe.data.store import manifest as manifests
-from distillpipe.data.store.dataset import read_problems, read_traces, scan
+from distillpipe.data.store.dataset import find, read_problems, read_traces, scan
 from distillpipe.data.store.manifest import ResolvedOption
 from distillpipe.stages.run import code_packages
 from distillpipe.verify.code.packages import find_packages
@@ -74,7 +74,7 @@ def test_rows_with_tests_are_programs_and_the_tests_stand_once_with_the_problem(
 ) -> None:
     assert {row.verifier for row in read_traces(str(traces))} == {"code"}
     assert {row.extra for row in read_traces(str(traces))} == {None}
-    first = next(iter(read_problems(str(traces))))
+    first = next(iter(read_problems(find(str(traces)))))
     assert json.loads(first.extra or "") == {"test_list": TESTS}
 
 

@@ -12,8 +12,8 @@ import pytest
 
 from distillpipe.base.errors import DataError, UsageError
 from distillpipe.base.records import Trace
+from distillpipe.data.store import dataset, versions
 from distillpipe.data.store import manifest as manifests
-from distillpipe.data.store import versions
 from distillpipe.data.store.manifest import Manifest
 from distillpipe.data.store.versions import Header
 from distillpipe.data.store.writer import Writer
@@ -321,7 +321,7 @@ def test_no_file_of_rows_is_opened_where_none_are_asked_for(
     traces, clean = tmp_path / "traces", tmp_path / "clean"
     one, two = make_traces(2)
     write_dataset(traces, [one, two])
-    inputs = [versions.describe_input(str(traces), clean)]
+    inputs = [dataset.describe(dataset.find(str(traces)), clean)]
     write_dataset(clean, [one], [(two, "wrong_answer", "3")], inputs=inputs)
     with versions.draft(clean, make_header("B")) as draft, Writer(draft) as writer:
         writer.append(one)

@@ -1,4 +1,4 @@
-"""A function of the user's own: found by FILE.py:FUNCTION, tried out before anything is paid for, and called."""
+"""A function of the user: found by FILE.py:FUNCTION, checked before a run costs anything, and called."""
 
 import ast
 import hashlib
@@ -18,10 +18,10 @@ from distillpipe.base.rowguard import USER_CODE
 from distillpipe.base.workers import NotStartedError, Program
 
 CPU_SECONDS = 5.0
-WALL_SECONDS = 20.0  # a busy machine gives less CPU, and a call that sleeps needs none
-MEMORY_BYTES = 2 * 2**30  # beside what the imports of the file take
-LOADING = "DISTILL_LOADING_USER_CODE"  # set where a file of the user's is being imported
-_REPLY_SECONDS = 10.0  # that a process may take to say that a call ran out of time
+WALL_SECONDS = 20.0  # longer, since a busy machine gives less CPU; a call that sleeps uses none
+MEMORY_BYTES = 2 * 2**30  # in addition to the memory of the imports of the file
+LOADING = "DISTILL_LOADING_USER_CODE"  # set in a process that imports a file of the user
+_REPLY_SECONDS = 10.0  # for a process to report that a call exceeded its time
 _NAME = re.compile(r"[^/\\:]+(?<!\.py):[^\W\d]\w*")
 _INSTALLED = ("site-packages", "dist-packages")
 
@@ -33,32 +33,32 @@ class UserFunction(NamedTuple):
 
     kind: Kind
     path: str
-    "of the file, absolute"
+    "absolute path of the file"
     function: str
     digest: str
-    "hash of the file, and of the modules beside it that it imports"
+    "hash of the file and of the modules in its folder that it imports"
 
     @property
     def name(self) -> str:
-        """As rows and manifests have it: `checks:check`."""
+        """The name in rows and manifests: `checks:check`."""
         return f"{Path(self.path).stem}:{self.function}"
 
     @property
     def flag(self) -> str:
-        """As the user names it."""
+        """The option as the user wrote it."""
         return f"--{self.kind} {self.path}:{self.function}"
 
     @property
     def program(self) -> Program:
-        given = (self.kind, self.path, self.function, self.digest)
-        return Program("distillpipe.base.user_code.process", given)
+        arguments = (self.kind, self.path, self.function, self.digest)
+        return Program("distillpipe.base.user_code.process", arguments)
 
     def check(self) -> None:
-        """Raise UsageError where the file cannot be imported, or the function cannot be called as it will be."""
+        """Raise UsageError if the file cannot be imported, or the function has wrong parameters."""
         if os.environ.get(LOADING):
             raise UsageError(
                 f"{self.flag}: the file calls distillpipe while it is imported: put the call under "
-                'if __name__ == "__main__", or the function into a file of its own'
+                'if __name__ == "__main__", or move the function to another file'
             )
         try:
             workers.start(self.program)
@@ -66,23 +66,20 @@ class UserFunction(NamedTuple):
             raise _refused(self, error) from None
 
     def call(self, arguments: Any) -> dict[str, Any]:
-        """What the function returned, in the form that `process.returned` gives it.
+        """The result of the function, in the form of `process.result_of`.
 
-        Raises UserCodeError where it failed on these arguments.
+        Raises UserCodeError if it failed on these arguments.
         """
         limits = {"cpu": CPU_SECONDS, "wall": WALL_SECONDS, "memory": MEMORY_BYTES}
+        question = {"arguments": arguments, "limits": limits}
         try:
-            reply = workers.ask(
-                self.program,
-                {"arguments": arguments, "limits": limits},
-                WALL_SECONDS + _REPLY_SECONDS,
-            )
+            reply = workers.ask(self.program, question, WALL_SECONDS + _REPLY_SECONDS)
         except (
             NotStartedError
-        ) as error:  # it did at the door: the file was changed, or the machine is full
+        ) as error:  # the file has changed since `check`, or the machine is full
             raise _refused(self, error) from None
         if reply is None:
-            reply = {"failed": "its process ended, or gave no answer"}
+            reply = {"failed": "its process ended without an answer"}
         if "failed" in reply:
             raise UserCodeError(f"{USER_CODE}{self.name}: {reply['failed']}")
         return reply
@@ -94,58 +91,54 @@ def is_user_name(name: str) -> bool:
 
 
 def find(reference: str, kind: Kind) -> UserFunction:
-    """The function that FILE.py:FUNCTION stands for; it is not imported yet.
-
-    Raises UsageError where there is no such file.
-    """
-    given = f"--{kind} {reference}"
+    """The function named by FILE.py:FUNCTION, not imported yet. Raises UsageError if there is no such file."""
+    flag = f"--{kind} {reference}"
     file, _, function = reference.rpartition(":")
     path = Path(file if function.isidentifier() else reference)
     if not file or path.suffix != ".py" or not function.isidentifier():
         raise UsageError(
-            f"{given}: expected FILE.py:FUNCTION, a Python file and the name of a function in it, "
-            "say checks.py:check"
+            f"{flag}: expected FILE.py:FUNCTION, a Python file and the name of a function in it, "
+            "for example checks.py:check"
         )
     if not path.is_file():
-        there = "is no file" if path.exists() else "does not exist"
-        raise UsageError(f"{given}: {path} {there} (looked for from {Path.cwd()})")
+        problem = "is not a file" if path.exists() else "does not exist"
+        raise UsageError(f"{flag}: {path} {problem} (the working directory is {Path.cwd()})")
     absolute = path.resolve()
     return UserFunction(kind, str(absolute), function, digest_of(absolute))
 
 
 def reference_to(function: Callable[..., Any], kind: Kind = "verifier") -> str:
-    """FILE.py:FUNCTION for a function that Python code gives in its place.
+    """FILE.py:FUNCTION of a Python function that was passed instead of a reference.
 
-    Raises UsageError for what a process of its own could not import: a lambda, a function inside a function, a
-    method, one that was typed into a console or notebook, or is in the script that is running.
+    Raises UsageError for a function that another process cannot import: a lambda, a function inside a function, a
+    method, or a function of the running script, console or notebook.
     """
     name = getattr(function, "__qualname__", type(function).__name__)
-    why = None
+    reason = None
     if not isinstance(function, FunctionType):
-        why = "is no function"
+        reason = "is not a function"
     elif function.__name__ == "<lambda>":
-        why = "is a lambda, which has no name to import it by"
+        reason = "is a lambda, which cannot be imported by name"
     elif "<locals>" in name:
-        why = "is defined inside another function, so no module has it"
+        reason = "is defined inside another function, so it cannot be imported"
     elif "." in name:
-        why = "is a method"
+        reason = "is a method"
     elif function.__module__ == "__main__":
-        why = "is defined in the script, console or notebook that is running"
-    if why is None:
+        reason = "is defined in the running script, console or notebook"
+    if reason is None:
         module = sys.modules.get(function.__module__)
         file = inspect.getsourcefile(function)
-        if getattr(module, function.__name__, None) is not function or file is None:
-            why = f"is not what {function.__module__}.{function.__name__} stands for"
-        else:
+        if getattr(module, function.__name__, None) is function and file is not None:
             return f"{Path(file).resolve()}:{function.__name__}"
+        reason = f"is not {function.__module__}.{function.__name__}, which has the same name"
     raise UsageError(
-        f"{kind}={name}: it {why}. It is called in processes of its own, which import it: write it at the "
-        "top level of a Python file, import it from there, or give 'FILE.py:FUNCTION'"
+        f"{kind}={name}: it {reason}. Other processes import and call it: define it at the top level of a "
+        "Python file and import it from there, or give 'FILE.py:FUNCTION'"
     )
 
 
 def package_of(path: Path) -> tuple[Path, str]:
-    """The folder that a file is imported from, and its name from there: `pkg.checks` for one in a package."""
+    """The folder to import a file from, and its module name: `pkg.checks` for a file in a package."""
     folder, parts = path.parent, [path.stem]
     while (folder / "__init__.py").is_file() and folder.name.isidentifier():
         parts.insert(0, folder.name)
@@ -154,8 +147,8 @@ def package_of(path: Path) -> tuple[Path, str]:
 
 
 def digest_of(path: Path) -> str:
-    """The hash of a file and of the modules of its folder, or package, that it imports; the place is not in it."""
-    root, name = package_of(path)
+    """The hash of a file and of the modules in its folder or package that it imports; independent of their location."""
+    root, _ = package_of(path)
     contents: dict[str, str] = {}
     pending = [path]
     while pending:
@@ -168,19 +161,18 @@ def digest_of(path: Path) -> str:
         except OSError as error:
             raise UsageError(f"{file} cannot be read: {error.strerror}") from None
         contents[place] = hashlib.sha256(source).hexdigest()
-        if not set(_INSTALLED) & set(
-            path.parts
-        ):  # a module there has all that is installed beside it
-            pending += _imported(source, file, root, name.partition(".")[0])
+        # An installed file would import everything that is installed in the same folder.
+        if not set(_INSTALLED) & set(path.parts):
+            pending += _imported(source, file, root)
     alone = contents.pop(str(path.relative_to(root)))
     return content_hash(alone, sorted(contents.items()))
 
 
-def _imported(source: bytes, file: Path, root: Path, package: str) -> Iterator[Path]:
-    """The files under `root` that a file imports; of one in a package those of the package."""
+def _imported(source: bytes, file: Path, root: Path) -> Iterator[Path]:
+    """The files under `root` that a file imports."""
     try:
         tree = ast.parse(source)
-    except (SyntaxError, ValueError):  # said when it is imported
+    except (SyntaxError, ValueError):  # reported when the file is imported
         return
     for node in ast.walk(tree):
         names: list[str] = []
@@ -196,19 +188,19 @@ def _imported(source: bytes, file: Path, root: Path, package: str) -> Iterator[P
             parts = name.split(".")
             for number in range(1, len(parts) + 1):
                 place = folder.joinpath(*parts[:number])
-                for found in (place.with_name(f"{place.name}.py"), place / "__init__.py"):
-                    if found.is_file() and found.is_relative_to(root):
-                        yield found
+                for module in (place.with_name(f"{place.name}.py"), place / "__init__.py"):
+                    if module.is_file() and module.is_relative_to(root):
+                        yield module
 
 
 def _refused(function: UserFunction, error: NotStartedError) -> UsageError:
-    """What to raise where a file cannot be imported, or holds no such function."""
+    """The error for a file that cannot be imported, or does not have the function."""
     if error.reply is not None:
         return UsageError(f"{function.flag}: {error.reply['error']}")
     if error.status is None:
         return UsageError(
-            f"{function.flag}: importing the file took more than {workers.START_SECONDS:.0f} s: do less "
-            "outside of its functions"
+            f"{function.flag}: importing the file took more than {workers.START_SECONDS:.0f} s: move slow code "
+            "into its functions"
         )
     return UsageError(
         f"{function.flag}: importing the file ended the process ({error.status}): see {error.command}"

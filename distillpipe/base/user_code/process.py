@@ -1,11 +1,11 @@
-"""The process that calls a function of the user's: one JSON line in, one out, until its input ends.
+"""The process that calls a function of the user: it reads and writes JSON lines until its input ends.
 
     {"arguments": {"answer": "4", ...}, "limits": {"cpu": 5, "wall": 20, "memory": 2147483648}}
-    {"verdict": "wrong", "reason": null}          of a verifier
-    {"reason": "too_short", "measured": "12"}     of a rule; the reason is null for a trace that it keeps
+    {"verdict": "wrong", "reason": null}          from a verifier
+    {"reason": "too_short", "measured": "12"}     from a rule; the reason is null for a trace that it keeps
     {"failed": "KeyError: 'unit' (checks.py:12)"}
 
-The file is imported once. Each call is made in a fork, so that it finds all as it was after the import.
+The file is imported once. Each call runs in a fork, so it starts from the state after the import.
 """
 
 import importlib
@@ -34,28 +34,29 @@ from distillpipe.base.user_code.functions import LOADING, digest_of, package_of
 from distillpipe.base.workers import is_ready
 
 PARAMETERS = ("response", "answer", "reference_answer", "problem", "extra")
-MAX_CHARACTERS = 160  # of a reason or of what an error says
-IMPORT_BYTES = (
-    8 * 2**30
-)  # of memory of its own: a file that fills the machine while it is imported ends
+MAX_CHARACTERS = 160  # of a reason or of an error message
+IMPORT_BYTES = 8 * 2**30  # of memory for the import of the file, so that it cannot fill the machine
 _VERDICTS = ("correct", "wrong", "unverifiable")
 _REASON = re.compile(r"[A-Za-z0-9_]{1,64}")
-_PLAIN = inspect.Parameter.POSITIONAL_OR_KEYWORD
+_BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+_VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 Function = Callable[..., Any]
 
 
 class Refused(Exception):
-    """The file or the function cannot be used; its text says why."""
+    """The file or the function cannot be used; the message is the reason."""
 
 
 def main() -> None:
-    """Serve the parent whose process id is the first argument."""
+    """Answer the requests of the parent process, whose id is the first argument."""
     parent, kind, path, function, digest = sys.argv[1:]
     leave_with_parent(int(parent))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     questions, answers = os.fdopen(os.dup(0), "rb"), os.dup(1)
-    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)  # what it reads or prints is no message of ours
+    os.dup2(
+        os.open(os.devnull, os.O_RDONLY), 0
+    )  # the user's code must not read or write our messages
     os.dup2(2, 1)
     os.environ[LOADING] = "1"
     try:
@@ -66,11 +67,11 @@ def main() -> None:
     _send(answers, {"outcome": "ready"})
     for line in questions:
         _send(answers, _answered(called, kind, line, (questions.fileno(), answers)))
-    os._exit(0)  # threads that the file has started are not waited for
+    os._exit(0)  # without waiting for threads that the file has started
 
 
 def _loaded(kind: str, path: Path, name: str, digest: str) -> Function:
-    """The function, in the form that takes the arguments of a question."""
+    """Import the function, as a function of the arguments of a question."""
     limit = resource.getrlimit(resource.RLIMIT_DATA)
     resource.setrlimit(resource.RLIMIT_DATA, (IMPORT_BYTES, limit[1]))
     sys.dont_write_bytecode = True
@@ -78,32 +79,34 @@ def _loaded(kind: str, path: Path, name: str, digest: str) -> Function:
     sys.path.insert(0, str(root))  # as `python FILE.py` does
     source = path.read_bytes()
     if digest_of(path) != digest:
-        raise Refused("the file was changed meanwhile: run the command again")
+        raise Refused("the file has changed since the command started: run it again")
     try:
         if "." in module_name:
             importlib.import_module(module_name.rpartition(".")[0])
         spec = importlib.util.spec_from_file_location(module_name, path)
-        assert spec is not None  # of a .py file there is one
+        assert spec is not None  # every .py file has one
         module = importlib.util.module_from_spec(spec)
         sys.modules[module_name] = module
-        # not by the spec's loader: that believes a cached .pyc of the same second
+        # not with the spec's loader, which may use a cached .pyc of the same second
         exec(compile(source, str(path), "exec"), module.__dict__)
-    except BaseException as error:  # noqa: BLE001 - whatever the file does, the user is told
-        raise Refused(_of_import(error, path)) from None
+    except BaseException as error:  # noqa: BLE001 - any failure of the file is reported to the user
+        raise Refused(_import_failure(error, path)) from None
     resource.setrlimit(resource.RLIMIT_DATA, limit)
     if not hasattr(module, name):
-        known = [
-            one for one, value in vars(module).items()
+        functions = [
+            other for other, value in vars(module).items()
             if inspect.isfunction(value) and value.__module__ == module_name
         ]  # fmt: skip
-        raise Refused(f"no {name} in {path.name}, which has {', '.join(known) or 'no function'}")
+        raise Refused(
+            f"no {name} in {path.name}, which has {', '.join(functions) or 'no function'}"
+        )
     return _checked(kind, name, getattr(module, name))
 
 
 def _checked(kind: str, name: str, function: Any) -> Function:
-    """The function; Refused where it cannot be called as it will be."""
+    """The function, after a check of its parameters. Raises Refused if they are wrong."""
     if not callable(function):
-        raise Refused(f"{name} is no function, but {type(function).__name__}")
+        raise Refused(f"{name} is not a function, but {type(function).__name__}")
     if inspect.iscoroutinefunction(function) or inspect.isgeneratorfunction(function):
         raise Refused(
             f"{name} is async or a generator: expected a function that returns its result"
@@ -112,50 +115,52 @@ def _checked(kind: str, name: str, function: Any) -> Function:
         parameters = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):
         raise Refused(
-            f"{name}: its parameters cannot be told: write a function around it"
+            f"{name}: Python cannot tell its parameters: write a function that calls it"
         ) from None
-    needed = [one for one in parameters if one.default is one.empty]
+    required = [parameter for parameter in parameters if parameter.default is parameter.empty]
     listed = ", ".join(map(str, parameters))
     if kind == "rule":
-        takes_one = [one for one in needed if one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)]
-        if len(takes_one) != 1 or takes_one[0].kind == inspect.Parameter.KEYWORD_ONLY:
+        single = [parameter for parameter in required if parameter.kind not in _VARIADIC]
+        if len(single) != 1 or single[0].kind == inspect.Parameter.KEYWORD_ONLY:
             raise Refused(f"{name}({listed}): expected one parameter, the trace: def {name}(trace)")
         return lambda arguments: function(msgspec.convert(arguments, Trace))
-    takes_all = any(one.kind == one.VAR_KEYWORD for one in parameters)
-    by_name = {one.name for one in parameters if one.kind in (_PLAIN, one.KEYWORD_ONLY)}
+    takes_all = any(parameter.kind == inspect.Parameter.VAR_KEYWORD for parameter in parameters)
+    by_name = {parameter.name for parameter in parameters if parameter.kind in _BY_NAME}
     unknown = [
-        one.name for one in needed
-        if one.kind != one.VAR_KEYWORD and not (one.name in by_name and one.name in PARAMETERS)
-    ]  # fmt: skip
-    taken = [one for one in PARAMETERS if takes_all or one in by_name]
-    if unknown or not taken:
-        said = f"{', '.join(unknown)} is none of them" if unknown else "it takes none of them"
+        parameter.name
+        for parameter in required
+        if parameter.kind != inspect.Parameter.VAR_KEYWORD
+        and (parameter.name not in by_name or parameter.name not in PARAMETERS)
+    ]
+    used = [argument for argument in PARAMETERS if takes_all or argument in by_name]
+    if unknown or not used:
+        mistake = f"unknown: {', '.join(unknown)}" if unknown else "it has none of them"
         raise Refused(
-            f"{name}({listed}): a verifier names what it wants of {', '.join(PARAMETERS)}; {said}"
+            f"{name}({listed}): the parameters of a verifier are any of {', '.join(PARAMETERS)}; {mistake}"
         )
-    return lambda arguments: function(**{one: arguments[one] for one in taken})
+    return lambda arguments: function(**{argument: arguments[argument] for argument in used})
 
 
-def _of_import(error: BaseException, path: Path) -> str:
-    """What kept a file from being imported, with the line."""
+def _import_failure(error: BaseException, path: Path) -> str:
+    """Why a file cannot be imported, with the line."""
     if isinstance(error, SyntaxError) and error.filename:
         return f"{error.filename}:{error.lineno}: {type(error).__name__}: {error.msg}"
     if isinstance(error, ModuleNotFoundError) and error.name:
         package = error.name.partition(".")[0]
-        return f"it needs the package {package}, which is not installed ({_said(error)}): install it here ({sys.executable})"
-    return f"importing {path.name} failed: {_said(error)}"
+        return f"it needs the package {package}, which is not installed ({_described(error)}): install it here ({sys.executable})"
+    return f"importing {path.name} failed: {_described(error)}"
 
 
 def _answered(called: Function, kind: str, line: bytes, ours: tuple[int, int]) -> dict[str, Any]:
-    """What came of a call, made in a fork that holds nothing of `ours`."""
+    """The result of a call in a fork, in which the descriptors `ours` are closed."""
     question = json.loads(line)
     limits = question["limits"]
     reading, writing = os.pipe()
     child = os.fork()
     if not child:
         try:
-            for one in (reading, *ours):
-                os.close(one)
+            for descriptor in (reading, *ours):
+                os.close(descriptor)
             _call(called, kind, question["arguments"], limits, writing)
         finally:
             os._exit(1)
@@ -178,27 +183,29 @@ def _answered(called: Function, kind: str, line: bytes, ours: tuple[int, int]) -
 
 
 def _call(called: Function, kind: str, arguments: Any, limits: dict[str, Any], to: int) -> NoReturn:
-    """Call the function and write what came of it; this process ends here."""
+    """Call the function, write its result, and end this process."""
     parent = os.getppid()
-    os.setsid()  # so that what it starts ends with it
+    os.setsid()  # so that processes that it starts can be killed with it
     leave_with_parent(parent)
-    me = os.getpid()
+    own_id = os.getpid()
     try:
         limit_memory(limits["memory"])
         signal.signal(signal.SIGPROF, signal.SIG_DFL)
         signal.setitimer(signal.ITIMER_PROF, limits["cpu"])
-        reply = returned(kind, called(arguments))
+        reply = result_of(kind, called(arguments))
     except MemoryError as error:
-        reply = {"failed": f"took more than {limits['memory'] >> 20} MB of memory: {_said(error)}"}
-    except BaseException as error:  # noqa: BLE001 - whatever it raises, SystemExit too, is the row's
-        reply = {"failed": _said(error)}
-    if os.getpid() == me:  # a fork of the user's own has nothing to say
+        reply = {
+            "failed": f"took more than {limits['memory'] >> 20} MB of memory: {_described(error)}"
+        }
+    except BaseException as error:  # noqa: BLE001 - any exception, SystemExit too, is the result of this row
+        reply = {"failed": _described(error)}
+    if os.getpid() == own_id:  # not in a fork that the user's code has made
         _send(to, reply)
     os._exit(0)
 
 
-def returned(kind: str, value: Any) -> dict[str, Any]:
-    """What a verifier or rule returned as plain data; `failed` where it is none of what it may return."""
+def result_of(kind: str, value: Any) -> dict[str, Any]:
+    """The result of a verifier or rule as plain data; `failed` for a value that it must not return."""
     first, second = value if isinstance(value, tuple) and len(value) == 2 else (value, None)
     if type(first).__module__ == "numpy" and type(first).__name__ in ("bool", "bool_"):
         first = bool(first)
@@ -224,20 +231,20 @@ def returned(kind: str, value: Any) -> dict[str, Any]:
 
 
 def _reply(reading: int, deadline: float) -> tuple[dict[str, Any] | None, bool]:
-    """The line of a call, null where none came, and whether the time was over."""
+    """The reply of a call, None if there is none, and whether the deadline has passed."""
     line = b""
     while not line.endswith(b"\n"):
         if not is_ready(reading, select.POLLIN, deadline):
             return None, True
-        if not (read := os.read(reading, 65536)):
+        if not (data := os.read(reading, 65536)):
             return None, False
-        line += read
+        line += data
     reply: dict[str, Any] = json.loads(line)
     return reply, False
 
 
 def _kill(child: int) -> None:
-    """End a call, and whatever it has started."""
+    """Kill the process of a call and the processes that it has started."""
     for kill in (os.killpg, os.kill):
         try:
             kill(child, signal.SIGKILL)
@@ -245,8 +252,8 @@ def _kill(child: int) -> None:
             continue
 
 
-def _said(error: BaseException) -> str:
-    """Type and text of an error, and the line of a file that it came from."""
+def _described(error: BaseException) -> str:
+    """The type, the message and the source line of an error."""
     frames = [
         frame
         for frame in traceback.extract_tb(error.__traceback__)
@@ -257,9 +264,9 @@ def _said(error: BaseException) -> str:
 
 
 def _send(to: int, message: dict[str, Any]) -> None:
-    left = json.dumps(message).encode() + b"\n"
-    while left:
-        left = left[os.write(to, left) :]
+    pending = json.dumps(message).encode() + b"\n"
+    while pending:
+        pending = pending[os.write(to, pending) :]
 
 
 if __name__ == "__main__":

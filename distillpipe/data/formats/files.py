@@ -3,6 +3,7 @@
     traces.jsonl:7          {"problem": "...", "raw": "<think>..."}
     problems.json: item 3   {"problem": "...", "answer": "12"}
     train.parquet: row 12   {"question": "...", "deepseek_attempt": "..."}
+    questions.txt:7         one question a line
     gpqa_diamond.csv: row 3 {"Question": "...", "Correct Answer": "..."}: keys from the first row, values are text
 
 Only a .json file is read into memory as a whole.
@@ -183,7 +184,30 @@ def arrow_rows(batch: Any, arrow: Any, place: str, before: int) -> Iterator[Plac
         yield f"{place} {number}", row
 
 
-_READERS = {".json": _json_list, ".parquet": _parquet, ".csv": _csv}
+def text_lines(path: Path) -> Iterator[Placed]:
+    """One question a line; empty lines are left out, and a line that is not UTF-8 is `Unreadable`."""
+    with _opened(path) as file:
+        for number, line in enumerate(_lines(file, path), start=1):
+            where = f"{path}:{number}"
+            try:
+                text = line.decode("utf-8-sig" if number == 1 else "utf-8").strip()
+            except UnicodeDecodeError as error:
+                message = f"{where}: not UTF-8 ({error.reason}): save the file as UTF-8"
+                yield where, Unreadable(message, line.decode("utf-8", "backslashreplace"))
+                continue
+            if text:
+                yield where, {"problem": text}
+
+
+def _text_or_json(path: Path) -> Iterator[Placed]:
+    """A .txt file: JSON lines if its first line is JSON, else one question a line."""
+    with _opened(path) as file:
+        first = next((line.strip() for line in _lines(file, path) if line.strip()), b"")
+    is_json = first.removeprefix(BYTE_ORDER_MARK)[:1] in (b"{", b"[")
+    return _json_lines(path) if is_json else text_lines(path)
+
+
+_READERS = {".txt": _text_or_json, ".json": _json_list, ".parquet": _parquet, ".csv": _csv}
 
 
 def _opened(path: Path) -> BinaryIO:

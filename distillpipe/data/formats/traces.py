@@ -7,16 +7,17 @@ Here `options` goes to `extra` of the problem, because all its samples share the
 trace. A row that is rejected becomes a trace without a completion; its `extra` is the whole row.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, ClassVar, NamedTuple
 
 import msgspec
 
 from distillpipe.base.decoding import json_object
+from distillpipe.base.finish import ending
 from distillpipe.base.hashing import content_hash
 from distillpipe.base.option import Option, Options
-from distillpipe.base.options import AnswerField, ProblemField, Verifier
+from distillpipe.base.options import PROBLEMS, AnswerField, ProblemField, Verifier
 from distillpipe.base.records import FinishReason, Message, Problem, Trace, problem_id, trace_id
 from distillpipe.base.rowguard import REASON, InternalError, guarded
 from distillpipe.data.formats.fields import (
@@ -28,22 +29,22 @@ from distillpipe.data.formats.fields import (
     problem_key,
     text_under,
     usual_verifier,
+    with_paths,
 )
 from distillpipe.data.formats.files import Unreadable
-from distillpipe.data.formats.incoming import Format, Reader
-from distillpipe.data.formats.turns import Outcome, ParsedRow, Rejection
+from distillpipe.data.formats.incoming import FORMATS, Format, Reader
+from distillpipe.data.formats.turns import Outcome, ParsedRow, Rejection, without_prefix
 from distillpipe.data.store.jsonl import Spool
 from distillpipe.verify import VERIFIERS
 from distillpipe.verify.code.problem_tests import TEST_KEYS, has_tests, tests_for
 
-TEACHER_FIELDS = ("teacher", "model", "model_name")
+TEACHER_FIELDS = (
+    "teacher", "model", "model_name", "generator", "generation_model", "teacher_model", "response_model",
+    "generator_model",
+)  # fmt: skip
 FINISH_FIELDS = ("finish_reason", "stop_reason")
 SAMPLE_FIELDS = ("sample", "sample_index", "sample_idx")
-FINISH_REASONS: dict[str, FinishReason] = {
-    "stop": "stop", "eos": "stop", "eos_token": "stop", "end_turn": "stop", "stop_sequence": "stop",
-    "length": "length", "max_tokens": "length", "max_length": "length", "abort": "length",
-    "error": "length", "content_filter": "length", "repetition": "repetition",
-}  # fmt: skip
+NOT_JOINED = "the file of --answers does not have the problem"
 SHARED_KEYS = frozenset(
     ("solution", "ground_truth_solution", "options", "choices", "tests", "test_cases",
      "input_output", "starter_code", "reference_answer", "answer", "gold")
@@ -60,10 +61,26 @@ class Choices(Options, frozen=True):
     problem_field: ProblemField = None
     answer_field: AnswerField = None
     verifier: Verifier = None
+    ADDED_LATER: ClassVar = frozenset({"reasoning_field", "response_field"})
+    reasoning_field: Annotated[
+        str | None, Option("Key of the reasoning; default: told from names and marks.", PROBLEMS)
+    ] = None
+    response_field: Annotated[
+        str | None,
+        Option(
+            "Key of the response, or of the whole completion; default: told likewise.", PROBLEMS
+        ),
+    ] = None
 
     @property
     def fields(self) -> Fields:
-        return Fields(self.problem_field, self.answer_field)
+        return Fields(
+            self.problem_field,
+            self.answer_field,
+            self.reasoning_field,
+            self.response_field,
+            is_trace=True,
+        )
 
 
 class ImportOptions(Options, frozen=True):
@@ -72,7 +89,13 @@ class ImportOptions(Options, frozen=True):
     choices: Choices = Choices()
     limit: Annotated[int | None, Option("Only the first N rows.", min=1)] = None
     tokenizer: Annotated[
-        str | None, Option("Count tokens with the tokenizer of this model; default: no counts.")
+        str | None,
+        Option("Count tokens with the tokenizer of this model; default: a close estimate."),
+    ] = None
+    ADDED_LATER: ClassVar = frozenset({"answers"})
+    answers: Annotated[
+        str | None,
+        Option("Take reference answers from this file of problems, joined by the problem's text."),
     ] = None
     teacher_licence: Annotated[str | None, Option("Licence of the traces, for the manifest.")] = (
         None
@@ -85,6 +108,29 @@ class Imported(NamedTuple):
     trace: Trace
     problem: Problem | None
     rejection: Rejection | None
+    notes: tuple[str, ...] = ()
+    "what was changed in reading it, as one line a kind: counted and said at the end"
+
+
+class References:
+    """Reference answers by the text of their problems, white space aside."""
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self._answers = {
+            _bare(problem.problem): problem.reference_answer
+            for problem in problems
+            if problem.reference_answer is not None
+        }
+
+    def __len__(self) -> int:
+        return len(self._answers)
+
+    def of(self, problem: str) -> str | None:
+        return self._answers.get(_bare(problem))
+
+
+def _bare(problem: str) -> str:
+    return " ".join(without_prefix(problem)[0].split())
 
 
 def failed_row(row: object, error: InternalError, choices: Choices) -> Imported:
@@ -97,15 +143,28 @@ def failed_row(row: object, error: InternalError, choices: Choices) -> Imported:
 
 
 def imported(
-    row: object, reader: Reader, choices: Choices, benchmark: str | None = None
+    row: object,
+    reader: Reader,
+    choices: Choices,
+    benchmark: str | None = None,
+    references: References | None = None,
 ) -> Iterator[Imported]:
-    """Yield all traces of a row. A completion that does not fit the format is rejected with a reason."""
-    outcomes = _outcomes(row, reader, choices.fields)
+    """Yield all traces of a row. A completion that does not fit the format is rejected with a reason.
+
+    `references` have the reference answers that stand in another file; they go before the row's own.
+    """
+    fields = choices.fields
+    resolved = row
+    if isinstance(row, dict):
+        dotted = (*fields.named, *(name for name in fields.answer_names if "." in name))
+        resolved = with_paths(row, dotted)
+    outcomes = _outcomes(resolved, reader, fields)
     for number, outcome in enumerate(outcomes):
         if isinstance(outcome, Rejection):
             yield _rejected(row, outcome, choices, number)
-        elif isinstance(row, dict):
-            yield _imported(row, outcome, reader, choices, benchmark)
+        elif isinstance(row, dict) and isinstance(resolved, dict):
+            made = _imported(resolved, outcome, reader, choices, benchmark, references)
+            yield made
 
 
 def _outcomes(row: object, reader: Reader, fields: Fields) -> list[Outcome]:
@@ -114,17 +173,46 @@ def _outcomes(row: object, reader: Reader, fields: Fields) -> list[Outcome]:
     if not isinstance(row, dict):
         return [Rejection("not_an_object", type(row).__name__)]
     try:
-        if gold(row, fields).text is None and fields.answer is not None:
+        gold(row, fields)
+        if fields.answer is not None and row.get(fields.answer) is None:
             return [Rejection("no_reference_answer", ", ".join(row))]
         return list(reader.read(row, fields))
     except NotText as error:
         return [Rejection("reference_answer_not_text", error.key)]
 
 
+def _reference(
+    row: Row, parsed: ParsedRow, reader: Reader, fields: Fields, references: References | None
+) -> tuple[str | None, str | None, list[str]]:
+    """The reference answer of a trace, the key that it came from, and notes on it."""
+    is_solution = reader.read is FORMATS["solution"].read
+    # a column that was read as the response is no reference
+    taken = set() if is_solution or fields.answer is not None else parsed.keys
+    found = gold({name: row[name] for name in row if name not in taken}, fields)
+    reference, key, notes = found.text, found.key, []
+    if reference is None and key is not None:
+        notes.append(
+            f"a placeholder ({row[key]!r:.20}) in place of the reference answer: read as none"
+        )
+    if reference is None and fields.answer is None:
+        reference = parsed.reference
+    if references is not None:
+        joined = references.of(parsed.problem)
+        reference = reference if joined is None else joined
+        notes.append("the reference answer is from --answers" if joined is not None else NOT_JOINED)
+    return reference, key, notes
+
+
 def _imported(
-    row: Row, parsed: ParsedRow, reader: Reader, choices: Choices, benchmark: str | None
+    row: Row,
+    parsed: ParsedRow,
+    reader: Reader,
+    choices: Choices,
+    benchmark: str | None,
+    references: References | None,
 ) -> Imported:
-    reference, reference_key = gold(row, choices.fields)
+    fields = choices.fields
+    reference, reference_key, notes = _reference(row, parsed, reader, fields, references)
     verifier, verifier_key = _verifier(row, choices)
     teacher_key = text_under(row, TEACHER_FIELDS)
     teacher = row[teacher_key] if teacher_key else parsed.teacher
@@ -135,7 +223,14 @@ def _imported(
         *parsed.keys, reference_key, verifier_key, teacher_key, finish_key, sample_key,
         None if domain is None else "domain",
     }  # fmt: skip
-    unused = {key: value for key, value in row.items() if key not in used and value is not None}
+    made_up = {
+        name for name in row if "." in name and name in (*fields.named, *fields.answer_names)
+    }
+    unused = {
+        key: value
+        for key, value in row.items()
+        if key not in used and key not in made_up and value is not None
+    }
     shared_keys = SHARED_KEYS | TEST_KEYS if has_tests(row) else SHARED_KEYS
     shared = {key: unused[key] for key in unused if reader.row_is_problem or key in shared_keys}
     problem = Problem(
@@ -147,16 +242,40 @@ def _imported(
         benchmark=benchmark,
         extra=extra_of(shared),
     )
-    reasoning, response = parsed.completion
-    answer = Message(role="assistant", content=response, reasoning_content=reasoning)
+    completion = parsed.completion
+    answer = Message(
+        role="assistant", content=completion.response, reasoning_content=completion.reasoning
+    )
     messages = [*parsed.prompt, answer]
     key = content_hash("import", messages, teacher, sample, finish_reason)
-    own = extra_of({name: unused[name] for name in unused if name not in shared})
+    trace_extra = {name: unused[name] for name in unused if name not in shared}
+    if parsed.info is not None:
+        trace_extra["info"] = parsed.info
+    if completion.before:
+        trace_extra["text_before_reasoning"] = completion.before
+        notes.append("text before the mark that opens the reasoning: kept in `extra`")
+    if parsed.prefix is not None:
+        notes.append(
+            f"the instruction {parsed.prefix!r} was taken off the problem (the prompt keeps it)"
+        )
+    own = extra_of(trace_extra)
     trace = _trace_of(
         problem, key, messages,
         finish_reason=finish_reason, sample=sample, teacher=teacher, extra=own,
     )  # fmt: skip
-    return Imported(trace, problem, None)
+    return Imported(trace, problem, None, tuple(notes))
+
+
+def question(text: str, choices: Choices, references: References | None) -> Problem:
+    """The problem of a line of text (`--format lines`)."""
+    reference = None if references is None else references.of(text)
+    verifier = choices.verifier or "math"
+    return Problem(
+        problem_id=problem_id(text, reference, verifier),
+        problem=text,
+        reference_answer=reference,
+        verifier=verifier,
+    )
 
 
 def _rejected(row: object, rejection: Rejection, choices: Choices, number: int) -> Imported:
@@ -164,8 +283,9 @@ def _rejected(row: object, rejection: Rejection, choices: Choices, number: int) 
     values: Row = row if isinstance(row, dict) else {"row": row}
     if isinstance(row, Unreadable):
         values = {"row": row.content}
-    key = problem_key(values, choices.fields)
-    text: str = values[key] if key else ""
+    values_at_paths = with_paths(values, choices.fields.named)
+    key = problem_key(values_at_paths, choices.fields)
+    text: str = values_at_paths[key] if key else ""
     verifier, _ = _verifier(values, choices)
     problem = Problem(
         problem_id=problem_id(text, None, verifier),
@@ -204,9 +324,11 @@ def _verifier(row: Row, choices: Choices) -> tuple[str, str | None]:
 def _finish_reason(row: Row, parsed: ParsedRow) -> tuple[FinishReason, str | None]:
     """The finish reason and its key. Without one: `length` if there is no response, else `stop`."""
     key = text_under(row, FINISH_FIELDS)
-    recorded = parsed.finish_reason or (row[key] if key else None)
-    if isinstance(recorded, str) and recorded.lower() in FINISH_REASONS:
-        return FINISH_REASONS[recorded.lower()], key
+    kind = ending(parsed.finish_reason or (row[key] if key else None))
+    if kind in ("stop", "length", "repetition"):
+        return kind, key
+    if kind in ("filtered", "failed"):
+        return "length", key
     # A completion without a response was cut off in its reasoning.
     return "stop" if parsed.completion.response.strip() else "length", None
 
@@ -223,7 +345,7 @@ def _is_index(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
-class Problems:
+class ImportedProblems:
     """The distinct problems of imported traces, each as in its first row.
 
     Their text is on disk. Memory holds an id and a hash of each.
@@ -235,6 +357,11 @@ class Problems:
 
     def __iter__(self) -> Iterator[Problem]:
         return (self._spool[number] for number in range(len(self._spool)))
+
+    def add_alone(self, problem: Problem) -> None:
+        """Add a problem that has no trace."""
+        self._extra_hashes[problem.problem_id] = content_hash(problem.extra)
+        self._spool.append(problem)
 
     def add(self, problem: Problem, trace: Trace) -> Trace:
         """Add a problem and return its trace.

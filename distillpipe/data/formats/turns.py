@@ -6,15 +6,37 @@
 
 from typing import Any, NamedTuple
 
+import msgspec
+
+from distillpipe.base.assistant import calls_tools, parts_of, read_content, reasoning_field
+from distillpipe.base.marks import Marked, mark_inside, split_marked
 from distillpipe.base.records import Message
-from distillpipe.base.thinking import split
-from distillpipe.data.formats.fields import Fields, Row, problem_key, text_under
+from distillpipe.data.formats.fields import (
+    PROBLEM_FIELDS,
+    Fields,
+    Row,
+    decoded_text,
+    text_under,
+)
 
 ROLES = {
-    "system": "system", "developer": "system", "user": "user", "human": "user",
+    "system": "system", "developer": "system", "user": "user", "human": "user", "prompter": "user",
     "assistant": "assistant", "gpt": "assistant", "model": "assistant", "chatgpt": "assistant",
+    "bot": "assistant", "ai": "assistant",
 }  # fmt: skip
+THOUGHT_ROLES = ("reasoning", "thinking", "thought")  # of a turn that belongs to the next answer
 REASONING_FIELDS = ("reasoning_content", "reasoning", "thinking")
+PLACEHOLDERS = frozenset(
+    ("-", "--", "---", ".", "..", "...", "n/a", "na", "nan", "none", "null", "nil", "?", "empty", "unknown")
+)  # fmt: skip
+"Words that published traces have in place of a problem's text."
+PREFIXES = (
+    "Return your final response within \\boxed{}.",
+    "Please reason step by step, and put your final answer within \\boxed{}.",
+    "Let's think step by step and output the final answer within \\boxed{}.",
+    "Solve the following math problem. Put your final answer within \\boxed{}.",
+)
+"Instructions around problems in published traces: they belong to the prompt, not to the problem."
 
 
 class Rejection(NamedTuple):
@@ -29,6 +51,15 @@ class Parts(NamedTuple):
 
     reasoning: str | None
     response: str
+    before: str = ""
+    "text before the mark that opens the reasoning"
+    mark_inside: str | None = None
+    "a mark of reasoning that is left inside a part"
+
+    @classmethod
+    def of(cls, marked: Marked) -> "Parts":
+        reasoning = marked.reasoning or None
+        return cls(reasoning, marked.response, marked.before, mark_inside(marked))
 
 
 class Exchange(NamedTuple):
@@ -36,18 +67,6 @@ class Exchange(NamedTuple):
 
     prompt: list[Message]
     completion: Parts
-
-
-def parts_of(reasoning: object, content: str) -> Parts:
-    """Reasoning and response: from the field `reasoning`, or from between the tags in `content`."""
-    inline = split(content)
-    if not isinstance(reasoning, str) or not reasoning.strip():
-        return Parts(inline.reasoning or None, inline.response)
-    thought = reasoning.strip()
-    is_repeated = (
-        inline.reasoning.strip() == thought
-    )  # some tools store the reasoning in both places
-    return Parts(thought, inline.response if is_repeated else content.lstrip())
 
 
 def exchange_of(turns: object) -> Exchange | Rejection:
@@ -65,18 +84,28 @@ def exchange_of(turns: object) -> Exchange | Rejection:
     if roles[-2:] != ["user", "assistant"]:
         return Rejection("not_a_conversation", " ".join(roles))
     *prompt, answer = messages
-    return Exchange(prompt, parts_of(answer.reasoning_content, answer.content))
+    return Exchange(
+        prompt, Parts.of(parts_of((answer.reasoning_content or "").strip(), answer.content))
+    )
 
 
 def messages_of(turns: object) -> list[Message] | Rejection:
-    """The messages of a list, with the keys `role` and `content`, or `from` and `value`."""
+    """The messages of a list, with the keys `role` and `content`, or `from` and `value`. The list may be JSON text."""
+    turns = decoded_text(turns)
     if not isinstance(turns, list) or not turns:
         return Rejection("not_a_conversation", type(turns).__name__)
     messages: list[Message] = []
+    thought = ""
     for turn in turns:
+        if isinstance(turn, dict) and str(_first(turn, ("role", "from"))).lower() in THOUGHT_ROLES:
+            thought = read_content(_first(turn, ("content", "value"))).text
+            continue
         message = _message(turn)
         if isinstance(message, Rejection):
             return message
+        if thought and message.role == "assistant" and not message.reasoning_content:
+            message = msgspec.structs.replace(message, reasoning_content=thought)
+            thought = ""
         messages.append(message)
     return messages
 
@@ -85,26 +114,23 @@ def _message(turn: object) -> Message | Rejection:
     if not isinstance(turn, dict):
         return Rejection("not_a_conversation", type(turn).__name__)
     role = _first(turn, ("role", "from"))
-    if not isinstance(role, str) or role not in ROLES:
+    if not isinstance(role, str) or role.lower() not in ROLES:
         return Rejection("other_roles", str(role))
-    content = _text(_first(turn, ("content", "value")))
-    if content is None:
+    if calls_tools(turn):
+        return Rejection("tool_calls", role)
+    value = _first(turn, ("content", "value"))
+    content = read_content(value)
+    is_text = value is None or isinstance(value, str | list)
+    items = value if isinstance(value, list) else []
+    if not is_text or content.other or not all(isinstance(item, str | dict) for item in items):
         return Rejection("not_text", role)
-    reasoning = _first(turn, REASONING_FIELDS)
-    if not isinstance(reasoning, str | None):
+    names = [name for name in REASONING_FIELDS if turn.get(name) is not None]
+    if any(not isinstance(turn[name], str | list | dict) for name in names):
         return Rejection("not_text", role)
-    return Message(role=ROLES[role], content=content, reasoning_content=reasoning)
-
-
-def _text(content: object) -> str | None:
-    """The text of a message, which may be a list of parts. None if a part is not text."""
-    if isinstance(content, str | None):
-        return content or ""
-    if not isinstance(content, list):
-        return None
-    texts = [part.get("text") if isinstance(part, dict) else part for part in content]
-    strings = [text for text in texts if isinstance(text, str)]
-    return "".join(strings) if len(strings) == len(texts) else None
+    reasoning = reasoning_field(turn) or "\n".join(content.thoughts)
+    return Message(
+        role=ROLES[role.lower()], content=content.text, reasoning_content=reasoning or None
+    )
 
 
 def _first(turn: dict[Any, Any], names: tuple[str, ...]) -> object:
@@ -115,6 +141,7 @@ def _first(turn: dict[Any, Any], names: tuple[str, ...]) -> object:
 
 
 SYSTEM_FIELDS = ("system", "system_prompt")
+PROMPT_LISTS = ("prompt", "messages", "input", "conversations", "conversation")
 
 
 class ParsedRow(NamedTuple):
@@ -128,6 +155,12 @@ class ParsedRow(NamedTuple):
     sample: int | None = None
     finish_reason: str | None = None
     teacher: str | None = None
+    prefix: str | None = None
+    "one of `PREFIXES` that was taken off the problem"
+    info: Any = None
+    "what turns hold beside role and text"
+    reference: str | None = None
+    "the reference answer in a turn's `info`"
 
 
 Outcome = ParsedRow | Rejection
@@ -138,7 +171,30 @@ def in_conversation(row: Row, fields: Fields, turns: object, keys: set[str]) -> 
     exchange = exchange_of(turns)
     if isinstance(exchange, Rejection):
         return exchange
-    return _parsed(row, fields, exchange, keys)
+    outcome = _parsed(row, fields, exchange, keys)
+    if isinstance(outcome, Rejection):
+        return outcome
+    info = _info(decoded_text(turns))
+    references = (turn.get("reference_answer") for turn in info if isinstance(turn, dict))
+    reference = next((str(one) for one in references if isinstance(one, str | int) and one), None)
+    return outcome._replace(info=info or None, reference=reference)
+
+
+def _info(turns: Any) -> list[Any]:
+    """What the turns of a conversation hold as `info`, without copies of reasoning and response."""
+    copies = ("think_content", "answer_content")
+    found = []
+    for turn in turns if isinstance(turns, list) else []:
+        info = turn.get("info") if isinstance(turn, dict) else None
+        if isinstance(info, dict):
+            info = {
+                name: value
+                for name, value in info.items()
+                if value is not None and name not in copies
+            }
+        if info:
+            found.append(info)
+    return found
 
 
 def in_columns(row: Row, fields: Fields, reasoning: str, content: str) -> Outcome:
@@ -146,7 +202,13 @@ def in_columns(row: Row, fields: Fields, reasoning: str, content: str) -> Outcom
     thought, response = row.get(reasoning), row.get(content)
     if not isinstance(thought, str | None) or not isinstance(response, str | None):
         return Rejection("not_text", f"{reasoning} {content}")
-    return answer_to(row, fields, parts_of(thought, response or ""), {reasoning, content})
+    parts = Parts.of(parts_of((thought or "").strip(), response or ""))
+    return answer_to(row, fields, parts, {reasoning, content})
+
+
+def in_text(text: str) -> Parts:
+    """The parts of a whole completion."""
+    return Parts.of(split_marked(text))
 
 
 def answer_to(row: Row, fields: Fields, completion: Parts, keys: set[str]) -> Outcome:
@@ -156,39 +218,81 @@ def answer_to(row: Row, fields: Fields, completion: Parts, keys: set[str]) -> Ou
         if isinstance(messages, Rejection):
             return messages
         return _parsed(row, fields, Exchange(messages, completion), {*keys, key})
-    name = problem_key(row, fields)
+    usual = tuple(name for name in fields.problem_names if name not in keys)
+    name = text_under(row, usual)
     if name is None:
         return Rejection("no_problem", ", ".join(row))
-    question = Message(role="user", content=row[name])
-    return _parsed(row, fields, Exchange([question], completion), {*keys, name})
+    text, used = row[name], {*keys, name}
+    context = row.get("input")
+    if (
+        name == "instruction"
+        and isinstance(context, str)
+        and context.strip()
+        and "input" not in keys
+    ):
+        text, used = f"{text}\n\n{context}", {*used, "input"}  # as Alpaca's rows are asked
+    question = Message(role="user", content=text)
+    return _parsed(row, fields, Exchange([question], completion), used, text)
 
 
 def message_lists(row: Row) -> dict[str, object]:
     """The lists of messages in a row that may be its prompt, by the row's key."""
     request = row.get("request")
     body = request.get("body", request) if isinstance(request, dict) else {}
-    values = {
-        "prompt": row.get("prompt"),
-        "messages": row.get("messages"),
-        "request": body.get("messages") if isinstance(body, dict) else None,
-    }
+    values = {name: _message_list(row.get(name)) for name in PROMPT_LISTS}
+    values["request"] = body.get("messages") if isinstance(body, dict) else None
     return {key: turns for key, turns in values.items() if isinstance(turns, list) and turns}
 
 
-def _parsed(row: Row, fields: Fields, exchange: Exchange, keys: set[str]) -> Outcome:
+def _message_list(value: Any) -> Any:
+    """A list of messages, which may stand as JSON in a text; None for any other text."""
+    if not isinstance(value, str):
+        return value
+    turns = decoded_text(value)
+    is_list = isinstance(turns, list) and bool(turns)
+    return turns if is_list and all(isinstance(turn, dict) for turn in turns) else None
+
+
+def _parsed(
+    row: Row, fields: Fields, exchange: Exchange, keys: set[str], asked: str | None = None
+) -> Outcome:
+    """One completion with its problem: `asked`, or the text of its column, or the last message of the prompt."""
     prompt, completion = exchange
     roles = [message.role for message in prompt]
-    if roles.count("user") > 1 or "assistant" in roles:
+    if roles.count("user") > 1 or "assistant" in roles or row.get("prev_messages"):
         return Rejection("several_turns", str(len(prompt) + 1))
-    key = problem_key(row, fields)
-    text = row[key] if key else "" if fields.problem or roles[-1] != "user" else prompt[-1].content
+    usual = PROBLEM_FIELDS if fields.problem is None else (fields.problem,)
+    key = (
+        text_under(row, tuple(name for name in usual if name not in keys))
+        if asked is None
+        else None
+    )
+    text = asked if asked is not None else row[key] if key else ""
+    if not key and asked is None and not fields.problem and roles[-1] == "user":
+        text = prompt[-1].content
+    text, prefix = without_prefix(text)
     if not text.strip():
         return Rejection("no_problem", ", ".join(row))
+    if text.strip().lower() in PLACEHOLDERS:
+        return Rejection("placeholder_problem", text.strip())
     if not (completion.reasoning or "").strip() and not completion.response.strip():
         return Rejection("no_completion", ", ".join(sorted(keys)))
+    if completion.mark_inside is not None and completion.mark_inside not in text:
+        return Rejection("mark_inside_completion", completion.mark_inside)
     used = keys if key is None else {*keys, key}
     system = text_under(row, SYSTEM_FIELDS)
     if system is not None and roles[0] != "system":
         prompt = [Message(role="system", content=row[system]), *prompt]
         used = {*used, system}
-    return ParsedRow(text, prompt, completion, used)
+    return ParsedRow(text, prompt, completion, used, prefix=prefix)
+
+
+def without_prefix(problem: str) -> tuple[str, str | None]:
+    """A problem without a known instruction before or behind it, and that instruction."""
+    bare = problem.strip()
+    for prefix in PREFIXES:
+        if bare.startswith(prefix):
+            return bare.removeprefix(prefix).lstrip(), prefix
+        if bare.endswith(prefix):
+            return bare.removesuffix(prefix).rstrip(), prefix
+    return problem, None

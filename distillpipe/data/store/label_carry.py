@@ -18,8 +18,8 @@ from distillpipe.base.filesystem import sync_file, sync_folder
 from distillpipe.base.hashing import content_hash
 from distillpipe.base.progress import say
 from distillpipe.base.records import SoftLabels
-from distillpipe.data.store import dataset, versions
-from distillpipe.data.store.dataset import RowKeys
+from distillpipe.data.store import dataset
+from distillpipe.data.store.dataset import Dataset, RowKeys
 from distillpipe.data.store.integrity import is_unchanged
 from distillpipe.data.store.jsonl import decode
 from distillpipe.data.store.label_writer import LabelWriter, has_labels
@@ -63,7 +63,7 @@ class _LabelledRow(NamedTuple):
         return status.st_dev, status.st_ino, self.labels.k
 
 
-def carry(inputs: Sequence[str], kept: Collection[str], draft: Draft) -> NewLabels:
+def carry(inputs: Sequence[Dataset], kept: Collection[str], draft: Draft) -> NewLabels:
     """Bring the labels of the rows of `inputs` into a draft. `kept` are the ids of the rows to keep.
 
     Labels that are not beside the plain file of their row are lost, with a note. Every run of a draft does the
@@ -112,15 +112,15 @@ def are_intact(folder: Path, labels: SoftLabels) -> bool:
     return has_labels(folder, labels) and all(map(is_unchanged, files))
 
 
-def _labelled_rows(inputs: Sequence[str]) -> Iterator[_LabelledRow]:
+def _labelled_rows(inputs: Sequence[Dataset]) -> Iterator[_LabelledRow]:
     """The rows that name labels, each id once."""
     seen: set[str] = set()
     decoder = msgspec.json.Decoder(RowKeys)
-    for reference in inputs:
-        folder = dataset.folder_of(reference)
-        if versions.plain_file(reference) is None and not files_of(folder):
+    for source in inputs:
+        folder = source.labels_folder
+        if not source.is_file and not files_of(folder):
             continue
-        for where, line in dataset.scan_lines(reference):
+        for where, line in dataset.scan_lines(source):
             if NO_LABELS in line:
                 continue
             row = decode(line, decoder, where)

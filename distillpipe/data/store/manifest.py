@@ -89,6 +89,8 @@ class Manifest(msgspec.Struct):
     libraries: dict[str, str] = {}
     user_code: dict[str, str] = {}
     "verifiers and rules of the user's own that decided on rows: name and hash of the file"
+    template_time: str | None = None
+    "what the clock of the chat template shows, ISO 8601, local; null where the template reads none"
     git_commit: str | None = None
     hardware: dict[str, Any] = {}
 

@@ -3,7 +3,8 @@
 The journal of a draft, `spending.jsonl`, is removed when the version is finished:
 
     {"event": "carried", "number": 0, "cost": 1200000}       spent before this journal began
-    {"event": "reserved", "number": 1, "cost": 70000000}     worst case; durable before the request is sent
+    {"event": "reserved", "number": 1, "cost": 70000000}     worst case; durable before the request is sent. A
+                                                             second one of the same number takes its place
     {"event": "billed", "number": 1, "cost": 4300000}        from the token counts in the server's response
     {"event": "bounded", "number": 2, "cost": 900000}        response without token counts: cost at most this
 
@@ -203,6 +204,21 @@ class Ledger:
         self._in_flight_sum += worst
         self._write([Event("reserved", self._number, worst)])
         return self._number
+
+    def grow(self, number: int, worst: int) -> bool:
+        """Reserve more for a request that is under way; false if the cap does not allow it."""
+        more = worst - self._in_flight[number]
+        if more > 0:
+            if not self.admits(more):
+                return False
+            self._in_flight[number] = worst
+            self._in_flight_sum += more
+            self._write([Event("reserved", number, worst)])
+        return True
+
+    def reserved(self, number: int) -> int:
+        """What is reserved for a request that is under way."""
+        return self._in_flight[number]
 
     def sync(self) -> None:
         """Make all reservations durable. Call it before the requests are sent."""

@@ -22,7 +22,7 @@ import msgspec
 
 from distillpipe.base.errors import DataError, UsageError
 from distillpipe.base.filesystem import say_once, sync_folder
-from distillpipe.base.hashing import cached_sha256, content_hash
+from distillpipe.base.hashing import content_hash
 from distillpipe.base.interrupts import shielded
 from distillpipe.base.progress import say
 from distillpipe.base.rowguard import too_many
@@ -226,12 +226,6 @@ def follow_latest(path: Path) -> Path:
     return path
 
 
-def plain_file(reference: str) -> Path | None:
-    """The path of a reference to a plain file. None for a folder, a version, or a missing file."""
-    path = follow_latest(Path(reference))
-    return path if path.is_file() else None
-
-
 def latest_name(out: Path) -> str | None:
     """The name of the version that `latest` under `out` points to, even if that version does not exist.
 
@@ -251,24 +245,6 @@ def latest_name(out: Path) -> str | None:
 def holds_versions(path: Path) -> bool:
     """Whether a stage wrote the folder `path`: a folder of versions, or one version."""
     return (path / "manifest.json").is_file() or bool(finished(path))
-
-
-def describe_input(reference: str, out: Path) -> InputDataset:
-    """The manifest entry for an input of a version under `out`: a dataset's id, or a file's sha256.
-
-    Raises UsageError for an unfinished version, DataError if a file of a version has another size than written.
-    """
-    if (path := plain_file(reference)) is not None:
-        return InputDataset(str(path), None, cached_sha256(path), relative_to(path, out))
-    folder = resolve(reference)
-    manifest = manifests.read(folder)
-    if manifest.id is None:
-        raise UsageError(
-            f"{folder} is unfinished: run the command that makes it again to finish it"
-        )
-    integrity.check_sizes(folder, manifest)
-    dataset = folder.parent
-    return InputDataset(str(dataset), manifest.version, manifest.id, relative_to(dataset, out))
 
 
 def relative_to(path: Path, out: Path) -> str:

@@ -10,7 +10,7 @@ Memory holds ids and hashes of rows, never their text.
 """
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -260,6 +260,31 @@ def incomplete(writer: Writer, way_out: str = WITHOUT_FAILED) -> Incomplete:
         f"{len(failed):,} rows failed (the first: {failed[0].error}), all are listed in "
         f"{writer.draft.path / ERRORS_FILE}: the same command tries them again, {way_out}"
     )
+
+
+def check_plan(writer: Writer, planned: Collection[str]) -> None:
+    """Check a draft against the ids of the rows that were planned, before it is finished.
+
+    Raises DataError unless it holds each of them once, kept or rejected, and no other row.
+    """
+    others, missing = writer.done.difference(planned), set(planned) - writer.done
+    counts = writer.counts
+    num_twice = counts.rows_kept + counts.rows_rejected - len(writer.done)
+    wrong = [
+        f"{number:,} {what}"
+        for number, what in (
+            (len(others), "rows that this command does not plan"),
+            (len(missing), "rows too few"),
+            (num_twice, "rows twice"),
+        )
+        if number
+    ]
+    if wrong:
+        first = min(others or missing, default="")
+        raise DataError(
+            f"{writer.draft.path} holds {' and '.join(wrong)}{f' (the first is {first})' if first else ''}, so it is not "
+            f"finished: move this folder out of {writer.draft.out}, and run the same command again"
+        )
 
 
 def give_up_failed(

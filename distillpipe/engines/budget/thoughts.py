@@ -30,14 +30,14 @@ class ThoughtEditor:
         self._chat = chat
         self._budget = budget
         turn = chat.turn
-        self.opening_ids = chat.ids(turn.opening)
+        self.opening_ids = chat.start_ids(turn.opening)
         "the start of a completion: opens the reasoning if the prompt does not"
-        self.wait_ids = chat.ids(budget.wait_text)
+        self.wait_ids = chat.more_ids(budget.wait_text)
         self.stop_ids: tuple[int, ...] = () if chat.close_id is None else (chat.close_id,)
         "tokens that end reasoning; empty if the delimiter is several tokens, which are found in the text"
         self.delimiters = DelimiterTokens(
             len(self.opening_ids),
-            len(chat.ids(turn.middle + budget.end_text)),
+            len(chat.more_ids(turn.middle + budget.end_text)),
             1 if self.stop_ids else len(turn.tags.close),
         )
 
@@ -51,7 +51,11 @@ class ThoughtEditor:
         if not parts.middle:
             thought = ids[:-1] if ids and ids[-1] in self._chat.end_ids else ids
             return Thought(thought, num_reasoning, is_closed=False)
-        end = text.index(self._chat.turn.tags.close, len(parts.opening))
+        end = text.find(
+            self._chat.turn.tags.close, len(parts.opening) + len(parts.reasoning.rstrip())
+        )
+        if end < 0:  # an answer without a thought, behind its own mark
+            return Thought(self.opening_ids, 0, is_closed=True)
         return Thought(self._cut(ids, text, end), num_reasoning, is_closed=True)
 
     def close(self, thought: list[int]) -> list[int]:
@@ -59,7 +63,7 @@ class ThoughtEditor:
         middle = self._chat.turn.middle
         if self._chat.text(thought)[-1:].isspace():
             middle = middle.lstrip()
-        return thought + self._chat.ids(middle + self._budget.end_text)
+        return thought + self._chat.more_ids(middle + self._budget.end_text)
 
     def force_end(self, thought: list[int], limits: TokenLimits) -> list[int]:
         """Cut reasoning to the limit and close it: after the last whole step if possible, else at a token."""
@@ -68,7 +72,7 @@ class ThoughtEditor:
         if not high:  # no white space either, it would count as reasoning
             turn = self._chat.turn
             empty = turn.opening.rstrip() + turn.middle.lstrip()
-            return self._chat.ids(empty + self._budget.end_text)
+            return self._chat.start_ids(empty + self._budget.end_text)
         text = self._chat.text(thought)
         if self._budget.end_at == "step":
             start = len(self._chat.split(text).opening)
@@ -121,4 +125,4 @@ class ThoughtEditor:
         )
         while not text.startswith(prefix := self._chat.text(ids[:length])) or len(prefix) > end:
             length -= 1
-        return ids[:length] + self._chat.ids(text[len(prefix) : end])
+        return ids[:length] + self._chat.more_ids(text[len(prefix) : end])

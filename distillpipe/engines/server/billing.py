@@ -25,6 +25,22 @@ class Billing:
         """Write the reservations to disk."""
         self._ledger.sync()
 
+    def allows(self, reservation: int, request: Request, num_tokens: int) -> bool:
+        """Whether an answer under way, of `num_tokens` so far, may go on.
+
+        A server that does not stop at the limit of the request costs more than was reserved for it: we reserve
+        more as long as --max-cost allows it.
+        """
+        prompt, completion = self._max_tokens(request)
+        if num_tokens <= completion:
+            return True
+        # a quarter more than there is, so that not each token is a line of the journal
+        worst = self._ledger.prices.cost(prompt, num_tokens + num_tokens // 4)
+        least = self._ledger.prices.cost(prompt, num_tokens + 1)
+        if least <= self._ledger.reserved(reservation):
+            return True
+        return self._ledger.grow(reservation, worst) or self._ledger.grow(reservation, least)
+
     def bill(self, reservation: int, request: Request, response: Response) -> None:
         """Book the cost of a request: by the server's counts if there are any, else nothing for an error.
 
@@ -36,7 +52,7 @@ class Billing:
             self._ledger.bill(reservation, None if is_unknown else 0)
             return
         self._raise_worst_case(request, usage)
-        cost = self._worst_case(request)
+        cost = max(self._worst_case(request), self._ledger.reserved(reservation))
         if usage.booked is not None:
             cost = self._ledger.prices.cost(*usage.booked)
         self._ledger.bill(reservation, cost, is_known=usage.is_billed)

@@ -3,7 +3,7 @@
 /chat/completions takes messages; the server renders the prompt, separates the reasoning and counts tokens:
 
 {"model": "qwen", "messages": [{"role": "user", "content": "1+1?"}], "temperature": 0.6, "top_p": 0.95,
- "seed": 17, "max_tokens": 32768, "chat_template_kwargs": {"enable_thinking": true}}
+ "seed": 17, "max_tokens": 32768, "stream": true, "stream_options": {"include_usage": true}, "chat_template_kwargs": {"enable_thinking": true}}
 
 /completions takes a prompt as token ids, which we rendered, and returns token ids (vLLM since 0.10), so that a
 completion can be continued:
@@ -12,6 +12,9 @@ completion can be continued:
  "return_token_ids": true, "skip_special_tokens": false, ...}
 """
 
+import re
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 import msgspec
@@ -21,6 +24,9 @@ from distillpipe.engines.base import Answer, Completion, Request
 from distillpipe.engines.server.replies import Reply, Response, Retry
 from distillpipe.engines.server.usage import UsageBounds, usage_bounds
 
+TEMPLATE_VARIABLES = "chat_template_kwargs"
+_STREAM = re.compile(r"\bstream(ing|ed|s)?\b", re.IGNORECASE)
+
 
 class Dialect(NamedTuple):
     """Request fields that not all servers support."""
@@ -28,15 +34,32 @@ class Dialect(NamedTuple):
     has_seed: bool = True
     limit: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     "name of the limit field: OpenAI's reasoning models refuse the older name"
+    stream: Literal["usage", "plain", "no"] = "usage"
+    "whether the answer is streamed, and its token counts are asked for"
+
+    @property
+    def is_streamed(self) -> bool:
+        return self.stream != "no"
 
 
 def adapt_dialect(dialect: Dialect, detail: str) -> Dialect | None:
     """The dialect that a refusal asks for; None if its text names no field that can change."""
+    if dialect.stream == "usage" and ("stream_options" in detail or "include_usage" in detail):
+        return dialect._replace(stream="plain")
+    if dialect.is_streamed and _STREAM.search(detail):
+        return dialect._replace(stream="no")
     if dialect.limit == "max_tokens" and "max_completion_tokens" in detail:
         return dialect._replace(limit="max_completion_tokens")
     if dialect.has_seed and "seed" in detail.lower():
         return dialect._replace(has_seed=False)  # such a server samples without a seed anyway
     return None
+
+
+def change_of(old: Dialect, new: Dialect) -> str:
+    """What is sent otherwise from now on."""
+    if old.stream != new.stream:
+        return "without streaming" if new.stream == "no" else "without stream_options"
+    return f"with {new.limit}" if old.limit != new.limit else "without seeds"
 
 
 class Endpoint(NamedTuple):
@@ -46,6 +69,8 @@ class Endpoint(NamedTuple):
     context_length: int
     end_ids: frozenset[int] | None
     "end tokens of the chat that renders prompts here; null if the server renders them"
+    template_variables: Mapping[str, Any] = MappingProxyType({})
+    "for the chat template of the server"
 
     @property
     def path(self) -> str:
@@ -61,6 +86,8 @@ class Endpoint(NamedTuple):
         if self.end_ids is None:
             messages = [{"role": item.role, "content": item.content} for item in request.messages]
             prompt = {"messages": messages}
+            if self.template_variables:
+                prompt[TEMPLATE_VARIABLES] = dict(self.template_variables)
             if is_bounded and request.max_tokens < self.context_length:
                 prompt[dialect.limit] = request.max_tokens
         else:
@@ -78,8 +105,15 @@ class Endpoint(NamedTuple):
         }  # fmt: skip
         if dialect.has_seed:
             body["seed"] = request.seed
+        if dialect.is_streamed:
+            body["stream"] = True
+        if dialect.stream == "usage":
+            body["stream_options"] = {"include_usage": True}
         if sampling.extra_body is not None:
-            body |= msgspec.json.decode(sampling.extra_body)
+            extra = msgspec.json.decode(sampling.extra_body)
+            if isinstance(more := extra.get(TEMPLATE_VARIABLES), dict):
+                extra[TEMPLATE_VARIABLES] = {**self.template_variables, **more}
+            body |= extra
             body = {name: value for name, value in body.items() if value is not None}
         return body
 
@@ -109,7 +143,9 @@ class Endpoint(NamedTuple):
         """
         key, reason = request.key, reply.finish_reason
         if self.end_ids is None:
-            return Answer(key, reply.message, reason, reply.usage.stored, reply.served_by)
+            return Answer(
+                key, reply.message, reason, reply.usage.stored, reply.served_by, reply.notes
+            )
         if reply.token_ids is None:
             raise EngineError(
                 f"{self.model}: the server returns no token ids, which --tokenizer needs: serve the model "

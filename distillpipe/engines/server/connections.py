@@ -4,7 +4,7 @@
   request and adds nothing here: we do retries, reasoning fields and errors ourselves.
 - Connections are in small pools, because a pool of httpx scans all its connections for each request: one pool of
   1,024 reached 100 requests per second, pools of 8 reach 700.
-- An answer is read in pieces. Its size after decompression and its time are limited by its request. All
+- An answer is read in pieces, and put together if it is streamed. Its size after decompression and its time are limited by its request. All
   answers in flight share a memory limit.
 """
 
@@ -14,6 +14,7 @@ import resource
 import socket
 import urllib.parse
 import urllib.request
+from collections.abc import AsyncIterator
 from contextlib import aclosing, suppress
 from typing import NamedTuple
 
@@ -25,10 +26,12 @@ from distillpipe.base.progress import say
 from distillpipe.base.redaction import guard
 from distillpipe.engines.base import Request
 from distillpipe.engines.server.replies import Retry, one_line
+from distillpipe.engines.server.streams import StreamedAnswer, Unfinished, Watch
 
 POOL_SIZE = 8
 KEEP_SECONDS = 3.0  # shorter than servers keep an idle connection (uvicorn: 5)
 CONNECT_SECONDS = 20.0
+DRAIN_SECONDS = 1.0  # for the end of a stream after its last event
 SPARE_FILES = 128  # file descriptors for everything but connections
 ANSWER_BYTES = 4 * 2**20  # of an answer, besides its tokens
 TOKEN_BYTES = 1024  # of one token of an answer, whose text may be repeated
@@ -62,6 +65,8 @@ class RawResponse(NamedTuple):
     retry_after: str | None
     body: bytes
     location: str | None = None
+    is_stream: bool = False
+    "whether the body was put together from the events of a stream"
 
 
 class _AnswerTooLong(Exception):
@@ -87,7 +92,7 @@ class Connections:
         self._held = 0
         self._free = list(range(num_connections))
         self._headers = {
-            "Content-Type": "application/json", "User-Agent": "distillpipe", "Accept": "application/json",
+            "Content-Type": "application/json", "User-Agent": "distillpipe", "Accept": "application/json, text/event-stream",
             "Accept-Encoding": "gzip, deflate",
         }  # fmt: skip
         if key is not None:
@@ -108,9 +113,11 @@ class Connections:
             for _ in range(0, num_connections, POOL_SIZE)
         ]
 
-    async def post(self, path: str, body: object, limits: RequestLimits) -> RawResponse | Retry:
-        """POST `body` as JSON."""
-        return await self._request("POST", path, msgspec.json.encode(body), limits)
+    async def post(
+        self, path: str, body: object, limits: RequestLimits, watch: Watch | None = None
+    ) -> RawResponse | Retry:
+        """POST `body` as JSON. `watch` sees a streamed answer as it comes, and may end it."""
+        return await self._request("POST", path, msgspec.json.encode(body), limits, watch)
 
     async def get(self, path: str, seconds: float) -> RawResponse | Retry:
         """GET, with up to `seconds` without a byte and twice as long in total."""
@@ -123,18 +130,32 @@ class Connections:
             await pool.aclose()
 
     async def _request(
-        self, method: str, path: str, content: bytes | None, limits: RequestLimits
+        self,
+        method: str,
+        path: str,
+        content: bytes | None,
+        limits: RequestLimits,
+        watch: Watch | None = None,
     ) -> RawResponse | Retry:
         slot = self._free.pop()
+        answer = StreamedAnswer(watch)
         try:
             async with asyncio.timeout(limits.deadline):
                 pool = self._pools[slot // POOL_SIZE]
-                return await self._exchange(pool, method, path, content, limits)
+                return await self._exchange(pool, method, path, content, limits, answer)
         except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.ProxyError) as error:
             cause = one_line(first_line(error))
             return Retry(f"no connection ({cause}{_tls_remedy(cause)})", was_sent=False)
         except httpx2.TimeoutException:
-            return Retry("no answer in time", may_be_billed=True)
+            has_begun = answer.num_events > 0
+            when = "in mid-answer" if has_begun else "with no answer"
+            return Retry(
+                f"the server fell silent for {limits.silence:,.3g} s {when}",
+                may_be_billed=True,
+                is_silent=not has_begun,
+            )
+        except Unfinished as error:
+            return Retry(str(error), may_be_billed=True)
         except TimeoutError:
             reason = f"no complete answer within {limits.deadline:,.0f} s"
             return Retry(reason, may_be_billed=True)
@@ -156,6 +177,7 @@ class Connections:
         path: str,
         content: bytes | None,
         limits: RequestLimits,
+        answer: StreamedAnswer,
     ) -> RawResponse:
         """Send a request and read its answer. An answer that is not read to its end closes its connection."""
         connect = min(limits.silence, CONNECT_SECONDS)
@@ -168,45 +190,61 @@ class Connections:
         response.request = request
         try:
             is_answer = 200 <= response.status_code < 300
-            body = await self._read(response, limits.num_bytes if is_answer else None)
+            body = await self._read(response, limits.num_bytes if is_answer else None, answer)
         finally:
             await response.aclose()
         headers = response.headers
         return RawResponse(
-            response.status_code, headers.get("retry-after"), body, headers.get("location")
+            response.status_code,
+            headers.get("retry-after"),
+            body,
+            headers.get("location"),
+            bool(answer.is_stream),
         )
 
-    async def _read(self, response: httpx2.Response, max_bytes: int | None) -> bytes:
+    async def _read(
+        self, response: httpx2.Response, max_bytes: int | None, answer: StreamedAnswer
+    ) -> bytes:
         """The decompressed body. Raises `_AnswerTooLong` beyond `max_bytes`.
 
         Without `max_bytes` it is the body of an error, of which `ERROR_BYTES` are enough.
         """
-        pieces: list[bytes] = []
-        num_bytes = 0
+        num_bytes = num_held = 0
+        if max_bytes is None:
+            answer.is_stream = False
         try:
             async with aclosing(response.aiter_bytes()) as stream:
                 async for piece in stream:
-                    pieces.append(piece)
                     num_bytes += len(piece)
-                    self._held += len(piece)
-                    if max_bytes is None and num_bytes >= ERROR_BYTES:
+                    answer.feed(piece)
+                    # of a stream only its text is kept in memory
+                    self._held += answer.num_held - num_held
+                    num_held = answer.num_held
+                    if answer.is_done:  # read the rest, so that the connection can be used again
+                        await _drain(stream)
+                    is_enough = max_bytes is None and num_bytes >= ERROR_BYTES
+                    if answer.is_done or answer.stopped is not None or is_enough:
                         break
-                    if max_bytes is not None and num_bytes > max_bytes:
-                        raise _AnswerTooLong(
-                            f"the answer is longer than {max_bytes:,} bytes, the maximum for its request"
-                        )
-                    if self._held > HELD_BYTES and num_bytes > self._share:
-                        raise _AnswerTooLong(
-                            f"the answers in flight take more than {HELD_BYTES:,} bytes together, and this "
-                            f"one is one of the longest with {num_bytes:,}"
-                        )
+                    self._check_size(num_bytes, num_held, max_bytes)
         except httpx2.DecodingError:
             if max_bytes is not None:
                 raise
             return b""  # the status is enough
         finally:
-            self._held -= num_bytes
-        return b"".join(pieces)
+            self._held -= num_held
+        return answer.close()
+
+    def _check_size(self, num_bytes: int, num_held: int, max_bytes: int | None) -> None:
+        """Raise `_AnswerTooLong` for an answer that is longer than its request or the common memory allows."""
+        if max_bytes is not None and num_bytes > max_bytes:
+            raise _AnswerTooLong(
+                f"the answer is longer than {max_bytes:,} bytes, the maximum for its request"
+            )
+        if self._held > HELD_BYTES and num_held > self._share:
+            raise _AnswerTooLong(
+                f"the answers in flight take more than {HELD_BYTES:,} bytes together, and this "
+                f"one is one of the longest with {num_held:,}"
+            )
 
     def _url(self, path: str) -> httpx2.URL:
         """The URL of a path. Raises UsageError if the base URL is invalid."""
@@ -219,6 +257,14 @@ class Connections:
                     "http://localhost:8000/v1"
                 ) from error
         return self._urls[path]
+
+
+async def _drain(stream: AsyncIterator[bytes]) -> None:
+    """Read a stream to its end; a server that does not end it keeps nobody waiting."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(DRAIN_SECONDS):
+            async for _ in stream:
+                pass
 
 
 def _proxy(base_url: str) -> str | None:

@@ -6,7 +6,9 @@ are pulled and rows are written by one thread, and Ctrl-C arrives between two sl
 
 import heapq
 import random
+import re
 import time
+from collections import Counter
 from collections.abc import Generator, Iterator, Sequence
 from itertools import count
 from typing import NamedTuple
@@ -14,11 +16,13 @@ from typing import NamedTuple
 import msgspec
 
 from distillpipe.base.errors import EngineError, Incomplete
+from distillpipe.base.options import STALL_SECONDS
 from distillpipe.base.progress import say
 from distillpipe.base.redaction import redact
-from distillpipe.engines.base import Answer, Failure, Outcome, Refusal, Request
+from distillpipe.engines.base import Failure, Outcome, Refusal, Request
+from distillpipe.engines.server.alarm import require_reasoning
 from distillpipe.engines.server.billing import Billing
-from distillpipe.engines.server.bodies import Dialect, Endpoint, adapt_dialect
+from distillpipe.engines.server.bodies import Dialect, Endpoint, adapt_dialect, change_of
 from distillpipe.engines.server.connections import (
     RequestLimits,
     max_answer_bytes,
@@ -42,6 +46,7 @@ from distillpipe.engines.server.retry import (
     retry_delay,
 )
 from distillpipe.engines.server.server import Server
+from distillpipe.engines.server.streams import Stop, StreamedAnswer
 from distillpipe.engines.server.usage import UsageWarning
 
 DEAD_TRIES = 6  # tries in a row without a connection, per request in flight: the server is down
@@ -49,28 +54,40 @@ MANY_FAILURES = 20  # failed requests in a row, or the concurrency if larger: th
 MAX_NAMES = (
     20  # new model names that are reported, for a server that changes its name again and again
 )
+SILENT_TRIES = (
+    2  # tries in a row without a byte of an answer, per request in flight: the server hangs
+)
 MAX_SUSPECTS = 5  # refusals before the first answer: an option is the cause
+
+_REFUSES_STREAM = re.compile(
+    r"\bstream(ing|ed|s)?\b.{0,60}\b(not|un)|\b(not|un)\w*\b.{0,60}\bstream", re.IGNORECASE
+)
 
 
 class Timeouts(NamedTuple):
     """How long a server may take."""
 
     silence_seconds: float | None = None
-    "without a byte of the answer; null: ten minutes, plus a second per ten tokens of `max_tokens`"
+    "without a byte of an answer that is not streamed; null: ten minutes, plus a second per ten tokens of its limit"
     delay_scale: float = 1.0
     "factor on the delays between tries"
     deadline_seconds: float | None = None
-    "for the whole request; null: twice the time without a byte"
+    "for the whole request; null: twice the time without a byte of an answer that is not streamed"
+    stall_seconds: float = STALL_SECONDS
+    "without a byte of an answer that is streamed, or may be"
 
     def silence(self, max_tokens: int) -> float:
-        """Seconds without a byte: an answer is not streamed, it comes in one piece at its end."""
+        """Seconds without a byte where an answer comes in one piece at its end."""
         return 600 + max_tokens / 10 if self.silence_seconds is None else self.silence_seconds
 
-    def limits(self, request: Request) -> RequestLimits:
+    def limits(self, request: Request, *, is_streamed: bool = False) -> RequestLimits:
         """The limits of one request: time without a byte, total time, bytes of its answer."""
         silence = self.silence(request.max_tokens)
         deadline = 2 * silence if self.deadline_seconds is None else self.deadline_seconds
-        return RequestLimits(silence, deadline, max_answer_bytes(request))
+        stall = self.stall_seconds if is_streamed else silence
+        if is_streamed and self.silence_seconds is not None:
+            stall = min(stall, silence)
+        return RequestLimits(stall, max(deadline, stall), max_answer_bytes(request))
 
 
 DEFAULT_TIMEOUTS = Timeouts()
@@ -98,7 +115,9 @@ class OpenAIEngine:
         self._billing = billing
         self._timeouts = timeouts
         self._needs_reasoning = needs_reasoning
-        self._endpoint = Endpoint(server.model, server.context_length, end_ids)
+        self._endpoint = Endpoint(
+            server.model, server.context_length, end_ids, server.template_variables
+        )
         self.context_length = server.context_length
         self.description = f"{server.model} at {server.base_url}"
 
@@ -109,7 +128,9 @@ class OpenAIEngine:
         )
         outcomes = scheduler.outcomes()
         try:
-            yield from require_reasoning(outcomes) if self._needs_reasoning else outcomes
+            if self._needs_reasoning:
+                outcomes = require_reasoning(outcomes, self._server)
+            yield from outcomes
         finally:
             scheduler.close()
             if self._billing is not None:
@@ -128,6 +149,8 @@ class _Pending(msgspec.Struct):
     "false once the server has said that prompt and `max_tokens` together exceed its context"
     dialect: Dialect = Dialect()
     "of the last try"
+    is_over_cost: bool = False
+    "its answer was ended because --max-cost allows no more"
 
 
 class _Scheduler:
@@ -159,8 +182,10 @@ class _Scheduler:
         self._is_proven = False
         "whether an answer has come"
         self._dialect = Dialect()
-        self._num_unconnected = self._num_failed = 0
-        "both in a row"
+        self._num_unconnected = self._num_failed = self._num_silent = 0
+        "each in a row"
+        self._notes: Counter[str] = Counter()
+        "what was remarkable about answers that were kept"
         self._served_by: set[str] = set()
         self._error: EngineError | None = None
         self._has_reported_delay = False
@@ -177,6 +202,28 @@ class _Scheduler:
                 raise self._error
             self._send()
         yield from self._suspects
+        for note, number in self._notes.items():
+            say(f"{number:,} answers {note}")
+
+    def _count_notes(self, reply: Reply) -> None:
+        """Count answers that were kept although something about them is odd; their rows' `extra` has it."""
+        for name, text in reply.notes:
+            match name:
+                case "finish_reason":
+                    read = f"read as {reply.finish_reason!r}"
+                    self._notes[
+                        f"ended with a finish_reason that is not known ({text}): {read}"
+                    ] += 1
+                case "halves_of_characters_replaced":
+                    self._notes["held halves of characters: replaced by U+FFFD"] += 1
+                case "text_before_reasoning":
+                    self._notes["held text before the reasoning: kept in `extra`"] += 1
+
+    def _lacks_ids(self, pending: _Pending, response: Response) -> bool:
+        """Whether a server leaves out the token ids because the answer is streamed."""
+        if self._endpoint.end_ids is None or self._is_proven or not isinstance(response, Reply):
+            return False
+        return response.token_ids is None and pending.dialect.is_streamed
 
     def close(self) -> None:
         """Cancel what is in flight and close all connections."""
@@ -233,18 +280,49 @@ class _Scheduler:
 
     async def _post(self, pending: _Pending) -> tuple[_Pending, Response]:
         """Send a request once and read its response."""
-        request, is_bounded = pending.request, pending.is_bounded
+        request, is_bounded, dialect = pending.request, pending.is_bounded, pending.dialect
         raw_response = await self._connections.post(
             self._endpoint.path,
-            self._endpoint.body(request, pending.dialect, is_bounded=is_bounded),
-            self._timeouts.limits(request),
+            self._endpoint.body(request, dialect, is_bounded=is_bounded),
+            self._timeouts.limits(request, is_streamed=dialect.is_streamed),
+            lambda answer: self._stop_for(pending, answer),
         )
         if isinstance(raw_response, Retry):
             return pending, raw_response
         bounds = self._endpoint.usage_bounds(request, is_bounded=is_bounded)
-        response = read_response(*raw_response, bounds)
+        response = read_response(*raw_response[:4], bounds)
+        if isinstance(response, Reply) and dialect.is_streamed and not raw_response.is_stream:
+            self._say_not_streamed(request)
+        if pending.is_over_cost and isinstance(response, Reply):
+            # its text was cut, so it says nothing of what was billed
+            response = response._replace(
+                usage=response.usage._replace(booked=None, is_billed=False)
+            )
         is_proven = self._is_proven
+        if raw_response.is_stream and self._lacks_ids(pending, response):
+            return pending, Retry("its streams do not hold token ids", may_be_billed=True)
         return pending, self._endpoint.check_token_ids(request, response, is_proven=is_proven)
+
+    def _stop_for(self, pending: _Pending, answer: StreamedAnswer) -> Stop | None:
+        """Why an answer under way is ended: it loops, or the server goes on beyond what --max-cost allows."""
+        if pending.request.sampling.stop_loops and answer.is_loop():
+            return "repetition"
+        if self._billing is None or pending.reservation is None:
+            return None
+        if self._billing.allows(pending.reservation, pending.request, answer.num_tokens):
+            return None
+        pending.is_over_cost = True
+        return "length"
+
+    def _say_not_streamed(self, request: Request) -> None:
+        """From now on answers are asked for in one piece: say how long one may take."""
+        if self._dialect.is_streamed:
+            self._dialect = self._dialect._replace(stream="no")
+            seconds = self._timeouts.silence(request.max_tokens)
+            loops = "; --stop-loops has no effect" if request.sampling.stop_loops else ""
+            say(
+                f"the server does not stream its answers: each is waited for up to {seconds:,.0f} s{loops}"
+            )
 
     def _receive(self, pending: _Pending, response: Response) -> Iterator[Outcome]:
         """Bill a response and turn it into outcomes, or into another try."""
@@ -252,17 +330,19 @@ class _Scheduler:
             self._billing.bill(pending.reservation, pending.request, response)
         if isinstance(response, Reply | Refused) and response.usage is not None:
             self._warn_once(response.usage.warnings)
-        is_busy = isinstance(response, Retry) and response.is_busy
+        # a request that waits in the server's queue is silent too: fewer at a time are the remedy
+        is_busy = isinstance(response, Retry) and (response.is_busy or response.is_silent)
         self._throttle.record(pending.sent_after, is_busy=is_busy)
         key = pending.request.key
         match response:
             case Reply():
-                self._num_unconnected = self._num_failed = 0
+                self._num_unconnected = self._num_failed = self._num_silent = 0
                 self._check_name(response.served_by)
                 is_proven, self._is_proven = self._is_proven, True
                 # an answer has come: the options are not to blame for earlier refusals
                 suspects, self._suspects = self._suspects, []
                 yield from suspects
+                self._count_notes(response)
                 yield self._endpoint.outcome(pending.request, response, is_proven=is_proven)
             case Refused("prompt_too_long") if pending.is_bounded:
                 pending.is_bounded = False
@@ -281,11 +361,12 @@ class _Scheduler:
     def _adapt(self, pending: _Pending, dialect: Dialect, detail: str) -> None:
         """Send a request again in another dialect, and all later ones."""
         if self._dialect == pending.dialect:
-            is_limit = dialect.has_seed == self._dialect.has_seed
-            change = f"with {dialect.limit}" if is_limit else "without seeds"
+            change = change_of(self._dialect, dialect)
             say(
                 f"the server does not support a field of the requests ({detail}): sending them {change}"
             )
+            if not dialect.is_streamed and self._dialect.is_streamed:
+                self._say_not_streamed(pending.request)
             self._dialect = dialect
         self._delay(pending, 0.0)
 
@@ -303,13 +384,29 @@ class _Scheduler:
 
     def _retry(self, pending: _Pending, response: Retry) -> Iterator[Failure]:
         """Schedule another try; yield a failure after the last one."""
+        if (
+            pending.dialect.is_streamed
+            and not self._is_proven
+            and _REFUSES_STREAM.search(response.reason)
+        ):
+            self._adapt(pending, pending.dialect._replace(stream="no"), response.reason)
+            return
         pending.tries += 1
         self._num_unconnected = 0 if response.was_sent else self._num_unconnected + 1
+        self._num_silent = self._num_silent + 1 if response.is_silent else 0
         num_in_flight = self._loop.num_tasks + len(self._delayed) + 1
         if self._num_unconnected >= DEAD_TRIES * num_in_flight:
             self._error = EngineError(
                 f"{self._server.base_url} is down: {response.reason}, {self._num_unconnected:,} times in "
                 "a row; start the server again and run the same command to continue"
+            )
+        if response.is_silent and self._num_silent == 1:
+            say(f"warning: {response.reason} (--stall-seconds): asking again")
+        if self._num_silent > SILENT_TRIES * num_in_flight:
+            self._error = EngineError(
+                f"{self._server.base_url} takes requests and does not answer: {response.reason}, "
+                f"{self._num_silent:,} times in a row; restart the server, or give a longer --stall-seconds or a "
+                "smaller --concurrency, and run the same command to continue"
             )
         if pending.tries < MAX_TRIES:
             retry_after = retry_after_seconds(response.retry_after, time.time())
@@ -348,34 +445,3 @@ class _Scheduler:
         names.add(served_by)
         if len(names) >= MAX_NAMES:
             say(f"the server has reported {len(names)} names: further new names are not shown")
-
-
-NUM_ROWS = 5  # answers without reasoning at the start of a run that stop it
-
-
-def require_reasoning(outcomes: Iterator[Outcome]) -> Iterator[Outcome]:
-    """Pass outcomes on, but hold answers back until one has reasoning.
-
-    Raises EngineError if the first `NUM_ROWS` answers have no reasoning. None of them becomes a row, so a
-    restarted server is asked again. If a run has fewer answers, they pass with a warning. An interrupted
-    run loses what is held back, at most four answers.
-    """
-    held: list[Answer] = []
-    has_reasoning = False
-    for outcome in outcomes:
-        if has_reasoning or not isinstance(outcome, Answer):
-            yield outcome
-            continue
-        held.append(outcome)
-        has_reasoning = outcome.message.reasoning_content is not None
-        if has_reasoning:
-            yield from held
-        elif len(held) >= NUM_ROWS:
-            raise EngineError(
-                f"the first {NUM_ROWS} answers hold no reasoning, and none of them was kept: start the "
-                "server with its reasoning parser (vllm serve --reasoning-parser ...), use a reasoning "
-                "model, or give --allow-no-reasoning"
-            )
-    if not has_reasoning and held:
-        say(f"warning: no reasoning in any of the {len(held)} answers")
-        yield from held

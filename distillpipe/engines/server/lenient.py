@@ -45,6 +45,18 @@ def decode_json(content: bytes | Raw, kind: type[T]) -> T:
         raise InvalidJson(_reason(error)) from error
 
 
+def num_lone_surrogates(content: bytes) -> int:
+    """How many halves of a character `decode_json` replaces in the texts of a body."""
+    if b"\\ud" not in content and b"\\uD" not in content:
+        return 0
+    try:
+        unescaped = json.dumps(json.loads(content), ensure_ascii=False)
+    except NOT_TRANSLATED:
+        return 0
+    paired = unescaped.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
+    return sum("\ud800" <= char <= "\udfff" for char in paired)
+
+
 def optional_value(content: Raw, default: Any = None) -> Any:
     """The value of an optional field; `default` if it cannot be decode_json."""
     try:

@@ -13,16 +13,19 @@ from typing import Annotated, Any, Literal, NamedTuple
 import msgspec
 from msgspec import Raw
 
+from distillpipe.base.assistant import calls_tools, read_assistant, refusal_of
+from distillpipe.base.finish import ending
+from distillpipe.base.marks import Marked
 from distillpipe.base.records import FinishReason, Message
 from distillpipe.base.redaction import redact
 from distillpipe.engines.server.lenient import (
     NULL,
     InvalidJson,
     decode_json,
+    num_lone_surrogates,
     optional_value,
     summarize,
 )
-from distillpipe.engines.server.reasoning_fields import read_message
 from distillpipe.engines.server.usage import Usage, UsageBounds, read_usage
 
 
@@ -37,6 +40,8 @@ class Reply(NamedTuple):
     "of the completion, if the prompt was sent as token ids"
     has_invalid_ids: bool = False
     "the field of the token ids holds something else"
+    notes: tuple[tuple[str, str], ...] = ()
+    "what the server sent and the row does not hold otherwise, as name and text: it goes to the row's `extra`"
 
 
 class Retry(NamedTuple):
@@ -50,12 +55,14 @@ class Retry(NamedTuple):
     "the header of this name"
     was_sent: bool = True
     "false if there was no connection"
+    is_silent: bool = False
+    "the server took the request and sent nothing of an answer for too long"
 
 
 class Refused(NamedTuple):
     """A request that will never be answered."""
 
-    reason: Literal["prompt_too_long", "refused_by_server"]
+    reason: Literal["prompt_too_long", "refused_by_server", "refused_by_model", "called_a_tool"]
     detail: str
     is_certain: bool
     "false if an option may be the cause, so that every request would be refused"
@@ -75,11 +82,6 @@ class Fatal(NamedTuple):
 Response = Reply | Retry | Refused | Fatal
 UNBOUNDED = UsageBounds()
 
-FINISH_REASONS: dict[str, FinishReason] = {
-    "stop": "stop", "eos": "stop", "stop_sequence": "stop", "end_turn": "stop",
-    "length": "length", "max_tokens": "length", "model_length": "length",
-    "repetition": "repetition",
-}  # fmt: skip
 DETAIL_CHARACTERS = 300  # of a server's error that are shown
 
 _BUSY = (429, 503, 529)
@@ -152,24 +154,72 @@ def _read_body(content: bytes, bounds: UsageBounds) -> Response:
         return _with_usage(response, body.usage, bounds)
     if choice is None:
         return Retry("the answer holds no choices", may_be_billed=True)
-    reason = optional_value(choice.finish_reason)
-    if reason == "content_filter":
-        usage = read_usage(body.usage, Message(role="assistant", content=""), bounds)
-        return Refused("refused_by_server", reason, is_certain=True, usage=usage)
-    finish_reason = FINISH_REASONS.get(reason) if isinstance(reason, str) else None
-    if finish_reason is None:
-        shown = one_line(repr(reason)) if isinstance(reason, str) else summarize(reason)
-        return Retry(f"the answer has the finish_reason {shown}", may_be_billed=True)
     message = _message(choice)
     if isinstance(message, str):
         return Retry(message, may_be_billed=True)
+    refusal = _refusal(choice, message)
+    if refusal is not None:
+        usage = read_usage(body.usage, Message(role="assistant", content=""), bounds)
+        return refusal._replace(usage=usage)
+    finish = _finish_reason(choice, message)
+    if isinstance(finish, str):
+        return Retry(finish, may_be_billed=True)
     try:
         ids = decode_json(choice.token_ids, list[Annotated[int, msgspec.Meta(ge=0, lt=2**31)]])
     except InvalidJson:
         ids = None
     has_invalid_ids = ids is None and optional_value(choice.token_ids, default=0) is not None
-    usage = read_usage(body.usage, message, bounds, None if ids is None else len(ids))
-    return Reply(message, finish_reason, usage, _served_by(body), ids, has_invalid_ids)
+    answer = Message(
+        role="assistant",
+        content=message.response,
+        reasoning_content=message.reasoning or None,
+    )
+    usage = read_usage(body.usage, answer, bounds, None if ids is None else len(ids))
+    notes = [("finish_reason", finish.note)] if finish.note else []
+    notes += [("text_before_reasoning", message.before)] if message.before else []
+    if num_replaced := num_lone_surrogates(content):
+        notes.append(("halves_of_characters_replaced", str(num_replaced)))
+    served_by = _served_by(body)
+    return Reply(answer, finish.reason, usage, served_by, ids, has_invalid_ids, tuple(notes))
+
+
+class _Finish(NamedTuple):
+    """How an answer ended."""
+
+    reason: FinishReason
+    note: str = ""
+    "what the server said, where our table does not know it"
+
+
+def _finish_reason(choice: _Choice, message: Marked) -> _Finish | str:
+    """How an answer ended, or why it is none. A word that is not known costs no answer: it is kept with a note."""
+    said = optional_value(choice.finish_reason)
+    shown = one_line(said) if isinstance(said, str) and said else summarize(said) or "empty"
+    kind = ending(said)
+    has_text = bool(message.response.strip() or message.reasoning.strip())
+    if kind == "failed" or (kind is None and not has_text):
+        return f"the answer has the finish_reason {one_line(repr(said)) if isinstance(said, str) else shown}"
+    if kind in ("stop", "length", "repetition"):
+        return _Finish(kind)
+    # without a response the thought was cut off
+    return _Finish("stop" if message.response.strip() else "length", shown)
+
+
+def _refusal(choice: _Choice, message: Marked) -> Refused | None:
+    """The refusal that a choice holds in place of an answer; None for an answer."""
+    said = optional_value(choice.finish_reason)
+    kind = ending(said)
+    if kind == "filtered":
+        return Refused("refused_by_server", one_line(str(said)), is_certain=True)
+    fields = optional_value(choice.message)
+    if message.response.strip() or message.reasoning.strip() or not isinstance(fields, dict):
+        return None
+    if refusal := refusal_of(fields):
+        return Refused("refused_by_model", one_line(refusal), is_certain=True)
+    if kind == "tool_call" or calls_tools(fields):
+        detail = "the model called a tool in place of an answer"
+        return Refused("called_a_tool", detail, is_certain=True)
+    return None
 
 
 def _with_usage(response: Response, usage: Raw, bounds: UsageBounds) -> Response:
@@ -194,20 +244,22 @@ def _first_choice(content: Raw) -> _Choice | None:
     return None
 
 
-def _message(choice: _Choice) -> Message | str:
-    """The message of a choice, or the reason why there is none."""
+def _message(choice: _Choice) -> Marked | str:
+    """The parts of a choice's message, or the reason why there is none."""
     try:
         fields, text = decode_json(choice.message, object), decode_json(choice.text, object)
     except InvalidJson as error:
         return f"the answer is not valid JSON ({one_line(str(error))})"
     if not isinstance(fields, dict):
-        if not isinstance(text, str):
-            return "the answer holds no message"
-        return read_message({"content": text})
+        return (
+            read_assistant({"content": text})
+            if isinstance(text, str)
+            else "the answer holds no message"
+        )
     content = fields.get("content")
-    message = read_message(fields)
-    is_text = content is None or isinstance(content, str) or message.content
-    if is_text or message.reasoning_content or content in ([], {}):
+    message = read_assistant(fields)
+    is_text = content is None or isinstance(content, str) or message.response
+    if is_text or message.reasoning or content in ([], {}) or refusal_of(fields):
         return message
     return f"the answer's content is not text ({summarize(content)})"
 

@@ -2,7 +2,10 @@
 
 import sys
 import urllib.parse
+from collections.abc import Mapping
 from contextlib import suppress
+from types import MappingProxyType
+from typing import Any
 
 import msgspec
 from msgspec import Raw
@@ -24,6 +27,8 @@ class _ModelCard(msgspec.Struct):
     id: str
     max_model_len: Raw = NULL
     "reported by vLLM and SGLang"
+    owned_by: Raw = NULL
+    "the software of a server that one runs oneself: vllm, sglang, llamacpp, library (Ollama)"
 
     @property
     def context_length(self) -> int | None:
@@ -40,12 +45,22 @@ class _ModelList(msgspec.Struct):
 class Server:
     """An OpenAI-compatible server and the model to request from it."""
 
-    def __init__(self, base_url: str, model: str, key_variable: str) -> None:
+    def __init__(
+        self,
+        base_url: str,
+        model: str,
+        key_variable: str,
+        template_variables: Mapping[str, Any] = MappingProxyType({}),
+    ) -> None:
+        """`template_variables` go to the chat template of the server with each request."""
         self.base_url = base_url.rstrip("/")
         self.model = model
+        self.template_variables = template_variables
         self._key_variable = key_variable
         self._key = read_key(key_variable)
         self.context_length = sys.maxsize
+        self.software = ""
+        "vllm, sglang, ollama, llamacpp or openrouter; empty if the list of models does not tell"
 
     def connect(self, num_connections: int) -> Connections:
         return Connections(self.base_url, self._key, num_connections)
@@ -60,14 +75,25 @@ class Server:
             if not response.was_sent:
                 raise EngineError(f"{self.base_url}: {response.reason}; {_CHECK_ADDRESS}")
             return
-        refusal = read_response(*response) if response.status in (401, 403) else None
+        refusal = read_response(*response[:4]) if response.status in (401, 403) else None
         if isinstance(refusal, Fatal):
             raise EngineError(self.remedy(refusal))
         if response.status == 200 and response.body.lstrip().startswith(b"<"):
             raise EngineError(f"{self.base_url} answers with a web page; {_CHECK_ADDRESS}")
-        for card in _model_cards(response):
+        cards = _model_cards(response)
+        self.software = self._software(cards)
+        for card in cards:
             if card.id == self.model and card.context_length is not None:
                 self.context_length = card.context_length
+
+    def _software(self, cards: list[_ModelCard]) -> str:
+        """What the server runs, as far as its address and its list of models tell."""
+        host = urllib.parse.urlsplit(self.base_url).hostname or ""
+        if host.endswith("openrouter.ai"):
+            return "openrouter"
+        owners = {optional_value(card.owned_by) for card in cards if card.id == self.model}
+        owner = next((str(owner).lower() for owner in owners if isinstance(owner, str)), "")
+        return "ollama" if owner == "library" else owner
 
     def remedy(self, fatal: Fatal) -> str:
         """One line for an error that stops the run: what the server said, and what to do."""

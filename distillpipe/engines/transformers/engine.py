@@ -1,6 +1,6 @@
 """The transformers engine: samples from any causal language model of transformers, on the CPU or one GPU.
 
-Continuous batching: each sequence has a slot in one KV cache, and a slot is refilled when its sequence ends, so
+Continuous batching: each sequence has a slot in one cache, and a slot is refilled when its sequence ends, so
 short completions do not wait for long ones. Random numbers are a hash of (request seed, position), so a
 completion does not depend on the other sequences in the batch.
 """
@@ -20,8 +20,10 @@ from distillpipe.engines.base import (
     Request,
     refusal_of_unknown_token,
 )
-from distillpipe.engines.transformers.kv_cache import ATTENTION
 from distillpipe.engines.transformers.labels import score_requests
+from distillpipe.engines.transformers.output_head import output_head
+from distillpipe.engines.transformers.slot_cache import ATTENTION
+from distillpipe.engines.transformers.slot_model import tried
 from distillpipe.engines.transformers.slots import Slots
 from distillpipe.models import loading
 from distillpipe.models.chat import Chat
@@ -50,13 +52,10 @@ class TransformersEngine:
         )
         with _memory_errors(model.name, "take a smaller model, or --engine vllm with more GPUs"):
             self._model.to(self._device).eval()
-        config = self._model.config
-        if set(getattr(config, "layer_types", None) or ["full_attention"]) != {"full_attention"}:
-            raise EngineError(
-                f"{model.name} has layers other than full attention, which the transformers engine does "
-                "not support: give --engine vllm"
-            )
+        config = self._model.config.get_text_config()
         self.context_length = _context_length(config, model.name, max_model_len)
+        self._head = output_head(self._model, model.name)
+        self._cache = tried(self._model, model.name, self._device)
         self._vocab_size = self._model.get_input_embeddings().num_embeddings
         self.description = f"transformers on {self._device}"
         self._end_ids = chat.end_ids
@@ -75,7 +74,9 @@ class TransformersEngine:
         requests = chain([first], requests)
         num_slots = self._num_slots_that_fit(min(first.sampling.max_tokens, self.context_length))
         soft_labels = first.soft_labels
-        slots = Slots(self._model, num_slots, self.context_length, self._device, soft_labels)
+        slots = Slots(
+            self._model, self._head, num_slots, self.context_length, self._device, soft_labels
+        )
         waiting: list[Request] = []  # for prefill, which delays all active sequences
         is_exhausted = False
         while slots.num_active or waiting or not is_exhausted:
@@ -91,11 +92,11 @@ class TransformersEngine:
                         to_score.append(request)
                     else:
                         to_sample.append(request)
-                yield from score_requests(self._model, to_score, self._device)
+                yield from score_requests(self._model, self._head, to_score, self._device)
                 waiting += slots.resume(to_sample)  # continuing rounds start at once
             has_room = num_slots - slots.num_active >= num_slots / REFILL_SHARE
             if waiting and (has_room or not slots.num_active):
-                for group in _prefill_groups(waiting):
+                for group in _prefill_groups(waiting, of_one_length=self._cache.has_states):
                     slots.prefill(group)
                 waiting = []
             elif slots.num_active:
@@ -104,18 +105,12 @@ class TransformersEngine:
 
     def _num_slots_that_fit(self, longest: int) -> int:
         """The requested number of slots, or as many sequences of `longest` tokens as fit into free memory."""
-        config = self._model.config
-        heads = config.num_key_value_heads
-        head_size = (
-            getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        )
-        numbers_per_token = 2 * config.num_hidden_layers * heads * head_size  # keys and values
-        bytes_per_token = numbers_per_token * self._model.dtype.itemsize
+        num_bytes = self._cache.bytes_per_token * max(longest, 1) + self._cache.bytes_per_slot
         if self._device.type == "cuda":
             free = torch.cuda.mem_get_info(self._device)[0]
         else:
             free = free_memory()
-        fit = int(free * MEMORY_SHARE / (bytes_per_token * max(longest, 1)))
+        fit = int(free * MEMORY_SHARE / max(num_bytes, 1))
         if fit < self._num_slots:
             say(f"{max(fit, 1)} concurrent sequences: memory holds no more of {longest:,} tokens")
         return max(1, min(self._num_slots, fit))
@@ -156,11 +151,13 @@ def _pull(requests: Iterator[Request | None], limit: int) -> tuple[list[Request]
     return pulled, len(pulled) < limit
 
 
-def _prefill_groups(requests: list[Request]) -> Iterator[list[Request]]:
-    """Group requests of similar length whose padded prompts fit into one forward pass."""
+def _prefill_groups(requests: list[Request], *, of_one_length: bool) -> Iterator[list[Request]]:
+    """Group requests of similar length, or of one length, whose padded prompts fit into one forward pass."""
     group: list[Request] = []
     for request in sorted(requests, key=lambda request: len(request.prompt_ids)):
-        if group and (len(group) + 1) * len(request.prompt_ids) > PREFILL_TOKENS:
+        length = len(request.prompt_ids)
+        is_full = (len(group) + 1) * length > PREFILL_TOKENS
+        if group and (is_full or (of_one_length and length != len(group[0].prompt_ids))):
             yield group
             group = []
         group.append(request)

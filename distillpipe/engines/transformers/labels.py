@@ -12,6 +12,7 @@ import torch
 
 from distillpipe.data.store.labels import SAMPLED, Labels
 from distillpipe.engines.base import Completion, Failure, Request
+from distillpipe.engines.transformers.output_head import OutputHead
 
 PASS_TOKENS = 16384  # of padded texts in one forward pass
 BLOCK_NUMBERS = (
@@ -31,12 +32,12 @@ class Text(NamedTuple):
 
 
 def score_requests(
-    model: Any, requests: Sequence[Request], device: torch.device
+    model: Any, head: OutputHead, requests: Sequence[Request], device: torch.device
 ) -> Iterator[Completion | Failure]:
     """Label the completions that the requests hold."""
     texts = [Text(request.prompt_ids, request.completion_ids or ()) for request in requests]
     k = max((request.soft_labels or 0 for request in requests), default=0)
-    for index, labels in score(model, texts, k, device):
+    for index, labels in score(model, head, texts, k, device):
         request, tokens = requests[index], list(texts[index].completion_ids)
         if labels is None:
             yield Failure(request.key, "the model's logits of this text are not finite")
@@ -46,7 +47,7 @@ def score_requests(
 
 
 def score(
-    model: Any, texts: Sequence[Text], k: int, device: torch.device
+    model: Any, head: OutputHead, texts: Sequence[Text], k: int, device: torch.device
 ) -> Iterator[tuple[int, Labels | None]]:
     """Yield the index of each text and its labels; None if its logits are not finite.
 
@@ -55,13 +56,13 @@ def score(
     vocabulary.
     """
     for group in _pass_groups(texts):
-        labels = _score([texts[index] for index in group], model, k, device)
+        labels = _score([texts[index] for index in group], model, head, k, device)
         yield from zip(group, labels, strict=True)
 
 
 @torch.inference_mode()
 def _score(
-    texts: Sequence[Text], model: Any, k: int, device: torch.device
+    texts: Sequence[Text], model: Any, head: OutputHead, k: int, device: torch.device
 ) -> Iterator[Labels | None]:
     longest = max(text.num_tokens for text in texts)
     ids = torch.zeros(len(texts), longest, dtype=torch.long)  # (B, T), right-padded
@@ -73,7 +74,7 @@ def _score(
     hidden = model.base_model(input_ids=ids.to(device), use_cache=False).last_hidden_state
     own = torch.tensor([token for text in texts for token in text.completion_ids], device=device)
     top_tokens, top_logprobs, own_logprobs = _top_of_hidden(
-        model.get_output_embeddings(), hidden[is_before.to(device)], own, k
+        head, hidden[is_before.to(device)], own, k
     )
     starts = np.cumsum([len(text.completion_ids) for text in texts])[:-1]
     for text, *parts in zip(
@@ -90,17 +91,16 @@ def _score(
 
 
 def _top_of_hidden(
-    head: Any, hidden: torch.Tensor, own: torch.Tensor, k: int
+    head: OutputHead, hidden: torch.Tensor, own: torch.Tensor, k: int
 ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], np.ndarray[Any, Any]]:
     """The top tokens and their log-probabilities, (N, K), and those of the tokens `own`, (N,).
 
-    `hidden`, (N, hidden size), is the input of the output embeddings `head`. Logits are computed in blocks.
+    `hidden` is (N, hidden size). Logits are computed in blocks.
     """
-    vocab_size = head.weight.shape[0]
-    block = max(1, BLOCK_NUMBERS // vocab_size)
+    block = max(1, BLOCK_NUMBERS // head.num_embeddings)
     blocks: list[tuple[torch.Tensor, ...]] = []
     for states, tokens in zip(torch.split(hidden, block), torch.split(own, block), strict=True):
-        logits = head(states).float()  # (block, V)
+        logits = head(states)  # (block, V)
         total = logits.logsumexp(-1, keepdim=True)
         top = logits.topk(k)
         own_logits = logits.gather(1, tokens[:, None])

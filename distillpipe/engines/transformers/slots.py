@@ -1,6 +1,6 @@
 """The batch of the transformers engine: one slot per sequence in flight.
 
-The KV cache of an ended sequence stays until its slot is needed. A round that continues the sequence
+The cache of an ended sequence stays until its slot is needed. A round that continues the sequence
 (`Request.limit`) takes the slot again. Tokens that were added in between are fed to the model one per step, in
 the same batch as the other sequences. Shapes: A active slots, L stored positions, V vocabulary.
 """
@@ -14,10 +14,10 @@ import torch
 from distillpipe.base.records import FinishReason
 from distillpipe.engines.base import Completion, Failure, Request, ends_in_loop
 from distillpipe.engines.transformers.draw import draw_tokens, uniforms
-from distillpipe.engines.transformers.kv_cache import KVCache
 from distillpipe.engines.transformers.labels import LabelBuffer, top_tokens
+from distillpipe.engines.transformers.output_head import OutputHead
+from distillpipe.engines.transformers.slot_model import SlotModel
 
-SPAN_STEP = 32  # attention spans are multiples of this
 NOT_A_TOKEN = -1  # sampled where the logits are nan or infinite
 MAX_ADDED_TOKENS = 32  # per continuing round: more are faster in a new prefill
 
@@ -28,12 +28,15 @@ class Slots:
     def __init__(
         self,
         model: Any,
+        head: OutputHead,
         num_slots: int,
         context: int,
         device: torch.device,
         soft_labels: int | None = None,
     ) -> None:
-        self._model = model
+        self._model = SlotModel(model, num_slots, device)
+        self._cache = self._model.cache
+        self._head = head
         self._context = context
         self._device = device
         self._requests: list[Request] = []
@@ -41,8 +44,7 @@ class Slots:
         self._added: list[deque[int]] = []
         "per active slot: the rest of the prompt that the model has not read yet"
         self._kept: dict[int, list[int]] = {}
-        "per inactive slot: the tokens whose keys and values it still holds"
-        self._cache = KVCache(num_slots, device)
+        "per inactive slot: the tokens that its cache still holds"
         self._lengths = torch.zeros(num_slots, dtype=torch.long, device=device)
         self._last = torch.zeros(num_slots, dtype=torch.long, device=device)
         self._temperature = torch.zeros(num_slots, device=device)
@@ -56,7 +58,7 @@ class Slots:
 
     @torch.inference_mode()
     def prefill(self, group: list[Request]) -> None:
-        """Add new sequences: one forward pass over their right-padded prompts."""
+        """Add new sequences: one forward pass over their right-padded prompts, of equal length for recurrent layers."""
         first, end = self.num_active, self.num_active + len(group)
         lengths = torch.tensor([len(request.prompt_ids) for request in group], device=self._device)
         ids = torch.zeros(len(group), int(lengths.max()), dtype=torch.long, device=self._device)
@@ -69,15 +71,7 @@ class Slots:
         self._added += [deque() for _ in group]
         for slot in range(first, end):
             self._kept.pop(slot, None)
-        self._cache.write_prompts(first, end)
-        positions = torch.arange(ids.shape[1], device=self._device)
-        hidden = self._model.base_model(
-            input_ids=ids,
-            position_ids=positions[None],
-            attention_mask=(positions[None] <= positions[:, None])[None, None],  # causal
-            past_key_values=self._cache,
-            use_cache=True,
-        ).last_hidden_state
+        hidden = self._model.read_prompts(ids, first)
         last = hidden[torch.arange(len(group), device=self._device), lengths - 1]  # (A, hidden)
         self._draw(last, first, end)
 
@@ -85,19 +79,9 @@ class Slots:
     def step(self) -> None:
         """Sample one more token of every active sequence."""
         active = self.num_active
-        lengths = self._lengths[:active]
-        span = -(-(int(lengths.max()) + 1) // SPAN_STEP) * SPAN_STEP
-        self._cache.write_tokens(active, lengths, span)
-        mask = torch.arange(span, device=self._device)[None] <= lengths[:, None]  # (A, L)
-        hidden = self._model.base_model(
-            input_ids=self._last[:active, None],
-            position_ids=lengths[:, None],
-            attention_mask=mask[:, None, None],
-            past_key_values=self._cache,
-            use_cache=True,
-        ).last_hidden_state
+        hidden = self._model.read_tokens(self._last[:active], self._lengths[:active])
         self._lengths[:active] += 1
-        self._draw(hidden[:, -1], 0, active)
+        self._draw(hidden, 0, active)
 
     @torch.inference_mode()
     def take_finished(self, end_ids: frozenset[int]) -> list[Completion | Failure]:
@@ -138,6 +122,10 @@ class Slots:
         if request.limit is None:
             return None
         shared = {slot: _num_shared(request.prompt_ids, ids) for slot, ids in self._kept.items()}
+        if (
+            self._cache.has_states
+        ):  # a state cannot be taken back: all that the slot has read must be in the prompt
+            shared = {slot: num for slot, num in shared.items() if num == len(self._kept[slot])}
         slot = max(shared, key=lambda slot: shared[slot], default=None)
         if slot is None or len(request.prompt_ids) - shared[slot] > MAX_ADDED_TOKENS:
             return None
@@ -164,7 +152,7 @@ class Slots:
         self._seeds[slot] = request.seed
 
     def _draw(self, hidden: torch.Tensor, first: int, end: int) -> None:
-        logits = self._model.get_output_embeddings()(hidden).float()  # (A, V)
+        logits = self._head(hidden)  # (A, V)
         is_finite = logits.amax(-1).isfinite()
         if not is_finite.all():
             logits = logits.where(is_finite[:, None], 0.0)

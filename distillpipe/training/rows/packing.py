@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import torch
 
 from distillpipe.training.passes import best_fit
+from distillpipe.training.rows.attention import bounds
 from distillpipe.training.rows.rows import IGNORED, Row
 
 MAX_PADDING = 0.1  # of a padded pass, as a share of its tokens
@@ -91,17 +92,7 @@ def _packed(rows: list[Row]) -> Pass:
     for row, start in zip(rows, starts, strict=False):
         unsupervised = max(1, row.num_prompt)  # nothing predicts a first token
         labels[start : start + unsupervised] = IGNORED
-    positions = torch.cat([torch.arange(length) for length in lengths])
-    bounds = torch.tensor(starts, dtype=torch.int32)  # (R + 1)
-    longest = max(lengths)
-    model_inputs = {
-        "position_ids": positions[None],
-        "cu_seq_lens_q": bounds,
-        "cu_seq_lens_k": bounds,
-        "max_length_q": longest,
-        "max_length_k": longest,
-    }
-    return Pass(ids[None], labels[None], model_inputs, rows)
+    return Pass(ids[None], labels[None], bounds(lengths), rows)
 
 
 def _padded(rows: list[Row]) -> Pass:

@@ -23,6 +23,7 @@ from distillpipe.models.chat import Chat
 
 ROWS_AHEAD = 64  # rows that are tokenized in advance
 POSITION_BYTES = 4
+NUM_QUOTED = 200  # characters of a rendered turn in an error
 
 
 class StoredLabels(msgspec.Struct, frozen=True):
@@ -103,8 +104,10 @@ RowOutcome = Row | DataError | InternalError
 
 def row_of(trace: Trace, chat: Chat) -> Row:
     """Tokenize a trace. Raises DataError if its text would train the student wrongly."""
-    prompt = chat.prompt_ids(trace.messages[:-1])
-    completion = chat.completion_ids(trace.messages[-1])
+    mode = chat.mode_of(trace.messages[-1])
+    prompt_text = chat.prompt(trace.messages[:-1], mode)
+    prompt = chat.ids(prompt_text)
+    completion = chat.completion_ids(trace.messages[-1], mode)
     if not chat.end_ids.isdisjoint(completion[:-1]):
         raise DataError(
             f"row {trace.id}: an end token is inside the completion, so the student would learn "
@@ -114,6 +117,18 @@ def row_of(trace: Trace, chat: Chat) -> Row:
         raise DataError(
             f"row {trace.id}: {chat.turn.tags.close} is inside the reasoning, so the student would "
             "learn to end its reasoning there: remove the row or the tag"
+        )
+    if not chat.thinks and trace.reasoning:
+        raise DataError(
+            f"row {trace.id} has reasoning, and the prompt of the chat template closes an empty thought, so the "
+            "student would learn to think when the thought is over: leave out the --template-option that "
+            "switches thinking off"
+        )
+    if (rendered := chat.renders_otherwise(trace.messages, prompt_text)) is not None:
+        raise DataError(
+            f"row {trace.id}: the chat template writes this turn in another way than the row, it ends with "
+            f"{rendered[-NUM_QUOTED:]!r}: give another --chat-template, or name the marks with --think-open and "
+            "--think-close"
         )
     text = chat.text(completion)
     for name, part in (("reasoning", trace.reasoning), ("response", trace.response)):

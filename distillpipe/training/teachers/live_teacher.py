@@ -14,6 +14,7 @@ import torch
 
 from distillpipe.base.errors import UsageError
 from distillpipe.base.memory import free_memory
+from distillpipe.engines.transformers.output_head import output_head
 from distillpipe.models import loading
 from distillpipe.models.lookup import Model, count_weights
 from distillpipe.training.losses.soft_losses import DenseTargets
@@ -49,7 +50,8 @@ class LiveTeacher:
         named = msgspec.structs.replace(model, name=f"--teacher {model.name}")
         loaded = loading.load_whole_model(named, dtype=weights)
         self._model = loaded.to(device).eval().requires_grad_(False)
-        attention = implementation(loaded.config, device, dtype)
+        self._head = output_head(self._model, named.name)
+        attention = implementation(loaded.config, device, dtype).attention
         if attention is not None:
             loaded.set_attn_implementation(attention)
         self._split = padded_passes if attention is None else packed_passes
@@ -87,14 +89,13 @@ class LiveTeacher:
         self, outputs: TeacherOutputs, counterparts: Ids, num_embeddings: int
     ) -> DenseTargets:
         """The teacher's distribution over the tokens that a student with `num_embeddings` embeddings has too."""
-        head = self._model.get_output_embeddings()
-        ours = counterparts[: head.weight.shape[0]]
+        ours = counterparts[: self._head.num_embeddings]
         shared = np.flatnonzero((ours >= 0) & (ours < num_embeddings))
         tokens: tuple[torch.Tensor, torch.Tensor] | int = len(shared)
         if not np.array_equal(ours[shared], np.arange(len(shared))) or shared[-1] >= len(shared):
             pair = (torch.from_numpy(ids).to(self._device) for ids in (shared, ours[shared]))
             tokens = (next(pair), next(pair))
-        return DenseTargets(outputs.states, outputs.labelled, head, tokens)
+        return DenseTargets(outputs.states, outputs.labelled, self._head, tokens)
 
 
 def _predicting(row: Row, positions: bytes) -> Ids:

@@ -41,7 +41,7 @@ class HiddenSums(NamedTuple):
 
 def soft_rows_of(student: Model, options: TrainingOptions, teachers: Sequence[Model]) -> SoftRows:
     """The reader of soft labels for this run. Raises UsageError for teachers of another vocabulary."""
-    chat = load_chat(student.folder, student.name, options.chat_template)
+    chat = load_chat(student.folder, student.name, options.chat_template, options.template)
     live = [
         LiveChat(
             teacher.name,

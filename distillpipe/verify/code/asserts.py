@@ -48,14 +48,10 @@ def tests_of_check(source: str, function: str | None, prompt: str) -> CodeTests:
 
 def _checked_path(tree: ast.Module) -> str:
     """The argument of the last statement, `check(...)`."""
-    last = tree.body[-1] if tree.body else None
-    if (
-        not isinstance(last, ast.Expr)
-        or not isinstance(last.value, ast.Call)
-        or not last.value.args
-    ):
-        raise ValueError("the last statement is not check(...)")
-    return ast.unparse(last.value.args[0])
+    match tree.body:
+        case [*_, ast.Expr(value=ast.Call(args=[candidate, *_]))]:
+            return ast.unparse(candidate)
+    raise ValueError("the last statement is not check(...)")
 
 
 def tests_of_asserts(texts: list[str], setup: str) -> CodeTests:
@@ -112,22 +108,19 @@ def _expression(statement: ast.stmt) -> tuple[str, Any] | None:
 
 def _sides(statement: ast.stmt) -> tuple[ast.expr, ast.expr] | None:
     """The two sides of `assert left == right`; None for other statements."""
-    if not isinstance(statement, ast.Assert) or not isinstance(statement.test, ast.Compare):
-        return None
-    test = statement.test
-    if len(test.ops) != 1 or not isinstance(test.ops[0], ast.Eq):
-        return None
-    return test.left, test.comparators[0]
+    match statement:
+        case ast.Assert(test=ast.Compare(left=left, ops=[ast.Eq()], comparators=[right])):
+            return left, right
+    return None
 
 
 def _is_trivial(statement: ast.stmt) -> bool:
     """Whether a statement tests nothing: `assert True`, or a constant, such as a docstring."""
-    value = getattr(statement, "test" if isinstance(statement, ast.Assert) else "value", None)
     if isinstance(statement, ast.Expr):
-        return isinstance(value, ast.Constant)
-    return (
-        isinstance(statement, ast.Assert) and isinstance(value, ast.Constant) and bool(value.value)
-    )
+        return isinstance(statement.value, ast.Constant)
+    if not isinstance(statement, ast.Assert) or not isinstance(statement.test, ast.Constant):
+        return False
+    return bool(statement.test.value)
 
 
 def _calls_of(tree: ast.AST, name: str) -> Iterator[ast.Call]:

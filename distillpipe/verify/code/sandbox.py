@@ -332,7 +332,8 @@ def _own_uid(number: int) -> int:
 
 @functools.cache
 def _has_many_uids() -> bool:
-    spans = [[int(word) for word in line.split()] for line in _lines("/proc/self/uid_map")]
+    lines = Path("/proc/self/uid_map").read_text(encoding="utf-8").splitlines()
+    spans = [[int(word) for word in line.split()] for line in lines]
     return any(first <= _FIRST_UID and first + count > _FIRST_UID + _NUM_UIDS
                for first, _, count in spans)  # fmt: skip
 
@@ -342,7 +343,3 @@ def _counts_processes_by_namespace() -> bool:
     """Whether the kernel counts a user's processes separately in each user namespace: since 5.14."""
     version = [int(part) for part in platform.release().split("-")[0].split(".")[:2]]
     return version >= [5, 14] or os.geteuid() == 0
-
-
-def _lines(path: str) -> list[str]:
-    return Path(path).read_text(encoding="utf-8").splitlines()

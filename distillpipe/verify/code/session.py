@@ -31,7 +31,7 @@ _CHUNK_BYTES = 1 << 16
 _KILL_SECONDS = 10.0  # deleting a million files takes seconds
 _END_SECONDS = 1.0  # between the end of the answers and the end of the process
 _WATCH_SECONDS = (
-    0.02  # between two checks of the number of files, which may pass its limit meanwhile
+    0.02  # between two checks of the number of files, which may exceed its limit meanwhile
 )
 
 
@@ -39,10 +39,13 @@ class SandboxError(DistillError):
     """A sandbox that worked before could not be started: a fault of the machine, not of a program."""
 
 
+Status = Literal["answered", "ended", "time_limit", "output_limit", "file_limit"]
+
+
 class Answer(NamedTuple):
     """The result of a request."""
 
-    status: Literal["answered", "ended", "time_limit", "output_limit", "file_limit"]
+    status: Status
     reply: list[Any]
     "the parsed line of the answer; `[]` if there is none or it is not a JSON list"
     output: bytes
@@ -80,7 +83,11 @@ class Session:
         self._is_isolated = seccomp is not None
         inside, self._requests = os.pipe()
         self._replies, answers = os.pipe()
-        filter_end = None if seccomp is None else _full_pipe(seccomp)
+        filter_end = None
+        if seccomp is not None:  # a pipe that holds the filter, which is at most 64 KB
+            filter_end, writing = os.pipe()
+            os.write(writing, seccomp)
+            os.close(writing)
         ends = [inside, answers] + ([] if filter_end is None else [filter_end])
         try:
             self.process = subprocess.Popen(
@@ -177,9 +184,7 @@ class Session:
         self.close()
         return Answer(status, [], bytes(output), exit_code)
 
-    def _pump(
-        self, data: memoryview, output: bytearray, deadline: float
-    ) -> Literal["answered", "ended", "time_limit", "output_limit", "file_limit"]:
+    def _pump(self, data: memoryview, output: bytearray, deadline: float) -> Status:
         """Send and read data until an answer is complete, the process ends, or a limit is exceeded."""
         poll = select.poll()
         poll.register(self._replies, select.POLLIN)
@@ -204,9 +209,7 @@ class Session:
                     poll.unregister(pipe)
         return "answered"
 
-    def _exceeded_limit(
-        self, now: float, deadline: float, output: bytearray
-    ) -> Literal["time_limit", "output_limit", "file_limit"] | None:
+    def _exceeded_limit(self, now: float, deadline: float, output: bytearray) -> Status | None:
         if max(len(output), len(self._unread)) > self.max_output_bytes:
             return "output_limit"
         if now >= deadline:
@@ -262,14 +265,6 @@ def _innermost(process: int) -> int:
         process = int(children[0])
         path = f"/proc/{process}/task/{process}/children"
     return process
-
-
-def _full_pipe(data: bytes) -> int:
-    """The read end of a pipe that holds `data`, at most 64 KB."""
-    reading, writing = os.pipe()
-    os.write(writing, data)
-    os.close(writing)
-    return reading
 
 
 def _write(pipe: int, data: memoryview) -> int:

@@ -1,13 +1,16 @@
 """Compares the results and the output of a program with the expected ones, outside the sandbox.
 
 Results are untrusted: they may nest without end, or hold sets whose hashes all collide. So values are compared
-in their encoded form, as lists. Only a value of the same size as the expected one becomes a set or a dict key.
+in their encoded form, as lists. Only a value of the same size as the expected one is decoded, to be an element of
+a set or a dict key.
 """
 
 import re
 from decimal import Decimal, InvalidOperation
 from itertools import repeat
 from typing import Any
+
+from distillpipe.verify.code.inside.values import decoded
 
 _FRACTION = re.compile(r"[+-]?\d*(?:\.\d+|\.?\d*[eE][+-]?\d+)")
 
@@ -38,7 +41,7 @@ def _equal(encoded: Any, expected: Any, tuple_is_list: bool) -> bool:
         return isinstance(expected, dict) and _equal_dict(parts, expected, tuple_is_list)
     if isinstance(expected, (list, dict)):
         return False
-    return _size(encoded) == _size(expected) and bool(_decoded(encoded) == expected)
+    return _size(encoded) == _size(expected) and bool(decoded(encoded) == expected)
 
 
 def _equal_dict(parts: list[Any], expected: dict[Any, Any], tuple_is_list: bool) -> bool:
@@ -47,7 +50,7 @@ def _equal_dict(parts: list[Any], expected: dict[Any, Any], tuple_is_list: bool)
         return False
     if sum(map(_size, keys)) != sum(map(_size, expected)):
         return False
-    by_key = dict(zip(map(_decoded, keys), values, strict=True))
+    by_key = dict(zip(map(decoded, keys), values, strict=True))
     return all(
         key in by_key and _equal(by_key[key], value, tuple_is_list)
         for key, value in expected.items()
@@ -61,23 +64,6 @@ def _size(value: Any) -> int:
     if isinstance(value, (tuple, set, frozenset)):
         return 1 + sum(map(_size, value))
     return 1
-
-
-def _decoded(encoded: Any) -> Any:
-    """The value of an encoded number, key or element of a set; raises TypeError for a list or a dict."""
-    if not isinstance(encoded, list):
-        return encoded
-    mark, parts = encoded[0], encoded[1:]
-    if mark == "i":
-        return int(parts[0], 16)
-    if mark == "b":
-        return bytes.fromhex(parts[0])
-    if mark == "c":
-        return complex(*parts)
-    kinds = {"t": tuple, "s": set, "f": frozenset}
-    if mark not in kinds:
-        raise TypeError(f"not a key or an element of a set: {mark!r}")
-    return kinds[mark](map(_decoded, parts))
 
 
 def equal_output(printed: str, expected: str, *, is_lenient: bool = False) -> bool:

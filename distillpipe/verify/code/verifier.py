@@ -108,7 +108,11 @@ def judge_code(
     try:
         if len(program) > MAX_PROGRAM_CHARACTERS or "\0" in program:
             raise _TestFailure("no_python", "over a million characters, or a null byte")
-        run = _run_livecodebench if _are_livecodebench(tests, rules) else _run_tests
+        # LiveCodeBench's harness only knows scripts, and functions whose results are JSON.
+        has_kind = isinstance(tests, InputTests) or (
+            isinstance(tests, CallTests) and tests.tuple_is_list
+        )
+        run = _run_livecodebench if rules == "livecodebench" and has_kind else _run_tests
         for _ in run(program, tests, sandbox, test_seconds):
             num_passed += 1
         failure = None
@@ -174,12 +178,17 @@ def _run_inputs(
             for text, (_, expected) in pending:
                 answer = session.ask(("input", text), seconds)
                 has_changed_files = _check_script_end(answer)
-                printed = answer.output.decode(errors="replace")
-                if not equal_output(printed, expected, is_lenient=tests.is_lenient):
-                    raise _TestFailure("wrong_output", f"printed {printed[:80]!r}")
+                _check_output(answer.output.decode(errors="replace"), expected, tests)
                 yield
                 if has_changed_files:
                     break
+
+
+def _check_output(printed: Any, expected: str, tests: InputTests) -> None:
+    """Raise _TestFailure unless a program has printed the expected text."""
+    is_text = isinstance(printed, str)
+    if not is_text or not equal_output(printed, expected, is_lenient=tests.is_lenient):
+        raise _TestFailure("wrong_output", f"printed {str(printed)[:80]!r}")
 
 
 def _check_script_end(answer: Answer) -> bool:
@@ -196,14 +205,6 @@ def _check_script_end(answer: Answer) -> bool:
     return bool(has_changed_files)
 
 
-def _are_livecodebench(tests: CodeTests, rules: CodeRules) -> bool:
-    """Whether the tests run in LiveCodeBench's harness: with its rules, for the kinds of tests that it has."""
-    has_kind = isinstance(tests, InputTests) or (
-        isinstance(tests, CallTests) and tests.tuple_is_list
-    )
-    return rules == "livecodebench" and has_kind
-
-
 def _run_livecodebench(
     program: str, tests: CodeTests, sandbox: Sandbox, seconds: float
 ) -> Iterator[None]:
@@ -214,10 +215,7 @@ def _run_livecodebench(
             _value_of(session.ask(("call", "prepare_script", (program,), {}), seconds))
             for text, expected in tests.cases:
                 printed = _value_of(session.ask(("call", "run_script", (text,), {}), seconds))
-                if not isinstance(printed, str) or not equal_output(
-                    printed, expected, is_lenient=tests.is_lenient
-                ):
-                    raise _TestFailure("wrong_output", f"printed {str(printed)[:80]!r}")
+                _check_output(printed, expected, tests)
                 yield
         elif isinstance(tests, CallTests):
             name = tests.path.rpartition(".")[2]

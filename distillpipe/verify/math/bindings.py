@@ -11,14 +11,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from distillpipe.verify.math.equations import is_name
-from distillpipe.verify.math.structure import Parsed, Structure
+from distillpipe.verify.math.structure import EQUALITIES, Parsed, Structure
 from distillpipe.verify.math.value import Value
 
 Comparison = Callable[[Parsed, Parsed], bool | None]
 NamedValues = list[tuple[str, Parsed]]
 MAX_PAIRS = 2_500
 _FAMILIES = ("abcdefg", "ijkl", "mn", "pqrs", "uvw", "xyz", "ABCDEFG", "XYZ", "PQRS", "MN")
-_EQUALITIES = frozenset(["=", r"\approx"])
 _DECORATION = re.compile(r"\\text|[\s{}]")
 
 
@@ -48,7 +47,7 @@ def named_values(side: Parsed, *, all_names: bool = False) -> NamedValues | None
 
 
 def _from_relation(relation: Structure, *, all_names: bool) -> NamedValues | None:
-    if not set(relation.detail) <= _EQUALITIES:
+    if not set(relation.detail) <= EQUALITIES:
         return None
     first, value = relation.parts[0], relation.parts[-1]
     if len(relation.parts) == 2 and (pairs := _from_tuples(first, value)) is not None:

@@ -34,10 +34,9 @@ from distillpipe.verify.math.latex import normalized
 from distillpipe.verify.math.parser import variable_names
 from distillpipe.verify.math.rationals import normalized_digits, plain_number
 from distillpipe.verify.math.reals import is_interval_set, same_set
-from distillpipe.verify.math.structure import Parsed, Structure, read_structure
+from distillpipe.verify.math.structure import EQUALITIES, Parsed, Structure, read_structure
 from distillpipe.verify.math.value import Value, equal_values, read_value
 
-_EQUALITIES = frozenset(["=", r"\approx"])
 _CONNECTIVE = re.compile(r"\\l(?:and|or)(?![a-zA-Z])")
 _RELATION = re.compile(r"[<>=]|\\(?:le|ge|neq|in)(?![a-zA-Z])")
 _ONLY_DIGITS = re.compile(r"[0-9]{1,9}")
@@ -99,7 +98,9 @@ def _equal_kind(left: Structure, right: Structure) -> bool | None:
     if left.kind in ("list", "set", "union"):
         return _equal_parts_unordered(left, right)
     if left.kind == "group":
-        return _equal_groups(left, right)
+        # Two parts may be an interval, whose brackets count.
+        is_same_kind = left.detail == right.detail or min(len(left.parts), len(right.parts)) > 2
+        return is_same_kind and _equal_parts_in_order(left.parts, right.parts)
     if left.kind == "ratio":
         if _clock(left) is not None and _clock(right) is not None:
             return _clock(left) == _clock(right)  # as ratios 4:15 would equal 8:30
@@ -205,13 +206,6 @@ def _intervals(several: Structure) -> Structure | None:
     return Structure("union", tuple(values for _, values in intervals))
 
 
-def _equal_groups(left: Structure, right: Structure) -> bool | None:
-    # Two parts may be an interval, whose brackets count.
-    if left.detail == right.detail or (len(left.parts) > 2 and len(right.parts) > 2):
-        return _equal_parts_in_order(left.parts, right.parts)
-    return False
-
-
 def _equal_list_and_group(several: Structure, group: Structure) -> bool | None:
     if group.detail != ("(", ")") and (group.detail != ("[", "]") or len(group.parts) == 2):
         return False  # the group is an interval
@@ -261,7 +255,7 @@ def _equal_to_relation(relation: Structure, other: Parsed) -> bool | None:
     signs = set(relation.detail)
     if signs == {r"\in"}:
         return equal_parsed(relation.parts[-1], other)
-    if not signs <= _EQUALITIES:
+    if not signs <= EQUALITIES:
         interval = interval_of(relation)
         return None if interval is None else equal_parsed(interval[1], other)
     is_named = is_name(relation.texts[0])
@@ -294,7 +288,7 @@ def _equal_relations(left: Structure, right: Structure) -> bool | None:
     if intervals[0] and intervals[1]:
         has_same_variable = intervals[0][0] == intervals[1][0]
         return equal_parsed(intervals[0][1], intervals[1][1]) if has_same_variable else False
-    if set(left.detail) <= _EQUALITIES and set(right.detail) <= _EQUALITIES:
+    if set(left.detail) <= EQUALITIES and set(right.detail) <= EQUALITIES:
         return _equal_equations(left, right)
     if len(left.detail) == len(right.detail) == 1:
         return same_inequality(left, right)

@@ -88,10 +88,7 @@ def equal(left: Node, right: Node) -> bool | None:
     points = [{}] if is_constant else [_point(number, variables) for number in range(_NUM_POINTS)]
     for point in points:
         arithmetic = RealArithmetic()
-        left_value, right_value = (
-            _evaluate_at(left, point, arithmetic),
-            _evaluate_at(right, point, arithmetic),
-        )
+        left_value, right_value = _both_at(left, right, point, arithmetic)
         if left_value is None or right_value is None:
             continue
         if _differ_by(left_value, right_value, _DIFFER):
@@ -112,17 +109,9 @@ def ratio(left: Node, right: Node) -> int | None:
     quotients = []
     for number in range(_NUM_POINTS):
         arithmetic = RealArithmetic()
-        point = _point(number, variables)
-        left_value, right_value = (
-            _evaluate_at(left, point, arithmetic),
-            _evaluate_at(right, point, arithmetic),
-        )
-        if (
-            left_value is None
-            or not right_value
-            or arithmetic.has_cancelled
-            or arithmetic.has_extreme
-        ):
+        left_value, right_value = _both_at(left, right, _point(number, variables), arithmetic)
+        is_unreliable = arithmetic.has_cancelled or arithmetic.has_extreme
+        if left_value is None or not right_value or is_unreliable:
             return None
         quotients.append(COMPARE_CONTEXT.divide(left_value, right_value))
     if all(not _differ_by(quotient, quotients[0], _AGREE) for quotient in quotients):
@@ -185,10 +174,7 @@ def _equal_complex(left: Node, right: Node, variables: set[str]) -> bool | None:
         arithmetic = ComplexArithmetic()
         real_point = _point(number, variables - {"i"})
         point = {name: complex(float(real)) for name, real in real_point.items()}
-        left_value, right_value = (
-            _evaluate_at(left, point, arithmetic),
-            _evaluate_at(right, point, arithmetic),
-        )
+        left_value, right_value = _both_at(left, right, point, arithmetic)
         if left_value is None or right_value is None:
             continue
         largest = max(math.hypot(z.real, z.imag) for z in (left_value, right_value))
@@ -222,6 +208,10 @@ def _evaluate_at(node: Node, point: Mapping[str, Any], arithmetic: Any) -> Any:
             return evaluate(node, point, arithmetic)
         except (ArithmeticError, ValueError, RecursionError):
             return None
+
+
+def _both_at(left: Node, right: Node, point: Mapping[str, Any], arithmetic: Any) -> tuple[Any, Any]:
+    return _evaluate_at(left, point, arithmetic), _evaluate_at(right, point, arithmetic)
 
 
 def _differ_by(left: Decimal, right: Decimal, tolerance: Decimal) -> bool:

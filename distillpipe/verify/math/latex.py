@@ -47,14 +47,6 @@ _COMMANDS = {
 }  # fmt: skip
 
 
-def _canonical_command(match: re.Match[str]) -> str:
-    return _COMMANDS.get(match[1], match[0])
-
-
-def _unless_line_break(match: re.Match[str]) -> str:
-    return match[0] if match[0] == "\\\\" else ""
-
-
 _RAISED, _LOWERED = "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁽⁾ⁿⁱˣ", "₀₁₂₃₄₅₆₇₈₉₊₋₍₎ₙᵢₓ"
 _PLAIN_SIGNS = "0123456789+-()nix"
 _SCRIPTS = re.compile(rf"[{_RAISED}]+|[{_LOWERED}]+")
@@ -119,7 +111,8 @@ class _Rule(NamedTuple):
 
 
 _RULES = [
-    _Rule("\\", re.compile(r"\\\\|\\[()\[\]]"), _unless_line_break),
+    # `\[` and `\(`, but not the two backslashes of a line break
+    _Rule("\\", re.compile(r"(\\\\)|\\[()\[\]]"), lambda match: match[1] or ""),
     _Rule("box", re.compile(r"(?<!\\)\\++(?:f?box(?:ed)?|framebox)\s*+(?=\{)"), ""),
     _Rule("{,}", _GROUPED, _without_group_commas),
     _Rule("\\", re.compile(r"(?<=[0-9])(?:,\s*\\!\s*|\\,)(?=[0-9]{3}(?![0-9]))"), ""),
@@ -151,7 +144,7 @@ _RULES = [
         r"\\text{\1}",
     ),
     _Rule("\\math", re.compile(r"\\math(?:rm|bf|it|sf|cal|bb)\s*\{\s*([a-zA-Z])\s*\}"), r" \1 "),
-    _Rule("\\", re.compile(r"\\([a-zA-Z]+)"), _canonical_command),
+    _Rule("\\", re.compile(r"\\([a-zA-Z]+)"), lambda match: _COMMANDS.get(match[1], match[0])),
     _Rule("\\text", re.compile(r"\\text\*?\s+(?=\{)"), r"\\text"),
     _Rule("{:}", re.compile(r"\{:\}"), ":"),
     _Rule("x", re.compile(r"(?<=[0-9]) ?x ?(?=10 ?\^)"), r"\\times "),

@@ -1,75 +1,16 @@
 """Splits an expression into tokens: numbers, letters, function names, LaTeX commands, brackets."""
 
+# ruff: noqa: SIM905 - word lists written in rows
 import re
 
 MAX_TOKENS = 1500
 FUNCTIONS = frozenset(
-    [
-        "sin",
-        "cos",
-        "tan",
-        "cot",
-        "sec",
-        "csc",
-        "arcsin",
-        "arccos",
-        "arctan",
-        "sinh",
-        "cosh",
-        "tanh",
-        "coth",
-        "sech",
-        "csch",
-        "arccot",
-        "arcsec",
-        "arccsc",
-        "arcsinh",
-        "arccosh",
-        "arctanh",
-        "sgn",
-        "ln",
-        "exp",
-        "abs",
-        "floor",
-        "ceil",
-    ]
+    """sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh coth sech csch arccot arcsec
+    arccsc arcsinh arccosh arctanh sgn ln exp abs floor ceil""".split()
 )
 GREEK_LETTERS = frozenset(
-    [
-        "alpha",
-        "beta",
-        "gamma",
-        "delta",
-        "epsilon",
-        "varepsilon",
-        "zeta",
-        "eta",
-        "theta",
-        "vartheta",
-        "kappa",
-        "lambda",
-        "mu",
-        "nu",
-        "xi",
-        "rho",
-        "sigma",
-        "tau",
-        "phi",
-        "varphi",
-        "chi",
-        "psi",
-        "omega",
-        "Gamma",
-        "Delta",
-        "Theta",
-        "Lambda",
-        "Sigma",
-        "Phi",
-        "Psi",
-        "Omega",
-        "ell",
-        "hbar",
-    ]
+    """alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta kappa lambda mu nu xi rho
+    sigma tau phi varphi chi psi omega Gamma Delta Theta Lambda Sigma Phi Psi Omega ell hbar""".split()
 )
 VARIADIC = frozenset(["lcm", "gcd", "max", "min"])  # functions with any number of arguments
 _SYNONYMS = {
@@ -77,37 +18,15 @@ _SYNONYMS = {
     "artanh": "arctanh", "asinh": "arcsinh", "acosh": "arccosh", "atanh": "arctanh", "tg": "tan", "ctg": "cot",
     "arctg": "arctan", "sh": "sinh", "ch": "cosh", "th": "tanh", "cosec": "csc", "sign": "sgn",
 }  # fmt: skip
-_ONLY_COMMANDS = frozenset(
-    ["tg", "ctg", "sh", "ch", "th", "sign", "min", "max"]
-)  # without a backslash they are letters or a unit
-# Names that are functions in `\\text{}` too; `sec` may be a second there.
-UPRIGHT = (FUNCTIONS | set(_SYNONYMS) | {"lcm", "gcd", "log", "mod"}) - {
-    "sec",
-    "exp",
-    "abs",
-    "sign",
-    "sh",
-    "ch",
-    "th",
-}
+# Without a backslash these are letters or a unit.
+_ONLY_COMMANDS = frozenset(["tg", "ctg", "sh", "ch", "th", "sign", "min", "max"])
+# Names that are functions in `\text{}` too; `sec` may be a second there.
+UPRIGHT = FUNCTIONS | set(_SYNONYMS) | {"lcm", "gcd", "log", "mod"}
+UPRIGHT -= {"sec", "exp", "abs", "sign", "sh", "ch", "th"}
 WORDS = FUNCTIONS | VARIADIC | {"sqrt", "log", "pi", "mod"} | set(_SYNONYMS) - _ONLY_COMMANDS
 _TOKEN = re.compile(r"\s*(\\[a-zA-Z]+|\\[{}]|[0-9]+(?:\.[0-9]*)?|\.[0-9]+|[a-zA-Z]+|\*\*|\S)")
 _COMMANDS = frozenset(
-    [
-        "frac",
-        "binom",
-        "dot",
-        "ddot",
-        "cdot",
-        "times",
-        "div",
-        "lfloor",
-        "rfloor",
-        "lceil",
-        "rceil",
-        "prime",
-        "pmod",
-    ]
+    """frac binom dot ddot cdot times div lfloor rfloor lceil rceil prime pmod""".split()
 )
 
 

@@ -15,7 +15,7 @@ from fractions import Fraction
 from distillpipe.verify.math.lexer import WORDS
 from distillpipe.verify.math.rationals import normalized_digits, plain_number
 from distillpipe.verify.math.unit_table import CURRENCY_BEFORE, MONEY_SCALES, SCALES, UNITS
-from distillpipe.verify.math.units import Quantity, Token, Unit, UnitReader, find_unit
+from distillpipe.verify.math.units import Quantity, Token, Unit, UnitReader, currency, find_unit
 
 _MATH_NAMES = WORDS | {
     "mod", "lcm", "gcd", "max", "min", "det", "dim", "deg", "arg", "sgn", "lim", "sup", "inf", "oo",
@@ -245,7 +245,7 @@ def _value_start(tokens: list[Token], reader: UnitReader) -> int | None:
         ):
             reader.is_negative = token.value == "-"
         elif token.kind == "currency":
-            reader.read_currency_before(token)
+            reader.add_unit(currency(token.value))
         elif token.kind == "word":
             if not (token.in_text or _is_word_before(tokens, position)):
                 break

@@ -98,7 +98,9 @@ def _unsigned(text: str) -> Fraction | None:
         fraction = _quotient(terms[0], terms[1])
         return None if whole is None or fraction is None else whole + fraction
     if match := _REPEATING.fullmatch(text):
-        return _repeating(match[1] or "0", match[2], match[3])
+        # `0.1\overline{6}` is 1/6
+        digits, period = match[2], Fraction(int(match[3]), 10 ** len(match[3]) - 1)
+        return int(match[1] or 0) + (int(digits or 0) + period) / Fraction(10 ** len(digits))
     if match := _MIXED.fullmatch(text):
         fraction = _quotient(Fraction(match[2]), Fraction(match[3]))
         return None if fraction is None else Fraction(match[1]) + fraction
@@ -106,12 +108,6 @@ def _unsigned(text: str) -> Fraction | None:
         parts = text.split("/")
         return _quotient(_bracketed(parts[0]), _bracketed(parts[1]))
     return None
-
-
-def _repeating(whole: str, digits: str, period: str) -> Fraction:
-    r"""`0.1\overline{6}` is 1/6."""
-    tail = Fraction(int(period), 10 ** len(period) - 1)
-    return int(whole) + (int(digits or 0) + tail) / Fraction(10 ** len(digits))
 
 
 def _bracketed(text: str) -> Fraction | None:

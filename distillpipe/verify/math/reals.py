@@ -73,14 +73,11 @@ def same_set(left: Parsed, right: Parsed) -> bool | None:
     left_intervals, right_intervals = _merged(left_intervals), _merged(right_intervals)
     if len(left_intervals) != len(right_intervals):
         return False
-    return all(_same_interval(*pair) for pair in zip(left_intervals, right_intervals, strict=True))
-
-
-def _same_interval(left: Interval, right: Interval) -> bool:
-    if left.has_low != right.has_low or left.has_high != right.has_high:
-        return False
-    return _same_end(left.low, right.low, left.low_value, right.low_value) and _same_end(
-        left.high, right.high, left.high_value, right.high_value
+    return all(
+        (part.has_low, part.has_high) == (other.has_low, other.has_high)
+        and _same_end(part.low, other.low, part.low_value, other.low_value)
+        and _same_end(part.high, other.high, part.high_value, other.high_value)
+        for part, other in zip(left_intervals, right_intervals, strict=True)
     )
 
 
@@ -219,8 +216,10 @@ def _merged(parts: Intervals) -> Intervals:
     """The same set as sorted intervals that do not touch each other."""
     merged: Intervals = []
     for part in sorted(parts, key=lambda interval: (interval.low, not interval.has_low)):
-        last = merged[-1] if merged else None
-        if last is None or not _touch(last, part):
+        last = merged[-1] if merged else part
+        gap = _order(last.high, part.low)
+        is_touching = gap > 0 or (gap == 0 and (last.has_high or part.has_low))
+        if not merged or not is_touching:
             merged.append(part)
             continue
         order = _order(last.high, part.high)
@@ -232,11 +231,6 @@ def _merged(parts: Intervals) -> Intervals:
             last = last._replace(has_low=last.has_low or part.has_low)
         merged[-1] = last
     return merged
-
-
-def _touch(last: Interval, part: Interval) -> bool:
-    order = _order(last.high, part.low)
-    return order > 0 or (order == 0 and (last.has_high or part.has_low))
 
 
 def _complement(parts: Intervals) -> Intervals:

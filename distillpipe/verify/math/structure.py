@@ -9,6 +9,7 @@ A text without structure is a `Value`. Results are cached, since one reference i
 
 import functools
 import re
+from collections.abc import Sequence
 from typing import NamedTuple, Union
 
 from distillpipe.verify.math.latex import CLOSING, OPENING, closing_bracket, split_outside_brackets
@@ -19,6 +20,7 @@ MAX_PARTS = 200
 _MAX_BOUND_CHARS = 300
 _MAX_TIME_CHARS = 40
 _SEPARATORS = frozenset([",", ";", r"\lor", r"\land"])
+EQUALITIES = frozenset(["=", r"\approx"])
 RELATIONS = frozenset(["=", "<", ">", r"\le", r"\ge", r"\neq", r"\in", r"\approx", r"\equiv"])
 _OR, _AND = r"\lor ", r"\land "
 _CONJUNCTIONS = re.compile(r"\\text\{([^{}]*)\}|(?<![A-Za-z\\])(and|or)(?![A-Za-z])")
@@ -151,6 +153,12 @@ def _list(text: str, depth: int) -> Parsed | None:
     return _flattened("list", parts, depth)._replace(detail=detail)
 
 
+def _in_order(kind: str, texts: Sequence[str], depth: int, detail: Sequence[str] = ()) -> Structure:
+    """A structure of the parsed texts, in order."""
+    parts = tuple(_read_structure(text, depth + 1) for text in texts)
+    return Structure(kind, parts, tuple(detail), tuple(texts))
+
+
 def _flattened(kind: str, texts: list[str], depth: int) -> Structure:
     """A structure of the parsed texts; inner lists are flattened. Raises ValueError for none or too many."""
     if len(texts) > MAX_PARTS:
@@ -171,9 +179,8 @@ def _relation(text: str, depth: int) -> Structure | None:
     sides, signs = split_outside_brackets(text, RELATIONS)
     if not signs or not all(sides):
         return None
-    parts = tuple(_read_structure(side, depth + 1) for side in sides)
     signs = ["=" if sign == r"\equiv" else sign for sign in signs]
-    return Structure("relation", parts, tuple(signs), tuple(sides))
+    return _in_order("relation", sides, depth, signs)
 
 
 def _union(text: str, depth: int) -> Structure | None:
@@ -192,9 +199,7 @@ def _difference(text: str, depth: int) -> Structure | None:
     )
     if len(signs) != 1 or not all(parts):
         return None
-    return Structure(
-        "difference", tuple(_read_structure(part, depth + 1) for part in parts), (), tuple(parts)
-    )
+    return _in_order("difference", parts, depth)
 
 
 def _all_except(text: str, depth: int) -> Structure | None:
@@ -202,11 +207,8 @@ def _all_except(text: str, depth: int) -> Structure | None:
     match = _WITHOUT.fullmatch(text) if "all real" in text else None
     if match is None:
         return None
-    reals, excepted = (
-        read_value("R"),
-        _read_structure(rf"\{{{match[1].removesuffix('}')}\}}", depth + 1),
-    )
-    return Structure("difference", (reals, excepted), (), ("R", match[1]))
+    excepted = _read_structure(rf"\{{{match[1].removesuffix('}')}\}}", depth + 1)
+    return Structure("difference", (read_value("R"), excepted), (), ("R", match[1]))
 
 
 def _bound(text: str, depth: int) -> Structure | None:
@@ -283,11 +285,8 @@ def _bracketed(text: str, depth: int) -> Parsed | None:
         parts, signs = split_outside_brackets(inner, frozenset(";"))
     if not signs:
         return _read_structure(inner, depth + 1) if begin == "(" and end == ")" and inner else None
-    parts = [part for part in parts if part]
-    values = tuple(_read_structure(part, depth + 1) for part in parts)
-    if _are_relations(values):
-        return Structure("list", values, (), tuple(parts))
-    return Structure("group", values, (begin, end), tuple(parts))
+    group = _in_order("group", [part for part in parts if part], depth, (begin, end))
+    return group._replace(kind="list", detail=()) if _are_relations(group.parts) else group
 
 
 def _plus_minus(text: str, depth: int) -> Structure | None:
@@ -304,9 +303,7 @@ def _ratio(text: str, depth: int) -> Structure | None:
     parts, signs = split_outside_brackets(text, frozenset(":"))
     if not signs or not all(parts):
         return None
-    return Structure(
-        "ratio", tuple(_read_structure(part, depth + 1) for part in parts), (), tuple(parts)
-    )
+    return _in_order("ratio", parts, depth)
 
 
 def _matrix(body: str, depth: int) -> Structure:
@@ -314,10 +311,5 @@ def _matrix(body: str, depth: int) -> Structure:
     texts = [[cell.strip() for cell in row.split("&")] for row in rows]
     if sum(map(len, texts)) > MAX_PARTS:
         raise ValueError("too many parts")
-    return Structure(
-        "matrix",
-        tuple(
-            Structure("row", tuple(_read_structure(cell, depth + 1) for cell in row))
-            for row in texts
-        ),
-    )
+    rows_of_cells = (tuple(_read_structure(cell, depth + 1) for cell in row) for row in texts)
+    return Structure("matrix", tuple(Structure("row", cells) for cells in rows_of_cells))

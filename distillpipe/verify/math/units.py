@@ -29,10 +29,10 @@ from distillpipe.verify.math.unit_table import (
 _MAX_NOUNS = 6  # more are prose
 _MAX_WORD_CHARS = 6  # longest table entry in a script without spaces
 _ORDINAL_ENDS = frozenset(["st", "nd", "rd", "th"])
-_TWO_LETTERS = frozenset(
-    ["cm", "mm", "km", "kg", "ft", "lb", "hr", "oz", "ml", "ha"]
-)  # in any case
+# Symbols that may be written in any case.
+_TWO_LETTERS = frozenset(["cm", "mm", "km", "kg", "ft", "lb", "hr", "oz", "ml", "ha"])
 _COPULAS = ("是", "为", "為", "は")  # the words before them name the number
+_TABLES = (SCALES, UNITS, PERCENT, MODIFIERS, NEUTRAL_WORDS)
 _WRAPPER = re.compile(r"\\text|[{}\s]")
 
 
@@ -147,11 +147,8 @@ def singular(word: str) -> str:
         return word[:-3] + "y"
     if word.endswith(("ches", "shes", "xes", "sses")):
         return word[:-2]
-    return (
-        word[:-1]
-        if word.endswith("s") and not word.endswith(("ss", "us", "is")) and len(word) > 2
-        else word
-    )
+    is_plural = word.endswith("s") and not word.endswith(("ss", "us", "is")) and len(word) > 2
+    return word[:-1] if is_plural else word
 
 
 class UnitReader:
@@ -192,7 +189,7 @@ class UnitReader:
         lower = token.value.lower()
         entry = CURRENCY_BEFORE.get(token.value) or CURRENCY_BEFORE.get(lower.upper())
         if entry:
-            self._add_unit(entry)
+            self.add_unit(entry)
         elif lower in ("minus", "negative", "负", "負", "минус"):
             self.is_negative = not self.is_negative
         elif singular(lower) in LABELS:
@@ -204,9 +201,6 @@ class UnitReader:
         ):
             self.modifiers.append(lower)
         return True
-
-    def read_currency_before(self, token: Token) -> None:
-        self._add_unit(currency(token.value))
 
     def read_after(self, tokens: list[Token]) -> None:
         """Read all tokens after the value."""
@@ -223,9 +217,9 @@ class UnitReader:
         if token.kind == "power":
             self._raise_last(int(re.sub(r"[\^{}\s]", "", token.value)))
         elif token.kind == "currency":
-            self._add_unit(currency(token.value))
+            self.add_unit(currency(token.value))
         elif token.kind in ("micro", "sign"):
-            self._read_sign(_WRAPPER.sub("", token.value))
+            self._read_table_word(_WRAPPER.sub("", token.value))
         elif token.value == "/":
             self.is_denominator = True
         elif token.value not in (r"\cdot", r"\times", "*", ".", "-", "(", ")", ":", "{", "}"):
@@ -242,10 +236,10 @@ class UnitReader:
                 self._read_percent(JOINED_PERCENT[joined])
                 return 2
             if joined in JOINED_UNITS:
-                self._add_unit(JOINED_UNITS[joined])
+                self.add_unit(JOINED_UNITS[joined])
                 return 2
         elif token.value == "in":
-            self._add_unit(UNITS["in"])
+            self.add_unit(UNITS["in"])
             return 1
         self._read_word(token)
         return 1
@@ -255,7 +249,7 @@ class UnitReader:
         if lower in _ORDINAL_ENDS and not token.is_spaced:
             return
         if name != lower and len(name) < 3 and name in UNITS:
-            self._add_unit(UNITS[name])  # `A` is the ampere, `a` an article
+            self.add_unit(UNITS[name])  # `A` is the ampere, `a` an article
         elif not self._read_operation(lower):
             self._read_noun(name, lower)
 
@@ -269,8 +263,10 @@ class UnitReader:
             self.is_denominator = True
         elif lower in ("square", "sq", "cubic", "cu"):
             self.power = 3 if lower.startswith("cu") else 2
+        elif lower in ("squared", "cubed") and self.last_unit is not None:
+            self._raise_last(2 if lower == "squared" else 3)
         elif lower in OPERATIONS:
-            self._apply(OPERATIONS[lower])
+            self.operations.append(OPERATIONS[lower])
         elif lower in PERCENT:
             self._read_percent(PERCENT[lower])
         else:
@@ -288,7 +284,7 @@ class UnitReader:
         elif lower in NEUTRAL_WORDS:
             pass
         elif entry is not None:
-            self._add_unit(entry)
+            self.add_unit(entry)
         elif not name.isascii() and any(map(is_ideograph, name)):
             self._read_unspaced(name)
         else:
@@ -301,7 +297,7 @@ class UnitReader:
         while position < len(run):
             lengths = range(min(_MAX_WORD_CHARS, len(run) - position), 0, -1)
             words = (run[position : position + length] for length in lengths)
-            word = next(filter(_is_table_word, words), "")
+            word = next((word for word in words if any(word in table for table in _TABLES)), "")
             if word:
                 self.nouns += [name] if name else []
                 name = ""
@@ -321,25 +317,18 @@ class UnitReader:
         if word in SCALES and not self._has_unit_or_noun():
             self.factor *= SCALES[word]
         elif word in UNITS:
-            self._add_unit(UNITS[word])
+            self.add_unit(UNITS[word])
         elif word in PERCENT:
             self._read_percent(PERCENT[word])
         elif word not in NEUTRAL_WORDS:
             self.modifiers.append(word)
 
-    def _read_sign(self, sign: str) -> None:
-        if sign in PERCENT:
-            self._read_percent(PERCENT[sign])
-        elif sign in UNITS:
-            self._add_unit(UNITS[sign])
-        else:
-            self.modifiers.append(sign)
-
     def _read_percent(self, factor: Fraction) -> None:
         self.is_percent = True
         self.factor *= factor
 
-    def _add_unit(self, entry: UnitEntry) -> None:
+    def add_unit(self, entry: UnitEntry) -> None:
+        """Multiply by a unit, or divide by it after `per`."""
         power = self.power * (-1 if self.is_denominator else 1)
         self.power = 1
         self.last_unit = (entry, power)
@@ -362,19 +351,9 @@ class UnitReader:
         self._multiply(entry, exponent * power - exponent)
         self.last_unit = (entry, exponent * power)
 
-    def _apply(self, operation: str) -> None:
-        if self.last_unit is not None and operation in ("square", "cube"):
-            self._raise_last(2 if operation == "square" else 3)
-        else:
-            self.operations.append(operation)
-
 
 def is_ideograph(char: str) -> bool:
     """Whether a character belongs to a script that is written without spaces."""
     return (
         "\u3040" <= char <= "\u30ff" or "\u4e00" <= char <= "\u9fff" or "\uac00" <= char <= "\ud7a3"
     )
-
-
-def _is_table_word(word: str) -> bool:
-    return any(word in table for table in (SCALES, UNITS, PERCENT, MODIFIERS, NEUTRAL_WORDS))

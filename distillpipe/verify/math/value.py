@@ -101,11 +101,8 @@ def _remainder(number: Fraction, unit: Unit | None) -> Fraction:
     if unit is None or unit.modifiers[:1] != (r"\pmod",) or number.denominator != 1:
         return number
     modulus = "".join(unit.modifiers[1:])
-    return (
-        number % int(modulus)
-        if modulus.isascii() and modulus.isdigit() and int(modulus)
-        else number
-    )
+    is_whole = modulus.isascii() and modulus.isdigit() and int(modulus)
+    return number % int(modulus) if is_whole else number
 
 
 def equal_values(left: Value, right: Value) -> bool | None:
@@ -125,10 +122,8 @@ def _same_quantity(left: Value, right: Value) -> bool | None:
     """Whether two values are equal with their units, nouns and modifiers; None if undecided."""
     if not units_agree(left.unit, right.unit):
         return False
-    if (
-        left.is_percent != right.is_percent
-        and (right if left.is_percent else left).has_unit_or_noun
-    ):
+    without_percent = right if left.is_percent else left
+    if left.is_percent != right.is_percent and without_percent.has_unit_or_noun:
         return False  # 5% is not 5 apples
     if (left.is_words and right.node is not None) or (right.is_words and left.node is not None):
         return False
@@ -167,10 +162,8 @@ def _equals_in_radians(angle: Value, other: Value) -> bool:
         return False
     if other.node is None or not parser.contains(other.node, ("constant", "pi")):
         return False
-    radians = (
-        "product",
-        (_in_base(angle).node, ("quotient", ("constant", "pi"), ("number", "180"))),
-    )
+    pi_by_180 = ("quotient", ("constant", "pi"), ("number", "180"))
+    radians = ("product", (_in_base(angle).node, pi_by_180))
     return evaluate.equal(radians, other.node) is True
 
 
@@ -310,10 +303,8 @@ def _in_base(side: Value) -> Value:
     if side.unit is None or side.node is None:
         return side
     unit = side.unit
-    number = (
-        None if side.number is None or unit.num_pi else (side.number + unit.offset) * unit.scale
-    )
-    if number is not None:
+    if side.number is not None and not unit.num_pi:
+        number = (side.number + unit.offset) * unit.scale
         return side._replace(number=number, node=fraction_node(number))
     node = ("sum", (side.node, fraction_node(unit.offset))) if unit.offset else side.node
     node = ("product", (node, fraction_node(unit.scale)))

@@ -43,15 +43,12 @@ def same_value(answer: str, reference: str) -> Verdict:
     simple = simple_number(answer), simple_number(reference)
     if simple[0] is not None and simple[1] is not None:
         return "correct" if simple[0] == simple[1] else "wrong"
-    if same_text(answer, reference) == "correct":
-        return (
-            "correct"
-            if len(reference) > MAX_CHARACTERS or normalized(reference)
-            else "unverifiable"
-        )
-    if len(reference) > MAX_CHARACTERS:
+    is_long = len(reference) > MAX_CHARACTERS
+    if not is_long and not normalized(reference):
         return "unverifiable"
-    if not normalized(reference):
+    if same_text(answer, reference) == "correct":
+        return "correct"
+    if is_long:
         return "unverifiable"
     if len(answer) > MAX_CHARACTERS:
         return "wrong"

@@ -215,15 +215,15 @@ def test_long_texts_reach_the_function_whole(write: Write) -> None:
         ("raise SystemExit(3)", "importing checks.py failed: SystemExit: 3 (checks.py:1)"),
         ("def other(answer): 1", "no check in checks.py, which has other"),
         ("from json import loads", "no check in checks.py, which has no function"),
-        ("check = 3", "check is no function, but int"),
+        ("check = 3", "check is not a function, but int"),
         ("async def check(answer): 1", "check is async or a generator"),
         ("def check(answer): yield 1", "check is async or a generator"),
-        ("def check(): 1", "check(): a verifier names what it wants of response, answer, reference_answer, "
-         "problem, extra; it takes none of them"),
-        ("def check(answer, gold): 1", "check(answer, gold): a verifier names what it wants of response, answer, "
-         "reference_answer, problem, extra; gold is none of them"),
-        ("def check(answer, /): 1", "answer is none of them"),
-        ("def check(*answer): 1", "answer is none of them"),
+        ("def check(): 1", "check(): the parameters of a verifier are any of response, answer, "
+         "reference_answer, problem, extra; it has none of them"),
+        ("def check(answer, gold): 1", "check(answer, gold): the parameters of a verifier are any of response, "
+         "answer, reference_answer, problem, extra; unknown: gold"),
+        ("def check(answer, /): 1", "unknown: answer"),
+        ("def check(*answer): 1", "unknown: answer"),
         ("import os; os._exit(7)", "importing the file ended the process (7)"),
         ("import ctypes; ctypes.string_at(0)", "importing the file ended the process (-11)"),
         ("x = bytearray(9 * 2**30)", "importing checks.py failed: MemoryError"),
@@ -254,13 +254,13 @@ def test_an_import_without_end_is_refused(write: Write, monkeypatch: pytest.Monk
 @pytest.mark.parametrize(
     ("reference", "said"),
     [
-        ("nowhere.py:check", "nowhere.py does not exist (looked for from /"),
+        ("nowhere.py:check", "nowhere.py does not exist (the working directory is /"),
         ("checks.py", "expected FILE.py:FUNCTION"),
         ("checks:check", "expected FILE.py:FUNCTION"),
         ("checks.py:", "expected FILE.py:FUNCTION"),
         ("checks.py:a.b", "expected FILE.py:FUNCTION"),
         (":check", "expected FILE.py:FUNCTION"),
-        ("folder.py:check", "folder.py is no file"),
+        ("folder.py:check", "folder.py is not a file"),
     ],
 )
 def test_a_reference_to_nothing_is_refused(
@@ -286,7 +286,9 @@ def test_a_file_that_calls_us_while_it_is_imported_is_refused(write: Write) -> N
 def test_a_file_that_changes_during_a_run_stops_it(write: Write) -> None:
     before = write("def check(answer):\n    return True")
     write("def check(answer):\n    return False")
-    with pytest.raises(UsageError, match="the file was changed meanwhile: run the command again"):
+    with pytest.raises(
+        UsageError, match="the file has changed since the command started: run it again"
+    ):
         before.call(ARGUMENTS)
 
 
@@ -327,22 +329,22 @@ def test_a_function_of_a_module_stands_for_its_file(
     assert reference_to(module.check) == f"{path}:check"
     assert find(reference_to(module.check), "verifier").call(ARGUMENTS)["verdict"] == "correct"
     for function, why in [
-        (module.nameless, "is a lambda, which has no name to import it by"),
-        (module.make(), "is defined inside another function, so no module has it"),
+        (module.nameless, "is a lambda, which cannot be imported by name"),
+        (module.make(), "is defined inside another function, so it cannot be imported"),
         (module.Checks.method, "is a method"),
-        (module.Checks().method, "is no function"),
-        (len, "is no function"),
-        (42, "is no function"),
+        (module.Checks().method, "is not a function"),
+        (len, "is not a function"),
+        (42, "is not a function"),
     ]:
         with pytest.raises(UsageError) as raised:
             reference_to(function)
         assert why in str(raised.value)
         assert "'FILE.py:FUNCTION'" in str(raised.value)
     replaced, module.check = module.check, len
-    with pytest.raises(UsageError, match=r"is not what given_checks\.check stands for"):
+    with pytest.raises(UsageError, match=r"is not given_checks\.check, which"):
         reference_to(replaced)
     replaced.__module__ = "__main__"
-    with pytest.raises(UsageError, match="the script, console or notebook that is running"):
+    with pytest.raises(UsageError, match="in the running script, console or notebook"):
         reference_to(replaced)
 
 

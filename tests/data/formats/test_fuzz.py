@@ -26,7 +26,7 @@ from distillpipe.data.formats.incoming import FORMATS, detect
 from distillpipe.data.formats.outgoing import FORMATS as LAYOUTS
 from distillpipe.data.formats.outgoing import turns_of
 from distillpipe.data.formats.traces import Choices, Imported, imported
-from distillpipe.data.sources import read_problems
+from distillpipe.data.sources import find, read_problems
 from distillpipe.data.store import dataset
 from distillpipe.data.store import manifest as manifests
 from distillpipe.data.store.jsonl import decode, encoder
@@ -257,7 +257,7 @@ def check_files(num_files: int, seed: int, folder: Path) -> None:
         except DataError as error:
             assert str(path) in str(error)
         try:
-            list(read_problems(str(path), prompting, None))
+            list(read_problems(find(str(path)), prompting, None))
         except (DataError, UsageError) as error:
             assert str(path) in str(error)
         if number % 4 == 0:

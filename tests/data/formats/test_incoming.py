@@ -147,7 +147,7 @@ def test_auto_tells_the_format_of_a_row(
 
 def test_every_format_can_be_given_and_is_told_by_auto() -> None:
     assert set(FORMATS) == set(get_args(Format)) - {"auto"}
-    assert {name for name, _, _ in SAME} | {"solution"} == set(FORMATS)
+    assert {name for name, _, _ in SAME} | {"solution", "lines"} == set(FORMATS)
 
 
 @pytest.mark.parametrize(
@@ -313,8 +313,8 @@ TURNS = [QUESTION, ANSWER, QUESTION, ANSWER]
         (
             "messages",
             {"messages": [QUESTION, {"role": "assistant", "content": None, "tool_calls": [1]}]},
-            "no_completion",
-            "messages",
+            "tool_calls",
+            "assistant",
         ),
         ("sharegpt", {"conversations": None}, "not_a_conversation", "NoneType"),
         ("openr1", {"problem": "1+1?", "generations": []}, "no_completion", "generations"),

@@ -8,7 +8,16 @@ import pytest
 
 from distillpipe.base.errors import DataError, UsageError
 from distillpipe.base.records import TokenCounts, Trace
-from distillpipe.data.store.dataset import RowKeys, read_traces, row_files, scan, scan_lines
+from distillpipe.data.store.dataset import (
+    RowKeys,
+    count_rows,
+    describe,
+    find,
+    read_traces,
+    row_files,
+    scan,
+    scan_lines,
+)
 from distillpipe.data.store.manifest import Manifest
 from distillpipe.data.store.reuse import sampled_before
 from distillpipe.data.store.versions import Header
@@ -23,7 +32,7 @@ WriteDataset = Callable[..., Manifest]
 # ---------------------------------------------------------------- scan
 
 
-def test_scan_reads_references_folders_and_files(
+def test_scan_reads_datasets_folders_and_files(
     tmp_path: Path, make_traces: MakeTraces, write_dataset: WriteDataset, as_line: AsLine
 ) -> None:
     kept, rejected = make_traces(2)
@@ -32,17 +41,17 @@ def test_scan_reads_references_folders_and_files(
     file.write_bytes(as_line(kept).rstrip())  # the last line of a file may lack its line feed
     keys, rejected_keys = (RowKeys(row.id, row.row_key) for row in (kept, rejected))
 
-    for source in (str(out), f"{out}@v1", out / "v1", str(file), file):
+    for source in (find(str(out)), find(f"{out}@v1"), out / "v1", find(str(file)), file):
         assert list(scan(source, RowKeys)) == [keys]
         ((where, line),) = scan_lines(source)
         assert where == f"{row_files(source)[0]}:1"
         assert msgspec.json.decode(line, type=Trace) == kept
-    for source in (str(out), out / "v1"):
+    for source in (find(str(out)), out / "v1"):
         assert list(scan(source, RowKeys, "rejected")) == [rejected_keys]
-    assert list(scan(str(file), RowKeys, "rejected")) == []
+    assert list(scan(find(str(file)), RowKeys, "rejected")) == []
 
 
-def test_scan_checks_a_reference_but_not_a_folder(
+def test_scan_checks_a_dataset_but_not_a_folder(
     tmp_path: Path, make_traces: MakeTraces, write_dataset: WriteDataset, as_line: AsLine
 ) -> None:
     one, two = make_traces(2)
@@ -51,7 +60,20 @@ def test_scan_checks_a_reference_but_not_a_folder(
 
     assert list(scan(tmp_path / "v1", Trace)) == [two]
     with pytest.raises(DataError, match=r"v1/part-00000.jsonl was changed|bytes, .* were written"):
-        list(scan(str(tmp_path), Trace))
+        list(scan(find(str(tmp_path)), Trace))
+
+
+def test_a_dataset_stays_the_version_that_was_found(
+    tmp_path: Path, make_traces: MakeTraces, write_dataset: WriteDataset
+) -> None:
+    one, two = make_traces(2)
+    write_dataset(tmp_path, [one], name="A")
+    source = find(str(tmp_path))
+    write_dataset(tmp_path, [one, two], name="B")
+
+    assert list(scan(source, Trace)) == [one]
+    assert (count_rows([source]), describe(source, tmp_path).version) == (1, "v1")
+    assert count_rows([find(str(tmp_path))]) == 2
 
 
 def test_scan_can_skip_a_torn_last_line(

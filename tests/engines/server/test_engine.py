@@ -52,7 +52,8 @@ def test_a_request_holds_model_messages_and_sampling(serve: Any, sent: Any) -> N
     assert server.bodies == [
         {
             "model": "teacher", "messages": [{"role": "user", "content": "What is 0+1?"}],
-            "temperature": 0.6, "top_p": 0.95, "max_tokens": 64, "seed": 0,
+            "temperature": 0.6, "top_p": 0.95, "max_tokens": 64, "seed": 0, "stream": True,
+            "stream_options": {"include_usage": True},
         }
     ]  # fmt: skip
 
@@ -125,8 +126,8 @@ def test_an_answer_of_a_server_that_calls_itself_otherwise_is_a_warning(
     found = outcomes_of(server, 4, concurrency=1)
 
     assert [answer.served_by for answer in found.values()] == ["mFalse"] * 2 + ["mTrue"] * 2
-    assert capsys.readouterr().err == (
-        "warning: answers now come from 'mTrue', a new name in this run\n"
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        "warning: answers now come from 'mTrue', a new name in this run"
     )
 
 
@@ -245,8 +246,8 @@ def test_a_server_that_takes_no_seed_is_asked_without(
 
     assert all(isinstance(outcome, Answer) for outcome in outcomes_of(server, 30).values())
     assert sum("seed" in body for body in server.bodies) <= 8
-    assert capsys.readouterr().err == (
-        "the server does not support a field of the requests (422: seed: extra field): sending them without seeds\n"
+    assert capsys.readouterr().err.splitlines()[0] == (
+        "the server does not support a field of the requests (422: seed: extra field): sending them without seeds"
     )
 
 
@@ -289,7 +290,8 @@ def test_other_fields_are_sent_along_and_null_leaves_one_out(serve: Any, sent: A
     assert server.bodies == [
         {
             "model": "teacher", "messages": [{"role": "user", "content": "What is 0+1?"}],
-            "max_tokens": 64, "seed": 0, "reasoning_effort": "high",
+            "max_tokens": 64, "seed": 0, "reasoning_effort": "high", "stream": True,
+            "stream_options": {"include_usage": True},
         }
     ]  # fmt: skip
 
@@ -370,12 +372,31 @@ def test_a_server_that_only_errs_stops_the_run_after_many_failures(serve: Any, s
 # ---------------------------------------------------------------- no reasoning
 
 
-def test_five_answers_without_reasoning_are_an_alarm_and_no_rows(serve: Any, sent: Any) -> None:
-    server = serve(lambda *_: sent(message={"content": "2"}))
-    outcomes = engine_of(server, needs_reasoning=True).complete(requests(50))
+@pytest.mark.parametrize(
+    ("owner", "remedy"),
+    [
+        ("vllm", r"vllm serve --reasoning-parser"),
+        ("sglang", r"sglang.launch_server --reasoning-parser"),
+        ("library", r"--extra-body .*reasoning_effort"),
+        ("llamacpp", r"llama-server with --jinja"),
+        ("acme", r"as its documentation says"),
+        (None, r"as its documentation says"),
+    ],
+)
+def test_five_answers_without_reasoning_are_an_alarm_and_no_rows(
+    serve: Any, sent: Any, owner: str | None, remedy: str
+) -> None:
+    server = serve(lambda *_: sent(message={"content": "<odd>2</odd>"}))
+    server.models = [{"id": "teacher", "owned_by": owner}]
+    asked = Server(server.url, "teacher", "NO_KEY_HERE")
+    asked.check()
+    outcomes = OpenAIEngine(asked, 8, needs_reasoning=True).complete(requests(50))
 
-    with pytest.raises(EngineError, match=r"--reasoning-parser .* --allow-no-reasoning"):
+    with pytest.raises(
+        EngineError, match=rf"'<odd>2</odd>'.*{remedy}.*--allow-no-reasoning"
+    ) as raised:
         next(outcomes)
+    assert ("--reasoning-parser" in str(raised.value)) is (owner in ("vllm", "sglang"))
     assert len(outcomes_of(server, 50)) == 50
 
 
@@ -391,7 +412,8 @@ def test_fewer_answers_without_reasoning_are_a_warning(
     server = serve(lambda *_: sent(message={"content": "2"}))
 
     assert len(outcomes_of(server, 4, needs_reasoning=True)) == 4
-    assert capsys.readouterr().err == "warning: no reasoning in any of the 4 answers\n"
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said == "warning: no reasoning in any of the 4 answers (the first is '2')"
 
 
 def wait_for(happened: Callable[[], bool]) -> None:
@@ -399,3 +421,13 @@ def wait_for(happened: Callable[[], bool]) -> None:
     while not happened():
         assert time.monotonic() < deadline, "what was waited for did not happen"
         time.sleep(0.005)
+
+
+def test_options_of_the_template_go_to_the_server_only_if_given(serve: Any, sent: Any) -> None:
+    server = serve(lambda *_: sent())
+    variables = {"enable_thinking": False, "reasoning_effort": "low"}
+    asked = Server(server.url, "teacher", "NO_KEY_HERE", variables)
+    list(OpenAIEngine(asked, 1, timeouts=TIMEOUTS).complete(requests(1)))
+    outcomes_of(server, 1)
+    assert server.bodies[0]["chat_template_kwargs"] == variables
+    assert "chat_template_kwargs" not in server.bodies[1]

@@ -177,11 +177,8 @@ GARBLED = [
     b'{"choices":' + nested(100_000, b"[", b"", b"]") + b"}",
     b'{"choices":[' + nested(5000, b'{"message":', b"1", b"}") + b"]}",
     b'{"choices":[{"finish_reason":"stop","message":{"content":' + nested(900, b"[", b"", b"]") + b"}}]}",
-    b'{"choices":[{"finish_reason":' + nested(900, b"[", b"", b"]") + b',"message":{"content":"4"}}]}',
     b'{"choices":[{"finish_reason":"stop","message":{"content":"\xff"}}]}',
     b'{"choices":[{"finish_reason":"stop","message":{"content":"\\ud8"}}]}',
-    b'{"choices":[{"finish_reason":5,"message":{"content":"4"}}]}',
-    b'{"choices":[{"finish_reason":"' + b"x" * 9000 + b'","message":{"content":"4"}}]}',
 ]  # fmt: skip
 
 

@@ -35,12 +35,59 @@ def test_an_answer_is_read() -> None:
 
 @pytest.mark.parametrize(
     ("given", "expected"),
-    [("stop", "stop"), ("length", "length"), ("eos", "stop"), ("repetition", "repetition")],
-)
+    [
+        ("stop", "stop"), ("length", "length"), ("eos", "stop"), ("repetition", "repetition"),
+        ("eos_token", "stop"), ("STOP", "stop"), ("end_turn", "stop"), ("endTurn", "stop"),
+        ("COMPLETE", "stop"), ("FINISH_REASON_STOP", "stop"), ("stop sequence", "stop"),
+        ("MAX_TOKENS", "length"), ("maxTokens", "length"), ("ERROR_LIMIT", "length"), ("abort", "length"),
+        ("model_context_window_exceeded", "length"), ("FinishReason.MAX_TOKENS", "length"),
+    ],
+)  # fmt: skip
 def test_finish_reasons(given: str, expected: str) -> None:
     reply = read_response(200, None, body(finish_reason=given))
     assert isinstance(reply, Reply)
-    assert reply.finish_reason == expected
+    assert (reply.finish_reason, reply.notes) == (expected, ())
+
+
+@pytest.mark.parametrize("given", ["who knows", "", None, 5, ["stop"], "x" * 9000, "tool_calls"])
+def test_a_whole_answer_with_an_unknown_reason_is_kept(given: Any) -> None:
+    reply = read_response(200, None, body(finish_reason=given))
+    assert isinstance(reply, Reply)
+    assert reply.finish_reason == "stop"
+    [(name, text)] = reply.notes
+    assert name == "finish_reason"
+    assert len(text) <= 300
+    cut = read_response(
+        200, None, body(finish_reason=given, message={"reasoning": "1", "content": ""})
+    )
+    assert isinstance(cut, Reply)
+    assert cut.finish_reason == "length"
+
+
+@pytest.mark.parametrize(
+    ("reason", "message", "expected"),
+    [
+        ("content_filter", MESSAGE, "refused_by_server"),
+        ("SAFETY", MESSAGE, "refused_by_server"),
+        ("RECITATION", {"content": None}, "refused_by_server"),
+        ("sensitive", {"content": ""}, "refused_by_server"),
+        ("refusal", {"content": ""}, "refused_by_server"),
+        ("stop", {"content": None, "refusal": "I cannot help."}, "refused_by_model"),
+        ("stop", {"content": [{"type": "refusal", "refusal": "No."}]}, "refused_by_model"),
+        ("tool_calls", {"content": None, "tool_calls": [{"function": {}}]}, "called_a_tool"),
+        ("stop", {"content": "", "tool_calls": [{"function": {}}]}, "called_a_tool"),
+    ],
+)
+def test_what_is_refused_is_not_asked_again(reason: str, message: Any, expected: str) -> None:
+    found = read_response(200, None, body(finish_reason=reason, message=message))
+    assert isinstance(found, Refused)
+    assert (found.reason, found.is_certain) == (expected, True)
+    assert found.usage is not None
+
+
+@pytest.mark.parametrize("reason", ["error", "network_error", "insufficient_system_resource"])
+def test_an_answer_that_broke_off_is_asked_for_again(reason: str) -> None:
+    assert isinstance(read_response(200, None, body(finish_reason=reason)), Retry)
 
 
 @pytest.mark.parametrize(
@@ -82,7 +129,7 @@ def test_openrouter_says_who_answered() -> None:
     "content",
     [
         b"", b"   ", b"<html>", b"[]", b"{}", b'{"choices": []}', b'{"choices": null}', body()[:-9],
-        b"\xff\xfe", body(finish_reason=None), body(finish_reason="abort"), b'{"choices": [{}]}',
+        b"\xff\xfe", body(finish_reason=None, message={"content": ""}), b'{"choices": [{}]}',
         body(message={"content": 5}), body(message={"content": {"text": 5}}), body(message="four"),
     ],
 )  # fmt: skip

@@ -124,7 +124,7 @@ def test_rescore_needs_neither_server_nor_benchmark(
     assert found["num_correct"] == num_correct
     assert (found["num_asked"], found["num_not_run"], found["num_left_out"]) == (24, 4, 4)
     assert found["resources"] == metrics(out / "v1")["resources"]
-    before, after = (scoring.read(out / name) for name in ("v1", "v2"))
+    before, after = (scoring.read(dataset.find(str(out / name))) for name in ("v1", "v2"))
     assert before.counts["not_run"] == after.counts["not_run"]
     again = distill("rescore", out.parent, *options)
     assert "up to date" in again.err

@@ -159,14 +159,6 @@ def test_no_requests_give_no_completions(teacher_folder: Path, teacher_chat: Cha
     assert list(open_folder(teacher_folder, teacher_chat, 4).complete(iter([]))) == []
 
 
-def test_a_model_with_sliding_windows_is_refused(tmp_path: Path, teacher_chat: Chat) -> None:
-    layers = ["full_attention", "sliding_attention"]
-    config = Qwen2Config(**SHAPE, use_sliding_window=True, layer_types=layers, sliding_window=16)
-    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
-    with pytest.raises(EngineError, match="layers other than full attention"):
-        open_folder(tmp_path, teacher_chat, 4)
-
-
 def test_broken_weights_are_an_error_that_names_the_model(
     tmp_path: Path, teacher_folder: Path, teacher_chat: Chat
 ) -> None:

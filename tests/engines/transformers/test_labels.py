@@ -13,6 +13,7 @@ from distillpipe.base.records import Message
 from distillpipe.data.store.labels import SAMPLED, Labels
 from distillpipe.engines.transformers import labels as teacher_forcing
 from distillpipe.engines.transformers.labels import Text, score
+from distillpipe.engines.transformers.output_head import LogitChange, OutputHead, output_head
 from distillpipe.models.chat import Chat
 
 CPU = torch.device("cpu")
@@ -44,7 +45,7 @@ def texts(teacher_chat: Chat) -> list[Text]:
 
 
 def in_order(model: Any, texts: list[Text], k: int) -> list[Labels]:
-    found = dict(score(model, texts, k, CPU))
+    found = dict(score(model, output_head(model, "it"), texts, k, CPU))
     assert sorted(found) == list(range(len(texts)))
     assert None not in found.values()
     return [found[at] for at in sorted(found)]  # type: ignore[misc]
@@ -98,11 +99,8 @@ def test_a_model_whose_logits_are_no_numbers_gives_no_labels(texts: list[Text]) 
             hidden[1, 30:] = math.nan
             return type("Output", (), {"last_hidden_state": hidden})
 
-        @staticmethod
-        def get_output_embeddings() -> torch.nn.Linear:
-            return torch.nn.Linear(4, 512)
-
     long, short = sorted(texts, key=lambda text: text.num_tokens)[-2:][::-1]
-    found = dict(score(Broken(), [long, short], 3, CPU))
+    head = OutputHead(torch.nn.Linear(4, 512), LogitChange())
+    found = dict(score(Broken(), head, [long, short], 3, CPU))
     assert found[1] is None
     assert found[0] is not None

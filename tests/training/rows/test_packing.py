@@ -11,9 +11,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from distillpipe.engines.transformers.output_head import OutputHead, output_head
 from distillpipe.training.losses.token_losses import loss_sums
 from distillpipe.training.passes import MIN_TOKENS, best_fit, capacity
-from distillpipe.training.rows.attention import FAMILIES, PACKED, implementation
+from distillpipe.training.rows.attention import (
+    FAMILIES,
+    PACKED,
+    SINKS,
+    Packing,
+    implementation,
+    leaks,
+)
 from distillpipe.training.rows.packing import Pass, packed_passes, padded_passes
 from distillpipe.training.rows.rows import IGNORED, Row
 
@@ -149,8 +157,37 @@ SIZES: dict[str, Any] = {
 }  # fmt: skip
 SPECIAL: dict[str, dict[str, Any]] = {
     "mistral": {"sliding_window": 5},  # shorter than the longest row
+    "ministral3": {"sliding_window": 5},
+    "smollm3": {"use_sliding_window": True, "sliding_window": 5},
+    "olmo3": {"sliding_window": 5},
+    "exaone4": {"sliding_window": 5},
+    "cohere2": {"sliding_window": 5, "logit_scale": 0.25},
+    "granite": {"logits_scaling": 8.0},
+    "gemma3_text": {"sliding_window": 5},
+    "gemma4_text": {
+        "sliding_window": 5, "layer_types": ["sliding_attention", "full_attention"],
+        "hidden_size_per_layer_input": 8, "vocab_size_per_layer_input": 64, "global_head_dim": 16,
+        "final_logit_softcapping": 2.0,
+    },
+    "seed_oss": {"attention_dropout": 0.0, "residual_dropout": 0.0},
+    "gpt_oss": {"sliding_window": 5, "num_local_experts": 4, "num_experts_per_tok": 2},
     "qwen3_moe": {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 24},
-}
+    "glm4_moe": {
+        "n_routed_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 24, "n_group": 1,
+        "topk_group": 1, "first_k_dense_replace": 1,
+    },
+}  # fmt: skip
+RECURRENT_SHAPES: dict[str, dict[str, Any]] = {
+    "qwen3_5_text": {
+        "linear_num_key_heads": 2, "linear_num_value_heads": 4, "linear_key_head_dim": 8,
+        "linear_value_head_dim": 8, "num_hidden_layers": 4,
+    },
+    "lfm2": {"layer_types": ["conv", "full_attention"]},
+    "granitemoehybrid": {
+        "mamba_n_heads": 8, "mamba_d_head": 8, "mamba_d_state": 8, "mamba_n_groups": 1,
+        "layer_types": ["mamba", "attention"], "shared_intermediate_size": 24,
+    },
+}  # fmt: skip
 
 
 def model_of(family: str) -> Any:
@@ -169,7 +206,9 @@ def drawn_rows(num_tokens: int) -> list[Row]:
     ]
 
 
-def loss_and_gradients(model: Any, passes: Iterable[Pass]) -> tuple[float, list[torch.Tensor]]:
+def loss_and_gradients(
+    model: Any, head: OutputHead, passes: Iterable[Pass]
+) -> tuple[float, list[torch.Tensor]]:
     """Of the mean over the supervised tokens of all passes, as a step takes it."""
     model.zero_grad()
     taken = list(passes)
@@ -177,23 +216,26 @@ def loss_and_gradients(model: Any, passes: Iterable[Pass]) -> tuple[float, list[
     total = 0.0
     for one in taken:
         hidden = model.base_model(one.ids, use_cache=False, **one.model_inputs).last_hidden_state
-        loss = loss_sums(hidden, model.get_output_embeddings(), one.labels).total / num_supervised
+        loss = loss_sums(hidden, head, one.labels).total / num_supervised
         loss.backward()
         total += loss.item()
     return total, [one.grad.clone() for one in model.parameters() if one.grad is not None]
 
 
 def assert_packing_changes_nothing(model: Any, rows: list[Row], room: int) -> None:
-    alone = loss_and_gradients(model, (one for row in rows for one in padded_passes([row], 1)))
+    head = output_head(model, "it")
+    alone = loss_and_gradients(
+        model, head, (one for row in rows for one in padded_passes([row], 1))
+    )
     model.set_attn_implementation(PACKED)
-    packed = loss_and_gradients(model, packed_passes(rows, room))
+    packed = loss_and_gradients(model, head, packed_passes(rows, room))
     assert packed[0] == pytest.approx(alone[0], rel=1e-5)
     for one, wanted in zip(packed[1], alone[1], strict=True):
         assert torch.allclose(one, wanted, rtol=1e-5, atol=1e-5 * float(wanted.abs().max()))
 
 
 @pytest.mark.parametrize("room", [15, 30, 4096])
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", [*FAMILIES, *SINKS])
 def test_packed_rows_have_the_loss_and_the_gradients_of_rows_alone(family: str, room: int) -> None:
     assert_packing_changes_nothing(model_of(family), drawn_rows(SIZES["vocab_size"]), room)
 
@@ -222,14 +264,58 @@ def test_another_row_in_the_pass_changes_no_bit_of_a_row() -> None:
 
 def test_packing_is_for_families_it_was_tried_on_and_kernels_that_can() -> None:
     config = AutoConfig.for_model("qwen2", **SIZES)
-    assert implementation(config, CPU, "fp32") == PACKED
-    assert implementation(config, CPU, "bf16") == PACKED
-    assert implementation(config, CUDA, "bf16") in (PACKED, "flash_attention_2")
-    assert implementation(config, CUDA, "fp32") is None
+    assert implementation(config, CPU, "fp32").attention == PACKED
+    assert implementation(config, CPU, "bf16").attention == PACKED
+    assert implementation(config, CUDA, "bf16").attention in (PACKED, "flash_attention_2")
+    assert implementation(config, CUDA, "fp32") == Packing(
+        None, "packed rows need --dtype bf16 on a GPU, not fp32"
+    )
+    sinks = AutoConfig.for_model("gpt_oss", **SIZES, **SPECIAL["gpt_oss"])
+    assert "attention sinks" in implementation(sinks, CUDA, "bf16").reason
     config.attention_dropout = 0.1
-    assert implementation(config, CPU, "fp32") is None
-    assert implementation(AutoConfig.for_model("gpt2"), CPU, "fp32") is None
-    assert implementation(AutoConfig.for_model("mamba"), CPU, "fp32") is None
+    assert "dropout" in implementation(config, CPU, "fp32").reason
+    for unknown in ("gpt2", "mamba"):
+        packing = implementation(AutoConfig.for_model(unknown), CPU, "fp32")
+        assert packing.attention is None
+        assert unknown in packing.reason
+
+
+@pytest.mark.parametrize("family", RECURRENT_SHAPES)
+def test_rows_of_a_recurrent_family_are_padded_where_kernels_leak(family: str) -> None:
+    config = AutoConfig.for_model(family, **(SIZES | RECURRENT_SHAPES[family]))
+
+    packing = implementation(config, CPU, "fp32")
+
+    assert packing.attention is None
+    assert f"the recurrent layers of a {family} carry state" in packing.reason
+
+
+@pytest.mark.parametrize("family", ["qwen2", "olmo3"])
+def test_the_leak_test_finds_nothing_where_rows_are_kept_apart(family: str) -> None:
+    config = AutoConfig.for_model(family, **SIZES, **SPECIAL.get(family, {}))
+    assert not leaks(config, CPU, "fp32", PACKED)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("family", RECURRENT_SHAPES)
+def test_packed_rows_of_a_recurrent_family_on_a_gpu(family: str) -> None:
+    """With flash-linear-attention, causal-conv1d and mamba-ssm installed: packed or padded, never leaking."""
+    config = AutoConfig.for_model(family, **(SIZES | RECURRENT_SHAPES[family]))
+    packing = implementation(config, CUDA, "bf16")
+    if packing.attention is None:
+        assert "carry state" in packing.reason
+        return
+    torch.manual_seed(0)
+    model: Any = AutoModelForCausalLM.from_config(config, dtype=torch.float32).to(CUDA).train()
+    head = output_head(model, "it")
+    with torch.autocast("cuda", torch.bfloat16):
+        rows = drawn_rows(SIZES["vocab_size"])
+        alone = loss_and_gradients(model, head, (one.to(CUDA) for one in padded_passes(rows, 1)))
+        model.set_attn_implementation(packing.attention)
+        packed = loss_and_gradients(
+            model, head, (one.to(CUDA) for one in packed_passes(rows, 4096))
+        )
+    assert packed[0] == pytest.approx(alone[0], rel=1e-2)
 
 
 def test_a_saved_model_does_not_name_our_attention(tmp_path: Path) -> None:

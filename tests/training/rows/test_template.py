@@ -116,8 +116,9 @@ def test_the_saved_template_writes_a_row_to_the_ids_that_were_trained_on(
             "\n"
         ):  # which one token with the prompt's end may be
             assert saved.ids(text)[: len(golden["ids"])] == golden["ids"]
-        prompt = saved.prompt_ids(messages[:-1])
-        assert prompt == chat.prompt_ids(messages[:-1]) == golden["ids"][: golden["num_prompt"]]
+        prompt = saved.prompt_ids(messages[:-1], saved.mode_of(messages[-1]))
+        own = chat.prompt_ids(messages[:-1], chat.mode_of(messages[-1]))
+        assert prompt == own == golden["ids"][: golden["num_prompt"]]
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -20,6 +20,7 @@ from distillpipe.base.errors import Interrupted, UsageError
 from distillpipe.base.records import Trace
 from distillpipe.base.training_options import Distillation, TrainingOptions, TrainingRun
 from distillpipe.data.forecast import Forecast
+from distillpipe.data.store.dataset import find
 from distillpipe.models import lookup
 from distillpipe.models.chat import Chat
 from distillpipe.stages.run import Run
@@ -436,7 +437,7 @@ def test_a_forecast_counts_weights_states_and_logits_of_the_teacher(
             [dataset], student.name, tmp_path / "s", options, Run(), training
         ).estimate.memory_bytes
 
-    lengths, _ = training_forecast.add_rows(Forecast("sft", "s", {}, []), [dataset], OPTIONS)
+    lengths, _ = training_forecast.add_rows(Forecast("sft", "s", {}, []), [find(dataset)], OPTIONS)
     supervised = training_forecast.largest_pass(lengths, OPTIONS)[0].supervised
     held = 4 * (
         lookup.count_weights(teacher.folder) + supervised * lookup.width_and_kind(teacher)[0]

@@ -68,7 +68,7 @@ def run_script(text: str) -> str:
     before = (sys.stdin, sys.stdout, builtins.open)
     with _PatchedInput(sys.stdin, text):
         sys.stdin, sys.stdout = _Stdin(text), captured
-        builtins.open = _opener(text)
+        builtins.open = lambda *_, **__: _Opened(text)  # type: ignore[assignment]
         try:
             _called()
         except SystemExit:
@@ -226,10 +226,6 @@ class _Opened(io.StringIO):
 
     def write(self, _: str) -> int:
         return 0
-
-
-def _opener(text: str) -> Any:
-    return lambda *_, **__: _Opened(text)
 
 
 def _plain(value: Any) -> Any:

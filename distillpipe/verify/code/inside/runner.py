@@ -125,9 +125,8 @@ class Runner:
         """In the child process: do what `python program.py` does."""
         exit_code = 1
         try:
-            posix.dup2(
-                end, self.report_descriptor
-            )  # the highest number: a script's first file is 3
+            # the highest number, because a script expects that its first file has the number 3
+            posix.dup2(end, self.report_descriptor)
             for number in (end, self.replies, self.requests.fileno()):
                 posix.close(number)
             stdin = posix.open(STDIN, posix.O_RDONLY)
