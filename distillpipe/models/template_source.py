@@ -9,8 +9,6 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-import jinja2
-
 MAX_TEXTS = 40  # candidates for delimiters that are tried
 MAX_VALUES = 6  # values of a variable that are tried
 LONGEST_MARK = 64  # characters
@@ -33,6 +31,8 @@ class Hints(NamedTuple):
 
 def hints_of(template: str) -> Hints:
     """Read the hints of a template. Nothing is rendered; a template that cannot be read gives none."""
+    import jinja2  # not where only help or `doctor` is wanted
+
     try:
         tokens = [
             (one.type, str(one.value)) for one in jinja2.Environment().lexer.tokenize(template)

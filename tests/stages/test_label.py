@@ -286,7 +286,10 @@ def test_traces_that_were_imported_and_never_counted_are_labelled(
     source, rows = tmp_path / "source.jsonl", source_rows
     source.write_bytes(b"".join(msgspec.json.encode(row) + b"\n" for row in rows))
     import_traces(str(source), tmp_path / "traces", ImportOptions(Choices("auto")), Run())
-    found = label([str(tmp_path / "traces")], teacher, tmp_path / "out", OPTIONS, Run()).manifest
+    imported = read_traces(str(tmp_path / "traces"))
+    uncounted = [msgspec.structs.replace(trace, num_tokens=None) for trace in imported]
+    traces = write(tmp_path / "uncounted.jsonl", uncounted)
+    found = label([traces], teacher, tmp_path / "out", OPTIONS, Run()).manifest
     fitting = with_labels(tmp_path / "out")
     assert len(fitting) >= 3  # the teacher reads 1,024 tokens
     assert found.counts.dropped["too_long_for_teacher"].rows == found.counts.rows_read - len(
@@ -297,7 +300,7 @@ def test_traces_that_were_imported_and_never_counted_are_labelled(
         prompt = teacher_chat.prompt_ids(row.messages[:-1])
         fresh = log_probabilities(model, prompt, labels.tokens.tolist())
         assert total_variation(labels, fresh).max() <= 1e-3
-    forecast = forecast_label([str(tmp_path / "traces")], teacher, tmp_path / "out", OPTIONS, Run())
+    forecast = forecast_label([traces], teacher, tmp_path / "out", OPTIONS, Run())
     assert any("have no token counts" in note for note in forecast.notes)
 
 

@@ -14,7 +14,8 @@ from distillpipe.base.errors import EngineError
 
 TEST_IDS = (1, 2, 3)
 TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 3e-2, torch.float16: 3e-3}  # of the largest logit
-SCALES = ("logits_scaling", "logit_scale", "lm_head_multiplier", "output_multiplier")
+DIVISORS = ("logits_scaling",)  # fields of configs
+FACTORS = ("logit_scale", "lm_head_multiplier", "output_multiplier")
 CAP = "final_logit_softcapping"
 
 
@@ -53,6 +54,8 @@ def output_head(model: Any, name: str) -> OutputHead:
     Raises EngineError for a model that changes its logits in a way that is not known. `name` names it in the error.
     """
     linear = model.get_output_embeddings()
+    if getattr(model, "is_quantized", False):  # a pass without gradients repacks weights of 4 bits on the CPU
+        return OutputHead(linear, _changes(model.config)[0])
     was_training = model.training
     model.eval()
     ids = torch.tensor([TEST_IDS], device=model.device)
@@ -82,9 +85,11 @@ def output_head(model: Any, name: str) -> OutputHead:
 def _changes(config: Any) -> list[LogitChange]:
     """All changes that the config suggests, the most specific first."""
     text = config.get_text_config()
-    given = [getattr(text, key, None) or getattr(config, key, None) for key in SCALES]
-    factors = [float(value) for value in given if isinstance(value, int | float) and value]
-    scales = [scale for factor in factors for scale in (1 / factor, factor)]
+    scales: list[float] = []
+    for key in (*DIVISORS, *FACTORS):
+        value = getattr(text, key, None) or getattr(config, key, None)
+        if isinstance(value, int | float) and value:
+            scales += (1 / value, value) if key in DIVISORS else (value, 1 / value)
     caps = [getattr(text, CAP, None), None]
     unique = dict.fromkeys(LogitChange(scale, cap) for scale, cap in product([*scales, 1.0], caps))
     return list(unique)
