@@ -26,7 +26,7 @@ from distillpipe.data.formats.columns import R1, item, with_fields
 from distillpipe.data.formats.fields import Fields, Row, decoded_text, present
 from distillpipe.data.formats.turns import Outcome, ParsedRow, Parts, in_columns, in_conversation
 
-CODE_VERSION = 2  # part of the fingerprint: raise it when a format is read in another way
+CODE_VERSION = 3  # part of the fingerprint: raise it when a format is read in another way
 
 Format = Literal[
     "auto",
