@@ -85,7 +85,7 @@ class _SamplingOptions(TypedDict, total=False):
     seed: int
     "Seed of every random choice."
     stall_seconds: float
-    "A server that sends nothing for so long is asked again."
+    "Ask a server again that sends nothing for this many seconds."
     stop_loops: bool
     "End a completion when it repeats the same 1 to 64 tokens 32 times."
     system_prompt: str | None
@@ -93,15 +93,15 @@ class _SamplingOptions(TypedDict, total=False):
     temperature: float
     "Sampling temperature; 0 is greedy decoding."
     template_name: str | None
-    "Which chat template of a tokenizer that has several; default: default."
+    "Name of the chat template, for a tokenizer that has several. Without it: `default`."
     template_option: Sequence[str] | Mapping[str, Any] | None
     "KEY=VALUE for the chat template, repeated: enable_thinking=false, reasoning_effort=high."
     tensor_parallel_size: int
     "GPUs per copy of the model (vllm)."
     think_close: str | None
-    "What closes a thought; goes with --think-open."
+    "Text that closes the reasoning; goes with --think-open."
     think_open: str | None
-    "What opens a thought, where the chat template does not show it."
+    "Text that opens the reasoning, if the chat template does not show it."
     tokenizer: Reference | None
     "Tokenizer of the served model: prompts are rendered here and sent to /completions. Required for a budget."
     top_p: float
@@ -218,7 +218,7 @@ class _FilterOptions(TypedDict, total=False):
     select: int | None
     "Select N of the rows that passed all rules."
     stall_seconds: float
-    "A server that sends nothing for so long is asked again."
+    "Ask a server again that sends nothing for this many seconds."
     strategy: Literal["random", "shortest", "longest", "diverse", "s1"]
     "Rows that --select keeps. random. shortest, longest: by reasoning. diverse: equally many per domain. s1: domains at random, long reasoning preferred, unclear problems dropped."
     strategy_option: Sequence[str] | Mapping[str, Any] | None
@@ -275,19 +275,19 @@ class _LabelOptions(TypedDict, total=False):
     soft_labels: int
     "Number of soft labels per token: the most likely tokens and their log-probabilities."
     stall_seconds: float
-    "A server that sends nothing for so long is asked again."
+    "Ask a server again that sends nothing for this many seconds."
     teacher_licence: str | None
     "Licence of the teacher's output. Default: from the model's files, else from a built-in table."
     template_name: str | None
-    "Which chat template of a tokenizer that has several; default: default."
+    "Name of the chat template, for a tokenizer that has several. Without it: `default`."
     template_option: Sequence[str] | Mapping[str, Any] | None
     "KEY=VALUE for the chat template, repeated: enable_thinking=false, reasoning_effort=high."
     tensor_parallel_size: int
     "GPUs per copy of the model (vllm)."
     think_close: str | None
-    "What closes a thought; goes with --think-open."
+    "Text that closes the reasoning; goes with --think-open."
     think_open: str | None
-    "What opens a thought, where the chat template does not show it."
+    "Text that opens the reasoning, if the chat template does not show it."
 
 @overload
 def label(
@@ -394,13 +394,13 @@ class _SftOptions(TypedDict, total=False):
     teacher_weight: Sequence[float] | None
     "Weight of each --teacher, in the same order."
     template_name: str | None
-    "Which chat template of a tokenizer that has several; default: default."
+    "Name of the chat template, for a tokenizer that has several. Without it: `default`."
     template_option: Sequence[str] | Mapping[str, Any] | None
     "KEY=VALUE for the chat template, repeated: enable_thinking=false, reasoning_effort=high."
     think_close: str | None
-    "What closes a thought; goes with --think-open."
+    "Text that closes the reasoning; goes with --think-open."
     think_open: str | None
-    "What opens a thought, where the chat template does not show it."
+    "Text that opens the reasoning, if the chat template does not show it."
     train_on_prompt: bool
     "Train on the prompt tokens too; they have no soft labels."
     warmup: float

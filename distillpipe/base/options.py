@@ -167,14 +167,17 @@ class TemplateOptions(Options, frozen=True, kw_only=True):
     ] = ()
     template_name: Annotated[
         str | None,
-        Option("Which chat template of a tokenizer that has several; default: default.", PROBLEMS),
+        Option(
+            "Name of the chat template, for a tokenizer that has several. Without it: `default`.",
+            PROBLEMS,
+        ),
     ] = None
     think_open: Annotated[
         str | None,
-        Option("What opens a thought, where the chat template does not show it.", PROBLEMS),
+        Option("Text that opens the reasoning, if the chat template does not show it.", PROBLEMS),
     ] = None
     think_close: Annotated[
-        str | None, Option("What closes a thought; goes with --think-open.", PROBLEMS)
+        str | None, Option("Text that closes the reasoning; goes with --think-open.", PROBLEMS)
     ] = None
     no_thinking: Annotated[
         bool,
@@ -339,7 +342,7 @@ class EngineOptions(Options, frozen=True, kw_only=True):
     ] = None
     stall_seconds: Annotated[
         float,
-        Option("A server that sends nothing for so long is asked again.", SERVER, min=1),
+        Option("Ask a server again that sends nothing for this many seconds.", SERVER, min=1),
     ] = STALL_SECONDS
     max_cost: Annotated[
         float | None,

@@ -19,7 +19,7 @@ def import_traces(
     dry_run: DryRun = False,
     as_json: Json = False,
 ) -> list[Result] | list[Forecast]:
-    """Take in traces that others values.
+    """Import traces that other tools wrote.
 
     Reads what open-r1, s1, OpenThoughts, TRL, LLaMA-Factory and APIs write, and
     worked solutions. What does not fit stands in rejected-*.jsonl, with the reason.

@@ -54,6 +54,17 @@ def hints_of(template: str) -> Hints:
     return Hints(known, list(filter(_may_be_mark, marks))[:MAX_TEXTS])
 
 
+def names_in(template: str) -> set[str]:
+    """All names in the source of a template; empty if it cannot be read."""
+    import jinja2
+
+    try:
+        tokens = list(jinja2.Environment().lexer.tokenize(template))
+    except (jinja2.TemplateError, RecursionError, ValueError):
+        return set()
+    return {str(token.value) for token in tokens if token.type == "name"}
+
+
 def _compared(tokens: list[tuple[str, str]], position: int) -> Iterator[str]:
     """The texts that a variable is compared with: `effort == 'high'`, `effort in ['low', 'high']`."""
     kinds = [kind for kind, _ in tokens[position + 1 : position + 3]]

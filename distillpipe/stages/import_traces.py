@@ -55,6 +55,7 @@ from distillpipe.stages.run import (
 )
 from distillpipe.verify import find_own
 
+TABLES = (".jsonl", ".json", ".csv", ".parquet", ".gz")  # files that hold rows, not lines of text
 FIRST_ROWS = 20  # rows from which the format is detected
 
 
@@ -188,6 +189,11 @@ def _import_lines(plan: ImportPlan, problems: ImportedProblems, writer: Writer) 
     if not path.is_file():
         raise UsageError(
             f"{reference} does not exist: --format lines takes a text file, one question a line"
+        )
+    if path.suffix in TABLES:
+        raise UsageError(
+            f"{reference}: --format lines is for a text with one question a line: give {path.suffix} files to "
+            "`distill generate`, or leave --format out"
         )
     seen = set()
     for _, row in islice(text_lines(path), options.limit):

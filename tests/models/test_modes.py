@@ -238,3 +238,9 @@ def test_marks_of_an_answer_are_no_tokens_of_it(chat_of) -> None:
         counts = chat.count([], ids, parts)
         assert counts.response == len(chat.ids("It is 20."))
         assert counts.reasoning == len(chat.ids(answer.reasoning_content or ""))
+
+
+def test_an_option_that_the_template_does_not_read_is_refused(repository: Path) -> None:
+    options = TemplateOptions(template_option=("enable_thinkng=false",))
+    with pytest.raises(UsageError, match=r"enable_thinkng: .* has no variable of that name"):
+        load_chat(repository / "data/quickstart/teacher", "teacher", None, options)

@@ -151,3 +151,12 @@ def test_a_mixed_file_is_read_row_by_row(tmp_path: Path) -> None:
         ("2+1?", "", "3"),
     ]
     assert manifest.counts.rows_rejected == 1
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".json", ".csv"])
+def test_rows_are_not_read_as_lines_of_text(tmp_path: Path, suffix: str) -> None:
+    source = tmp_path / f"problems{suffix}"
+    source.write_text('{"problem": "1+1?", "answer": "2"}\n', encoding="utf-8")
+
+    with pytest.raises(UsageError, match=r"--format lines is for a text.*`distill generate`"):
+        run(str(source), tmp_path / "out", format="lines")

@@ -139,7 +139,7 @@ def test_a_family_that_thinks_when_told_is_told_to(asked) -> None:
 
 def test_an_option_of_the_template_is_in_the_key(asked) -> None:
     without = asked(SWITCH, 2)
-    with_it = asked(SWITCH, 2, template_option=("note=1",))
+    with_it = asked(SWITCH, 2, template_option=("enable_thinking=true",))
     first, second = generate(*without), generate(*with_it)
     keys = [{row.row_key for row in rows_of(without[2], version)} for version in ("v1", "v2")]
     assert second.manifest.counts.rows_reused == 0

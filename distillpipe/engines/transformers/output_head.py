@@ -54,7 +54,8 @@ def output_head(model: Any, name: str) -> OutputHead:
     Raises EngineError for a model that changes its logits in a way that is not known. `name` names it in the error.
     """
     linear = model.get_output_embeddings()
-    if getattr(model, "is_quantized", False):  # a pass without gradients repacks weights of 4 bits on the CPU
+    if getattr(model, "is_quantized", False):
+        # A pass without gradients would repack weights of 4 bits on the CPU, so the config is believed.
         return OutputHead(linear, _changes(model.config)[0])
     was_training = model.training
     model.eval()
