@@ -124,7 +124,7 @@ def test_the_real_traces_that_end_in_mid_sentence_are_these(finished, make_optio
     cut = {
         "instruct3b_greedy-0004", "instruct3b_greedy-0008", "instruct3b_greedy-0058", "riddles_qwq-0053",
         "riddles_qwq-0054", "riddles_qwq-0055", "riddles_qwq-0056", "riddles_qwq-0057", "riddles_qwq-0058",
-        "riddles_qwq-0111", "riddles_qwq-0134", "riddles_qwq-0147", "rl3b_think_greedy-0122",
+        "riddles_qwq-0111", "riddles_qwq-0134", "riddles_qwq-0147",
     }  # fmt: skip
     unanswered_table, unbalanced_box = "instruct3b_greedy-0040", "riddles_qwq-0110"
     false_alarm = "rl3b_think_greedy-0493"
@@ -155,6 +155,6 @@ def test_nine_in_ten_random_cuts_are_seen_and_every_cut_without_a_response(
             seen["response"][0] += unfinished_response(cut, options) is not None
             seen["response"][1] += 1
     assert {name: f"{found / total:.2f} of {total}" for name, (found, total) in seen.items()} == {
-        "reasoning": "0.92 of 4815",
+        "reasoning": "0.92 of 4812",
         "response": "0.93 of 2331",
     }

@@ -321,7 +321,7 @@ REAL = {
     "qwen3_think_onoff": (600, 200, 63, 73, 600),
     "r1_mmlu_pro_mcq": (413, 0, 0, 0, 413),
     "riddles_qwq": (159, 0, 17, 17, 0),
-    "rl3b_think_greedy": (692, 5, 35, 35, 692),
+    "rl3b_think_greedy": (692, 5, 36, 36, 692),
 }
 
 
