@@ -129,7 +129,7 @@ def test_the_real_traces_that_end_in_mid_sentence_are_these(finished, make_optio
     unanswered_table, unbalanced_box = "instruct3b_greedy-0040", "riddles_qwq-0110"
     false_alarm = "rl3b_think_greedy-0493"
     assert dropped == cut | {unanswered_table, unbalanced_box, false_alarm}
-    assert len(finished) == 1878
+    assert len(finished) == 1877
 
 
 def cuts(text: str, seed: str) -> Iterator[str]:
