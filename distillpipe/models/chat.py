@@ -26,7 +26,6 @@ from distillpipe.models import loading
 from distillpipe.models.delimiters import QUESTION
 from distillpipe.models.modes import Mode, learn_modes
 from distillpipe.models.rendering import Renderer
-from distillpipe.models.template_source import hints_of, names_in
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -113,7 +112,6 @@ class Chat:
                 f"{source} has no chat template: give --chat-template {'|'.join(TEMPLATES)} "
                 f"or a jinja file ({self._first_fitting()} fits its tokenizer)"
             )
-        self._check_variables(tokenizer.chat_template, options)
         self.now = datetime.now().replace(microsecond=0)
         "what the clock of a template shows; see `reads_clock`"
         self._render(
@@ -260,17 +258,6 @@ class Chat:
                 "correct the template, or give another --chat-template"
             )
         return rendered.text
-
-    def _check_variables(self, template: str, options: TemplateOptions) -> None:
-        """Raise UsageError for a --template-option that the template does not read: a typo would change nothing."""
-        names = names_in(template)
-        unknown = [name for name in options.variables if names and name not in names]
-        if unknown:
-            switches = ", ".join(name for name in hints_of(template).switches if name in names)
-            raise UsageError(
-                f"--template-option {unknown[0]}: {self._template} has no variable of that name"
-                + (f"; it has {switches}" if switches else ": leave it out")
-            )
 
     def _check_tokens(self, chat_template: str, source: str) -> None:
         for token in TEMPLATES.get(chat_template, ()):

@@ -18,7 +18,7 @@ from distillpipe.models.delimiters import (
 )
 from distillpipe.models.rendering import Renderer
 from distillpipe.models.switches import Variables, find_switch
-from distillpipe.models.template_source import hints_of
+from distillpipe.models.template_source import Hints, hints_of
 
 # Two moments that differ in each part that a template may write.
 _ONE_TIME, _OTHER_TIME = datetime(2001, 2, 3, 4, 5, 6), datetime(2029, 10, 21, 17, 38, 49)
@@ -66,6 +66,7 @@ def learn_modes(
 
     given, tags = options.variables, _tags(options)
     hints = hints_of(source)
+    _check_variables(given, hints, template)
     switch = find_switch(render_with, hints, given)
     on = given if switch is None else {**given, **switch.on}
     off = None if switch is None else {**given, **switch.off}
@@ -80,6 +81,17 @@ def learn_modes(
         len({render_with(on, time)([ASKED], True) for time in (_ONE_TIME, _OTHER_TIME)}) > 1
     )
     return Modes(thinking, plain, {} if switch is None else switch.on, reads_clock)
+
+
+def _check_variables(given: Variables, hints: Hints, template: str) -> None:
+    """Raise UsageError for a --template-option that the template does not read: a typo would change nothing."""
+    unknown = [name for name in given if hints.names and name not in hints.names]
+    if unknown:
+        switches = ", ".join(hints.switches)
+        raise UsageError(
+            f"--template-option {unknown[0]}: {template} has no variable of that name"
+            + (f"; it has {switches}" if switches else ": leave it out")
+        )
 
 
 def _tags(options: TemplateOptions) -> Tags | None:

@@ -27,6 +27,8 @@ class Hints(NamedTuple):
     "variables whose names speak of thinking, with the texts that they are compared with"
     marks: list[str]
     "texts that may be delimiters, in the order of the source"
+    names: frozenset[str]
+    "all names in the source; empty if it cannot be read"
 
 
 def hints_of(template: str) -> Hints:
@@ -38,7 +40,7 @@ def hints_of(template: str) -> Hints:
             (one.type, str(one.value)) for one in jinja2.Environment().lexer.tokenize(template)
         ]
     except (jinja2.TemplateError, RecursionError, ValueError):
-        return Hints({}, [])
+        return Hints({}, [], frozenset())
     switches: dict[str, list[str]] = {name: [] for name in _FIRST_NAMES}
     marks: dict[str, None] = {}
     for position, (kind, value) in enumerate(tokens):
@@ -49,20 +51,9 @@ def hints_of(template: str) -> Hints:
         elif kind in ("string", "data"):
             texts = [value.strip()] if kind == "string" else []
             marks |= dict.fromkeys([*texts, *MARK.findall(value)])
-    names = {value for kind, value in tokens if kind == "name"}
+    names = frozenset(value for kind, value in tokens if kind == "name")
     known = {name: values[:MAX_VALUES] for name, values in switches.items() if name in names}
-    return Hints(known, list(filter(_may_be_mark, marks))[:MAX_TEXTS])
-
-
-def names_in(template: str) -> set[str]:
-    """All names in the source of a template; empty if it cannot be read."""
-    import jinja2
-
-    try:
-        tokens = list(jinja2.Environment().lexer.tokenize(template))
-    except (jinja2.TemplateError, RecursionError, ValueError):
-        return set()
-    return {str(token.value) for token in tokens if token.type == "name"}
+    return Hints(known, list(filter(_may_be_mark, marks))[:MAX_TEXTS], names)
 
 
 def _compared(tokens: list[tuple[str, str]], position: int) -> Iterator[str]:

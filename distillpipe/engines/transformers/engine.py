@@ -55,7 +55,7 @@ class TransformersEngine:
         config = self._model.config.get_text_config()
         self.context_length = _context_length(config, model.name, max_model_len)
         self._head = output_head(self._model, model.name)
-        self._cache = tried(self._model, model.name, self._device)
+        self._trial = tried(self._model, model.name, self._device)
         self._vocab_size = self._model.get_input_embeddings().num_embeddings
         self.description = f"transformers on {self._device}"
         self._end_ids = chat.end_ids
@@ -96,7 +96,7 @@ class TransformersEngine:
                 waiting += slots.resume(to_sample)  # continuing rounds start at once
             has_room = num_slots - slots.num_active >= num_slots / REFILL_SHARE
             if waiting and (has_room or not slots.num_active):
-                for group in _prefill_groups(waiting, of_one_length=self._cache.has_states):
+                for group in _prefill_groups(waiting, of_one_length=self._trial.has_states):
                     slots.prefill(group)
                 waiting = []
             elif slots.num_active:
@@ -105,7 +105,7 @@ class TransformersEngine:
 
     def _num_slots_that_fit(self, longest: int) -> int:
         """The requested number of slots, or as many sequences of `longest` tokens as fit into free memory."""
-        num_bytes = self._cache.bytes_per_token * max(longest, 1) + self._cache.bytes_per_slot
+        num_bytes = self._trial.bytes_per_token * max(longest, 1) + self._trial.bytes_per_slot
         if self._device.type == "cuda":
             free = torch.cuda.mem_get_info(self._device)[0]
         else:
