@@ -1,14 +1,22 @@
-"""The shipped models and options that make the stages quick on them."""
+"""The shipped models, options that make the stages quick on them, and imports."""
 
+import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from distillpipe.base.filter_options import FilterOptions
 from distillpipe.base.options import EngineOptions, Plan, Prompting, Sampling, SamplingOptions
+from distillpipe.base.records import RejectedTrace
 from distillpipe.base.training_options import TrainingOptions
+from distillpipe.data.formats.traces import Choices, ImportOptions
+from distillpipe.data.store import dataset
+from distillpipe.data.store.manifest import Manifest
 from distillpipe.stages.filter import filter_traces
 from distillpipe.stages.generate import generate
+from distillpipe.stages.import_traces import import_traces
 from distillpipe.stages.run import Run
 
 
@@ -69,3 +77,56 @@ def clean(traces: Path, filtering: FilterOptions) -> Path:
     out = traces.parent / "clean"
     filter_traces([str(traces)], out, filtering, Run())
     return out
+
+
+# `import`: rows of every kind, and how they are read.
+
+
+@pytest.fixture
+def rows_of_import() -> list[Any]:
+    """Seven rows: three traces, one of them in the file twice, and three that do not fit."""
+    return [
+        {"problem": "1+1?", "raw": "<think>1 and 1.</think>\\boxed{2}", "gold": "2", "path": "a"},
+        {
+            "problem": "1+1?",
+            "raw": "<think>two</think>\\boxed{2}",
+            "gold": "2",
+            "options": ["1", "2"],
+        },
+        {"problem": "2+1?", "raw": "<think>cut", "gold": "3"},
+        {"problem": "3+1?", "raw": ""},
+        {"raw": "no problem"},
+        {"problem": "1+1?", "raw": "<think>1 and 1.</think>\\boxed{2}", "gold": "2", "path": "b"},
+        ["no object"],
+    ]
+
+
+@pytest.fixture(scope="session")
+def write_rows() -> Callable[..., str]:
+    """`write_rows(path, *rows)` writes them as lines of JSON."""
+
+    def to_file(path: Path, *rows: object) -> str:
+        path.write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
+        return str(path)
+
+    return to_file
+
+
+@pytest.fixture(scope="session")
+def run_import() -> Callable[..., Manifest]:
+    """`run_import(reference, out, **options)` imports it; options of `Choices` and of `ImportOptions` by their names."""
+
+    def importing(reference: str, out: Path, **options: Any) -> Manifest:
+        choices = {
+            name: options.pop(name) for name in list(options) if name in Choices.__struct_fields__
+        }
+        given = ImportOptions(Choices(**{"format": "auto", **choices}), **options)
+        return import_traces(reference, out, given, Run()).manifest
+
+    return importing
+
+
+@pytest.fixture(scope="session")
+def rejected_rows() -> Callable[[Path], list[RejectedTrace]]:
+    """`rejected_rows(out)`: the rejected rows of the latest version."""
+    return lambda out: list(dataset.scan(out / "latest", RejectedTrace, "rejected"))

@@ -15,45 +15,22 @@ import pytest
 
 from distillpipe.base.errors import DataError, UsageError
 from distillpipe.base.records import RejectedTrace, Trace
-from distillpipe.data.formats.traces import Choices, ImportOptions
 from distillpipe.data.store import dataset
 from distillpipe.data.store import manifest as manifests
 from distillpipe.data.store.manifest import Manifest
-from distillpipe.stages.import_traces import import_traces
-from distillpipe.stages.run import Run
 
-ROWS = [
-    {"problem": "1+1?", "raw": "<think>1 and 1.</think>\\boxed{2}", "gold": "2", "path": "a"},
-    {"problem": "1+1?", "raw": "<think>two</think>\\boxed{2}", "gold": "2", "options": ["1", "2"]},
-    {"problem": "2+1?", "raw": "<think>cut", "gold": "3"},
-    {"problem": "3+1?", "raw": ""},
-    {"raw": "no problem"},
-    {"problem": "1+1?", "raw": "<think>1 and 1.</think>\\boxed{2}", "gold": "2", "path": "b"},
-    ["no object"],
-]
-
-
-def write(path: Path, *rows: object) -> str:
-    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
-    return str(path)
-
-
-def run(reference: str, out: Path, **options: Any) -> Manifest:
-    choices = {
-        name: options.pop(name) for name in list(options) if name in Choices.__struct_fields__
-    }
-    given = ImportOptions(Choices(**{"format": "auto", **choices}), **options)
-    return import_traces(reference, out, given, Run()).manifest
-
-
-def rejected(out: Path) -> list[RejectedTrace]:
-    return list(dataset.scan(out / "latest", RejectedTrace, "rejected"))
+Importing = Callable[..., Manifest]
 
 
 def test_rows_are_kept_once_and_what_does_not_fit_is_rejected_with_its_reason(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    run_import: Importing,
+    write_rows: Callable[..., str],
+    rejected_rows: Callable[[Path], list[RejectedTrace]],
+    rows_of_import: list[Any],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    manifest = run(write(tmp_path / "raw.jsonl", *ROWS), tmp_path / "out")
+    manifest = run_import(write_rows(tmp_path / "raw.jsonl", *rows_of_import), tmp_path / "out")
 
     counts = manifest.counts
     assert (counts.rows_read, counts.rows_kept, counts.rows_rejected) == (6, 3, 3)
@@ -66,7 +43,7 @@ def test_rows_are_kept_once_and_what_does_not_fit_is_rejected_with_its_reason(
         ("1+1?", "two", "stop"),
         ("2+1?", "cut", "length"),
     ]
-    assert [row.reason for row in rejected(tmp_path / "out")] == [
+    assert [row.reason for row in rejected_rows(tmp_path / "out")] == [
         "no_completion", "no_problem", "not_an_object",
     ]  # fmt: skip
     said = capsys.readouterr().err
@@ -75,8 +52,10 @@ def test_rows_are_kept_once_and_what_does_not_fit_is_rejected_with_its_reason(
     assert "import: rejected 3 of 6 rows\n" in said
 
 
-def test_a_problem_stands_once_and_a_row_that_says_more_of_it_keeps_that(tmp_path: Path) -> None:
-    run(write(tmp_path / "raw.jsonl", *ROWS), tmp_path / "out")
+def test_a_problem_stands_once_and_a_row_that_says_more_of_it_keeps_that(
+    run_import: Importing, write_rows: Callable[..., str], rows_of_import: list[Any], tmp_path: Path
+) -> None:
+    run_import(write_rows(tmp_path / "raw.jsonl", *rows_of_import), tmp_path / "out")
 
     problems = list(dataset.read_problems(dataset.find(str(tmp_path / "out"))))
     assert [(problem.problem, problem.reference_answer) for problem in problems] == [
@@ -90,17 +69,20 @@ def test_a_problem_stands_once_and_a_row_that_says_more_of_it_keeps_that(tmp_pat
 
 
 def test_the_same_import_is_up_to_date_and_another_choice_is_another_version(
+    run_import: Importing,
+    write_rows: Callable[..., str],
+    rows_of_import: list[Any],
     tmp_path: Path,
 ) -> None:
-    source, out = write(tmp_path / "raw.jsonl", *ROWS), tmp_path / "out"
+    source, out = write_rows(tmp_path / "raw.jsonl", *rows_of_import), tmp_path / "out"
     versions = [
-        run(source, out).version,
-        run(source, out).version,
-        run(source, out, format="raw").version,
-        run(source, out, verifier="exact").version,
-        run(source, out, limit=2).version,
-        run(source, out, teacher_licence="MIT").version,
-        run(source, out).version,
+        run_import(source, out).version,
+        run_import(source, out).version,
+        run_import(source, out, format="raw").version,
+        run_import(source, out, verifier="exact").version,
+        run_import(source, out, limit=2).version,
+        run_import(source, out, teacher_licence="MIT").version,
+        run_import(source, out).version,
     ]
 
     assert versions == ["v1", "v1", "v2", "v3", "v4", "v5", "v1"]
@@ -109,9 +91,15 @@ def test_the_same_import_is_up_to_date_and_another_choice_is_another_version(
     assert manifests.read(out / "v2").id == manifests.read(out / "v1").id
 
 
-def test_a_draft_of_the_same_import_is_gone_on_with(tmp_path: Path) -> None:
-    source, out = write(tmp_path / "raw.jsonl", *ROWS), tmp_path / "out"
-    whole = run(source, out)
+def test_a_draft_of_the_same_import_is_gone_on_with(
+    run_import: Importing,
+    write_rows: Callable[..., str],
+    rejected_rows: Callable[[Path], list[RejectedTrace]],
+    rows_of_import: list[Any],
+    tmp_path: Path,
+) -> None:
+    source, out = write_rows(tmp_path / "raw.jsonl", *rows_of_import), tmp_path / "out"
+    whole = run_import(source, out)
     (out / "latest").unlink()
     (out / "v1").rename(out / "v1.partial")
     left = manifests.read(out / "v1.partial")
@@ -123,17 +111,25 @@ def test_a_draft_of_the_same_import_is_gone_on_with(tmp_path: Path) -> None:
     part.write_bytes(b"".join(lines[:1]) + lines[1][:50])  # as a kill would leave it
     (out / "v1.partial" / "rejected-00000.jsonl").unlink()
 
-    again = run(source, out)
+    again = run_import(source, out)
     assert (again.version, again.id) == ("v1", whole.id)
     assert part.with_name("x").parent.exists() is False
     assert (out / "v1" / "part-00000.jsonl").read_bytes() == b"".join(lines)
-    assert len(rejected(out)) == 3
+    assert len(rejected_rows(out)) == 3
 
 
-def test_tokens_are_counted_where_a_tokenizer_is_given(tmp_path: Path, repository: Path) -> None:
+def test_tokens_are_counted_where_a_tokenizer_is_given(
+    run_import: Importing,
+    write_rows: Callable[..., str],
+    rows_of_import: list[Any],
+    tmp_path: Path,
+    repository: Path,
+) -> None:
     teacher = str(repository / "data" / "quickstart" / "teacher")
-    source = write(tmp_path / "raw.jsonl", *ROWS[:3], {"problem": "4+1?", "raw": "\\boxed{5}"})
-    manifest = run(source, tmp_path / "out", tokenizer=teacher)
+    source = write_rows(
+        tmp_path / "raw.jsonl", *rows_of_import[:3], {"problem": "4+1?", "raw": "\\boxed{5}"}
+    )
+    manifest = run_import(source, tmp_path / "out", tokenizer=teacher)
 
     counted = [row.num_tokens for row in dataset.read_traces(str(tmp_path / "out"))]
     assert all(counts is not None for counts in counted)
@@ -159,12 +155,17 @@ def test_tokens_are_counted_where_a_tokenizer_is_given(tmp_path: Path, repositor
     ],
 )
 def test_each_tokenizer_counts_its_own_tokens(
-    tmp_path: Path, family_chat: Callable[[str], Any], counts: dict[str, tuple[int, int]]
+    run_import: Importing,
+    write_rows: Callable[..., str],
+    rows_of_import: list[Any],
+    tmp_path: Path,
+    family_chat: Callable[[str], Any],
+    counts: dict[str, tuple[int, int]],
 ) -> None:
-    source = write(tmp_path / "raw.jsonl", ROWS[0])
+    source = write_rows(tmp_path / "raw.jsonl", rows_of_import[0])
     for name, (reasoning, total) in counts.items():
         family_chat(name).tokenizer.save_pretrained(tmp_path / "tokenizer" / name)
-        run(source, tmp_path / name, tokenizer=str(tmp_path / "tokenizer" / name))
+        run_import(source, tmp_path / name, tokenizer=str(tmp_path / "tokenizer" / name))
         (row,) = dataset.read_traces(str(tmp_path / name))
         assert row.num_tokens is not None
         assert row.num_tokens.reasoning == reasoning
@@ -172,9 +173,9 @@ def test_each_tokenizer_counts_its_own_tokens(
 
 
 def test_an_answer_without_reasoning_passes_the_filter_where_none_is_asked_for(
-    tmp_path: Path, distill: Callable[..., Any]
+    write_rows: Callable[..., str], tmp_path: Path, distill: Callable[..., Any]
 ) -> None:
-    write(tmp_path / "gsm8k.jsonl", {"question": "1+1?", "answer": "1+1=<<1+1=2>>2\n#### 2"})
+    write_rows(tmp_path / "gsm8k.jsonl", {"question": "1+1?", "answer": "1+1=<<1+1=2>>2\n#### 2"})
     assert distill("import", tmp_path / "gsm8k.jsonl", "--out", tmp_path / "out").code == 0
     dropped = distill("filter", tmp_path / "out", "--out", tmp_path / "clean")
     kept = distill(
@@ -214,11 +215,17 @@ def test_an_answer_without_reasoning_passes_the_filter_where_none_is_asked_for(
     ],
 )
 def test_a_source_that_does_not_fit_is_an_error_that_says_what_to_do(
-    tmp_path: Path, rows: list[object], options: Any, error: type[Exception], message: str
+    run_import: Importing,
+    write_rows: Callable[..., str],
+    tmp_path: Path,
+    rows: list[object],
+    options: Any,
+    error: type[Exception],
+    message: str,
 ) -> None:
-    source = write(tmp_path / "rows.jsonl", *rows)
+    source = write_rows(tmp_path / "rows.jsonl", *rows)
     with pytest.raises(error) as raised:
-        run(source, tmp_path / "out", **options)
+        run_import(source, tmp_path / "out", **options)
 
     assert str(raised.value) == f"{source}{message}"
     assert not (tmp_path / "out" / "v1").exists()
@@ -252,15 +259,22 @@ UNREADABLE = {
         if (what, name) != ("cut short", "rows.json")
     ],
 )
-def test_a_row_that_cannot_be_read_is_rejected_whole(tmp_path: Path, what: str, name: str) -> None:
+def test_a_row_that_cannot_be_read_is_rejected_whole(
+    run_import: Importing,
+    rejected_rows: Callable[[Path], list[RejectedTrace]],
+    rows_of_import: list[Any],
+    tmp_path: Path,
+    what: str,
+    name: str,
+) -> None:
     line = UNREADABLE[what]
-    good = [json.dumps(row).encode() for row in ROWS[:2]]
+    good = [json.dumps(row).encode() for row in rows_of_import[:2]]
     content = b"[" + b",".join([good[0], line, good[1]]) + b"]"
     source = tmp_path / name
     source.write_bytes(content if name == "rows.json" else b"\n".join([good[0], line, good[1]]))
-    manifest = run(str(source), tmp_path / "out")
+    manifest = run_import(str(source), tmp_path / "out")
 
-    (row,) = rejected(tmp_path / "out")
+    (row,) = rejected_rows(tmp_path / "out")
     where = f"{source}: item 2" if name == "rows.json" else f"{source}:2"
     assert manifest.counts.rows_kept == 2
     assert row.reason == "unreadable"
@@ -268,30 +282,45 @@ def test_a_row_that_cannot_be_read_is_rejected_whole(tmp_path: Path, what: str, 
     assert json.loads(row.extra or "") == {"row": line.decode("utf-8", "backslashreplace")}
 
 
-def test_a_file_of_another_kind_is_an_error_with_its_line(tmp_path: Path) -> None:
+def test_a_file_of_another_kind_is_an_error_with_its_line(
+    run_import: Importing, tmp_path: Path
+) -> None:
     source = tmp_path / "rows.jsonl"
     source.write_bytes(b"problem,answer\n1+1?,2\n")
 
     with pytest.raises(DataError, match=f"{source}:1: not valid JSON"):
-        run(str(source), tmp_path / "out")
+        run_import(str(source), tmp_path / "out")
 
 
-def test_a_dataset_needs_no_import(tmp_path: Path) -> None:
-    run(write(tmp_path / "raw.jsonl", *ROWS), tmp_path / "out")
+def test_a_dataset_needs_no_import(
+    run_import: Importing, write_rows: Callable[..., str], rows_of_import: list[Any], tmp_path: Path
+) -> None:
+    run_import(write_rows(tmp_path / "raw.jsonl", *rows_of_import), tmp_path / "out")
 
     with pytest.raises(UsageError, match="out is a dataset already: give it to `distill filter`"):
-        run(str(tmp_path / "out"), tmp_path / "again")
+        run_import(str(tmp_path / "out"), tmp_path / "again")
 
 
-def test_a_folder_without_a_tokenizer_cannot_count(tmp_path: Path) -> None:
+def test_a_folder_without_a_tokenizer_cannot_count(
+    run_import: Importing, write_rows: Callable[..., str], rows_of_import: list[Any], tmp_path: Path
+) -> None:
     with pytest.raises(UsageError, match=r"--tokenizer .* has no tokenizer.json: give the folder"):
-        run(write(tmp_path / "raw.jsonl", *ROWS), tmp_path / "out", tokenizer=str(tmp_path))
+        run_import(
+            write_rows(tmp_path / "raw.jsonl", *rows_of_import),
+            tmp_path / "out",
+            tokenizer=str(tmp_path),
+        )
 
 
 def test_rows_of_a_benchmark_keep_its_name_and_are_refused_as_training_data(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, distill: Callable[..., Any]
+    write_rows: Callable[..., str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    distill: Callable[..., Any],
 ) -> None:
-    write(tmp_path / "math500.jsonl", {"problem": "1+1?", "solution": "\\boxed{2}", "answer": "2"})
+    write_rows(
+        tmp_path / "math500.jsonl", {"problem": "1+1?", "solution": "\\boxed{2}", "answer": "2"}
+    )
     monkeypatch.setenv("DISTILL_DATA", str(tmp_path))
     assert distill("import", "math500", "--out", tmp_path / "out").code == 0
 
@@ -302,9 +331,12 @@ def test_rows_of_a_benchmark_keep_its_name_and_are_refused_as_training_data(
 
 
 def test_a_dry_run_says_what_would_be_written_and_writes_nothing(
-    tmp_path: Path, distill: Callable[..., Any]
+    write_rows: Callable[..., str],
+    rows_of_import: list[Any],
+    tmp_path: Path,
+    distill: Callable[..., Any],
 ) -> None:
-    source = write(tmp_path / "raw.jsonl", *ROWS)
+    source = write_rows(tmp_path / "raw.jsonl", *rows_of_import)
     done = distill("import", source, "--out", tmp_path / "out", "--dry-run", "--json")
 
     assert done.code == 0
@@ -327,12 +359,12 @@ REAL = {
 
 @pytest.mark.reference
 @pytest.mark.parametrize("name", REAL)
-def test_every_real_trace_is_kept_with_its_teacher_and_reference(
+def test_every_real_trace_is_kept_with_its_teacher_and_reference(run_import: Importing,
     tmp_path: Path, reference_data: Callable[[str], Path],
     reference_rows: Callable[[str], list[dict[str, Any]]], name: str,
 ) -> None:  # fmt: skip
     rows = reference_rows(f"traces/{name}.jsonl")
-    manifest = run(str(reference_data(f"data/traces/{name}.jsonl")), tmp_path / "out")
+    manifest = run_import(str(reference_data(f"data/traces/{name}.jsonl")), tmp_path / "out")
     traces = list(dataset.read_traces(str(tmp_path / "out")))
 
     assert (manifest.counts.rows_kept, manifest.counts.rows_rejected) == (len(rows), 0)
@@ -376,13 +408,15 @@ def test_the_reference_solutions_of_real_problems_are_judged_correct(
 
 
 @pytest.mark.slow
-def test_an_import_that_is_killed_goes_on_and_ends_as_an_undisturbed_one(tmp_path: Path) -> None:
+def test_an_import_that_is_killed_goes_on_and_ends_as_an_undisturbed_one(
+    run_import: Importing, write_rows: Callable[..., str], tmp_path: Path
+) -> None:
     rows = [
         {"problem": f"{number}+1?", "raw": f"<think>{'x' * 2000}</think>{number + 1}"}
         for number in range(20_000)
     ]
-    source = write(tmp_path / "raw.jsonl", *rows)
-    whole = run(source, tmp_path / "whole")
+    source = write_rows(tmp_path / "raw.jsonl", *rows)
+    whole = run_import(source, tmp_path / "whole")
     command = [
         sys.executable, "-c", "from distillpipe.cli.app import main; main()",
         "import", source, "--out", str(tmp_path / "out"),
@@ -397,7 +431,7 @@ def test_an_import_that_is_killed_goes_on_and_ends_as_an_undisturbed_one(tmp_pat
         process.wait()
         assert part.exists(), "the kill came too late"
         sizes.append(part.stat().st_size)
-    again = run(source, tmp_path / "out")
+    again = run_import(source, tmp_path / "out")
 
     assert sizes == sorted(sizes)
     assert (again.version, again.id, again.counts.rows_kept) == ("v1", whole.id, 20_000)

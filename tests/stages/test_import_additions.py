@@ -9,47 +9,23 @@ import pytest
 
 from distillpipe.base.errors import DataError, UsageError
 from distillpipe.base.options import Prompting
-from distillpipe.base.records import RejectedTrace, TokenCounts
+from distillpipe.base.records import TokenCounts
 from distillpipe.data.formats.token_estimate import estimated_tokens
-from distillpipe.data.formats.traces import Choices, ImportOptions
 from distillpipe.data.sources import find, read_problems
 from distillpipe.data.store import dataset
 from distillpipe.data.store.manifest import Manifest
-from distillpipe.stages.import_traces import import_traces
-from distillpipe.stages.run import Run
 
-ROWS = [
-    {"problem": "1+1?", "raw": "<think>1 and 1.</think>\\boxed{2}", "gold": "2", "path": "a"},
-    {"problem": "1+1?", "raw": "<think>two</think>\\boxed{2}", "gold": "2", "options": ["1", "2"]},
-    {"problem": "2+1?", "raw": "<think>cut", "gold": "3"},
-    {"problem": "3+1?", "raw": ""},
-    {"raw": "no problem"},
-    {"problem": "1+1?", "raw": "<think>1 and 1.</think>\\boxed{2}", "gold": "2", "path": "b"},
-    ["no object"],
-]
-
-
-def write(path: Path, *rows: object) -> str:
-    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
-    return str(path)
-
-
-def run(reference: str, out: Path, **options: Any) -> Manifest:
-    choices = {
-        name: options.pop(name) for name in list(options) if name in Choices.__struct_fields__
-    }
-    given = ImportOptions(Choices(**{"format": "auto", **choices}), **options)
-    return import_traces(reference, out, given, Run()).manifest
-
-
-def rejected(out: Path) -> list[RejectedTrace]:
-    return list(dataset.scan(out / "latest", RejectedTrace, "rejected"))
+Importing = Callable[..., Manifest]
 
 
 def test_tokens_are_estimated_where_no_tokenizer_is_given(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    run_import: Importing,
+    write_rows: Callable[..., str],
+    rows_of_import: list[Any],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    manifest = run(write(tmp_path / "raw.jsonl", *ROWS), tmp_path / "out")
+    manifest = run_import(write_rows(tmp_path / "raw.jsonl", *rows_of_import), tmp_path / "out")
 
     first, second, third = dataset.read_traces(str(tmp_path / "out"))
     assert first.num_tokens == TokenCounts(prompt=9, reasoning=4, response=5, total=21)
@@ -74,7 +50,10 @@ def test_estimated_tokens_are_close_to_those_of_qwen(
 
 
 def test_references_are_joined_from_another_file(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    run_import: Importing,
+    write_rows: Callable[..., str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     rows = [
         {"problem": "1+1?", "raw": "<think>1 and 1.</think>\\boxed{2}"},
@@ -82,15 +61,15 @@ def test_references_are_joined_from_another_file(
         {"problem": "3+1?", "raw": "4", "gold": "5"},
         {"problem": "4+1?", "raw": "5"},
     ]
-    answers = write(
+    answers = write_rows(
         tmp_path / "answers.jsonl",
         {"question": "1+1?", "answer": "2"},
         {"question": "2+  1?", "answer": 3},
         {"question": "3+1?", "answer": "4"},
     )
-    source = write(tmp_path / "raw.jsonl", *rows)
-    first = run(source, tmp_path / "out")
-    joined = run(source, tmp_path / "out", answers=answers)
+    source = write_rows(tmp_path / "raw.jsonl", *rows)
+    first = run_import(source, tmp_path / "out")
+    joined = run_import(source, tmp_path / "out", answers=answers)
 
     kept = list(dataset.read_traces(str(tmp_path / "out")))
     assert [(row.problem, row.reference_answer) for row in kept] == [
@@ -103,25 +82,29 @@ def test_references_are_joined_from_another_file(
     assert "import: 1 rows: the instruction 'Return your final response" in said
 
 
-def test_a_file_without_references_cannot_be_joined(tmp_path: Path) -> None:
-    source = write(tmp_path / "raw.jsonl", *ROWS)
-    answers = write(tmp_path / "answers.jsonl", {"question": "1+1?"})
+def test_a_file_without_references_cannot_be_joined(
+    run_import: Importing, write_rows: Callable[..., str], rows_of_import: list[Any], tmp_path: Path
+) -> None:
+    source = write_rows(tmp_path / "raw.jsonl", *rows_of_import)
+    answers = write_rows(tmp_path / "answers.jsonl", {"question": "1+1?"})
     with pytest.raises(DataError, match="holds no reference answer"):
-        run(source, tmp_path / "out", answers=answers)
+        run_import(source, tmp_path / "out", answers=answers)
     with pytest.raises(UsageError, match="does not exist"):
-        run(source, tmp_path / "out", answers=str(tmp_path / "none.jsonl"))
+        run_import(source, tmp_path / "out", answers=str(tmp_path / "none.jsonl"))
 
 
 @pytest.mark.parametrize("options", [{"format": "lines"}, {"format": "lines", "limit": 9}])
-def test_lines_of_text_become_problems(tmp_path: Path, options: dict[str, Any]) -> None:
+def test_lines_of_text_become_problems(
+    run_import: Importing, tmp_path: Path, options: dict[str, Any]
+) -> None:
     source = tmp_path / "questions.txt"
     source.write_bytes(b"\xef\xbb\xbf1+1?\n\n  2+1?  \r\n\xff\n1+1?\n")
-    manifest = run(str(source), tmp_path / "out", **options)
+    manifest = run_import(str(source), tmp_path / "out", **options)
 
     problems = list(dataset.read_problems(dataset.find(str(tmp_path / "out"))))
     assert [problem.problem for problem in problems] == ["1+1?", "2+1?"]
     assert manifest.counts.rows_kept == 0
-    assert run(str(source), tmp_path / "out", **options).version == manifest.version
+    assert run_import(str(source), tmp_path / "out", **options).version == manifest.version
 
 
 def test_generate_reads_a_text_file_line_by_line(tmp_path: Path) -> None:
@@ -133,7 +116,9 @@ def test_generate_reads_a_text_file_line_by_line(tmp_path: Path) -> None:
     ]
 
 
-def test_a_mixed_file_is_read_row_by_row(tmp_path: Path) -> None:
+def test_a_mixed_file_is_read_row_by_row(
+    run_import: Importing, write_rows: Callable[..., str], tmp_path: Path
+) -> None:
     rows = [
         {
             "problem": "1+1?",
@@ -144,7 +129,7 @@ def test_a_mixed_file_is_read_row_by_row(tmp_path: Path) -> None:
         {"messages": [{"role": "user", "content": "2+1?"}, {"role": "assistant", "content": "3"}]},
         {"problem": "3+1?", "solution": "See page 4."},
     ]
-    manifest = run(write(tmp_path / "rows.jsonl", *rows), tmp_path / "out")
+    manifest = run_import(write_rows(tmp_path / "rows.jsonl", *rows), tmp_path / "out")
     kept = list(dataset.read_traces(str(tmp_path / "out")))
     assert [(row.problem, row.reasoning, row.response) for row in kept] == [
         ("1+1?", "1 and 1.", "2"),
@@ -154,9 +139,11 @@ def test_a_mixed_file_is_read_row_by_row(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".json", ".csv"])
-def test_rows_are_not_read_as_lines_of_text(tmp_path: Path, suffix: str) -> None:
+def test_rows_are_not_read_as_lines_of_text(
+    run_import: Importing, tmp_path: Path, suffix: str
+) -> None:
     source = tmp_path / f"problems{suffix}"
     source.write_text('{"problem": "1+1?", "answer": "2"}\n', encoding="utf-8")
 
     with pytest.raises(UsageError, match=r"--format lines is for a text.*`distill generate`"):
-        run(str(source), tmp_path / "out", format="lines")
+        run_import(str(source), tmp_path / "out", format="lines")
